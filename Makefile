@@ -1,0 +1,96 @@
+# Two commands carry the project: `make demo` and `make test`. Both work in a fresh clone.
+PYTHON ?= python3
+VENV   ?= .venv
+RUNS   ?= runs
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install -q -c constraints.txt
+STAMP  := $(VENV)/.stamp
+DEMO    = digits --latent 8 --hidden 128 --seed 0
+
+# One thread a process: faster for small networks, and runs repeat to the last digit.
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+.PHONY: help install dev demo test lint types layers docs check-environment tests bench format clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- installation: stamp files, so that a second `make` installs nothing ---------------------------------------------
+
+$(STAMP)-venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "curvae needs Python 3.11 or newer, and '$(PYTHON)' is not: try 'make PYTHON=python3.12 ...'." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# torch first and alone: nothing that comes later may choose another build of it.
+$(STAMP)-torch: $(STAMP)-venv constraints.txt
+	$(PIP) torch
+	@touch $@
+
+$(STAMP)-run: $(STAMP)-torch pyproject.toml
+	$(PIP) -e .
+	@touch $@
+
+$(STAMP)-dev: $(STAMP)-torch pyproject.toml
+	$(PIP) -e '.[dev]'
+	@touch $@ $(STAMP)-run
+
+install: $(STAMP)-run ## Make .venv and install curvae into it
+dev: $(STAMP)-dev ## The same, with what tests and docs need
+
+# --- the demo --------------------------------------------------------------------------------------------------------
+
+demo: $(STAMP)-run ## Fit, evaluate and compare a VAE and a VLAE on the digits, and write a report
+	$(BIN)/curvae fit vae $(DEMO) --epochs 100 --out $(RUNS)/demo-vae
+	$(BIN)/curvae fit vlae $(DEMO) --epochs 100 --out $(RUNS)/demo-vlae
+	$(BIN)/curvae evaluate $(RUNS)/demo-vae
+	$(BIN)/curvae evaluate $(RUNS)/demo-vlae
+	$(BIN)/curvae compare $(RUNS)/demo-vae $(RUNS)/demo-vlae
+	$(BIN)/curvae report $(RUNS)/demo-vlae
+	@echo "Open $(CURDIR)/$(RUNS)/demo-vlae/report.html in a browser."
+
+# --- checks: pytest comes last, so that its summary is the last line --------------------------------------------------
+
+test: ## Run every check: lint, format, types, layers, docs, tests
+	@$(MAKE) lint
+	@$(MAKE) types
+	@$(MAKE) layers
+	@$(MAKE) check-environment
+	@$(MAKE) docs
+	@$(MAKE) tests
+
+lint: $(STAMP)-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)-dev
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+layers: $(STAMP)-dev
+	$(BIN)/lint-imports
+
+check-environment: $(STAMP)-dev
+	@if $(BIN)/python -m pip show -q torchvision >/dev/null 2>&1; then \
+	  echo "torchvision is installed in $(VENV): some dependency asked for it, and its import fails next to a CPU build of torch. Remove that dependency." >&2; exit 1; fi
+
+docs: $(STAMP)-dev ## Build the documentation strictly (warnings are errors)
+	$(BIN)/sphinx-build -q -W -n --keep-going -b html docs docs/_build/html
+	@echo "Documentation: docs/_build/html/index.html"
+
+tests: $(STAMP)-dev
+	$(BIN)/python -m pytest -q -n 2
+
+bench: $(STAMP)-run ## Compare a training epoch with a bare PyTorch loop
+	$(BIN)/python benchmarks/training_overhead.py
+
+format: $(STAMP)-dev ## Format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove what was built; .venv and runs stay
+	rm -rf build dist docs/_build .pytest_cache .ruff_cache .import_linter_cache .hypothesis
