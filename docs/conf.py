@@ -1,0 +1,29 @@
+"""Sphinx: built strictly and offline (`make docs`)."""
+
+from importlib.metadata import version as _version
+
+project = "curvae"
+author = "The curvae developers"
+copyright = author
+release = version = _version("curvae")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx.ext.mathjax"]
+exclude_patterns = ["_build", "skeletons"]
+
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = "curvae"
+html_theme_options = {"navigation_with_keys": True}
+
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+
+# Names outside the package cannot be looked up offline; every reference to curvae itself is checked.
+nitpick_ignore_regex = [(r"py:.*", r"(?!curvae\b).*")]
