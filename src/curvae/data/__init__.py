@@ -1,0 +1,10 @@
+"""Data sets, their splits and their transforms with log-determinants."""
+
+from curvae.data.arrays import from_array
+from curvae.data.data import Data
+from curvae.data.errors import DataError
+from curvae.data.sets import load, names
+from curvae.data.table import ArrayTable
+from curvae.data.transforms import Transform
+
+__all__ = ["ArrayTable", "Data", "DataError", "Transform", "from_array", "load", "names"]

@@ -1,0 +1,82 @@
+"""A data set ready for use: three tables, what they are, how they came about."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from curvae.data.errors import DataError
+from curvae.data.table import ArrayTable
+from curvae.data.transforms import Transform
+from curvae.typing import DataSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Training, validation and test tables with one transform, fitted on the training table only.
+
+    ``recipe`` are the JSON-able arguments with which :func:`curvae.data.reopen` builds the same data again;
+    ``checksum`` is the SHA-256 of the three raw arrays.
+    """
+
+    train: ArrayTable
+    validation: ArrayTable
+    test: ArrayTable
+    spec: DataSpec
+    transform: Transform
+    recipe: Mapping[str, Any]
+    checksum: str
+
+    def to(self, device: torch.device | str) -> "Data":
+        """The same data on another device."""
+        tables = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
+        return replace(self, **tables)
+
+    def __repr__(self) -> str:
+        counts = " + ".join(f"{len(table):,}" for table in (self.train, self.validation, self.test))
+        return f"Data({self.spec.name}: {counts} x {self.spec.event}, {self.spec.support}, {self.transform.unit})"
+
+
+class Rows(NamedTuple):
+    """Raw data ``(N, *event)`` with labels and mask, before they have a transform."""
+
+    raw: Tensor
+    label: Tensor | None = None
+    mask: Tensor | None = None
+
+    def take(self, index: Tensor) -> "Rows":
+        """The rows at ``index``, in that order."""
+        return Rows(*(None if part is None else part[index] for part in self))  # pyright: ignore[reportArgumentType]
+
+    def cut(self, size: int, seed: int) -> tuple["Rows", "Rows"]:
+        """All but ``size`` rows, and these, chosen by seed; both in their old order."""
+        order = torch.randperm(len(self.raw), generator=Generator().manual_seed(seed))
+        return self.take(order[size:].sort().values), self.take(order[:size].sort().values)
+
+
+def build(rows: tuple[Rows, Rows, Rows], spec: DataSpec, transform: Transform, recipe: Mapping[str, Any]) -> Data:
+    """The data of training, validation and test rows under a fitted transform."""
+    train, validation, test = (
+        ArrayTable(part.raw, transform, part.label, part.mask, training=part is rows[0]) for part in rows
+    )
+    return Data(train, validation, test, spec, transform, recipe, checksum(*(part.raw for part in rows)))
+
+
+def checksum(*arrays: Tensor) -> str:
+    """SHA-256 of the arrays' types, shapes and values, in hexadecimal."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype}{tuple(array.shape)}".encode())
+        digest.update(array.contiguous().cpu().numpy().data)
+    return digest.hexdigest()
+
+
+def part_size(what: str, wanted: float, count: int) -> int:
+    """How many of ``count`` rows a part takes that is given as a fraction (below 1) or a number of rows."""
+    size = round(wanted * count) if wanted < 1 else int(wanted)
+    if not 0 < size < count or (wanted >= 1 and wanted != size):
+        raise DataError(f"{what}: expected a fraction in (0, 1) or a count in 1..{count - 1}, got {wanted}.")
+    return size

@@ -1,0 +1,94 @@
+"""Opening a known data set: files to parts, parts to splits, splits to tables."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from curvae.data.data import Data, Rows, build, part_size
+from curvae.data.errors import DataError
+from curvae.data.fetch import Files
+from curvae.data.preprocess import image_transform
+from curvae.data.sources import Part, Source, sources
+from curvae.data.transforms import Transform
+from curvae.typing import DataSpec
+
+VALIDATION_SHARE = 1 / 6
+"""Of the training part, where there is no official validation part: 10,000 of MNIST's 60,000."""
+TEST_SHARE = 0.2
+"""Of all, where there is no official test part."""
+
+
+def names() -> list[str]:
+    """The data sets that :func:`load` knows.
+
+    >>> names()[:4]
+    ['digits', 'mnist', 'fashion_mnist', 'binarized_mnist']
+    """
+    return list(sources())
+
+
+def load(
+    name: str,
+    data_dir: str | Path | None = None,
+    transform: Transform | str | None = None,
+    binarize: str | None = None,
+    dequantize: bool = False,
+    logit: bool = False,
+    standardize: bool = False,
+    validation: float | None = None,
+    seed: int = 0,
+) -> Data:
+    """Open a known image data set; official parts are kept, the rest is split by seed.
+
+    By default images are pixels in [0, 1] minus the training mean of each, real-valued, not dequantized, as in
+    the Variational Laplace Autoencoder paper; binary images stay as they are.
+
+    Args:
+        name: one of :func:`names`.
+        data_dir: a folder with the files, in the layout of the originals; None = download into the cache.
+        transform: used instead of what the switches below choose; its place in the recipe stays empty.
+        binarize: ``"static"`` (above 1/2) or ``"dynamic"`` (a fresh Bernoulli draw in every training batch).
+        dequantize: add uniform noise to the integer grey levels.
+        logit: map the unit interval to the real line.
+        standardize: also divide by the training standard deviation.
+        validation: fraction or number of training rows to hold out; by default a sixth.
+        seed: of the split.
+
+    Raises:
+        DataError: an unknown name, a missing or broken file, switches that exclude each other.
+
+    >>> load("digits")
+    Data(digits: 1,198 + 240 + 359 x (1, 8, 8), real, pixels in [0,1], not dequantized)
+    """
+    if name not in (known := sources()):
+        raise DataError(f"name: expected one of {', '.join(known)}, got {name!r}; own data: from_array or from_file.")
+    if isinstance(transform, str):
+        raise DataError(f"transform: expected an object, got {transform!r}; pass the one that was used again.")
+    source = known[name](Files(None if data_dir is None else Path(data_dir).expanduser()))
+    parts = _split(source, validation, seed)
+    switches = {"binarize": binarize, "dequantize": dequantize, "logit": logit, "standardize": standardize}
+    support = "binary" if source.levels == 2 or binarize else "real"
+    recipe = {"name": source.name, "data_dir": data_dir and str(data_dir), **switches}
+    recipe |= {"validation": validation, "seed": seed, "transform": transform and "own"}
+    fitted = transform or image_transform(parts[0].raw, source.levels, **switches)
+    return build(parts, DataSpec(tuple(parts[0].raw.shape[1:]), support, name=source.name), fitted, recipe)
+
+
+def _split(source: Source, validation: float | None, seed: int) -> tuple[Rows, Rows, Rows]:
+    """Training, validation and test rows; what is not official is cut from training, test first."""
+    if source.validation is not None and validation is not None:
+        held_out = len(source.validation.x)
+        raise DataError(f"validation: expected None as {source.name} has {held_out:,} official rows, got {validation}.")
+    train, test = _rows(source.train), source.test and _rows(source.test)
+    if test is None:
+        train, test = train.cut(part_size("test", TEST_SHARE, len(train.raw)), seed)
+    if source.validation is not None:
+        return train, _rows(source.validation), test
+    size = part_size("validation", VALIDATION_SHARE if validation is None else validation, len(train.raw))
+    return *train.cut(size, seed), test
+
+
+def _rows(part: Part) -> Rows:
+    label = None if part.label is None else torch.as_tensor(np.array(part.label, dtype=np.int64))
+    return Rows(torch.as_tensor(np.array(part.x)), label)

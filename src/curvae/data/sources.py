@@ -1,0 +1,51 @@
+"""The known data sets by name, and what a data set is before it is split and transformed."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from curvae.data.fetch import Files
+
+
+class Part(NamedTuple):
+    """Images ``(N, C, H, W)``, grey levels in uint8 or pixels in [0, 1] in float32, and labels ``(N,)``."""
+
+    x: np.ndarray
+    label: np.ndarray | None = None
+
+
+class Source(NamedTuple):
+    """A data set as published: ``None`` where it has no such part of its own."""
+
+    name: str
+    train: Part
+    test: Part | None = None
+    validation: Part | None = None
+    levels: int | None = 256
+    """Number of grey levels, 2 = binary; None = pixels are already in [0, 1]."""
+
+
+def digits(files: Files) -> Source:
+    """1,797 handwritten digits of 8 x 8 pixels with grey levels 0..16, which scikit-learn ships."""
+    from sklearn.datasets import load_digits
+
+    x, label = (np.asarray(part) for part in load_digits(return_X_y=True))
+    return Source("digits", Part(x.astype(np.uint8).reshape(-1, 1, 8, 8), label), levels=17)
+
+
+def sources() -> Mapping[str, Callable[[Files], Source]]:
+    """Every known data set: name to the function that opens it."""
+    from curvae.data import color, mnist, omniglot
+
+    return {
+        "digits": digits,
+        "mnist": mnist.mnist,
+        "fashion_mnist": mnist.fashion_mnist,
+        "binarized_mnist": mnist.binarized_mnist,
+        "omniglot": omniglot.omniglot,
+        "omniglot-area28": omniglot.omniglot_area28,
+        "cifar10": color.cifar10,
+        "cifar10-jpeg": color.cifar10_jpeg,
+        "svhn": color.svhn,
+    }

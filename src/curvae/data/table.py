@@ -1,0 +1,98 @@
+"""A table of data in memory: rows to batches without a loop, a copy or a worker process."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Int, Shaped
+from torch import Generator, Tensor
+
+from curvae.data.errors import DataError
+from curvae.data.transforms import Identity, Transform
+from curvae.typing import Batch
+
+AS_GIVEN = Identity()
+FIXED_NOISE = 20210
+"""Seed of the noise in :attr:`ArrayTable.x` where the transform is random."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayTable:
+    """Raw data ``(N, *event)`` with their transform, labels and mask; implements :class:`curvae.typing.Table`.
+
+    Args:
+        raw: data in their own units, any dtype; may be NaN where ``mask`` is False.
+        transform: raw units to model space.
+        label: ``(N,)``.
+        mask: ``(N, *event)``, True = observed.
+        training: whether this is the training table, whose batches carry their row numbers.
+
+    Raises:
+        DataError: lengths or shapes differ, or an observed value is not finite.
+
+    >>> table = ArrayTable(torch.arange(6.0).reshape(3, 2), training=True)
+    >>> table.batch(torch.tensor([2, 0])).x
+    tensor([[4., 5.],
+            [0., 1.]])
+    """
+
+    raw: Shaped[Tensor, "N *event"]
+    transform: Transform = AS_GIVEN
+    label: Shaped[Tensor, " N"] | None = None
+    mask: Bool[Tensor, "N *event"] | None = None
+    training: bool = False
+
+    def __post_init__(self):
+        if self.label is not None and len(self.label) != len(self.raw):
+            raise DataError(f"label: expected {len(self.raw)} rows as in raw, got {len(self.label)}; pass one a datum.")
+        if self.mask is not None and self.mask.shape != self.raw.shape:
+            raise DataError(f"mask: expected shape {_shape(self.raw)} as raw, got {_shape(self.mask)}.")
+        if self.mask is not None:
+            object.__setattr__(self, "raw", torch.where(self.mask, self.raw, 0))
+        if self.raw.is_floating_point() and not (finite := self.raw.isfinite()).all():
+            count = int((~finite).sum())
+            raise DataError(f"raw: expected finite values, got {count} NaN or infinite; pass a mask, False there.")
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    @cached_property
+    def x(self) -> Shaped[Tensor, "N *event"]:
+        """The whole table in model space, 0 where not observed; with the same noise every time if random."""
+        generator = torch.Generator(self.raw.device).manual_seed(FIXED_NOISE) if self.transform.random else None
+        return self._filled(self.transform(self.raw, generator), self.mask)
+
+    def batch(self, index: Int[Tensor, " B"], generator: Generator | None = None, training: bool = False) -> Batch:
+        """The rows at ``index`` as a :class:`curvae.typing.Batch`, on the table's device.
+
+        Where the transform is random, noise is fresh if ``training`` or a ``generator`` is given; otherwise it
+        is that of :attr:`x`, so that evaluation sees the same data however they are batched.
+        """
+        index = index.to(self.raw.device)
+        mask = None if self.mask is None else self.mask[index]
+        label = None if self.label is None else self.label[index]
+        if self.transform.random and (training or generator is not None):
+            x = self._filled(self.transform(self.raw[index], generator), mask)
+        else:
+            x = self.x[index]
+        return Batch(x, index if self.training else torch.full_like(index, -1), mask, label)
+
+    def to(self, device: torch.device | str) -> "ArrayTable":
+        """The same table on another device."""
+        moved = {
+            name: getattr(self, name).to(device) for name in ("raw", "label", "mask") if getattr(self, name) is not None
+        }
+        return replace(self, **moved)
+
+    def __repr__(self) -> str:
+        parts = [f"{len(self):,} x {tuple(self.raw.shape[1:])}"]
+        parts += ["labeled"] * (self.label is not None) + ["masked"] * (self.mask is not None)
+        return f"ArrayTable({', '.join(parts)})"
+
+    @staticmethod
+    def _filled(x: Tensor, mask: Tensor | None) -> Tensor:
+        return x if mask is None else torch.where(mask, x, 0)
+
+
+def _shape(x: Tensor) -> tuple[int, ...]:
+    return tuple(x.shape)

@@ -1,0 +1,128 @@
+"""The contract of a transform, and how transforms are chained."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Transform(ABC):
+    """A map ``y = f(raw)`` that acts on every element by itself; fitted parameters are tensors of the event's shape.
+
+    A density over raw data follows from one over model space, ``log p(raw) = log p(y) + log_det(y)`` in nats,
+    and :attr:`unit` says in words what it is then a density over. Calls give float32; the arithmetic is in
+    float64 where ``raw`` is.
+
+    For authors: implement ``_forward``, ``_backward`` and ``_log_slope`` for one element; say with
+    ``_new_unit`` and ``peak`` if the values change their meaning.
+    """
+
+    @abstractmethod
+    def _forward(self, raw: Tensor, generator: Generator | None) -> Tensor: ...
+
+    @abstractmethod
+    def _backward(self, y: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _log_slope(self, y: Tensor) -> Tensor:
+        """``log |dy/draw|`` of every element, of the shape of ``y``."""
+
+    def _new_unit(self) -> str:
+        return ""
+
+    @property
+    def random(self) -> bool:
+        """Whether a call draws noise."""
+        return False
+
+    @property
+    def unit(self) -> str:
+        """What ``log p(y) + log_det(y)`` is a density over, in words."""
+        return self._new_unit() or "data as given"
+
+    @property
+    def peak(self) -> float | None:
+        """Raw value shown as white in a picture; None where the transform does not know one."""
+        return None
+
+    def __call__(self, raw: Tensor, generator: Generator | None = None) -> Tensor:
+        """Raw data ``(B, *event)`` of any dtype to model space ``(B, *event)``, float32."""
+        return self._forward(raw if raw.dtype == torch.float64 else raw.float(), generator).float()
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Model space back to raw units, for pictures and imputation; noise is taken off where it can be."""
+        return self._backward(y)
+
+    def log_det(self, y: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``log |dy/draw|`` in nats, ``(B,)``, at the transformed ``y``, summed over the event's observed elements."""
+        slope = self._log_slope(y)
+        return (slope if mask is None else torch.where(mask, slope, 0)).flatten(1).sum(1)
+
+    def picture(self, y: Tensor) -> Tensor:
+        """Model space to grey levels or colors in [0, 1]."""
+        return (self.inverse(y) / (self.peak or 1.0)).clamp(0, 1)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What :func:`curvae.data.transforms.restore` needs: a part for JSON and a part for safetensors."""
+        values: Mapping[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        return {"kind": type(self).__name__} | {k: v for k, v in values.items() if k not in tensors}, tensors
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Chain(Transform):
+    """Transforms one after the other, the first applied first: ``Chain(f, g)(raw) = g(f(raw))``.
+
+    >>> from curvae.data.transforms import Dequantization, Logit
+    >>> chain = Chain(Dequantization(256), Logit(0.05))
+    >>> chain.random, chain.unit
+    (True, 'grey levels 0..255, dequantized with uniform noise')
+    >>> raw = torch.tensor([[0.0, 128.0, 255.0]])
+    >>> chain.inverse(chain(raw))
+    tensor([[  0., 128., 255.]])
+    """
+
+    parts: tuple[Transform, ...]
+
+    def __init__(self, *parts: Transform):
+        object.__setattr__(self, "parts", parts)
+
+    def _forward(self, raw: Tensor, generator: Generator | None) -> Tensor:
+        for part in self.parts:
+            raw = part._forward(raw, generator)
+        return raw
+
+    def _backward(self, y: Tensor) -> Tensor:
+        for part in reversed(self.parts):
+            y = part._backward(y)
+        return y
+
+    def _log_slope(self, y: Tensor) -> Tensor:
+        total = torch.zeros_like(y)
+        for part in reversed(self.parts):
+            total = total + part._log_slope(y)
+            y = part._backward(y)
+        return total
+
+    def _new_unit(self) -> str:
+        return next((name for part in reversed(self.parts) if (name := part._new_unit())), "")
+
+    @property
+    def random(self) -> bool:
+        """Whether any part draws noise."""
+        return any(part.random for part in self.parts)
+
+    @property
+    def peak(self) -> float | None:
+        """The first part's that knows one."""
+        return next((part.peak for part in self.parts if part.peak is not None), None)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The parts' states in order; part ``i`` prefixes its tensors with ``i.``."""
+        states = [part.state() for part in self.parts]
+        tensors = {f"{i}.{name}": value for i, (_, named) in enumerate(states) for name, value in named.items()}
+        return {"kind": "Chain", "parts": [numbers for numbers, _ in states]}, tensors
