@@ -1,0 +1,71 @@
+"""The curvature engine: gradient and precision of log p(x, z) at z, exact, by the cheapest route that fits."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from curvae.curvature.routes import ROUTES, Generic, Gram, Layerwise, Local, Route
+from curvae.curvature.search import Backtracking, PaperSchedule, Status, StepRule, Trace, ascend
+from curvae.model import LatentVariableModel
+from curvae.typing import Batch
+
+
+def route_for(
+    model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"], route: type[Route] | None = None
+) -> Route:
+    """The cheapest route that is exact for this decoder, likelihood and batch; or the one forced.
+
+    Raises:
+        ValueError: the forced route does not fit.
+    """
+    chosen = route or next(candidate for candidate in ROUTES if candidate.fits(model, batch))
+    if not chosen.fits(model, batch):
+        raise ValueError(
+            f"{chosen.__name__} route: expects {FITS[chosen]}; got decoder {type(model.decoder).__name__} with "
+            f"{type(model.likelihood).__name__}. Leave route=None to have one chosen."
+        )
+    return chosen.at(model, batch, z)
+
+
+FITS = {
+    Gram: "a chain ending in a Linear layer that widens, constant information and no mask",
+    Layerwise: "a Sequential chain of Linear and elementwise layers",
+    Generic: "any decoder",
+}
+
+
+def local(model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"], route: type[Route] | None = None) -> Local:
+    """Log p(x, z), its gradient and its precision ``Lam = (J'R)(J'R)' + prior.precision(z)`` at z.
+
+    For a piecewise linear decoder whose output is a Gaussian mean or a natural parameter of an exponential family, Lam
+    is the exact Hessian of ``-log p(x, z)`` almost everywhere; otherwise it is the Gauss-Newton matrix.
+
+    Example:
+        >>> import torch
+        >>> from curvae.likelihoods import Gaussian
+        >>> from curvae.priors import StandardNormal
+        >>> decoder = torch.nn.Linear(1, 2)
+        >>> torch.nn.init.ones_(decoder.weight); torch.nn.init.zeros_(decoder.bias)
+        Parameter containing: ...
+        >>> model = LatentVariableModel(StandardNormal(1), decoder, Gaussian(2))
+        >>> near = local(model, Batch(torch.ones(1, 2), torch.tensor([-1])), torch.zeros(1, 1))
+        >>> near.grad.item(), near.precision.item()   # J'(x - 0), J'J + 1
+        (2.0, 3.0)
+    """
+    return route_for(model, batch, z, route).local(z)
+
+
+__all__ = [
+    "Backtracking",
+    "Generic",
+    "Gram",
+    "Layerwise",
+    "Local",
+    "PaperSchedule",
+    "Route",
+    "Status",
+    "StepRule",
+    "Trace",
+    "ascend",
+    "local",
+    "route_for",
+]

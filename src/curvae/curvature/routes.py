@@ -1,0 +1,188 @@
+"""Three exact ways to the gradient and the precision of log p(x, z) at a point z.
+
+All give ``Lam = (J'R)(J'R)' + prior.precision(z)`` with ``J = d eta / dz`` and ``R R'`` the expected information of the
+likelihood. A route is built for one batch and answers for as many points as wanted.
+
+- ``Gram``: the decoder ends in a linear layer W from H to P > H values, and the information is constant, ``F``. With
+  ``G = W'FW``, H by H, and the expansion of the (quadratic) log-likelihood around one point, everything else is free of
+  P: ``log p(x | h) = l0 + c'(h - h0) - 1/2 (h - h0)' G (h - h0)``.
+- ``Layerwise``: any chain of linear and elementwise layers; J by plain matrix products in row layout (B, D, H).
+- ``Generic``: any decoder whose rows are independent; J by batched Jacobian-vector products, in chunks of the batch.
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from curvae.curvature import layers
+from curvae.model import LatentVariableModel
+from curvae.typing import Batch, Matrix, PerDatum
+
+MEMORY = 2**28
+"""Bytes that the Jacobians of the generic route may take at a time."""
+
+
+class Local(NamedTuple):
+    """log p(x, z) near a point."""
+
+    log_joint: PerDatum
+    grad: Float[Tensor, "B D"]
+    precision: Matrix
+
+
+class Route(ABC):
+    """The log joint of one batch, its gradient and its precision, as functions of z (B, D)."""
+
+    def __init__(self, model: LatentVariableModel, batch: Batch):
+        self.model = model
+        self.batch = batch
+
+    @classmethod
+    @abstractmethod
+    def fits(cls, model: LatentVariableModel, batch: Batch) -> bool:
+        """Whether this route is exact for this decoder, likelihood and batch."""
+
+    @classmethod
+    @abstractmethod
+    def at(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Route":
+        """Built for a batch; ``z`` is near the points that will be asked for."""
+
+    @abstractmethod
+    def log_likelihood(self, z: Float[Tensor, "B D"]) -> PerDatum:
+        """``log p(x | z)``."""
+
+    @abstractmethod
+    def likelihood_part(self, z: Float[Tensor, "B D"]) -> Local:
+        """``log p(x | z)``, its gradient and its expected information about z."""
+
+    def log_joint(self, z: Float[Tensor, "B D"]) -> PerDatum:
+        """``log p(x, z)``, for a line search."""
+        return self.log_likelihood(z) + self.model.prior.log_prob(z)
+
+    def local(self, z: Float[Tensor, "B D"]) -> Local:
+        """``log p(x, z)``, its gradient and its precision."""
+        log_prior, pull = torch.func.vjp(self.model.prior.log_prob, z)
+        (slope,) = pull(torch.ones_like(log_prior))
+        part = self.likelihood_part(z)
+        return Local(part.log_joint + log_prior, part.grad + slope, part.precision + self.model.prior.precision(z))
+
+
+class Gram(Route):
+    """Nothing of size P for each point: see the module's docstring."""
+
+    hidden: list[nn.Module]
+    origin: Float[Tensor, "B H"]
+    level: PerDatum
+    slope: Float[Tensor, "B H"]
+    gram: Float[Tensor, "H H"]
+
+    @classmethod
+    def fits(cls, model: LatentVariableModel, batch: Batch) -> bool:
+        parts = None if model.autoregressive else layers.chain(model.decoder)
+        return (
+            bool(parts)
+            and batch.mask is None
+            and model.likelihood.information == "constant"
+            and isinstance(parts[-1], nn.Linear)
+            and parts[-1].out_features > parts[-1].in_features
+        )
+
+    @classmethod
+    def at(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Gram":
+        route = cls(model, batch)
+        *route.hidden, last = layers.chain(model.decoder) or []
+        assert isinstance(last, nn.Linear)
+        # the expansion is exact around any fixed point, so no gradient need pass through it
+        route.origin = layers.forward(route.hidden, z).detach()
+        eta = last(route.origin)
+        route.level = model.likelihood.log_prob(batch.x, eta)
+        route.slope = model.likelihood.score(batch.x, eta) @ last.weight
+        root = model.likelihood.root(eta[:1], last.weight.mT)
+        route.gram = root @ root.mT
+        return route
+
+    def log_likelihood(self, z: Float[Tensor, "B D"]) -> PerDatum:
+        return self._quadratic(layers.forward(self.hidden, z))[0]
+
+    def likelihood_part(self, z: Float[Tensor, "B D"]) -> Local:
+        value, rows = layers.propagate(self.hidden, z)
+        level, slope = self._quadratic(value)
+        return Local(level, torch.einsum("bdh,bh->bd", rows, slope), rows @ self.gram @ rows.mT)
+
+    def _quadratic(self, value: Float[Tensor, "B H"]) -> tuple[PerDatum, Float[Tensor, "B H"]]:
+        offset = value - self.origin
+        bend = offset @ self.gram
+        return self.level + (offset * (self.slope - 0.5 * bend)).sum(-1), self.slope - bend
+
+
+class Layerwise(Route):
+    """J layer by layer, for a chain of linear and elementwise layers."""
+
+    @classmethod
+    def fits(cls, model: LatentVariableModel, batch: Batch) -> bool:
+        return not model.autoregressive and bool(layers.chain(model.decoder))
+
+    @classmethod
+    def at(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Layerwise":
+        return cls(model, batch)
+
+    def log_likelihood(self, z: Float[Tensor, "B D"]) -> PerDatum:
+        return self.model.log_likelihood(self.batch.x, z, self.batch.mask)
+
+    def likelihood_part(self, z: Float[Tensor, "B D"]) -> Local:
+        eta, rows = layers.propagate(layers.chain(self.model.decoder) or [], z)
+        return _assemble(self.model, self.batch, eta, rows)
+
+
+class Generic(Route):
+    """J by D Jacobian-vector products at once, for any decoder; chunks of the batch keep it within ``memory`` bytes."""
+
+    memory: int = MEMORY
+
+    @classmethod
+    def fits(cls, model: LatentVariableModel, batch: Batch) -> bool:
+        return True
+
+    @classmethod
+    def at(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Generic":
+        return cls(model, batch)
+
+    def log_likelihood(self, z: Float[Tensor, "B D"]) -> PerDatum:
+        return self.model.log_likelihood(self.batch.x, z, self.batch.mask)
+
+    def likelihood_part(self, z: Float[Tensor, "B D"]) -> Local:
+        # a Jacobian, its product with the root of the information, and what forward mode keeps
+        bytes_each = 4 * self.model.likelihood.size * z.shape[-1] * z.element_size()
+        size = max(1, self.memory // bytes_each)
+        parts = [self._chunk(z[start : start + size], slice(start, start + size)) for start in range(0, len(z), size)]
+        return Local(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+    def _chunk(self, z: Float[Tensor, "B D"], rows_of: slice) -> Local:
+        x, index, mask, _ = self.batch
+        part = Batch(x[rows_of], index[rows_of], None if mask is None else mask[rows_of])
+        eye = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
+
+        def along(direction: Tensor) -> tuple[Tensor, Tensor]:
+            tangent = direction.expand_as(z)
+            return torch.func.jvp(lambda point: self.model.decode(point, part.x), (z,), (tangent,))
+
+        eta, columns = torch.func.vmap(along, out_dims=(None, 0))(eye)
+        return _assemble(self.model, part, eta, columns.transpose(0, 1))
+
+
+def _assemble(
+    model: LatentVariableModel, batch: Batch, eta: Float[Tensor, "B P"], rows: Float[Tensor, "B D P"]
+) -> Local:
+    """The likelihood's part from eta and its transposed Jacobian."""
+    mask = batch.mask
+    level = model.likelihood.log_prob(batch.x, eta, mask)
+    score = model.likelihood.score(batch.x, eta, mask)
+    root = model.likelihood.root(eta.unsqueeze(1), rows, None if mask is None else mask.unsqueeze(1))
+    return Local(level, torch.einsum("bdp,bp->bd", rows, score), root @ root.mT)
+
+
+ROUTES: tuple[type[Route], ...] = (Gram, Layerwise, Generic)
+"""Cheapest first."""

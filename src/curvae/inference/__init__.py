@@ -1,0 +1,7 @@
+"""Inference methods: (model, batch) -> posterior."""
+
+from curvae.inference.amortized import AmortizedFullGaussian, AmortizedGaussian
+from curvae.inference.inference import Inference, Inferred, prefixed
+from curvae.inference.laplace import Laplace
+
+__all__ = ["AmortizedFullGaussian", "AmortizedGaussian", "Inference", "Inferred", "Laplace", "prefixed"]

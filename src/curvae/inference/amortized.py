@@ -1,0 +1,90 @@
+"""Amortized Gaussians: one encoder pass gives the posterior."""
+
+import torch
+from torch import Tensor, nn
+
+from curvae.inference.inference import Inference, Inferred
+from curvae.model import LatentVariableModel
+from curvae.posteriors import DiagonalGaussian, FullGaussian
+from curvae.typing import Batch
+
+LOG_SCALE_BOUND = 7.0
+"""Posterior scales stay within exp(-7) and exp(7): the encoder cannot overflow them."""
+
+
+class AmortizedGaussian(Inference):
+    """``q(z | x) = N(m(x), diag(s(x)^2))`` with ``(m, log s) = encoder(x)`` (Kingma and Welling, 2014).
+
+    The encoder gives 2 D values: means, then log-scales, softly bounded to ``[-7, 7]``. It sees 0 where a value is
+    not observed.
+
+    Example:
+        >>> import torch
+        >>> from curvae.inference import AmortizedGaussian
+        >>> from curvae.typing import Batch
+        >>> inference = AmortizedGaussian(torch.nn.Linear(5, 2 * 3))
+        >>> inference(None, Batch(torch.zeros(4, 5), torch.arange(4))).posterior.mean.shape
+        torch.Size([4, 3])
+    """
+
+    def __init__(self, encoder: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
+        out = self.encoder(batch.x)
+        if out.shape[-1] % 2:
+            raise ValueError(
+                f"AmortizedGaussian: the encoder must give 2 D values (means, log-scales); got {out.shape[-1]}, an odd "
+                "number. Change its last layer."
+            )
+        mean, log_scale = out.chunk(2, dim=-1)
+        return Inferred(DiagonalGaussian(mean, soft_bound(log_scale)))
+
+
+class AmortizedFullGaussian(Inference):
+    """``q(z | x) = N(m(x), C(x) C(x)')``, C lower triangular, all from one encoder pass.
+
+    The encoder gives ``D + D (D + 1) / 2`` values: means, log-diagonal of C, and what stands below it, by rows.
+
+    Args:
+        encoder: the network.
+        size: number of latent dimensions D.
+
+    Example:
+        >>> import torch
+        >>> from curvae.inference import AmortizedFullGaussian
+        >>> from curvae.typing import Batch
+        >>> inference = AmortizedFullGaussian(torch.nn.Linear(5, 3 + 6), size=3)
+        >>> inference(None, Batch(torch.zeros(4, 5), torch.arange(4))).posterior.covariance.shape
+        torch.Size([4, 3, 3])
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, encoder: nn.Module, size: int):
+        super().__init__()
+        self.encoder = encoder
+        self.size = size
+        rows, columns = torch.tril_indices(size, size, -1)
+        self.register_buffer("rows", rows, persistent=False)
+        self.register_buffer("columns", columns, persistent=False)
+
+    def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
+        out, size = self.encoder(batch.x), self.size
+        expected = size + size * (size + 1) // 2
+        if out.shape[-1] != expected:
+            raise ValueError(
+                f"AmortizedFullGaussian: for size={size} the encoder must give D + D (D + 1) / 2 = {expected} values; "
+                f"got {out.shape[-1]}. Change its last layer."
+            )
+        mean, log_diagonal, below = out.split([size, size, expected - 2 * size], dim=-1)
+        packed = torch.diag_embed(soft_bound(log_diagonal))
+        packed = packed.index_put((torch.arange(len(out), device=out.device)[:, None], self.rows, self.columns), below)
+        return Inferred(FullGaussian(mean, packed))
+
+
+def soft_bound(log_scale: Tensor, bound: float = LOG_SCALE_BOUND) -> Tensor:
+    """``bound * tanh(log_scale / bound)``: close to the identity near 0."""
+    return bound * torch.tanh(log_scale / bound)

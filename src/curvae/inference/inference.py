@@ -1,0 +1,35 @@
+"""The contract of an inference method: (model, batch) -> posterior."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import nn
+
+from curvae.model import LatentVariableModel
+from curvae.posteriors import Posterior
+from curvae.typing import EMPTY, Batch, Info, PerDatum, State
+
+
+class Inferred(NamedTuple):
+    """What an inference method found for a batch."""
+
+    posterior: Posterior
+    info: Info = EMPTY
+    """``grad_norm`` (T+1, B) padded with its last value, ``log_joint`` (T+1, B), ``status`` (B,), ... detached."""
+    encoder_bound: PerDatum | None = None
+    """(B,) <= 0, maximized: joins the surrogate only; trains the encoder where refinement cuts its gradient."""
+    state: State = EMPTY
+    """New values of the method's own buffers."""
+
+
+def prefixed(name: str, state: State) -> State:
+    """A child's new buffer values under the parent's name for it."""
+    return {f"{name}.{key}": value for key, value in state.items()}
+
+
+class Inference(nn.Module, ABC):
+    """x -> q(z | x). Forward is pure: whatever must be remembered comes back in ``Inferred.state``."""
+
+    @abstractmethod
+    def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
+        """The posterior of each datum of the batch."""

@@ -1,0 +1,40 @@
+"""Bernoulli likelihood: the decoder gives logits."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from curvae.likelihoods.likelihood import Likelihood, masked
+
+
+class Bernoulli(Likelihood):
+    """``log p(x | eta) = sum x log s(eta) + (1 - x) log s(-eta)``, s the logistic function; information ``s(1 - s)``.
+
+    Example:
+        >>> import torch
+        >>> likelihood = Bernoulli(3)
+        >>> f"{likelihood.log_prob(torch.ones(1, 3), torch.zeros(1, 3)).item():.4f}"   # 3 log(1/2)
+        '-2.0794'
+    """
+
+    def __init__(self, event: int | tuple[int, ...]):
+        super().__init__(event)
+        self.information = "diagonal"
+
+    def log_prob(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> Tensor:
+        each = logsigmoid(eta) - (1 - self.flat(x)) * eta
+        return masked(each, None if mask is None else self.flat(mask)).sum(-1)
+
+    def score(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> Tensor:
+        return masked(self.flat(x) - eta.sigmoid(), None if mask is None else self.flat(mask))
+
+    def root(self, eta: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        # sqrt(s(a) s(-a)) through the log: no 0 whose square root has an infinite gradient
+        root = (0.5 * (logsigmoid(eta) + logsigmoid(-eta))).exp()
+        return masked(v * root, None if mask is None else self.flat(mask))
+
+    def mean(self, eta: Tensor) -> Tensor:
+        return self.unflat(eta.sigmoid())
+
+    def sample(self, eta: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return torch.bernoulli(self.mean(eta), generator=generator)

@@ -1,0 +1,86 @@
+"""Gaussian likelihood: the decoder gives the mean."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from curvae.likelihoods.likelihood import Likelihood, masked
+from curvae.linalg import LOG_2PI
+
+
+class Gaussian(Likelihood):
+    r"""``p(x | eta) = N(x; eta, diag(s^2))``, ``s^2 = floor^2 + exp(log_variance)`` where it is learned.
+
+    Args:
+        event: size or shape of one datum.
+        scale: the standard deviation, fixed; or the start of a learned one.
+        learn: ``None`` fixed, ``"shared"`` one variance for all elements (as in VLAE), ``"element"`` one for each.
+        floor: the least standard deviation that learning can reach; without one the density has no bound.
+
+    Raises:
+        ValueError: scale or floor not positive.
+
+    Example:
+        >>> import torch
+        >>> likelihood = Gaussian(2, scale=1.0)
+        >>> f"{likelihood.log_prob(torch.zeros(1, 2), torch.ones(1, 2)).item():.4f}"   # -1 - log(2 pi)
+        '-2.8379'
+    """
+
+    log_variance: Tensor
+
+    def __init__(
+        self,
+        event: int | tuple[int, ...],
+        scale: float = 1.0,
+        learn: Literal["shared", "element"] | None = None,
+        floor: float = 1e-3,
+    ):
+        super().__init__(event)
+        if not (scale > 0 and floor > 0):
+            raise ValueError(f"Gaussian: scale and floor must be positive; got scale={scale}, floor={floor}.")
+        self.information = "constant"
+        self.learn = learn
+        self.floor = floor if learn else 0.0
+        start = torch.full((self.size if learn == "element" else 1,), 2 * math.log(scale))
+        if learn:
+            self.log_variance = nn.Parameter(start)
+        else:
+            self.register_buffer("log_variance", start)
+
+    @property
+    def variance(self) -> Tensor:
+        """(P,) or (1,)."""
+        return self.floor**2 + self.log_variance.exp()
+
+    def log_prob(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> Tensor:
+        variance = self.variance
+        each = (self.flat(x) - eta).square() / variance + variance.log() + LOG_2PI
+        return -0.5 * masked(each, None if mask is None else self.flat(mask)).sum(-1)
+
+    def score(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> Tensor:
+        return masked((self.flat(x) - eta) / self.variance, None if mask is None else self.flat(mask))
+
+    def root(self, eta: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        return masked(v * self.variance.rsqrt(), None if mask is None else self.flat(mask))
+
+    def mean(self, eta: Tensor) -> Tensor:
+        return self.unflat(eta)
+
+    def sample(self, eta: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        noise = torch.randn(eta.shape, generator=generator, device=eta.device, dtype=eta.dtype)
+        return self.unflat(eta + self.variance.sqrt() * noise)
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, mask: Tensor | None = None) -> None:
+        """Start a learned variance at that of the data around their mean."""
+        if not self.learn:
+            return
+        x, seen = self.flat(x), torch.ones_like(self.flat(x)) if mask is None else self.flat(mask).to(x.dtype)
+        count = seen.sum(0).clamp(min=1)
+        mean = (x * seen).sum(0) / count
+        squares = ((x - mean).square() * seen).sum(0)
+        variance = squares / count if self.learn == "element" else squares.sum(0, keepdim=True) / count.sum()
+        self.log_variance.copy_(variance.clamp(min=self.floor**2).log())

@@ -1,0 +1,76 @@
+"""The contract of a likelihood p(x | eta)."""
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor, nn
+
+Information = Literal["constant", "diagonal", "block"]
+
+
+class Likelihood(nn.Module, ABC):
+    """p(x | eta) for one datum of shape ``event``; eta is flat, and the map from its P values to the event is ours.
+
+    Shapes broadcast over leading dimensions: ``x (*L, *event)``, ``eta (*L, P)``, ``mask (*L, *event)``, True where
+    observed. Nothing unobserved contributes, whatever value stands there.
+
+    Attributes:
+        event: shape of one datum.
+        size: P, the number of values that the decoder must give.
+        information: how the expected information varies. ``"constant"``: it does not depend on eta, *and* log p is
+            quadratic in eta, which allows the Gram route of the curvature engine.
+    """
+
+    event: tuple[int, ...]
+    size: int
+    information: Information
+
+    def __init__(self, event: int | tuple[int, ...], per_element: int = 1):
+        super().__init__()
+        self.event = (event,) if isinstance(event, int) else tuple(event)
+        if not self.event or min(self.event) < 1:
+            raise ValueError(f"{type(self).__name__}: event must be a size or shape of sizes >= 1; got {event}.")
+        self.size = per_element * torch.Size(self.event).numel()
+
+    @abstractmethod
+    def log_prob(
+        self,
+        x: Shaped[Tensor, "*B event"],
+        eta: Float[Tensor, "*L P"],
+        mask: Bool[Tensor, "*M event"] | None = None,
+    ) -> Float[Tensor, "*L"]:
+        """``log p(x | eta)`` in nats, summed over the observed elements."""
+
+    @abstractmethod
+    def score(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``d log p(x | eta) / d eta``, (*L, P)."""
+
+    @abstractmethod
+    def root(self, eta: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``R'v`` with ``R R'`` the expected information of x about eta; linear in v, (*L, P) -> (*L, Q)."""
+
+    @abstractmethod
+    def mean(self, eta: Tensor) -> Tensor:
+        """``E[x | eta]``, (*L, *event) (probabilities with a trailing dimension for a categorical)."""
+
+    @abstractmethod
+    def sample(self, eta: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """One draw of x per row of eta, (*L, *event)."""
+
+    def initialize(self, x: Tensor, mask: Tensor | None = None) -> None:
+        """Set parameters of our own from the training data, once, before training; most have none."""
+
+    def flat(self, value: Tensor) -> Tensor:
+        """(*L, *event) -> (*L, E)."""
+        return value.flatten(-len(self.event))
+
+    def unflat(self, value: Tensor) -> Tensor:
+        """(*L, E) -> (*L, *event)."""
+        return value.unflatten(-1, self.event)
+
+
+def masked(value: Tensor, mask: Tensor | None) -> Tensor:
+    """``value`` where observed, exactly 0 elsewhere (a NaN there does not survive)."""
+    return value if mask is None else torch.where(mask, value, torch.zeros((), dtype=value.dtype, device=value.device))

@@ -1,0 +1,60 @@
+"""Batched linear algebra for small symmetric positive definite matrices: nothing raises inside a batch."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+LOG_2PI = math.log(2 * math.pi)
+
+JITTERS = (0.0, 1e-6, 1e-4, 1e-2, 1.0)
+"""The ladder, relative to the mean diagonal of each matrix."""
+
+
+def cholesky(
+    matrix: Float[Tensor, "*B D D"],
+) -> tuple[Float[Tensor, "*B D D"], Bool[Tensor, "*B"]]:
+    """Lower Cholesky factor of each matrix, and whether it needed no jitter.
+
+    A matrix that fails is tried again with ``jitter * mean(diag)`` added, one rung of the ladder after another; one
+    that fails on every rung (not finite, say) gets the identity. The other matrices of the batch are not touched.
+
+    Example:
+        >>> import torch
+        >>> factor, ok = cholesky(torch.stack([4 * torch.eye(2), -torch.eye(2)]))
+        >>> factor[0].diagonal().tolist(), ok.tolist()
+        ([2.0, 2.0], [True, False])
+    """
+    factor, failure = torch.linalg.cholesky_ex(matrix)
+    ok = (failure == 0) & factor.isfinite().all(-1).all(-1)
+    if not bool(ok.all()):
+        factor = _climb(matrix, factor, ok)
+    return factor, ok
+
+
+def _climb(matrix: Tensor, factor: Tensor, ok: Tensor) -> Tensor:
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    scale = matrix.diagonal(dim1=-2, dim2=-1).abs().mean(-1)[..., None, None]
+    done = ok
+    for jitter in JITTERS[1:]:
+        candidate, failure = torch.linalg.cholesky_ex(matrix + jitter * scale * eye)
+        fine = (failure == 0) & candidate.isfinite().all(-1).all(-1) & ~done
+        factor = torch.where(fine[..., None, None], candidate, factor)
+        done = done | fine
+    return torch.where(done[..., None, None], factor, eye)
+
+
+def solve_spd(factor: Float[Tensor, "*B D D"], vector: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
+    """``(L L')^-1 v`` from the lower factor ``L``."""
+    return torch.cholesky_solve(vector.unsqueeze(-1), factor).squeeze(-1)
+
+
+def half_log_det(factor: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B"]:
+    """``1/2 log det(L L')`` from the lower factor ``L``."""
+    return factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def standard_normal_log_prob(x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
+    """``log N(x; 0, I)`` in nats, summed over the last dimension."""
+    return -0.5 * (x.square().sum(-1) + x.shape[-1] * LOG_2PI)

@@ -1,0 +1,104 @@
+"""The generative model: p(x, z) = p(z) p(x | decoder(z))."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from curvae.likelihoods import Likelihood
+from curvae.priors import Prior
+
+
+class LatentVariableModel(nn.Module):
+    """``log p(x, z) = prior.log_prob(z) + likelihood.log_prob(x, decoder(z))``, deterministic given (x, z).
+
+    Args:
+        prior: p(z), over D dimensions.
+        decoder: any module from (N, D) to (N, ...) whose rows do not depend on one another; its output, flattened,
+            is eta, (N, P).
+        likelihood: p(x | eta), which takes P = ``likelihood.size`` values.
+        autoregressive: the decoder is called as ``decoder(z, x)``.
+
+    Example:
+        >>> import torch
+        >>> from curvae.likelihoods import Gaussian
+        >>> from curvae.priors import StandardNormal
+        >>> model = LatentVariableModel(StandardNormal(3), torch.nn.Linear(3, 10), Gaussian(10, scale=0.3))
+        >>> x, z = model.sample(4)
+        >>> x.shape, model.log_joint(x, z.expand(5, 4, 3)).shape
+        (torch.Size([4, 10]), torch.Size([5, 4]))
+    """
+
+    def __init__(self, prior: Prior, decoder: nn.Module, likelihood: Likelihood, autoregressive: bool = False):
+        super().__init__()
+        self.prior = prior
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.autoregressive = autoregressive
+
+    def decode(self, z: Float[Tensor, "*L D"], x: Tensor | None = None) -> Float[Tensor, "*L P"]:
+        """Decoder output eta for any leading dimensions; the decoder itself only sees (N, D).
+
+        Raises:
+            ValueError: the decoder does not give P values a row, or it is autoregressive and x is missing.
+        """
+        rows = z.reshape(-1, z.shape[-1])
+        if self.autoregressive:
+            if x is None:
+                raise ValueError("decode: an autoregressive decoder needs x beside z; got x=None. Pass decode(z, x).")
+            event = x.shape[x.ndim - len(self.likelihood.event) :]
+            out = self.decoder(rows, x.expand(*z.shape[:-1], *event).reshape(-1, *event))
+        else:
+            out = self.decoder(rows)
+        eta = out.flatten(1)
+        if eta.shape[-1] != self.likelihood.size:
+            raise ValueError(
+                f"decode: {type(self.likelihood).__name__} expects {self.likelihood.size} values a datum from the "
+                f"decoder; got {eta.shape[-1]}. Change the decoder's last layer, or the likelihood's event."
+            )
+        return eta.unflatten(0, z.shape[:-1])
+
+    def log_likelihood(
+        self, x: Tensor, z: Float[Tensor, "*S B D"], mask: Tensor | None = None
+    ) -> Float[Tensor, "*S B"]:
+        """``log p(x | z)`` in nats, over the observed elements."""
+        return self.likelihood.log_prob(x, self.decode(z, x), mask)
+
+    def log_joint(self, x: Tensor, z: Float[Tensor, "*S B D"], mask: Tensor | None = None) -> Float[Tensor, "*S B"]:
+        """``log p(x, z)`` in nats."""
+        return self.prior.log_prob(z) + self.log_likelihood(x, z, mask)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """``n`` draws (x, z) of the model: (n, *event), (n, D).
+
+        Raises:
+            ValueError: an autoregressive decoder, which needs a system that draws element by element.
+        """
+        z = self.prior.sample(n, generator)
+        return self.likelihood.sample(self.decode(z), generator), z
+
+
+def fork(
+    model: LatentVariableModel, x: Tensor, z: Float[Tensor, "S B D"], mask: Tensor | None = None
+) -> tuple[Float[Tensor, "S B"], Float[Tensor, "S B"]]:
+    """``log p(x, z)`` twice, from one pass: the first reaches the model's parameters only, the second z only.
+
+    For objectives that weight the two gradients differently (wake-sleep, DReG). The second is
+    ``stop(log p) + stop(d log p / dz) (z - stop(z))``.
+
+    Example:
+        >>> import torch
+        >>> from curvae.likelihoods import Gaussian
+        >>> from curvae.priors import StandardNormal
+        >>> model = LatentVariableModel(StandardNormal(2), torch.nn.Linear(2, 3), Gaussian(3))
+        >>> z = torch.zeros(1, 4, 2, requires_grad=True)
+        >>> down, up = fork(model, torch.ones(4, 3), z)
+        >>> torch.autograd.grad(down.sum(), z, allow_unused=True, retain_graph=True)[0] is None
+        True
+        >>> torch.autograd.grad(up.sum(), model.decoder.weight, allow_unused=True)[0] is None
+        True
+    """
+    here = z.detach()
+    down, pull = torch.func.vjp(lambda point: model.log_joint(x, point, mask), here)
+    (slope,) = pull(torch.ones_like(down))
+    up = down.detach() + (slope.detach() * (z - here)).sum(-1)
+    return down, up

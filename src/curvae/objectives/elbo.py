@@ -1,0 +1,81 @@
+"""The evidence lower bound."""
+
+import torch
+from torch import Tensor, nn
+
+from curvae.model import LatentVariableModel
+from curvae.objectives.objective import Bound, log_weights, with_credit
+from curvae.posteriors import Posterior, kl
+from curvae.typing import Batch
+
+
+def elbo(model: LatentVariableModel, posterior: Posterior, batch: Batch, samples: int = 1, beta: float = 1.0) -> Bound:
+    """``E_q[log p(x | z)] - KL(q || p)``: the divergence in closed form where there is one, else from the draws.
+
+    ``beta`` weighs the divergence in the surrogate; the reported value never sees it.
+
+    Example:
+        >>> import torch
+        >>> from curvae.likelihoods import Gaussian
+        >>> from curvae.posteriors import DiagonalGaussian
+        >>> from curvae.priors import StandardNormal
+        >>> model = LatentVariableModel(StandardNormal(2), torch.nn.Linear(2, 3), Gaussian(3))
+        >>> q = DiagonalGaussian(torch.zeros(4, 2), torch.zeros(4, 2))
+        >>> elbo(model, q, Batch(torch.zeros(4, 3), torch.arange(4)), 5).value.shape
+        torch.Size([4])
+    """
+    return _elbo(model, posterior, batch, samples, beta)
+
+
+def monte_carlo_elbo(model: LatentVariableModel, posterior: Posterior, batch: Batch, samples: int = 1) -> Bound:
+    """``E_q[log p(x, z) - log q(z | x)]`` from the draws alone: no variance at all where q is the exact posterior."""
+    draws = posterior.draw(samples)
+    log_w = log_weights(model, batch, draws)
+    value = (draws.log_c.exp() * with_credit(log_w, draws)).sum(0)
+    return Bound(value, value)
+
+
+class AnnealedElbo(nn.Module):
+    """The ELBO whose surrogate weighs the divergence by ``beta * min(1, (step + 1) / warmup)``.
+
+    ``step`` counts training steps; it is a buffer, returned as state and written by the trainer.
+
+    Args:
+        warmup: number of steps over which the weight grows from 0.
+        beta: its final value.
+
+    Raises:
+        ValueError: ``warmup`` below 1.
+    """
+
+    step: Tensor
+
+    def __init__(self, warmup: int, beta: float = 1.0):
+        super().__init__()
+        if warmup < 1:
+            raise ValueError(f"AnnealedElbo: warmup must be 1 step or more; got {warmup}. Without one, use elbo.")
+        self.warmup = warmup
+        self.beta = beta
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+
+    def forward(self, model: LatentVariableModel, posterior: Posterior, batch: Batch, samples: int = 1) -> Bound:
+        beta = self.beta * ((self.step + 1) / self.warmup).clamp(max=1.0)
+        bound = _elbo(model, posterior, batch, samples, beta)
+        return bound._replace(state={"step": self.step + 1})
+
+
+def _elbo(model: LatentVariableModel, posterior: Posterior, batch: Batch, samples: int, beta: float | Tensor) -> Bound:
+    draws = posterior.draw(samples)
+    log_c = draws.log_c.exp()
+    log_lik = model.log_likelihood(batch.x, draws.z, batch.mask)
+    divergence = kl(posterior, model.prior)
+    if divergence is None:
+        rate = draws.log_q - model.prior.log_prob(draws.z)
+        value = (log_c * (log_lik - rate)).sum(0)
+        surrogate = (log_c * with_credit(log_lik - beta * rate, draws)).sum(0)
+        spent = (log_c * rate).sum(0)
+    else:
+        spent = divergence.sum(-1)
+        value = (log_c * log_lik).sum(0) - spent
+        surrogate = (log_c * with_credit(log_lik, draws)).sum(0) - beta * spent
+    return Bound(value, surrogate, {"kl": spent.detach()})

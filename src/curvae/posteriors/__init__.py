@@ -1,0 +1,21 @@
+"""Posteriors q(z | x): immutable values that draw, weigh and describe."""
+
+from curvae.posteriors.gaussian import DiagonalGaussian, FullGaussian, GaussianPosterior, PrecisionGaussian
+from curvae.posteriors.kl import kl
+from curvae.posteriors.moments import weighted_covariance, weighted_interval, weighted_mean
+from curvae.posteriors.posterior import DensityPosterior, Draws, Posterior, plain
+
+__all__ = [
+    "DensityPosterior",
+    "DiagonalGaussian",
+    "Draws",
+    "FullGaussian",
+    "GaussianPosterior",
+    "Posterior",
+    "PrecisionGaussian",
+    "kl",
+    "plain",
+    "weighted_covariance",
+    "weighted_interval",
+    "weighted_mean",
+]

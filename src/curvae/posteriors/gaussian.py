@@ -1,0 +1,219 @@
+"""Gaussian posteriors: diagonal, and full-covariance through a factor of the covariance or of the precision."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from curvae.linalg import standard_normal_log_prob
+from curvae.posteriors.posterior import DensityPosterior, Draws, plain
+
+
+class GaussianPosterior(DensityPosterior):
+    """``q(z | x) = N(z; loc, C C')``: what is common to all Gaussians, given how C colors and whitens."""
+
+    loc: Float[Tensor, "B D"]
+
+    @property
+    @abstractmethod
+    def variance(self) -> Float[Tensor, "B D"]:
+        """Diagonal of the covariance."""
+
+    @property
+    @abstractmethod
+    def half_log_det(self) -> Float[Tensor, " B"]:
+        """``1/2 log det covariance``."""
+
+    @abstractmethod
+    def color(self, noise: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
+        """``C noise``."""
+
+    @abstractmethod
+    def whiten(self, offset: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
+        """``C^-1 offset``."""
+
+    @property
+    def center(self) -> Float[Tensor, "B D"]:
+        return self.loc
+
+    @property
+    def mean(self) -> Float[Tensor, "B D"]:
+        return self.loc
+
+    def draw(self, n: int, generator: torch.Generator | None = None) -> Draws:
+        noise = torch.randn(n, *self.loc.shape, generator=generator, device=self.loc.device, dtype=self.loc.dtype)
+        return plain(self.loc + self.color(noise), standard_normal_log_prob(noise) - self.half_log_det)
+
+    def log_prob(self, z: Float[Tensor, "S B D"]) -> Float[Tensor, "S B"]:
+        return standard_normal_log_prob(self.whiten(z - self.loc)) - self.half_log_det
+
+    def interval(self, level: float = 0.9) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
+        if not 0 < level < 1:
+            raise ValueError(f"interval: level must lie between 0 and 1; got {level}. For 90 % pass 0.9.")
+        half = self.variance.sqrt() * torch.special.ndtri(torch.tensor(0.5 + level / 2, dtype=torch.float64)).item()
+        return self.loc - half, self.loc + half
+
+
+@dataclass(frozen=True, eq=False)
+class DiagonalGaussian(GaussianPosterior):
+    """``N(loc, diag(exp(2 log_scale)))``.
+
+    Example:
+        >>> import torch
+        >>> q = DiagonalGaussian(torch.zeros(4, 2), torch.zeros(4, 2))
+        >>> q.draw(5).z.shape, q.covariance.shape
+        (torch.Size([5, 4, 2]), torch.Size([4, 2, 2]))
+    """
+
+    loc: Float[Tensor, "B D"]
+    log_scale: Float[Tensor, "B D"]
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        return {"loc": self.loc, "log_scale": self.log_scale}
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "DiagonalGaussian":
+        return type(self)(**tensors)
+
+    @property
+    def variance(self) -> Float[Tensor, "B D"]:
+        return (2 * self.log_scale).exp()
+
+    @property
+    def covariance(self) -> Float[Tensor, "B D D"]:
+        return torch.diag_embed(self.variance)
+
+    @property
+    def half_log_det(self) -> Float[Tensor, " B"]:
+        return self.log_scale.sum(-1)
+
+    def color(self, noise: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
+        return noise * self.log_scale.exp()
+
+    def whiten(self, offset: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
+        return offset * (-self.log_scale).exp()
+
+
+@dataclass(frozen=True, eq=False)
+class FullGaussian(GaussianPosterior):
+    """``N(loc, C C')`` with C lower triangular; ``packed`` holds C with the logarithm of its diagonal.
+
+    Example:
+        >>> import torch
+        >>> FullGaussian(torch.zeros(1, 2), torch.zeros(1, 2, 2)).covariance.tolist()
+        [[[1.0, 0.0], [0.0, 1.0]]]
+    """
+
+    loc: Float[Tensor, "B D"]
+    packed: Float[Tensor, "B D D"]
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        return {"loc": self.loc, "packed": self.packed}
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "FullGaussian":
+        return type(self)(**tensors)
+
+    @property
+    def factor(self) -> Float[Tensor, "B D D"]:
+        """C, lower triangular."""
+        return unpack(self.packed)
+
+    @property
+    def covariance(self) -> Float[Tensor, "B D D"]:
+        return self.factor @ self.factor.mT
+
+    @property
+    def variance(self) -> Float[Tensor, "B D"]:
+        return self.factor.square().sum(-1)
+
+    @property
+    def half_log_det(self) -> Float[Tensor, " B"]:
+        return self.packed.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+    def color(self, noise: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
+        return torch.einsum("bij,sbj->sbi", self.factor, noise)
+
+    def whiten(self, offset: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
+        return solve_lower(self.factor, offset)
+
+
+@dataclass(frozen=True, eq=False)
+class PrecisionGaussian(GaussianPosterior):
+    """``N(loc, (L L')^-1)`` with L lower triangular: draws are ``loc + L'^-1 noise`` and no inverse is formed.
+
+    ``packed`` holds L with the logarithm of its diagonal.
+
+    Example:
+        >>> import torch
+        >>> q = PrecisionGaussian.from_factor(torch.zeros(1, 2), 2 * torch.eye(2).expand(1, 2, 2))
+        >>> q.variance.tolist()
+        [[0.25, 0.25]]
+    """
+
+    loc: Float[Tensor, "B D"]
+    packed: Float[Tensor, "B D D"]
+
+    @classmethod
+    def from_factor(cls, loc: Float[Tensor, "B D"], factor: Float[Tensor, "B D D"]) -> "PrecisionGaussian":
+        """From the Cholesky factor L of the precision."""
+        return cls(loc, pack(factor))
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        return {"loc": self.loc, "packed": self.packed}
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "PrecisionGaussian":
+        return type(self)(**tensors)
+
+    @property
+    def factor(self) -> Float[Tensor, "B D D"]:
+        """L, the lower Cholesky factor of the precision."""
+        return unpack(self.packed)
+
+    @property
+    def precision(self) -> Float[Tensor, "B D D"]:
+        """``L L'``."""
+        return self.factor @ self.factor.mT
+
+    @property
+    def covariance(self) -> Float[Tensor, "B D D"]:
+        return torch.cholesky_inverse(self.factor)
+
+    @property
+    def variance(self) -> Float[Tensor, "B D"]:
+        eye = torch.eye(self.loc.shape[-1], dtype=self.loc.dtype, device=self.loc.device)
+        inverse = torch.linalg.solve_triangular(self.factor, eye.expand_as(self.packed), upper=False)
+        return inverse.square().sum(-2)
+
+    @property
+    def half_log_det(self) -> Float[Tensor, " B"]:
+        return -self.packed.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+    def color(self, noise: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
+        return solve_lower(self.factor, noise, transposed=True)
+
+    def whiten(self, offset: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
+        return torch.einsum("bji,sbj->sbi", self.factor, offset)
+
+
+def pack(factor: Float[Tensor, "B D D"]) -> Float[Tensor, "B D D"]:
+    """A lower factor with the logarithm of its diagonal: unconstrained."""
+    return factor.tril(-1) + torch.diag_embed(factor.diagonal(dim1=-2, dim2=-1).log())
+
+
+def unpack(packed: Float[Tensor, "B D D"]) -> Float[Tensor, "B D D"]:
+    """The lower factor with its positive diagonal; what stands above the diagonal is not read."""
+    return packed.tril(-1) + torch.diag_embed(packed.diagonal(dim1=-2, dim2=-1).exp())
+
+
+def solve_lower(
+    factor: Float[Tensor, "B D D"], vectors: Float[Tensor, "S B D"], transposed: bool = False
+) -> Float[Tensor, "S B D"]:
+    """``L^-1 v`` or ``L'^-1 v`` for S vectors of each datum."""
+    columns = vectors.permute(1, 2, 0)
+    matrix = factor.mT if transposed else factor
+    return torch.linalg.solve_triangular(matrix, columns, upper=transposed).permute(2, 0, 1)

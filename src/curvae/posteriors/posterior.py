@@ -1,0 +1,72 @@
+"""The contract of a posterior q(z | x): an immutable value, built anew for each batch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Draws(NamedTuple):
+    """Weighted draws of z, S for each datum.
+
+    S is the posterior's business: n draws, n per component, or every state when it enumerates. The weights are proper:
+    ``E[sum_s exp(log_c_s + log p(x, z_s) - log_q_s)] = p(x)``, and ``logsumexp(log_c, 0) = 0``.
+    """
+
+    z: Float[Tensor, "S B D"]
+    log_q: Float[Tensor, "S B"]
+    log_c: Float[Tensor, "S B"]
+    score: Float[Tensor, "S B"] | None = None
+    """Log-probability of choices without a path gradient; None = fully reparameterized."""
+
+
+class Posterior(ABC):
+    """q(z | x) for a batch; it may refer to the model or a flow, and owns no parameters."""
+
+    @property
+    @abstractmethod
+    def tensors(self) -> Mapping[str, Float[Tensor, "B ..."]]:
+        """Its parameters for each datum, unconstrained, batch first."""
+
+    @abstractmethod
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "Posterior":
+        """The same posterior with other parameters: detaching, choosing data and refining all follow from this."""
+
+    @property
+    @abstractmethod
+    def center(self) -> Float[Tensor, "B D"]:
+        """Where a mode search starts."""
+
+    @abstractmethod
+    def draw(self, n: int, generator: torch.Generator | None = None) -> Draws:
+        """Weighted draws, differentiable in ``tensors``; on an extended space log_q := log p(x, z) - log weight."""
+
+    @property
+    @abstractmethod
+    def mean(self) -> Float[Tensor, "B D"]:
+        """Posterior mean."""
+
+    @property
+    @abstractmethod
+    def covariance(self) -> Float[Tensor, "B D D"]:
+        """Posterior covariance."""
+
+    @abstractmethod
+    def interval(self, level: float = 0.9) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
+        """Lower and upper end of the central interval of each latent dimension."""
+
+
+class DensityPosterior(Posterior):
+    """A posterior whose density can be evaluated anywhere."""
+
+    @abstractmethod
+    def log_prob(self, z: Float[Tensor, "S B D"]) -> Float[Tensor, "S B"]:
+        """``log q(z | x)`` in nats, at any z."""
+
+
+def plain(z: Float[Tensor, "S B D"], log_q: Float[Tensor, "S B"]) -> Draws:
+    """Independent draws: every ``log_c`` is ``-log S``."""
+    return Draws(z, log_q, torch.full_like(log_q, -float(torch.tensor(len(z)).log())))

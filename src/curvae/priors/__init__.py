@@ -1,0 +1,6 @@
+"""Priors p(z): normalized densities over the latent space."""
+
+from curvae.priors.prior import Prior
+from curvae.priors.standard_normal import StandardNormal
+
+__all__ = ["Prior", "StandardNormal"]

@@ -1,0 +1,33 @@
+"""The contract of a prior p(z)."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Prior(nn.Module, ABC):
+    """A normalized density p(z) over all latent dimensions, ``D = sum(blocks)``.
+
+    Several latent layers or factors are one ``z``; ``blocks`` are their sizes, ``(D,)`` if z is flat.
+    """
+
+    blocks: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of latent dimensions D."""
+        return sum(self.blocks)
+
+    @abstractmethod
+    def log_prob(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
+        """``log p(z)`` in nats."""
+
+    @abstractmethod
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n D"]:
+        """``n`` independent draws."""
+
+    @abstractmethod
+    def precision(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D D"]:
+        """Positive semi-definite; equals ``-d2 log p / dz2`` where that is positive semi-definite."""

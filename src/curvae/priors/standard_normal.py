@@ -1,0 +1,47 @@
+"""The standard normal prior."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from curvae.linalg import standard_normal_log_prob
+from curvae.priors.prior import Prior
+
+
+class StandardNormal(Prior):
+    """``p(z) = N(z; 0, I)``.
+
+    Args:
+        size: number of latent dimensions D.
+        blocks: sizes of the layers of z, summing to ``size``; one block if not given.
+
+    Raises:
+        ValueError: ``blocks`` do not sum to ``size``, or a size below 1.
+
+    Example:
+        >>> import torch
+        >>> prior = StandardNormal(2)
+        >>> f"{prior.log_prob(torch.zeros(2)):.4f}"
+        '-1.8379'
+        >>> prior.sample(5).shape
+        torch.Size([5, 2])
+    """
+
+    origin: Tensor
+
+    def __init__(self, size: int, blocks: tuple[int, ...] | None = None):
+        super().__init__()
+        self.blocks = (size,) if blocks is None else tuple(blocks)
+        if size < 1 or sum(self.blocks) != size:
+            raise ValueError(f"StandardNormal: blocks must be sizes >= 1 that sum to size={size}; got {self.blocks}.")
+        self.register_buffer("origin", torch.zeros(size), persistent=False)
+
+    def log_prob(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
+        return standard_normal_log_prob(z)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n D"]:
+        return torch.randn(n, self.size, generator=generator, device=self.origin.device, dtype=self.origin.dtype)
+
+    def precision(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D D"]:
+        eye = torch.eye(self.size, dtype=z.dtype, device=z.device)
+        return eye.expand(*z.shape, self.size)

@@ -1,0 +1,8 @@
+"""Systems: one published method a file, each a choice of parts."""
+
+from curvae.systems.base import LatentSystem, Recipe, Stage, System, Weights, register
+from curvae.systems.iwae import iwae
+from curvae.systems.vae import vae
+from curvae.systems.vlae import vlae
+
+__all__ = ["LatentSystem", "Recipe", "Stage", "System", "Weights", "iwae", "register", "vae", "vlae"]

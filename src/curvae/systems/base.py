@@ -1,0 +1,205 @@
+"""The contract of a system: what is trained, saved and evaluated."""
+
+import functools
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, ParamSpec
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from curvae.inference import Inference, Inferred, prefixed
+from curvae.model import LatentVariableModel
+from curvae.objectives import Bound, Objective, log_weights
+from curvae.posteriors import Posterior
+from curvae.typing import Batch, PerDraw, Table
+
+Evidence = Literal["exact", "bound", "none"]
+
+
+class Weights(NamedTuple):
+    """Proper importance weights: ``E[sum_s exp(log_c_s + log_w_s)] = p(x)``."""
+
+    log_w: PerDraw
+    log_c: PerDraw
+
+
+class Stage(NamedTuple):
+    """One phase of training; the default is a single one."""
+
+    name: str
+    trained: tuple[str, ...] = ("",)
+    """Prefixes of parameter names; all others are frozen."""
+    bound: Callable[[Batch], Bound] | None = None
+    """None = ``System.bound``."""
+    prepare: Callable[[Table], None] | None = None
+    """Called once before it with the training data: output variance, k-means, sizes of tables, ..."""
+    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None
+    """None = that of the run."""
+    repeat: int = 1
+    """Optimizer steps per batch."""
+    monitor: Literal["value", "surrogate"] = "value"
+    """Field of the bound by which early stopping and the best checkpoint are chosen."""
+    share: float = 1.0
+    """Share of the run's epochs, relative to the other stages."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a registered system was made: enough to make it again."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+class System(nn.Module, ABC):
+    """Anything that can be trained, saved and evaluated."""
+
+    evidence: Evidence = "bound"
+    recipe: Recipe | None = None
+    """Set by the registered function that made it; None for a system of parts put together by hand."""
+
+    @abstractmethod
+    def bound(self, batch: Batch) -> Bound:
+        """The bound of each datum."""
+
+    @abstractmethod
+    def log_weights(self, batch: Batch, n: int, generator: torch.Generator | None = None) -> Weights:
+        """Proper weights from n draws.
+
+        Raises:
+            ValueError: ``evidence`` is "none".
+        """
+
+    @abstractmethod
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw new data, (n, *event)."""
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The phases of training, in order."""
+        return (Stage("train"),)
+
+    def forward(self, method: str, *args: Any) -> Any:
+        """``getattr(self, method)(*args)``: the door for functional_call, vmap over weights, and compile."""
+        return getattr(self, method)(*args)
+
+
+class LatentSystem(System):
+    """model + inference + objective: nearly every system.
+
+    Args:
+        model: p(x, z).
+        inference: x -> q(z | x).
+        objective: the bound to be maximized.
+        samples: draws that the objective asks for in training.
+        stages: phases of training; a single one if not given.
+
+    Example:
+        >>> import torch
+        >>> from curvae.inference import AmortizedGaussian
+        >>> from curvae.likelihoods import Gaussian
+        >>> from curvae.objectives import elbo
+        >>> from curvae.priors import StandardNormal
+        >>> model = LatentVariableModel(StandardNormal(3), torch.nn.Linear(3, 10), Gaussian(10))
+        >>> system = LatentSystem(model, AmortizedGaussian(torch.nn.Linear(10, 6)), elbo)
+        >>> system.posterior(torch.zeros(8, 10)).mean.shape
+        torch.Size([8, 3])
+    """
+
+    def __init__(
+        self,
+        model: LatentVariableModel,
+        inference: Inference,
+        objective: Objective,
+        samples: int = 1,
+        stages: tuple[Stage, ...] = (),
+    ):
+        super().__init__()
+        if samples < 1:
+            raise ValueError(f"LatentSystem: samples must be 1 or more; got {samples}.")
+        self.model = model
+        self.inference = inference
+        self.objective = objective
+        self.samples = samples
+        self._stages = stages
+
+    def bound(self, batch: Batch) -> Bound:
+        return self.bound_of(self.inference, batch)
+
+    def bound_of(self, inference: Inference, batch: Batch) -> Bound:
+        """The bound with another inference method in the place of ours, for a stage of training."""
+        inferred: Inferred = inference(self.model, batch)
+        bound = self.objective(self.model, inferred.posterior, batch, self.samples)
+        surrogate = bound.surrogate
+        if inferred.encoder_bound is not None:
+            surrogate = surrogate + inferred.encoder_bound
+        state = {**prefixed("inference", inferred.state), **prefixed("objective", bound.state)}
+        return Bound(bound.value, surrogate, {**inferred.info, **bound.info}, state)
+
+    def log_weights(self, batch: Batch, n: int, generator: torch.Generator | None = None) -> Weights:
+        if self.evidence == "none":
+            raise ValueError(
+                "log_weights: this system gives no evidence (evidence='none'), so it has no proper weights."
+            )
+        draws = self.inference(self.model, batch).posterior.draw(n, generator)
+        return Weights(log_weights(self.model, batch, draws), draws.log_c)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        return self.model.sample(n, generator)[0]
+
+    def stages(self) -> tuple[Stage, ...]:
+        return self._stages or super().stages()
+
+    @torch.no_grad()
+    def posterior(self, x: Float[Tensor, "B *event"], mask: Tensor | None = None) -> Posterior:
+        """q(z | x) of data that need not be in the training table, in the model's own units.
+
+        Raises:
+            ValueError: x is not a batch of the model's events, or not finite where observed.
+        """
+        event = self.model.likelihood.event
+        if x.shape[1:] != event and x.shape[1:].numel() == torch.Size(event).numel():
+            x = x.reshape(len(x), *event)
+        if x.shape[1:] != event:
+            raise ValueError(
+                f"posterior: x must be a batch of data of shape {tuple(event)}; got {tuple(x.shape)}. For one datum "
+                "pass x[None]."
+            )
+        seen = x if mask is None else torch.where(mask, x, torch.zeros_like(x))
+        if not bool(seen.isfinite().all()):
+            raise ValueError("posterior: x holds NaN or infinity; pass mask=x.isfinite() to leave them out.")
+        nowhere = torch.full((len(x),), -1, dtype=torch.long, device=x.device)
+        return self.inference(self.model, Batch(seen, nowhere, mask)).posterior
+
+
+SYSTEMS: dict[str, Callable[..., System]] = {}
+"""Registered systems by name; ``registry.py`` is the one place that looks a name up."""
+
+Arguments = ParamSpec("Arguments")
+
+
+def register(name: str) -> Callable[[Callable[Arguments, LatentSystem]], Callable[Arguments, LatentSystem]]:
+    """Enter a function that builds a system into the table; what it returns remembers how it was made.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+
+    def enter(build: Callable[Arguments, LatentSystem]) -> Callable[Arguments, LatentSystem]:
+        @functools.wraps(build)
+        def built(*args: Arguments.args, **kwargs: Arguments.kwargs) -> LatentSystem:
+            system = build(*args, **kwargs)
+            bound = inspect.signature(build).bind(*args, **kwargs)
+            bound.apply_defaults()
+            system.recipe = Recipe(name, dict(bound.arguments))
+            return system
+
+        if name in SYSTEMS:
+            raise ValueError(f"register: a system named {name!r} exists already; choose another name.")
+        SYSTEMS[name] = built
+        return built
+
+    return enter

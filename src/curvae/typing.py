@@ -1,0 +1,66 @@
+"""The shape vocabulary and the values that every layer passes on. No logic.
+
+Letters, everywhere in the package: ``S`` draws, ``B`` batch, ``D`` latent dimensions, ``P`` decoder
+outputs (flat), ``K`` components, ``H`` hidden width, ``N`` rows of a table, ``T`` steps of a search.
+Draws come first, events last. All log-densities and bounds are in nats.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+Info = Mapping[str, Tensor]
+"""Diagnostics, detached: nothing trains on them or reads them back."""
+
+State = Mapping[str, Tensor]
+"""New values of a module's own buffers, by buffer name; the trainer writes them after a finite step."""
+
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+Latent = Float[Tensor, "*S B D"]
+PerDraw = Float[Tensor, "S B"]
+PerDatum = Float[Tensor, " B"]
+Matrix = Float[Tensor, "B D D"]
+
+Support = Literal["real", "binary", "category"]
+"""What the values of a datum are: decides the default likelihood, nothing else."""
+
+
+class Batch(NamedTuple):
+    """What a system sees of the data at once."""
+
+    x: Shaped[Tensor, "B *event"]
+    """Finite everywhere: 0 where ``mask`` is False."""
+    index: Int[Tensor, " B"]
+    """Row of the training table; -1 = not in it (validation, test, a user's datum)."""
+    mask: Shaped[Tensor, "B *event"] | None = None
+    """True = observed; None = all observed."""
+    label: Shaped[Tensor, " B"] | None = None
+    """For evaluation only, unless a system says otherwise."""
+
+
+class DataSpec(NamedTuple):
+    """What a system must know of a data set before it sees any of it."""
+
+    event: tuple[int, ...]
+    """Shape of one datum: ``(features,)`` for a table, ``(channels, height, width)`` for images."""
+    support: Support = "real"
+    categories: int = 2
+    """Number of categories of each element; read only where ``support`` is ``"category"``."""
+    name: str = "array"
+
+
+@runtime_checkable
+class Table(Protocol):
+    """What a ``Stage.prepare`` may read of the training data."""
+
+    @property
+    def x(self) -> Shaped[Tensor, "N *event"]: ...
+    @property
+    def mask(self) -> Shaped[Tensor, "N *event"] | None: ...
+    @property
+    def label(self) -> Shaped[Tensor, " N"] | None: ...
+    def __len__(self) -> int: ...

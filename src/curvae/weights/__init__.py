@@ -1,0 +1,1 @@
+"""Posteriors over decoder weights (none yet)."""
