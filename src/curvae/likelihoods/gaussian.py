@@ -29,7 +29,7 @@ class Gaussian(Likelihood):
         '-2.8379'
     """
 
-    log_variance: Tensor
+    one: Tensor
 
     def __init__(
         self,
@@ -44,16 +44,15 @@ class Gaussian(Likelihood):
         self.information = "constant"
         self.learn = learn
         self.floor = floor if learn else 0.0
-        start = torch.full((self.size if learn == "element" else 1,), 2 * math.log(scale))
+        self.scale = scale
+        self.register_buffer("one", torch.ones(1), persistent=False)
         if learn:
-            self.log_variance = nn.Parameter(start)
-        else:
-            self.register_buffer("log_variance", start)
+            self.log_variance = nn.Parameter(torch.full((self.size if learn == "element" else 1,), 2 * math.log(scale)))
 
     @property
     def variance(self) -> Tensor:
         """(P,) or (1,)."""
-        return self.floor**2 + self.log_variance.exp()
+        return self.floor**2 + self.log_variance.exp() if self.learn else self.one * self.scale**2
 
     def log_prob(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> Tensor:
         variance = self.variance

@@ -1,0 +1,81 @@
+"""Every inference method: shapes, one datum alone = in a batch, gradients, inference mode, exactness where claimed."""
+
+import methods
+import pytest
+import torch
+from zoo import LinearGaussian, batch_of, relu_model
+
+from curvae.objectives import log_weights
+from curvae.posteriors import DensityPosterior
+
+
+@pytest.fixture(params=methods.INFERENCES)
+def name(request):
+    return request.param
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian-shared", "bernoulli"])
+def test_posterior_of_a_batch(name, likelihood):
+    model, batch = relu_model(likelihood)
+    found = methods.inference(name)(model, batch)
+    assert found.posterior.mean.shape == (8, methods.D)
+    assert all(not value.requires_grad for value in found.info.values())
+    if found.encoder_bound is not None:
+        assert found.encoder_bound.shape == (8,)
+        assert (found.encoder_bound <= 0).all()
+
+
+def test_one_datum_alone(name):
+    model, batch = relu_model("gaussian")
+    inference = methods.inference(name)
+    together = inference(model, batch).posterior
+    alone = inference(model, batch_of(batch.x[2:3])).posterior
+    for key, value in together.tensors.items():
+        torch.testing.assert_close(value[2:3], alone.tensors[key], atol=1e-9, rtol=1e-9)
+    if isinstance(together, DensityPosterior):
+        z = torch.randn(4, 8, methods.D, dtype=torch.float64)
+        torch.testing.assert_close(together.log_prob(z)[:, 2], alone.log_prob(z[:, 2:3])[:, 0], atol=1e-8, rtol=1e-8)
+
+
+def test_works_under_inference_mode(name):
+    model, batch = relu_model("bernoulli")
+    with torch.inference_mode():
+        assert methods.inference(name)(model, batch).posterior.draw(2).z.isfinite().all()
+
+
+def test_gradients_reach_encoder_and_model(name):
+    model, batch = relu_model("gaussian-shared")
+    inference = methods.inference(name)
+    found = inference(model, batch)
+    total = log_weights(model, batch, found.posterior.draw(3)).mean()
+    if found.encoder_bound is not None:
+        total = total + found.encoder_bound.mean()
+    total.backward()
+    for part in (model, inference):
+        for key, parameter in part.named_parameters():
+            assert parameter.grad is not None, key
+            assert (parameter.grad != 0).any(), key
+
+
+def test_exact_on_the_linear_gaussian_model(name):
+    """q is the exact posterior, so log p(x, z) - log q(z) is log p(x) for every draw."""
+    oracle = LinearGaussian()
+    found = methods.inference(name)(oracle.model, oracle.batch)
+    log_w = log_weights(oracle.model, oracle.batch, found.posterior.draw(5))
+    if name in methods.EXACT_ON_LINEAR_GAUSSIAN:
+        torch.testing.assert_close(found.posterior.mean, oracle.mean(), atol=1e-10, rtol=1e-10)
+        precision = torch.linalg.inv(found.posterior.covariance)
+        torch.testing.assert_close(precision, oracle.precision().expand(8, -1, -1), atol=1e-8, rtol=1e-10)
+        torch.testing.assert_close(log_w, oracle.log_evidence().expand(5, -1), atol=1e-10, rtol=1e-10)
+    else:
+        assert (log_w.std(0) > 1e-6).all()
+
+
+@pytest.mark.statistical
+def test_proper_weights(name):
+    """Importance estimate = exact evidence; failure rate below 1e-4 (5 standard errors over 8 data)."""
+    oracle = LinearGaussian(scale=2.0)
+    found = methods.inference(name)(oracle.model, oracle.batch)
+    draws = found.posterior.draw(100_000, torch.Generator().manual_seed(0))
+    weight = (log_weights(oracle.model, oracle.batch, draws) - oracle.log_evidence()).exp().detach()
+    assert ((weight.mean(0) - 1).abs() < 5 * weight.std(0) / 100_000**0.5 + 1e-9).all()

@@ -1,0 +1,103 @@
+"""Every likelihood: normalized, its score and information are derivatives of its log-density, masks leave out."""
+
+import methods
+import pytest
+import torch
+from torch.autograd.functional import hessian
+from zoo import data_for
+
+EVENT = 4
+
+
+@pytest.fixture(params=methods.LIKELIHOODS)
+def likelihood(request):
+    return methods.LIKELIHOODS[request.param](EVENT).double()
+
+
+@pytest.fixture
+def eta(likelihood):
+    return torch.randn(6, likelihood.size, dtype=torch.float64)
+
+
+def test_score_is_the_gradient(likelihood, eta):
+    x = data_for(likelihood, 6)
+    eta.requires_grad_(True)
+    (expected,) = torch.autograd.grad(likelihood.log_prob(x, eta).sum(), eta)
+    torch.testing.assert_close(likelihood.score(x, eta), expected, atol=1e-12, rtol=1e-10)
+
+
+def test_root_gives_the_expected_information(likelihood, eta):
+    """For all three families the Hessian in eta does not depend on x, so it is its own expectation."""
+    x = data_for(likelihood, 6)
+    eye = torch.eye(likelihood.size, dtype=torch.float64)
+    for item in range(2):
+        root = likelihood.root(eta[item : item + 1], eye)  # row i = R' e_i
+        expected = -hessian(lambda e, i=item: likelihood.log_prob(x[i], e), eta[item])
+        torch.testing.assert_close(root @ root.mT, expected, atol=1e-12, rtol=1e-9)
+
+
+def test_root_is_linear_and_broadcasts(likelihood, eta):
+    v, w = torch.randn(2, 5, 6, likelihood.size, dtype=torch.float64)
+    together = likelihood.root(eta, 2 * v - w)
+    torch.testing.assert_close(together, 2 * likelihood.root(eta, v) - likelihood.root(eta, w))
+    assert together.shape[:2] == (5, 6)
+
+
+def test_constant_information_means_quadratic(likelihood, eta):
+    if likelihood.information != "constant":
+        return
+    x, step = data_for(likelihood, 6), torch.randn_like(eta)
+    root = likelihood.root(eta, step)
+    quadratic = (likelihood.score(x, eta) * step).sum(-1) - 0.5 * root.square().sum(-1)
+    torch.testing.assert_close(likelihood.log_prob(x, eta + step), likelihood.log_prob(x, eta) + quadratic)
+
+
+def test_mask_leaves_out(likelihood, eta):
+    x = data_for(likelihood, 6)
+    mask = torch.rand(6, EVENT) < 0.5
+    other = torch.where(mask, x, torch.zeros_like(x))
+    torch.testing.assert_close(likelihood.log_prob(x, eta, mask), likelihood.log_prob(other, eta, mask))
+    each = torch.zeros(6, dtype=torch.float64)
+    for column in range(EVENT):
+        only = torch.zeros(6, EVENT, dtype=torch.bool)
+        only[:, column] = mask[:, column]
+        each = each + likelihood.log_prob(x, eta, only)
+    torch.testing.assert_close(likelihood.log_prob(x, eta, mask), each)
+    hidden = ~mask.repeat_interleave(likelihood.size // EVENT, dim=-1)
+    assert (likelihood.score(x, eta, mask)[hidden] == 0).all()
+    assert (likelihood.root(eta, torch.ones_like(eta), mask)[hidden] == 0).all()
+
+
+def test_nothing_observed_is_worth_zero(likelihood, eta):
+    mask = torch.zeros(6, EVENT, dtype=torch.bool)
+    assert (likelihood.log_prob(data_for(likelihood, 6), eta, mask) == 0).all()
+
+
+def test_draws_first(likelihood):
+    eta = torch.randn(3, 6, likelihood.size, dtype=torch.float64)
+    x = data_for(likelihood, 6)
+    assert likelihood.log_prob(x, eta).shape == (3, 6)
+    torch.testing.assert_close(likelihood.log_prob(x, eta)[1], likelihood.log_prob(x, eta[1]))
+
+
+def test_samples_have_the_mean(likelihood):
+    """Failure rate below 1e-6: 6 standard errors over 4 elements."""
+    eta = torch.randn(1, likelihood.size, dtype=torch.float64)
+    count = 20_000
+    x = likelihood.sample(eta.expand(count, -1), torch.Generator().manual_seed(1))
+    assert x.shape == (count, EVENT)
+    mean = likelihood.mean(eta)[0]
+    if likelihood.information == "block":
+        x = torch.nn.functional.one_hot(x.long(), mean.shape[-1])
+    x = x.double()
+    assert ((x.mean(0) - mean).abs() < 6 * x.std(0).clamp(min=1e-3) / count**0.5).all()
+
+
+def test_learned_variance_starts_from_the_data_and_has_a_floor(likelihood):
+    if not getattr(likelihood, "learn", None):
+        return
+    x = torch.randn(500, EVENT, dtype=torch.float64) * 3 + 1
+    likelihood.initialize(x)
+    torch.testing.assert_close(likelihood.variance.mean().item(), 9.0, rtol=0.2, atol=0)
+    likelihood.initialize(torch.zeros(5, EVENT, dtype=torch.float64))
+    assert likelihood.variance.min() >= likelihood.floor**2

@@ -1,0 +1,116 @@
+"""Every system: bound, proper weights, samples, stages, recipe, misuse."""
+
+import inspect
+
+import methods
+import pytest
+import torch
+
+from curvae.systems import LatentSystem, register
+from curvae.systems.base import SYSTEMS
+from curvae.typing import Batch, DataSpec
+
+X = torch.randn(8, methods.P)
+
+
+@pytest.fixture(params=methods.SYSTEMS)
+def system(request):
+    return methods.SYSTEMS[request.param]()
+
+
+def test_bound_and_gradients_of_each_stage(system):
+    batch = Batch(X, torch.arange(8))
+    for stage in system.stages():
+        system.zero_grad()
+        bound = (stage.bound or system.bound)(batch)
+        assert bound.value.shape == bound.surrogate.shape == (8,)
+        bound.surrogate.mean().backward()
+        for name, parameter in system.named_parameters():
+            if name.startswith(stage.trained):
+                assert parameter.grad is not None, (stage.name, name)
+                assert parameter.grad.isfinite().all(), (stage.name, name)
+
+
+def test_weights(system):
+    weights = system.log_weights(Batch(X, torch.full((8,), -1)), 5, torch.Generator().manual_seed(0))
+    assert weights.log_w.shape == weights.log_c.shape == (5, 8)
+    torch.testing.assert_close(torch.logsumexp(weights.log_c, 0), torch.zeros(8))
+
+
+def test_samples(system):
+    one, two = (system.sample(3, torch.Generator().manual_seed(2)) for _ in range(2))
+    assert one.shape == (3, methods.P)
+    assert torch.equal(one, two)
+
+
+def test_forward_is_the_door(system):
+    torch.manual_seed(0)
+    batch = Batch(X, torch.arange(8))
+    direct = system.bound(batch).value
+    torch.manual_seed(0)
+    through = torch.func.functional_call(system, dict(system.named_parameters()), ("bound", batch)).value
+    torch.testing.assert_close(direct, through)
+
+
+def test_posterior_of_new_data(system):
+    q = system.posterior(X)
+    assert q.mean.shape == (8, methods.D)
+    assert not q.mean.requires_grad
+    mask = torch.rand(8, methods.P) < 0.8
+    holes = torch.where(mask, X, torch.nan)
+    assert system.posterior(holes, mask).mean.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.full((8, methods.P), torch.nan), "x holds NaN or infinity; pass mask"),
+        (torch.zeros(8, methods.P + 1), r"must be a batch of data of shape \(10,\); got \(8, 11\)"),
+        (torch.zeros(methods.P), "For one datum pass"),
+    ],
+)
+def test_misuse_of_posterior(system, x, message):
+    with pytest.raises(ValueError, match=message):
+        system.posterior(x)
+
+
+def test_stages_share_the_epochs(system):
+    assert sum(stage.share for stage in system.stages()) == pytest.approx(1.0)
+    assert len({stage.name for stage in system.stages()}) == len(system.stages())
+
+
+def test_recipe_makes_it_again(system):
+    again = SYSTEMS[system.recipe.name](**system.recipe.arguments)
+    again.load_state_dict(system.state_dict())
+
+
+@pytest.mark.parametrize("support", ["real", "binary", "category"])
+@pytest.mark.parametrize("name", methods.SYSTEMS)
+def test_every_support(name, support):
+    spec = DataSpec((methods.P,), support, categories=3)
+    x = {"real": X, "binary": (X > 0).float(), "category": torch.randint(3, (8, methods.P))}[support]
+    bound = methods.SYSTEMS[name](spec).bound(Batch(x.float(), torch.arange(8)))
+    assert bound.value.isfinite().all()
+
+
+@pytest.mark.parametrize("name", sorted(SYSTEMS))
+def test_described(name):
+    text = inspect.getdoc(SYSTEMS[name]) or ""
+    assert "Reference:" in text
+    for parameter in inspect.signature(SYSTEMS[name]).parameters:
+        assert f"{parameter}:" in text, f"{name}: {parameter} is not described"
+
+
+def test_misuse_of_the_parts():
+    with pytest.raises(ValueError, match="latent must be 1 or more; got 0"):
+        SYSTEMS["vae"](methods.SPEC, latent=0)
+    with pytest.raises(ValueError, match="share of the epochs"):
+        SYSTEMS["vlae"](methods.SPEC, warmup=1.0)
+    with pytest.raises(ValueError, match="exists already"):
+        register("vae")(SYSTEMS["vae"])
+    system = SYSTEMS["vae"](methods.SPEC)
+    with pytest.raises(ValueError, match="samples must be 1 or more"):
+        LatentSystem(system.model, system.inference, system.objective, samples=0)
+    system.evidence = "none"
+    with pytest.raises(ValueError, match="no evidence"):
+        system.log_weights(Batch(X, torch.arange(8)), 2)

@@ -1,0 +1,77 @@
+"""THE list: every likelihood, prior, posterior, inference, objective and system, once. The contracts run over it."""
+
+import torch
+from torch import nn
+from zoo import LIKELIHOODS, D, P
+
+from curvae import objectives, systems
+from curvae.curvature import PaperSchedule
+from curvae.inference import AmortizedFullGaussian, AmortizedGaussian, Inference, Laplace
+from curvae.networks import MLP
+from curvae.posteriors import DiagonalGaussian, FullGaussian, Posterior, PrecisionGaussian
+from curvae.priors import StandardNormal
+from curvae.typing import DataSpec
+
+LIKELIHOODS = LIKELIHOODS
+"""event -> likelihood."""
+
+PRIORS = {
+    "standard-normal": lambda: StandardNormal(D),
+    "standard-normal-blocks": lambda: StandardNormal(D, blocks=(1, 2)),
+}
+
+
+def _matrices(count: int) -> torch.Tensor:
+    return 0.4 * torch.randn(count, D, D, dtype=torch.float64)
+
+
+POSTERIORS: dict[str, object] = {
+    "diagonal": lambda count: DiagonalGaussian(*(0.5 * torch.randn(2, count, D, dtype=torch.float64))),
+    "full": lambda count: FullGaussian(torch.randn(count, D, dtype=torch.float64), _matrices(count).tril()),
+    "precision": lambda count: PrecisionGaussian(torch.randn(count, D, dtype=torch.float64), _matrices(count).tril()),
+}
+"""number of data -> posterior."""
+
+
+def encoder(outputs: int) -> nn.Module:
+    """Near the prior to begin with, so that importance weights of an untrained method are of use."""
+    network = MLP(P, [16], outputs).double()
+    with torch.no_grad():
+        network[-1].weight.mul_(0.1)
+    return network
+
+
+INFERENCES: dict[str, object] = {
+    "amortized": lambda: AmortizedGaussian(encoder(2 * D)),
+    "amortized-full": lambda: AmortizedFullGaussian(encoder(D + D * (D + 1) // 2), D),
+    "laplace": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), steps=4),
+    "laplace-published": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), 4, PaperSchedule(), unroll=True),
+    "laplace-no-steps": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), steps=0),
+}
+
+EXACT_ON_LINEAR_GAUSSIAN = {"laplace"}
+"""Inference methods whose posterior is the exact one there."""
+
+OBJECTIVES: dict[str, object] = {
+    "elbo": lambda: objectives.elbo,
+    "monte-carlo-elbo": lambda: objectives.monte_carlo_elbo,
+    "annealed-elbo": lambda: objectives.AnnealedElbo(warmup=10),
+    "iwae": lambda: objectives.iwae,
+}
+
+SPEC = DataSpec((P,), "real")
+
+SYSTEMS: dict[str, object] = {
+    "vae": lambda spec=SPEC: systems.vae(spec, latent=D, hidden=16),
+    "iwae": lambda spec=SPEC: systems.iwae(spec, latent=D, hidden=16),
+    "vlae": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16),
+    "vlae-published": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16, warmup=0, published=True),
+}
+
+
+def inference(name: str) -> Inference:
+    return INFERENCES[name]()
+
+
+def posterior(name: str, count: int = 8) -> Posterior:
+    return POSTERIORS[name](count)

@@ -1,0 +1,323 @@
+"""The curvature engine: every route against autograd, in float64; the search against what is known of it."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.autograd.functional import hessian
+from zoo import LIKELIHOODS, LinearGaussian, TwoModes, batch_of, data_for, relu_model
+
+from curvae import curvature
+from curvae.curvature import Backtracking, Generic, Gram, Layerwise, PaperSchedule, Status, ascend, route_for
+from curvae.inference import AmortizedGaussian, Laplace
+from curvae.likelihoods import Gaussian
+from curvae.model import LatentVariableModel
+from curvae.networks import MLP, ConvDecoder
+from curvae.objectives import log_weights
+from curvae.priors import StandardNormal
+
+CLOSE = {"atol": 1e-10, "rtol": 1e-10}
+
+
+def points(size: int = 3, count: int = 8):
+    return torch.randn(count, size, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("route", [Gram, Layerwise, Generic])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_precision_is_the_hessian_of_a_relu_model(route, likelihood):
+    model, batch = relu_model(likelihood)
+    z = points()
+    if not route.fits(model, batch):
+        assert route is Gram
+        return
+    near = curvature.local(model, batch, z, route)
+    for item in range(3):
+
+        def log_joint(point, item=item):
+            return model.log_joint(batch.x[item : item + 1], point[None])[0]
+
+        torch.testing.assert_close(near.log_joint[item], log_joint(z[item]), **CLOSE)
+        torch.testing.assert_close(near.grad[item], torch.func.grad(log_joint)(z[item]), **CLOSE)
+        torch.testing.assert_close(near.precision[item], -hessian(log_joint, z[item]), **CLOSE)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    size=st.integers(1, 5),
+    hidden=st.lists(st.integers(1, 6), max_size=3),
+    outputs=st.integers(1, 12),
+    scale=st.sampled_from([1e-2, 1.0, 1e2]),
+    learn=st.sampled_from([None, "shared", "element"]),
+)
+def test_routes_agree_on_any_shape(size, hidden, outputs, scale, learn):
+    decoder = MLP(size, hidden, outputs)
+    model = LatentVariableModel(StandardNormal(size), decoder, Gaussian(outputs, scale=scale, learn=learn)).double()
+    batch, z = batch_of(torch.randn(4, outputs, dtype=torch.float64)), points(size, 4)
+    reference = curvature.local(model, batch, z, Generic)
+    for route in (Gram, Layerwise):
+        if route.fits(model, batch):
+            other = route_for(model, batch, points(size, 4), route).local(z)  # built around another point
+            for value, expected in zip(other, reference, strict=True):
+                size_of = expected.abs().max().item() + reference.log_joint.abs().max().item()
+                torch.testing.assert_close(value, expected, atol=1e-12 * size_of + 1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_routes_agree_in_the_gradient_of_the_parameters(likelihood):
+    model, batch = relu_model(likelihood)
+    z = points()
+    probe = torch.randn(8, 3, 3, dtype=torch.float64)
+    gradients = {}
+    for route in (Gram, Layerwise, Generic):
+        if route.fits(model, batch):
+            point = z.clone().requires_grad_(True)
+            near = curvature.local(model, batch, point, route)
+            total = near.log_joint.sum() + near.grad.square().sum() + (probe * near.precision).sum()
+            gradients[route] = torch.autograd.grad(total, [point, *model.parameters()], allow_unused=True)
+    reference = gradients.pop(Generic)
+    for other in gradients.values():
+        for value, expected in zip(other, reference, strict=True):
+            if expected is not None and value is not None:
+                torch.testing.assert_close(value, expected, atol=1e-8, rtol=1e-9)
+            else:
+                assert (expected is None or (expected == 0).all()) and (value is None or (value == 0).all())
+
+
+@pytest.mark.parametrize("activation", [nn.Tanh, nn.Softplus, nn.GELU, nn.LeakyReLU])
+def test_smooth_decoders_give_the_gauss_newton_matrix(activation):
+    model = LatentVariableModel(StandardNormal(2), MLP(2, [6], 9, activation), Gaussian(9)).double()
+    batch, z = batch_of(torch.randn(3, 9, dtype=torch.float64)), points(2, 3)
+    jacobian = torch.func.vmap(torch.func.jacrev(lambda point: model.decode(point[None])[0]))(z)
+    expected = jacobian.mT @ jacobian + torch.eye(2, dtype=torch.float64)
+    for route in (Gram, Layerwise, Generic):
+        torch.testing.assert_close(curvature.local(model, batch, z, route).precision, expected, **CLOSE)
+
+
+def test_convolutional_decoder_in_chunks():
+    model = LatentVariableModel(StandardNormal(3), ConvDecoder(3, (2, 6, 6), width=2, hidden=8), Gaussian((2, 6, 6)))
+    model = model.double()
+    batch, z = batch_of(torch.randn(5, 2, 6, 6, dtype=torch.float64)), points(3, 5)
+    route = route_for(model, batch, z)
+    assert type(route) is Generic
+    whole = route.local(z)
+    route.memory = 1  # one datum at a time
+    for value, expected in zip(route.local(z), whole, strict=True):
+        torch.testing.assert_close(value, expected, **CLOSE)
+
+
+def test_masked_data_take_the_layerwise_route():
+    model, batch = relu_model("gaussian")
+    batch = batch._replace(mask=torch.rand(8, 10) < 0.7)
+    z = points()
+    assert type(route_for(model, batch, z)) is Layerwise
+    one, two = (curvature.local(model, batch, z, route) for route in (Layerwise, Generic))
+    torch.testing.assert_close(one.precision, two.precision, **CLOSE)
+    torch.testing.assert_close(one.grad, two.grad, **CLOSE)
+
+
+def test_cheapest_route_is_chosen_and_a_wrong_one_refused():
+    model, batch = relu_model("gaussian")
+    assert type(route_for(model, batch, points())) is Gram
+    bernoulli, coins = relu_model("bernoulli")
+    assert type(route_for(bernoulli, coins, points())) is Layerwise
+    with pytest.raises(ValueError, match="Gram route: expects a chain ending in a Linear layer that widens"):
+        route_for(bernoulli, coins, points(), Gram)
+
+
+def test_degenerate_decoders():
+    """All units off, duplicate rows, more latents than outputs: the prior keeps the precision positive definite."""
+    off = MLP(3, [5], 9)
+    nn.init.constant_(off[1].bias, -100.0)
+    twice = nn.Linear(3, 9)
+    with torch.no_grad():
+        twice.weight[1:] = twice.weight[:1]
+    for decoder, outputs in ((off, 9), (twice, 9), (nn.Linear(3, 2), 2)):
+        model = LatentVariableModel(StandardNormal(3), decoder, Gaussian(outputs, scale=1e-3)).double()
+        batch = batch_of(torch.randn(4, outputs, dtype=torch.float64))
+        found = Laplace(AmortizedGaussian(nn.Linear(outputs, 6).double()), steps=2)(model, batch)
+        assert torch.linalg.eigvalsh(found.posterior.precision).min() >= 1 - 1e-6
+        assert (found.info["status"] == Status.OK).all()
+
+
+# ---------------------------------------------------------------------------------------------------- the search
+
+
+def test_published_schedule_leaves_its_share_of_the_error():
+    """On a linear decoder prod_t (1 - 0.5 / (t + 1)) = C(2T, T) / 4^T of the initial error is left: 27 % at T = 4."""
+    oracle = LinearGaussian()
+    z0 = points()
+    for steps, left in ((1, 0.5), (2, 0.375), (4, 0.2734375), (8, math.comb(16, 8) / 4**8)):
+        z, _ = ascend(route_for(oracle.model, oracle.batch, z0), z0, steps, PaperSchedule())
+        torch.testing.assert_close(z - oracle.mean(), left * (z0 - oracle.mean()), **CLOSE)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_backtracking_never_lowers_the_log_joint(likelihood):
+    model, batch = relu_model(likelihood, hidden=(30, 30))
+    z0 = 4 * points()
+    route = route_for(model, batch, z0)
+    z, visited = ascend(route, z0, 12, Backtracking())
+    levels = torch.stack([*(here.log_joint for here in visited), route.log_joint(z)])
+    assert (levels.diff(dim=0) >= 0).all()
+    assert (levels[-1] > levels[0]).all()
+
+
+def test_full_newton_steps_can_lower_it():
+    """What backtracking is for: on this model undamped steps do overshoot."""
+    torch.manual_seed(3)
+    model, batch = relu_model("gaussian", hidden=(30, 30))
+    z0 = 4 * points()
+    _, visited = ascend(route_for(model, batch, z0), z0, 12, _Undamped())
+    assert (torch.stack([here.log_joint for here in visited]).diff(dim=0) < -1e-6).any()
+
+
+class _Undamped(curvature.StepRule):
+    def length(self, t, route, z, here, direction):
+        return torch.ones_like(here.log_joint)
+
+
+def test_search_stops_early_when_nothing_is_to_be_gained():
+    oracle = LinearGaussian()
+    z0 = points()
+    _, visited = ascend(route_for(oracle.model, oracle.batch, z0), z0, 10, Backtracking(), tolerance=1e-9)
+    assert len(visited) == 2
+
+
+def test_laplace_reports_every_step_and_how_it_ended():
+    model, batch = relu_model("gaussian")
+    info = Laplace(AmortizedGaussian(nn.Linear(10, 6).double()), steps=5)(model, batch).info
+    assert info["log_joint"].shape == info["grad_norm"].shape == (6, 8)
+    assert (info["log_joint"].diff(dim=0) >= -1e-12).all()
+    assert info["status"].shape == (8,)
+
+
+def test_status_names_what_happened():
+    oracle = LinearGaussian()
+    start = AmortizedGaussian(nn.Linear(10, 6).double())
+    exact = Laplace(start, steps=1)(oracle.model, oracle.batch).info["status"]
+    damped = Laplace(start, 1, PaperSchedule())(oracle.model, oracle.batch).info["status"]
+    broken = oracle.batch._replace(x=oracle.x.clone().index_fill_(0, torch.tensor([0]), torch.inf))
+    nonfinite = Laplace(start, steps=1)(oracle.model, broken).info["status"]
+    assert (exact == Status.OK).all()
+    assert (damped == Status.MAX_STEPS).all()
+    assert nonfinite[0] == Status.NONFINITE
+    assert (nonfinite[1:] == Status.OK).all()
+
+
+def test_one_bad_datum_does_not_touch_the_others():
+    model, batch = relu_model("gaussian")
+    inference = Laplace(AmortizedGaussian(nn.Linear(10, 6).double()))
+    good = inference(model, batch).posterior.mean
+    bad = batch._replace(x=batch.x.clone().index_fill_(0, torch.tensor([4]), torch.nan))
+    mean = inference(model, bad).posterior.mean
+    keep = torch.arange(8) != 4
+    torch.testing.assert_close(mean[keep], good[keep])
+
+
+def test_two_modes_both_are_found():
+    oracle = TwoModes()
+    route = route_for(oracle.model, oracle.batch, torch.ones(3, 1, dtype=torch.float64))
+    for side in (-1.0, 1.0):
+        z, _ = ascend(route, torch.full((3, 1), 2 * side, dtype=torch.float64), 40, Backtracking())
+        assert route.local(z).grad.abs().max() < 1e-6
+        assert (z[1:].sign() == side).all()
+
+
+# ------------------------------------------------------------------------------- the gradient through the search
+
+
+def _surrogate_gradient(inference, model, batch):
+    torch.manual_seed(5)
+    found = inference(model, batch)
+    log_w = log_weights(model, batch, found.posterior.draw(2))
+    return torch.autograd.grad(log_w.sum(), list(model.parameters()))
+
+
+def test_last_step_gradient_is_the_unrolled_gradient():
+    """Gaussian output, ReLU, undamped: the Newton target does not depend on where it starts within a linear region."""
+    model, batch = relu_model("gaussian-shared", hidden=(20, 20))
+    start = AmortizedGaussian(nn.Linear(10, 6).double())
+    for steps in (1, 4):
+        last = _surrogate_gradient(Laplace(start, steps, _Undamped()), model, batch)
+        unrolled = _surrogate_gradient(Laplace(start, steps, _Undamped(), unroll=True), model, batch)
+        for value, expected in zip(last, unrolled, strict=True):
+            torch.testing.assert_close(value, expected, atol=1e-9, rtol=1e-9)
+
+
+def test_detaching_the_mode_would_be_another_gradient():
+    model, batch = relu_model("gaussian-shared", hidden=(20, 20))
+    start = AmortizedGaussian(nn.Linear(10, 6).double())
+    exact = _surrogate_gradient(Laplace(start, 4), model, batch)
+
+    class Detached(Laplace):
+        def _climb(self, model, batch, mu0):
+            mu, visited, stalled = super()._climb(model, batch, mu0)
+            return mu.detach(), visited, stalled
+
+    other = _surrogate_gradient(Detached(start, 4), model, batch)
+    assert any(
+        (value - wrong).abs().max() > 1e-3 * value.abs().max() for value, wrong in zip(exact, other, strict=True)
+    )
+
+
+def test_gradient_of_the_mode_is_that_of_the_implicit_function():
+    """d mu / d theta by finite differences of a converged search."""
+    model, batch = relu_model("bernoulli")
+    inference = Laplace(AmortizedGaussian(nn.Linear(10, 6).double()), steps=30)
+    bias = model.decoder[-1].bias
+    (gradient,) = torch.autograd.grad(inference(model, batch).posterior.mean.sum(), bias)
+    step = 1e-5
+    for unit in (0, 3):
+        ends = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                bias[unit] += sign * step
+                ends.append(inference(model, batch).posterior.mean.sum())
+                bias[unit] -= sign * step
+        torch.testing.assert_close(gradient[unit], (ends[0] - ends[1]) / (2 * step), atol=1e-6, rtol=1e-4)
+
+
+def test_encoder_bound_is_the_log_joint_missed():
+    """On the linear-Gaussian model -1/2 (mu0 - mu)' Lam (mu0 - mu) = log p(x, mu0) - log p(x, mu)."""
+    oracle = LinearGaussian()
+    start = AmortizedGaussian(nn.Linear(10, 6).double())
+    mu0 = start(oracle.model, oracle.batch).posterior.center
+    found = Laplace(start, steps=1)(oracle.model, oracle.batch)
+    missed = oracle.model.log_joint(oracle.x, mu0) - oracle.model.log_joint(oracle.x, found.posterior.mean)
+    torch.testing.assert_close(found.encoder_bound, missed, **CLOSE)
+    encoder = torch.autograd.grad(found.encoder_bound.sum(), start.encoder.weight, retain_graph=True)[0]
+    assert encoder.abs().max() > 0
+    reached = torch.autograd.grad(found.encoder_bound.sum(), list(oracle.model.parameters()), allow_unused=True)
+    assert all(gradient is None for gradient in reached)
+
+
+def test_published_gradient_reaches_the_encoder_through_the_damping():
+    """d mu_T / d mu_0 = C(2T, T) / 4^T within a linear region."""
+    oracle = LinearGaussian()
+    start = AmortizedGaussian(nn.Linear(10, 6).double())
+    found = Laplace(start, 4, PaperSchedule(), unroll=True)(oracle.model, oracle.batch)
+    assert found.encoder_bound is None
+    here = torch.autograd.grad(found.posterior.mean.sum(), start.encoder.bias)[0][:3]
+    torch.testing.assert_close(here, torch.full_like(here, 8 * 0.2734375), **CLOSE)
+
+
+def test_float32_and_autocast_keep_the_algebra_in_float32():
+    model = LatentVariableModel(StandardNormal(3), MLP(3, [16], 10), Gaussian(10))
+    inference = Laplace(AmortizedGaussian(MLP(10, [16], 6)))
+    batch = batch_of(torch.randn(4, 10))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        posterior = inference(model, batch).posterior
+    assert posterior.loc.dtype == posterior.packed.dtype == torch.float32
+
+
+def test_misuse():
+    with pytest.raises(ValueError, match="steps must be 0 or more; got -1"):
+        Laplace(AmortizedGaussian(nn.Linear(10, 6)), steps=-1)
+    model, batch = relu_model("gaussian")
+    with pytest.raises(ValueError, match="must give 2 D values"):
+        AmortizedGaussian(nn.Linear(10, 7).double())(model, batch)
+    assert data_for(model.likelihood, 2).shape == (2, 10)

@@ -1,0 +1,90 @@
+"""Oracle models: small, in float64, with what is exactly true of them."""
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import MultivariateNormal
+
+from curvae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
+from curvae.model import LatentVariableModel
+from curvae.networks import MLP
+from curvae.priors import StandardNormal
+from curvae.typing import Batch
+
+D, P = 3, 10
+
+
+def batch_of(x: Tensor, mask: Tensor | None = None) -> Batch:
+    return Batch(x, torch.arange(len(x)), mask)
+
+
+class LinearGaussian:
+    """pPCA: p(x) = N(b, W W' + s^2 I), p(z | x) = N(Lam^-1 W'(x - b) / s^2, Lam^-1), Lam = W'W / s^2 + I."""
+
+    def __init__(self, size: int = D, outputs: int = P, scale: float = 0.3, count: int = 8):
+        decoder = nn.Linear(size, outputs).double()
+        self.model = LatentVariableModel(StandardNormal(size), decoder, Gaussian(outputs, scale=scale)).double()
+        self.weight, self.bias, self.scale = decoder.weight.detach(), decoder.bias.detach(), scale
+        self.x = self.marginal().sample((count,))
+        self.batch = batch_of(self.x)
+
+    def marginal(self) -> MultivariateNormal:
+        noise = self.scale**2 * torch.eye(len(self.bias), dtype=torch.float64)
+        return MultivariateNormal(self.bias, self.weight @ self.weight.mT + noise)
+
+    def log_evidence(self) -> Tensor:
+        return self.marginal().log_prob(self.x)
+
+    def precision(self) -> Tensor:
+        size = self.weight.shape[1]
+        return self.weight.mT @ self.weight / self.scale**2 + torch.eye(size, dtype=torch.float64)
+
+    def mean(self) -> Tensor:
+        return torch.linalg.solve(self.precision(), self.weight.mT @ (self.x - self.bias).mT / self.scale**2).mT
+
+
+class Squares(nn.Module):
+    """eta = z^2: every x > 0 has two modes."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z.square()
+
+
+class TwoModes:
+    """x = z^2 + noise in one dimension: evidence and posterior by quadrature."""
+
+    def __init__(self, scale: float = 0.4):
+        self.model = LatentVariableModel(StandardNormal(1), Squares(), Gaussian(1, scale=scale)).double()
+        self.x = torch.tensor([[0.1], [1.0], [2.5]], dtype=torch.float64)
+        self.batch = batch_of(self.x)
+        self.grid = torch.linspace(-8, 8, 20001, dtype=torch.float64)
+
+    def log_evidence(self) -> Tensor:
+        z = self.grid[:, None, None].expand(-1, len(self.x), 1)
+        step = self.grid[1] - self.grid[0]
+        return torch.logsumexp(self.model.log_joint(self.x, z), 0).detach() + step.log()
+
+
+LIKELIHOODS = {
+    "gaussian": lambda event: Gaussian(event, scale=0.7),
+    "gaussian-shared": lambda event: Gaussian(event, scale=0.7, learn="shared"),
+    "gaussian-element": lambda event: Gaussian(event, scale=0.7, learn="element"),
+    "bernoulli": lambda event: Bernoulli(event),
+    "categorical": lambda event: Categorical(event, categories=3),
+}
+
+
+def data_for(likelihood: Likelihood, count: int) -> Tensor:
+    """Draws of the likelihood at random eta: valid data."""
+    x = likelihood.sample(torch.randn(count, likelihood.size, dtype=torch.float64)).detach()
+    return x.double() if x.is_floating_point() else x
+
+
+def relu_model(name: str = "gaussian", size: int = D, hidden: tuple[int, ...] = (7, 6), event: int = P):
+    """A ReLU decoder with a likelihood of the list, and a batch of data."""
+    likelihood = LIKELIHOODS[name](event)
+    decoder = MLP(size, hidden, likelihood.size)
+    for layer in decoder:
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.bias, std=0.5)
+    model = LatentVariableModel(StandardNormal(size), decoder, likelihood).double()
+    return model, batch_of(data_for(likelihood, 8))
