@@ -3,8 +3,10 @@
 from curvae.data.arrays import from_array
 from curvae.data.data import Data
 from curvae.data.errors import DataError
+from curvae.data.files import from_file
+from curvae.data.reopening import reopen
 from curvae.data.sets import load, names
 from curvae.data.table import ArrayTable
 from curvae.data.transforms import Transform
 
-__all__ = ["ArrayTable", "Data", "DataError", "Transform", "from_array", "load", "names"]
+__all__ = ["ArrayTable", "Data", "DataError", "Transform", "from_array", "from_file", "load", "names", "reopen"]

@@ -24,7 +24,7 @@ def from_array(
     test_mask: Any = None,
     support: str | None = None,
     categories: int | None = None,
-    split: Sequence[float] = (0.7, 0.15, 0.15),
+    split: Sequence[float | int] = (0.7, 0.15, 0.15),
     standardize: bool | None = None,
     transform: Transform | None = None,
     missing: str = "error",
@@ -63,7 +63,7 @@ def from_array(
     """
     if is_frame(x):
         if is_frame(test):
-            test, test_labels, _ = from_frame(test, labels if test_labels is None else test_labels, columns)
+            test, test_labels, _ = from_frame(test, labels if isinstance(labels, str) else test_labels, columns)
         x, labels, columns = from_frame(x, labels, columns)
     labels, test_labels = _codes(labels, test_labels)
     rows = _rows("x", x, labels, mask, missing, event, columns)
@@ -98,7 +98,7 @@ def _rows(
     return Rows(raw if seen is None else torch.where(seen, raw, 0), label, seen)
 
 
-def _split(rows: Rows, test: Rows | None, split: Sequence[float], seed: int) -> tuple[Rows, Rows, Rows]:
+def _split(rows: Rows, test: Rows | None, split: Sequence[float | int], seed: int) -> tuple[Rows, Rows, Rows]:
     if len(split) != 3 or min(split) < 0 or abs(sum(split) - 1) > 1e-6:
         raise DataError(f"split: expected three shares that sum to 1, got {tuple(split)}; e.g. (0.7, 0.15, 0.15).")
     count = len(rows.raw)

@@ -74,7 +74,7 @@ def checksum(*arrays: Tensor) -> str:
     return digest.hexdigest()
 
 
-def part_size(what: str, wanted: float, count: int) -> int:
+def part_size(what: str, wanted: float | int, count: int) -> int:
     """How many of ``count`` rows a part takes that is given as a fraction (below 1) or a number of rows."""
     size = round(wanted * count) if wanted < 1 else int(wanted)
     if not 0 < size < count or (wanted >= 1 and wanted != size):

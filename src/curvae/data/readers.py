@@ -4,6 +4,7 @@ import gzip
 import io
 import lzma
 import struct
+import zipfile
 import zlib
 from itertools import pairwise
 from pathlib import Path
@@ -51,9 +52,16 @@ def read_npy(path: Path) -> np.ndarray:
     try:
         return np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
     except (ValueError, EOFError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: expected a .npy array of numbers, got {_first_line(error)}") from None
+        raise _unreadable(path, "a .npy array of numbers", error) from None
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a ``.npz`` archive by name; arrays of Python objects are refused."""
+    try:
+        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (AttributeError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise _unreadable(path, "a .npz archive of numbers", error) from None
 
 
 def read_packed(path: Path, width: int) -> np.ndarray:
@@ -105,7 +113,10 @@ def read_jpegs(path: Path) -> tuple[np.ndarray, np.ndarray]:
     _check_size(path, len(content), start + count + int(offsets[-1]))
     jpegs = memoryview(content)[start + count :]
     pictures = [jpegs[i:j] for i, j in pairwise(offsets.tolist())]
-    images = np.stack([np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")) for jpeg in pictures])
+    try:
+        images = np.stack([np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")) for jpeg in pictures])
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, "JPEG pictures of one size", error) from None
     return images.transpose(0, 3, 1, 2), labels.astype(np.int64)
 
 
@@ -114,9 +125,9 @@ def read_mat(path: Path, *keys: str) -> tuple[np.ndarray, ...]:
     from scipy.io import loadmat
 
     try:
-        found = loadmat(path, variable_names=keys)
-    except (ValueError, TypeError, NotImplementedError, OSError) as error:
-        raise DataError(f"{path}: expected a MATLAB v5 file, got {_first_line(error)}; fetch it anew.") from None
+        found = loadmat(io.BytesIO(read_bytes(path)), variable_names=keys)
+    except (ValueError, TypeError, NotImplementedError, OSError, zlib.error) as error:
+        raise _unreadable(path, "a MATLAB v5 file", error) from None
     if missing := [key for key in keys if key not in found]:
         raise DataError(f"{path}: expected the arrays {list(keys)}, got none named {missing[0]!r}.")
     return tuple(found[key] for key in keys)
@@ -125,6 +136,12 @@ def read_mat(path: Path, *keys: str) -> tuple[np.ndarray, ...]:
 def _check_size(path: Path, got: int, expected: int, at_least: bool = False) -> None:
     if got < expected or (got > expected and not at_least):
         raise DataError(f"{path}: expected {expected:,} bytes, got {got:,}; the file is cut short or not what it says.")
+
+
+def _unreadable(path: Path, expected: str, error: Exception) -> DataError:
+    if isinstance(error, DataError):
+        return error
+    return DataError(f"{path}: expected {expected}, got {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:

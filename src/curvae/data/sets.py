@@ -36,7 +36,7 @@ def load(
     dequantize: bool = False,
     logit: bool = False,
     standardize: bool = False,
-    validation: float | None = None,
+    validation: float | int | None = None,
     seed: int = 0,
 ) -> Data:
     """Open a known image data set; official parts are kept, the rest is split by seed.
@@ -75,7 +75,7 @@ def load(
     return build(parts, DataSpec(tuple(parts[0].raw.shape[1:]), support, name=source.name), fitted, recipe)
 
 
-def _split(source: Source, validation: float | None, seed: int) -> tuple[Rows, Rows, Rows]:
+def _split(source: Source, validation: float | int | None, seed: int) -> tuple[Rows, Rows, Rows]:
     """Training, validation and test rows; what is not official is cut from training, test first."""
     if source.validation is not None and validation is not None:
         held_out = len(source.validation.x)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Int, Shaped
 from torch import Generator, Tensor
 
 from curvae.data.errors import DataError
@@ -36,17 +36,18 @@ class ArrayTable:
             [0., 1.]])
     """
 
-    raw: Shaped[Tensor, "N *event"]
+    raw: Tensor
     transform: Transform = AS_GIVEN
-    label: Shaped[Tensor, " N"] | None = None
-    mask: Bool[Tensor, "N *event"] | None = None
+    label: Tensor | None = None
+    mask: Tensor | None = None
     training: bool = False
 
     def __post_init__(self):
         if self.label is not None and len(self.label) != len(self.raw):
             raise DataError(f"label: expected {len(self.raw)} rows as in raw, got {len(self.label)}; pass one a datum.")
-        if self.mask is not None and self.mask.shape != self.raw.shape:
-            raise DataError(f"mask: expected shape {_shape(self.raw)} as raw, got {_shape(self.mask)}.")
+        if self.mask is not None and (self.mask.shape != self.raw.shape or self.mask.dtype != torch.bool):
+            got = f"{self.mask.dtype} {tuple(self.mask.shape)}"
+            raise DataError(f"mask: expected bool of shape {tuple(self.raw.shape)} as raw, got {got}; True = observed.")
         if self.mask is not None:
             object.__setattr__(self, "raw", torch.where(self.mask, self.raw, 0))
         if self.raw.is_floating_point() and not (finite := self.raw.isfinite()).all():
@@ -92,7 +93,3 @@ class ArrayTable:
     @staticmethod
     def _filled(x: Tensor, mask: Tensor | None) -> Tensor:
         return x if mask is None else torch.where(mask, x, 0)
-
-
-def _shape(x: Tensor) -> tuple[int, ...]:
-    return tuple(x.shape)

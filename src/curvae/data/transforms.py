@@ -54,7 +54,7 @@ class Scale(Transform):
     'pixels in [0,1], not dequantized'
     """
 
-    factor: float
+    factor: float | int
 
     def __post_init__(self):
         if not self.factor > 0:
@@ -122,7 +122,7 @@ class Standardization(Transform):
         """Moments of the observed rows of ``x`` ``(N, *event)``."""
         mean = _mean(x, mask)
         variance = _mean(x, mask, mean)
-        constant = variance <= (1e-7 * mean).square()
+        constant = variance <= (1e-12 * mean).square()
         return cls(mean, torch.where(constant, 1.0, variance.sqrt()))
 
     def _forward(self, raw: Tensor, generator: Generator | None) -> Tensor:
