@@ -1,0 +1,32 @@
+"""Evaluation: what a trained system is worth, with errors and diagnostics, from its run folder."""
+
+from curvae.evaluation.diagnostics import Estimates, estimate, khat
+from curvae.evaluation.evaluate import evaluate
+from curvae.evaluation.importance import posterior_weights, system_weights
+from curvae.evaluation.latent import describe
+from curvae.evaluation.pictures import pictures
+from curvae.evaluation.proposal import Widened, common_proposal
+from curvae.evaluation.results import Estimate, Evaluation, ProposalResult, Summary
+from curvae.evaluation.scores import score
+from curvae.evaluation.store import read
+from curvae.evaluation.summary import summarize
+
+__all__ = [
+    "Estimate",
+    "Estimates",
+    "Evaluation",
+    "ProposalResult",
+    "Summary",
+    "Widened",
+    "common_proposal",
+    "describe",
+    "estimate",
+    "evaluate",
+    "khat",
+    "pictures",
+    "posterior_weights",
+    "read",
+    "score",
+    "summarize",
+    "system_weights",
+]

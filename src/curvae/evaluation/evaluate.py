@@ -1,0 +1,155 @@
+"""Evaluate a run: every system by the same measures, from its folder alone, with the files written beside it."""
+
+import math
+import time
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+
+from curvae.data import ArrayTable, Data
+from curvae.evaluation import store
+from curvae.evaluation.importance import MEMORY
+from curvae.evaluation.pictures import pictures
+from curvae.evaluation.progress import bar
+from curvae.evaluation.results import Evaluation
+from curvae.evaluation.scores import Scores, score
+from curvae.evaluation.summary import finite, summarize
+from curvae.systems import System
+
+Split = Literal["train", "validation", "test"]
+KEPT = ("index", "log_likelihood", "elbo", "log_det", "status", "label", "kl", "squared_error", "size")
+"""Arrays of each datum that are saved, beside those of each proposal."""
+
+
+@runtime_checkable
+class RunFolder(Protocol):
+    """What is asked of a run."""
+
+    @property
+    def path(self) -> Path: ...
+    def system(self) -> System: ...
+    def data(self) -> Data: ...
+
+
+def evaluate(
+    run: RunFolder | str | PathLike[str],
+    samples: int = 500,
+    data: Data | None = None,
+    split: Split = "test",
+    seed: int = 0,
+    memory: int = MEMORY,
+    batch_size: int = 100,
+    device: str = "auto",
+    limit: int | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Log-likelihood, ELBO, diagnostics and collapse of a run, with errors; written into its folder.
+
+    log p(x) is estimated by importance sampling, with draws from the system's own posterior and, for a
+    ``LatentSystem``, from a common proposal: the Laplace posterior at the mode, its covariance widened by 1.1. The same
+    arguments give the same numbers; the system and torch's own random numbers stay as they are.
+
+    Files: ``evaluation.json`` (the result, settings and warnings), ``evaluation.npz`` (arrays of each datum) and
+    ``pictures.npz`` (what the report draws).
+
+    Args:
+        run: a run, or the path of its folder.
+        samples: draws S for each datum and proposal.
+        data: other data than those of the run.
+        split: "train", "validation" or "test".
+        seed: of the draws.
+        memory: bytes that the draws of a batch may take at a time.
+        batch_size: most data inferred at a time.
+        device: "auto" (a CUDA device where there is one), "cpu", "cuda", "cuda:1", "mps".
+        limit: evaluate the first so many data only.
+        progress: show a progress bar, on a terminal.
+
+    Raises:
+        ValueError: an argument out of its range, or a device that is not there.
+        OSError: the folder cannot be written; earlier files stay as they were.
+    """
+    folder = opened(run)
+    where = device_for(device)
+    data = folder.data() if data is None else data
+    table = choose(data, split)
+    system = folder.system().to(where)
+    started = time.perf_counter()
+    with bar(len(table) if limit is None else min(limit, len(table)), progress) as report:
+        scores = score(system, table, samples, seed, memory, batch_size, limit, report)
+    result = summarize(
+        scores,
+        per_dim(data),
+        unit=data.transform.unit,
+        samples=samples,
+        split=split,
+        seed=seed,
+        evidence=system.evidence,
+        seconds=time.perf_counter() - started,
+    )
+    settings = {"memory": memory, "batch_size": batch_size, "device": str(where), "limit": limit}
+    values = result.to_dict() | about(folder, system, data) | {"settings": settings}
+    store.write(folder.path, values, saved(scores), pictures(system, table, scores, seed))
+    return result
+
+
+def opened(run: RunFolder | str | PathLike[str]) -> RunFolder:
+    """The run itself, or that of a path."""
+    if isinstance(run, str | PathLike):
+        from curvae.training import Run  # a run knows nothing of its evaluation
+
+        return Run.open(run)
+    return run
+
+
+def device_for(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ValueError: it is unknown, or not there.
+
+    Example:
+        >>> device_for("cpu")
+        device(type='cpu')
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device: {name!r} is not usable ({reason}); pass 'auto' or 'cpu'.") from None
+
+
+def choose(data: Data, split: str) -> ArrayTable:
+    """The table of that name.
+
+    Raises:
+        ValueError: no such split.
+    """
+    if split not in ("train", "validation", "test"):
+        raise ValueError(f"split: expected 'train', 'validation' or 'test'; got {split!r}.")
+    return getattr(data, split)
+
+
+def per_dim(data: Data) -> bool:
+    """Whether bits per dimension mean anything: for pictures and for data of discrete levels."""
+    return data.transform.peak is not None or data.spec.support != "real"
+
+
+def saved(scores: Scores) -> Scores:
+    """The arrays of each datum that go into ``evaluation.npz``, and whether its estimates are finite."""
+    ours = {name: values for name, values in scores.items() if name in KEPT or name.endswith(("_own", "_laplace"))}
+    return ours | {"finite": finite(scores)}
+
+
+def about(run: RunFolder, system: System, data: Data) -> dict[str, Any]:
+    """What was evaluated: enough for a comparison to know whether two evaluations can be compared."""
+    return {
+        "name": Path(run.path).name,
+        "system": None if system.recipe is None else system.recipe.name,
+        "parameters": sum(math.prod(p.shape) for p in system.parameters()),
+        "data": {"name": data.spec.name, "checksum": data.checksum, "support": data.spec.support},
+    }

@@ -1,0 +1,106 @@
+"""Importance weights of a batch, in chunks of draws that fit a memory budget.
+
+A chunk of n out of S draws has mixing weights that sum to 1 by themselves, ``logsumexp(log_c) = 0``; adding
+``log(n / S)`` to them makes the chunks one set of S draws again. The log weights of a batch, S numbers a datum, are all
+kept, because k-hat is fitted to the largest of them; what is chunked is the decoder's output, P numbers a draw.
+"""
+
+from collections.abc import Callable
+from math import ceil, log
+
+import torch
+from torch import Generator, Tensor
+
+from curvae.evaluation.diagnostics import Estimates, estimate
+from curvae.model import LatentVariableModel
+from curvae.objectives import log_weights
+from curvae.posteriors import Posterior
+from curvae.systems import LatentSystem, System, Weights
+from curvae.typing import Batch
+
+MEMORY = 2**28
+"""Bytes that the draws of a batch may take at a time."""
+
+
+def posterior_weights(
+    model: LatentVariableModel,
+    posterior: Posterior,
+    batch: Batch,
+    samples: int,
+    memory: int = MEMORY,
+    generator: Generator | None = None,
+) -> Weights:
+    """Weights ``log p(x, z) - log q(z | x)`` of draws from a posterior that was inferred once, (S, B), float64.
+
+    Example:
+        >>> from curvae.likelihoods import Gaussian
+        >>> from curvae.posteriors import DiagonalGaussian
+        >>> from curvae.priors import StandardNormal
+        >>> model = LatentVariableModel(StandardNormal(2), torch.nn.Linear(2, 3), Gaussian(3))
+        >>> batch, q = Batch(torch.zeros(4, 3), torch.arange(4)), DiagonalGaussian(torch.zeros(4, 2), torch.zeros(4, 2))
+        >>> with torch.no_grad():
+        ...     log_w, log_c = posterior_weights(model, q, batch, samples=50, memory=2000)
+        >>> log_w.shape, f"{log_c.logsumexp(0)[0].abs().item():.6f}"
+        (torch.Size([50, 4]), '0.000000')
+    """
+
+    def draw(n: int) -> Weights:
+        draws = posterior.draw(n, generator)
+        return Weights(log_weights(model, batch, draws), draws.log_c)
+
+    return collect(draw, samples, chunk_size(bytes_per_draw(model, batch), memory, len(batch.x)))
+
+
+def system_weights(
+    system: System, batch: Batch, samples: int, memory: int = MEMORY, generator: Generator | None = None
+) -> Weights:
+    """The proper weights of any system, (S, B), float64; inference is done again for each chunk of draws."""
+    each = batch.x.element_size() * batch.x[0].numel() * 8
+    return collect(lambda n: system.log_weights(batch, n, generator), samples, chunk_size(each, memory, len(batch.x)))
+
+
+def collect(draw: Callable[[int], Weights], samples: int, chunk: int) -> Weights:
+    """``samples`` draws in near-equal chunks of at most ``chunk``, as one set, in float64 on the CPU."""
+    parts = []
+    for n in even(samples, chunk):
+        log_w, log_c = draw(n)
+        parts.append(Weights(exact(log_w), exact(log_c) + log(n / samples)))
+    log_w, log_c = (torch.cat(values) for values in zip(*parts, strict=True))
+    return Weights(log_w, log_c - log_c.logsumexp(0))
+
+
+def estimates(weights: Weights) -> Estimates:
+    """What the weights say of each datum."""
+    return estimate(weights.log_w.numpy(), weights.log_c.numpy())
+
+
+def even(total: int, most: int) -> list[int]:
+    """``total`` as a sum of near-equal parts of at most ``most``.
+
+    >>> even(500, 200)
+    [167, 167, 166]
+    """
+    parts = ceil(total / most)
+    return [total // parts + (i < total % parts) for i in range(parts)]
+
+
+def bytes_per_draw(model: LatentVariableModel, batch: Batch) -> int:
+    """What one draw for one datum takes: eta and three values of its size on the way to log p, and the latents."""
+    itemsize = next((p.element_size() for p in model.parameters()), batch.x.element_size())
+    return itemsize * (4 * model.likelihood.size + 8 * sum(model.prior.blocks))
+
+
+def chunk_size(bytes_each: int, memory: int, batch: int) -> int:
+    """Draws per datum that fit the budget at a time: at least 1."""
+    return max(1, memory // max(1, bytes_each * batch))
+
+
+def exact(value: Tensor) -> Tensor:
+    """In float64 on the CPU."""
+    return value.detach().cpu().double()
+
+
+def rows_within(system: System, batch: Batch, memory: int) -> int:
+    """How many data one draw each of fits the budget."""
+    each = bytes_per_draw(system.model, batch) if isinstance(system, LatentSystem) else batch.x[0].numel() * 32
+    return max(1, memory // each)

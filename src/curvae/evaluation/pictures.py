@@ -1,0 +1,77 @@
+"""What the report draws: data, reconstructions, prior samples, latents and the trace of the mode search, as arrays."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from curvae.data import ArrayTable
+from curvae.evaluation.latent import reconstruct
+from curvae.evaluation.scores import Scores, like, place, untouched
+from curvae.systems import LatentSystem, System
+
+SHOWN = 24
+DRAWN = 48
+SCATTERED = 2000
+COVARIANCES = 200
+BYTES = 2**25
+"""The most that the covariances may take."""
+
+
+def pictures(system: System, table: ArrayTable, scores: Scores, seed: int = 0) -> dict[str, NDArray]:
+    """Arrays for pictures, float32 in data units where they are data; names that do not apply are missing.
+
+    ``originals``, ``reconstructions`` (24, *event); ``samples`` (48, *event): means of the prior's draws;
+    ``latent_mean`` (up to 2000, D), ``labels``; ``latent_covariance`` (up to 200, D, D) of the first of these, and
+    ``covariances``, 8 of them; ``trace_log_joint``, ``trace_grad_norm`` (T+1, up to 200).
+
+    Example:
+        >>> from curvae.data import from_array
+        >>> from curvae.evaluation import score
+        >>> from curvae.systems import vlae
+        >>> data = from_array(torch.randn(300, 5))
+        >>> system = vlae(data.spec, latent=2, hidden=8, steps=3)
+        >>> shown = pictures(system, data.test, score(system, data.test, samples=5))
+        >>> shown["reconstructions"].shape, shown["covariances"].shape, shown["trace_grad_norm"].shape
+        ((24, 5), (8, 2, 2), (4, 45))
+    """
+    with untouched(system, seed):
+        found = {"samples": _samples(system, table, Generator(place(system)[0]).manual_seed(seed))}
+        first = table.batch(torch.arange(min(SHOWN, len(scores["index"]))))
+        found["originals"] = _array(table.transform.inverse(first.x))
+        if isinstance(system, LatentSystem):
+            found |= _latents(system, table, scores)
+    if "label" in scores:
+        found["labels"] = scores["label"][:SCATTERED]
+    return found
+
+
+def _samples(system: System, table: ArrayTable, generator: Generator) -> NDArray:
+    event = table.raw.shape[1:]
+    if isinstance(system, LatentSystem) and not system.model.autoregressive:
+        x = reconstruct(system.model, system.model.prior.sample(DRAWN, generator))
+    else:
+        x = system.sample(DRAWN, generator)
+    return _array(table.transform.inverse(x.cpu().float().reshape(-1, *event)))
+
+
+def _latents(system: LatentSystem, table: ArrayTable, scores: Scores) -> dict[str, NDArray]:
+    mean = scores["mean"][:SCATTERED].astype(np.float32)
+    count = max(8, min(COVARIANCES, BYTES // (4 * mean.shape[1] ** 2)))
+    raw = table.batch(torch.arange(min(count, len(scores["index"]))))
+    batch = like(system, raw)
+    inferred = system.inference(system.model, batch)
+    covariance = _array(inferred.posterior.covariance)
+    x = reconstruct(system.model, inferred.posterior.mean, batch)[:SHOWN].reshape(raw.x[:SHOWN].shape)
+    traces = {name: inferred.info[name] for name in ("log_joint", "grad_norm") if name in inferred.info}
+    return {
+        "latent_mean": mean,
+        "latent_covariance": covariance,
+        "covariances": covariance[:8],
+        "reconstructions": _array(table.transform.inverse(x.cpu().float())),
+        **{f"trace_{name}": _array(trace) for name, trace in traces.items()},
+    }
+
+
+def _array(value: Tensor) -> NDArray:
+    return value.detach().cpu().float().numpy()

@@ -1,0 +1,180 @@
+"""What an evaluation found: immutable values, and their plain form for JSON."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over data.
+
+    The standard error is that over the choice of data, ``sd / sqrt(N)`` with sd across data. Where each datum's value
+    is itself an estimate, with an error of its own that is independent of the others, sd across data contains that
+    error already: nothing is added to it. ``monte_carlo = sqrt(sum_i stderr_i^2) / N`` is that part of it alone, the
+    error over the choice of draws, to be compared with the whole.
+
+    Example:
+        >>> Estimate.of(np.array([1.0, 2.0, 3.0]))
+        Estimate(value=2.0, stderr=0.5773502691896258, monte_carlo=0.0)
+    """
+
+    value: float
+    stderr: float
+    monte_carlo: float = 0.0
+
+    @classmethod
+    def of(cls, values: NDArray, stderr: NDArray | None = None) -> "Estimate":
+        """From one value a datum, and its own standard error; NaN without data, no error from a single one."""
+        count = len(values)
+        if count == 0:
+            return cls(math.nan, math.nan)
+        spread = float(np.std(values, ddof=1)) / math.sqrt(count) if count > 1 else math.nan
+        own = 0.0 if stderr is None else float(np.sqrt(np.square(stderr).sum())) / count
+        return cls(float(np.mean(values)), spread, own)
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ± {self.stderr:.2f}"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A diagnostic over all data: its median, its worst value, and the share of data beyond its threshold."""
+
+    median: float
+    worst: float
+    flagged: float
+
+
+@dataclass(frozen=True)
+class ProposalResult:
+    """Importance sampling with draws from one proposal."""
+
+    log_likelihood: Estimate
+    """Nats per datum."""
+    ess: Summary
+    """In draws; flagged below 10."""
+    khat: Summary
+    """Flagged above 0.7; NaN with fewer than 25 draws."""
+    status: Mapping[str, float] = field(default_factory=dict)
+    """Share of data, by name, whose mode search did not end well."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The evaluation of one run on one split. All log-densities are in nats per datum, means over data.
+
+    Example:
+        >>> result = Evaluation(Estimate(-3.0, 0.1), count=10, samples=500)
+        >>> result.log_likelihood.value, result.ess is None
+        (-3.0, True)
+    """
+
+    log_likelihood: Estimate | None = None
+    """The headline: exact where the system is, else from the common proposal where there is one, else from its own
+    posterior; None where the system gives no evidence."""
+    own: ProposalResult | None = None
+    """From the system's own posterior."""
+    laplace: ProposalResult | None = None
+    """From the common proposal, the widened Laplace posterior at the mode."""
+    elbo: Estimate | None = None
+    """From all draws of the system's own posterior."""
+    log_det: float = 0.0
+    """Mean log-determinant of the data transform, nats."""
+    unit: str = ""
+    """What ``log_likelihood + log_det`` is a density or probability of."""
+    bits_per_dim: Estimate | None = None
+    """``-(log_likelihood + log_det) / (elements log 2)``, per ``unit``; None unless data are images or levels."""
+    kl: Estimate | None = None
+    """KL(q(z | x) || p(z)), nats."""
+    kl_per_dimension: tuple[float, ...] | None = None
+    """KL of each latent's marginal, nats, mean over data; below ``kl`` in sum where q is correlated."""
+    active_units: int | None = None
+    """Latents whose posterior mean varies over data by more than 0.01 (Burda, Grosse and Salakhutdinov, 2016)."""
+    activity: tuple[float, ...] | None = None
+    """That variance, for each latent."""
+    reconstruction_error: float | None = None
+    """Root mean square error of the decoded posterior mean, data units; None for categorical data."""
+    status: Mapping[str, float] = field(default_factory=dict)
+    """Share of data, by name, whose mode search in the system's own inference did not end well."""
+    evidence: str = "bound"
+    excluded: int = 0
+    """Data whose estimates are not finite: left out of every mean."""
+    count: int = 0
+    """Data evaluated, excluded ones among them."""
+    samples: int = 0
+    """Draws asked for, per datum and proposal."""
+    split: str = "test"
+    seed: int = 0
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+    """What to be careful about, in plain words."""
+
+    @property
+    def headline(self) -> ProposalResult | None:
+        """The proposal behind ``log_likelihood``; None where that is exact or missing."""
+        return self.laplace or self.own
+
+    @property
+    def ess(self) -> Summary | None:
+        """Effective sample size behind ``log_likelihood``."""
+        return None if self.headline is None else self.headline.ess
+
+    @property
+    def khat(self) -> Summary | None:
+        """Pareto k-hat behind ``log_likelihood``."""
+        return None if self.headline is None else self.headline.khat
+
+    def to_dict(self) -> dict[str, Any]:
+        """Only what JSON has: a number that is not finite becomes None."""
+        return plain(asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Evaluation":
+        """The inverse of :meth:`to_dict`; names that are not fields are passed over."""
+        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        made = {name: MAKERS[name](value) for name, value in known.items() if name in MAKERS and value is not None}
+        return cls(**known | made)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _estimate(values: Mapping[str, Any]) -> Estimate:
+    return Estimate(**{name: _number(value) for name, value in values.items()})
+
+
+def _summary(values: Mapping[str, Any]) -> Summary:
+    return Summary(**{name: _number(value) for name, value in values.items()})
+
+
+def _proposal(values: Mapping[str, Any]) -> ProposalResult:
+    spreads = {name: _summary(values[name]) for name in ("ess", "khat")}
+    return ProposalResult(_estimate(values["log_likelihood"]), **spreads, status=values["status"])
+
+
+MAKERS: dict[str, Any] = {
+    **dict.fromkeys(("log_likelihood", "elbo", "bits_per_dim", "kl"), _estimate),
+    **dict.fromkeys(("own", "laplace"), _proposal),
+    **dict.fromkeys(("kl_per_dimension", "activity", "warnings"), tuple),
+}
+
+
+def plain(value: Any) -> Any:
+    """Mappings, lists, numbers and words alone; NaN and infinity as None."""
+    match value:
+        case Mapping():
+            return {str(name): plain(part) for name, part in value.items()}
+        case list() | tuple():
+            return [plain(part) for part in value]
+        case float() | np.floating():
+            return float(value) if math.isfinite(value) else None
+        case np.integer():
+            return int(value)
+        case _:
+            return value
