@@ -58,6 +58,11 @@ def test_evaluation_noise_does_not_depend_on_the_batches():
     torch.testing.assert_close(ArrayTable(table.raw, table.transform).x, table.x)
 
 
+def test_small_floats_and_bits_become_float32():
+    for dtype in (torch.bool, torch.uint8, torch.float16, torch.float64):
+        assert ArrayTable(ROWS.to(dtype)).batch(INDEX).x.dtype == torch.float32
+
+
 def test_moving_keeps_everything():
     table = ArrayTable(ROWS, label=torch.arange(4), mask=ROWS > 2, training=True).to("cpu")
     assert table.training
@@ -71,7 +76,7 @@ def test_moving_keeps_everything():
         (lambda: ArrayTable(ROWS, label=torch.zeros(3)), "label: expected 4 rows as in raw, got 3"),
         (
             lambda: ArrayTable(ROWS, mask=torch.ones(4, 2) > 0),
-            r"expected bool of shape \(4, 3\) as raw, got torch.bool",
+            r"mask: expected bool of shape \(4, 3\) as raw, got",
         ),
         (lambda: ArrayTable(ROWS, mask=torch.ones(4, 3)), r"mask: .*, got torch.float32 \(4, 3\); True = observed."),
     ],

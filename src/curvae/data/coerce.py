@@ -45,7 +45,10 @@ def to_tensor(what: str, x: Any) -> Tensor:
     else:
         array = np.asarray(x)
         if array.dtype.kind not in "biuf":
-            raise DataError(f"{what}: expected an array of numbers, got {type(x).__name__} of dtype {array.dtype}.")
+            got = f"{type(x).__name__} of dtype {array.dtype}"
+            raise DataError(
+                f"{what}: expected an array of real numbers, got {got}; convert it to floats or codes first."
+            )
         wide = array.dtype.kind in "iu" and array.dtype != np.uint8
         tensor = torch.from_numpy(np.array(array, dtype=np.float64 if wide else array.dtype.newbyteorder("=")))
     if tensor.is_complex():

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import shorten
 
 from curvae.data.errors import DataError
 
@@ -61,6 +62,6 @@ def download(what: str, remote: Remote) -> Path:
     try:
         return Path(pooch.retrieve(remote.url, remote.known_hash, fname=name, path=folder, progressbar=bar))
     except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = shorten(str(error), 90) or type(error).__name__
         mend = f"fetch it elsewhere and pass its folder as data_dir (--data-dir), or put it into {folder}"
         raise DataError(f"{what}: expected to download {remote.url}, got {reason}; {mend}.") from None

@@ -141,7 +141,7 @@ def _check_size(path: Path, got: int, expected: int, at_least: bool = False) -> 
 def _unreadable(path: Path, expected: str, error: Exception) -> DataError:
     if isinstance(error, DataError):
         return error
-    return DataError(f"{path}: expected {expected}, got {_first_line(error)}")
+    return DataError(f"{path}: expected {expected}, got: {_first_line(error)}; fetch or save it anew.")
 
 
 def _first_line(error: Exception) -> str:

@@ -57,9 +57,13 @@ class ArrayTable:
     def __len__(self) -> int:
         return len(self.raw)
 
-    @cached_property
+    @property
     def x(self) -> Shaped[Tensor, "N *event"]:
         """The whole table in model space, 0 where not observed; with the same noise every time if random."""
+        return self._whole
+
+    @cached_property
+    def _whole(self) -> Tensor:
         generator = torch.Generator(self.raw.device).manual_seed(FIXED_NOISE) if self.transform.random else None
         return self._filled(self.transform(self.raw, generator), self.mask)
 
@@ -75,7 +79,7 @@ class ArrayTable:
         if self.transform.random and (training or generator is not None):
             x = self._filled(self.transform(self.raw[index], generator), mask)
         else:
-            x = self.x[index]
+            x = self._whole[index]
         return Batch(x, index if self.training else torch.full_like(index, -1), mask, label)
 
     def to(self, device: torch.device | str) -> "ArrayTable":
