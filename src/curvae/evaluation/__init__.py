@@ -1,5 +1,6 @@
 """Evaluation: what a trained system is worth, with errors and diagnostics, from its run folder."""
 
+from curvae.evaluation.compare import Comparison, Difference, compare
 from curvae.evaluation.diagnostics import Estimates, estimate, khat
 from curvae.evaluation.evaluate import evaluate
 from curvae.evaluation.importance import posterior_weights, system_weights
@@ -12,6 +13,8 @@ from curvae.evaluation.store import read
 from curvae.evaluation.summary import summarize
 
 __all__ = [
+    "Comparison",
+    "Difference",
     "Estimate",
     "Estimates",
     "Evaluation",
@@ -19,6 +22,7 @@ __all__ = [
     "Summary",
     "Widened",
     "common_proposal",
+    "compare",
     "describe",
     "estimate",
     "evaluate",

@@ -1,9 +1,9 @@
 """From importance weights to what can be said of each datum: log p(x), its error, and how far both can be trusted."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
-from arviz_stats.base import array_stats
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
@@ -65,10 +65,12 @@ def khat(terms: Array) -> Array:
         >>> bool(abs(khat(np.log(pareto)) - 1)[0] < 0.2)
         True
     """
-    return np.array([_khat(column) for column in terms.T])
+    from arviz_stats.base.array import array_stats  # its package takes a second to import
+
+    return np.array([_khat(column, array_stats.psislw) for column in terms.T])
 
 
-def _khat(log_weights: Array) -> float:
+def _khat(log_weights: Array, smooth: Callable[..., Any]) -> float:
     if len(log_weights) < KHAT_DRAWS or np.isnan(log_weights).any() or not np.isfinite(log_weights.max()):
         return np.nan
     tail = np.sort(log_weights)[-_tail(len(log_weights)) :]
@@ -76,7 +78,7 @@ def _khat(log_weights: Array) -> float:
         return 0.0
     with np.errstate(all="ignore"):
         # psislw takes minus the log weights, as PSIS-LOO has them
-        shape = float(array_stats.psislw(-np.maximum(log_weights, log_weights.max() - 700))[1])
+        shape = float(smooth(-np.maximum(log_weights, log_weights.max() - 700))[1])
     return shape if np.isfinite(shape) else np.inf
 
 

@@ -1,0 +1,79 @@
+"""A comparison as tables for a terminal."""
+
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from curvae.evaluation.compare import Comparison, Difference, Row
+
+COLUMNS = ("run", "log p(x)", "from", "ELBO", "gap", "k-hat > 0.7", "active", "seconds")
+
+
+def text(comparison: "Comparison", width: int) -> str:
+    """Both tables and the notes, without colors."""
+    file = io.StringIO()
+    console = Console(file=file, width=width, color_system=None, legacy_windows=False)
+    for part in renderables(comparison):
+        console.print(part)
+    return file.getvalue()
+
+
+def renderables(comparison: "Comparison") -> Iterator[RenderableType]:
+    """What rich prints: the runs, the differences from the first, and the notes."""
+    yield _runs(comparison)
+    if comparison.differences:
+        yield _differences(comparison)
+    for note in comparison.notes:
+        yield Text(note)
+
+
+def _runs(comparison: "Comparison") -> Table:
+    title = f"{comparison.data}, {comparison.split}, {comparison.count:,} data; nats per datum ({comparison.unit})"
+    table = Table(title=escape(title))
+    for i, column in enumerate(COLUMNS):
+        table.add_column(column, justify="left" if i in (0, 2) else "right", no_wrap=i in (1, 3))
+    for row in comparison.rows:
+        table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: "Row") -> tuple[str, ...]:
+    return (
+        escape(row.name),
+        _or_dash(row.log_likelihood),
+        row.proposal,
+        _or_dash(row.elbo),
+        "-" if row.gap is None else f"{row.gap:.2f}",
+        "-" if row.khat_flagged is None or row.khat_flagged != row.khat_flagged else f"{row.khat_flagged:.1%}",
+        "-" if row.active_units is None else f"{row.active_units}/{row.latents}",
+        "-" if row.seconds is None else f"{row.seconds:,.0f}",
+    )
+
+
+def _differences(comparison: "Comparison") -> Table:
+    table = Table(title=f"Difference from {escape(comparison.rows[0].name)}, paired by datum")
+    for column in ("run", "nats", "paired stderr", "standard errors", "data"):
+        table.add_column(column, justify="left" if column == "run" else "right")
+    for difference in comparison.differences:
+        table.add_row(*_difference(difference))
+    return table
+
+
+def _difference(difference: "Difference") -> tuple[str, ...]:
+    return (
+        escape(difference.name),
+        f"{difference.value:+.2f}",
+        f"{difference.stderr:.2f}",
+        f"{difference.stderrs:+.1f}",
+        f"{difference.count:,}",
+    )
+
+
+def _or_dash(value: object | None) -> str:
+    return "-" if value is None else str(value)
