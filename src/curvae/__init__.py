@@ -1,5 +1,30 @@
 """Deep latent-variable models with an honest posterior."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from curvae.typing import Batch, DataSpec
 
-__all__ = ["Batch", "DataSpec"]
+if TYPE_CHECKING:
+    from curvae import data
+    from curvae.evaluation import evaluate
+    from curvae.training import Run, RunError, fit, load
+
+__all__ = ["Batch", "DataSpec", "Run", "RunError", "data", "evaluate", "fit", "load"]
+
+_LATER = {
+    "Run": "curvae.training",
+    "RunError": "curvae.training",
+    "evaluate": "curvae.evaluation",
+    "fit": "curvae.training",
+    "load": "curvae.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is heavy when it is first used."""
+    if name == "data":
+        return importlib.import_module("curvae.data")
+    if name not in _LATER:
+        raise AttributeError(f"module 'curvae' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATER[name]), name)

@@ -1,0 +1,93 @@
+"""Names: the one place, beside the command line, where a string becomes a system or a module."""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from curvae import systems as _systems
+from curvae.systems.base import SYSTEMS
+from curvae.typing import DataSpec
+
+System = _systems.System
+
+TRUSTED = ("curvae.", "torch.nn.")
+"""Where a class named in a file may come from: reading a file must not run somebody else's code."""
+
+
+def system(name: str) -> Callable[..., System]:
+    """The function that builds the system of this name.
+
+    Raises:
+        ValueError: no such system.
+
+    Example:
+        >>> system("vlae").__name__
+        'vlae'
+        >>> system("vlea")
+        Traceback (most recent call last):
+        ...
+        ValueError: system: expected one of iwae, vae, vlae; got 'vlea'. Did you mean 'vlae'?
+    """
+    if name in SYSTEMS:
+        return SYSTEMS[name]
+    close = difflib.get_close_matches(name, SYSTEMS, n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"system: expected one of {', '.join(systems())}; got {name!r}.{hint}")
+
+
+def systems() -> tuple[str, ...]:
+    """The names of all systems, sorted."""
+    return tuple(sorted(SYSTEMS))
+
+
+def describe(name: str) -> tuple[str, str]:
+    """A system in one line, and its reference ("" if its docstring has none).
+
+    Raises:
+        ValueError: no such system.
+
+    Example:
+        >>> describe("vae")[1]
+        'Kingma and Welling, Auto-Encoding Variational Bayes, ICLR 2014.'
+    """
+    lines = (inspect.getdoc(system(name)) or "").splitlines() or [""]
+    reference = next((line for line in lines if line.startswith("Reference:")), "")
+    return lines[0], reference.removeprefix("Reference:").strip().replace("*", "")
+
+
+def data_sets() -> tuple[str, ...]:
+    """The names of all data sets that :func:`curvae.data.load` knows."""
+    from curvae import data
+
+    return tuple(data.names())
+
+
+def build(name: str, arguments: Mapping[str, Any], spec: DataSpec | Mapping[str, Any]) -> System:
+    """A system from what a run's files say of it; networks given as class_path and init_args are made again.
+
+    Raises:
+        ValueError: no such system, or arguments that it does not take.
+    """
+    spec = spec if isinstance(spec, DataSpec) else DataSpec(**{**spec, "event": tuple(spec["event"])})
+    builder = system(name)
+    made = {key: _made(value) for key, value in arguments.items()}
+    try:
+        inspect.signature(builder).bind(spec, **made)
+    except TypeError as error:
+        raise ValueError(f"system {name!r}: {error}; was it saved by another version?") from None
+    return builder(spec, **made)
+
+
+def _made(value: Any) -> Any:
+    if not (isinstance(value, Mapping) and "class_path" in value):
+        return value
+    path = str(value["class_path"])
+    module, _, leaf = path.rpartition(".")
+    kind = getattr(importlib.import_module(module), leaf, None) if path.startswith(TRUSTED) else None
+    if not (inspect.isclass(kind) and issubclass(kind, nn.Module)):
+        raise ValueError(f"class_path: expected a module of curvae or torch.nn, got {path!r}; pass system= instead.")
+    return kind(**{key: _made(each) for key, each in value.get("init_args", {}).items()})

@@ -1,0 +1,84 @@
+"""The rows of a table in batches: in memory, in a seeded order, shared out among the processes."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from curvae.data import ArrayTable
+from curvae.training.settings import derive
+from curvae.typing import Batch
+
+ORDER, DATA_NOISE = 1, 2
+"""Streams of random numbers, beside the training noise (see ``stage_module``)."""
+VALIDATION_ROWS = 512
+"""Least number of rows in a batch of the validation part."""
+
+
+class Shard(NamedTuple):
+    """One process's part of a global batch."""
+
+    batch: Batch
+    share: float
+    """Its rows, times the number of processes, over the global batch's rows: the weight of its mean. 0 = only a
+    stand-in, where the last global batch has fewer rows than there are processes."""
+
+
+class Batches:
+    """Global batches of ``size`` rows of a table, of which this process takes its part.
+
+    Args:
+        table: on the device already.
+        size: rows of a global batch; the last one may be smaller.
+        seed: of order and data noise.
+        epoch: the current epoch's number, asked at the start of each; None = in the table's order, without noise.
+        rank: of this process.
+        world: number of processes.
+    """
+
+    def __init__(
+        self,
+        table: ArrayTable,
+        size: int,
+        seed: int = 0,
+        epoch: Callable[[], int] | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        self.table = table
+        self.size = size
+        self.seed = seed
+        self.epoch = epoch
+        self.rank = rank
+        self.world = world
+
+    def __len__(self) -> int:
+        return -(-len(self.table) // self.size)
+
+    def __iter__(self) -> Iterator[Shard]:
+        device = self.table.raw.device
+        if self.epoch is None:
+            order, noise = torch.arange(len(self.table)), None
+        else:
+            epoch = self.epoch()
+            order = torch.randperm(len(self.table), generator=Generator().manual_seed(derive(self.seed, ORDER, epoch)))
+            noise = Generator(device).manual_seed(derive(self.seed, DATA_NOISE, epoch, self.rank))
+        for rows in order.to(device).split(self.size):
+            mine, share = part(rows, self.rank, self.world)
+            yield Shard(self.table.batch(mine, noise), share)
+
+
+def part(rows: Tensor, rank: int, world: int) -> tuple[Tensor, float]:
+    """This process's rows of a global batch, and the weight of their mean.
+
+    Example:
+        >>> part(torch.arange(5), 0, 2), part(torch.arange(1), 1, 2)
+        ((tensor([0, 1, 2]), 1.2), (tensor([0]), 0.0))
+    """
+    if world == 1:
+        return rows, 1.0
+    mine = rows.tensor_split(world)[rank]
+    if len(mine) == 0:
+        return rows[:1], 0.0
+    return mine, len(mine) * world / len(rows)

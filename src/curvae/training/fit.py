@@ -1,0 +1,137 @@
+"""Training a system: stages one after the other, in a folder that can be taken up again."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from curvae.data import Data
+from curvae.systems import System
+from curvae.training import devices as machine
+from curvae.training import files, folder
+from curvae.training.environment import environment, version
+from curvae.training.log import Log
+from curvae.training.loop import Training
+from curvae.training.recipe import custom_parts, plain, record
+from curvae.training.run import Run, write_about
+from curvae.training.session import Session
+from curvae.training.settings import Settings
+
+
+def fit(
+    system: System,
+    data: Data,
+    epochs: int = 100,
+    batch_size: int = 128,
+    learning_rate: float = 5e-4,
+    seed: int = 0,
+    out: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "32-true",
+    patience: int | None = None,
+    max_skipped: int = 20,
+    devices: int = 1,
+    progress: bool = True,
+) -> Run:
+    """Train a system and leave a folder with all that is known of the run.
+
+    The system's stages are trained in order, each from the best weights of the one before (best by the bound on the
+    validation part); at the end the system holds the best weights of the last. The same call again takes up a run that
+    was cut off, with the same final numbers.
+
+    Randomness follows from ``seed`` and the epoch; the system's first weights are drawn where it is made, so seed that
+    too (``torch.manual_seed``). On a GPU some kernels of PyTorch add in changing order, so that numbers repeat to
+    rounding only. With several ``devices`` each process takes its part of each batch and draws its own noise.
+
+    Args:
+        system: what to train.
+        data: trained on ``data.train``, judged on ``data.validation``.
+        epochs: in all, divided among the stages by their shares.
+        batch_size: rows of a batch, over all devices together.
+        learning_rate: of Adam, where a stage does not bring its own optimizer.
+        seed: of order, noise and preparation.
+        out: the run folder; by default ``runs/<system>-<data>-<number>``.
+        device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda" or "mps".
+        precision: "32-true" or "bf16-mixed", which leaves the D x D algebra in float32.
+        patience: a stage ends after so many epochs without a better validation bound; None = never early.
+        max_skipped: steps in a row whose loss or gradient is not finite (each is skipped) that stop the run.
+        devices: number of processes, which the script is started anew for; they all run what follows.
+        progress: show a progress bar, if standard error is a terminal.
+
+    Raises:
+        RunError: ``out`` holds something else or a finished run, the device is not there, the disk is full, too many
+            steps were skipped.
+        ValueError: an argument out of its range, a system made for data of another shape.
+
+    Example:
+        >>> import curvae, tempfile, torch
+        >>> from curvae.systems import vae
+        >>> _ = torch.manual_seed(0)
+        >>> data = curvae.data.load("digits")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = fit(vae(data.spec, latent=2, hidden=32), data, epochs=2, out=f"{folder}/run", progress=False)
+        ...     bounds = run.metrics()["validation_bound"]
+        >>> len(bounds), bounds[1] > bounds[0]
+        (2, True)
+    """
+    settings = Settings(epochs, batch_size, learning_rate, seed, device, precision, patience, max_skipped, devices)
+    _check(system, data, settings)
+    config = configuration(system, data, settings)
+    path = _path(out, config, settings)
+    with ExitStack() as stack:
+        if first := machine.is_first():
+            about = functools.partial(write_about, recorded=config["system"], data=data)
+            folder.claim(path, config, environment(settings, data), about)
+            stack.enter_context(folder.lock(path))
+        session = Session(system, path, Log(path), first)
+        stack.enter_context(_booked(session))
+        session.resume()
+        Training(system, data, settings, session, progress and first).run()
+    return Run(path, data, system)
+
+
+def configuration(system: System, data: Data, settings: Settings) -> dict[str, Any]:
+    """What config.yaml says: all that a run needs to be made again."""
+    recorded = record(system)
+    return {
+        "format": files.FORMAT,
+        "curvae": version("curvae"),
+        "system": recorded,
+        "data": plain(data.recipe),
+        "training": dataclasses.asdict(settings),
+        "replayable": not custom_parts(recorded),
+    }
+
+
+def _check(system: System, data: Data, settings: Settings) -> None:
+    machine.choose(settings.device, settings.devices)
+    spec = system.recipe and system.recipe.arguments.get("spec")
+    if spec is not None and spec.event != data.spec.event:
+        raise ValueError(f"system: made for data of shape {spec.event}, got data of shape {data.spec.event}.")
+
+
+def _path(out: str | Path | None, config: dict[str, Any], settings: Settings) -> Path:
+    if out is not None:
+        return Path(out).expanduser()
+    if settings.devices > 1:
+        raise ValueError("out: expected a folder where devices > 1, got None; every process must know it.")
+    kind = config["system"].get("name") or config["system"]["custom"].rpartition(".")[2].lower()
+    return folder.next_name(f"{kind}-{config['data'].get('name', 'data')}")
+
+
+@contextmanager
+def _booked(session: Session) -> Iterator[None]:
+    """Whatever ends training, the folder says so."""
+    try:
+        yield
+        session.finish()
+    except KeyboardInterrupt:
+        session.stop("interrupted")
+        raise
+    except BaseException as error:
+        session.stop(str(error) or type(error).__name__)
+        raise
+    finally:
+        session.log.close()

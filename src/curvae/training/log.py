@@ -1,0 +1,104 @@
+"""One row of numbers an epoch: metrics.csv always, TensorBoard where it is installed."""
+
+import csv
+import importlib.util
+import io
+import math
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from curvae.training import files
+
+
+class Row(NamedTuple):
+    """An epoch; NaN (an empty field in the file) where a number does not exist. Bounds are means per datum, in nats."""
+
+    stage: str
+    epoch: int = 0
+    """Epochs finished, over all stages, from 1."""
+    step: int = 0
+    seconds: float = 0.0
+    """Training time so far, of all processes that worked at the run one after the other."""
+    train_bound: float = math.nan
+    validation_bound: float = math.nan
+    validation_surrogate: float = math.nan
+    grad_norm: float = math.nan
+    """Mean over the steps, of the gradient of all trained parameters."""
+    not_ok: float = math.nan
+    """Share of the training data whose inference status was not ok."""
+    skipped: int = 0
+    """Steps of this epoch that were skipped as not finite."""
+    kl: float = math.nan
+    """Training mean."""
+
+
+class Log:
+    """Writes rows into a run folder."""
+
+    def __init__(self, path: Path):
+        self.path = path / "metrics.csv"
+        self._board_path = path / "tensorboard"
+        self._board: Any = None
+
+    def write(self, row: Row) -> None:
+        """Add one epoch."""
+        if not self.path.exists():
+            files.write(self.path, _line(Row._fields))
+        files.append(self.path, _line(_field(value) for value in row))
+        self._to_board(row)
+
+    def keep(self, epochs: int) -> None:
+        """Forget what was written after that many epochs, before the run was cut off."""
+        if self.path.exists():
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            files.write(self.path, "".join(lines[: epochs + 1]))
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+    def _to_board(self, row: Row) -> None:
+        if self._board is None:
+            self._board = _open_board(self._board_path, row.epoch)
+        for name, value in row._asdict().items():
+            if self._board and name not in ("stage", "epoch", "step") and not math.isnan(value):
+                self._board.add_scalar(name, value, row.epoch)
+
+
+def read(path: Path) -> dict[str, list[Any]]:
+    """Columns of a metrics.csv by name: text for the stage, whole numbers for counts, NaN for an empty field."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if None not in row.values()]
+    return {name: [_value(name, row[name]) for row in rows] for name in Row._fields}
+
+
+def _value(name: str, text: str) -> Any:
+    if name == "stage":
+        return text
+    if name in ("epoch", "step", "skipped"):
+        return int(text)
+    return float(text) if text else math.nan
+
+
+def _line(values: Iterable[Any]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(values)
+    return buffer.getvalue()
+
+
+def _field(value: Any) -> Any:
+    return "" if isinstance(value, float) and math.isnan(value) else value
+
+
+def _open_board(path: Path, epoch: int) -> Any:
+    """A TensorBoard writer, or False where TensorBoard is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(path), purge_step=epoch)

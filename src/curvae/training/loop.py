@@ -1,0 +1,106 @@
+"""The stages of a run, one after the other, each in a Lightning Trainer of its own."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lightning import Callback, LightningModule, Trainer, seed_everything
+from rich.console import Console
+from torch import nn
+
+from curvae.data import Data
+from curvae.systems import Stage, System
+from curvae.training import devices
+from curvae.training.bar import Bar
+from curvae.training.session import Session
+from curvae.training.settings import Settings, derive, divide
+from curvae.training.stage_module import StageModule
+
+PREPARE = 4
+"""Stream of random numbers."""
+
+
+class Training:
+    """The stages of a run, one after the other."""
+
+    def __init__(self, system: System, data: Data, settings: Settings, session: Session, progress: bool):
+        self.system = system
+        self.data = data
+        self.settings = settings
+        self.session = session
+        self.progress = progress and Console(stderr=True).is_terminal
+        self.stages = system.stages()
+        self.epochs = divide(settings.epochs, [stage.share for stage in self.stages])
+
+    def run(self) -> None:
+        """Train what is left to train."""
+        while True:
+            number = self.session.position.stage
+            self._train(self.stages[number], self.epochs[number])
+            self.session.take_best()
+            if number + 1 == len(self.stages):
+                break
+            self.session.next_stage()
+        self.system.eval()
+
+    def _train(self, stage: Stage, epochs: int) -> None:
+        position = self.session.position
+        if not position.begun:
+            seed_everything(derive(self.settings.seed, PREPARE, position.stage), verbose=False)
+            if stage.prepare is not None:
+                stage.prepare(self.data.train)
+            self.session.begin()
+        if not position.done:
+            with only(self.system, stage):
+                self._fit(StageModule(self.system, stage, epochs, self.data, self.settings, self.session))
+
+    def _fit(self, module: StageModule) -> None:
+        done, batches = self.session.position.stage_epoch, -(-len(self.data.train) // self.settings.batch_size)
+        interrupt = Interrupt()
+        bar = [Bar(module.epochs * batches, done * batches)] if self.progress else []
+        self.system.train()
+        with devices.quiet(), interrupt.kept():
+            trainer = devices.trainer(self.settings, module.epochs - done, [interrupt, *bar])
+            trainer.fit(module)
+
+
+@contextmanager
+def only(system: nn.Module, stage: Stage) -> Iterator[None]:
+    """Freeze all parameters but those whose name starts with one of the stage's prefixes, for a while.
+
+    Raises:
+        ValueError: no parameter has such a name.
+    """
+    before = {parameter: parameter.requires_grad for parameter in system.parameters()}
+    for name, parameter in system.named_parameters():
+        parameter.requires_grad_(before[parameter] and name.startswith(stage.trained))
+        parameter.grad = None
+    try:
+        if not any(parameter.requires_grad for parameter in before):
+            raise ValueError(f"Stage {stage.name!r}: trained={stage.trained} matches no parameter of the system.")
+        yield
+    finally:
+        for parameter, learns in before.items():
+            parameter.requires_grad_(learns)
+            parameter.grad = None
+
+
+class Interrupt(Callback):
+    """Lightning turns Ctrl-C into an exit and stays deaf to the next one; this gives both back."""
+
+    def __init__(self):
+        self._seen = False
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._seen = isinstance(exception, KeyboardInterrupt)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        handler = signal.getsignal(signal.SIGINT)
+        try:
+            yield
+        except SystemExit:
+            if not self._seen:
+                raise
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from None

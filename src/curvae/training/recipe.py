@@ -1,0 +1,56 @@
+"""A system in words that JSON can hold: its name and arguments, from which the registry makes it again."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from curvae.systems import Recipe, System
+from curvae.typing import DataSpec
+
+
+def record(system: System) -> dict[str, Any]:
+    """``{"name", "arguments"}`` of a registered system; ``{"custom", "parameters"}`` of one put together by hand.
+
+    Arguments that JSON cannot hold are told as ``"custom: <qualified name>"``, or as class_path and init_args where
+    they carry a :class:`curvae.systems.Recipe` as attribute ``recipe``. The data's spec is left out.
+    """
+    if system.recipe is None:
+        count = sum(parameter.numel() for parameter in system.parameters())
+        return {"custom": qualified_name(system), "parameters": count}
+    arguments = {name: plain(value) for name, value in system.recipe.arguments.items() if name != "spec"}
+    return {"name": system.recipe.name, "arguments": arguments}
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON holds it.
+
+    Example:
+        >>> plain({"sizes": (1, 2), "net": nn.ReLU()})
+        {'sizes': [1, 2], 'net': 'custom: torch.nn.modules.activation.ReLU'}
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, DataSpec):
+        return plain(value._asdict())
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    made = getattr(value, "recipe", None)
+    if isinstance(made, Recipe):
+        return {"class_path": made.name, "init_args": plain(made.arguments)}
+    return f"custom: {qualified_name(value)}"
+
+
+def custom_parts(recorded: Mapping[str, Any]) -> list[str]:
+    """What in a recorded system cannot be made again from the record."""
+    if "custom" in recorded:
+        return [str(recorded["custom"])]
+    values = recorded["arguments"].items()
+    return [f"{key}={value[8:]}" for key, value in values if isinstance(value, str) and value.startswith("custom: ")]
+
+
+def qualified_name(value: Any) -> str:
+    kind = value if isinstance(value, type) or hasattr(value, "__qualname__") else type(value)
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,74 @@
+"""What a run was asked to do, and how its epochs are divided among the stages."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+PRECISIONS = ("32-true", "bf16-mixed")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The training arguments of a run; see :func:`curvae.fit`.
+
+    Raises:
+        ValueError: a value out of its range.
+    """
+
+    epochs: int = 100
+    batch_size: int = 128
+    learning_rate: float = 5e-4
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "32-true"
+    patience: int | None = None
+    max_skipped: int = 20
+    devices: int = 1
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "max_skipped", "devices"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name}: expected 1 or more, got {value}.")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience: expected 1 epoch or more, or None for no early stopping; got {self.patience}.")
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise ValueError(f"learning_rate: expected a positive number, got {self.learning_rate}.")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed: expected an integer in [0, 2^32), got {self.seed}.")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}; got {self.precision!r}.")
+
+
+def divide(epochs: int, shares: Sequence[float]) -> list[int]:
+    """Whole epochs in proportion to the shares, at least 1 each, by largest remainders.
+
+    Raises:
+        ValueError: fewer epochs than stages, or a share that is not positive.
+
+    Example:
+        >>> divide(20, [0.5, 0.5]), divide(7, [2, 1]), divide(3, [0.01, 0.99])
+        ([10, 10], [5, 2], [1, 2])
+    """
+    if epochs < len(shares):
+        raise ValueError(f"epochs: expected {len(shares)} or more, one for each stage of training; got {epochs}.")
+    if min(shares) <= 0:
+        raise ValueError(f"Stage.share: expected positive shares, got {list(shares)}.")
+    wanted = [epochs * share / sum(shares) for share in shares]
+    counts = [max(1, math.floor(want)) for want in wanted]
+    while sum(counts) != epochs:
+        short = [want - count for want, count in zip(wanted, counts, strict=True)]
+        if sum(counts) < epochs:
+            counts[int(np.argmax(short))] += 1
+        else:
+            counts[int(np.argmin([s if c > 1 else math.inf for s, c in zip(short, counts, strict=True)]))] -= 1
+    return counts
+
+
+def derive(seed: int, *place: int) -> int:
+    """A seed of its own for a place of the run (which stream, which epoch, which process), in [0, 2^32).
+
+    Every epoch is seeded anew, so a run that was cut off goes on with the same random numbers.
+    """
+    return int(np.random.SeedSequence((seed, *place)).generate_state(1)[0])

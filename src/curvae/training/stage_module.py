@@ -1,0 +1,189 @@
+"""One stage of training as Lightning sees it: a step, a validation pass, the end of an epoch."""
+
+from collections.abc import Iterable
+
+import torch
+from lightning import LightningModule, seed_everything
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+
+from curvae.data import ArrayTable, Data
+from curvae.objectives import Bound
+from curvae.systems import Stage, System
+from curvae.training.batches import VALIDATION_ROWS, Batches, Shard
+from curvae.training.errors import RunError
+from curvae.training.log import Row
+from curvae.training.means import Means
+from curvae.training.session import Session
+from curvae.training.settings import Settings, derive
+from curvae.training.state import several, write_state
+from curvae.typing import Batch
+
+NOISE, VALIDATION = 0, 3
+"""Streams of random numbers."""
+TRAIN_MEANS = ("bound", "grad_norm", "not_ok", "kl")
+VALIDATION_MEANS = ("value", "surrogate")
+
+
+class StageModule(LightningModule):
+    """Trains what the stage names, epoch by epoch, and books each epoch with the session.
+
+    Randomness in a step comes from the global generator, seeded at the start of each epoch from the run's seed, the
+    epoch and the process; validation starts from the same seed every time. So several processes draw other noise than
+    one would, while everything that is not noise agrees.
+
+    Args:
+        system: what is trained, its parameters frozen where the stage says so.
+        stage: this stage.
+        epochs: how many it has.
+        data: to train and validate on.
+        settings: of the run.
+        session: where the run stands.
+    """
+
+    def __init__(self, system: System, stage: Stage, epochs: int, data: Data, settings: Settings, session: Session):
+        super().__init__()
+        self.automatic_optimization = False
+        self.system = system
+        self.stage = stage
+        self.epochs = epochs
+        self.data = data
+        self.settings = settings
+        self.session = session
+        self.means = Means(TRAIN_MEANS)
+        self.skipped = 0
+        self._validation = Means(VALIDATION_MEANS)
+        self._culprit = ""
+
+    def train_dataloader(self) -> Batches:
+        table = self._here(self.data.train)
+        return Batches(
+            table, self.settings.batch_size, self.settings.seed, self._epoch, self.global_rank, self.trainer.world_size
+        )
+
+    def val_dataloader(self) -> Batches:
+        table = self._here(self.data.validation)
+        table.x  # noqa: B018 (computed now: within Lightning's validation it would become an inference tensor)
+        size = max(VALIDATION_ROWS, self.settings.batch_size)
+        return Batches(table, size, rank=self.global_rank, world=self.trainer.world_size)
+
+    def _here(self, table: ArrayTable) -> ArrayTable:
+        return table if table.raw.device == self.device else table.to(self.device)
+
+    def transfer_batch_to_device(self, batch: Shard, device: torch.device, dataloader_idx: int) -> Shard:
+        return batch
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        trained = [parameter for parameter in self.system.parameters() if parameter.requires_grad]
+        optimizer = (self.stage.optimizer or self._adam)(trained)
+        if self.session.optimizer is not None:
+            optimizer.load_state_dict(dict(self.session.optimizer))
+        return optimizer
+
+    def _adam(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        fused = self.device.type in ("cpu", "cuda")
+        return torch.optim.Adam(parameters, lr=self.settings.learning_rate, fused=fused)
+
+    def _epoch(self) -> int:
+        return self.session.position.epoch
+
+    def on_train_epoch_start(self) -> None:
+        seed_everything(derive(self.settings.seed, NOISE, self._epoch(), self.global_rank), verbose=False)
+        self.means, self.skipped = Means(TRAIN_MEANS), 0
+
+    def training_step(self, shard: Shard, batch_idx: int) -> None:
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        for _ in range(self.stage.repeat):
+            self._step(shard, optimizer)
+
+    def _step(self, shard: Shard, optimizer: LightningOptimizer) -> None:
+        bound = self._bound(shard.batch)
+        loss = -shard.share * bound.surrogate.mean()
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        norm = gradient_norm(self.system)
+        self.session.position.step += 1
+        if self._agreed(bool((loss.detach() + norm).isfinite())):
+            optimizer.step()
+            if bound.state:
+                write_state(self.system, bound.state, shard.batch.index, len(self.data.train))
+            self.session.position.in_a_row = 0
+            self._count(bound, norm, shard.share)
+        else:
+            self._skip(bound)
+
+    def _bound(self, batch: Batch) -> Bound:
+        return (self.stage.bound or self.system.bound)(batch)
+
+    def _agreed(self, finite: bool) -> bool:
+        return self.trainer.strategy.reduce_boolean_decision(finite) if several() else finite
+
+    def _count(self, bound: Bound, norm: Tensor, share: float) -> None:
+        self.means.add("grad_norm", norm)
+        if share:
+            self.means.add("bound", bound.value)
+            if "status" in bound.info:
+                self.means.add("not_ok", bound.info["status"] != 0)
+            if "kl" in bound.info:
+                self.means.add("kl", bound.info["kl"])
+
+    def _skip(self, bound: Bound) -> None:
+        position = self.session.position
+        if position.in_a_row == 0 or not self._culprit:
+            self._culprit = first_not_finite(self.system, bound)
+        position.in_a_row += 1
+        self.skipped += 1
+        if position.in_a_row >= self.settings.max_skipped:
+            raise RunError(
+                f"training stopped at step {position.step} (stage {self.stage.name!r}): {position.in_a_row} steps in a "
+                f"row were not finite, first {self._culprit}. Lower the learning rate or check the data's scale; the "
+                f"best model so far is kept in {self.session.path}."
+            )
+
+    def on_validation_epoch_start(self) -> None:
+        seed_everything(derive(self.settings.seed, VALIDATION, self.global_rank), verbose=False)
+        self._validation = Means(VALIDATION_MEANS)
+
+    def validation_step(self, shard: Shard, batch_idx: int) -> None:
+        if shard.share:
+            bound = self._bound(shard.batch)
+            self._validation.add("value", bound.value)
+            self._validation.add("surrogate", bound.surrogate)
+
+    def on_train_epoch_end(self) -> None:
+        train, validation = self.means.read(self._total), self._validation.read(self._total)
+        row = Row(
+            self.stage.name,
+            train_bound=train["bound"],
+            validation_bound=validation["value"],
+            validation_surrogate=validation["surrogate"],
+            grad_norm=train["grad_norm"],
+            not_ok=train["not_ok"],
+            skipped=self.skipped,
+            kl=train["kl"],
+        )
+        last = self.session.position.stage_epoch + 1 >= self.epochs
+        score, optimizer = validation[self.stage.monitor], self.trainer.optimizers[0]
+        self.session.finish_epoch(row, score, optimizer, last, self.settings.patience)
+        self.trainer.should_stop = self.session.position.done
+
+    def _total(self, value: Tensor) -> Tensor:
+        if not several():
+            return value
+        return self.trainer.strategy.reduce(value.to(self.device), reduce_op="sum")  # pyright: ignore[reportReturnType]
+
+
+def gradient_norm(system: nn.Module) -> Tensor:
+    """Euclidean norm of all gradients together, ()."""
+    gradients = [parameter.grad for parameter in system.parameters() if parameter.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients)
+
+
+def first_not_finite(system: nn.Module, bound: Bound) -> str:
+    """Which tensor is to blame, in words: a parameter, else the bound, else a gradient."""
+    parameters = dict(system.named_parameters())
+    suspects = {f"the parameter {name}": value for name, value in parameters.items()}
+    suspects["Bound.surrogate"] = bound.surrogate
+    suspects |= {f"the gradient of {name}": each.grad for name, each in parameters.items() if each.grad is not None}
+    return next((name for name, value in suspects.items() if not bool(value.isfinite().all())), "in another process")
