@@ -1,9 +1,9 @@
 """What training a plain VAE through curvae costs beside a bare PyTorch loop over the same network.
 
-Both train on random data of MNIST's shape, in turns, in one process with one thread. An epoch of curvae may cost at most
-1.3 times a bare one. What a run does once (opening the folder, the first and the last checkpoint) is no part of an
-epoch, so curvae's epoch is the difference between a long and a short run; what it does after each epoch (validation,
-metrics, the best checkpoint) is part of it, and the bare loop does none of that.
+Both train on random data of the shape of MNIST, in turns, in one process, on one thread. Curvae may take at most 1.3
+times as long for an epoch. What a run does once (opening the folder, the first and the last checkpoint) is no part of
+an epoch, so it is timed as the difference between a long and a short run; what follows each epoch (validation, metrics,
+the best checkpoint) is part of it, and the bare loop does none of that.
 
     python benchmarks/training_overhead.py [--rows 60000] [--epochs 2] [--repeats 3]
 """

@@ -31,7 +31,7 @@ nitpick_ignore_regex = [(r"py:.*", r"(?!curvae\b).*")]
 
 
 def _tidy(app, what, name, obj, options, lines):
-    """Shapes stay as in the code, (*L, P), where reStructuredText would read emphasis; "Alias for field" says nothing."""
+    """Shapes stay as in the code, (*L, P), where reStructuredText reads emphasis; "Alias for field" says nothing."""
     for i, line in enumerate(lines):
         parts = re.split(r"(``.*?``)", line)
         parts[::2] = [re.sub(r"(?<=[( ])\*(?=\w+[,)])", r"\\*", part) for part in parts[::2]]
