@@ -98,7 +98,7 @@ def fork(
         True
     """
     here = z.detach()
-    down, pull = torch.func.vjp(lambda point: model.log_joint(x, point, mask), here)
+    down, pull = torch.func.vjp(lambda point: model.log_joint(x, point, mask), here)[:2]
     (slope,) = pull(torch.ones_like(down))
     up = down.detach() + (slope.detach() * (z - here)).sum(-1)
     return down, up

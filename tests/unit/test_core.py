@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch import nn
-from zoo import LinearGaussian, relu_model
 
 from curvae import linalg
 from curvae.inference import AmortizedFullGaussian, prefixed
@@ -14,6 +13,7 @@ from curvae.objectives import AnnealedElbo
 from curvae.posteriors import Draws, weighted_covariance, weighted_interval, weighted_mean
 from curvae.priors import StandardNormal
 from curvae.typing import DataSpec
+from zoo import LinearGaussian, relu_model
 
 
 def test_cholesky_ladder_mends_one_matrix_and_leaves_the_others():

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.autograd.functional import hessian
-from zoo import LIKELIHOODS, LinearGaussian, TwoModes, batch_of, data_for, relu_model
 
 from curvae import curvature
 from curvae.curvature import Backtracking, Generic, Gram, Layerwise, PaperSchedule, Status, ascend, route_for
@@ -18,6 +17,7 @@ from curvae.model import LatentVariableModel
 from curvae.networks import MLP, ConvDecoder
 from curvae.objectives import log_weights
 from curvae.priors import StandardNormal
+from zoo import LIKELIHOODS, LinearGaussian, TwoModes, batch_of, data_for, relu_model
 
 CLOSE = {"atol": 1e-10, "rtol": 1e-10}
 
@@ -84,7 +84,7 @@ def test_routes_agree_in_the_gradient_of_the_parameters(likelihood):
             if expected is not None and value is not None:
                 torch.testing.assert_close(value, expected, atol=1e-8, rtol=1e-9)
             else:
-                assert (expected is None or (expected == 0).all()) and (value is None or (value == 0).all())
+                assert all(one is None or (one == 0).all() for one in (expected, value))
 
 
 @pytest.mark.parametrize("activation", [nn.Tanh, nn.Softplus, nn.GELU, nn.LeakyReLU])
@@ -254,9 +254,9 @@ def test_detaching_the_mode_would_be_another_gradient():
     exact = _surrogate_gradient(Laplace(start, 4), model, batch)
 
     class Detached(Laplace):
-        def _climb(self, model, batch, mu0):
-            mu, visited, stalled = super()._climb(model, batch, mu0)
-            return mu.detach(), visited, stalled
+        def _last_step(self, route, z, visited):
+            mu, visited, stuck = super()._last_step(route, z, visited)
+            return mu.detach(), visited, stuck
 
     other = _surrogate_gradient(Detached(start, 4), model, batch)
     assert any(

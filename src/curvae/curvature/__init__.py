@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae.curvature.routes import ROUTES, Generic, Gram, Layerwise, Local, Route
-from curvae.curvature.search import Backtracking, PaperSchedule, Status, StepRule, Trace, ascend
+from curvae.curvature.search import Backtracking, PaperSchedule, Status, StepRule, Trace, ascend, not_ok
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch
 
@@ -67,5 +67,6 @@ __all__ = [
     "Trace",
     "ascend",
     "local",
+    "not_ok",
     "route_for",
 ]

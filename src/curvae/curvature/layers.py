@@ -71,4 +71,5 @@ def propagate(layers: list[nn.Module], z: Float[Tensor, "B D"]) -> tuple[Float[T
 def _slope(layer: nn.Module, value: Tensor) -> tuple[Tensor, Tensor]:
     if isinstance(layer, nn.ReLU):
         return value.relu(), (value > 0).to(value.dtype)
-    return torch.func.jvp(layer, (value,), (torch.ones_like(value),))
+    out = torch.func.jvp(layer, (value,), (torch.ones_like(value),))
+    return out[0], out[1]

@@ -64,10 +64,11 @@ class Route(ABC):
 
     def local(self, z: Float[Tensor, "B D"]) -> Local:
         """``log p(x, z)``, its gradient and its precision."""
-        log_prior, pull = torch.func.vjp(self.model.prior.log_prob, z)
-        (slope,) = pull(torch.ones_like(log_prior))
+        prior = self.model.prior
+        log_prior, pull = torch.func.vjp(prior.log_prob, z)[:2]
         part = self.likelihood_part(z)
-        return Local(part.log_joint + log_prior, part.grad + slope, part.precision + self.model.prior.precision(z))
+        (slope,) = pull(torch.ones_like(log_prior))
+        return Local(part.log_joint + log_prior, part.grad + slope, part.precision + prior.precision(z))
 
 
 class Gram(Route):
@@ -165,12 +166,14 @@ class Generic(Route):
         part = Batch(x[rows_of], index[rows_of], None if mask is None else mask[rows_of])
         eye = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
 
-        def along(direction: Tensor) -> tuple[Tensor, Tensor]:
-            tangent = direction.expand_as(z)
-            return torch.func.jvp(lambda point: self.model.decode(point, part.x), (z,), (tangent,))
+        def decode(point: Tensor) -> Tensor:
+            return self.model.decode(point, part.x)
 
-        eta, columns = torch.func.vmap(along, out_dims=(None, 0))(eye)
-        return _assemble(self.model, part, eta, columns.transpose(0, 1))
+        def along(direction: Tensor) -> Tensor:
+            return torch.func.jvp(decode, (z,), (direction.expand_as(z),))[1]
+
+        columns = torch.func.vmap(along)(eye)
+        return _assemble(self.model, part, decode(z), columns.transpose(0, 1))
 
 
 def _assemble(

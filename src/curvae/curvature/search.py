@@ -14,18 +14,23 @@ from curvae.typing import PerDatum
 
 
 class Status(IntEnum):
-    """How the search for one datum ended; everything but OK is counted and shown."""
+    """How the search for one datum ended; what is above KINK counts as not ok."""
 
     OK = 0
     """Within the tolerance of the mode."""
-    MAX_STEPS = 1
+    KINK = 1
+    """No step along the Newton direction raises the log joint: a ridge between two linear pieces of the decoder."""
+    MAX_STEPS = 2
     """The steps ran out first."""
-    STALLED = 2
-    """No step along the Newton direction raised the log joint: a kink of the decoder."""
     NOT_PSD = 3
     """The precision needed jitter."""
     NONFINITE = 4
     """A value was not finite."""
+
+
+def not_ok(status: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
+    """Whether a search did not end where it should: out of steps, jitter needed, or a value not finite."""
+    return status > Status.KINK
 
 
 class StepRule(ABC):
@@ -88,11 +93,11 @@ class Trace:
     status: Int[Tensor, " B"]
 
     @classmethod
-    def of(cls, visited: list[Local], decrement: PerDatum, stalled: Bool[Tensor, " B"], ok: Tensor, tolerance: float):
+    def of(cls, visited: list[Local], decrement: PerDatum, stuck: Bool[Tensor, " B"], ok: Tensor, tolerance: float):
         """From the points visited, the last Newton decrement ``1/2 grad' Lam^-1 grad`` (nats) and what went wrong."""
         log_joint = torch.stack([here.log_joint for here in visited]).detach()
         grad_norm = torch.stack([here.grad.norm(dim=-1) for here in visited]).detach()
-        status = torch.where(stalled, Status.STALLED, Status.MAX_STEPS)
+        status = torch.where(stuck, Status.KINK, Status.MAX_STEPS)
         status = torch.where(decrement <= tolerance, Status.OK, status)
         status = torch.where(ok, status, Status.NOT_PSD)
         finite = log_joint[-1].isfinite() & grad_norm[-1].isfinite()
@@ -108,7 +113,7 @@ def direction(here: Local) -> Float[Tensor, "B D"]:
 def ascend(
     route: Route, z: Float[Tensor, "B D"], steps: int, rule: StepRule, tolerance: float = 0.0
 ) -> tuple[Float[Tensor, "B D"], list[Local]]:
-    """Up to ``steps`` Newton steps from z; stops early once no datum can gain more than ``tolerance`` nats.
+    """Up to ``steps`` Newton steps from z; stops early once no datum moves or can gain ``tolerance`` nats.
 
     Returns the point reached and what was seen before each step.
     """
@@ -117,7 +122,9 @@ def ascend(
         here = route.local(z)
         newton = direction(here)
         visited.append(here)
-        if bool((0.5 * (here.grad * newton).sum(-1) < tolerance).all()):
+        length = rule.length(t, route, z, here, newton)
+        done = (0.5 * (here.grad * newton).sum(-1) < tolerance) | (length == 0)
+        if bool(done.all()):
             break
-        z = z + rule.length(t, route, z, here, newton).unsqueeze(-1) * newton
+        z = z + length.unsqueeze(-1) * newton
     return z, visited

@@ -1,7 +1,6 @@
 """Laplace inference: the posterior mode by Newton's method, and a full-covariance Gaussian there."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from curvae import linalg
@@ -10,7 +9,7 @@ from curvae.curvature.search import direction
 from curvae.inference.inference import Inference, Inferred, prefixed
 from curvae.model import LatentVariableModel
 from curvae.posteriors import PrecisionGaussian
-from curvae.typing import Batch, PerDatum
+from curvae.typing import Batch, Info, PerDatum
 
 
 class Laplace(Inference):
@@ -73,48 +72,46 @@ class Laplace(Inference):
         mu0 = begin.posterior.center
         with torch.autocast(mu0.device.type, enabled=False):
             mu0 = mu0.to(batch.x.dtype) if batch.x.is_floating_point() else mu0.float()
-            mu, visited, stalled = self._climb(model, batch, mu0)
-            return self._gaussian(model, batch, mu0, mu, visited, stalled, begin)
+            route, z, visited = self._search(model, batch, mu0)
+            mu, visited, stuck = self._last_step(route, z, visited) if self.steps else (z, [], _nowhere(z))
+            here = route.local(mu)
+            bound = None if self.unroll or self.steps == 0 else _encoder_bound(mu0, mu, here.precision)
+            factor, info = self._describe([*visited, here], stuck)
+        posterior = PrecisionGaussian.from_factor(mu, factor)
+        return Inferred(posterior, {**begin.info, **info}, bound, prefixed("start", begin.state))
 
-    def _climb(self, model: LatentVariableModel, batch: Batch, mu0: Tensor) -> tuple[Tensor, list[Local], Tensor]:
-        if self.steps == 0:
-            return mu0, [], torch.zeros(len(mu0), dtype=torch.bool, device=mu0.device)
-        last = self.steps - 1
-        if self.unroll:
+    def _search(self, model: LatentVariableModel, batch: Batch, mu0: Tensor) -> tuple[Route, Tensor, list[Local]]:
+        """All steps but the last, and the route that the differentiated part takes from there."""
+        steps = max(self.steps - 1, 0)
+        if self.unroll or self.steps == 0:
             route = route_for(model, batch, mu0, self.route)
-            z, visited = ascend(route, mu0, last, self.rule)
-        else:
-            with torch.no_grad():
-                z, visited = ascend(
-                    route_for(model, batch, mu0, self.route), mu0, last, self.rule, self.tolerance * 1e-3
-                )
-            route = route_for(model, batch, z, self.route)
+            return route, *ascend(route, mu0, steps, self.rule)
+        with torch.no_grad():
+            search = route_for(model, batch, mu0, self.route)
+            z, visited = ascend(search, mu0, steps, self.rule, self.tolerance * 1e-3)
+        return route_for(model, batch, z, self.route), z, visited
+
+    def _last_step(self, route: Route, z: Tensor, visited: list[Local]) -> tuple[Tensor, list[Local], Tensor]:
         here = route.local(z)
         newton = direction(here)
         with torch.no_grad():
-            length = self.rule.length(last, route, z, here, newton).unsqueeze(-1)
+            length = self.rule.length(self.steps - 1, route, z, here, newton).unsqueeze(-1)
         # by default the value is that of the accepted step, the gradient that of the full one
         step = length * newton if self.unroll else length * newton.detach() + (newton - newton.detach())
         return z + step, [*visited, here], (length == 0).squeeze(-1)
 
-    def _gaussian(
-        self,
-        model: LatentVariableModel,
-        batch: Batch,
-        mu0: Float[Tensor, "B D"],
-        mu: Float[Tensor, "B D"],
-        visited: list[Local],
-        stalled: Tensor,
-        begin: Inferred,
-    ) -> Inferred:
-        here = route_for(model, batch, mu.detach(), self.route).local(mu)
-        factor, ok = linalg.cholesky(here.precision)
-        decrement = 0.5 * (here.grad * linalg.solve_spd(factor, here.grad)).sum(-1).detach()
-        padding = [here] * (self.steps + 1 - len(visited))
-        trace = Trace.of([*visited, *padding], decrement, stalled, ok, self.tolerance)
-        info = {**begin.info, "log_joint": trace.log_joint, "grad_norm": trace.grad_norm, "status": trace.status}
-        bound = None if self.unroll or self.steps == 0 else _encoder_bound(mu0, mu, here.precision)
-        return Inferred(PrecisionGaussian.from_factor(mu, factor), info, bound, prefixed("start", begin.state))
+    def _describe(self, visited: list[Local], stuck: Tensor) -> tuple[Tensor, Info]:
+        """The factor of the precision at the end, and what the search did, padded to T + 1 entries."""
+        end = visited[-1]
+        factor, ok = linalg.cholesky(end.precision)
+        decrement = 0.5 * (end.grad * linalg.solve_spd(factor, end.grad)).sum(-1).detach()
+        padding = [end] * (self.steps + 1 - len(visited))
+        trace = Trace.of([*visited, *padding], decrement, stuck, ok, self.tolerance)
+        return factor, {"log_joint": trace.log_joint, "grad_norm": trace.grad_norm, "status": trace.status}
+
+
+def _nowhere(z: Tensor) -> Tensor:
+    return torch.zeros(len(z), dtype=torch.bool, device=z.device)
 
 
 def _encoder_bound(mu0: Tensor, mu: Tensor, precision: Tensor) -> PerDatum:
