@@ -1,0 +1,170 @@
+"""The parts of the page made of pictures: reconstructions, samples, the latent space, covariances, the mode search."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from curvae.report import figures, page, pictures, style, words
+from curvae.report.page import Section
+from curvae.report.read import Arrays, Run
+from curvae.report.sections import not_evaluated
+
+Draw = Callable[[Arrays], tuple[str, str]]
+"""From the pictures of a run to ``(html, "")`` or ``("", why there is nothing to show)``."""
+
+
+def _section(run: Run, slug: str, title: str, draw: Draw) -> Section:
+    if run.evaluation is None:
+        return Section(slug, title, absent=not_evaluated(run))
+    if not run.pictures:
+        return Section(slug, title, absent="this run has no pictures.npz.")
+    html, why = draw(run.pictures)
+    return Section(slug, title, html, why)
+
+
+def reconstructions(run: Run) -> Section:
+    return _section(run, "reconstructions", "Reconstructions", _reconstructions)
+
+
+def samples(run: Run) -> Section:
+    return _section(run, "samples", "Samples from the prior", _samples)
+
+
+def latent(run: Run) -> Section:
+    return _section(run, "latent", "Latent space", _latent)
+
+
+def covariances(run: Run) -> Section:
+    return _section(run, "covariances", "Posterior covariances", _covariances)
+
+
+def search(run: Run) -> Section:
+    return _section(run, "search", "Mode search", _search)
+
+
+def _reconstructions(arrays: Arrays) -> tuple[str, str]:
+    if not {"originals", "reconstructions"} <= arrays.keys() or not len(arrays["originals"]):
+        return "", "this evaluation saved no reconstructions."
+    originals, rebuilt = arrays["originals"], arrays["reconstructions"]
+    if pictures.is_image(originals):
+        kept = slice(0, 32)
+        sheet = pictures.tiles(originals[kept], 8, pictures.gray_range(originals), rebuilt[kept])
+        caption = (
+            "Each pair shows an original above its reconstruction, the decoder’s mean at the posterior mean. "
+            "Both use the same gray scale; what differs is what the latents do not carry."
+        )
+        return page.figure(
+            style.png_of(sheet), "Pairs of original and reconstructed images.", caption, "wide pixels"
+        ), ""
+    left, right = (values.reshape(len(values), -1) for values in (originals, rebuilt))
+    which = _first_columns(left.shape[1])
+    caption = f"The reconstruction against the original value, {which}; a perfect one lies on the gray line."
+    figure = style.svg(pictures.parity(left, right))
+    return page.figure(figure, "Reconstructed against original values, by column.", caption, "wide"), ""
+
+
+def _first_columns(number: int) -> str:
+    return f"the first {pictures.COLUMNS} of {number} columns" if number > pictures.COLUMNS else "all columns"
+
+
+def _samples(arrays: Arrays) -> tuple[str, str]:
+    drawn = arrays.get("samples", np.array([]))
+    if not drawn.size:
+        return "", "this evaluation saved no samples."
+    if pictures.is_image(drawn):
+        limits = pictures.gray_range(arrays.get("originals", drawn))
+        caption = (
+            "What the model makes up: latents drawn from the prior, and the mean that the decoder gives them, on the "
+            "originals’ gray scale. They should look like the data, only smoother."
+        )
+        sheet = pictures.tiles(drawn[:48], 8, limits)
+        return page.figure(style.png_of(sheet), "Images sampled from the model.", caption, "wide pixels"), ""
+    made, real = (values.reshape(len(values), -1) for values in (drawn, arrays.get("originals", drawn)))
+    figure = style.svg(pictures.columns_of(made, real))
+    caption = (
+        "What the model makes up (filled): the decoder’s mean for latents drawn from the prior, and some of the data "
+        f"(outline), {_first_columns(made.shape[1])}. The two should have the same shape; means spread a little less."
+    )
+    return page.figure(figure, "Histograms of sampled values and of data, by column.", caption, "wide"), ""
+
+
+def _latent(arrays: Arrays) -> tuple[str, str]:
+    if "latent_mean" not in arrays or not len(arrays["latent_mean"]):
+        return "", "this evaluation saved no posterior means."
+    means = arrays["latent_mean"]
+    if means.shape[1] < 2:
+        return "", "the latent space has a single dimension; a plane needs two."
+    finite = np.flatnonzero(np.isfinite(means).all(axis=1))
+    spread = arrays.get("latent_covariance", np.zeros((0, means.shape[1], means.shape[1])))
+    labels = arrays.get("labels")
+    labels = labels[finite] if labels is not None and len(labels) == len(means) else None
+    shown = means[finite]
+    figure = pictures.latent(shown, spread[finite[finite < len(spread)]], labels)
+    alt = "Scatter of posterior means in two dimensions, with ellipses of 95 percent."
+    return page.figure(style.svg(figure), alt, _latent_caption(shown, min(60, len(spread)), labels), "wide"), ""
+
+
+def _latent_caption(means: np.ndarray, ellipses: int, labels: np.ndarray | None) -> str:
+    variance = pictures.plane(means)[2]
+    text = "Posterior means in the latent plane."
+    if means.shape[1] > 2:
+        text = (
+            f"Posterior means of {words.plural(len(means), 'datum', 'data')} along the two of {means.shape[1]} "
+            f"directions in which they vary most ({words.share(variance, 1)} of their variance)."
+        )
+    if ellipses:
+        text += (
+            f" Ellipses hold 95 % of the posterior of the first {ellipses}, as seen in this plane: tilted ones are "
+            "correlations that a diagonal posterior cannot have."
+        )
+    if labels is not None and len(np.unique(labels)) > 1:
+        text += " Colors and markers are labels, which the model never saw."
+    return text
+
+
+def _covariances(arrays: Arrays) -> tuple[str, str]:
+    matrices = arrays.get("covariances", np.zeros((0, 0, 0)))
+    matrices = matrices[np.isfinite(matrices).all(axis=(1, 2))]
+    if not len(matrices):
+        return "", "this evaluation saved no posterior covariances."
+    if matrices.shape[-1] < 2:
+        return "", "the latent space has a single dimension, so nothing is correlated."
+    off = np.eye(matrices.shape[-1]) == 0
+    mean = float(np.abs(pictures.correlation(matrices)[:, off]).mean())
+    deviation = np.sqrt(np.maximum(np.diagonal(matrices, axis1=1, axis2=2), 0))
+    titles = [f"sd {values.min():.2g}–{values.max():.2g}" for values in deviation]
+    finding = (
+        "Off the diagonal all is zero: this posterior treats the latents as independent."
+        if mean < 1e-6
+        else f"Color off the diagonal is what a diagonal posterior leaves out; on average |correlation| is {mean:.2g}."
+    )
+    caption = (
+        f"The correlation matrix of the posterior of {words.plural(min(8, len(matrices)), 'datum', 'data')}, "
+        f"latent by latent; above each the smallest and largest standard deviation. {finding}"
+    )
+    figure = style.png(pictures.matrices(matrices, titles), dpi=220)
+    return page.figure(figure, "Posterior correlation matrices of several data.", caption, "wide"), ""
+
+
+def _search(arrays: Arrays) -> tuple[str, str]:
+    joint = arrays.get("trace_log_joint", np.zeros((0, 0)))
+    if joint.ndim != 2 or joint.shape[0] < 2 or not joint.size:
+        return "", "this posterior comes from one pass of the encoder, without a search."
+    left = joint[-1] - joint[:-1]
+    shown = [
+        page.figure(
+            style.svg(figures.bands(left, "log joint still to gain (nats)")),
+            "Log joint still to be gained before each step of the mode search.",
+            "How many nats of log p(x, z) lie between each step and the end of the search. A line that falls "
+            "steeply and evenly is Newton’s method at work; a flat one needs more steps.",
+        )
+    ]
+    gradient = arrays.get("trace_grad_norm", np.zeros((0, 0)))
+    if gradient.ndim == 2 and gradient.shape[0] > 1:
+        caption = (
+            "The norm of the gradient of log p(x, z) at each step: at a mode it is zero. What is left at the "
+            "last step is how far the search ended from a mode, or that it ended at a kink of a ReLU decoder."
+        )
+        figure = style.svg(figures.bands(gradient, "norm of the gradient", color=style.ORANGE))
+        shown.append(page.figure(figure, "Norm of the gradient at each step of the mode search.", caption))
+    return page.grid(shown), ""

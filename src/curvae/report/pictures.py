@@ -1,0 +1,216 @@
+"""Tiles of images, parity plots, the latent plane and posterior covariances: arrays in, pixels or a figure out."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Ellipse
+
+from curvae.report.style import BLUE, GRAY, LABELS, MARKERS, ORANGE, canvas
+
+CHI2_95 = -2 * np.log(0.05)
+"""The 95 % quantile of chi-square with two degrees of freedom, in closed form: 5.991."""
+
+COLUMNS = 6
+"""How many columns of a table are drawn."""
+
+
+def is_image(data: np.ndarray) -> bool:
+    """Whether data (N, *event) are images: events (C, H, W), gray or RGB."""
+    return data.ndim == 4 and data.shape[1] in (1, 3)
+
+
+def gray_range(data: np.ndarray) -> tuple[float, float]:
+    """The values drawn as black and as white: the range of the data themselves."""
+    finite = data[np.isfinite(data)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    return low, high if high > low else low + 1.0
+
+
+def tiles(images: np.ndarray, columns: int, limits: tuple[float, float], below: np.ndarray | None = None) -> np.ndarray:
+    """One image of many, (height, width, 3) in [0, 1]; enlarged by a whole factor to tiles of 56 pixels or more.
+
+    Args:
+        images: (N, C, H, W).
+        columns: tiles in a row.
+        limits: values drawn as black and white.
+        below: (N, C, H, W) drawn under each of ``images``, pair by pair.
+    """
+    first = _pixels(images, limits)
+    pairs = first if below is None else np.concatenate([first, _pixels(below, limits)], axis=1)
+    gap = 4
+    height, width = pairs.shape[1:3]
+    rows = -(-len(pairs) // columns)
+    sheet = np.ones((rows * (height + 2 * gap) - 2 * gap, columns * (width + gap) - gap, 3))
+    for number, pair in enumerate(pairs):
+        top, left = number // columns * (height + 2 * gap), number % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = pair
+    return sheet
+
+
+def _pixels(images: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """(N, C, H, W) -> (N, H', W', 3) in [0, 1], enlarged."""
+    low, high = limits
+    colored = np.nan_to_num(np.clip((images - low) / (high - low), 0, 1)).transpose(0, 2, 3, 1)
+    colored = np.repeat(colored, 3, axis=-1) if colored.shape[-1] == 1 else colored
+    factor = max(1, -(-56 // max(colored.shape[1:3])))
+    return colored.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def parity(originals: np.ndarray, reconstructions: np.ndarray) -> Figure:
+    """Reconstructed against original value, one panel for each of the first columns.
+
+    Args:
+        originals: (N, columns).
+        reconstructions: (N, columns).
+    """
+    figure, panels = _panels(originals.shape[1])
+    for column, axes in enumerate(panels):
+        x, y = originals[:, column], reconstructions[:, column]
+        both = np.concatenate([x, y])
+        ends = [np.nanmin(both), np.nanmax(both)]
+        axes.plot(ends, ends, color=GRAY, linewidth=1, zorder=1)
+        axes.scatter(x, y, s=10, color=BLUE, alpha=0.7, linewidths=0, rasterized=len(x) > 500)
+        axes.set_title(f"column {column + 1}")
+    figure.supxlabel("original", fontsize=10)
+    figure.supylabel("reconstruction", fontsize=10)
+    return figure
+
+
+def columns_of(samples: np.ndarray, originals: np.ndarray) -> Figure:
+    """Histogram of the samples' first columns, the originals as outlines, both as densities."""
+    figure, panels = _panels(samples.shape[1])
+    for column, axes in enumerate(panels):
+        s, x = samples[:, column], originals[:, column]
+        bins = np.histogram_bin_edges(np.concatenate([s, x]), 20).tolist()
+        axes.hist(s, bins, density=True, color=BLUE, alpha=0.45, label="samples")
+        axes.hist(x, bins, density=True, color=ORANGE, histtype="step", linewidth=1.5, label="data")
+        axes.set_title(f"column {column + 1}")
+        axes.set_yticks([])
+    panels[0].legend(loc="best", fontsize=8)
+    figure.supylabel("density", fontsize=10)
+    return figure
+
+
+def _panels(wanted: int) -> tuple[Figure, list[Axes]]:
+    number = min(wanted, COLUMNS)
+    rows, columns = (number + 2) // 3, min(number, 3)
+    figure = canvas(5.4, 0.5 + 1.75 * rows)
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for unused in panels[number:]:
+        unused.set_axis_off()
+    for axes in panels:
+        axes.tick_params(labelsize=8)
+    return figure, panels[:number]
+
+
+def plane(means: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """The two directions in which the means vary most: origin (D,), rotation (D, 2), share of variance.
+
+    In two dimensions the latent axes themselves.
+    """
+    if means.shape[1] == 2:
+        return np.zeros(2), np.eye(2), 1.0
+    origin = means.mean(0)
+    _, scale, directions = np.linalg.svd(means - origin, full_matrices=False)
+    total = (scale**2).sum()
+    return origin, directions[:2].T, float((scale[:2] ** 2).sum() / total) if total > 0 else 0.0
+
+
+def latent(means: np.ndarray, covariances: np.ndarray, labels: np.ndarray | None, ellipses: int = 60) -> Figure:
+    """Posterior means in the plane, and the 95 % ellipses of the first data.
+
+    Args:
+        means: (n, D), D >= 2.
+        covariances: (m, D, D) of the first m data; projected by the rotation of the means.
+        labels: (n,) or None; the ten most frequent get a color and a marker.
+        ellipses: how many at most.
+    """
+    figure = canvas(6.4, 4.8)
+    axes = figure.subplots()
+    origin, rotation, _ = plane(means)
+    points = (means - origin) @ rotation
+    groups = label_groups(labels, len(means))
+    color = np.full(len(means), "#9ca3af", dtype=object)
+    for number, (name, rows) in enumerate(groups.items()):
+        shade = "#b6bcc6" if name == "other" else LABELS[number % 10] if len(groups) > 1 else BLUE
+        color[rows] = shade
+        marker = MARKERS[number % 10] if len(groups) > 1 else "o"
+        axes.scatter(*points[rows].T, s=9, color=shade, marker=marker, alpha=0.55, linewidths=0, rasterized=True)
+    flat = np.einsum("di,ndk,kj->nij", rotation, covariances[:ellipses], rotation)
+    for point, covariance, shade in zip(points, flat, color, strict=False):
+        if np.isfinite(covariance).all():
+            axes.add_patch(_ellipse(point, covariance, shade))
+    if len(groups) > 1:
+        _legend(figure, list(groups))
+    names = ("z₁", "z₂") if means.shape[1] == 2 else ("first principal direction of the means", "second")
+    axes.set(xlabel=names[0], ylabel=names[1], aspect="equal", adjustable="datalim")
+    axes.autoscale_view()
+    return figure
+
+
+def label_groups(labels: np.ndarray | None, n: int) -> Mapping[str, np.ndarray]:
+    """Legend entry -> (n,) bool; beyond ten different labels the rarer ones are "other"."""
+    if labels is None or not len(labels):
+        return {"data": np.ones(n, dtype=bool)}
+    values, counts = np.unique(labels, return_counts=True)
+    kept = np.sort(values[np.argsort(-counts, kind="stable")][: 10 if len(values) <= 10 else 9])
+    groups = {f"{value:g}" if np.issubdtype(labels.dtype, np.number) else str(value): labels == value for value in kept}
+    return groups if len(values) <= 10 else {**groups, "other": ~np.isin(labels, kept)}
+
+
+def _ellipse(center: np.ndarray, covariance: np.ndarray, color: str) -> Ellipse:
+    variance, axes = np.linalg.eigh(covariance)
+    width, height = 2 * np.sqrt(np.maximum(variance, 0) * CHI2_95)
+    angle = float(np.degrees(np.arctan2(axes[1, 0], axes[0, 0])))
+    place = (float(center[0]), float(center[1]))
+    return Ellipse(place, width, height, angle=angle, facecolor=(*_rgb(color), 0.1), edgecolor=color, linewidth=1)
+
+
+def _rgb(color: str) -> tuple[float, ...]:
+    return tuple(int(color[start : start + 2], 16) / 255 for start in (1, 3, 5))
+
+
+def _legend(figure: Figure, names: list[str]) -> None:
+    shades = [("#b6bcc6" if name == "other" else LABELS[number % 10]) for number, name in enumerate(names)]
+    handles = [
+        Line2D([], [], linestyle="", marker=MARKERS[number % 10], color=shade, label=name, markersize=6)
+        for number, (name, shade) in enumerate(zip(names, shades, strict=True))
+    ]
+    figure.legend(handles=handles, title="label", loc="outside right upper", handletextpad=0.1)
+
+
+def correlation(covariance: np.ndarray) -> np.ndarray:
+    """(..., D, D) -> the same with ones on the diagonal; a dimension without variance correlates with nothing."""
+    scale = np.sqrt(np.maximum(np.diagonal(covariance, axis1=-2, axis2=-1), 0))
+    safe = np.where(scale > 0, scale, np.inf)
+    scaled = covariance / safe[..., :, None] / safe[..., None, :]
+    return np.where(np.eye(covariance.shape[-1], dtype=bool), 1.0, np.clip(scaled, -1, 1))
+
+
+def matrices(covariances: np.ndarray, titles: list[str]) -> Figure:
+    """Correlation matrices of the first eight data on one diverging scale from -1 to 1.
+
+    Args:
+        covariances: (n, D, D).
+        titles: one for each.
+    """
+    number = min(8, len(covariances))
+    columns = min(4, number)
+    rows = -(-number // columns)
+    figure = canvas(1.25 * columns + 0.9, 1.4 * rows + 0.25)
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    shown = None
+    for axes, matrix, title in zip(panels, correlation(covariances), titles, strict=False):
+        shown = axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+        axes.set_title(title, fontsize=9, color="#1f2937", parse_math=False)
+    for axes in panels:
+        axes.set(xticks=[], yticks=[])
+        axes.grid(visible=False)
+    for unused in panels[number:]:
+        unused.set_axis_off()
+    if shown is not None:
+        figure.colorbar(shown, ax=panels, label="correlation", shrink=0.9, aspect=25)
+    return figure

@@ -1,0 +1,283 @@
+"""The page of a run: everything of a whole folder, what is left out of others, and that nothing leaves the page."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+import yaml
+
+from curvae.evaluation import store
+from curvae.evaluation.results import Estimate, Evaluation, ProposalResult, Summary
+from curvae.report import ReportError, write
+
+SECTIONS = {
+    "warnings",
+    "run",
+    "results",
+    "learning",
+    "reconstructions",
+    "samples",
+    "latent",
+    "covariances",
+    "search",
+    "per-datum",
+    "kl",
+}
+
+
+def curves(epochs: int = 12) -> str:
+    rows = ["stage,epoch,step,seconds,train_bound,validation_bound,validation_surrogate,grad_norm,not_ok,skipped,kl"]
+    for epoch in range(epochs):
+        bound = -40 - 300 * np.exp(-epoch)
+        stage, kl = ("vae", "") if epoch < epochs // 2 else ("laplace", f"{3 + epoch / 10}")
+        rows.append(
+            f"{stage},{epoch},{10 * epoch},{1.5 * epoch},{bound},{bound - 2},{bound - 2},{5 / (epoch + 1)},,0,{kl}"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def proposal(value: float) -> ProposalResult:
+    return ProposalResult(Estimate(value, 0.31, 0.02), Summary(210.0, 12.0, 0.0), Summary(0.31, 0.92, 0.03))
+
+
+def evaluation(latent: int) -> Evaluation:
+    activity = tuple(np.linspace(1.1, 0.001, latent).tolist())
+    return Evaluation(
+        log_likelihood=Estimate(-38.127, 0.31, 0.02),
+        own=proposal(-38.4),
+        laplace=proposal(-38.127),
+        elbo=Estimate(-39.002, 0.33),
+        unit="pixels in [0, 1]",
+        bits_per_dim=Estimate(0.86, 0.007),
+        kl=Estimate(9.1, 0.1),
+        kl_per_dimension=tuple(np.linspace(2.5, 0.0, latent).tolist()),
+        active_units=sum(variance > 0.01 for variance in activity),
+        activity=activity,
+        reconstruction_error=0.0712,
+        count=300,
+        samples=500,
+        warnings=("1 of 6 latent dimensions are collapsed.",),
+    )
+
+
+def per_datum(n: int = 300) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    value = -38 - random.gamma(4, 1.5, n)
+    shape = {"khat_own": random.normal(0.3, 0.2, n), "khat_laplace": random.normal(0.2, 0.1, n)}
+    found = {"log_likelihood": value, "log_likelihood_laplace": value, "log_likelihood_own": value - 0.1}
+    return {**found, **shape, "elbo": value - random.gamma(2, 0.4, n), "index": np.arange(n)}
+
+
+def arrays(event: tuple[int, ...], latent: int, n: int = 300) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(1)
+    labels = random.integers(0, 10, n)
+    root = random.normal(size=(40, latent, latent)) * 0.2
+    covariance = root @ root.swapaxes(1, 2) + 0.02 * np.eye(latent)
+    steps = np.arange(5)[:, None]
+    start = random.gamma(2, 20, 200)
+    return {
+        "originals": random.random((24, *event)),
+        "reconstructions": random.random((24, *event)),
+        "samples": random.random((48, *event)),
+        "latent_mean": random.normal(size=(n, latent)) + 2 * random.normal(size=(10, latent))[labels],
+        "latent_covariance": covariance,
+        "covariances": covariance[:8],
+        "labels": labels,
+        "trace_log_joint": -38 - start * 10.0 ** (-1.5 * steps),
+        "trace_grad_norm": start * 10.0 ** (-steps),
+    }
+
+
+def make(folder: Path, event: tuple[int, ...] = (1, 8, 8), latent: int = 6, name: str = "vlae") -> Path:
+    """A run folder as ``fit`` and ``evaluate`` leave it."""
+    folder.mkdir()
+    config = {
+        "format": 1,
+        "curvae": "0.1.0",
+        "system": {"name": name, "arguments": {"latent": latent, "hidden": 128}},
+        "data": {"name": "digits", "seed": 0},
+        "training": {"epochs": 12, "batch_size": 128},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "environment.json").write_text(json.dumps({"device": "cpu", "seed": 0, "versions": {"torch": "2.6"}}))
+    (folder / "status.json").write_text(json.dumps({"state": "finished"}))
+    (folder / "metrics.csv").write_text(curves())
+    store.write(folder, evaluation(latent).to_dict(), per_datum(), arrays(event, latent))
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return make(tmp_path / "run")
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, ids of sections, and text outside of the style."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    @property
+    def sections(self) -> set[str | None]:
+        return {attributes.get("id") for tag, attributes in self.tags if tag == "section"}
+
+    @property
+    def images(self) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag == "img"]
+
+
+def test_a_whole_run_has_every_section(run: Path):
+    path = write(run)
+    page = Page(path)
+    assert path == run / "report.html"
+    assert page.sections == SECTIONS
+    assert "left out" not in page.text
+    assert "log p(x) = −38.13 ± 0.31 nats" in page.text
+    assert "1 of 6 latent dimensions are collapsed." in page.text
+    assert path.stat().st_size < 3e6
+
+
+def test_contents_lead_to_the_sections(run: Path):
+    page = Page(write(run))
+    links = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
+    assert links == {f"#{section}" for section in SECTIONS}
+
+
+def test_nothing_is_fetched(run: Path):
+    page = Page(write(run))
+    sources = [attributes[name] for _, attributes in page.tags for name in ("src", "href") if attributes.get(name)]
+    assert all(source is not None and source.startswith(("data:image/", "#")) for source in sources)
+    assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in page.tags}
+    assert not re.search(r"https?://|@import|url\(", page.source)
+
+
+def test_every_image_has_a_text_and_is_not_blank(run: Path):
+    images = Page(write(run)).images
+    assert len(images) == 14
+    for image in images:
+        head, content = (image["src"] or "").split(",", 1)
+        decoded = base64.b64decode(content, validate=True)
+        assert len(image["alt"] or "") > 10
+        if head == "data:image/png;base64":
+            assert matplotlib.image.imread(io.BytesIO(decoded))[..., :3].std() > 0.01
+        else:
+            assert decoded.count(b"<path") > 20
+
+
+def test_same_files_same_page(run: Path):
+    assert write(run).read_bytes() == write(run).read_bytes()
+    assert [file.name for file in run.iterdir() if file.name.startswith(".")] == []
+
+
+def test_narrow_and_dark_screens_are_provided_for(run: Path):
+    source = write(run).read_text(encoding="utf-8")
+    assert 'name="viewport" content="width=device-width' in source
+    assert "max-width: 600px" in source
+    assert "prefers-color-scheme: dark" in source
+    assert source.count("<table") == source.count('class="scroll"><table')
+
+
+def test_without_an_evaluation_the_page_says_how_to_get_one(run: Path):
+    for name in ("evaluation.json", "evaluation.npz", "pictures.npz"):
+        (run / name).unlink()
+    page = Page(write(run))
+    assert page.sections == {"warnings", "run", "learning"}
+    assert "curvae evaluate run" in page.text
+
+
+def test_a_bare_configuration_is_enough(tmp_path: Path):
+    (tmp_path / "config.yaml").write_text("system: {name: vae}\n")
+    page = Page(write(tmp_path))
+    assert page.sections == {"warnings", "run"}
+    assert "this run has no metrics.csv" in page.text
+
+
+def test_a_table_has_parity_plots_and_a_plane(tmp_path: Path):
+    page = Page(write(make(tmp_path / "table", event=(9,), latent=2)))
+    assert page.sections == SECTIONS
+    assert "the first 6 of 9 columns" in page.text
+    assert "in the latent plane" in page.text
+
+
+def test_color_images_are_shown(tmp_path: Path):
+    page = Page(write(make(tmp_path / "color", event=(3, 8, 8))))
+    assert {"reconstructions", "samples"} <= page.sections
+
+
+def test_one_latent_dimension_leaves_the_plane_out(tmp_path: Path):
+    page = Page(write(make(tmp_path / "one", latent=1)))
+    assert page.sections == SECTIONS - {"latent", "covariances"}
+    assert "a plane needs two" in page.text
+
+
+def test_an_encoder_alone_has_no_search(run: Path):
+    kept = {name: value for name, value in arrays((1, 8, 8), 6).items() if not name.startswith("trace")}
+    np.savez(run / "pictures.npz", allow_pickle=False, **kept)
+    page = Page(write(run))
+    assert page.sections == SECTIONS - {"search"}
+    assert "Mode search left out: this posterior comes from one pass of the encoder" in page.text
+
+
+def test_hostile_names_are_text(tmp_path: Path):
+    name = '<script>alert("1")</script>`$\\frac{`\''
+    run = make(tmp_path / '<b onload="x">run', name=name)
+    (run / "metrics.csv").write_text(curves().replace("laplace", "<i>$^$</i>\u2603\x07"))
+    (run / "environment.json").write_text(json.dumps({"<img src=x>": '"><img src=y>', "device": "<u>"}))
+    values = json.loads((run / "evaluation.json").read_text())
+    values |= {"unit": "<em>", "split": "<script>", "warnings": ["<script>"]}
+    (run / "evaluation.json").write_text(json.dumps(values))
+    page = Page(write(run))
+    assert name.replace("`", "") in page.text.replace("`", "")
+    assert not {"script", "i", "u", "em"} & {tag for tag, _ in page.tags}
+    assert all((image["src"] or "").startswith("data:") for image in page.images)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.yaml", "a: [1"),
+        ("config.yaml", "- 1\n- 2\n"),
+        ("environment.json", "{"),
+        ("metrics.csv", "stage,epoch\nvae,one\nvae,2\n"),
+        ("metrics.csv", "stage,epoch\nvae\nvae,2\n"),
+        ("evaluation.json", '{"format": 1, "log_likelihood": 3}'),
+        ("evaluation.json", '{"format": 9}'),
+        ("evaluation.npz", "not a zip file"),
+        ("pictures.npz", ""),
+    ],
+)
+def test_broken_files_are_named_in_one_line(run: Path, name: str, content: str):
+    (run / name).write_text(content)
+    with pytest.raises(ReportError) as caught:
+        write(run)
+    assert str(caught.value).startswith(str(run / name))
+    assert "\n" not in str(caught.value)
+    assert not (run / "report.html").exists()
+
+
+def test_pickles_are_refused(run: Path):
+    np.savez(run / "pictures.npz", samples=np.array([{}], dtype=object))
+    with pytest.raises(ReportError, match=r"pictures\.npz: cannot be read \(Object arrays"):
+        write(run)
+
+
+@pytest.mark.parametrize(("folder", "message"), [("none", "no such run folder"), ("", "not a run folder")])
+def test_other_folders_are_refused(tmp_path: Path, folder: str, message: str):
+    with pytest.raises(ReportError, match=message):
+        write(tmp_path / folder)
