@@ -5,7 +5,7 @@ RUNS   ?= runs
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install -q -c constraints.txt
 STAMP  := $(VENV)/.stamp
-DEMO    = digits --latent 8 --hidden 128 --seed 0
+DEMO   := digits --latent 8 --hidden 128 --epochs 100 --seed 0
 
 # One thread a process: faster for small networks, and runs repeat to the last digit.
 export OMP_NUM_THREADS ?= 1
@@ -45,14 +45,21 @@ dev: $(STAMP)-dev ## The same, with what tests and docs need
 
 # --- the demo --------------------------------------------------------------------------------------------------------
 
+# Train unless that run is finished already; one that was cut off is taken up again.
+define fit
+	@if grep -qs '"finished"' $(RUNS)/demo-$(1)/status.json; then \
+	  echo "$(RUNS)/demo-$(1) is trained already: delete that folder to train it again."; \
+	else set -x; $(BIN)/curvae fit $(1) $(DEMO) --out $(RUNS)/demo-$(1); fi
+endef
+
 demo: $(STAMP)-run ## Fit, evaluate and compare a VAE and a VLAE on the digits, and write a report
-	$(BIN)/curvae fit vae $(DEMO) --epochs 100 --out $(RUNS)/demo-vae
-	$(BIN)/curvae fit vlae $(DEMO) --epochs 100 --out $(RUNS)/demo-vlae
+	$(call fit,vae)
+	$(call fit,vlae)
 	$(BIN)/curvae evaluate $(RUNS)/demo-vae
 	$(BIN)/curvae evaluate $(RUNS)/demo-vlae
 	$(BIN)/curvae compare $(RUNS)/demo-vae $(RUNS)/demo-vlae
 	$(BIN)/curvae report $(RUNS)/demo-vlae
-	@echo "Open $(CURDIR)/$(RUNS)/demo-vlae/report.html in a browser."
+	@echo "Open $(abspath $(RUNS))/demo-vlae/report.html in a browser."
 
 # --- checks: pytest comes last, so that its summary is the last line --------------------------------------------------
 
