@@ -29,7 +29,7 @@ class Laplace(Inference):
         rule: how long each step is.
         unroll: differentiate through every step, as the paper does; the encoder then learns through the steps.
         route: a route of the curvature engine; the cheapest that fits if not given.
-        tolerance: gain (nats) below which a datum counts as being at its mode.
+        tolerance: Newton decrement (nats), what the ELBO loses to a mean off the mode, below which a datum is ok.
 
     Info: ``log_joint`` and ``grad_norm`` (T+1, B), ``status`` (B,).
 
@@ -55,7 +55,7 @@ class Laplace(Inference):
         rule: StepRule | None = None,
         unroll: bool = False,
         route: type[Route] | None = None,
-        tolerance: float = 1e-2,
+        tolerance: float = 0.1,
     ):
         super().__init__()
         if steps < 0:
