@@ -1,0 +1,73 @@
+"""The command line: strings become objects here and in ``registry.py``, nowhere else."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from curvae.cli.failures import UsageError, closest, guarded
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "fit": ("train a system on data", "curvae.cli.fit", "fit"),
+    "evaluate": ("log-likelihoods of a run, with errors and warnings", "curvae.cli.runs", "evaluate"),
+    "report": ("write the report of a run, one HTML page", "curvae.cli.runs", "report"),
+    "compare": ("runs side by side, paired by datum", "curvae.cli.runs", "compare"),
+    "sample": ("draw new data from the model of a run", "curvae.cli.latents", "sample"),
+    "encode": ("posterior means and covariances of data", "curvae.cli.latents", "encode"),
+    "list": ("systems and data sets", "curvae.cli.about", "list_"),
+    "doctor": ("versions, devices, threads, caches, and what to mend", "curvae.cli.about", "doctor"),
+}
+"""Every command: its line, and the module and function that carry it out; a module is imported when it is needed."""
+
+HELP = """usage: curvae COMMAND ...
+
+Deep latent-variable models with an honest posterior.
+
+commands:
+{commands}
+
+flags:
+  -h, --help   show this, or the help of a command: curvae fit --help
+  --version    show the version
+
+examples:
+  curvae fit vlae digits --latent 8 --hidden 128 --epochs 100 --out runs/digits-vlae
+  curvae evaluate runs/digits-vlae
+  curvae report runs/digits-vlae
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        argv: its words without the program's name; those of the process if not given.
+
+    Returns:
+        The exit code: 0, or 2 if the line cannot be read, 1 if it cannot be carried out, 130 after Ctrl-C.
+    """
+    return guarded(_run, sys.argv[1:] if argv is None else argv)
+
+
+def _run(words: Sequence[str]) -> None:
+    first = words[0] if words else "--help"
+    if first in ("-h", "--help"):
+        print(HELP.format(commands="\n".join(f"  {name:<12} {line}" for name, (line, *_) in COMMANDS.items())), end="")
+    elif first == "--version":
+        print(f"curvae {_version()}")
+    else:
+        _command(first)(words[1:])
+
+
+def _command(name: str) -> Callable[[Sequence[str]], None]:
+    if name not in COMMANDS:
+        raise UsageError(f"{name}: no such command{closest(name, COMMANDS) or '; curvae --help lists them.'}")
+    _, module, function = COMMANDS[name]
+    return getattr(import_module(module), function)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("curvae")

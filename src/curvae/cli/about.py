@@ -1,0 +1,118 @@
+"""``curvae list`` and ``curvae doctor``: what there is, and whether it works."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from inspect import getdoc
+from pathlib import Path
+
+from curvae.cli.flags import unmarked
+from curvae.cli.parsing import parse, parser
+from curvae.cli.tables import show
+
+PACKAGES = ("curvae", "torch", "lightning", "numpy", "scipy", "scikit-learn", "safetensors", "jsonargparse", "zuko")
+THREADS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS")
+
+Row = tuple[str, str]
+
+
+def list_(words: Sequence[str]) -> None:
+    """Systems with a line and a reference for each, and the known data sets."""
+    parse(parser("list", "", getdoc(list_) or "", ["curvae list"], []), words)
+    from curvae import registry
+    from curvae.data.sources import sources
+
+    show(
+        "systems",
+        ["name", "what it is", "reference"],
+        [(name, *registry.describe(name)) for name in registry.systems()],
+    )
+    described = [(name, unmarked(_first_line(source))) for name, source in sources().items()]
+    show("data sets (or a .npy, .npz, .csv, .tsv or .txt file of your own)", ["name", "what it is"], described)
+    print("next: curvae fit vlae digits --help")
+
+
+def doctor(words: Sequence[str]) -> None:
+    """What this installation finds: versions, devices, threads, caches; and what to mend."""
+    parse(parser("doctor", "", getdoc(doctor) or "", ["curvae doctor"], []), words)
+    advice = [*_thread_advice(), *_torchvision_advice()]
+    rows = [*_versions(), *_devices(), *_threads(), *_cache(), ("free disk here", _free(Path.cwd()))]
+    show("", ["", ""], rows)
+    print("\n".join(f"advice: {line}" for line in advice) or "All is well.")
+
+
+def _first_line(source: object) -> str:
+    return (getdoc(source) or "").split("\n\n")[0]
+
+
+def _versions() -> Iterator[Row]:
+    yield "python", f"{sys.version.split()[0]} ({sys.executable})"
+    for package in PACKAGES:
+        yield package, _version(package) or "not installed"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _devices() -> Iterator[Row]:
+    import torch
+
+    yield "device cpu", f"{os.cpu_count()} cores"
+    for i in range(torch.cuda.device_count()):
+        found = torch.cuda.get_device_properties(i)
+        yield f"device cuda:{i}", f"{found.name}, {found.total_memory / 2**30:.0f} GiB"
+    if torch.backends.mps.is_available():
+        yield "device mps", "Apple GPU"
+
+
+def _threads() -> Iterator[Row]:
+    import torch
+
+    yield "threads of torch", str(torch.get_num_threads())
+    yield from ((name, os.environ.get(name, "not set")) for name in THREADS)
+
+
+def _thread_advice() -> Iterator[str]:
+    if os.environ.get("OMP_NUM_THREADS") is None:
+        yield "OMP_NUM_THREADS=1 is faster for small networks, and runs then repeat to the last digit."
+    if os.environ.get("OMP_WAIT_POLICY", "").upper() != "PASSIVE" and os.environ.get("OMP_NUM_THREADS") != "1":
+        yield "OMP_WAIT_POLICY=PASSIVE keeps threads from spinning where several processes share the cores."
+
+
+def _torchvision_advice() -> Iterator[str]:
+    """Whether torchvision is there and cannot be imported, which takes Lightning down with it; tried in a process."""
+    found = _version("torchvision")
+    if found is None:
+        return
+    tried = subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        reason = (tried.stderr.strip().splitlines() or ["no message"])[-1]
+        yield (
+            f"torchvision {found} cannot be imported ({reason}) and may take lightning down with it; curvae does not "
+            f"need it: {sys.executable} -m pip uninstall torchvision"
+        )
+
+
+def _cache() -> Iterator[Row]:
+    from curvae.data.fetch import cache_folder
+
+    folder = cache_folder()
+    yield "data cache", f"{folder} ({_free(folder)})"
+    for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
+        yield f"  {entry.name}", f"{_size(entry) / 1e6:,.1f} MB"
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
+
+
+def _free(path: Path) -> str:
+    there = next(parent for parent in [path, *path.parents] if parent.exists())
+    return f"{shutil.disk_usage(there).free / 1e9:,.1f} GB free"

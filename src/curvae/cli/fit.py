@@ -1,0 +1,174 @@
+"""``curvae fit``: strings to a system and data, then training."""
+
+from collections.abc import Mapping, Sequence
+from inspect import getdoc
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from curvae.cli import opening, replay
+from curvae.cli.failures import Interrupted, UsageError
+from curvae.cli.flags import Source
+from curvae.cli.parsing import dashed, given, parse, parser, spoken
+
+if TYPE_CHECKING:
+    from curvae.data import Data
+    from curvae.systems import System
+
+HELP = """usage: curvae fit SYSTEM DATA [flags]
+       curvae fit --config RUN [flags]
+
+Train a system on data and leave a run folder; the same command again resumes it.
+
+words:
+  SYSTEM       vae, vlae, ...: curvae list shows them
+  DATA         a known data set (digits, mnist, ...) or a file of your own (.npy, .npz, .csv)
+
+Every argument of a system is a flag. They show when SYSTEM is named, and those of the data when DATA is:
+  curvae fit vlae --help
+  curvae fit vlae digits --help
+
+examples:
+  curvae fit vae digits --latent 8 --hidden 128 --epochs 100 --out runs/digits-vae
+  curvae fit vlae stars.csv --columns u,g,r,i,z --label class --out runs/stars
+  curvae fit --config runs/stars --seed 1 --out runs/stars-seed1
+"""
+
+
+class Request(NamedTuple):
+    """Which system on which data, the flags that follow, and what a configuration file says."""
+
+    system: str | None
+    data: str | None
+    flags: Sequence[str]
+    config: replay.Config
+
+
+class Sources(NamedTuple):
+    """The functions whose arguments a command line chooses."""
+
+    system: Source
+    data: Source
+    training: Source
+    command: Source
+
+
+def fit(words: Sequence[str]) -> None:
+    """Train a system on data and leave a run folder; the same command again resumes it."""
+    request = _request(dashed(words))
+    if request.system is None:
+        print(HELP, end="")
+        return
+    sources = _sources(request.system, request.data)
+    usage = f"{request.data or 'DATA'} [flags]"
+    made = parser(
+        f"fit {request.system}", usage, _about(sources.system), _examples(request.system), _shown(request, sources)
+    )
+    chosen = parse(made, request.flags, _defaults(request.config, sources))
+    if request.data is None:
+        raise UsageError(f"fit {request.system}: expected DATA, a known data set or a file, got none; e.g. digits.")
+    with spoken(made):
+        _train(request, sources, made, chosen)
+
+
+def _request(words: Sequence[str]) -> Request:
+    leading = list(takewhile(lambda word: not word.startswith("-"), words))
+    flags = words[len(leading) :]
+    path = given("--config", flags)
+    config = replay.Config() if path is None else replay.read(Path(path))
+    system, data = (*leading, None, None)[:2]
+    request = Request(system or config.system, data or config.data, flags, config)
+    asked = not words or bool({"-h", "--help"} & set(flags))
+    if len(leading) > 2 or (request.system is None and not asked):
+        got = " ".join(words[:3])
+        raise UsageError(f"fit: expected SYSTEM DATA, then flags, got {got!r}; e.g. curvae fit vlae digits --latent 8.")
+    return request
+
+
+def _sources(system: str, data: str | None) -> Sources:
+    from curvae import training
+
+    return Sources(
+        opening.system_flags(system),
+        opening.known_set() if data is None or opening.set_name(data) else opening.own_file(),
+        Source("training", training.fit, skip=frozenset({"system", "data"})),
+        Source("configuration", _configuration),
+    )
+
+
+def _shown(request: Request, sources: Sources) -> list[Source]:
+    """Groups of flags: those of both kinds of data where none is named yet."""
+    both = [opening.own_file()] if request.data is None else []
+    return [sources.system, sources.data, *both, sources.training, sources.command]
+
+
+def _configuration(config: Path | None = None, print_config: bool = False) -> None:
+    """Flags of the command itself.
+
+    Args:
+        config: a run's config.yaml, or its folder, to start from; flags override it.
+        print_config: print the whole configuration, as the run's config.yaml would say it, and stop.
+    """
+
+
+def _defaults(config: replay.Config, sources: Sources) -> dict[str, Any]:
+    pairs = (
+        (sources.system, config.system_arguments),
+        (sources.data, config.data_arguments),
+        (sources.training, config.training_arguments),
+    )
+    return {name: value for source, arguments in pairs for name, value in source.renamed(arguments).items()}
+
+
+def _train(request: Request, sources: Sources, made: Any, chosen: Any) -> None:
+    from lightning.pytorch import seed_everything
+
+    from curvae.training import fit
+    from curvae.training.devices import is_first
+
+    opening.import_from_here()
+    data = opening.open_data(str(request.data), sources.data.arguments(chosen))
+    training = sources.training.arguments(chosen)
+    seed_everything(training["seed"], verbose=False)
+    system = opening.built(sources.system, made, chosen, data.spec)
+    if chosen["print_config"]:
+        print(_printed(system, data, training), end="")
+        return
+    out = training["out"] = _folder(request, training)
+    try:
+        run = fit(system, data, **training)
+    except KeyboardInterrupt:
+        raise Interrupted(f"curvae fit --config {out} --out {out} goes on from here.") from None
+    if is_first():
+        print(f"run: {run.path}\nnext: curvae evaluate {run.path}")
+
+
+def _folder(request: Request, training: Mapping[str, Any]) -> Path | None:
+    """The run's folder: chosen here where nothing is said, so that it can be named when the run is cut off."""
+    from curvae.training.folder import next_name
+
+    if training["out"] is not None or training["devices"] > 1:
+        return training["out"]
+    return next_name(f"{request.system}-{Path(str(request.data)).name.split('.')[0]}")
+
+
+def _printed(system: "System", data: "Data", training: Mapping[str, Any]) -> str:
+    import yaml
+
+    from curvae.training.fit import configuration
+    from curvae.training.settings import Settings
+
+    settings = Settings(**{name: value for name, value in training.items() if name not in ("out", "progress")})
+    return yaml.safe_dump(configuration(system, data, settings), sort_keys=False, allow_unicode=True)
+
+
+def _about(source: Source) -> str:
+    """First line of a system's docstring."""
+    return (getdoc(source.function) or "").split("\n\n")[0]
+
+
+def _examples(system: str) -> list[str]:
+    return [
+        f"curvae fit {system} digits --latent 8 --hidden 128 --epochs 100 --out runs/digits-{system}",
+        f"curvae fit {system} stars.csv --columns u,g,r --label class --decoder my_module.Decoder --decoder.width 64",
+    ]

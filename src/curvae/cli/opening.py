@@ -1,0 +1,210 @@
+"""The words DATA and RUN: what they name, opened."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curvae.cli.failures import Refused, UsageError, closest
+from curvae.cli.flags import Source
+from curvae.cli.parsing import parse, parser
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from curvae.data import ArrayTable, Data
+    from curvae.systems import System
+    from curvae.training import Run
+    from curvae.typing import DataSpec
+
+RENAME = {"seed": "split_seed", "name": "data_name"}
+"""The run has a seed and a name of its own."""
+
+
+def known_set() -> Source:
+    """The flags of a known data set."""
+    from curvae import data
+
+    return Source("data (a known set)", data.load, skip=frozenset({"name", "transform"}), rename=RENAME)
+
+
+def own_file() -> Source:
+    """The flags of a file."""
+    from curvae import data
+
+    return Source("data (your own file)", data.from_file, skip=frozenset({"path", "transform"}), rename=RENAME)
+
+
+def set_name(word: str) -> str | None:
+    """The known data set of this name, in either spelling of its dashes; None if it is a file.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    from curvae import data
+
+    spelled = {name.replace("_", "-"): name for name in data.names()}
+    if found := spelled.get(word.replace("_", "-")):
+        return found
+    if Path(word).suffix or Path(word).exists():
+        return None
+    mend = closest(word, spelled) or f"; known are {', '.join(spelled)}."
+    raise UsageError(f"DATA: expected a known data set or a .npy, .npz or .csv file, got {word!r}{mend}")
+
+
+def open_data(word: str, arguments: Mapping[str, Any]) -> "Data":
+    """The data set or file of this word."""
+    from curvae import data
+
+    name = set_name(word)
+    return data.load(name, **arguments) if name else data.from_file(word, **arguments)
+
+
+def open_rows(word: str, run: "Run", spec: "DataSpec", options: Mapping[str, Any]) -> "ArrayTable":
+    """All rows of a file in their order, or the test part of a known set, under the transform of a run.
+
+    Args:
+        word: name of a set or path of a file.
+        run: whose transform, and whose columns where the options name none.
+        spec: what the run's system was made for.
+        options: flags of :func:`curvae.data.from_file` or :func:`curvae.data.load`; None = as in the run.
+
+    Raises:
+        Refused: data of another shape.
+    """
+    from curvae.data import ArrayTable, load
+    from curvae.data.arrays import _rows
+    from curvae.data.files import _read
+
+    recipe = run.config["data"]
+    told = {name: recipe.get(name) if value is None else value for name, value in options.items()}
+    if name := set_name(word):
+        table = load(name, data_dir=told["data_dir"], transform=run.transform()).test
+    else:
+        found = _read(Path(word).expanduser(), told["columns"], told["label"], told["key"], told["header"])
+        rows = _rows(word, found.x, found.labels, None, told["missing"] or "error", None, found.columns)
+        mask = None if rows.mask is None else _shaped(word, rows.mask, spec)
+        table = ArrayTable(_shaped(word, rows.raw, spec), run.transform(), rows.label, mask)
+    _shaped(word, table.raw, spec)
+    return table
+
+
+def other_data(run: "Run", word: str | None, folder: Path | None) -> "Data | None":
+    """Data for a run to be evaluated on, under its transform; None = those of the run, where they were."""
+    from curvae.data import Data, reopen
+    from curvae.data.data import checksum
+
+    if word is None and folder is None:
+        return None
+    if word is None:
+        recipe = dict(run.config["data"]) | {"data_dir": str(folder)}
+        return reopen(recipe, run.transform(), run.environment["data_checksum"])
+    spec, options = read_spec(run), dict.fromkeys(("columns", "label", "key", "header", "missing"))
+    table = open_rows(word, run, spec, options | {"data_dir": folder})
+    return Data(table, table, table, spec, run.transform(), {"name": word}, checksum(table.raw))
+
+
+def _shaped(word: str, x: "Tensor", spec: "DataSpec") -> "Tensor":
+    if x[0].numel() != prod(spec.event):
+        raise Refused(f"{word}: expected data of shape {spec.event}, as those of the run, got {tuple(x.shape[1:])}.")
+    return x.reshape(len(x), *spec.event)
+
+
+def open_run(folder: Path, trust: Sequence[str] = ()) -> "Run":
+    """The run in a folder.
+
+    Raises:
+        Refused: it has modules of the user's that ``trust`` does not name: a file alone must not make us import them.
+    """
+    from curvae.training import Run
+
+    run = Run.open(existing(folder))
+    recorded = run.config["system"]
+    import_from_here()
+    own = [path for path in _class_paths(recorded.get("arguments")) if not _trusted(path, trust)]
+    if own:
+        module = own[0].partition(".")[0]
+        raise Refused(f"{folder}: has a part of your own, {own[0]}; --trust {module} imports it from this folder.")
+    if not trust:
+        return run
+    return Run(run.path, None, rebuilt(recorded["name"], recorded["arguments"], read_spec(run)))
+
+
+def existing(run: Path | str) -> Path:
+    """The folder of a run, if it is one.
+
+    Raises:
+        Refused: there is no folder, or it is not that of a run.
+    """
+    folder = Path(run)
+    if not folder.is_dir():
+        raise Refused(f"{folder}: expected the folder of a run, got none there; name what curvae fit --out named.")
+    if not (folder / "config.yaml").is_file():
+        raise Refused(f"{folder}: expected the folder of a run, got one without config.yaml; name another.")
+    return folder
+
+
+def read_spec(run: "Run") -> "DataSpec":
+    """What the run's system was made for."""
+    from curvae.training import files
+    from curvae.typing import DataSpec
+
+    spec = files.read_json(run.path / "model.json")["spec"]
+    return DataSpec(**{**spec, "event": tuple(spec["event"])})
+
+
+def rebuilt(name: str, arguments: Mapping[str, Any], spec: "DataSpec") -> "System":
+    """The system that a run's configuration describes, with modules of the user's."""
+    source = system_flags(name)
+    made = parser(name, "", "", [], [source])
+    return built(source, made, parse(made, [], source.renamed(arguments)), spec)
+
+
+def system_flags(name: str) -> Source:
+    """The flags of a system; its ``spec`` comes from the data.
+
+    Raises:
+        UsageError: no such system.
+    """
+    from curvae import registry
+
+    try:
+        return Source(name, registry.system(name), skip=frozenset({"spec"}))
+    except ValueError as error:
+        raise UsageError(str(error).replace("system:", "SYSTEM:", 1)) from None
+
+
+def built(source: Source, made: Any, chosen: Any, spec: "DataSpec") -> "System":
+    """The system of these flags; modules of the user's remember how they were made, for the run's configuration."""
+    from torch import nn
+
+    from curvae.systems import Recipe
+
+    arguments, flag_of = source.arguments(made.instantiate(chosen)), {f.parameter: f.dest for f in source.flags()}
+    for name, module in arguments.items():
+        if isinstance(module, nn.Module):
+            described = chosen[flag_of[name]].as_dict()
+            object.__setattr__(module, "recipe", Recipe(described["class_path"], described.get("init_args", {})))
+    return source.function(spec, **arguments)
+
+
+def import_from_here() -> None:
+    """Let modules of the user's be found in the working folder, after all that is installed."""
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
+
+
+def _class_paths(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if "class_path" in value:
+            yield str(value["class_path"])
+        for part in value.values():
+            yield from _class_paths(part)
+
+
+def _trusted(path: str, trust: Sequence[str]) -> bool:
+    from curvae import registry
+
+    return path.startswith((*registry.TRUSTED, *(f"{module}." for module in trust)))

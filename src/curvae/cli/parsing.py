@@ -1,0 +1,172 @@
+"""Words to values: one parser a command, and its complaints in the words of the command line."""
+
+import argparse
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import zip_longest
+from typing import Any
+
+from curvae.cli.failures import UsageError, closest
+from curvae.cli.flags import Flag, Listed, Source, metavar
+
+WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "Path": "a path"}
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Flags on the left, what they do and their default on the right."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=27, width=110)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if len(action.option_strings) > 1 and action.default is not False and action.dest != "help":
+            return f"--[no-]{action.dest.replace('_', '-')}"
+        value = "" if action.nargs == 0 or not action.metavar else str(action.metavar)
+        return " ".join([*action.option_strings[:1], value]).strip()
+
+    def add_argument(self, action: argparse.Action) -> None:
+        if not any(option.endswith(".help") for option in action.option_strings):
+            super().add_argument(action)
+
+
+def parser(command: str, usage: str, about: str, examples: Sequence[str], sources: Sequence[Source]) -> Any:
+    """The parser of one command, with a group of flags for each function; the first that has a flag keeps it."""
+    from jsonargparse import ArgumentParser
+
+    made = ArgumentParser(
+        prog=f"curvae {command}",
+        usage=f"curvae {command} {usage}",
+        description=about,
+        epilog="\n  ".join(["examples:", *examples]),
+        formatter_class=Help,
+        exit_on_error=False,
+        add_help=False,
+    )
+    taken: set[str] = set()
+    for source in sources:
+        group = made.add_argument_group(source.title)
+        for flag in source.flags():
+            if flag.dest not in taken:
+                _add(group, flag)
+                taken.add(flag.dest)
+    made.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
+    return made
+
+
+def parse(made: Any, words: Sequence[str], defaults: Mapping[str, Any] | None = None) -> Any:
+    """What the words choose, where they choose nothing the defaults of a configuration file.
+
+    Raises:
+        UsageError: an unknown flag, a missing or a surplus word, a value of the wrong type.
+    """
+    words = dashed(words)
+    _check_known(made, words)
+    try:
+        made.set_defaults(dict(defaults or {}))
+        return made.parse_args(words)
+    except (argparse.ArgumentError, TypeError, ValueError, KeyError) as error:
+        raise UsageError(_plain(str(error))) from error
+
+
+def dashed(words: Sequence[str]) -> list[str]:
+    """Flags in their dashed spelling; what follows a dot belongs to an own module and stays.
+
+    >>> dashed(["--kl_warmup=3", "--decoder.n_in", "my_file"])
+    ['--kl-warmup=3', '--decoder.n_in', 'my_file']
+    """
+    return [re.sub(r"^--[\w-]+", lambda flag: flag[0].replace("_", "-"), word) for word in words]
+
+
+def given(flag: str, words: Sequence[str]) -> str | None:
+    """The value of a flag, read before its parser can be made; None if it is not given.
+
+    >>> given("--config", ["--seed", "1", "--config=runs/a"])
+    'runs/a'
+    """
+    for word, following in zip_longest(words, words[1:]):
+        name, _, value = word.partition("=")
+        if name == flag:
+            return value or following
+    return None
+
+
+@contextmanager
+def spoken(made: Any) -> Iterator[None]:
+    """Errors of the library in the words of the command line: arguments become the flags of this parser.
+
+    ``missing='mask'`` becomes ``--missing mask``, and ``latent: expected ...`` becomes ``--latent: expected ...``.
+    """
+    try:
+        yield
+    except ValueError as error:
+        names = {action.dest for action in made._actions if action.option_strings}
+        error.args = (_in_flags(str(error), names),)
+        raise
+
+
+def _in_flags(line: str, names: Collection[str]) -> str:
+    def flag(match: re.Match[str]) -> str:
+        name, value = match[1], match[2].strip("'\"")
+        if name not in names:
+            return match[0]
+        option = "--" + name.replace("_", "-")
+        return {"True": option, "False": option.replace("--", "--no-", 1)}.get(value, f"{option} {value}")
+
+    line = re.sub(r"\b([a-z_]+)=('[^']*'|\"[^\"]*\"|\[\.\.\.\]|[\w.]+)", flag, line)
+    first = line.partition(":")[0]
+    return f"--{first.replace('_', '-')}{line[len(first) :]}" if first in names else line
+
+
+def _add(group: Any, flag: Flag) -> None:
+    from jsonargparse import ActionYesNo
+
+    hidden = flag.default is None or flag.default is False or flag.default == ()
+    shown = "" if hidden else f" [{_text(flag.default)}]"
+    help_ = (flag.help + shown).replace("%", "%%")
+    if flag.required:
+        many = {"nargs": "+"} if isinstance(flag.type, Listed) else {}
+        group.add_argument(flag.dest, type=str if many else flag.type, metavar=flag.dest.upper(), help=help_, **many)
+    elif flag.type is bool:
+        group.add_argument(
+            flag.option, action=ActionYesNo(yes_prefix="", no_prefix="no-"), default=flag.default, help=help_
+        )
+    else:
+        group.add_argument(flag.option, type=flag.type, metavar=metavar(flag.type), default=flag.default, help=help_)
+
+
+def _text(value: Any) -> str:
+    if value is True:
+        return "on"
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _check_known(made: Any, words: Sequence[str]) -> None:
+    known = [option for action in made._actions for option in action.option_strings]
+    for word in words:
+        name = word.partition("=")[0]
+        if name.startswith("--") and name not in known and name.partition(".")[0] not in known:
+            raise UsageError(f"{name}: no such flag{closest(name, known) or '; --help lists them all.'}")
+
+
+def _plain(message: str) -> str:
+    """What jsonargparse says, in one line and in the words of the command line."""
+    line = " ".join(message.split())
+    line = re.sub(r'^(?:Validation failed: )?Parser key "([\w.]+)":', _named, line)
+    line = re.sub(r"^argument (--[\w-]+):", r"\1:", line)
+    line = re.sub(r"Expected an? (.+?)\. Got value: (.+)$", _expected, line)
+    line = re.sub(r"Does not validate against .*?Subtypes: \[(.+?)\] Errors: .*Given value: (.+)$", _expected, line)
+    line = re.sub(r"the following arguments are required: (.+)", lambda m: f"expected {m[1].upper()} too", line)
+    line = line.replace("unrecognized arguments:", "expected no more words, got")
+    return line if line.endswith((".", "?")) else line + "."
+
+
+def _named(match: re.Match[str]) -> str:
+    return "--" + match[1].replace("_", "-") + ":"
+
+
+def _expected(match: re.Match[str]) -> str:
+    names: list[str] = re.findall(r"<class '([\w.]+)'>", match[1])
+    values: list[str] = re.findall(r"Literal\[(.+?)\]", match[1])
+    either = [*values, *(WORDS.get(str(name).rpartition(".")[2], name) for name in names)]
+    return f"expected {' or '.join(map(str, either)) or match[1]}, got {match[2]!r}"

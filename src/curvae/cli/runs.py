@@ -1,0 +1,120 @@
+"""``curvae evaluate``, ``report`` and ``compare``: what finished runs are worth."""
+
+import math
+from collections.abc import Iterator, Sequence
+from inspect import getdoc
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curvae.cli.failures import Refused
+from curvae.cli.files import fresh
+from curvae.cli.flags import Source
+from curvae.cli.opening import existing, open_run, other_data
+from curvae.cli.parsing import parse, parser, spoken
+from curvae.cli.tables import show
+
+if TYPE_CHECKING:
+    from curvae.evaluation import Evaluation, ProposalResult
+
+Row = tuple[str, str]
+
+
+def evaluate(words: Sequence[str]) -> None:
+    """Estimate the log-likelihood of a run's data, with errors and warnings; written into its folder."""
+    from curvae import evaluation
+
+    examples = ["curvae evaluate runs/digits-vlae", "curvae evaluate runs/digits-vlae --samples 5000 --limit 100"]
+    flags = Source("flags", evaluation.evaluate, skip=frozenset({"run", "data"}))
+    made = parser("evaluate", "RUN [flags]", getdoc(evaluate) or "", examples, [Source("words and flags", _on), flags])
+    chosen = parse(made, words)
+    run, data, folder = chosen["run"], chosen["data"], chosen["data_dir"]
+    with spoken(made):
+        opened = open_run(run, chosen["trust"] or ())
+        result = evaluation.evaluate(opened, data=other_data(opened, data, folder), **flags.arguments(chosen))
+    show(f"{run}: {result.count:,} {result.split} data, {result.samples} draws each", ["", ""], facts(result))
+    print("\n".join(f"warning: {line}" for line in result.warnings) or "No warnings.")
+    print(f"next: curvae report {run}")
+
+
+def report(words: Sequence[str]) -> None:
+    """Write report.html into a run's folder: one page, no network needed."""
+    chosen = parse(
+        parser("report", "RUN", getdoc(report) or "", ["curvae report runs/digits-vlae"], [Source("words", _run)]),
+        words,
+    )
+    run = existing(chosen["run"])
+    from curvae.report import write
+
+    print(write(run))
+
+
+def compare(words: Sequence[str]) -> None:
+    """Put evaluated runs side by side: one table, and their differences paired by datum."""
+    examples = ["curvae compare runs/digits-vae runs/digits-vlae --figure compare.png"]
+    source = Source("flags", _compare)
+    chosen = parse(parser("compare", "RUN RUN ... [flags]", getdoc(compare) or "", examples, [source]), words)
+    _compare(**source.arguments(chosen))
+
+
+def facts(result: "Evaluation") -> Iterator[Row]:
+    """An evaluation in rows of a table: only what is known."""
+    nats = {"log p(x), nats": result.log_likelihood, "ELBO, nats": result.elbo, "KL(q || prior), nats": result.kl}
+    yield from ((name, str(found)) for name, found in nats.items() if found)
+    if found := result.bits_per_dim:
+        yield "bits per dimension", f"{found.value:.4f} ± {found.stderr:.4f}"
+    for name, proposal in {"own posterior": result.own, "common proposal": result.laplace}.items():
+        if proposal is not None:
+            yield f"  from its {name}" if name == "own posterior" else f"  from the {name}", _proposal(proposal)
+    if result.activity is not None:
+        yield "active latent dimensions", f"{result.active_units} of {len(result.activity)}"
+    if result.reconstruction_error is not None:
+        yield "reconstruction error (RMS)", f"{result.reconstruction_error:.4g}"
+    if result.unit:
+        yield "a density of", f"{result.unit} (log-determinant {result.log_det:,.2f} nats, not in log p(x))"
+    yield "time", f"{result.seconds:.1f} s"
+
+
+def _proposal(found: "ProposalResult") -> str:
+    worst = f"k-hat {found.khat.median:.2f}, worst {found.khat.worst:.2f}"
+    known = "k-hat not known" if math.isnan(found.khat.median) else worst
+    return f"{found.log_likelihood} (effective draws {found.ess.median:.0f}, worst {found.ess.worst:.0f}; {known})"
+
+
+def _on(run: Path, data: str | None = None, data_dir: Path | None = None, trust: Sequence[str] | None = None) -> None:
+    """What a run is evaluated on.
+
+    Args:
+        run: folder of a run, as --out named it.
+        data: other data than those of the run: a file, or a known set.
+        data_dir: a folder with the files of a known set, where they have moved.
+        trust: modules of your own that the run has parts of.
+    """
+
+
+def _run(run: Path) -> None:
+    """A run.
+
+    Args:
+        run: folder of a run, as --out named it.
+    """
+
+
+def _compare(runs: Sequence[str], figure: Path | None = None, force: bool = False) -> None:
+    """Compare.
+
+    Args:
+        runs: folders of evaluated runs.
+        figure: also draw the comparison into this file (.png, .svg, .pdf).
+        force: write over an existing file.
+    """
+    folders = [existing(run) for run in runs]
+    if len(folders) < 2:
+        raise Refused(f"compare: expected two runs or more, got {len(folders)}.")
+    from curvae.evaluation import compare
+
+    with fresh(figure, force) as target:
+        comparison: Any = compare(folders)
+        print(comparison.to_text())
+        if target is not None:
+            comparison.figure(target)
+            print(f"figure: {figure}")
