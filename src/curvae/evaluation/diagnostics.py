@@ -9,6 +9,8 @@ from scipy.special import logsumexp
 
 KHAT_DRAWS = 25
 """Fewest draws for a k-hat: a fifth of them is fitted, and the fit takes five values or more."""
+UNDERFLOW = 600
+"""Nats between the fitted weights beyond which the fit, which exponentiates them, silently returns a good k-hat."""
 
 Array = NDArray[np.float64]
 
@@ -55,7 +57,8 @@ def khat(terms: Array) -> Array:
     """Pareto k-hat of each column of log weights ``(S, B)``, by arviz-stats; about 0.4 ms a datum at S = 500.
 
     Below 0.5 the weights have a finite variance; above 0.7 neither the estimate nor its error can be trusted. It is 0
-    where the largest weights are equal (there is no tail), and NaN where a weight is NaN or draws are fewer than 25.
+    where the largest weights are equal (there is no tail), infinite where they differ by more than 600 nats (one draw
+    carries all), and NaN where a weight is NaN or draws are fewer than 25.
 
     Reference: Vehtari, Simpson, Gelman, Yao and Gabry, *Pareto smoothed importance sampling*, JMLR 2024.
 
@@ -76,9 +79,11 @@ def _khat(log_weights: Array, smooth: Callable[..., Any]) -> float:
     tail = np.sort(log_weights)[-_tail(len(log_weights)) :]
     if tail[0] == tail[-1]:
         return 0.0
+    if tail[-1] - tail[0] > UNDERFLOW:
+        return np.inf
     with np.errstate(all="ignore"):
         # psislw takes minus the log weights, as PSIS-LOO has them
-        shape = float(smooth(-np.maximum(log_weights, log_weights.max() - 700))[1])
+        shape = float(smooth(-log_weights)[1])
     return shape if np.isfinite(shape) else np.inf
 
 

@@ -2,6 +2,8 @@
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -14,7 +16,7 @@ from curvae.evaluation.importance import MEMORY
 from curvae.evaluation.pictures import pictures
 from curvae.evaluation.progress import bar
 from curvae.evaluation.results import Evaluation
-from curvae.evaluation.scores import Scores, score
+from curvae.evaluation.scores import Scores, place, score
 from curvae.evaluation.summary import finite, summarize
 from curvae.systems import System
 
@@ -74,10 +76,11 @@ def evaluate(
     where = device_for(device)
     data = folder.data() if data is None else data
     table = choose(data, split)
-    system = folder.system().to(where)
+    system = folder.system()
     started = time.perf_counter()
-    with bar(len(table) if limit is None else min(limit, len(table)), progress) as report:
+    with moved(system, where), bar(min(limit or len(table), len(table)), progress) as report:
         scores = score(system, table, samples, seed, memory, batch_size, limit, report)
+        shown = pictures(system, table, scores, seed)
     result = summarize(
         scores,
         per_dim(data),
@@ -90,7 +93,7 @@ def evaluate(
     )
     settings = {"memory": memory, "batch_size": batch_size, "device": str(where), "limit": limit}
     values = result.to_dict() | about(folder, system, data) | {"settings": settings}
-    store.write(folder.path, values, saved(scores), pictures(system, table, scores, seed))
+    store.write(folder.path, values, saved(scores), shown)
     return result
 
 
@@ -99,8 +102,19 @@ def opened(run: RunFolder | str | PathLike[str]) -> RunFolder:
     if isinstance(run, str | PathLike):
         from curvae.training import Run  # a run knows nothing of its evaluation
 
-        return Run.open(run)
+        return Run.open(Path(run))
     return run
+
+
+@contextmanager
+def moved(system: System, device: torch.device) -> Iterator[None]:
+    """A system on another device, and back where it was afterwards."""
+    home = place(system)[0]
+    system.to(device)
+    try:
+        yield
+    finally:
+        system.to(home)
 
 
 def device_for(name: str) -> torch.device:

@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -35,11 +36,13 @@ def renderables(comparison: "Comparison") -> Iterator[RenderableType]:
 
 def _runs(comparison: "Comparison") -> Table:
     title = f"{comparison.data}, {comparison.split}, {comparison.count:,} data; nats per datum ({comparison.unit})"
-    table = Table(title=escape(title))
-    for i, column in enumerate(COLUMNS):
-        table.add_column(column, justify="left" if i in (0, 2) else "right", no_wrap=i in (1, 3))
-    for row in comparison.rows:
-        table.add_row(*_cells(row))
+    cells = [_cells(row) for row in comparison.rows]
+    table = Table(title=escape(title), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for i, (heading, column) in enumerate(zip(COLUMNS, zip(*cells, strict=True), strict=True)):
+        width = max(map(len, (*heading.split(), *column))) if i else None
+        table.add_column(heading, justify="left" if i in (0, 2) else "right", min_width=width)
+    for row in cells:
+        table.add_row(*row)
     return table
 
 
@@ -57,7 +60,7 @@ def _cells(row: "Row") -> tuple[str, ...]:
 
 
 def _differences(comparison: "Comparison") -> Table:
-    table = Table(title=f"Difference from {escape(comparison.rows[0].name)}, paired by datum")
+    table = Table(title=f"Difference from {escape(comparison.rows[0].name)}, paired by datum", box=box.SIMPLE_HEAD)
     for column in ("run", "nats", "paired stderr", "standard errors", "data"):
         table.add_column(column, justify="left" if column == "run" else "right")
     for difference in comparison.differences:
