@@ -255,6 +255,13 @@ def test_nothing_finite_at_all_is_said_and_not_raised():
     assert math.isnan(result.log_likelihood.value)
 
 
+def test_a_kink_is_no_failure_of_the_search():
+    scores = {"index": np.arange(4), "log_det": np.zeros(4), "status": np.array([0, 1, 2, 4])}
+    result = summarize(scores, evidence="none")
+    assert result.status == {"max_steps": 0.25, "nonfinite": 0.25}
+    assert "for 50.0% of the data (max_steps 25.0%, nonfinite 25.0%)" in result.warnings[-1]
+
+
 def test_estimate_of_means():
     values, errors = np.array([1.0, 2.0, 6.0]), np.array([0.3, 0.0, 0.4])
     found = Estimate.of(values, errors)

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from curvae.curvature import Status
+from curvae.curvature import Status, not_ok
 from curvae.evaluation.diagnostics import KHAT_DRAWS
 from curvae.evaluation.results import Estimate, Evaluation, ProposalResult, Summary
 from curvae.evaluation.scores import Scores
@@ -91,8 +93,9 @@ def _spread(values: NDArray, worst: Any, bad: NDArray) -> Summary:
 
 
 def _shares(status: NDArray) -> dict[str, float]:
-    """Share of data by name of the status, but for the good one."""
-    shares = {name.name.lower(): float((status == name).mean()) for name in Status if name is not Status.OK}
+    """Share of data by name of the status, of those that count as not ok."""
+    bad = not_ok(torch.tensor([int(code) for code in Status])).tolist()
+    shares = {code.name.lower(): float((status == code).mean()) for code in compress(Status, bad)}
     return {name: share for name, share in shares.items() if share > 0}
 
 
