@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import torch
 from lightning import Callback, Trainer
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from curvae.training.errors import RunError
 from curvae.training.settings import Settings

@@ -17,7 +17,7 @@ from curvae.training.loop import Training
 from curvae.training.recipe import custom_parts, plain, record
 from curvae.training.run import Run, write_about
 from curvae.training.session import Session
-from curvae.training.settings import Settings
+from curvae.training.settings import Settings, divide
 
 
 def fit(
@@ -107,6 +107,7 @@ def configuration(system: System, data: Data, settings: Settings) -> dict[str, A
 
 def _check(system: System, data: Data, settings: Settings) -> None:
     machine.choose(settings.device, settings.devices)
+    divide(settings.epochs, [stage.share for stage in system.stages()])
     spec = system.recipe and system.recipe.arguments.get("spec")
     if spec is not None and spec.event != data.spec.event:
         raise ValueError(f"system: made for data of shape {spec.event}, got data of shape {data.spec.event}.")

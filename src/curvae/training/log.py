@@ -90,7 +90,9 @@ def _line(values: Iterable[Any]) -> str:
 
 
 def _field(value: Any) -> Any:
-    return "" if isinstance(value, float) and math.isnan(value) else value
+    if not isinstance(value, float):
+        return value
+    return "" if math.isnan(value) else f"{value:.9g}"
 
 
 def _open_board(path: Path, epoch: int) -> Any:

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
-
 from curvae.systems import Recipe, System
 from curvae.typing import DataSpec
 
@@ -26,7 +24,8 @@ def plain(value: Any) -> Any:
     """The value as JSON holds it.
 
     Example:
-        >>> plain({"sizes": (1, 2), "net": nn.ReLU()})
+        >>> import torch
+        >>> plain({"sizes": (1, 2), "net": torch.nn.ReLU()})
         {'sizes': [1, 2], 'net': 'custom: torch.nn.modules.activation.ReLU'}
     """
     if value is None or isinstance(value, bool | int | float | str):

@@ -183,7 +183,7 @@ def gradient_norm(system: nn.Module) -> Tensor:
 def first_not_finite(system: nn.Module, bound: Bound) -> str:
     """Which tensor is to blame, in words: a parameter, else the bound, else a gradient."""
     parameters = dict(system.named_parameters())
-    suspects = {f"the parameter {name}": value for name, value in parameters.items()}
+    suspects: dict[str, Tensor] = {f"the parameter {name}": value for name, value in parameters.items()}
     suspects["Bound.surrogate"] = bound.surrogate
     suspects |= {f"the gradient of {name}": each.grad for name, each in parameters.items() if each.grad is not None}
     return next((name for name, value in suspects.items() if not bool(value.isfinite().all())), "in another process")

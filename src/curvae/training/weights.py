@@ -56,7 +56,7 @@ def restore(system: nn.Module, tensors: Tensors, source: str | Path) -> None:
         wrong = f"no {missing[0]!r}" if missing else f"{unknown[0]!r} besides"
         raise RunError(f"{source}: expected the {len(own)} tensors of {type(system).__name__}, got {wrong}.")
     parameters = dict(system.named_parameters())
-    for name, value in tensors.items():
+    for name, value in sorted(tensors.items()):
         if value.shape != own[name].shape and name in parameters:
             shapes = f"{tuple(own[name].shape)}, got {tuple(value.shape)}"
             raise RunError(f"{source}: {name}: expected shape {shapes}; it is of another system, or other sizes.")

@@ -1,0 +1,55 @@
+"""Names of systems and of modules in files."""
+
+import pytest
+from torch import nn
+
+from curvae import registry, systems
+from curvae.typing import DataSpec
+
+SPEC = DataSpec((6,))
+
+
+def test_names_and_builders():
+    assert registry.systems() == tuple(sorted(registry.systems()))
+    assert {"vae", "vlae", "iwae"} <= set(registry.systems())
+    assert registry.system("vae") is systems.vae
+    assert "digits" in registry.data_sets()
+
+
+def test_an_unknown_name_gets_the_closest():
+    with pytest.raises(ValueError, match=r"expected one of .*; got 'vlea'. Did you mean 'vlae'\?$"):
+        registry.system("vlea")
+    with pytest.raises(ValueError, match=r"got 'quicksort'.$"):
+        registry.system("quicksort")
+
+
+@pytest.mark.parametrize("name", registry.systems())
+def test_every_system_describes_itself(name: str):
+    line, reference = registry.describe(name)
+    assert line.endswith(".")
+    assert len(line) <= 120
+    assert reference[-5:-1].isdigit()
+
+
+def test_build_makes_what_a_file_describes():
+    arguments = {
+        "latent": 2,
+        "hidden": 8,
+        "decoder": {"class_path": "torch.nn.Linear", "init_args": {"in_features": 2, "out_features": 6}},
+    }
+    system = registry.build("vae", arguments, {"event": [6], "support": "real", "categories": 2, "name": "array"})
+    assert isinstance(system.model.decoder, nn.Linear)
+    assert system.recipe.arguments["spec"] == DataSpec((6,))
+
+
+@pytest.mark.parametrize(
+    "path", ["os.system", "subprocess.Popen", "torch.nn.init.zeros_", "torch.nn.Nothing", "torch.nn"]
+)
+def test_build_trusts_no_other_class(path: str):
+    with pytest.raises(ValueError, match="expected a module of curvae or"):
+        registry.build("vae", {"decoder": {"class_path": path, "init_args": {}}}, SPEC)
+
+
+def test_build_names_a_wrong_argument():
+    with pytest.raises(ValueError, match="system 'vae': got an unexpected keyword argument 'colour'"):
+        registry.build("vae", {"colour": "red"}, SPEC)

@@ -1,0 +1,40 @@
+"""Two processes give what one gives with the same global batch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+import curvae
+from curvae.training.batches import part
+from training_script import make
+from training_toys import Toy
+
+SCRIPT = Path(__file__).parent.parent / "training_script.py"
+
+
+def test_two_processes_agree_with_one(tmp_path: Path):
+    """50 rows in batches of 20: the last one has 10; state and the table by datum included."""
+    environment = {key: value for key, value in os.environ.items() if key != "LOCAL_RANK"}
+    command = [sys.executable, str(SCRIPT), str(tmp_path / "two"), "toy", "0", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+    system, data, arguments = make("toy")
+    one = curvae.fit(system, data, **arguments, device="cpu", out=tmp_path / "one")
+    two = curvae.load(tmp_path / "two", system=Toy())
+    for name, value in system.state_dict().items():
+        if name != "seen":  # a statistic of the process's part: that of the first holds
+            torch.testing.assert_close(two.state_dict()[name], value, atol=1e-5, rtol=0)
+    rows, others = one.metrics(), curvae.Run.open(tmp_path / "two").metrics()
+    for name in rows.keys() - {"seconds", "stage"}:
+        torch.testing.assert_close(torch.tensor(others[name]), torch.tensor(rows[name]), atol=1e-4, rtol=1e-5)
+
+
+def test_weights_of_the_parts_add_up_to_the_global_mean():
+    values = torch.arange(7.0)
+    for world in (1, 2, 3, 9):
+        parts = [part(values, rank, world) for rank in range(world)]
+        assert sum(rows.mean() * share for rows, share in parts) / world == values.mean()
+        assert all(len(rows) for rows, _ in parts)

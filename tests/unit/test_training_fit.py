@@ -1,0 +1,202 @@
+"""fit: stages, state, skipped steps, early stopping, repeatability."""
+
+import json
+import math
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+import curvae
+from curvae.systems import vae, vlae
+from curvae.training import RunError
+from training_toys import Toy, data_of, interrupt, not_finite
+
+
+def test_two_stages_state_and_a_table_by_datum(tmp_path: Path):
+    system, data = Toy(), data_of()
+    run = curvae.fit(system, data, epochs=5, batch_size=20, learning_rate=0.1, out=tmp_path / "run")
+    rows = run.metrics()
+    assert system.prepared == ["one", "two"]
+    assert rows["stage"] == ["one"] * 3 + ["two"] * 2 or rows["stage"] == ["one"] * 2 + ["two"] * 3
+    one = rows["stage"].count("one")
+    steps = 3 * one + 2 * 3 * (5 - one)
+    assert rows["epoch"] == [1, 2, 3, 4, 5]
+    assert rows["step"][-1] == steps
+    assert rows["train_bound"][one] < -100 < rows["validation_surrogate"][one]  # the stage's own bound
+    assert rows["kl"] == [1.0] * 5
+    assert rows["not_ok"][0] == pytest.approx((data.train.x[:, 0] > 1).float().mean().item(), abs=1e-6)
+    assert run.state == "finished"
+    assert not system.training
+    # state: in the last epoch of the second stage everything was written; the best weights are the last ones here
+    assert system.counter.step == steps
+    torch.testing.assert_close(system.visits, torch.full((50,), float(one + 2 * (5 - one))))
+
+
+def test_only_the_stages_parameters_train_and_are_thawed_afterwards(tmp_path: Path):
+    system = Toy()
+    seen: list[tuple[float, float]] = []
+    system.at = {
+        k: lambda bound: seen.append((system.center[0].item(), system.scale.item())) or bound for k in range(99)
+    }
+    curvae.fit(system, data_of(), epochs=4, batch_size=50, out=tmp_path / "run")
+    centers, scales = zip(*seen, strict=True)
+    assert scales[:2] == (0.0, 0.0)
+    assert centers[0] != centers[1]
+    assert len(set(centers[2:])) == 1
+    assert scales[-1] != 0
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in system.parameters())
+
+
+def test_a_frozen_parameter_stays_frozen(tmp_path: Path):
+    system = Toy()
+    system.center.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"Stage 'one': trained=\('center',\) matches no parameter"):
+        curvae.fit(system, data_of(), epochs=4, out=tmp_path / "run")
+
+
+def test_validation_writes_no_state_and_repeats_its_noise(tmp_path: Path):
+    system = Toy(noise=1.0)
+    run = curvae.fit(system, data_of(), epochs=4, batch_size=50, learning_rate=1e-12, out=tmp_path / "run")
+    surrogate = run.metrics()["validation_surrogate"]
+    assert surrogate[0] == surrogate[1]
+    assert len(set(run.metrics()["train_bound"][:2])) == 2
+    assert system.counter.step == 1 + 2 * 2  # the best of the first stage is its first epoch
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path: Path):
+    system = Toy()
+    system.at = {2: not_finite, 3: not_finite}
+    run = curvae.fit(system, data_of(), epochs=4, batch_size=20, out=tmp_path / "run", max_skipped=3)
+    assert run.metrics()["skipped"] == [2, 0, 0, 0]
+    assert run.state == "finished"
+    assert all(math.isfinite(value) for value in run.metrics()["train_bound"])
+    assert all(bool(value.isfinite().all()) for value in system.state_dict().values())
+
+
+def test_too_many_skipped_steps_stop_the_run_and_name_the_tensor(tmp_path: Path):
+    system = Toy()
+    system.at = dict.fromkeys(range(5, 99), not_finite)
+    with pytest.raises(RunError, match=r"stopped at step 7 \(stage 'one'\): 3 steps .* first Bound.surrogate") as error:
+        curvae.fit(system, data_of(), epochs=9, batch_size=20, out=tmp_path / "run", max_skipped=3)
+    assert "\n" not in str(error.value)
+    run = curvae.Run.open(tmp_path / "run")
+    assert run.state == "stopped"
+    assert run.status["reason"] == str(error.value)
+    kept = curvae.load(run.path, system=_sized(Toy(), 50))
+    assert kept.get_parameter("center").isfinite().all()
+    assert kept.get_buffer("counter.step") == 3  # of the end of the first epoch
+
+
+def _sized(system: Toy, rows: int) -> Toy:
+    system.visits = torch.zeros(rows)
+    return system
+
+
+def test_the_culprit_is_a_parameter_where_one_is_not_finite(tmp_path: Path):
+    system = Toy()
+    with torch.no_grad():
+        system.scale.fill_(torch.inf)
+    with pytest.raises(RunError, match="first the parameter scale"):
+        curvae.fit(system, data_of(), epochs=2, out=tmp_path / "run", max_skipped=1)
+
+
+def test_same_seed_same_weights_other_seed_others(tmp_path: Path):
+    data = curvae.data.load("digits")
+
+    def weights(name: str, seed: int) -> torch.Tensor:
+        torch.manual_seed(1)
+        system = vae(data.spec, latent=2, hidden=16)
+        curvae.fit(system, data, epochs=2, seed=seed, out=tmp_path / name)
+        return torch.nn.utils.parameters_to_vector(system.parameters())
+
+    first = weights("a", 0)
+    assert torch.equal(first, weights("b", 0))
+    assert not torch.equal(first, weights("c", 1))
+
+
+def test_early_stopping_ends_the_stage(tmp_path: Path):
+    system = Toy()
+    run = curvae.fit(system, data_of(), epochs=40, learning_rate=1e-30, patience=3, out=tmp_path / "run")
+    assert run.metrics()["stage"].count("one") == 4
+
+
+def test_the_best_weights_are_kept(tmp_path: Path):
+    system, data = Toy(), data_of()
+    run = curvae.fit(system, data, epochs=8, learning_rate=3.0, out=tmp_path / "run")
+    scores = run.metrics()["validation_surrogate"]
+    best = max(score for score, stage in zip(scores, run.metrics()["stage"], strict=True) if stage == "two")
+    assert max(scores[:4]) > scores[3]  # the rate is so high that the first stage ends badly
+    with torch.no_grad():
+        here = system.bound(data.validation.batch(torch.arange(20))).surrogate.mean().item()
+    assert here == pytest.approx(best, rel=1e-5)
+    loaded = curvae.load(run.path, system=Toy())
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in system.state_dict().items())
+
+
+def test_digits_improve_with_both_systems(tmp_path: Path):
+    data = curvae.data.load("digits")
+    final = {}
+    for build in (vae, vlae):
+        torch.manual_seed(0)
+        run = curvae.fit(build(data.spec, latent=4, hidden=32), data, epochs=8, out=tmp_path / build.__name__)
+        bounds = run.metrics()["validation_bound"]
+        assert bounds[-1] > bounds[3] > bounds[0]
+        final[build.__name__] = bounds[-1]
+    assert final["vlae"] > final["vae"]
+
+
+def test_bfloat16_leaves_the_factors_in_float32(tmp_path: Path):
+    data, seen = curvae.data.load("digits"), set()
+    system = vlae(data.spec, latent=2, hidden=16, warmup=0)
+    system.inference.register_forward_hook(
+        lambda module, args, out: seen.add((out.posterior.factor.dtype, out.posterior.mean.dtype))
+    )
+    system.model.decoder.register_forward_hook(lambda module, args, out: seen.add(out.dtype))
+    run = curvae.fit(system, data, epochs=2, precision="bf16-mixed", out=tmp_path / "run")
+    assert (torch.float32, torch.float32) in seen
+    assert torch.bfloat16 in seen
+    assert not any(isinstance(each, tuple) and each != (torch.float32, torch.float32) for each in seen)
+    assert all(parameter.dtype == torch.float32 for parameter in system.parameters())
+    assert run.metrics()["validation_bound"][1] > run.metrics()["validation_bound"][0]
+
+
+def test_interruption_is_said_and_can_be_repeated(tmp_path: Path):
+    system, handler = Toy(), signal.getsignal(signal.SIGINT)
+    system.at = {8: interrupt}
+    with pytest.raises(KeyboardInterrupt):
+        curvae.fit(system, data_of(), epochs=8, batch_size=20, out=tmp_path / "run")
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert json.loads((tmp_path / "run/status.json").read_text())["reason"] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epochs": 0}, "epochs: expected 1 or more, got 0"),
+        ({"epochs": 1}, "epochs: expected 2 or more, one for each stage"),
+        ({"learning_rate": -1.0}, "learning_rate: expected a positive number"),
+        ({"precision": "8-bit"}, "precision: expected one of 32-true, bf16-mixed; got '8-bit'"),
+        ({"device": "abacus"}, "device: expected one of auto, cpu, cuda, mps; got 'abacus'"),
+        ({"patience": 0}, "patience: expected 1 epoch or more"),
+        ({"seed": -1}, "seed: expected an integer"),
+        ({"devices": 2, "out": None}, "out: expected a folder where devices > 1"),
+    ],
+)
+def test_misuse_is_named_and_nothing_is_written(tmp_path: Path, arguments: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        curvae.fit(Toy(), data_of(), **{"out": tmp_path / "run", **arguments})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_device_that_is_not_there(tmp_path: Path):
+    with pytest.raises(RunError, match="device: 'cuda' is not available here; this machine has cpu"):
+        curvae.fit(Toy(), data_of(), device="cuda", out=tmp_path / "run")
+
+
+def test_a_system_for_other_data(tmp_path: Path):
+    data = curvae.data.load("digits")
+    with pytest.raises(ValueError, match=r"made for data of shape \(1, 8, 8\), got data of shape \(3,\)"):
+        curvae.fit(vae(data.spec), data_of(), out=tmp_path / "run")

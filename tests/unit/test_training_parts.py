@@ -1,0 +1,142 @@
+"""The pieces of training, one by one."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from torch import nn
+
+import curvae
+from curvae.data import ArrayTable
+from curvae.systems import Recipe
+from curvae.training import RunError, files, log
+from curvae.training.bar import Bar
+from curvae.training.batches import Batches
+from curvae.training.log import Log, Row
+from curvae.training.means import Means
+from curvae.training.recipe import plain
+from curvae.training.settings import derive, divide
+from curvae.training.state import write_state
+from training_toys import Toy, data_of
+
+
+@given(st.lists(st.floats(0.01, 10), min_size=1, max_size=5), st.integers(0, 300))
+def test_epochs_divide_without_a_rest(shares: list[float], more: int):
+    epochs = len(shares) + more
+    counts = divide(epochs, shares)
+    assert sum(counts) == epochs
+    assert min(counts) >= 1
+    wanted = [share / sum(shares) * epochs for share in shares]
+    if min(wanted) >= 1:
+        assert all(abs(count - want) < 1 for count, want in zip(counts, wanted, strict=True))
+
+
+def test_derived_seeds_differ():
+    places = [(stream, epoch, rank) for stream in range(4) for epoch in range(50) for rank in range(2)]
+    assert len({derive(0, *place) for place in places}) == len(places)
+    assert derive(1, 2, 3) == derive(1, 2, 3)
+
+
+def test_each_epoch_has_an_order_of_its_own_and_sees_every_row():
+    table, epoch = ArrayTable(torch.arange(10.0)[:, None], training=True), iter([0, 1, 0])
+    batches = Batches(table, 4, seed=1, epoch=lambda: next(epoch))
+    first, second, again = (torch.cat([shard.batch.index for shard in batches]).tolist() for _ in range(3))
+    assert len(batches) == 3
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert first == again != second
+    plain_order = torch.cat([shard.batch.x[:, 0] for shard in Batches(table, 4)])
+    assert plain_order.tolist() == list(range(10))
+
+
+def test_state_is_copied_or_written_by_row():
+    module = nn.Module()
+    module.register_buffer("table", torch.zeros(4, 2))
+    module.register_buffer("plain", torch.zeros(3))
+    index = torch.tensor([3, -1, 0])
+    value = torch.arange(6.0).reshape(3, 2)
+    write_state(module, {"table": value, "plain": torch.ones(3)}, index, rows=4)
+    assert module.table.tolist() == [[4, 5], [0, 0], [0, 0], [0, 1]]
+    assert module.plain.tolist() == [1, 1, 1]
+    write_state(module, {"table": torch.ones(4, 2)}, index, rows=4)
+    assert bool((module.table == 1).all())
+
+
+def test_a_batch_of_the_whole_table_is_still_written_by_row():
+    module = nn.Module()
+    module.register_buffer("table", torch.zeros(3))
+    write_state(module, {"table": torch.tensor([5.0, 6.0, 7.0])}, torch.tensor([2, 0, 1]), rows=3)
+    assert module.table.tolist() == [6, 7, 5]
+
+
+def test_state_that_does_not_fit_is_named():
+    module = nn.Module()
+    module.register_buffer("plain", torch.zeros(3))
+    with pytest.raises(RunError, match=r"expected names of buffers of the system, got 'other\.step'"):
+        write_state(module, {"other.step": torch.zeros(())}, torch.arange(2), rows=4)
+    with pytest.raises(RunError, match=r"state\['plain'\]: expected \(3,\), .* batch's 2 data; got \(5,\)"):
+        write_state(module, {"plain": torch.zeros(5)}, torch.arange(2), rows=4)
+
+
+def test_means_of_what_is_there():
+    means = Means(["a", "b"])
+    assert all(math.isnan(value) for value in means.read().values())
+    means.add("a", torch.tensor([1.0, 2.0, 6.0]))
+    assert means.read(lambda value: value * 2)["a"] == 3.0
+
+
+def test_a_row_survives_the_file(tmp_path: Path):
+    book = Log(tmp_path)
+    book.write(Row("one", 1, 10, 0.5, -1.25, math.nan, 3.0, 1e-9, 0.125, 2))
+    book.close()
+    read = log.read(book.path)
+    assert list(read) == list(Row._fields)
+    assert read["train_bound"] == [-1.25]
+    assert math.isnan(read["validation_bound"][0])
+    assert (read["stage"], read["skipped"], read["grad_norm"]) == (["one"], [2], [1e-9])
+
+
+def test_files_are_replaced_whole(tmp_path: Path):
+    path = tmp_path / "file.json"
+    files.write_json(path, {"a": 1})
+    files.write_json(path, {"a": 2})
+    assert files.read_json(path) == {"a": 2}
+    assert [each.name for each in tmp_path.iterdir()] == ["file.json"]
+    with pytest.raises(RunError, match="cannot be written"):
+        files.write(tmp_path / "no" / "file", "x")
+
+
+def test_a_module_that_remembers_how_it_was_made_is_recorded():
+    module = nn.Linear(2, 3)
+    module.recipe = Recipe("torch.nn.Linear", {"in_features": 2, "out_features": 3})  # type: ignore[assignment]
+    assert plain(module) == {"class_path": "torch.nn.Linear", "init_args": {"in_features": 2, "out_features": 3}}
+
+
+def test_the_bar_shows_stage_and_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    console = Console(force_terminal=True, width=120, record=True, file=open(tmp_path / "screen", "w"))  # noqa: SIM115
+    from curvae.training import loop
+
+    monkeypatch.setattr(loop, "Console", lambda **_: console)
+    monkeypatch.setattr(loop, "Bar", lambda total, done: Bar(total, done, console))
+    curvae.fit(Toy(), data_of(), epochs=4, batch_size=20, out=tmp_path / "run")
+    console.file.close()
+    shown = console.export_text()
+    assert "one 1/2" in shown
+    assert "two 2/2" in shown
+    assert "bound -" in shown
+    assert "not ok " in shown
+
+
+def test_no_bar_without_a_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    curvae.fit(Toy(), data_of(), epochs=2, out=tmp_path / "run")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_public_names_are_there():
+    for name in curvae.__all__:
+        assert getattr(curvae, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        curvae.nonsense  # noqa: B018

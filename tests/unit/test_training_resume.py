@@ -1,0 +1,160 @@
+"""A run that was cut off ends with the numbers and weights of one that was not."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import curvae
+from curvae.training import RunError, session
+from training_script import make
+from training_toys import Toy, content, data_of, interrupt
+
+SCRIPT = Path(__file__).parent.parent / "training_script.py"
+TIME = ("seconds",)
+
+
+@pytest.fixture
+def saving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save after each epoch, however short."""
+    monkeypatch.setattr(session, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(session, "SAVE_SHARE", 1e9)
+
+
+def same_run(one: Path, other: Path) -> None:
+    first, second = curvae.Run.open(one), curvae.Run.open(other)
+    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+    rows, others = first.metrics(), second.metrics()
+    for name in rows.keys() - {"seconds"}:
+        assert repr(rows[name]) == repr(others[name])  # NaN equals NaN
+    assert rows["seconds"] == sorted(rows["seconds"])
+    assert first.state == second.state == "finished"
+    assert not (other / "resume.pt").exists()
+
+
+@pytest.mark.parametrize(("kind", "call"), [("toy", 8), ("vlae", 26)])
+def test_killed_and_started_again(tmp_path: Path, kind: str, call: int):
+    """Call 26 of vlae lies in its second stage: three epochs of 5 training and 1 validation batches come before."""
+    command = [sys.executable, str(SCRIPT), str(tmp_path / "killed"), kind, str(call), "1"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
+    before = curvae.Run.open(tmp_path / "killed")
+    assert before.state == "running"
+    assert 0 < before.status["epoch"] < 6
+    assert before.status["stage"] == (1 if kind == "vlae" else 0)
+    for name in ("killed", "whole"):
+        system, data, arguments = make(kind)
+        curvae.fit(system, data, **arguments, device="cpu", out=tmp_path / name)
+    same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.parametrize("call", [1, 8, 10, 11, 16])
+def test_interrupted_and_started_again(tmp_path: Path, call: int, saving: None):
+    """In the first step, in the middle of a stage, at a stage's first step (10), and later."""
+    for name, at in {"whole": {}, "cut": {call: interrupt}}.items():
+        torch.manual_seed(0)
+        system = Toy(noise=0.3)
+        system.at = at
+        arguments = {"epochs": 6, "batch_size": 20, "learning_rate": 0.1, "out": tmp_path / name}
+        if at:
+            with pytest.raises(KeyboardInterrupt):
+                curvae.fit(system, data_of(), **arguments)
+            torch.manual_seed(7)
+            system = Toy(noise=0.3)
+        curvae.fit(system, data_of(), **arguments)
+    same_run(tmp_path / "whole", tmp_path / "cut")
+    assert system.prepared.count("one") == 0  # not again
+
+
+def test_rows_after_the_last_save_are_forgotten(tmp_path: Path, saving: None, monkeypatch: pytest.MonkeyPatch):
+    system = Toy()
+    system.at = {8: interrupt}
+    with pytest.raises(KeyboardInterrupt):
+        curvae.fit(system, data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
+    with (tmp_path / "run/metrics.csv").open("a") as file:
+        file.write("one,3,9,1.0,-1,-1,-1,1,0,0,1\none,4,1")
+    run = curvae.fit(Toy(), data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
+    assert run.metrics()["epoch"] == [1, 2, 3, 4, 5, 6]
+
+
+def finished(path: Path) -> Path:
+    return curvae.fit(Toy(), data_of(), epochs=2, out=path).path
+
+
+def test_a_finished_run_says_so(tmp_path: Path):
+    path = finished(tmp_path / "run")
+    before = content(path)
+    with pytest.raises(RunError, match="is finished already; it was left untouched"):
+        finished(path)
+    assert content(path) == before
+
+
+def test_another_configuration_or_data_is_refused(tmp_path: Path):
+    path = finished(tmp_path / "run")
+    before = content(path)
+    with pytest.raises(RunError, match=r"another configuration \(training.epochs was 2, is 3\)"):
+        curvae.fit(Toy(), data_of(), epochs=3, out=path)
+    with pytest.raises(RunError, match="other data"):
+        curvae.fit(Toy(), data_of(60), epochs=2, out=path)
+    assert content(path) == before
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path: Path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/cat.jpg").write_bytes(b"meow")
+    with pytest.raises(RunError, match="holds something that is not a run of curvae"):
+        finished(tmp_path / "photos")
+    with pytest.raises(RunError, match="expected a folder, got the file"):
+        finished(tmp_path / "photos/cat.jpg")
+    assert content(tmp_path) == {"photos/cat.jpg": b"meow"}
+
+
+def test_an_empty_folder_is_taken(tmp_path: Path):
+    (tmp_path / "run").mkdir()
+    assert curvae.Run.open(finished(tmp_path / "run")).state == "finished"
+    assert [each.name for each in tmp_path.iterdir()] == ["run"]
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path: Path):
+    from curvae.training import folder
+
+    with folder.lock(tmp_path), pytest.raises(RunError, match="another process is training in"), folder.lock(tmp_path):
+        pass
+
+
+def test_a_damaged_resume_file_is_named(tmp_path: Path, saving: None):
+    system = Toy()
+    system.at = {8: interrupt}
+    with pytest.raises(KeyboardInterrupt):
+        curvae.fit(system, data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
+    whole = (tmp_path / "run/resume.pt").read_bytes()
+    (tmp_path / "run/resume.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RunError, match=r"resume.pt: cannot be read .* delete it to start this run anew") as error:
+        curvae.fit(Toy(), data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
+    assert "\n" not in str(error.value)
+
+
+def test_a_full_disk_is_one_line_and_destroys_nothing(tmp_path: Path, saving: None, monkeypatch: pytest.MonkeyPatch):
+    import errno
+
+    from curvae.training import files
+
+    system, original = Toy(), files.os.fsync
+    arguments = {"epochs": 6, "batch_size": 20, "learning_rate": 0.1}
+
+    def full(handle: int) -> None:
+        if system.calls > 7:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(handle)
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(RunError, match=r"cannot be written \(No space left on device\); make room"):
+        curvae.fit(system, data_of(), **arguments, out=tmp_path / "run")
+    monkeypatch.undo()
+    assert not list((tmp_path / "run").glob(".*"))
+    assert curvae.load(tmp_path / "run", system=Toy()).get_buffer("counter.step") == 6
+    curvae.fit(Toy(), data_of(), **arguments, out=tmp_path / "run")
+    curvae.fit(Toy(), data_of(), **arguments, out=tmp_path / "whole")
+    same_run(tmp_path / "whole", tmp_path / "run")
