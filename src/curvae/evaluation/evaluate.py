@@ -50,7 +50,7 @@ def evaluate(
     """Log-likelihood, ELBO, diagnostics and collapse of a run, with errors; written into its folder.
 
     log p(x) is estimated by importance sampling, with draws from the system's own posterior and, for a
-    ``LatentSystem``, from a common proposal: the Laplace posterior at the mode, its covariance widened by 1.1. The same
+    ``LatentSystem``, from a common proposal: the Laplace posterior at the mode, its covariance widened by 1.3. The same
     arguments give the same numbers; the system and torch's own random numbers stay as they are.
 
     Files: ``evaluation.json`` (the result, settings and warnings), ``evaluation.npz`` (arrays of each datum) and

@@ -13,17 +13,23 @@ from curvae.typing import Batch
 
 STEPS = 20
 """Newton steps of the common proposal: enough to forget where a system's own posterior started them."""
-WIDTH = 1.1
-"""Factor on the covariance of the common proposal."""
+WIDTH = 1.3
+"""Factor on the covariance of the common proposal.
+
+Measured on a VLAE and a VAE of MNIST (D = 16, 256 hidden units, 500 draws): from 1.0 over 1.1 to 1.3 the share of data
+with k-hat above 0.7 falls from 27 over 23 to 12 % and from 32 over 33 to 22 %, and the error per datum by a quarter;
+at 2.0 that error is back where it was at 1.0.
+"""
 
 
 class Widened(Inference):
     r"""Another method's Gaussian posterior, ``N(m, width * C)`` instead of ``N(m, C)``.
 
     Importance weights have a finite variance only where the target's variance is below twice the proposal's in every
-    direction, and a Laplace posterior, which sees the curvature at the mode alone, is as often too narrow as too wide.
-    Widening buys a margin against the heavy tail that a narrow proposal gives the weights. Where C was exact it costs
-    ``ESS / S = (sqrt(2 width - 1) / width)^D``: at ``width = 1.1`` that is 0.94 for D = 16 and 0.81 for D = 50.
+    direction, and a Laplace posterior sees the curvature at the mode alone: beyond the next kink of a ReLU decoder the
+    target can be far wider. Widening covers that, against the heavy tail that a narrow proposal gives the weights.
+    Where C was exact it costs
+    ``ESS / S = (sqrt(2 width - 1) / width)^D``: at ``width = 1.3`` that is 0.65 for D = 16 and 0.25 for D = 50.
 
     Args:
         inference: the method, whose posterior must be Gaussian.
