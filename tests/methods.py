@@ -2,7 +2,6 @@
 
 import torch
 from torch import nn
-from zoo import LIKELIHOODS, D, P
 
 from curvae import objectives, systems
 from curvae.curvature import PaperSchedule
@@ -11,6 +10,7 @@ from curvae.networks import MLP
 from curvae.posteriors import DiagonalGaussian, FullGaussian, Posterior, PrecisionGaussian
 from curvae.priors import StandardNormal
 from curvae.typing import DataSpec
+from zoo import LIKELIHOODS, D, P
 
 LIKELIHOODS = LIKELIHOODS
 """event -> likelihood."""

@@ -1,12 +1,12 @@
 """Every inference method: shapes, one datum alone = in a batch, gradients, inference mode, exactness where claimed."""
 
-import methods
 import pytest
 import torch
-from zoo import LinearGaussian, batch_of, relu_model
 
+import methods
 from curvae.objectives import log_weights
 from curvae.posteriors import DensityPosterior
+from zoo import LinearGaussian, batch_of, relu_model
 
 
 @pytest.fixture(params=methods.INFERENCES)

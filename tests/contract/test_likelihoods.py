@@ -1,9 +1,10 @@
 """Every likelihood: normalized, its score and information are derivatives of its log-density, masks leave out."""
 
-import methods
 import pytest
 import torch
 from torch.autograd.functional import hessian
+
+import methods
 from zoo import data_for
 
 EVENT = 4

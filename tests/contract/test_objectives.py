@@ -1,12 +1,12 @@
 """Every objective: per datum, below the evidence, equal to it where q is exact, training weights never reported."""
 
-import methods
 import pytest
 import torch
-from zoo import LinearGaussian, relu_model
 
+import methods
 from curvae.objectives import AnnealedElbo, elbo, iwae, with_credit
 from curvae.posteriors import DiagonalGaussian, Draws, FullGaussian
+from zoo import LinearGaussian, relu_model
 
 
 @pytest.fixture(params=methods.OBJECTIVES)

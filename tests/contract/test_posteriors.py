@@ -1,9 +1,9 @@
 """Every posterior: weights of draws, density, moments, rebuilding from its tensors."""
 
-import methods
 import pytest
 import torch
 
+import methods
 from curvae.posteriors import DensityPosterior, kl
 from curvae.posteriors.gaussian import GaussianPosterior
 from curvae.priors import StandardNormal

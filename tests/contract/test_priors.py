@@ -1,9 +1,10 @@
 """Every prior: a normalized density with draws and a precision."""
 
-import methods
 import pytest
 import torch
 from torch.autograd.functional import hessian
+
+import methods
 
 
 @pytest.fixture(params=methods.PRIORS)

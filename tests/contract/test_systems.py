@@ -2,10 +2,10 @@
 
 import inspect
 
-import methods
 import pytest
 import torch
 
+import methods
 from curvae.systems import LatentSystem, register
 from curvae.systems.base import SYSTEMS
 from curvae.typing import Batch, DataSpec
