@@ -7,14 +7,15 @@ from curvae.typing import Batch, DataSpec
 
 if TYPE_CHECKING:
     from curvae import data
-    from curvae.evaluation import evaluate
+    from curvae.evaluation import compare, evaluate
     from curvae.training import Run, RunError, fit, load
 
-__all__ = ["Batch", "DataSpec", "Run", "RunError", "data", "evaluate", "fit", "load"]
+__all__ = ["Batch", "DataSpec", "Run", "RunError", "compare", "data", "evaluate", "fit", "load"]
 
 _LATER = {
     "Run": "curvae.training",
     "RunError": "curvae.training",
+    "compare": "curvae.evaluation",
     "evaluate": "curvae.evaluation",
     "fit": "curvae.training",
     "load": "curvae.training",

@@ -292,7 +292,7 @@ def test_bits_are_those_of_the_raw_levels():
     table = ArrayTable(torch.randint(0, 4, (50, 6)), Dequantization(4))
     model = LatentVariableModel(StandardNormal(2), nn.Linear(2, 6), Gaussian(6))
     scores = score(LatentSystem(model, AmortizedGaussian(nn.Linear(6, 4)), elbo), table, samples=30)
-    result = summarize(scores, per_dim=True)
+    result = summarize(scores, levels=1.0)
     assert result.log_det == pytest.approx(-6 * math.log(4), rel=1e-5)
     assert result.bits_per_dim.value == pytest.approx(-result.log_likelihood.value / 6 / math.log(2) + 2, rel=1e-5)
 

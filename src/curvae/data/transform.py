@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from math import prod
 from typing import Any
 
 import torch
@@ -48,6 +49,11 @@ class Transform(ABC):
     def peak(self) -> float | None:
         """Raw value shown as white in a picture; None where the transform does not know one."""
         return None
+
+    @property
+    def levels(self) -> float:
+        """Grey levels within 1 of :attr:`unit`: what bits per dimension of one level need, 1 where values are levels."""
+        return 1.0
 
     def __call__(self, raw: Tensor, generator: Generator | None = None) -> Tensor:
         """Raw data ``(B, *event)`` of any dtype to model space ``(B, *event)``, float32."""
@@ -120,6 +126,11 @@ class Chain(Transform):
     def peak(self) -> float | None:
         """The first part's that knows one."""
         return next((part.peak for part in self.parts if part.peak is not None), None)
+
+    @property
+    def levels(self) -> float:
+        """The product of the parts'."""
+        return prod(part.levels for part in self.parts)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The parts' states in order; part ``i`` prefixes its tensors with ``i.``."""

@@ -77,6 +77,11 @@ class Scale(Transform):
         """The raw value of a pixel at 1."""
         return 1 / self.factor
 
+    @property
+    def levels(self) -> float:
+        """Raw levels between a pixel at 0 and one at 1."""
+        return 1 / self.factor
+
 
 @dataclass(frozen=True, eq=False)
 class MeanSubtraction(Transform):

@@ -83,7 +83,7 @@ def evaluate(
         shown = pictures(system, table, scores, seed)
     result = summarize(
         scores,
-        per_dim(data),
+        levels(data),
         unit=data.transform.unit,
         samples=samples,
         split=split,
@@ -148,9 +148,11 @@ def choose(data: Data, split: str) -> ArrayTable:
     return getattr(data, split)
 
 
-def per_dim(data: Data) -> bool:
-    """Whether bits per dimension mean anything: for pictures and for data of discrete levels."""
-    return data.transform.peak is not None or data.spec.support != "real"
+def levels(data: Data) -> float | None:
+    """Grey levels within 1 of the unit of a picture's density, 1 for discrete data; None: bits mean nothing."""
+    if data.spec.support != "real":
+        return 1.0
+    return None if data.transform.peak is None else data.transform.levels
 
 
 def saved(scores: Scores) -> Scores:

@@ -24,12 +24,12 @@ ACTIVE = 1e-2
 PROPOSALS = {"own": "the system's own posterior", "laplace": "the common proposal"}
 
 
-def summarize(scores: Scores, per_dim: bool = False, **facts: Any) -> Evaluation:
+def summarize(scores: Scores, levels: float | None = None, **facts: Any) -> Evaluation:
     """The evaluation of scored data; data whose estimates are not finite are counted and left out of every mean.
 
     Args:
         scores: from :func:`curvae.evaluation.score`.
-        per_dim: whether bits per dimension mean anything for these data.
+        levels: grey levels within 1 of the unit, for bits per dimension of one level; None = bits mean nothing here.
         facts: other fields of the evaluation: ``unit``, ``samples``, ``split``, ``seed``, ``evidence``, ``seconds``.
 
     Example:
@@ -49,7 +49,7 @@ def summarize(scores: Scores, per_dim: bool = False, **facts: Any) -> Evaluation
         log_likelihood=_headline(used, proposals),
         elbo=Estimate.of(used["elbo"]) if "elbo" in used else None,
         log_det=_mean(used["log_det"]),
-        bits_per_dim=_bits(used) if per_dim and "log_likelihood" in used else None,
+        bits_per_dim=_bits(used, levels) if levels and "log_likelihood" in used else None,
         status=_shares(scores["status"]) if "status" in scores else {},
         excluded=int((~kept).sum()),
         count=len(kept),
@@ -99,9 +99,10 @@ def _shares(status: NDArray) -> dict[str, float]:
     return {name: share for name, share in shares.items() if share > 0}
 
 
-def _bits(used: Scores) -> Estimate:
+def _bits(used: Scores, levels: float) -> Estimate:
+    """``-log2 p`` of one raw level, per observed element."""
     raw = used["log_likelihood"] + used["log_det"]
-    return Estimate.of(-raw / (math.log(2) * used["size"].mean()))
+    return Estimate.of(math.log2(levels) - raw / (math.log(2) * used["size"].mean()))
 
 
 def _latents(used: Scores) -> dict[str, Any]:

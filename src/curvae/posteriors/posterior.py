@@ -1,5 +1,6 @@
 """The contract of a posterior q(z | x): an immutable value, built anew for each batch."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -69,4 +70,4 @@ class DensityPosterior(Posterior):
 
 def plain(z: Float[Tensor, "S B D"], log_q: Float[Tensor, "S B"]) -> Draws:
     """Independent draws: every ``log_c`` is ``-log S``."""
-    return Draws(z, log_q, torch.full_like(log_q, -float(torch.tensor(len(z)).log())))
+    return Draws(z, log_q, torch.full_like(log_q, -math.log(len(z))))
