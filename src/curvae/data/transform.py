@@ -52,7 +52,7 @@ class Transform(ABC):
 
     @property
     def levels(self) -> float:
-        """Grey levels within 1 of :attr:`unit`: what bits per dimension of one level need, 1 where values are levels."""
+        """Grey levels within 1 of :attr:`unit`, for bits per dimension of one level; 1 where values are levels."""
         return 1.0
 
     def __call__(self, raw: Tensor, generator: Generator | None = None) -> Tensor:
