@@ -1,5 +1,6 @@
 """Where training stands, and how it goes on from there after it was cut off."""
 
+import contextlib
 import io
 import math
 import pickle
@@ -144,10 +145,11 @@ class Session:
             (self.path / "resume.pt").unlink(missing_ok=True)
 
     def stop(self, reason: str) -> None:
-        """Leave the folder as that of a run that stopped early, with the best model so far."""
+        """Leave the folder as that of a run that stopped early, with the best model so far, if the disk takes it."""
         if self.writes:
-            self._write_model()
-            self.status("stopped", reason)
+            with contextlib.suppress(RunError):
+                self._write_model()
+                self.status("stopped", reason)
 
     def status(self, state: str, reason: str | None = None) -> None:
         here = self.position
