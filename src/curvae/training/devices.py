@@ -1,7 +1,6 @@
 """Choosing the machine's device, and Lightning's Trainer for it."""
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,11 +42,6 @@ def choose(device: str, count: int = 1) -> str:
 def is_first() -> bool:
     """Whether this process is the one that writes files."""
     return (rank_zero_only.rank or 0) == 0
-
-
-def launched() -> bool:
-    """Whether something else (torchrun, SLURM, a first process) has started this one as one of several."""
-    return "LOCAL_RANK" in os.environ
 
 
 def trainer(settings: Settings, epochs: int, callbacks: list[Callback]) -> Trainer:
