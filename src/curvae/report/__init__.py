@@ -4,7 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from curvae.report import gallery, page, sections, style, words
+from curvae.report import gallery, learning, page, sections, style, words
 from curvae.report.read import ReportError, Run, read
 
 __all__ = ["ReportError", "html", "write"]
@@ -46,7 +46,7 @@ def html(run: Run) -> str:
             sections.findings(run),
             sections.what_was_run(run),
             sections.results(run),
-            sections.learning(run),
+            learning.learning(run),
             gallery.reconstructions(run),
             gallery.samples(run),
             gallery.latent(run),

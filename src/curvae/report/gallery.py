@@ -101,21 +101,26 @@ def _latent(arrays: Arrays) -> tuple[str, str]:
     shown = means[finite]
     figure = pictures.latent(shown, spread[finite[finite < len(spread)]], labels)
     alt = "Scatter of posterior means in two dimensions, with ellipses of 95 percent."
-    return page.figure(style.svg(figure), alt, _latent_caption(shown, min(60, len(spread)), labels), "wide"), ""
+    return page.figure(
+        style.svg(figure), alt, _latent_caption(shown, min(pictures.ELLIPSES, len(spread)), labels), "wide"
+    ), ""
 
 
 def _latent_caption(means: np.ndarray, ellipses: int, labels: np.ndarray | None) -> str:
     variance = pictures.plane(means)[2]
+    flat = means.shape[1] == 2
     text = "Posterior means in the latent plane."
-    if means.shape[1] > 2:
+    if not flat:
         text = (
             f"Posterior means of {words.plural(len(means), 'datum', 'data')} along the two of {means.shape[1]} "
             f"directions in which they vary most ({words.share(variance, 1)} of their variance)."
         )
     if ellipses:
+        text += f" Each ellipse holds 95% of the posterior of one of the first {ellipses} data"
         text += (
-            f" Ellipses hold 95 % of the posterior of the first {ellipses}, as seen in this plane: tilted ones are "
-            "correlations that a diagonal posterior cannot have."
+            ": a tilted one is a correlation that a diagonal posterior cannot have."
+            if flat
+            else ", seen in this plane."
         )
     if labels is not None and len(np.unique(labels)) > 1:
         text += " Colors and markers are labels, which the model never saw."
@@ -132,18 +137,23 @@ def _covariances(arrays: Arrays) -> tuple[str, str]:
     off = np.eye(matrices.shape[-1]) == 0
     mean = float(np.abs(pictures.correlation(matrices)[:, off]).mean())
     deviation = np.sqrt(np.maximum(np.diagonal(matrices, axis1=1, axis2=2), 0))
-    titles = [f"sd {values.min():.2g}–{values.max():.2g}" for values in deviation]
+    titles = [f"sd {_short(values.min())}–{_short(values.max())}" for values in deviation]
     finding = (
-        "Off the diagonal all is zero: this posterior treats the latents as independent."
+        "All else is zero: this posterior treats the latents as independent."
         if mean < 1e-6
-        else f"Color off the diagonal is what a diagonal posterior leaves out; on average |correlation| is {mean:.2g}."
+        else f"Every color is a correlation that a diagonal posterior leaves out; the mean size is {mean:.2g}."
     )
     caption = (
         f"The correlation matrix of the posterior of {words.plural(min(8, len(matrices)), 'datum', 'data')}, "
-        f"latent by latent; above each the smallest and largest standard deviation. {finding}"
+        "latent by latent, and above each its smallest and largest standard deviation. The diagonal, one by "
+        f"definition, is left gray. {finding}"
     )
     figure = style.png(pictures.matrices(matrices, titles), dpi=220)
     return page.figure(figure, "Posterior correlation matrices of several data.", caption, "wide"), ""
+
+
+def _short(value: float) -> str:
+    return f"{value:#.2g}".rstrip(".")
 
 
 def _search(arrays: Arrays) -> tuple[str, str]:

@@ -60,13 +60,19 @@ def facts(pairs: Mapping[str, str]) -> str:
     return f'<dl class="facts">{"".join(items)}</dl>'
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """A table that scrolls in a box of its own where the screen is narrow."""
+def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], kind: str = "") -> str:
+    """A table that scrolls in a box of its own where the screen is narrow.
+
+    Args:
+        header: one name for each column.
+        rows: cells.
+        kind: "" or "described": the third of three columns goes below the others where the screen is narrow.
+    """
     numbers = [cell.number for cell in rows[0]] if rows else [False] * len(header)
     head = "".join(f"<th{_right(right)}>{escape(name)}</th>" for name, right in zip(header, numbers, strict=True))
     body = "".join("<tr>" + "".join(_cell(cell) for cell in row) + "</tr>" for row in rows)
     top = f"<thead><tr>{head}</tr></thead>" if header else ""
-    return f'<div class="scroll"><table>{top}<tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll"><table class="{kind}">{top}<tbody>{body}</tbody></table></div>'
 
 
 def _cell(cell: Cell) -> str:
@@ -129,12 +135,22 @@ def page(title: str, lead: str, headline: str, verdict: str, sections: Sequence[
         f'<header><h1>{escape(title)}</h1><p class="lead">{marked(lead)}</p>\n'
         f'<div class="verdict"><strong>{escape(headline)}</strong><p>{marked(verdict)}</p></div>\n'
         f'<nav aria-label="Contents"><ul>{links}</ul></nav></header>\n'
-        f"<main>\n{''.join(_section(part) for part in sections)}</main>\n"
+        f"<main>\n{_body(sections)}</main>\n"
         f"<footer>{escape(foot)}</footer>\n</body>\n</html>\n"
     )
 
 
-def _section(part: Section) -> str:
-    if part.html:
-        return f'<section id="{part.slug}"><h2>{escape(part.title)}</h2>\n{part.html}\n</section>\n'
-    return f'<p class="absent"><b>{escape(part.title)}</b> left out: {marked(part.absent)}</p>\n'
+def _body(sections: Sequence[Section]) -> str:
+    """The sections in order; those left out for one reason share one line, where the first of them would stand."""
+    left_out: dict[str, list[str]] = {}
+    for part in sections:
+        if not part.html:
+            left_out.setdefault(part.absent, []).append(part.title)
+    pieces = []
+    for part in sections:
+        if part.html:
+            pieces.append(f'<section id="{part.slug}"><h2>{escape(part.title)}</h2>\n{part.html}\n</section>\n')
+        elif titles := left_out.pop(part.absent, None):
+            names = escape(", ".join(titles))
+            pieces.append(f'<p class="absent"><b>{names}</b> left out: {marked(part.absent)}</p>\n')
+    return "".join(pieces)

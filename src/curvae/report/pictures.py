@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -11,7 +12,10 @@ from matplotlib.patches import Ellipse
 from curvae.report.style import BLUE, GRAY, LABELS, MARKERS, ORANGE, canvas
 
 CHI2_95 = -2 * np.log(0.05)
-"""The 95 % quantile of chi-square with two degrees of freedom, in closed form: 5.991."""
+"""The 95% quantile of chi-square with two degrees of freedom, in closed form: 5.991."""
+
+ELLIPSES = 20
+"""How many posteriors are drawn in the latent plane."""
 
 COLUMNS = 6
 """How many columns of a table are drawn."""
@@ -30,7 +34,7 @@ def gray_range(data: np.ndarray) -> tuple[float, float]:
 
 
 def tiles(images: np.ndarray, columns: int, limits: tuple[float, float], below: np.ndarray | None = None) -> np.ndarray:
-    """One image of many, (height, width, 3) in [0, 1]; enlarged by a whole factor to tiles of 56 pixels or more.
+    """One image of many, (height, width, 3) in [0, 1]; enlarged by a whole factor to tiles of 84 pixels or more.
 
     Args:
         images: (N, C, H, W).
@@ -39,13 +43,15 @@ def tiles(images: np.ndarray, columns: int, limits: tuple[float, float], below: 
         below: (N, C, H, W) drawn under each of ``images``, pair by pair.
     """
     first = _pixels(images, limits)
-    pairs = first if below is None else np.concatenate([first, _pixels(below, limits)], axis=1)
     gap = 4
+    seam = np.ones((len(first), gap // 2, *first.shape[2:]))
+    pairs = first if below is None else np.concatenate([first, seam, _pixels(below, limits)], axis=1)
     height, width = pairs.shape[1:3]
+    space = gap if below is None else 4 * gap
     rows = -(-len(pairs) // columns)
-    sheet = np.ones((rows * (height + 2 * gap) - 2 * gap, columns * (width + gap) - gap, 3))
+    sheet = np.ones((rows * (height + space) - space, columns * (width + gap) - gap, 3))
     for number, pair in enumerate(pairs):
-        top, left = number // columns * (height + 2 * gap), number % columns * (width + gap)
+        top, left = number // columns * (height + space), number % columns * (width + gap)
         sheet[top : top + height, left : left + width] = pair
     return sheet
 
@@ -55,7 +61,7 @@ def _pixels(images: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     low, high = limits
     colored = np.nan_to_num(np.clip((images - low) / (high - low), 0, 1)).transpose(0, 2, 3, 1)
     colored = np.repeat(colored, 3, axis=-1) if colored.shape[-1] == 1 else colored
-    factor = max(1, -(-56 // max(colored.shape[1:3])))
+    factor = max(1, -(-84 // max(colored.shape[1:3])))
     return colored.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
@@ -84,12 +90,12 @@ def columns_of(samples: np.ndarray, originals: np.ndarray) -> Figure:
     figure, panels = _panels(samples.shape[1])
     for column, axes in enumerate(panels):
         s, x = samples[:, column], originals[:, column]
-        bins = np.histogram_bin_edges(np.concatenate([s, x]), 20).tolist()
+        bins = np.histogram_bin_edges(np.concatenate([s, x]), 10).tolist()
         axes.hist(s, bins, density=True, color=BLUE, alpha=0.45, label="samples")
         axes.hist(x, bins, density=True, color=ORANGE, histtype="step", linewidth=1.5, label="data")
         axes.set_title(f"column {column + 1}")
         axes.set_yticks([])
-    panels[0].legend(loc="best", fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
     figure.supylabel("density", fontsize=10)
     return figure
 
@@ -119,8 +125,8 @@ def plane(means: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     return origin, directions[:2].T, float((scale[:2] ** 2).sum() / total) if total > 0 else 0.0
 
 
-def latent(means: np.ndarray, covariances: np.ndarray, labels: np.ndarray | None, ellipses: int = 60) -> Figure:
-    """Posterior means in the plane, and the 95 % ellipses of the first data.
+def latent(means: np.ndarray, covariances: np.ndarray, labels: np.ndarray | None, ellipses: int = ELLIPSES) -> Figure:
+    """Posterior means in the plane, and the 95% ellipses of the first data.
 
     Args:
         means: (n, D), D >= 2.
@@ -128,24 +134,25 @@ def latent(means: np.ndarray, covariances: np.ndarray, labels: np.ndarray | None
         labels: (n,) or None; the ten most frequent get a color and a marker.
         ellipses: how many at most.
     """
-    figure = canvas(6.4, 4.8)
+    figure = canvas(5.4, 4.3)
     axes = figure.subplots()
     origin, rotation, _ = plane(means)
     points = (means - origin) @ rotation
     groups = label_groups(labels, len(means))
+    size = float(np.clip(6000 / len(means), 7, 24))
     color = np.full(len(means), "#9ca3af", dtype=object)
     for number, (name, rows) in enumerate(groups.items()):
         shade = "#b6bcc6" if name == "other" else LABELS[number % 10] if len(groups) > 1 else BLUE
         color[rows] = shade
         marker = MARKERS[number % 10] if len(groups) > 1 else "o"
-        axes.scatter(*points[rows].T, s=9, color=shade, marker=marker, alpha=0.55, linewidths=0, rasterized=True)
+        axes.scatter(*points[rows].T, s=size, color=shade, marker=marker, alpha=0.55, linewidths=0, rasterized=True)
     flat = np.einsum("di,ndk,kj->nij", rotation, covariances[:ellipses], rotation)
     for point, covariance, shade in zip(points, flat, color, strict=False):
         if np.isfinite(covariance).all():
-            axes.add_patch(_ellipse(point, covariance, shade))
+            axes.add_patch(ellipse(point, covariance, shade))
     if len(groups) > 1:
         _legend(figure, list(groups))
-    names = ("z₁", "z₂") if means.shape[1] == 2 else ("first principal direction of the means", "second")
+    names = ("z₁", "z₂") if means.shape[1] == 2 else ("first principal direction", "second principal direction")
     axes.set(xlabel=names[0], ylabel=names[1], aspect="equal", adjustable="datalim")
     axes.autoscale_view()
     return figure
@@ -161,12 +168,13 @@ def label_groups(labels: np.ndarray | None, n: int) -> Mapping[str, np.ndarray]:
     return groups if len(values) <= 10 else {**groups, "other": ~np.isin(labels, kept)}
 
 
-def _ellipse(center: np.ndarray, covariance: np.ndarray, color: str) -> Ellipse:
+def ellipse(center: np.ndarray, covariance: np.ndarray, color: str) -> Ellipse:
+    """The 95% ellipse of a Gaussian in the plane."""
     variance, axes = np.linalg.eigh(covariance)
     width, height = 2 * np.sqrt(np.maximum(variance, 0) * CHI2_95)
     angle = float(np.degrees(np.arctan2(axes[1, 0], axes[0, 0])))
     place = (float(center[0]), float(center[1]))
-    return Ellipse(place, width, height, angle=angle, facecolor=(*_rgb(color), 0.1), edgecolor=color, linewidth=1)
+    return Ellipse(place, width, height, angle=angle, facecolor=(*_rgb(color), 0.06), edgecolor=color, linewidth=1)
 
 
 def _rgb(color: str) -> tuple[float, ...]:
@@ -191,7 +199,7 @@ def correlation(covariance: np.ndarray) -> np.ndarray:
 
 
 def matrices(covariances: np.ndarray, titles: list[str]) -> Figure:
-    """Correlation matrices of the first eight data on one diverging scale from -1 to 1.
+    """Correlation matrices of the first eight data on one diverging scale from -1 to 1; the diagonal is left gray.
 
     Args:
         covariances: (n, D, D).
@@ -200,17 +208,19 @@ def matrices(covariances: np.ndarray, titles: list[str]) -> Figure:
     number = min(8, len(covariances))
     columns = min(4, number)
     rows = -(-number // columns)
-    figure = canvas(1.25 * columns + 0.9, 1.4 * rows + 0.25)
+    figure = canvas(1.08 * columns + 1.0, 1.25 * rows + 0.25)
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    off = np.where(np.eye(covariances.shape[-1]) == 1, np.nan, correlation(covariances))
+    colors = colormaps["RdBu_r"].with_extremes(bad="#c3c8cf")
     shown = None
-    for axes, matrix, title in zip(panels, correlation(covariances), titles, strict=False):
-        shown = axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-        axes.set_title(title, fontsize=9, color="#1f2937", parse_math=False)
+    for axes, matrix, title in zip(panels, off, titles, strict=False):
+        shown = axes.imshow(matrix, cmap=colors, vmin=-1, vmax=1, interpolation="nearest")
+        axes.set_title(title, fontsize=9.5, color="#1f2937", parse_math=False)
     for axes in panels:
         axes.set(xticks=[], yticks=[])
         axes.grid(visible=False)
     for unused in panels[number:]:
         unused.set_axis_off()
     if shown is not None:
-        figure.colorbar(shown, ax=panels, label="correlation", shrink=0.9, aspect=25)
+        figure.colorbar(shown, ax=panels, label="correlation", shrink=0.9, aspect=25, ticks=[-1, 0, 1])
     return figure

@@ -42,12 +42,19 @@ class Run:
     @property
     def system(self) -> str:
         """Name of the system, as written in the configuration."""
-        return str(self._part("system").get("name", "system"))
+        system = self._part("system")
+        return str(system.get("name") or system.get("custom") or "system")
 
     @property
     def data(self) -> str:
         """Name of the data set, as written in the configuration."""
         return str(self._part("data").get("name", "data"))
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """Arguments of the system, as written in the configuration."""
+        arguments = self._part("system").get("arguments")
+        return arguments if isinstance(arguments, Mapping) else {}
 
     def _part(self, key: str) -> Mapping[str, Any]:
         part = self.config.get(key)

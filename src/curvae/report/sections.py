@@ -1,12 +1,12 @@
-"""The parts of the page on training and on the numbers: which figure, and what one should see in it."""
+"""The parts of the page on what was run and what came out: tables, and the figures of each datum and latent."""
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 
 from curvae.evaluation.results import Estimate, Evaluation, ProposalResult
 from curvae.report import figures, page, style, words
+from curvae.report.figures import KHAT_LIMIT
 from curvae.report.page import Cell, Section
 from curvae.report.read import Run
 
@@ -31,11 +31,12 @@ def what_was_run(run: Run) -> Section:
     known = {
         "System": run.system,
         "Data": run.data,
-        "Epochs": _last(metrics.get("epoch"), running_epochs(metrics)),
+        "Latent dimensions": str(run.arguments.get("latent", "")),
+        "Epochs": str(len(metrics.get("epoch", ""))),
         "Training time": words.duration(float(np.nanmax(seconds))) if np.isfinite(seconds).any() else "",
         "Device": str(environment.get("device", "")),
         "Seed": str(environment.get("seed", "")),
-        "curvae": str(run.config.get("curvae", "")),
+        "curvae": str(run.config.get("curvae", environment.get("curvae", ""))),
         "State": str(run.status.get("state", "")),
     }
     return Section(
@@ -47,111 +48,67 @@ def what_was_run(run: Run) -> Section:
     )
 
 
-def _last(column: np.ndarray | None, running: np.ndarray) -> str:
-    return f"{len(np.unique(running))}" if column is not None and len(column) else ""
-
-
-def running_epochs(metrics: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Epochs counted on through the stages, whether or not each stage starts again at the first."""
-    epoch = metrics.get("epoch", np.array([]))
-    if len(epoch) < 2:
-        return epoch
-    back = np.diff(epoch) < 0
-    return epoch + np.concatenate([[0.0], np.cumsum(np.where(back, epoch[:-1] + 1 - epoch[1:].min(), 0))])
-
-
-def learning(run: Run) -> Section:
-    """Bounds against epochs and against time; the divergence and the gradient below."""
-    metrics = run.metrics
-    names = {"train_bound": "training", "validation_bound": "validation"}
-    lines = {text: metrics[name] for name, text in names.items() if np.isfinite(metrics.get(name, np.nan)).any()}
-    if not lines:
-        why = "metrics.csv holds no bounds yet." if metrics else "this run has no metrics.csv."
-        return Section("learning", "Learning curves", absent=why)
-    epochs, ylabel = running_epochs(metrics), "bound (nats per datum)"
-    cut = figures.lowest_shown(list(lines.values())) is not None
-    stages = metrics.get("stage")
-    shown = [
-        page.figure(
-            style.svg(figures.curves(epochs, lines, "epoch", ylabel, stages, clip=True)),
-            "Training and validation bound against the epoch.",
-            _learning_caption(lines, cut, stages),
-        )
-    ]
-    if np.isfinite(metrics.get("seconds", np.nan)).any():
-        figure = figures.curves(metrics["seconds"], lines, "seconds of training", ylabel, clip=True)
-        caption = "The same bounds against time: what a nat costs. A stage with a mode search takes longer per epoch."
-        shown.append(page.figure(style.svg(figure), "Training and validation bound against seconds.", caption))
-    return Section("learning", "Learning curves", page.grid([*shown, *_health(run, epochs, stages)]))
-
-
-def _learning_caption(lines: Mapping[str, np.ndarray], cut: bool, stages: np.ndarray | None) -> str:
-    text = "The lower bound on the log-likelihood after each epoch; higher is better."
-    if len(lines) == 2:
-        text += " A validation line that falls behind the training line means overfitting."
-    if stages is not None and len(np.unique(stages)) > 1:
-        text += " Stages of training are named on top, every second one shaded."
-    return text + (" The first epochs lie below the frame." if cut else "")
-
-
-def _health(run: Run, epochs: np.ndarray, stages: np.ndarray | None) -> list[str]:
-    shown = []
-    kl, gradient = run.metrics.get("kl"), run.metrics.get("grad_norm")
-    if kl is not None and np.isfinite(kl).any():
-        figure = figures.curves(epochs, {"kl": kl}, "epoch", "KL to the prior (nats)", stages)
-        caption = "How much the posterior says about a datum; a curve that falls to zero means that it says nothing."
-        shown.append(page.figure(style.svg(figure), "Divergence from the prior against the epoch.", caption))
-    if gradient is not None and (gradient > 0).any():
-        figure = figures.curves(epochs, {"norm": gradient}, "epoch", "gradient norm", stages, log=True)
-        caption = "The norm of the gradient of training, on a logarithmic scale; peaks are unstable steps."
-        shown.append(page.figure(style.svg(figure), "Gradient norm against the epoch.", caption))
-    return shown
-
-
 def results(run: Run) -> Section:
     """The table of results, with errors."""
     found = run.evaluation
     if found is None:
         return Section("results", "Results", absent=not_evaluated(run))
-    rows = [*_evidence(found), *_bounds(run, found), *_others(found)]
+    rows = [*_likelihood(found), *_bounds(run, found), *_others(found)]
     cells = [[Cell(name), Cell(value, number=True), Cell(meaning)] for name, value, meaning in rows]
     note = (
         f"Computed on {words.plural(found.count, 'datum', 'data')} of the {found.split} split, with "
         f"{words.plural(found.samples, 'draw', 'draws')} per datum and proposal, seed {found.seed}. What "
         "follows ± is one standard error of the mean over the data."
     )
-    table = page.table(("Quantity", "Value ± error", "What it is"), cells)
-    return Section("results", "Results", table + page.paragraph(note))
+    table = page.table(("Quantity", "Value ± error", "What it is"), cells, "described")
+    return Section("results", "Results", table + page.paragraph(note) + _sampling(found))
 
 
 Row = tuple[str, str, str]
 
 
-def _evidence(found: Evaluation) -> list[Row]:
-    proposals = {
-        "log p(x), Laplace proposal": (found.laplace, "the Laplace posterior at the mode, the same for every system"),
-        "log p(x), own posterior": (found.own, "the system’s own posterior"),
-    }
-    rows = [
-        (
-            name,
-            f"{words.measured(part.log_likelihood)} nats",
-            f"Importance sampling from {source}. {_reliability(part)}",
-        )
-        for name, (part, source) in proposals.items()
-        if part is not None
+def _likelihood(found: Evaluation) -> list[Row]:
+    if found.log_likelihood is None:
+        return []
+    name = "the common Laplace proposal" if found.laplace else "the system’s own posterior"
+    source = "exact" if found.headline is None else f"by importance sampling from {name}"
+    text = f"The log-likelihood of a datum, {source}. Higher is better."
+    return [("log p(x)", f"{words.measured(found.log_likelihood)} nats", text)]
+
+
+def _sampling(found: Evaluation) -> str:
+    """The two proposals side by side: what each estimates, and how far it can be trusted."""
+    proposals = {"common Laplace": found.laplace, "system’s own posterior": found.own}
+    rows = [_proposal(name, part) for name, part in proposals.items() if part is not None]
+    if not rows:
+        return ""
+    header = (
+        "Proposal",
+        "log p(x), nats",
+        "Error of the draws",
+        "Draws that count",
+        "k-hat",
+        f"k-hat > {KHAT_LIMIT:g}",
+    )
+    note = (
+        "The common proposal is the Laplace posterior at the mode, slightly widened, and the same for every "
+        "system. “Error of the draws” (nats) is the part of the error that more draws would lower. “Draws that "
+        "count” is the effective sample size and k-hat the Pareto shape of the weights, both as medians with "
+        f"the worst datum in brackets; above {KHAT_LIMIT:g} an estimate is not to be trusted."
+    )
+    return "<h3>Importance sampling</h3>" + page.table(header, rows) + page.paragraph(note)
+
+
+def _proposal(name: str, part: ProposalResult) -> list[Cell]:
+    ess, khat = part.ess, part.khat
+    return [
+        Cell(name),
+        Cell(words.measured(part.log_likelihood), number=True),
+        Cell(words.number(part.log_likelihood.monte_carlo, figures=2), number=True),
+        Cell(f"{words.number(ess.median, figures=3)} ({words.number(ess.worst, figures=3)})", number=True),
+        Cell(f"{words.number(khat.median, figures=2)} ({words.number(khat.worst, figures=2)})", number=True),
+        Cell(words.share(khat.flagged, 1) if math.isfinite(khat.flagged) else words.NONE, number=True),
     ]
-    if not rows and found.log_likelihood is not None:
-        return [("log p(x)", f"{words.measured(found.log_likelihood)} nats", "Log-likelihood, exact.")]
-    return rows
-
-
-def _reliability(part: ProposalResult) -> str:
-    text = f"Effective sample size {part.ess.median:,.0f} draws (median)"
-    if math.isfinite(part.khat.median):
-        text += f"; k-hat {part.khat.median:.2f}, above {figures.KHAT_LIMIT:g} for {words.share(part.khat.flagged, 1)}"
-    monte_carlo = part.log_likelihood.monte_carlo
-    return text + (f"; error from the draws alone {words.number(monte_carlo)} nats." if monte_carlo > 0 else ".")
 
 
 def _bounds(run: Run, found: Evaluation) -> list[Row]:
@@ -211,8 +168,7 @@ def _present(run: Run, names: dict[str, str]) -> dict[str, np.ndarray]:
 
 
 def _log_likelihoods(run: Run) -> list[str]:
-    names = {"log_likelihood_own": "log p(x), own", "log_likelihood_laplace": "log p(x), Laplace", "elbo": "ELBO"}
-    values = _present(run, names)
+    values = _present(run, {"log_likelihood": "log p(x)", "elbo": "ELBO"})
     if not values:
         return []
     low, high = figures.frame([column[np.isfinite(column)] for column in values.values()])
@@ -232,10 +188,10 @@ def _khats(run: Run) -> list[str]:
     if not values:
         return []
     caption = (
-        f"Pareto k-hat of the importance weights: left of {figures.KHAT_LIMIT:g} the estimate of log p(x) and "
+        f"Pareto k-hat of the importance weights: left of {KHAT_LIMIT:g} the estimate of log p(x) and "
         "its error can be trusted, right of it the estimate tends to be too low."
     )
-    figure = style.svg(figures.histograms(values, "k-hat", limit=figures.KHAT_LIMIT))
+    figure = style.svg(figures.histograms(values, "k-hat", limit=KHAT_LIMIT))
     return [page.figure(figure, "Histogram of k-hat for each datum, with the limit marked.", caption)]
 
 

@@ -19,12 +19,12 @@ MARKERS = "osD^vPX<>*"
 _RC = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    "font.size": 10,
-    "axes.titlesize": 10,
-    "axes.labelsize": 10,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.fontsize": 9,
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.labelsize": 11,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "legend.fontsize": 10,
     "legend.frameon": False,
     "axes.edgecolor": "#9ca3af",
     "axes.labelcolor": "#1f2937",
@@ -49,7 +49,7 @@ def applied() -> AbstractContextManager[None]:
     return matplotlib.style.context(["default", _RC])
 
 
-def canvas(width: float = 5.0, height: float = 3.1) -> Figure:
+def canvas(width: float = 5.0, height: float = 3.2) -> Figure:
     """An empty figure. At 5 inches its text is still read on a phone, where it is drawn 350 pixels wide."""
     return Figure(figsize=(width, height), layout="constrained")
 

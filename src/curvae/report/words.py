@@ -16,8 +16,8 @@ def measured(found: Estimate) -> str:
     return number(found.value, found.stderr)
 
 
-def number(value: float, stderr: float = math.nan) -> str:
-    """A number rounded to two figures of its standard error, or to four figures if it has none.
+def number(value: float, stderr: float = math.nan, figures: int = 4) -> str:
+    """A number rounded to two figures of its standard error, or to so many figures if it has none.
 
     >>> number(-83.21374, 0.1372), number(1234.5678, 12.3), number(0.0312345)
     ('−83.21 ± 0.14', '1,235 ± 12', '0.03123')
@@ -27,8 +27,7 @@ def number(value: float, stderr: float = math.nan) -> str:
     if math.isfinite(stderr) and stderr > 0:
         places = min(6, max(0, 1 - math.floor(math.log10(stderr))))
         return _signed(f"{value:,.{places}f}") + f" ± {stderr:,.{places}f}"
-    places = 0 if value == 0 or abs(value) >= 1e4 else min(8, max(0, 3 - math.floor(math.log10(abs(value)))))
-    return _signed(f"{value:,.{places}f}" if abs(value) >= 1e-4 or value == 0 else f"{value:.2e}")
+    return _signed(f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.{figures}g}")
 
 
 def _signed(text: str) -> str:
@@ -39,12 +38,12 @@ def share(part: float, whole: float) -> str:
     """A percentage: one figure after the point below ten, and never 0 % of something.
 
     >>> share(1, 3), share(1, 100), share(1, 100_000), share(0, 5)
-    ('33 %', '1.0 %', 'under 0.1 %', '0 %')
+    ('33%', '1.0%', 'under 0.1%', '0%')
     """
     percent = 100 * part / whole if whole else 0.0
     if 0 < percent < 0.1:
-        return "under 0.1 %"
-    return f"{percent:.1f} %" if 0 < percent < 10 else f"{percent:.0f} %"
+        return "under 0.1%"
+    return f"{percent:.1f}%" if 0 < percent < 10 else f"{percent:.0f}%"
 
 
 def duration(seconds: float) -> str:
@@ -77,12 +76,13 @@ def verdict(run: Run) -> str:
     words = [
         f"The mean over {plural(evaluation.count, 'datum', 'data')} of the {evaluation.split} split, in nats "
         "per datum, with its standard error. Higher is better: one nat more makes the data e ≈ 2.7 times as likely.",
-        _trust(evaluation),
+        trust(evaluation),
     ]
     return " ".join(word for word in words if word)
 
 
-def _trust(evaluation: Evaluation) -> str:
+def trust(evaluation: Evaluation) -> str:
+    """How far the log-likelihood can be relied on, by the k-hat of the proposal behind it; "" if not known."""
     if evaluation.evidence == "exact":
         return "It is exact, not an estimate."
     khat = evaluation.khat
@@ -104,14 +104,15 @@ def warnings(run: Run) -> list[str]:
     found = list(run.evaluation.warnings) if run.evaluation else []
     state = run.status.get("state")
     if state not in (None, "finished"):
-        found.append(f"Training is not finished (its state is “{state}”): what is shown here is not the final model.")
+        reason = f" ({run.status['reason']})" if run.status.get("reason") else ""
+        found.append(f"Training is not finished: its state is “{state}”{reason}. The model may still get better.")
     skipped = float(np.nansum(run.metrics.get("skipped", 0)))
     if skipped > 0:
         steps = plural(skipped, "training step was", "training steps were")
         found.append(f"{steps} skipped because the loss or a gradient was not finite.")
     not_ok = run.metrics.get("not_ok", np.array([]))
     last = not_ok[np.isfinite(not_ok)][-1:]
-    if last.size and last[0] > 0.05:
+    if run.evaluation is None and last.size and last[0] > 0:
         found.append(
             f"In the last epoch of training the mode search of {share(last[0], 1)} of the data did not end "
             "well (it ran out of steps, stalled or needed jitter)."
