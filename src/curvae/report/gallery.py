@@ -51,7 +51,7 @@ def _reconstructions(arrays: Arrays) -> tuple[str, str]:
         sheet = pictures.tiles(originals[kept], 8, pictures.gray_range(originals), rebuilt[kept])
         caption = (
             "Each pair shows an original above its reconstruction, the decoder’s mean at the posterior mean. "
-            "Both use the same gray scale; what differs is what the latents do not carry."
+            "Both use the same scale; what differs is what the latents do not carry."
         )
         return page.figure(
             style.png_of(sheet), "Pairs of original and reconstructed images.", caption, "wide pixels"
@@ -75,7 +75,7 @@ def _samples(arrays: Arrays) -> tuple[str, str]:
         limits = pictures.gray_range(arrays.get("originals", drawn))
         caption = (
             "What the model makes up: latents drawn from the prior, and the mean that the decoder gives them, on the "
-            "originals’ gray scale. They should look like the data, only smoother."
+            "originals’ scale. They should look like the data, only smoother."
         )
         sheet = pictures.tiles(drawn[:48], 8, limits)
         return page.figure(style.png_of(sheet), "Images sampled from the model.", caption, "wide pixels"), ""
