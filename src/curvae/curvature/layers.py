@@ -51,25 +51,48 @@ def forward(layers: list[nn.Module], z: Latent) -> Tensor:
     return z
 
 
-def propagate(layers: list[nn.Module], z: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B H"], Float[Tensor, "B D H"]]:
-    """The value at z and the transposed Jacobian there: row d of an item is ``d value / d z_d``.
+Slopes = list[Tensor | None]
+"""For each layer its elementwise slope (B, H); None for a linear one."""
 
-    Linear layers act on the rows as on data; elementwise layers scale them by their slope.
-    """
-    value = z
-    rows = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device).expand(*z.shape, z.shape[-1])
+
+def linearize(layers: list[nn.Module], z: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B H"], Slopes]:
+    """The value at z and what the Jacobian J there is made of."""
+    slopes: Slopes = []
     for layer in layers:
         if isinstance(layer, nn.Linear):
-            rows = rows @ layer.weight.mT
-            value = layer(value)
+            z, slope = layer(z), None
+        elif isinstance(layer, nn.ReLU):
+            z, slope = z.relu(), (z > 0).to(z.dtype)
         else:
-            value, slope = _slope(layer, value)
-            rows = rows * slope.unsqueeze(-2)
-    return value, rows
+            out = torch.func.jvp(layer, (z,), (torch.ones_like(z),))
+            z, slope = out[0], out[1]
+        slopes.append(slope)
+    return z, slopes
 
 
-def _slope(layer: nn.Module, value: Tensor) -> tuple[Tensor, Tensor]:
-    if isinstance(layer, nn.ReLU):
-        return value.relu(), (value > 0).to(value.dtype)
-    out = torch.func.jvp(layer, (value,), (torch.ones_like(value),))
-    return out[0], out[1]
+def push(layers: list[nn.Module], slopes: Slopes, tangents: Float[Tensor, "B *T D"]) -> Float[Tensor, "B *T H"]:
+    """``J v`` for any number of tangents v of each datum: linear layers act on them as on data."""
+    for layer, slope in zip(layers, slopes, strict=True):
+        if slope is None:
+            tangents = tangents @ _weight(layer).mT
+        else:
+            tangents = tangents * (slope if tangents.ndim == 2 else slope.unsqueeze(-2))
+    return tangents
+
+
+def pull(layers: list[nn.Module], slopes: Slopes, cotangent: Float[Tensor, "B H"]) -> Float[Tensor, "B D"]:
+    """``J'v``."""
+    for layer, slope in zip(reversed(layers), reversed(slopes), strict=True):
+        cotangent = cotangent @ _weight(layer) if slope is None else cotangent * slope
+    return cotangent
+
+
+def rows(layers: list[nn.Module], slopes: Slopes, z: Float[Tensor, "B D"]) -> Float[Tensor, "B D H"]:
+    """The transposed Jacobian: row d of an item is ``d value / d z_d``."""
+    eye = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
+    return push(layers, slopes, eye.expand(*z.shape, z.shape[-1]))
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    assert isinstance(layer, nn.Linear)
+    return layer.weight

@@ -58,17 +58,33 @@ class Route(ABC):
     def likelihood_part(self, z: Float[Tensor, "B D"]) -> Local:
         """``log p(x | z)``, its gradient and its expected information about z."""
 
+    @abstractmethod
+    def likelihood_residual(self, z: Float[Tensor, "B D"], step: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """``J'(score - F J step)``: the likelihood's share of the residual."""
+
     def log_joint(self, z: Float[Tensor, "B D"]) -> PerDatum:
         """``log p(x, z)``, for a line search."""
         return self.log_likelihood(z) + self.model.prior.log_prob(z)
 
     def local(self, z: Float[Tensor, "B D"]) -> Local:
         """``log p(x, z)``, its gradient and its precision."""
-        prior = self.model.prior
-        log_prior, pull = torch.func.vjp(prior.log_prob, z)[:2]
+        log_prior, slope = self._prior(z)
         part = self.likelihood_part(z)
-        (slope,) = pull(torch.ones_like(log_prior))
-        return Local(part.log_joint + log_prior, part.grad + slope, part.precision + prior.precision(z))
+        return Local(part.log_joint + log_prior, part.grad + slope, part.precision + self.model.prior.precision(z))
+
+    def residual(self, z: Float[Tensor, "B D"], step: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """``grad log p(x, z) - Lam(z) step`` by vector products alone: nothing of size D x D or D x P is formed.
+
+        It is 0 at the Newton step, and its derivative there, solved with Lam, is that of the step.
+        """
+        _, slope = self._prior(z)
+        bend = (self.model.prior.precision(z) @ step.unsqueeze(-1)).squeeze(-1)
+        return self.likelihood_residual(z, step) + slope - bend
+
+    def _prior(self, z: Float[Tensor, "B D"]) -> tuple[PerDatum, Float[Tensor, "B D"]]:
+        """``log p(z)`` and its gradient."""
+        log_prior, pull = torch.func.vjp(self.model.prior.log_prob, z)[:2]
+        return log_prior, pull(torch.ones_like(log_prior))[0]
 
 
 class Gram(Route):
@@ -109,9 +125,15 @@ class Gram(Route):
         return self._quadratic(layers.forward(self.hidden, z))[0]
 
     def likelihood_part(self, z: Float[Tensor, "B D"]) -> Local:
-        value, rows = layers.propagate(self.hidden, z)
+        value, slopes = layers.linearize(self.hidden, z)
         level, slope = self._quadratic(value)
-        return Local(level, torch.einsum("bdh,bh->bd", rows, slope), rows @ self.gram @ rows.mT)
+        rows = layers.rows(self.hidden, slopes, z)
+        return Local(level, layers.pull(self.hidden, slopes, slope), rows @ self.gram @ rows.mT)
+
+    def likelihood_residual(self, z: Float[Tensor, "B D"], step: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        value, slopes = layers.linearize(self.hidden, z)
+        bend = layers.push(self.hidden, slopes, step) @ self.gram
+        return layers.pull(self.hidden, slopes, self._quadratic(value)[1] - bend)
 
     def _quadratic(self, value: Float[Tensor, "B H"]) -> tuple[PerDatum, Float[Tensor, "B H"]]:
         offset = value - self.origin
@@ -134,8 +156,18 @@ class Layerwise(Route):
         return self.model.log_likelihood(self.batch.x, z, self.batch.mask)
 
     def likelihood_part(self, z: Float[Tensor, "B D"]) -> Local:
-        eta, rows = layers.propagate(layers.chain(self.model.decoder) or [], z)
-        return _assemble(self.model, self.batch, eta, rows)
+        eta, slopes = layers.linearize(self.parts, z)
+        return _assemble(self.model, self.batch, eta, layers.rows(self.parts, slopes, z))
+
+    def likelihood_residual(self, z: Float[Tensor, "B D"], step: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        eta, slopes = layers.linearize(self.parts, z)
+        missed = _missed(self.model, self.batch, eta, layers.push(self.parts, slopes, step))
+        return layers.pull(self.parts, slopes, missed)
+
+    @property
+    def parts(self) -> list[nn.Module]:
+        """The layers of the decoder."""
+        return layers.chain(self.model.decoder) or []
 
 
 class Generic(Route):
@@ -161,6 +193,14 @@ class Generic(Route):
         parts = [self._chunk(z[start : start + size], slice(start, start + size)) for start in range(0, len(z), size)]
         return Local(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
+    def likelihood_residual(self, z: Float[Tensor, "B D"], step: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        def decode(point: Tensor) -> Tensor:
+            return self.model.decode(point, self.batch.x)
+
+        eta, pull = torch.func.vjp(decode, z)[:2]
+        tangent = torch.func.jvp(decode, (z,), (step,))[1]
+        return pull(_missed(self.model, self.batch, eta, tangent))[0]
+
     def _chunk(self, z: Float[Tensor, "B D"], rows_of: slice) -> Local:
         x, index, mask, _ = self.batch
         part = Batch(x[rows_of], index[rows_of], None if mask is None else mask[rows_of])
@@ -185,6 +225,14 @@ def _assemble(
     score = model.likelihood.score(batch.x, eta, mask)
     root = model.likelihood.root(eta.unsqueeze(1), rows, None if mask is None else mask.unsqueeze(1))
     return Local(level, torch.einsum("bdp,bp->bd", rows, score), root @ root.mT)
+
+
+def _missed(
+    model: LatentVariableModel, batch: Batch, eta: Float[Tensor, "B P"], tangent: Float[Tensor, "B P"]
+) -> Float[Tensor, "B P"]:
+    """``score - F tangent``, with ``F v = R (R'v)``."""
+    root, transposed = torch.func.vjp(lambda v: model.likelihood.root(eta, v, batch.mask), tangent)[:2]
+    return model.likelihood.score(batch.x, eta, batch.mask) - transposed(root)[0]
 
 
 ROUTES: tuple[type[Route], ...] = (Gram, Layerwise, Generic)

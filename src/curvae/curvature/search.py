@@ -104,10 +104,20 @@ class Trace:
         return cls(log_joint, grad_norm, torch.where(finite, status, Status.NONFINITE))
 
 
-def direction(here: Local) -> Float[Tensor, "B D"]:
-    """The Newton direction ``Lam^-1 grad``."""
-    factor, _ = linalg.cholesky(here.precision)
-    return linalg.solve_spd(factor, here.grad)
+def newton(route: Route, z: Float[Tensor, "B D"]) -> tuple[Local, Float[Tensor, "B D"]]:
+    """What is seen at z, detached, and the Newton step ``Lam^-1 grad``, differentiable where gradients are on.
+
+    The step d solves ``r = grad - Lam d = 0``, so ``d' = Lam^-1 r'`` with d held fixed inside r: its derivative needs
+    the residual, which is a few vector products, and no derivative of Lam or of its factor.
+    """
+    with torch.no_grad():
+        here = route.local(z)
+        factor, _ = linalg.cholesky(here.precision)
+        step = linalg.solve_spd(factor, here.grad)
+    if torch.is_grad_enabled():
+        residual = route.residual(z, step)
+        step = step + linalg.solve_spd(factor, residual - residual.detach())
+    return here, step
 
 
 def ascend(
@@ -119,12 +129,12 @@ def ascend(
     """
     visited: list[Local] = []
     for t in range(steps):
-        here = route.local(z)
-        newton = direction(here)
+        here, step = newton(route, z)
         visited.append(here)
-        length = rule.length(t, route, z, here, newton)
-        done = (0.5 * (here.grad * newton).sum(-1) < tolerance) | (length == 0)
+        with torch.no_grad():
+            length = rule.length(t, route, z, here, step)
+            done = (0.5 * (here.grad * step).sum(-1) < tolerance) | (length == 0)
         if bool(done.all()):
             break
-        z = z + length.unsqueeze(-1) * newton
+        z = z + length.unsqueeze(-1) * step
     return z, visited

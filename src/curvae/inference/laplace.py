@@ -5,7 +5,7 @@ from torch import Tensor
 
 from curvae import linalg
 from curvae.curvature import Backtracking, Local, Route, StepRule, Trace, ascend, route_for
-from curvae.curvature.search import direction
+from curvae.curvature.search import newton
 from curvae.inference.inference import Inference, Inferred, prefixed
 from curvae.model import LatentVariableModel
 from curvae.posteriors import PrecisionGaussian
@@ -92,13 +92,12 @@ class Laplace(Inference):
         return route_for(model, batch, z, self.route), z, visited
 
     def _last_step(self, route: Route, z: Tensor, visited: list[Local]) -> tuple[Tensor, list[Local], Tensor]:
-        here = route.local(z)
-        newton = direction(here)
+        here, step = newton(route, z)
         with torch.no_grad():
-            length = self.rule.length(self.steps - 1, route, z, here, newton).unsqueeze(-1)
+            length = self.rule.length(self.steps - 1, route, z, here, step).unsqueeze(-1)
         # by default the value is that of the accepted step, the gradient that of the full one
-        step = length * newton if self.unroll else length * newton.detach() + (newton - newton.detach())
-        return z + step, [*visited, here], (length == 0).squeeze(-1)
+        taken = length * step if self.unroll else length * step.detach() + (step - step.detach())
+        return z + taken, [*visited, here], (length == 0).squeeze(-1)
 
     def _describe(self, visited: list[Local], stuck: Tensor) -> tuple[Tensor, Info]:
         """The factor of the precision at the end, and what the search did, padded to T + 1 entries."""
