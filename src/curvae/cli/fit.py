@@ -61,9 +61,9 @@ def fit(words: Sequence[str]) -> None:
         return
     sources = _sources(request.system, request.data)
     usage = f"{request.data or 'DATA'} [flags]"
-    made = parser(
-        f"fit {request.system}", usage, _about(sources.system), _examples(request.system), _shown(request, sources)
-    )
+    about, examples = _about(sources.system), _examples(request)
+    opening.import_from_here()
+    made = parser(f"fit {request.system}", usage, about, examples, _shown(request, sources))
     chosen = parse(made, request.flags, _defaults(request.config, sources))
     if request.data is None:
         raise UsageError(f"fit {request.system}: expected DATA, a known data set or a file, got none; e.g. digits.")
@@ -126,7 +126,6 @@ def _train(request: Request, sources: Sources, made: Any, chosen: Any) -> None:
     from curvae.training import fit
     from curvae.training.devices import is_first
 
-    opening.import_from_here()
     data = opening.open_data(str(request.data), sources.data.arguments(chosen))
     training = sources.training.arguments(chosen)
     seed_everything(training["seed"], verbose=False)
@@ -137,7 +136,7 @@ def _train(request: Request, sources: Sources, made: Any, chosen: Any) -> None:
     out = training["out"] = _folder(request, training)
     try:
         run = fit(system, data, **training)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, and what Lightning makes of SIGTERM
         raise Interrupted(f"curvae fit --config {out} --out {out} goes on from here.") from None
     if is_first():
         print(f"run: {run.path}\nnext: curvae evaluate {run.path}")
@@ -149,7 +148,7 @@ def _folder(request: Request, training: Mapping[str, Any]) -> Path | None:
 
     if training["out"] is not None or training["devices"] > 1:
         return training["out"]
-    return next_name(f"{request.system}-{Path(str(request.data)).name.split('.')[0]}")
+    return next_name(f"{request.system}-{_stem(str(request.data))}")
 
 
 def _printed(system: "System", data: "Data", training: Mapping[str, Any]) -> str:
@@ -167,8 +166,15 @@ def _about(source: Source) -> str:
     return (getdoc(source.function) or "").split("\n\n")[0]
 
 
-def _examples(system: str) -> list[str]:
+def _examples(request: Request) -> list[str]:
+    word, system = request.data or "digits", request.system
+    out = f"runs/{_stem(word)}-{system}"
     return [
-        f"curvae fit {system} digits --latent 8 --hidden 128 --epochs 100 --out runs/digits-{system}",
-        f"curvae fit {system} stars.csv --columns u,g,r --label class --decoder my_module.Decoder --decoder.width 64",
+        f"curvae fit {system} {word} --latent 8 --hidden 128 --epochs 100 --out {out}",
+        f"curvae fit {system} {word} --decoder my_module.Decoder --decoder.width 64",
+        f"curvae fit --config {out} --seed 1 --out {out}-seed1",
     ]
+
+
+def _stem(word: str) -> str:
+    return Path(word).name.split(".")[0]

@@ -76,19 +76,34 @@ def open_rows(word: str, run: "Run", spec: "DataSpec", options: Mapping[str, Any
     """
     from curvae.data import ArrayTable, load
     from curvae.data.arrays import _rows
-    from curvae.data.files import _read
 
     recipe = run.config["data"]
-    told = {name: recipe.get(name) if value is None else value for name, value in options.items()}
     if name := set_name(word):
-        table = load(name, data_dir=told["data_dir"], transform=run.transform()).test
+        table = load(name, data_dir=options["data_dir"], transform=run.transform()).test
     else:
-        found = _read(Path(word).expanduser(), told["columns"], told["label"], told["key"], told["header"])
-        rows = _rows(word, found.x, found.labels, None, told["missing"] or "error", None, found.columns)
+        found = _content(Path(word).expanduser(), options, recipe)
+        missing = options["missing"] or recipe.get("missing", "error")
+        rows = _rows(word, found.x, found.labels, None, missing, None, found.columns)
         mask = None if rows.mask is None else _shaped(word, rows.mask, spec)
         table = ArrayTable(_shaped(word, rows.raw, spec), run.transform(), rows.label, mask)
     _shaped(word, table.raw, spec)
     return table
+
+
+def _content(path: Path, options: Mapping[str, Any], recipe: Mapping[str, Any]) -> Any:
+    """What is in a file, read as the run's file was; it need not have the labels, nor an array the names of columns."""
+    from curvae.data import DataError
+    from curvae.data.files import TEXT, _read
+
+    names = ("columns", "label", "key", "header")
+    told = {name: recipe.get(name) if options[name] is None else options[name] for name in names}
+    try:
+        return _read(path, **told)
+    except DataError:
+        if options["columns"] is not None or options["label"] is not None:
+            raise
+        columns = told["columns"] if any(suffix in TEXT for suffix in path.suffixes) else None
+        return _read(path, **told | {"label": None, "columns": columns})
 
 
 def other_data(run: "Run", word: str | None, folder: Path | None) -> "Data | None":

@@ -114,7 +114,7 @@ def _in_flags(line: str, names: Collection[str]) -> str:
         return {"True": option, "False": option.replace("--", "--no-", 1)}.get(value, f"{option} {value}")
 
     line = re.sub(r"\b([a-z_]+)=('[^']*'|\"[^\"]*\"|\[\.\.\.\]|[\w.]+)", flag, line)
-    first = line.partition(":")[0]
+    first = re.split(r"[: ]", line)[0]
     return f"--{first.replace('_', '-')}{line[len(first) :]}" if first in names else line
 
 
