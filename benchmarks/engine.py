@@ -1,0 +1,126 @@
+"""What a training step of Laplace inference costs beside the published algorithm and beside a plain VAE.
+
+In one process, in turns, on one thread, batch 128, four steps, float32, forward + backward + Adam: ``published``
+(explicit Jacobians, inverses, everything unrolled: ``benchmarks/published.py``), ``same`` (curvae's engine
+with the published schedule, unrolled: the same posterior and gradient) and ``default`` (backtracking Newton, its last
+step differentiated). The VAE's step is the yardstick below which nothing can go.
+
+    python benchmarks/engine.py [--batch 128] [--steps 4] [--repeats 5] [--size 784,256,16 ...]
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from curvae.curvature import Backtracking, PaperSchedule
+from curvae.inference import AmortizedGaussian, Laplace
+from curvae.likelihoods import Gaussian
+from curvae.model import LatentVariableModel
+from curvae.objectives import elbo, monte_carlo_elbo
+from curvae.priors import StandardNormal
+from curvae.systems import LatentSystem
+from curvae.typing import Batch
+from published import Published
+
+SIZES = ((784, 256, 16), (3072, 256, 16), (784, 500, 50), (3072, 500, 50))
+
+
+def system(baseline: Published, outputs: int, latent: int, kind: str) -> LatentSystem:
+    """Curvae's system over the very parameters of the baseline."""
+    likelihood = Gaussian(outputs, learn="shared")
+    likelihood.floor = 0.0
+    likelihood.log_variance = baseline.log_variance
+    model = LatentVariableModel(StandardNormal(latent), baseline.decoder, likelihood)
+    start = AmortizedGaussian(baseline.encoder)
+    if kind == "vae":
+        return LatentSystem(model, start, elbo)
+    rule = PaperSchedule() if kind == "same" else Backtracking()
+    return LatentSystem(model, Laplace(start, baseline.steps, rule, unroll=kind == "same"), monte_carlo_elbo)
+
+
+def warm(baseline: Published, x: Tensor, updates: int = 300) -> None:
+    """A short training as a VAE: an untrained network has other units active than a trained one."""
+    vae = system(baseline, x.shape[1], baseline.encoder[-1].out_features // 2, "vae")
+    optimizer = torch.optim.Adam(vae.parameters(), lr=1e-3)
+    for _ in range(updates):
+        rows = torch.randint(len(x), (128,))
+        optimizer.zero_grad()
+        (-vae.bound(Batch(x[rows], rows)).surrogate.mean()).backward()
+        optimizer.step()
+
+
+def data(outputs: int, count: int = 2000) -> Tensor:
+    """Smooth nonlinear functions of a few factors, and noise: what a decoder can learn in part."""
+    generator = torch.Generator().manual_seed(0)
+    factors = torch.randn(count, 8, generator=generator)
+    first, second = torch.randn(8, 64, generator=generator) / 3, torch.randn(64, outputs, generator=generator) / 8
+    return (factors @ first).sin() @ second + 0.05 * torch.randn(count, outputs, generator=generator)
+
+
+def times(turns: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each, run in turns."""
+    seen: dict[str, list[float]] = {name: [] for name in turns}
+    for turn in range(repeats + 1):
+        for name, run in turns.items():
+            begin = time.process_time()
+            run()
+            if turn:
+                seen[name].append(time.process_time() - begin)
+    return {name: statistics.median(values) for name, values in seen.items()}
+
+
+def measure(size: tuple[int, int, int], batch: int, steps: int, repeats: int) -> dict[str, float]:
+    """Seconds of one training step of each column."""
+    outputs, hidden, latent = size
+    torch.manual_seed(0)
+    baseline = Published(outputs, hidden, latent, steps)
+    x = data(outputs)
+    warm(baseline, x)
+    rows = torch.arange(batch)
+    optimizer = torch.optim.Adam(baseline.parameters(), lr=1e-8)
+
+    def stepper(loss: Callable[[], Tensor]) -> Callable[[], None]:
+        def step() -> None:
+            optimizer.zero_grad()
+            loss().backward()
+            optimizer.step()
+
+        return step
+
+    turns = {"published": stepper(lambda: baseline.loss(x[rows], torch.randn(batch, latent)))}
+    for kind in ("same", "default", "vae"):
+        ours = system(baseline, outputs, latent, kind)
+        turns[kind] = stepper(lambda ours=ours: -ours.bound(Batch(x[rows], rows)).surrogate.mean())
+    return times(turns, repeats)
+
+
+def main() -> None:
+    """Print a row for each size."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--size", nargs="*", default=[",".join(map(str, size)) for size in SIZES])
+    chosen = parser.parse_args()
+    print(f"{'P, H, D':>16} {'published':>10} {'same':>9} {'default':>9} {'vae':>8} ms of CPU   ratios: same default")
+    for text in chosen.size:
+        outputs, hidden, latent = (int(part) for part in text.split(","))
+        found = measure((outputs, hidden, latent), chosen.batch, chosen.steps, chosen.repeats)
+        ms = {name: 1e3 * value for name, value in found.items()}
+        ratios = [found["published"] / found[name] for name in ("same", "default")]
+        print(
+            f"{text:>16} {ms['published']:10.1f} {ms['same']:9.1f} {ms['default']:9.1f} {ms['vae']:8.1f}"
+            f"{'':20}{ratios[0]:8.1f} {ratios[1]:7.1f}", flush=True
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
