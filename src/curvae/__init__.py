@@ -3,16 +3,17 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from curvae.typing import Batch, DataSpec
-
 if TYPE_CHECKING:
     from curvae import data
     from curvae.evaluation import compare, evaluate
     from curvae.training import Run, RunError, fit, load
+    from curvae.typing import Batch, DataSpec
 
 __all__ = ["Batch", "DataSpec", "Run", "RunError", "compare", "data", "evaluate", "fit", "load"]
 
 _LATER = {
+    "Batch": "curvae.typing",
+    "DataSpec": "curvae.typing",
     "Run": "curvae.training",
     "RunError": "curvae.training",
     "compare": "curvae.evaluation",

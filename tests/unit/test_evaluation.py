@@ -259,7 +259,7 @@ def test_a_kink_is_no_failure_of_the_search():
     scores = {"index": np.arange(4), "log_det": np.zeros(4), "status": np.array([0, 1, 2, 4])}
     result = summarize(scores, evidence="none")
     assert result.status == {"max_steps": 0.25, "nonfinite": 0.25}
-    assert "for 50.0% of the data (max_steps 25.0%, nonfinite 25.0%)" in result.warnings[-1]
+    assert "mode for 25.0%; a value was not finite for 25.0%" in result.warnings[-1]
 
 
 def test_estimate_of_means():

@@ -75,7 +75,7 @@ def open_rows(word: str, run: "Run", spec: "DataSpec", options: Mapping[str, Any
         Refused: data of another shape.
     """
     from curvae.data import ArrayTable, load
-    from curvae.data.arrays import _rows
+    from curvae.data.arrays import rows
 
     recipe = run.config["data"]
     if name := set_name(word):
@@ -83,9 +83,9 @@ def open_rows(word: str, run: "Run", spec: "DataSpec", options: Mapping[str, Any
     else:
         found = _content(Path(word).expanduser(), options, recipe)
         missing = options["missing"] or recipe.get("missing", "error")
-        rows = _rows(word, found.x, found.labels, None, missing, None, found.columns)
-        mask = None if rows.mask is None else _shaped(word, rows.mask, spec)
-        table = ArrayTable(_shaped(word, rows.raw, spec), run.transform(), rows.label, mask)
+        seen = rows(word, found.x, found.labels, None, missing, None, found.columns)
+        mask = None if seen.mask is None else _shaped(word, seen.mask, spec)
+        table = ArrayTable(_shaped(word, seen.raw, spec), run.transform(), seen.label, mask)
     _shaped(word, table.raw, spec)
     return table
 
@@ -93,17 +93,17 @@ def open_rows(word: str, run: "Run", spec: "DataSpec", options: Mapping[str, Any
 def _content(path: Path, options: Mapping[str, Any], recipe: Mapping[str, Any]) -> Any:
     """What is in a file, read as the run's file was; it need not have the labels, nor an array the names of columns."""
     from curvae.data import DataError
-    from curvae.data.files import TEXT, _read
+    from curvae.data.files import TEXT, read
 
     names = ("columns", "label", "key", "header")
     told = {name: recipe.get(name) if options[name] is None else options[name] for name in names}
     try:
-        return _read(path, **told)
+        return read(path, **told)
     except DataError:
         if options["columns"] is not None or options["label"] is not None:
             raise
         columns = told["columns"] if any(suffix in TEXT for suffix in path.suffixes) else None
-        return _read(path, **told | {"label": None, "columns": columns})
+        return read(path, **told | {"label": None, "columns": columns})
 
 
 def other_data(run: "Run", word: str | None, folder: Path | None) -> "Data | None":

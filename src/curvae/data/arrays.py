@@ -66,15 +66,16 @@ def from_array(
             test, test_labels, _ = from_frame(test, labels if isinstance(labels, str) else test_labels, columns)
         x, labels, columns = from_frame(x, labels, columns)
     labels, test_labels = _codes(labels, test_labels)
-    rows = _rows("x", x, labels, mask, missing, event, columns)
-    others = None if test is None else _rows("test", test, test_labels, test_mask, missing, event, columns)
-    if others is not None and others.raw.shape[1:] != rows.raw.shape[1:]:
-        expected, got = tuple(rows.raw.shape[1:]), tuple(others.raw.shape[1:])
+    what = "x" if name == "array" else name
+    first = rows(what, x, labels, mask, missing, event, columns)
+    others = None if test is None else rows("test", test, test_labels, test_mask, missing, event, columns)
+    if others is not None and others.raw.shape[1:] != first.raw.shape[1:]:
+        expected, got = tuple(first.raw.shape[1:]), tuple(others.raw.shape[1:])
         raise DataError(f"test: expected data of shape {expected} as x, got {got}.")
-    everything = [rows] if others is None else [rows, others]
+    everything = [first] if others is None else [first, others]
     kind = _support(everything, support)
-    spec = DataSpec(tuple(rows.raw.shape[1:]), kind, _categories(everything, kind, categories), name)
-    parts = _split(rows, others, split, seed)
+    spec = DataSpec(tuple(first.raw.shape[1:]), kind, _categories(everything, kind, categories), name)
+    parts = _split(first, others, split, seed)
     fitted = transform or _transform(parts[0], kind, standardize)
     return build(parts, spec, fitted, {"name": "array"})
 
@@ -88,13 +89,14 @@ def _codes(labels: Any, test_labels: Any) -> tuple[Any, Any]:
     return codes[: len(labels)], codes[len(labels) :]
 
 
-def _rows(
+def rows(
     what: str, x: Any, labels: Any, mask: Any, missing: str, event: Sequence[int] | None, columns: Sequence[str] | None
 ) -> Rows:
+    """Rows of anything that holds data, checked: what is not observed is 0."""
     raw = to_event(what, to_tensor(what, x), event)
     seen = None if mask is None else to_event("mask", to_tensor("mask", mask), event)
     seen = observed(what, raw, seen, missing, columns)
-    label = None if labels is None else to_labels("labels" if what == "x" else "test_labels", labels, len(raw))
+    label = None if labels is None else to_labels("test_labels" if what == "test" else "labels", labels, len(raw))
     return Rows(raw if seen is None else torch.where(seen, raw, 0), label, seen)
 
 

@@ -66,7 +66,7 @@ def to_event(what: str, x: Tensor, event: Sequence[int] | None) -> Tensor:
             raise DataError(f"event: expected {x[0].numel()} elements a datum as in {what}, got {tuple(event)}.")
         return x.reshape(len(x), *event)
     if x.ndim == 1:
-        mend = f"labels go to labels=, a single feature is {what}[:, None]"
+        mend = "are these labels? A single feature is a table with one column, (N, 1)"
         raise DataError(f"{what}: expected (N, features) or images, got one dimension, {tuple(x.shape)}; {mend}.")
     if x.ndim == 2:
         return x
@@ -117,5 +117,5 @@ def _refuse(what: str, x: Tensor, bad: Tensor, columns: Sequence[str] | None) ->
     named = repr(columns[place[0]]) if columns and len(place) == 1 else place[0] if len(place) == 1 else tuple(place)
     missing = bool((x.isnan() & bad).any())
     got = f"{int(bad.sum())} {'NaN' if missing else 'infinite'}, the first in row {row}, column {named}"
-    mend = f"pass mask=~isnan({what}) or missing='mask'" if missing else "drop or mend these rows"
+    mend = "pass missing='mask' to leave them out" if missing else "drop or mend these rows"
     raise DataError(f"{what}: expected finite values where observed, got {got}; {mend}.")

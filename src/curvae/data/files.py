@@ -17,7 +17,7 @@ from curvae.data.transforms import Transform
 TEXT = (".csv", ".tsv", ".txt")
 
 
-class _Content(NamedTuple):
+class Content(NamedTuple):
     x: np.ndarray
     labels: np.ndarray | None
     columns: list[str] | None
@@ -75,20 +75,21 @@ def from_file(
     options: dict[str, Any] = {"support": support, "categories": categories, "split": list(split)}
     options |= {"standardize": standardize, "missing": missing, "event": event and list(event), "seed": seed}
     options["name"] = name or _stem(Path(path))
-    content = _read(Path(path).expanduser(), columns, label, key, header)
+    content = read(Path(path).expanduser(), columns, label, key, header)
     if test is None:
         tested = {}
     else:
-        part = _read(Path(test).expanduser(), columns, label, key, header)
+        part = read(Path(test).expanduser(), columns, label, key, header)
         tested = {"test": part.x, "test_labels": part.labels}
     data = from_array(content.x, content.labels, columns=content.columns, transform=transform, **tested, **options)
     recipe = {"path": str(path), "columns": columns and list(columns), "label": label, "test": test and str(test)}
     return replace(data, recipe=recipe | {"key": key, "header": header, "transform": transform and "own"} | options)
 
 
-def _read(
+def read(
     path: Path, columns: Sequence[str | int] | None, label: str | int | None, key: str | None, header: bool | None
-) -> _Content:
+) -> Content:
+    """What a file holds: features, labels, names of columns."""
     kind = next((suffix for suffix in reversed(path.suffixes) if suffix not in (".gz", ".xz")), "")
     if kind in TEXT:
         return _from_text(path, columns, label, header)
@@ -101,26 +102,24 @@ def _read(
 
 def _from_text(
     path: Path, columns: Sequence[str | int] | None, label: str | int | None, header: bool | None
-) -> _Content:
+) -> Content:
     table = read_text(path, header)
     places, labeled = _places(path, table.header, columns, label)
     labels = None if labeled is None else table.values(labeled)
-    return _Content(table.numbers(places), labels, [table.header[j] for j in places])
+    return Content(table.numbers(places), labels, [table.header[j] for j in places])
 
 
-def _from_array(path: Path, x: np.ndarray, columns: Sequence[str | int] | None, label: str | int | None) -> _Content:
+def _from_array(path: Path, x: np.ndarray, columns: Sequence[str | int] | None, label: str | int | None) -> Content:
     if columns is None and label is None:
-        return _Content(x, None, None)
+        return Content(x, None, None)
     if x.ndim != 2:
         raise DataError(f"{path}: expected a table (N, F) to choose columns or a label from, got shape {x.shape}.")
     header = [str(j) for j in range(x.shape[1])]
     places, labeled = _places(path, header, columns, label)
-    return _Content(x[:, places], None if labeled is None else x[:, labeled], [header[j] for j in places])
+    return Content(x[:, places], None if labeled is None else x[:, labeled], [header[j] for j in places])
 
 
-def _from_archive(
-    path: Path, columns: Sequence[str | int] | None, label: str | int | None, key: str | None
-) -> _Content:
+def _from_archive(path: Path, columns: Sequence[str | int] | None, label: str | int | None, key: str | None) -> Content:
     arrays = read_npz(path)
     wanted = key or ("x" if "x" in arrays else next(iter(arrays)) if len(arrays) == 1 else None)
     for name in (wanted, *([] if label is None else [str(label)])):

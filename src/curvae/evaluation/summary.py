@@ -21,6 +21,12 @@ ESS_BAD = 10
 """Below it a few lucky draws carry the estimate."""
 ACTIVE = 1e-2
 """Least variance over data of the posterior mean of an active unit."""
+ENDS = {
+    "max_steps": "it ran out of steps more than a tenth of a nat from the mode",
+    "not_psd": "the precision needed jitter",
+    "nonfinite": "a value was not finite",
+}
+"""What a status means, in words."""
 PROPOSALS = {"own": "the system's own posterior", "laplace": "the common proposal"}
 
 
@@ -144,11 +150,8 @@ def warn(result: Evaluation) -> list[str]:
             f"than {ACTIVE} over the data."
         )
     if result.status:
-        names = ", ".join(f"{name} {share:.1%}" for name, share in result.status.items())
-        said.append(
-            f"The mode search of the system's own inference did not end well for {sum(result.status.values()):.1%} of "
-            f"the data ({names})."
-        )
+        ends = "; ".join(f"{ENDS.get(name, name)} for {share:.1%}" for name, share in result.status.items())
+        said.append(f"The mode search of the system's own inference fell short for part of the data: {ends}.")
     return said
 
 

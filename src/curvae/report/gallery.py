@@ -137,7 +137,7 @@ def _covariances(arrays: Arrays) -> tuple[str, str]:
     off = np.eye(matrices.shape[-1]) == 0
     mean = float(np.abs(pictures.correlation(matrices)[:, off]).mean())
     deviation = np.sqrt(np.maximum(np.diagonal(matrices, axis1=1, axis2=2), 0))
-    titles = [f"sd {_short(values.min())}–{_short(values.max())}" for values in deviation]
+    titles = [f"sd {_short(float(values.min()))}–{_short(float(values.max()))}" for values in deviation]
     finding = (
         "All else is zero: this posterior treats the latents as independent."
         if mean < 1e-6

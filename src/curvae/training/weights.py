@@ -35,11 +35,13 @@ def read(path: Path) -> dict[str, Tensor]:
         raise RunError(f"{path}: expected a safetensors file, found none; has the run saved a model yet?") from None
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror}).") from None
-    if content.startswith((b"PK\x03\x04", b"\x80")):
-        raise RunError(f"{path}: expected safetensors, got a pickle, which can run any code; curvae never opens one.")
     try:
         return safetensors.torch.load(content)
     except (SafetensorError, ValueError) as error:
+        if content.startswith((b"PK\x03\x04", b"\x80")):  # a safetensors header may begin so, but then it loads
+            raise RunError(
+                f"{path}: expected safetensors, got a pickle, which can run any code; curvae never opens one."
+            ) from None
         raise RunError(f"{path}: expected safetensors, got a truncated or damaged file ({error}).") from None
 
 
