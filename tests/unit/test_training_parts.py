@@ -140,3 +140,12 @@ def test_public_names_are_there():
         assert getattr(curvae, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         curvae.nonsense  # noqa: B018
+
+
+def test_rows_are_written_without_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(log.importlib.util, "find_spec", lambda name: None)
+    book = Log(tmp_path)
+    book.write(Row("one", 1))
+    book.close()
+    assert not (tmp_path / "tensorboard").exists()
+    assert book.path.is_file()

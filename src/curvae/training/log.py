@@ -56,9 +56,9 @@ class Log:
             files.write(self.path, "".join(lines[: epochs + 1]))
 
     def close(self) -> None:
-        if self._board is not None:
+        if self._board:  # False where there is no TensorBoard to write for
             self._board.close()
-            self._board = None
+        self._board = None
 
     def _to_board(self, row: Row) -> None:
         if self._board is None:
