@@ -55,6 +55,35 @@ def half_log_det(factor: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B"]:
     return factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
+class _Gram(torch.autograd.Function):
+    """``R R'``: its gradient is ``(A + A') R``, one product where autograd takes two."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(root: Tensor) -> Tensor:
+        return root @ root.mT
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
+
+    @staticmethod
+    def backward(ctx, *adjoints: Tensor) -> Tensor:
+        (root,) = ctx.saved_tensors
+        return (adjoints[0] + adjoints[0].mT) @ root
+
+
+def gram(root: Float[Tensor, "H P"]) -> Float[Tensor, "H H"]:
+    """``R R'``.
+
+    Example:
+        >>> gram(torch.tensor([[1.0, 2.0]])).tolist()
+        [[5.0]]
+    """
+    return _Gram.apply(root)  # pyright: ignore[reportReturnType]
+
+
 def standard_normal_log_prob(x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
     """``log N(x; 0, I)`` in nats, summed over the last dimension."""
     return -0.5 * (x.square().sum(-1) + x.shape[-1] * LOG_2PI)

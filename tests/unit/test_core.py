@@ -153,3 +153,13 @@ def test_default_likelihood_follows_the_support():
     assert isinstance(default(DataSpec((4,), "real")), Gaussian)
     assert isinstance(default(DataSpec((4,), "binary")), Bernoulli)
     assert default(DataSpec((4,), "category", 5)).size == 20
+
+
+def test_gram_and_its_gradient():
+    root = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    probe = torch.randn(4, 4, dtype=torch.float64)  # not symmetric: what comes back need not be
+    expected = torch.autograd.grad((probe * (root @ root.mT)).sum(), root)[0]
+    torch.testing.assert_close(torch.autograd.grad((probe * linalg.gram(root)).sum(), root)[0], expected)
+    assert torch.autograd.gradgradcheck(linalg.gram, root)
+    many = torch.randn(3, 4, 6, dtype=torch.float64)
+    torch.testing.assert_close(torch.func.vmap(linalg.gram)(many), many @ many.mT)

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from curvae import linalg
 from curvae.curvature import layers
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch, Matrix, PerDatum
@@ -112,13 +113,15 @@ class Gram(Route):
         route = cls(model, batch)
         *route.hidden, last = layers.chain(model.decoder) or []
         assert isinstance(last, nn.Linear)
-        # the expansion is exact around any fixed point, so no gradient need pass through it
-        route.origin = layers.forward(route.hidden, z).detach()
-        eta = last(route.origin)
-        route.level = model.likelihood.log_prob(batch.x, eta)
-        route.slope = model.likelihood.score(batch.x, eta) @ last.weight
-        root = model.likelihood.root(eta[:1], last.weight.mT)
-        route.gram = root @ root.mT
+        off = last.bias if last.bias is not None else z.new_zeros(last.out_features)
+        eta = off.expand(len(z), -1)
+        level, slope = model.likelihood.log_prob(batch.x, eta), model.likelihood.score(batch.x, eta) @ last.weight
+        route.gram = linalg.gram(model.likelihood.root(eta[:1], last.weight.mT))
+        # moved from 0 to near z, where differences are small; exact around any fixed point, so it needs no gradient
+        with torch.no_grad():
+            route.origin = layers.forward(route.hidden, z)
+        bend = route.origin @ route.gram
+        route.level, route.slope = level + (route.origin * (slope - 0.5 * bend)).sum(-1), slope - bend
         return route
 
     def log_likelihood(self, z: Float[Tensor, "B D"]) -> PerDatum:

@@ -81,15 +81,13 @@ class Laplace(Inference):
         return Inferred(posterior, {**begin.info, **info}, bound, prefixed("start", begin.state))
 
     def _search(self, model: LatentVariableModel, batch: Batch, mu0: Tensor) -> tuple[Route, Tensor, list[Local]]:
-        """All steps but the last, and the route that the differentiated part takes from there."""
+        """The route, built once for search and gradient alike, and all steps but the last."""
         steps = max(self.steps - 1, 0)
+        route = route_for(model, batch, mu0.detach(), self.route)
         if self.unroll or self.steps == 0:
-            route = route_for(model, batch, mu0, self.route)
             return route, *ascend(route, mu0, steps, self.rule)
         with torch.no_grad():
-            search = route_for(model, batch, mu0, self.route)
-            z, visited = ascend(search, mu0, steps, self.rule, self.tolerance * 1e-3)
-        return route_for(model, batch, z, self.route), z, visited
+            return route, *ascend(route, mu0, steps, self.rule, self.tolerance * 1e-3)
 
     def _last_step(self, route: Route, z: Tensor, visited: list[Local]) -> tuple[Tensor, list[Local], Tensor]:
         here, step = newton(route, z)
