@@ -1,0 +1,472 @@
+/* Lam = M'GM and its gradient for a ReLU chain, item by item, over active units alone.
+
+   M_1 = K_1 W_0,  M_l = K_l W_{l-1} M_{l-1},  Lam = M_L' G M_L.  Only the rows of M_l that are active are kept, packed:
+   n_l rows of D columns, padded to whole vectors. Every product has the form  out_i = sum_c a_i[off_c] x_c  with rows
+   x_c in vectors and scalars a gathered by the offsets of the active units; a tile keeps several rows i in registers.
+   Items go in groups, and the rows of a weight in chunks, so that a chunk serves a whole group from the cache.
+
+   No header but C's own. kernel.py compiles and calls it; the part below "#else" is included once per number type. */
+
+#ifndef REAL
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define BYTES 64
+#elif defined(__AVX__)
+#define BYTES 32
+#else
+#define BYTES 16
+#endif
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define WIDEST 4 /* vectors of a tile; the registers hold 8 x 3 or 6 x 4 sums */
+#define TALLEST(vectors) ((vectors) > 3 ? 6 : 8)
+#else
+#define WIDEST 2
+#define TALLEST(vectors) ((vectors) > 1 ? 4 : 8)
+#endif
+
+#define LAYERS 16 /* at most */
+#define CHUNK 64  /* rows of a weight */
+#ifndef GROUP
+#define GROUP 4 /* items */
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#define PASTE_(a, b) a##_##b
+#define PASTE(a, b) PASTE_(a, b)
+#define NAME(a) PASTE(a, REAL)
+
+typedef ptrdiff_t size;
+
+static size up(size n, size unit) { return (n + unit - 1) / unit * unit; }
+
+/* Memory handed out piece by piece, or only counted while base is 0. */
+typedef struct {
+    char *base;
+    size used;
+} Arena;
+
+static void *take(Arena *arena, size bytes) {
+    void *piece = arena->base ? arena->base + arena->used : NULL;
+    arena->used += up(bytes, 64) + 64; /* the gap keeps equal rows of different buffers out of the same cache set */
+    return piece;
+}
+
+#define REAL float
+#include "kernel.c"
+#undef REAL
+#define REAL double
+#include "kernel.c"
+
+#else
+
+#define LANES ((size)(BYTES / sizeof(REAL)))
+#define VEC NAME(Vec)
+typedef REAL VEC __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
+
+#define CHAIN NAME(Chain)
+typedef struct {
+    size depth;         /* L */
+    const size *widths; /* D, H_1 .. H_L */
+    const REAL *const *weights;
+    const uint8_t *const *masks;
+    const REAL *gram;
+    size columns; /* D in whole vectors */
+} CHAIN;
+
+/* What is kept of one item of a group; index l = 1 .. L. */
+#define ITEM NAME(Item)
+typedef struct {
+    size count[LAYERS + 1];
+    size *active[LAYERS + 1];
+    size *start[LAYERS + 1]; /* how many active units come before each chunk */
+#ifdef __AVX512F__
+    uint16_t *bits[LAYERS + 1]; /* the active units of each vector of columns */
+#endif
+    REAL *m[LAYERS + 1];
+    REAL *t, *s, *upper, *lower, *turned;
+} ITEM;
+
+/* out_i = sum_c a_i[off_c] x_c over rows x vectors; the first terms, as many as halved, count half. */
+INLINE void NAME(tile)(const int rows, const int vectors, const REAL *const *a, const size *off, size halved,
+                       size count, const REAL *x, size stride, REAL *out, size ahead) {
+    VEC sum[8][4];
+    const REAL *p[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++) {
+        p[i] = a[i];
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++)
+            sum[i][v] = (VEC){0};
+    }
+    for (size c = 0;; c++) {
+        if (c == halved) {
+            if (halved) {
+#pragma GCC unroll 8
+                for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+                    for (int v = 0; v < vectors; v++)
+                        sum[i][v] *= (REAL)0.5;
+            }
+            for (; c < count; c++, x += stride) {
+                size at = off[c];
+                VEC row[4];
+#pragma GCC unroll 4
+                for (int v = 0; v < vectors; v++)
+                    row[v] = *(const VEC *)(x + v * LANES);
+#pragma GCC unroll 8
+                for (int i = 0; i < rows; i++) {
+                    VEC factor = p[i][at] - (VEC){0};
+#pragma GCC unroll 4
+                    for (int v = 0; v < vectors; v++)
+                        sum[i][v] += factor * row[v];
+                }
+            }
+            break;
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++)
+                sum[i][v] += p[i][off[c]] * *(const VEC *)(x + v * LANES);
+        x += stride;
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++)
+            *(VEC *)(out + i * ahead + v * LANES) = sum[i][v];
+}
+
+#define ARGUMENTS a, off, halved, count, x, stride, out, ahead
+#define TILES(vectors)                                                                                                 \
+    static __attribute__((noinline)) void NAME(tiles##vectors)(                                                        \
+        size rows, const REAL *const *a, const size *off, size halved, size count, const REAL *x, size stride,         \
+        REAL *out, size ahead) {                                                                                       \
+        if (rows == 8 && TALLEST(vectors) == 8)                                                                        \
+            NAME(tile)(8, vectors, ARGUMENTS);                                                                         \
+        else if (rows == 6 && TALLEST(vectors) >= 6)                                                                   \
+            NAME(tile)(6, vectors, ARGUMENTS);                                                                         \
+        else if (rows == 4)                                                                                            \
+            NAME(tile)(4, vectors, ARGUMENTS);                                                                         \
+        else if (rows == 2)                                                                                            \
+            NAME(tile)(2, vectors, ARGUMENTS);                                                                         \
+        else                                                                                                           \
+            NAME(tile)(1, vectors, ARGUMENTS);                                                                         \
+    }
+TILES(1)
+TILES(2)
+#if WIDEST > 2
+TILES(3)
+TILES(4)
+#endif
+
+/* One block of rows, as wide as x is: in panels of nearly equal width. */
+static void NAME(panels)(size rows, size vectors, const REAL *const *a, const size *off, size halved, size count,
+                         const REAL *x, size stride, REAL *out, size ahead) {
+    size left = (vectors + WIDEST - 1) / WIDEST;
+    for (size wide; vectors > 0; vectors -= wide, left--, x += wide * LANES, out += wide * LANES) {
+        wide = (vectors + left - 1) / left;
+        switch (wide) {
+        case 1: NAME(tiles1)(rows, ARGUMENTS); break;
+        case 2: NAME(tiles2)(rows, ARGUMENTS); break;
+#if WIDEST > 2
+        case 3: NAME(tiles3)(rows, ARGUMENTS); break;
+        case 4: NAME(tiles4)(rows, ARGUMENTS); break;
+#endif
+        }
+    }
+}
+
+static size NAME(height)(size left, size vectors) {
+    size panels = (vectors + WIDEST - 1) / WIDEST, most = TALLEST((vectors + panels - 1) / panels);
+    if (left >= most)
+        return most;
+    return left >= 6 && most > 6 ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
+/* Rows first .. last-1 of  out_i = sum_c a[at_i * pitch + off_c] x_c, all of length stride (at_i = i if at is 0).
+   triangular: c from i on, the block on the diagonal by half, so that  M'out + (M'out)' = M'AM  for symmetric A. */
+static void NAME(multiply)(const REAL *a, const size *at, size pitch, size first, size last, const size *off,
+                           size count, const REAL *x, size stride, REAL *out, int triangular) {
+    const REAL *rows[8];
+    size vectors = stride / LANES;
+    for (size i = first, high; i < last; i += high) {
+        high = NAME(height)(last - i, vectors);
+        for (size k = 0; k < high; k++)
+            rows[k] = a + (at ? at[i + k] : i + k) * pitch;
+        size from = triangular ? i : 0, halved = triangular ? high : 0;
+        NAME(panels)(high, vectors, rows, off + from, halved, count - from, x + from * stride, stride,
+                     out + i * stride, stride);
+    }
+}
+
+/* row[active_c] += values_c, for the columns of vector number `from` and after. */
+static void NAME(spread)(const ITEM *item, size l, size from, const REAL *values, REAL *row, size width) {
+#ifdef __AVX512F__
+    const uint16_t *bits = item->bits[l];
+    for (size g = from; g * LANES < width; g++) {
+        uint16_t mask = bits[g];
+        REAL *p = row + g * LANES;
+        if (sizeof(REAL) == 4) {
+            __m512 old = _mm512_maskz_loadu_ps(mask, p), more = _mm512_maskz_expandloadu_ps(mask, values);
+            _mm512_mask_storeu_ps(p, mask, _mm512_add_ps(old, more));
+        } else {
+            __m512d old = _mm512_maskz_loadu_pd((__mmask8)mask, p);
+            __m512d more = _mm512_maskz_expandloadu_pd((__mmask8)mask, values);
+            _mm512_mask_storeu_pd(p, (__mmask8)mask, _mm512_add_pd(old, more));
+        }
+        values += __builtin_popcount(mask);
+    }
+#else
+    const size *active = item->active[l];
+    size c = 0, count = item->count[l];
+    while (c < count && active[c] < from * LANES)
+        c++;
+    for (const REAL *v = values - c; c < count; c++)
+        row[active[c]] += v[c];
+    (void)width;
+#endif
+}
+
+/* Rows first .. last-1 of  target[active_l, active_k] += left turned,  left (n_l, D) and turned (D, n_k) packed;
+   upper: only columns from the diagonal on are right afterwards, the others are anything finite. */
+static void NAME(outer)(const CHAIN *chain, const ITEM *item, size l, size k, size first, size last, const REAL *left,
+                        REAL *values, const size *count_up, REAL *target, int upper) {
+    size width = chain->widths[k], stride = up(item->count[k], LANES);
+    const REAL *rows[8];
+    if (!stride)
+        return;
+    for (size i = first, high; i < last; i += high) {
+        size group = upper ? item->active[l][i] / LANES : 0, before = 0;
+        if (upper)
+            for (before = i; before > 0 && item->active[l][before - 1] >= group * LANES;)
+                before--;
+        size skip = before / LANES;
+        high = NAME(height)(last - i, stride / LANES - skip);
+        for (size r = 0; r < high; r++)
+            rows[r] = left + (i + r) * chain->columns;
+        NAME(panels)(high, stride / LANES - skip, rows, count_up, 0, chain->widths[0], item->turned + skip * LANES,
+                     stride, values + skip * LANES, stride);
+        for (size r = 0; r < high; r++)
+            NAME(spread)(item, k, group, values + r * stride + before, target + item->active[l][i + r] * width, width);
+    }
+}
+
+/* turned = m' */
+static void NAME(turn)(const CHAIN *chain, ITEM *item, size l) {
+    size count = item->count[l], stride = up(count, LANES), columns = chain->columns, wide = chain->widths[0];
+    const REAL *m = item->m[l];
+    for (size i = 0; i < count; i += 16)
+        for (size d = 0; d < wide; d++)
+            for (size k = i; k < i + 16 && k < count; k++)
+                item->turned[d * stride + k] = m[k * columns + d];
+    for (size d = 0; d < wide; d++)
+        for (size k = count; k < stride; k++)
+            item->turned[d * stride + k] = 0;
+}
+
+static void NAME(lay)(const CHAIN *chain, ITEM *item, Arena *arena, int backward) {
+    size widest = 0, columns = chain->columns, real = sizeof(REAL);
+    for (size l = 1; l <= chain->depth; l++) {
+        size width = chain->widths[l];
+        widest = width > widest ? width : widest;
+        item->active[l] = take(arena, (width + 1) * sizeof(size));
+        item->start[l] = take(arena, (width / CHUNK + 3) * sizeof(size));
+#ifdef __AVX512F__
+        item->bits[l] = take(arena, (width / LANES + 2) * 2);
+#endif
+        item->m[l] = take(arena, width * columns * real);
+    }
+    item->t = take(arena, widest * columns * real);
+    item->s = take(arena, chain->widths[0] * columns * real);
+    if (backward) {
+        item->upper = take(arena, widest * columns * real);
+        item->lower = take(arena, widest * columns * real);
+        item->turned = take(arena, up(widest, LANES) * chain->widths[0] * real);
+    }
+}
+
+/* The active units of item b, and M_1. */
+static void NAME(gather)(const CHAIN *chain, ITEM *item, size b) {
+    for (size l = 1; l <= chain->depth; l++) {
+        size width = chain->widths[l], count = 0;
+        const uint8_t *mask = chain->masks[l - 1] + b * width;
+        for (size h = 0; h < width; h++) {
+            if (h % CHUNK == 0)
+                item->start[l][h / CHUNK] = count;
+            item->active[l][count] = h;
+            count += mask[h] != 0;
+        }
+        item->start[l][(width + CHUNK - 1) / CHUNK] = count;
+        item->count[l] = count;
+#ifdef __AVX512F__
+        for (size g = 0; g * LANES < width; g++) {
+            uint16_t bits = 0;
+            for (size h = 0; h < LANES && g * LANES + h < width; h++)
+                bits |= (uint16_t)((mask[g * LANES + h] != 0) << h);
+            item->bits[l][g] = bits;
+        }
+#endif
+    }
+    size wide = chain->widths[0], columns = chain->columns;
+    for (size i = 0; i < item->count[1]; i++) {
+        REAL *row = item->m[1] + i * columns;
+        memcpy(row, chain->weights[0] + item->active[1][i] * wide, wide * sizeof(REAL));
+        memset(row + wide, 0, (columns - wide) * sizeof(REAL));
+    }
+}
+
+#define EACH_CHUNK(width)                                                                                              \
+    for (size chunk = 0; chunk * CHUNK < (width); chunk++)                                                             \
+        for (ITEM *item = items; item < items + members; item++)
+#define ROWS(l) item->start[l][chunk], item->start[l][chunk + 1]
+
+/* M_2 .. M_L of a group. */
+static void NAME(climb)(const CHAIN *chain, ITEM *items, size members) {
+    for (size l = 2; l <= chain->depth; l++)
+        EACH_CHUNK(chain->widths[l])
+            NAME(multiply)(chain->weights[l - 1], item->active[l], chain->widths[l - 1], ROWS(l), item->active[l - 1],
+                           item->count[l - 1], item->m[l - 1], chain->columns, item->m[l], 0);
+}
+
+static CHAIN NAME(chain)(size depth, const size *widths, const REAL *const *weights, const uint8_t *const *masks,
+                         const REAL *gram) {
+    return (CHAIN){depth, widths, weights, masks, gram, up(widths[0], LANES)};
+}
+
+/* Lam of items begin .. end-1, in its place in lam (B, D, D). 0 = done. */
+int NAME(precision)(size depth, const size *widths, const REAL *const *weights, const uint8_t *const *masks,
+                    const REAL *gram, size begin, size end, REAL *lam) {
+    if (depth < 1 || depth > LAYERS)
+        return 1;
+    CHAIN chain = NAME(chain)(depth, widths, weights, masks, gram);
+    ITEM items[GROUP];
+    size wide = widths[0], columns = chain.columns, top = widths[depth], *steps = NULL;
+    Arena arena = {NULL, 64};
+    for (int pass = 0; pass < 2; pass++) {
+        for (size i = 0; i < GROUP; i++)
+            NAME(lay)(&chain, &items[i], &arena, 0);
+        steps = take(&arena, top * sizeof(size));
+        if (!pass) {
+            void *memory = malloc(arena.used + 64);
+            if (!memory)
+                return 1;
+            arena = (Arena){memory, 64 - (size)((uintptr_t)memory % 64)};
+        }
+    }
+    for (size i = 0; i < top; i++)
+        steps[i] = i * columns;
+    for (size b = begin; b < end; b += GROUP) {
+        size members = end - b < GROUP ? end - b : GROUP;
+        for (size i = 0; i < members; i++)
+            NAME(gather)(&chain, &items[i], b + i);
+        NAME(climb)(&chain, items, members);
+        EACH_CHUNK(top)
+            NAME(multiply)(gram, item->active[depth], top, ROWS(depth), item->active[depth], item->count[depth],
+                           item->m[depth], columns, item->t, 1);
+        for (size i = 0; i < members; i++) {
+            REAL *s = items[i].s, *out = lam + (b + i) * wide * wide;
+            NAME(multiply)(items[i].m[depth], NULL, 1, 0, wide, steps, items[i].count[depth], items[i].t, columns, s, 0);
+            for (size r = 0; r < wide; r++)
+                for (size c = 0; c < wide; c++)
+                    out[r * wide + c] = s[r * columns + c] + s[c * columns + r];
+        }
+    }
+    free(arena.base);
+    return 0;
+}
+
+/* Adds to dweights and dgram what items begin .. end-1 give for the symmetric adjoint (B, D, D) of Lam. Of dgram only the
+   upper triangle is right afterwards. turned_weights are W_l' for l >= 1. 0 = done. */
+int NAME(precision_backward)(size depth, const size *widths, const REAL *const *weights,
+                             const REAL *const *turned_weights, const uint8_t *const *masks, const REAL *gram,
+                             size begin, size end, const REAL *adjoint, REAL *const *dweights, REAL *dgram) {
+    if (depth < 1 || depth > LAYERS)
+        return 1;
+    CHAIN chain = NAME(chain)(depth, widths, weights, masks, gram);
+    ITEM items[GROUP];
+    size wide = widths[0], columns = chain.columns, top = widths[depth], widest = wide, *count_up = NULL;
+    for (size l = 1; l <= depth; l++)
+        widest = widths[l] > widest ? widths[l] : widest;
+    REAL *values = NULL;
+    Arena arena = {NULL, 64};
+    for (int pass = 0; pass < 2; pass++) {
+        for (size i = 0; i < GROUP; i++)
+            NAME(lay)(&chain, &items[i], &arena, 1);
+        count_up = take(&arena, wide * sizeof(size));
+        values = take(&arena, 8 * up(widest, LANES) * sizeof(REAL));
+        if (!pass) {
+            void *memory = malloc(arena.used + 64);
+            if (!memory)
+                return 1;
+            arena = (Arena){memory, 64 - (size)((uintptr_t)memory % 64)};
+        }
+    }
+    memset(values, 0, 8 * up(widest, LANES) * sizeof(REAL));
+    for (size i = 0; i < wide; i++)
+        count_up[i] = i;
+    for (size b = begin; b < end; b += GROUP) {
+        size members = end - b < GROUP ? end - b : GROUP;
+        for (size i = 0; i < members; i++)
+            NAME(gather)(&chain, &items[i], b + i);
+        NAME(climb)(&chain, items, members);
+        for (size i = 0; i < members; i++) { /* t = M A,  turned = M' */
+            const REAL *a = adjoint + (b + i) * wide * wide;
+            REAL *s = items[i].s;
+            for (size r = 0; r < wide; r++) {
+                memcpy(s + r * columns, a + r * wide, wide * sizeof(REAL));
+                memset(s + r * columns + wide, 0, (columns - wide) * sizeof(REAL));
+            }
+            NAME(multiply)(items[i].m[depth], NULL, columns, 0, items[i].count[depth], count_up, wide, s, columns,
+                           items[i].t, 0);
+            NAME(turn)(&chain, &items[i], depth);
+        }
+        EACH_CHUNK(top) { /* dG += M A M',  dM = G M A, doubled below */
+            NAME(outer)(&chain, item, depth, depth, ROWS(depth), item->t, values, count_up, dgram, 1);
+            NAME(multiply)(gram, item->active[depth], top, ROWS(depth), item->active[depth], item->count[depth],
+                           item->t, columns, item->upper, 0);
+        }
+        for (size i = 0; i < members; i++)
+            for (size k = 0; k < items[i].count[depth] * columns; k++)
+                items[i].upper[k] *= 2;
+        for (size l = depth; l > 1; l--) { /* dW += dM_l M_{l-1}',  dM_{l-1} = W' dM_l */
+            for (size i = 0; i < members; i++)
+                NAME(turn)(&chain, &items[i], l - 1);
+            EACH_CHUNK(widths[l])
+                NAME(outer)(&chain, item, l, l - 1, ROWS(l), item->upper, values, count_up, dweights[l - 1], 0);
+            EACH_CHUNK(widths[l - 1])
+                NAME(multiply)(turned_weights[l - 1], item->active[l - 1], widths[l], ROWS(l - 1), item->active[l],
+                               item->count[l], item->upper, columns, item->lower, 0);
+            for (size i = 0; i < members; i++) {
+                REAL *kept = items[i].upper;
+                items[i].upper = items[i].lower;
+                items[i].lower = kept;
+            }
+        }
+        for (size i = 0; i < members; i++)
+            for (size r = 0; r < items[i].count[1]; r++) {
+                REAL *row = dweights[0] + items[i].active[1][r] * wide, *d = items[i].upper + r * columns;
+                for (size c = 0; c < wide; c++)
+                    row[c] += d[c];
+            }
+    }
+    free(arena.base);
+    return 0;
+}
+
+#undef LANES
+#undef VEC
+#undef CHAIN
+#undef ITEM
+#undef ARGUMENTS
+#undef TILES
+#undef EACH_CHUNK
+#undef ROWS
+
+#endif
