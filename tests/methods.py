@@ -8,6 +8,7 @@ from curvae.curvature import PaperSchedule
 from curvae.inference import AmortizedFullGaussian, AmortizedGaussian, Inference, Laplace
 from curvae.networks import MLP
 from curvae.posteriors import DiagonalGaussian, FullGaussian, Posterior, PrecisionGaussian
+from curvae.posteriors.gaussian import unpack
 from curvae.priors import StandardNormal
 from curvae.typing import DataSpec
 from zoo import LIKELIHOODS, D, P
@@ -28,7 +29,7 @@ def _matrices(count: int) -> torch.Tensor:
 POSTERIORS: dict[str, object] = {
     "diagonal": lambda count: DiagonalGaussian(*(0.5 * torch.randn(2, count, D, dtype=torch.float64))),
     "full": lambda count: FullGaussian(torch.randn(count, D, dtype=torch.float64), _matrices(count).tril()),
-    "precision": lambda count: PrecisionGaussian(torch.randn(count, D, dtype=torch.float64), _matrices(count).tril()),
+    "precision": lambda count: PrecisionGaussian(torch.randn(count, D, dtype=torch.float64), unpack(_matrices(count))),
 }
 """number of data -> posterior."""
 

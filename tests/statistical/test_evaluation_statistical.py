@@ -40,8 +40,8 @@ def test_a_detuned_diagonal_posterior_is_corrected():
 def test_the_standard_error_is_that_of_repetitions():
     """Over 400 repetitions the spread of the estimate is within 15 % of its claim: fails for about 1e-4 of seeds."""
     oracle = LinearGaussian(count=1)
-    q = widen(PrecisionGaussian.from_factor(oracle.mean(), torch.linalg.cholesky(oracle.precision())[None]), 2.0)
-    repeated = PrecisionGaussian(q.loc.expand(400, D), q.packed.expand(400, D, D))
+    q = widen(PrecisionGaussian(oracle.mean(), torch.linalg.cholesky(oracle.precision())[None]), 2.0)
+    repeated = PrecisionGaussian(q.loc.expand(400, D), q.factor.expand(400, D, D))
     batch = oracle.batch._replace(x=oracle.x.expand(400, -1))
     with torch.no_grad():
         found = estimates(posterior_weights(oracle.model, repeated, batch, 500))
@@ -51,7 +51,7 @@ def test_the_standard_error_is_that_of_repetitions():
 def test_khat_tells_a_narrow_proposal_from_a_good_one():
     """In one dimension the true shape is 1 - width where width < 1: the shares fail for less than 1e-6 of the seeds."""
     oracle = LinearGaussian(size=1, count=50)
-    exact = PrecisionGaussian.from_factor(oracle.mean(), torch.linalg.cholesky(oracle.precision()).expand(50, 1, 1))
+    exact = PrecisionGaussian(oracle.mean(), torch.linalg.cholesky(oracle.precision()).expand(50, 1, 1))
     with torch.no_grad():
         narrow = estimates(posterior_weights(oracle.model, widen(exact, 0.02), oracle.batch, 2000))
         good = estimates(posterior_weights(oracle.model, widen(exact, 1.1), oracle.batch, 2000))

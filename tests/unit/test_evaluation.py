@@ -18,6 +18,7 @@ from curvae.likelihoods import Categorical, Gaussian
 from curvae.model import LatentVariableModel
 from curvae.objectives import Bound, elbo
 from curvae.posteriors import DiagonalGaussian, FullGaussian, PrecisionGaussian, kl
+from curvae.posteriors.gaussian import unpack
 from curvae.priors import StandardNormal
 from curvae.systems import LatentSystem, System, Weights
 from curvae.typing import Batch
@@ -173,7 +174,7 @@ def test_widen_every_gaussian_and_nothing_else():
     packed = torch.randn(2, 3, 3, dtype=torch.float64)
     for q in (DiagonalGaussian(packed[:, 0], packed[:, 1]), FullGaussian(packed[:, 0], packed)):
         torch.testing.assert_close(widen(q, 2.5).covariance, 2.5 * q.covariance)
-    q = PrecisionGaussian(packed[:, 0], packed)
+    q = PrecisionGaussian(packed[:, 0], unpack(packed))
     torch.testing.assert_close(widen(q, 2.5).covariance, 2.5 * q.covariance)
     with pytest.raises(ValueError, match="must be positive; got 0"):
         Widened(AmortizedGaussian(nn.Linear(1, 2)), 0.0)

@@ -4,7 +4,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae.curvature.routes import ROUTES, Generic, Gram, Layerwise, Local, Route
-from curvae.curvature.search import Backtracking, PaperSchedule, Status, StepRule, Trace, ascend, not_ok
+from curvae.curvature.search import (
+    Backtracking,
+    PaperSchedule,
+    Seen,
+    Status,
+    StepRule,
+    Trace,
+    ascend,
+    follow,
+    newton,
+    not_ok,
+)
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch
 
@@ -62,11 +73,14 @@ __all__ = [
     "Local",
     "PaperSchedule",
     "Route",
+    "Seen",
     "Status",
     "StepRule",
     "Trace",
     "ascend",
+    "follow",
     "local",
+    "newton",
     "not_ok",
     "route_for",
 ]

@@ -48,6 +48,11 @@ def available() -> bool:
     return _library() is not None
 
 
+def usable(gram: Float[Tensor, "H H"]) -> bool:
+    """Whether the kernel is there and can read this tensor: on the CPU, and not within a function transform."""
+    return _plain(gram) and available()
+
+
 def precision(weights: Weights, masks: Masks, gram: Float[Tensor, "H H"]) -> Matrix | None:
     """``Lam = M'GM`` (B, D, D) by the kernel, without autograd; None where it cannot.
 

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from curvae.typing import Latent
 
+PIECEWISE_LINEAR = (nn.ReLU, nn.LeakyReLU, nn.Hardtanh, nn.Identity)
 ELEMENTWISE = (
-    nn.ReLU,
-    nn.LeakyReLU,
+    *PIECEWISE_LINEAR,
     nn.ELU,
     nn.SELU,
     nn.CELU,
@@ -17,8 +17,6 @@ ELEMENTWISE = (
     nn.Softplus,
     nn.Tanh,
     nn.Sigmoid,
-    nn.Hardtanh,
-    nn.Identity,
 )
 
 
@@ -42,6 +40,12 @@ def chain(decoder: nn.Module) -> list[nn.Module] | None:
     if any(part is None for part in parts):
         return None
     return [layer for part in parts if part is not None for layer in part]
+
+
+def is_relu_chain(layers: list[nn.Module]) -> bool:
+    """Whether the layers are linear and ReLU in turns, a ReLU at the end."""
+    kinds = [type(layer) for layer in layers]
+    return len(kinds) > 0 and len(kinds) % 2 == 0 and kinds == [nn.Linear, nn.ReLU] * (len(kinds) // 2)
 
 
 def forward(layers: list[nn.Module], z: Latent) -> Tensor:

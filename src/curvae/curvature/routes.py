@@ -14,11 +14,11 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from curvae import linalg
-from curvae.curvature import layers
+from curvae.curvature import kernel, layers
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch, Matrix, PerDatum
 
@@ -37,9 +37,15 @@ class Local(NamedTuple):
 class Route(ABC):
     """The log joint of one batch, its gradient and its precision, as functions of z (B, D)."""
 
-    def __init__(self, model: LatentVariableModel, batch: Batch):
+    model: LatentVariableModel
+
+    def __init__(self, model: LatentVariableModel):
         self.model = model
-        self.batch = batch
+
+    @property
+    def locally_constant(self) -> bool:
+        """Whether Lam does not change within a linear piece of the decoder."""
+        return False
 
     @classmethod
     @abstractmethod
@@ -52,6 +58,10 @@ class Route(ABC):
         """Built for a batch; ``z`` is near the points that will be asked for."""
 
     @abstractmethod
+    def take(self, rows: Int[Tensor, " n"]) -> "Route":
+        """The same for some of the data."""
+
+    @abstractmethod
     def log_likelihood(self, z: Float[Tensor, "B D"]) -> PerDatum:
         """``log p(x | z)``."""
 
@@ -62,6 +72,17 @@ class Route(ABC):
     @abstractmethod
     def likelihood_residual(self, z: Float[Tensor, "B D"], step: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """``J'(score - F J step)``: the likelihood's share of the residual."""
+
+    def likelihood_slope(self, z: Float[Tensor, "B D"]) -> tuple[PerDatum, Float[Tensor, "B D"]]:
+        """``log p(x | z)`` and its gradient; a route that knows a shorter way to it takes that."""
+        level, pull = torch.func.vjp(self.log_likelihood, z)[:2]
+        return level, pull(torch.ones_like(level))[0]
+
+    def slope(self, z: Float[Tensor, "B D"]) -> tuple[PerDatum, Float[Tensor, "B D"]]:
+        """``log p(x, z)`` and its gradient."""
+        level, slope = self.likelihood_slope(z)
+        log_prior, pull = self._prior(z)
+        return level + log_prior, slope + pull
 
     def log_joint(self, z: Float[Tensor, "B D"]) -> PerDatum:
         """``log p(x, z)``, for a line search."""
@@ -94,7 +115,7 @@ class Gram(Route):
     hidden: list[nn.Module]
     origin: Float[Tensor, "B H"]
     level: PerDatum
-    slope: Float[Tensor, "B H"]
+    pitch: Float[Tensor, "B H"]
     gram: Float[Tensor, "H H"]
 
     @classmethod
@@ -110,7 +131,7 @@ class Gram(Route):
 
     @classmethod
     def at(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Gram":
-        route = cls(model, batch)
+        route = cls(model)
         *route.hidden, last = layers.chain(model.decoder) or []
         assert isinstance(last, nn.Linear)
         off = last.bias if last.bias is not None else z.new_zeros(last.out_features)
@@ -121,17 +142,39 @@ class Gram(Route):
         with torch.no_grad():
             route.origin = layers.forward(route.hidden, z)
         bend = route.origin @ route.gram
-        route.level, route.slope = level + (route.origin * (slope - 0.5 * bend)).sum(-1), slope - bend
+        route.level, route.pitch = level + (route.origin * (slope - 0.5 * bend)).sum(-1), slope - bend
         return route
+
+    @property
+    def locally_constant(self) -> bool:
+        return all(isinstance(layer, (nn.Linear, *layers.PIECEWISE_LINEAR)) for layer in self.hidden)
+
+    def take(self, rows: Int[Tensor, " n"]) -> "Gram":
+        part = Gram(self.model)
+        part.hidden, part.gram = self.hidden, self.gram
+        part.origin, part.level, part.pitch = self.origin[rows], self.level[rows], self.pitch[rows]
+        return part
 
     def log_likelihood(self, z: Float[Tensor, "B D"]) -> PerDatum:
         return self._quadratic(layers.forward(self.hidden, z))[0]
 
+    def likelihood_slope(self, z: Float[Tensor, "B D"]) -> tuple[PerDatum, Float[Tensor, "B D"]]:
+        value, slopes = layers.linearize(self.hidden, z)
+        level, slope = self._quadratic(value)
+        return level, layers.pull(self.hidden, slopes, slope)
+
     def likelihood_part(self, z: Float[Tensor, "B D"]) -> Local:
         value, slopes = layers.linearize(self.hidden, z)
         level, slope = self._quadratic(value)
+        return Local(level, layers.pull(self.hidden, slopes, slope), self._precision(slopes, z))
+
+    def _precision(self, slopes: layers.Slopes, z: Float[Tensor, "B D"]) -> Matrix:
+        """``M'GM`` with M the Jacobian of the hidden layers: over active units alone where the kernel can."""
+        if layers.is_relu_chain(self.hidden) and kernel.usable(self.gram):
+            weights = [layer.weight for layer in self.hidden if isinstance(layer, nn.Linear)]
+            return kernel.relu_precision(weights, [mask for mask in slopes if mask is not None], self.gram)
         rows = layers.rows(self.hidden, slopes, z)
-        return Local(level, layers.pull(self.hidden, slopes, slope), rows @ self.gram @ rows.mT)
+        return rows @ self.gram @ rows.mT
 
     def likelihood_residual(self, z: Float[Tensor, "B D"], step: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         value, slopes = layers.linearize(self.hidden, z)
@@ -141,7 +184,7 @@ class Gram(Route):
     def _quadratic(self, value: Float[Tensor, "B H"]) -> tuple[PerDatum, Float[Tensor, "B H"]]:
         offset = value - self.origin
         bend = offset @ self.gram
-        return self.level + (offset * (self.slope - 0.5 * bend)).sum(-1), self.slope - bend
+        return self.level + (offset * (self.pitch - 0.5 * bend)).sum(-1), self.pitch - bend
 
 
 class Layerwise(Route):
@@ -154,6 +197,13 @@ class Layerwise(Route):
     @classmethod
     def at(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Layerwise":
         return cls(model, batch)
+
+    def __init__(self, model: LatentVariableModel, batch: Batch):
+        super().__init__(model)
+        self.batch = batch
+
+    def take(self, rows: Int[Tensor, " n"]) -> "Layerwise":
+        return Layerwise(self.model, _chosen(self.batch, rows))
 
     def log_likelihood(self, z: Float[Tensor, "B D"]) -> PerDatum:
         return self.model.log_likelihood(self.batch.x, z, self.batch.mask)
@@ -186,6 +236,13 @@ class Generic(Route):
     def at(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Generic":
         return cls(model, batch)
 
+    def __init__(self, model: LatentVariableModel, batch: Batch):
+        super().__init__(model)
+        self.batch = batch
+
+    def take(self, rows: Int[Tensor, " n"]) -> "Generic":
+        return Generic(self.model, _chosen(self.batch, rows))
+
     def log_likelihood(self, z: Float[Tensor, "B D"]) -> PerDatum:
         return self.model.log_likelihood(self.batch.x, z, self.batch.mask)
 
@@ -205,8 +262,7 @@ class Generic(Route):
         return pull(_missed(self.model, self.batch, eta, tangent))[0]
 
     def _chunk(self, z: Float[Tensor, "B D"], rows_of: slice) -> Local:
-        x, index, mask, _ = self.batch
-        part = Batch(x[rows_of], index[rows_of], None if mask is None else mask[rows_of])
+        part = _chosen(self.batch, rows_of)
         eye = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
 
         def decode(point: Tensor) -> Tensor:
@@ -217,6 +273,10 @@ class Generic(Route):
 
         columns = torch.func.vmap(along)(eye)
         return _assemble(self.model, part, decode(z), columns.transpose(0, 1))
+
+
+def _chosen(batch: Batch, rows: Tensor | slice) -> Batch:
+    return Batch(batch.x[rows], batch.index[rows], None if batch.mask is None else batch.mask[rows])
 
 
 def _assemble(

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -84,6 +85,21 @@ class Backtracking(StepRule):
         return chosen
 
 
+class Seen(NamedTuple):
+    """What a search saw of each datum before a step."""
+
+    log_joint: PerDatum
+    grad_norm: PerDatum
+
+    @classmethod
+    def of(cls, here: Local) -> "Seen":
+        return cls(here.log_joint.detach(), here.grad.detach().norm(dim=-1))
+
+    def updated(self, rows: Int[Tensor, " n"], part: "Seen") -> "Seen":
+        """With the values of some of the data replaced."""
+        return Seen(*(old.index_copy(0, rows, new) for old, new in zip(self, part, strict=True)))
+
+
 @dataclass(frozen=True)
 class Trace:
     """What a search did, step by step: entry t holds the values before step t, the last one those at the end."""
@@ -93,12 +109,11 @@ class Trace:
     status: Int[Tensor, " B"]
 
     @classmethod
-    def of(cls, visited: list[Local], decrement: PerDatum, stuck: Bool[Tensor, " B"], ok: Tensor, tolerance: float):
-        """From the points visited, the last Newton decrement ``1/2 grad' Lam^-1 grad`` (nats) and what went wrong."""
-        log_joint = torch.stack([here.log_joint for here in visited]).detach()
-        grad_norm = torch.stack([here.grad.norm(dim=-1) for here in visited]).detach()
+    def of(cls, seen: list[Seen], left: PerDatum, stuck: Bool[Tensor, " B"], ok: Tensor, tolerance: float) -> "Trace":
+        """From what was seen, the nats left to the mode, and what went wrong."""
+        log_joint, grad_norm = (torch.stack(values) for values in zip(*seen, strict=True))
         status = torch.where(stuck, Status.KINK, Status.MAX_STEPS)
-        status = torch.where(decrement <= tolerance, Status.OK, status)
+        status = torch.where(left <= tolerance, Status.OK, status)
         status = torch.where(ok, status, Status.NOT_PSD)
         finite = log_joint[-1].isfinite() & grad_norm[-1].isfinite()
         return cls(log_joint, grad_norm, torch.where(finite, status, Status.NONFINITE))
@@ -120,21 +135,39 @@ def newton(route: Route, z: Float[Tensor, "B D"]) -> tuple[Local, Float[Tensor, 
     return here, step
 
 
-def ascend(
-    route: Route, z: Float[Tensor, "B D"], steps: int, rule: StepRule, tolerance: float = 0.0
-) -> tuple[Float[Tensor, "B D"], list[Local]]:
-    """Up to ``steps`` Newton steps from z; stops early once no datum moves or can gain ``tolerance`` nats.
-
-    Returns the point reached and what was seen before each step.
-    """
-    visited: list[Local] = []
+def follow(
+    route: Route, z: Float[Tensor, "B D"], steps: int, rule: StepRule
+) -> tuple[Float[Tensor, "B D"], list[Seen]]:
+    """``steps`` Newton steps from z, all of them, for all data, with gradients where they are on."""
+    seen: list[Seen] = []
     for t in range(steps):
         here, step = newton(route, z)
-        visited.append(here)
+        seen.append(Seen.of(here))
         with torch.no_grad():
             length = rule.length(t, route, z, here, step)
-            done = (0.5 * (here.grad * step).sum(-1) < tolerance) | (length == 0)
-        if bool(done.all()):
-            break
         z = z + length.unsqueeze(-1) * step
-    return z, visited
+    return z, seen
+
+
+@torch.no_grad()
+def ascend(
+    route: Route, z: Float[Tensor, "B D"], steps: int, rule: StepRule, tolerance: float = 0.0
+) -> tuple[Float[Tensor, "B D"], list[Seen]]:
+    """Up to ``steps`` Newton steps from z; a datum that does not move, or gains ``tolerance`` nats at most, is done.
+
+    Data that are done are left out of what follows. Returns the point reached and what was seen before each step.
+    """
+    seen: list[Seen] = []
+    rows = torch.arange(len(z), device=z.device)
+    for t in range(steps):
+        at = z[rows]
+        here, step = newton(route, at)
+        seen.append(seen[-1].updated(rows, Seen.of(here)) if seen else Seen.of(here))
+        length = rule.length(t, route, at, here, step)
+        z = z.index_copy(0, rows, at + length.unsqueeze(-1) * step)
+        going = ((0.5 * (here.grad * step).sum(-1) > tolerance) & (length != 0)).nonzero().squeeze(-1)
+        if len(going) == 0:
+            break
+        if len(going) < len(rows):
+            rows, route = rows[going], route.take(going)
+    return z, seen

@@ -73,7 +73,7 @@ def widen(posterior: Posterior, width: float) -> GaussianPosterior:
         case FullGaussian():
             return FullGaussian(posterior.loc, _scaled(posterior.packed, scale))
         case PrecisionGaussian():
-            return PrecisionGaussian(posterior.loc, _scaled(posterior.packed, 1 / scale))
+            return PrecisionGaussian(posterior.loc, posterior.factor / scale)
         case _:
             raise TypeError(f"widen: expects a Gaussian posterior; got {type(posterior).__name__}.")
 

@@ -1,11 +1,13 @@
 """Laplace inference: the posterior mode by Newton's method, and a full-covariance Gaussian there."""
 
+from typing import NamedTuple
+
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature import Backtracking, Local, Route, StepRule, Trace, ascend, route_for
-from curvae.curvature.search import newton
+from curvae.curvature import Backtracking, Route, Seen, StepRule, Trace, ascend, follow, route_for
 from curvae.inference.inference import Inference, Inferred, prefixed
 from curvae.model import LatentVariableModel
 from curvae.posteriors import PrecisionGaussian
@@ -22,6 +24,9 @@ class Laplace(Inference):
     By default the search runs without autograd, steps are accepted only if they raise the log joint, and the last
     Newton step is differentiated: at a fixed point that is the exact gradient of the mode. The encoder then learns from
     ``encoder_bound = -1/2 (mu0 - mu)' Lam (mu0 - mu)``, everything but its own mean mu0 detached.
+
+    Where Lam is constant within a linear piece (Gaussian output, ReLU), the covariance is that of the piece where the
+    last step began: one Jacobian less, and exact once the search has settled.
 
     Args:
         start: the inference whose posterior's ``center`` is mu0.
@@ -72,43 +77,62 @@ class Laplace(Inference):
         mu0 = begin.posterior.center
         with torch.autocast(mu0.device.type, enabled=False):
             mu0 = mu0.to(batch.x.dtype) if batch.x.is_floating_point() else mu0.float()
-            route, z, visited = self._search(model, batch, mu0)
-            mu, visited, stuck = self._last_step(route, z, visited) if self.steps else (z, [], _nowhere(z))
-            here = route.local(mu)
-            bound = None if self.unroll or self.steps == 0 else _encoder_bound(mu0, mu, here.precision)
-            factor, info = self._describe([*visited, here], stuck)
-        posterior = PrecisionGaussian.from_factor(mu, factor)
-        return Inferred(posterior, {**begin.info, **info}, bound, prefixed("start", begin.state))
+            route = route_for(model, batch, mu0.detach(), self.route)
+            found = self._unrolled(route, mu0) if self.unroll or self.steps == 0 else self._searched(route, mu0)
+        bound = None if self.unroll or self.steps == 0 else _encoder_bound(mu0, found.mean, found.precision)
+        posterior = PrecisionGaussian(found.mean, found.factor)
+        info = {**begin.info, **self._info(found)}
+        return Inferred(posterior, info, bound, prefixed("start", begin.state))
 
-    def _search(self, model: LatentVariableModel, batch: Batch, mu0: Tensor) -> tuple[Route, Tensor, list[Local]]:
-        """The route, built once for search and gradient alike, and all steps but the last."""
-        steps = max(self.steps - 1, 0)
-        route = route_for(model, batch, mu0.detach(), self.route)
-        if self.unroll or self.steps == 0:
-            return route, *ascend(route, mu0, steps, self.rule)
+    def _unrolled(self, route: Route, mu0: Float[Tensor, "B D"]) -> "_Found":
+        """Every step differentiated, and the precision at the end."""
+        mu, seen = follow(route, mu0, self.steps, self.rule)
+        here = route.local(mu)
+        factor, ok = linalg.cholesky(here.precision)
+        left = 0.5 * (here.grad * linalg.solve_spd(factor, here.grad)).sum(-1).detach()
+        return _Found(mu, here.precision, factor, [*seen, Seen.of(here)], left, torch.zeros_like(ok), ok)
+
+    def _searched(self, route: Route, mu0: Float[Tensor, "B D"]) -> "_Found":
+        """A search without gradients, a last step with them, and the precision."""
+        z, seen = ascend(route, mu0.detach(), self.steps - 1, self.rule, 0.1 * self.tolerance)
+        here = route.local(z)
+        factor, ok = linalg.cholesky(here.precision)
+        fixed = factor.detach()
+        step = linalg.solve_spd(fixed, here.grad.detach())
         with torch.no_grad():
-            return route, *ascend(route, mu0, steps, self.rule, self.tolerance * 1e-3)
-
-    def _last_step(self, route: Route, z: Tensor, visited: list[Local]) -> tuple[Tensor, list[Local], Tensor]:
-        here, step = newton(route, z)
+            length = self.rule.length(self.steps - 1, route, z, here, step)
+        # the value is that of the accepted step, the gradient that of the full one: Lam^-1 (grad - Lam step)'
+        residual = here.grad - (here.precision @ step.unsqueeze(-1)).squeeze(-1)
+        mu = z + length.unsqueeze(-1) * step + linalg.solve_spd(fixed, residual - residual.detach())
+        seen, precision = [*seen, Seen.of(here)], here.precision
+        if not route.locally_constant:  # else Lam is the same at both ends, but for units that switch on the way
+            precision = route.local(mu).precision
+            factor, ok = linalg.cholesky(precision)
         with torch.no_grad():
-            length = self.rule.length(self.steps - 1, route, z, here, step).unsqueeze(-1)
-        # by default the value is that of the accepted step, the gradient that of the full one
-        taken = length * step if self.unroll else length * step.detach() + (step - step.detach())
-        return z + taken, [*visited, here], (length == 0).squeeze(-1)
+            level, grad = route.slope(mu)
+            end = Seen(level, grad.norm(dim=-1))
+            left = 0.5 * (grad * linalg.solve_spd(factor, grad)).sum(-1)
+        return _Found(mu, precision, factor, [*seen, end], left, length == 0, ok)
 
-    def _describe(self, visited: list[Local], stuck: Tensor) -> tuple[Tensor, Info]:
-        """The factor of the precision at the end, and what the search did, padded to T + 1 entries."""
-        end = visited[-1]
-        factor, ok = linalg.cholesky(end.precision)
-        decrement = 0.5 * (end.grad * linalg.solve_spd(factor, end.grad)).sum(-1).detach()
-        padding = [end] * (self.steps + 1 - len(visited))
-        trace = Trace.of([*visited, *padding], decrement, stuck, ok, self.tolerance)
-        return factor, {"log_joint": trace.log_joint, "grad_norm": trace.grad_norm, "status": trace.status}
+    def _info(self, found: "_Found") -> Info:
+        """What the search did, padded to T + 1 entries."""
+        *seen, end = found.seen
+        padding = [seen[-1] if seen else end] * (self.steps - len(seen))
+        trace = Trace.of([*seen, *padding, end], found.left, found.stuck, found.ok, self.tolerance)
+        return {"log_joint": trace.log_joint, "grad_norm": trace.grad_norm, "status": trace.status}
 
 
-def _nowhere(z: Tensor) -> Tensor:
-    return torch.zeros(len(z), dtype=torch.bool, device=z.device)
+class _Found(NamedTuple):
+    """What a search found for each datum."""
+
+    mean: Float[Tensor, "B D"]
+    precision: Float[Tensor, "B D D"]
+    factor: Float[Tensor, "B D D"]
+    seen: list[Seen]
+    left: PerDatum
+    """Newton decrement at the end, nats."""
+    stuck: Bool[Tensor, " B"]
+    ok: Bool[Tensor, " B"]
 
 
 def _encoder_bound(mu0: Tensor, mu: Tensor, precision: Tensor) -> PerDatum:

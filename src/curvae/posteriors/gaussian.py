@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.linalg import standard_normal_log_prob
+from curvae.linalg import half_log_det, standard_normal_log_prob
 from curvae.posteriors.posterior import DensityPosterior, Draws, plain
 
 
@@ -145,34 +145,25 @@ class FullGaussian(GaussianPosterior):
 class PrecisionGaussian(GaussianPosterior):
     """``N(loc, (L L')^-1)`` with L lower triangular: draws are ``loc + L'^-1 noise`` and no inverse is formed.
 
-    ``packed`` holds L with the logarithm of its diagonal.
+    Its tensors are ``loc`` and ``packed``, L with the logarithm of its diagonal.
 
     Example:
         >>> import torch
-        >>> q = PrecisionGaussian.from_factor(torch.zeros(1, 2), 2 * torch.eye(2).expand(1, 2, 2))
+        >>> q = PrecisionGaussian(torch.zeros(1, 2), 2 * torch.eye(2).expand(1, 2, 2))
         >>> q.variance.tolist()
         [[0.25, 0.25]]
     """
 
     loc: Float[Tensor, "B D"]
-    packed: Float[Tensor, "B D D"]
-
-    @classmethod
-    def from_factor(cls, loc: Float[Tensor, "B D"], factor: Float[Tensor, "B D D"]) -> "PrecisionGaussian":
-        """From the Cholesky factor L of the precision."""
-        return cls(loc, pack(factor))
+    factor: Float[Tensor, "B D D"]
+    """L, the lower Cholesky factor of the precision, with a positive diagonal."""
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
-        return {"loc": self.loc, "packed": self.packed}
+        return {"loc": self.loc, "packed": pack(self.factor)}
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> "PrecisionGaussian":
-        return type(self)(**tensors)
-
-    @property
-    def factor(self) -> Float[Tensor, "B D D"]:
-        """L, the lower Cholesky factor of the precision."""
-        return unpack(self.packed)
+        return type(self)(tensors["loc"], unpack(tensors["packed"]))
 
     @property
     def precision(self) -> Float[Tensor, "B D D"]:
@@ -186,12 +177,12 @@ class PrecisionGaussian(GaussianPosterior):
     @property
     def variance(self) -> Float[Tensor, "B D"]:
         eye = torch.eye(self.loc.shape[-1], dtype=self.loc.dtype, device=self.loc.device)
-        inverse = torch.linalg.solve_triangular(self.factor, eye.expand_as(self.packed), upper=False)
+        inverse = torch.linalg.solve_triangular(self.factor, eye.expand_as(self.factor), upper=False)
         return inverse.square().sum(-2)
 
     @property
     def half_log_det(self) -> Float[Tensor, " B"]:
-        return -self.packed.diagonal(dim1=-2, dim2=-1).sum(-1)
+        return -half_log_det(self.factor)
 
     def color(self, noise: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
         return solve_lower(self.factor, noise, transposed=True)
