@@ -1,6 +1,7 @@
 """Posteriors q(z | x): immutable values that draw, weigh and describe."""
 
 from curvae.posteriors.gaussian import DiagonalGaussian, FullGaussian, GaussianPosterior, PrecisionGaussian
+from curvae.posteriors.implicit_gaussian import ImplicitGaussian
 from curvae.posteriors.kl import kl
 from curvae.posteriors.moments import weighted_covariance, weighted_interval, weighted_mean
 from curvae.posteriors.posterior import DensityPosterior, Draws, Posterior, plain
@@ -11,6 +12,7 @@ __all__ = [
     "Draws",
     "FullGaussian",
     "GaussianPosterior",
+    "ImplicitGaussian",
     "Posterior",
     "PrecisionGaussian",
     "kl",

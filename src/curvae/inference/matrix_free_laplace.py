@@ -1,0 +1,201 @@
+"""Laplace inference for large latent spaces: Newton steps by conjugate gradients, no Jacobian formed."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from curvae import linalg
+from curvae.curvature import Backtracking, Local, Status, StepRule
+from curvae.curvature.matrix_free import MatrixFree, Products, conjugate_gradients, solve, stochastic_log_det
+from curvae.inference.inference import Inference, Inferred, prefixed
+from curvae.model import LatentVariableModel
+from curvae.posteriors import GaussianPosterior, ImplicitGaussian, Posterior, PrecisionGaussian
+from curvae.typing import Batch, Info, PerDatum
+
+
+class MatrixFreeLaplace(Inference):
+    """``q(z | x) = N(mu, Lam(mu)^-1)`` as in ``Laplace``, with Lam known by its products alone.
+
+    A Newton step is the first few iterations of conjugate gradients on ``Lam d = grad log p(x, mu)``, each of one
+    product (two decoder passes), preconditioned by the encoder's variance: where q is the best diagonal Gaussian that
+    is exactly ``1 / diag Lam``. Any decoder whose rows are independent will do, and nothing of size P x D is formed.
+
+    At the mode, Lam is formed by D products where D is at most ``dense``, and the posterior is as exact as that of
+    ``Laplace``. Beyond, it is an ``ImplicitGaussian``: draws by perturb-and-solve, and the log-determinant by
+    stochastic Lanczos quadrature, whose error shifts the log-weights of a datum. See there for what that means.
+
+    The model learns through the mode by the implicit function theorem, ``mu' = Lam^-1 (grad log p(x, mu))'`` with mu
+    held fixed on the right, solved in the backward pass. The encoder learns from
+    ``encoder_bound = -1/2 (mu0 - mu)' Lam (mu0 - mu)``, everything but its own mean mu0 detached.
+
+    Differences from ``Laplace``: no gradient flows through the precision, that is through the spread of the draws and
+    the determinant; the bound is the same, as q is only a proposal.
+
+    Args:
+        start: the inference whose posterior's ``center`` is mu0.
+        steps: number T of Newton steps; 0 keeps the encoder's mean.
+        iterations: of conjugate gradients in a step, at most.
+        forcing: relative residual at which they stop earlier.
+        precondition: by the variance of the encoder's posterior, where that is a Gaussian.
+        rule: how long each step is.
+        tolerance: Newton decrement (nats), what the ELBO loses to a mean off the mode, below which a datum is ok.
+        dense: the most dimensions for which Lam is formed, once, at the mode.
+        probes: of the log-determinant beyond.
+        lanczos: products for each probe.
+        margin: so many standard errors are added to that log-determinant, which lowers every bound by half of it.
+
+    Info: ``log_joint`` and ``grad_norm`` (T+1, B), ``status`` (B,), ``cg_iterations`` (T, B), ``log_det`` and
+    ``log_det_error`` (B,).
+
+    Raises:
+        ValueError: negative steps, or fewer than 1 iteration, probe or Lanczos step.
+
+    Example:
+        >>> import torch
+        >>> from curvae.inference import AmortizedGaussian, MatrixFreeLaplace
+        >>> from curvae.likelihoods import Gaussian
+        >>> from curvae.priors import StandardNormal
+        >>> model = LatentVariableModel(StandardNormal(200), torch.nn.Linear(200, 10), Gaussian(10, scale=0.3))
+        >>> inference = MatrixFreeLaplace(AmortizedGaussian(torch.nn.Linear(10, 400)))
+        >>> found = inference(model, Batch(torch.randn(8, 10), torch.arange(8)))
+        >>> found.posterior.draw(5).z.shape, found.info["log_det_error"].shape
+        (torch.Size([5, 8, 200]), torch.Size([8]))
+    """
+
+    def __init__(
+        self,
+        start: Inference,
+        steps: int = 4,
+        iterations: int = 4,
+        forcing: float = 1e-2,
+        precondition: bool = True,
+        rule: StepRule | None = None,
+        tolerance: float = 0.1,
+        dense: int = 128,
+        probes: int = 16,
+        lanczos: int = 20,
+        margin: float = 0.0,
+    ):
+        super().__init__()
+        if steps < 0:
+            raise ValueError(f"MatrixFreeLaplace: steps must be 0 or more; got {steps}.")
+        for name, value in (("iterations", iterations), ("probes", probes), ("lanczos", lanczos)):
+            if value < 1:
+                raise ValueError(f"MatrixFreeLaplace: {name} must be 1 or more; got {value}.")
+        self.start = start
+        self.steps = steps
+        self.iterations = iterations
+        self.forcing = forcing
+        self.precondition = precondition
+        self.rule = rule or Backtracking()
+        self.tolerance = tolerance
+        self.dense = dense
+        self.probes = probes
+        self.lanczos = lanczos
+        self.margin = margin
+
+    def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
+        begin = self.start(model, batch)
+        mu0 = begin.posterior.center
+        with torch.autocast(mu0.device.type, enabled=False):
+            mu0 = mu0.to(batch.x.dtype) if batch.x.is_floating_point() else mu0.float()
+            with torch.no_grad():
+                near, visited, stuck, used = self._search(model, batch, mu0.detach(), begin.posterior)
+                precision, inverse, ok, info = self._precision(near)
+                left = 0.5 * (near.grad * inverse(near.grad)).sum(-1)
+                info = {**begin.info, **info, **self._describe([*visited, _local(near)], stuck, used, left, ok)}
+            if self.steps == 0:
+                mu, bound = mu0, None
+            else:
+                mu, bound = _with_gradient(model, batch, near.z, inverse), _encoder_bound(mu0, near)
+        if isinstance(precision, Products):
+            return Inferred(ImplicitGaussian(mu, info["log_det"], near), info, bound, prefixed("start", begin.state))
+        posterior = PrecisionGaussian(mu, precision)
+        return Inferred(posterior, info, bound, prefixed("start", begin.state))
+
+    def _search(
+        self, model: LatentVariableModel, batch: Batch, z: Tensor, begin: Posterior
+    ) -> tuple[Products, list[Local], Tensor, Tensor]:
+        """The products at the point reached; what was seen, who was stuck, and the iterations (T, B) on the way."""
+        route = MatrixFree(model, batch)
+        diagonal = begin.variance.to(z) if self.precondition and isinstance(begin, GaussianPosterior) else None
+        visited: list[Local] = []
+        stuck = torch.zeros(len(z), dtype=torch.bool, device=z.device)
+        used = torch.zeros(self.steps, len(z), dtype=torch.long, device=z.device)
+        for t in range(self.steps):
+            near = route.products(z)
+            here = _local(near)
+            step, _, used[t], _ = conjugate_gradients(near, near.grad, self.iterations, self.forcing, diagonal)
+            visited.append(here)
+            there = 0.5 * (here.grad * step).sum(-1) < 1e-3 * self.tolerance
+            if bool(there.all()):
+                break
+            step = torch.where(there.unsqueeze(-1), 0.0, step)
+            length = self.rule.length(t, route, z, here, step)
+            stuck = length == 0
+            z = z + length.unsqueeze(-1) * step
+            if bool((there | stuck).all()):
+                break
+        return route.products(z), visited, stuck, used
+
+    def _precision(self, near: Products) -> tuple[Tensor | Products, Callable[[Tensor], Tensor], Tensor, Info]:
+        """The factor of Lam or its products, the solution with it, whether that is sound, and its determinant."""
+        if near.z.shape[-1] <= self.dense:
+            factor, ok = linalg.cholesky(near.matrix())
+            log_det = 2 * linalg.half_log_det(factor)
+            info = {"log_det": log_det, "log_det_error": torch.zeros_like(log_det)}
+            return factor, lambda v: linalg.solve_spd(factor, v), ok, info
+        value, error = stochastic_log_det(near, near.z, self.probes, self.lanczos)
+        info = {"log_det": value + self.margin * error if self.margin else value, "log_det_error": error}
+        return near, lambda v: solve(near, v), torch.ones_like(value, dtype=torch.bool), info
+
+    def _describe(self, visited: list[Local], stuck: Tensor, used: Tensor, left: PerDatum, ok: Tensor) -> Info:
+        """What the search did, padded to T + 1 entries; ``left`` are the nats to the mode."""
+        *before, end = visited
+        entries = [*before, *([end] * (self.steps - len(before))), end]
+        log_joint = torch.stack([here.log_joint for here in entries])
+        grad_norm = torch.stack([here.grad.norm(dim=-1) for here in entries])
+        status = torch.where(stuck, Status.KINK, Status.MAX_STEPS)
+        status = torch.where(left <= self.tolerance, Status.OK, status)
+        status = torch.where(ok, status, Status.NOT_PSD)
+        finite = log_joint[-1].isfinite() & grad_norm[-1].isfinite()
+        status = torch.where(finite, status, Status.NONFINITE)
+        return {"log_joint": log_joint, "grad_norm": grad_norm, "status": status, "cg_iterations": used}
+
+
+def _local(near: Products) -> Local:
+    """For step rules and the trace, which read no precision: there is none."""
+    nothing = near.z.new_full((1,), torch.nan).expand(*near.z.shape, near.z.shape[-1])
+    return Local(near.log_joint, near.grad, nothing)
+
+
+def _with_gradient(model: LatentVariableModel, batch: Batch, mu: Tensor, inverse: Callable[[Tensor], Tensor]) -> Tensor:
+    """mu, with the derivative of the mode: ``Lam^-1`` times that of the gradient of log p(x, z) at z = mu."""
+    if not torch.is_grad_enabled():
+        return mu
+    return mu + _Inverse.apply(Products(model, batch, mu).grad, inverse)
+
+
+class _Inverse(torch.autograd.Function):
+    """The value 0, with the derivative ``Lam^-1``."""
+
+    @staticmethod
+    def forward(ctx, vector: Tensor, inverse: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.inverse = inverse
+        return torch.zeros_like(vector)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, cotangent: Tensor) -> tuple[Tensor, None]:
+        return ctx.inverse(cotangent), None
+
+
+def _encoder_bound(mu0: Tensor, near: Products) -> PerDatum:
+    """``-1/2 (mu0 - mu)' Lam (mu0 - mu)``, all but mu0 detached: the log joint that mu0 misses."""
+    offset = mu0 - near.z
+    fixed = offset.detach()
+    with torch.no_grad():
+        image = near(fixed)
+    return -0.5 * ((2 * offset - fixed) * image).sum(-1)
