@@ -30,11 +30,10 @@
 #define TALLEST(vectors) ((vectors) > 1 ? 4 : 8)
 #endif
 
-#define LAYERS 16 /* at most */
-#define CHUNK 64  /* rows of a weight */
-#ifndef GROUP
-#define GROUP 4 /* items */
-#endif
+#define LAYERS 16  /* at most */
+#define CHUNK 128 /* rows of a weight */
+#define GROUP 4    /* items */
+#define WHOLE 24   /* rows: a multiple of every height of a tile */
 
 #define INLINE static inline __attribute__((always_inline))
 #define PASTE_(a, b) a##_##b
@@ -84,7 +83,7 @@ typedef struct {
 typedef struct {
     size count[LAYERS + 1];
     size *active[LAYERS + 1];
-    size *start[LAYERS + 1]; /* how many active units come before each chunk */
+    size *start[LAYERS + 1]; /* where each chunk begins among the active units, so that tiles stay whole */
 #ifdef __AVX512F__
     uint16_t *bits[LAYERS + 1]; /* the active units of each vector of columns */
 #endif
@@ -206,30 +205,32 @@ static void NAME(multiply)(const REAL *a, const size *at, size pitch, size first
     }
 }
 
-/* row[active_c] += values_c, for the columns of vector number `from` and after. */
-static void NAME(spread)(const ITEM *item, size l, size from, const REAL *values, REAL *row, size width) {
+/* target_r[active_c] += values_r,c for the columns of vector number `from` and after; values begins with their first. */
+static void NAME(spread)(const ITEM *item, size l, size from, size rows, const REAL *values, size stride,
+                         REAL *const *target, size width) {
 #ifdef __AVX512F__
-    const uint16_t *bits = item->bits[l];
     for (size g = from; g * LANES < width; g++) {
-        uint16_t mask = bits[g];
-        REAL *p = row + g * LANES;
-        if (sizeof(REAL) == 4) {
-            __m512 old = _mm512_maskz_loadu_ps(mask, p), more = _mm512_maskz_expandloadu_ps(mask, values);
-            _mm512_mask_storeu_ps(p, mask, _mm512_add_ps(old, more));
-        } else {
-            __m512d old = _mm512_maskz_loadu_pd((__mmask8)mask, p);
-            __m512d more = _mm512_maskz_expandloadu_pd((__mmask8)mask, values);
-            _mm512_mask_storeu_pd(p, (__mmask8)mask, _mm512_add_pd(old, more));
+        uint16_t mask = item->bits[l][g];
+        for (size r = 0; r < rows; r++) {
+            REAL *p = target[r] + g * LANES;
+            const REAL *more = values + r * stride;
+            if (sizeof(REAL) == 4)
+                _mm512_mask_storeu_ps(p, mask, _mm512_add_ps(_mm512_maskz_loadu_ps(mask, p),
+                                                             _mm512_maskz_expandloadu_ps(mask, more)));
+            else
+                _mm512_mask_storeu_pd(p, (__mmask8)mask, _mm512_add_pd(_mm512_maskz_loadu_pd((__mmask8)mask, p),
+                                                                       _mm512_maskz_expandloadu_pd((__mmask8)mask, more)));
         }
         values += __builtin_popcount(mask);
     }
 #else
     const size *active = item->active[l];
-    size c = 0, count = item->count[l];
-    while (c < count && active[c] < from * LANES)
-        c++;
-    for (const REAL *v = values - c; c < count; c++)
-        row[active[c]] += v[c];
+    size first = 0, count = item->count[l];
+    while (first < count && active[first] < from * LANES)
+        first++;
+    for (size r = 0; r < rows; r++)
+        for (size c = first; c < count; c++)
+            target[r][active[c]] += values[r * stride + c - first];
     (void)width;
 #endif
 }
@@ -240,6 +241,7 @@ static void NAME(outer)(const CHAIN *chain, const ITEM *item, size l, size k, si
                         REAL *values, const size *count_up, REAL *target, int upper) {
     size width = chain->widths[k], stride = up(item->count[k], LANES);
     const REAL *rows[8];
+    REAL *into[8];
     if (!stride)
         return;
     for (size i = first, high; i < last; i += high) {
@@ -249,12 +251,13 @@ static void NAME(outer)(const CHAIN *chain, const ITEM *item, size l, size k, si
                 before--;
         size skip = before / LANES;
         high = NAME(height)(last - i, stride / LANES - skip);
-        for (size r = 0; r < high; r++)
+        for (size r = 0; r < high; r++) {
             rows[r] = left + (i + r) * chain->columns;
+            into[r] = target + item->active[l][i + r] * width;
+        }
         NAME(panels)(high, stride / LANES - skip, rows, count_up, 0, chain->widths[0], item->turned + skip * LANES,
                      stride, values + skip * LANES, stride);
-        for (size r = 0; r < high; r++)
-            NAME(spread)(item, k, group, values + r * stride + before, target + item->active[l][i + r] * width, width);
+        NAME(spread)(item, k, group, high, values + before, stride, into, width);
     }
 }
 
@@ -299,7 +302,7 @@ static void NAME(gather)(const CHAIN *chain, ITEM *item, size b) {
         const uint8_t *mask = chain->masks[l - 1] + b * width;
         for (size h = 0; h < width; h++) {
             if (h % CHUNK == 0)
-                item->start[l][h / CHUNK] = count;
+                item->start[l][h / CHUNK] = count / WHOLE * WHOLE;
             item->active[l][count] = h;
             count += mask[h] != 0;
         }
