@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from curvae.curvature import Backtracking, PaperSchedule
+from curvae.curvature import PaperSchedule
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
@@ -42,8 +42,9 @@ def system(baseline: Published, outputs: int, latent: int, kind: str) -> LatentS
     start = AmortizedGaussian(baseline.encoder)
     if kind == "vae":
         return LatentSystem(model, start, elbo)
-    rule = PaperSchedule() if kind == "same" else Backtracking()
-    return LatentSystem(model, Laplace(start, baseline.steps, rule, unroll=kind == "same"), monte_carlo_elbo)
+    rule = PaperSchedule()
+    inference = Laplace(start, baseline.steps, rule, unroll=True) if kind == "same" else Laplace(start)
+    return LatentSystem(model, inference, monte_carlo_elbo)
 
 
 def warm(baseline: Published, x: Tensor, updates: int = 300) -> None:

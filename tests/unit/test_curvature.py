@@ -180,6 +180,29 @@ class _Undamped(curvature.StepRule):
         return torch.ones_like(here.log_joint)
 
 
+def test_chord_steps_only_climb_and_are_worth_more_than_they_cost():
+    model, batch = relu_model("gaussian", hidden=(30, 30))
+    z0 = 2 * points()
+    route = route_for(model, batch, z0)
+    plain, chorded = (ascend(route, z0, 2, Backtracking(), chords=chords) for chords in (0, 3))
+    levels = torch.stack([*(seen.log_joint for seen in chorded[1]), route.log_joint(chorded[0])])
+    assert (levels.diff(dim=0) >= 0).all()
+    assert route.log_joint(chorded[0]).mean() > route.log_joint(plain[0]).mean()
+
+
+def test_data_that_are_done_are_left_out_and_stay_where_they_are():
+    """Half of the data start at their mode: the others end where they would by themselves."""
+    model, batch = relu_model("gaussian", hidden=(30, 30))
+    z0 = points()
+    route = route_for(model, batch, z0)
+    mode, _ = ascend(route, z0, 60, Backtracking())
+    start = torch.where((torch.arange(8) < 4).unsqueeze(-1), mode, z0)
+    together, _ = ascend(route, start, 3, Backtracking(), tolerance=1e-6, chords=1)
+    for rows in (torch.arange(4, 8), torch.arange(4)):
+        alone, _ = ascend(route.take(rows), start[rows], 3, Backtracking(), tolerance=1e-6, chords=1)
+        torch.testing.assert_close(together[rows], alone, atol=1e-9, rtol=1e-9)
+
+
 def test_search_stops_early_when_nothing_is_to_be_gained():
     oracle = LinearGaussian()
     z0 = points()
@@ -189,8 +212,8 @@ def test_search_stops_early_when_nothing_is_to_be_gained():
 
 def test_laplace_reports_every_step_and_how_it_ended():
     model, batch = relu_model("gaussian")
-    info = Laplace(AmortizedGaussian(nn.Linear(10, 6).double()), steps=5)(model, batch).info
-    assert info["log_joint"].shape == info["grad_norm"].shape == (6, 8)
+    info = Laplace(AmortizedGaussian(nn.Linear(10, 6).double()), steps=3, chords=2)(model, batch).info
+    assert info["log_joint"].shape == info["grad_norm"].shape == (3 + 2 * 2 + 1, 8)
     assert (info["log_joint"].diff(dim=0) >= -1e-12).all()
     assert info["status"].shape == (8,)
 
@@ -242,7 +265,7 @@ def test_last_step_gradient_is_the_unrolled_gradient():
     model, batch = relu_model("gaussian-shared", hidden=(20, 20))
     start = AmortizedGaussian(nn.Linear(10, 6).double())
     for steps in (1, 4):
-        last = _surrogate_gradient(Laplace(start, steps, _Undamped()), model, batch)
+        last = _surrogate_gradient(Laplace(start, steps, _Undamped(), chords=0), model, batch)
         unrolled = _surrogate_gradient(Laplace(start, steps, _Undamped(), unroll=True), model, batch)
         for value, expected in zip(last, unrolled, strict=True):
             torch.testing.assert_close(value, expected, atol=1e-9, rtol=1e-9)
@@ -315,7 +338,7 @@ def test_float32_and_autocast_keep_the_algebra_in_float32():
 
 
 def test_misuse():
-    with pytest.raises(ValueError, match="steps must be 0 or more; got -1"):
+    with pytest.raises(ValueError, match="must be 0 or more; got steps=-1"):
         Laplace(AmortizedGaussian(nn.Linear(10, 6)), steps=-1)
     model, batch = relu_model("gaussian")
     with pytest.raises(ValueError, match="must give 2 D values"):

@@ -11,7 +11,7 @@ from curvae.posteriors import DiagonalGaussian, FullGaussian, GaussianPosterior,
 from curvae.systems import LatentSystem
 from curvae.typing import Batch
 
-STEPS = 20
+STEPS = 8
 """Newton steps of the common proposal: enough to forget where a system's own posterior started them."""
 WIDTH = 1.3
 """Factor on the covariance of the common proposal.

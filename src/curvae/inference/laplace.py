@@ -30,16 +30,18 @@ class Laplace(Inference):
 
     Args:
         start: the inference whose posterior's ``center`` is mu0.
-        steps: number T of Newton steps; 0 keeps the encoder's mean.
+        steps: number of Newton steps; 0 keeps the encoder's mean.
         rule: how long each step is.
         unroll: differentiate through every step, as the paper does; the encoder then learns through the steps.
+        chords: chord steps after each Newton step but the last: they keep its factor of Lam and cost a gradient each.
+            Not where every step is differentiated.
         route: a route of the curvature engine; the cheapest that fits if not given.
         tolerance: Newton decrement (nats), what the ELBO loses to a mean off the mode, below which a datum is ok.
 
-    Info: ``log_joint`` and ``grad_norm`` (T+1, B), ``status`` (B,).
+    Info: ``log_joint`` and ``grad_norm`` (T+1, B) over all T steps, ``status`` (B,).
 
     Raises:
-        ValueError: negative steps.
+        ValueError: negative steps or chords.
 
     Example:
         >>> import torch
@@ -56,17 +58,19 @@ class Laplace(Inference):
     def __init__(
         self,
         start: Inference,
-        steps: int = 4,
+        steps: int = 3,
         rule: StepRule | None = None,
         unroll: bool = False,
+        chords: int = 2,
         route: type[Route] | None = None,
         tolerance: float = 0.1,
     ):
         super().__init__()
-        if steps < 0:
-            raise ValueError(f"Laplace: steps must be 0 or more; got {steps}.")
+        if min(steps, chords) < 0:
+            raise ValueError(f"Laplace: steps and chords must be 0 or more; got steps={steps}, chords={chords}.")
         self.start = start
         self.steps = steps
+        self.chords = chords
         self.rule = rule or Backtracking()
         self.unroll = unroll
         self.route = route
@@ -94,13 +98,13 @@ class Laplace(Inference):
 
     def _searched(self, route: Route, mu0: Float[Tensor, "B D"]) -> "_Found":
         """A search without gradients, a last step with them, and the precision."""
-        z, seen = ascend(route, mu0.detach(), self.steps - 1, self.rule, 0.1 * self.tolerance)
+        z, seen = ascend(route, mu0.detach(), self.steps - 1, self.rule, 0.1 * self.tolerance, self.chords)
         here = route.local(z)
         factor, ok = linalg.cholesky(here.precision)
         fixed = factor.detach()
         step = linalg.solve_spd(fixed, here.grad.detach())
         with torch.no_grad():
-            length = self.rule.length(self.steps - 1, route, z, here, step)
+            length = self.rule.length(len(seen), route, z, here, step)
         # the value is that of the accepted step, the gradient that of the full one: Lam^-1 (grad - Lam step)'
         residual = here.grad - (here.precision @ step.unsqueeze(-1)).squeeze(-1)
         mu = z + length.unsqueeze(-1) * step + linalg.solve_spd(fixed, residual - residual.detach())
@@ -117,7 +121,8 @@ class Laplace(Inference):
     def _info(self, found: "_Found") -> Info:
         """What the search did, padded to T + 1 entries."""
         *seen, end = found.seen
-        padding = [seen[-1] if seen else end] * (self.steps - len(seen))
+        total = self.steps if self.unroll or self.steps == 0 else (self.steps - 1) * (1 + self.chords) + 1
+        padding = [seen[-1] if seen else end] * (total - len(seen))
         trace = Trace.of([*seen, *padding, end], found.left, found.stuck, found.ok, self.tolerance)
         return {"log_joint": trace.log_joint, "grad_norm": trace.grad_norm, "status": trace.status}
 

@@ -17,7 +17,8 @@ def vlae(
     latent: int = 16,
     hidden: int = 256,
     depth: int = 2,
-    steps: int = 4,
+    steps: int = 3,
+    chords: int = 2,
     warmup: float = 0.5,
     published: bool = False,
     encoder: nn.Module | None = None,
@@ -38,6 +39,7 @@ def vlae(
         hidden: width of the hidden layers.
         depth: number of hidden layers, in encoder and decoder.
         steps: number of Newton steps.
+        chords: cheap steps after each Newton step but the last, with its factor; none where ``published``.
         warmup: share of the epochs, in [0, 1), trained as a plain VAE first.
         published: the paper's step schedule, unrolled, instead of backtracking Newton.
         encoder: your own network, from a batch of data to 2 D values.
@@ -55,7 +57,8 @@ def vlae(
         raise ValueError(f"warmup is a share of the epochs, in [0, 1); got {warmup}.")
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     start = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
-    inference = Laplace(start, steps, PaperSchedule() if published else Backtracking(), unroll=published)
+    rule = PaperSchedule() if published else Backtracking()
+    inference = Laplace(start, steps, rule, unroll=published, chords=chords)
     first = train(model, "vae", bound=lambda batch: system.bound_of(start, batch), share=warmup)
     stages = (first, first._replace(name="laplace", bound=None, prepare=None, share=1 - warmup))
     system = LatentSystem(model, inference, monte_carlo_elbo, stages=stages if warmup else (train(model, "laplace"),))
