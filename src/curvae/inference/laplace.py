@@ -38,6 +38,9 @@ class Laplace(Inference):
         route: a route of the curvature engine; the cheapest that fits if not given.
         tolerance: Newton decrement (nats), what the ELBO loses to a mean off the mode, below which a datum is ok.
 
+    With a memory (:meth:`remember`) the search for a training datum starts at the mode found on its last visit, where
+    that is the better start; the modes are state, so they are saved with the run. Other data start at mu0.
+
     Info: ``log_joint`` and ``grad_norm`` (T+1, B) over all T steps, ``status`` (B,).
 
     Raises:
@@ -54,6 +57,8 @@ class Laplace(Inference):
         >>> q.mean.shape, q.covariance.shape, q.draw(5).z.shape
         (torch.Size([8, 3]), torch.Size([8, 3, 3]), torch.Size([5, 8, 3]))
     """
+
+    modes: Float[Tensor, "N D"]
 
     def __init__(
         self,
@@ -75,6 +80,11 @@ class Laplace(Inference):
         self.unroll = unroll
         self.route = route
         self.tolerance = tolerance
+        self.register_buffer("modes", torch.empty(0, 0))
+
+    def remember(self, rows: int, size: int) -> None:
+        """Keep the modes of ``rows`` training data, each of ``size`` latents; none is known yet."""
+        self.modes = torch.full((rows, size), torch.nan, dtype=self.modes.dtype, device=self.modes.device)
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         begin = self.start(model, batch)
@@ -82,11 +92,12 @@ class Laplace(Inference):
         with torch.autocast(mu0.device.type, enabled=False):
             mu0 = mu0.to(batch.x.dtype) if batch.x.is_floating_point() else mu0.float()
             route = route_for(model, batch, mu0.detach(), self.route)
-            found = self._unrolled(route, mu0) if self.unroll or self.steps == 0 else self._searched(route, mu0)
+            found = self._unrolled(route, mu0) if self.unroll or self.steps == 0 else self._searched(route, mu0, batch)
         bound = None if self.unroll or self.steps == 0 else _encoder_bound(mu0, found.mean, found.precision)
         posterior = PrecisionGaussian(found.mean, found.factor)
         info = {**begin.info, **self._info(found)}
-        return Inferred(posterior, info, bound, prefixed("start", begin.state))
+        state = {"modes": found.mean.detach()} if len(self.modes) else {}
+        return Inferred(posterior, info, bound, {**prefixed("start", begin.state), **state})
 
     def _unrolled(self, route: Route, mu0: Float[Tensor, "B D"]) -> "_Found":
         """Every step differentiated, and the precision at the end."""
@@ -96,9 +107,22 @@ class Laplace(Inference):
         left = 0.5 * (here.grad * linalg.solve_spd(factor, here.grad)).sum(-1).detach()
         return _Found(mu, here.precision, factor, [*seen, Seen.of(here)], left, torch.zeros_like(ok), ok)
 
-    def _searched(self, route: Route, mu0: Float[Tensor, "B D"]) -> "_Found":
+    @torch.no_grad()
+    def _begin(self, route: Route, mu0: Float[Tensor, "B D"], batch: Batch) -> Float[Tensor, "B D"]:
+        """The encoder's mean, or the mode remembered where that has the higher log joint."""
+        if len(self.modes) == 0:
+            return mu0.detach()
+        known = self.modes[batch.index.clamp(min=0)].to(mu0.dtype)
+        usable = (batch.index >= 0) & known.isfinite().all(-1)
+        known = torch.where(usable.unsqueeze(-1), known, mu0)
+        better = route.log_joint(known) > route.log_joint(mu0)
+        return torch.where(better.unsqueeze(-1), known, mu0)
+
+    def _searched(self, route: Route, mu0: Float[Tensor, "B D"], batch: Batch) -> "_Found":
         """A search without gradients, a last step with them, and the precision."""
-        z, seen = ascend(route, mu0.detach(), self.steps - 1, self.rule, 0.1 * self.tolerance, self.chords)
+        z, seen = ascend(
+            route, self._begin(route, mu0, batch), self.steps - 1, self.rule, 0.1 * self.tolerance, self.chords
+        )
         here = route.local(z)
         factor, ok = linalg.cholesky(here.precision)
         fixed = factor.detach()

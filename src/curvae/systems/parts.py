@@ -1,5 +1,7 @@
 """What the systems of this folder have in common: the default networks, likelihood and preparation."""
 
+from collections.abc import Callable
+
 from torch import nn
 
 from curvae import likelihoods
@@ -40,10 +42,14 @@ def standard_encoder(spec: DataSpec, latent: int, hidden: int, depth: int) -> nn
     return MLP(inputs, [hidden] * depth, 2 * latent)
 
 
-def train(model: LatentVariableModel, name: str = "train", **options: object) -> Stage:
-    """A stage that first lets the likelihood start from the data."""
+def train(
+    model: LatentVariableModel, name: str = "train", *others: Callable[[Table], None], **options: object
+) -> Stage:
+    """A stage that first lets the likelihood start from the data, and prepares what else is given."""
 
     def prepare(table: Table) -> None:
         model.likelihood.initialize(table.x, table.mask)
+        for other in others:
+            other(table)
 
     return Stage(name, prepare=prepare)._replace(**options)

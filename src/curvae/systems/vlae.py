@@ -6,9 +6,9 @@ from curvae.curvature import Backtracking, PaperSchedule
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Likelihood
 from curvae.objectives import monte_carlo_elbo
-from curvae.systems.base import LatentSystem, register
+from curvae.systems.base import LatentSystem, Stage, register
 from curvae.systems.parts import standard_encoder, standard_model, train
-from curvae.typing import DataSpec
+from curvae.typing import DataSpec, Table
 
 
 @register("vlae")
@@ -20,6 +20,7 @@ def vlae(
     steps: int = 3,
     chords: int = 2,
     warmup: float = 0.5,
+    memory: bool = False,
     published: bool = False,
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
@@ -41,6 +42,7 @@ def vlae(
         steps: number of Newton steps.
         chords: cheap steps after each Newton step but the last, with its factor; none where ``published``.
         warmup: share of the epochs, in [0, 1), trained as a plain VAE first.
+        memory: start the search for a training datum at the mode of its last visit; keeps N x D numbers.
         published: the paper's step schedule, unrolled, instead of backtracking Newton.
         encoder: your own network, from a batch of data to 2 D values.
         decoder: your own network, from (N, D) to the likelihood's parameters.
@@ -59,7 +61,13 @@ def vlae(
     start = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     rule = PaperSchedule() if published else Backtracking()
     inference = Laplace(start, steps, rule, unroll=published, chords=chords)
-    first = train(model, "vae", bound=lambda batch: system.bound_of(start, batch), share=warmup)
-    stages = (first, first._replace(name="laplace", bound=None, prepare=None, share=1 - warmup))
-    system = LatentSystem(model, inference, monte_carlo_elbo, stages=stages if warmup else (train(model, "laplace"),))
+
+    def keep(table: Table) -> None:
+        inference.remember(len(table) if memory else 0, latent)
+
+    stages = (train(model, "laplace", keep),)
+    if warmup:
+        first = train(model, "vae", bound=lambda batch: system.bound_of(start, batch), share=warmup)
+        stages = (first, Stage("laplace", prepare=keep, share=1 - warmup))
+    system = LatentSystem(model, inference, monte_carlo_elbo, stages=stages)
     return system
