@@ -92,7 +92,10 @@ class Laplace(Inference):
         with torch.autocast(mu0.device.type, enabled=False):
             mu0 = mu0.to(batch.x.dtype) if batch.x.is_floating_point() else mu0.float()
             route = route_for(model, batch, mu0.detach(), self.route)
-            found = self._unrolled(route, mu0) if self.unroll or self.steps == 0 else self._searched(route, mu0, batch)
+            if self.unroll or self.steps == 0:
+                found = self._unrolled(route, mu0)
+            else:
+                found = self._searched(route, self._begin(route, mu0, batch))
         bound = None if self.unroll or self.steps == 0 else _encoder_bound(mu0, found.mean, found.precision)
         posterior = PrecisionGaussian(found.mean, found.factor)
         info = {**begin.info, **self._info(found)}
@@ -118,11 +121,9 @@ class Laplace(Inference):
         better = route.log_joint(known) > route.log_joint(mu0)
         return torch.where(better.unsqueeze(-1), known, mu0)
 
-    def _searched(self, route: Route, mu0: Float[Tensor, "B D"], batch: Batch) -> "_Found":
+    def _searched(self, route: Route, begin: Float[Tensor, "B D"]) -> "_Found":
         """A search without gradients, a last step with them, and the precision."""
-        z, seen = ascend(
-            route, self._begin(route, mu0, batch), self.steps - 1, self.rule, 0.1 * self.tolerance, self.chords
-        )
+        z, seen = ascend(route, begin, self.steps - 1, self.rule, 0.1 * self.tolerance, self.chords)
         here = route.local(z)
         factor, ok = linalg.cholesky(here.precision)
         fixed = factor.detach()
