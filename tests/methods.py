@@ -5,7 +5,7 @@ from torch import nn
 
 from curvae import objectives, systems
 from curvae.curvature import PaperSchedule
-from curvae.inference import AmortizedFullGaussian, AmortizedGaussian, Inference, Laplace
+from curvae.inference import AmortizedFullGaussian, AmortizedGaussian, Inference, Laplace, MatrixFreeLaplace
 from curvae.networks import MLP
 from curvae.posteriors import DiagonalGaussian, FullGaussian, Posterior, PrecisionGaussian
 from curvae.posteriors.gaussian import unpack
@@ -48,9 +48,13 @@ INFERENCES: dict[str, object] = {
     "laplace": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), steps=4),
     "laplace-published": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), 4, PaperSchedule(), unroll=True),
     "laplace-no-steps": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), steps=0),
+    "laplace-matrix-free": lambda: MatrixFreeLaplace(AmortizedGaussian(encoder(2 * D)), forcing=1e-14, tolerance=1e-20),
+    "laplace-implicit": lambda: MatrixFreeLaplace(
+        AmortizedGaussian(encoder(2 * D)), forcing=1e-14, tolerance=1e-20, dense=0
+    ),
 }
 
-EXACT_ON_LINEAR_GAUSSIAN = {"laplace"}
+EXACT_ON_LINEAR_GAUSSIAN = {"laplace", "laplace-matrix-free", "laplace-implicit"}
 """Inference methods whose posterior is the exact one there."""
 
 OBJECTIVES: dict[str, object] = {

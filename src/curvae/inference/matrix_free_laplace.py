@@ -36,7 +36,8 @@ class MatrixFreeLaplace(Inference):
     Args:
         start: the inference whose posterior's ``center`` is mu0.
         steps: number T of Newton steps; 0 keeps the encoder's mean.
-        iterations: of conjugate gradients in a step, at most.
+        iterations: of conjugate gradients in a step, at most; more cost more than they gain
+            (``benchmarks/matrix_free.py``).
         forcing: relative residual at which they stop earlier.
         precondition: by the variance of the encoder's posterior, where that is a Gaussian.
         rule: how long each step is.
@@ -68,7 +69,7 @@ class MatrixFreeLaplace(Inference):
         self,
         start: Inference,
         steps: int = 4,
-        iterations: int = 4,
+        iterations: int = 3,
         forcing: float = 1e-2,
         precondition: bool = True,
         rule: StepRule | None = None,
