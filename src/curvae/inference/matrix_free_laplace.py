@@ -42,7 +42,8 @@ class MatrixFreeLaplace(Inference):
         precondition: by the variance of the encoder's posterior, where that is a Gaussian.
         rule: how long each step is.
         tolerance: Newton decrement (nats), what the ELBO loses to a mean off the mode, below which a datum is ok.
-        dense: the most dimensions for which Lam is formed, once, at the mode.
+        dense: the most dimensions for which Lam is formed, once, at the mode: D products, fewer than the
+            ``probes * lanczos`` of the estimate, and (B, D, D) in memory.
         probes: of the log-determinant beyond.
         lanczos: products for each probe.
         margin: so many standard errors are added to that log-determinant, which lowers every bound by half of it.
@@ -58,11 +59,11 @@ class MatrixFreeLaplace(Inference):
         >>> from curvae.inference import AmortizedGaussian, MatrixFreeLaplace
         >>> from curvae.likelihoods import Gaussian
         >>> from curvae.priors import StandardNormal
-        >>> model = LatentVariableModel(StandardNormal(200), torch.nn.Linear(200, 10), Gaussian(10, scale=0.3))
-        >>> inference = MatrixFreeLaplace(AmortizedGaussian(torch.nn.Linear(10, 400)))
+        >>> model = LatentVariableModel(StandardNormal(300), torch.nn.Linear(300, 10), Gaussian(10, scale=0.3))
+        >>> inference = MatrixFreeLaplace(AmortizedGaussian(torch.nn.Linear(10, 600)))
         >>> found = inference(model, Batch(torch.randn(8, 10), torch.arange(8)))
         >>> found.posterior.draw(5).z.shape, found.info["log_det_error"].shape
-        (torch.Size([5, 8, 200]), torch.Size([8]))
+        (torch.Size([5, 8, 300]), torch.Size([8]))
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class MatrixFreeLaplace(Inference):
         precondition: bool = True,
         rule: StepRule | None = None,
         tolerance: float = 0.1,
-        dense: int = 128,
+        dense: int = 256,
         probes: int = 16,
         lanczos: int = 20,
         margin: float = 0.0,
