@@ -33,7 +33,7 @@ def pictures(system: System, table: ArrayTable, scores: Scores, seed: int = 0) -
         >>> system = vlae(data.spec, latent=2, hidden=8, steps=3)
         >>> shown = pictures(system, data.test, score(system, data.test, samples=5))
         >>> shown["reconstructions"].shape, shown["covariances"].shape, shown["trace_grad_norm"].shape
-        ((24, 5), (8, 2, 2), (4, 45))
+        ((24, 5), (8, 2, 2), (8, 45))
     """
     with untouched(system, seed):
         found = {"samples": _samples(system, table, Generator(place(system)[0]).manual_seed(seed))}
