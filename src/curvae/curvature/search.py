@@ -73,15 +73,17 @@ class Backtracking(StepRule):
         self, t: int, route: Route, z: Float[Tensor, "B D"], here: Local, direction: Float[Tensor, "B D"]
     ) -> PerDatum:
         gain = (here.grad * direction).sum(-1)
-        chosen = torch.zeros_like(gain)
-        searching = torch.ones_like(gain, dtype=torch.bool)
-        for halving in range(self.halvings + 1):
-            a = 0.5**halving
-            enough = route.log_joint(z + a * direction) >= here.log_joint + self.sufficient * a * gain
-            chosen = torch.where(searching & enough, a, chosen)
-            searching = searching & ~enough
-            if not bool(searching.any()):
-                break
+        least = here.log_joint + self.sufficient * gain
+        chosen = (route.log_joint(z + direction) >= least).to(gain.dtype)
+        # where even the whole gain is lost in rounding, no shorter step is worth a look
+        rounding = torch.finfo(gain.dtype).eps * here.log_joint.abs()
+        rows = ((chosen == 0) & (gain > rounding)).nonzero().squeeze(-1)
+        if len(rows):  # all shorter steps at once: few data need one, and each call has its price
+            a = 0.5 ** torch.arange(1, self.halvings + 1, dtype=gain.dtype, device=gain.device).unsqueeze(-1)
+            tried = z[rows] + a.unsqueeze(-1) * direction[rows]
+            level = route.take(rows.repeat(len(a))).log_joint(tried.flatten(0, 1)).unflatten(0, (len(a), -1))
+            enough = level >= here.log_joint[rows] + self.sufficient * a * gain[rows]
+            chosen[rows] = (a * enough).amax(0)
         return chosen
 
 
