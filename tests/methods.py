@@ -38,7 +38,8 @@ def encoder(outputs: int) -> nn.Module:
     """Near the prior to begin with, so that importance weights of an untrained method are of use."""
     network = MLP(P, [16], outputs).double()
     with torch.no_grad():
-        network[-1].weight.mul_(0.1)
+        for parameter in network[-1].parameters():
+            parameter.mul_(0.1)
     return network
 
 

@@ -162,7 +162,7 @@ def test_backtracking_never_lowers_the_log_joint(likelihood):
     route = route_for(model, batch, z0)
     z, visited = ascend(route, z0, 12, Backtracking())
     levels = torch.stack([*(here.log_joint for here in visited), route.log_joint(z)])
-    assert (levels.diff(dim=0) >= 0).all()
+    assert (levels.diff(dim=0) >= -1e-10).all()  # rounding: two routes to one number
     assert (levels[-1] > levels[0]).all()
 
 
@@ -186,7 +186,7 @@ def test_chord_steps_only_climb_and_are_worth_more_than_they_cost():
     route = route_for(model, batch, z0)
     plain, chorded = (ascend(route, z0, 2, Backtracking(), chords=chords) for chords in (0, 3))
     levels = torch.stack([*(seen.log_joint for seen in chorded[1]), route.log_joint(chorded[0])])
-    assert (levels.diff(dim=0) >= 0).all()
+    assert (levels.diff(dim=0) >= -1e-10).all()
     assert route.log_joint(chorded[0]).mean() > route.log_joint(plain[0]).mean()
 
 
@@ -288,20 +288,25 @@ def test_detaching_the_mode_would_be_another_gradient():
 
 
 def test_gradient_of_the_mode_is_that_of_the_implicit_function():
-    """d mu / d theta by finite differences of a converged search."""
+    """d mu / d theta by finite differences of a converged search, for the data whose mode is not on a kink."""
     model, batch = relu_model("bernoulli")
     inference = Laplace(AmortizedGaussian(nn.Linear(10, 6).double()), steps=30, tolerance=1e-14)
-    bias = model.decoder[-1].bias
-    (gradient,) = torch.autograd.grad(inference(model, batch).posterior.mean.sum(), bias)
-    step = 1e-5
+    smooth = inference(model, batch).info["grad_norm"][-1] < 1e-9
+    assert smooth.any()
+
+    def modes():
+        return inference(model, batch).posterior.mean[smooth].sum()
+
+    bias, step = model.decoder[-1].bias, 1e-4
+    (gradient,) = torch.autograd.grad(modes(), bias)
     for unit in (0, 3):
         ends = []
         for sign in (1, -1):
             with torch.no_grad():
                 bias[unit] += sign * step
-                ends.append(inference(model, batch).posterior.mean.sum())
+                ends.append(modes())
                 bias[unit] -= sign * step
-        torch.testing.assert_close(gradient[unit], (ends[0] - ends[1]) / (2 * step), atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(gradient[unit], (ends[0] - ends[1]) / (2 * step), atol=1e-4, rtol=0)
 
 
 def test_encoder_bound_is_the_log_joint_missed():
