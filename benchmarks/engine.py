@@ -1,7 +1,7 @@
 """What a training step of Laplace inference costs beside the published algorithm and beside a plain VAE.
 
 In one process, in turns, on one thread, batch 128, four steps, float32, forward + backward + Adam: ``published``
-(explicit Jacobians, inverses, everything unrolled: ``benchmarks/published.py``), ``same`` (curvae's engine
+(explicit Jacobians, inverses, everything unrolled: ``benchmarks/baseline.py``), ``same`` (curvae's engine
 with the published schedule, unrolled: the same posterior and gradient) and ``default`` (backtracking Newton, its last
 step differentiated). The VAE's step is the yardstick below which nothing can go.
 
@@ -20,7 +20,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from curvae.curvature import PaperSchedule
+from baseline import Published
+from curvae.curvature import Newton, PaperSchedule
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
@@ -28,7 +29,6 @@ from curvae.objectives import elbo, monte_carlo_elbo
 from curvae.priors import StandardNormal
 from curvae.systems import LatentSystem
 from curvae.typing import Batch
-from published import Published
 
 SIZES = ((784, 256, 16), (3072, 256, 16), (784, 500, 50), (3072, 500, 50))
 
@@ -42,8 +42,9 @@ def system(baseline: Published, outputs: int, latent: int, kind: str) -> LatentS
     start = AmortizedGaussian(baseline.encoder)
     if kind == "vae":
         return LatentSystem(model, start, elbo)
-    rule = PaperSchedule()
-    inference = Laplace(start, baseline.steps, rule, unroll=True) if kind == "same" else Laplace(start)
+    inference = (
+        Laplace(start, baseline.steps, Newton(PaperSchedule()), unroll=True) if kind == "same" else Laplace(start)
+    )
     return LatentSystem(model, inference, monte_carlo_elbo)
 
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from curvae.curvature import Backtracking, Generic, ascend
+from curvae.curvature import Generic, Newton
 from curvae.inference import AmortizedGaussian, MatrixFreeLaplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
@@ -72,7 +72,7 @@ def search(options: argparse.Namespace, method: str) -> Callable[[], Tensor]:
     if method == "pass":
         return lambda: model.decode(z)
     if method == "formed":
-        return lambda: ascend(Generic.at(model, batch, z), z, STEPS, Backtracking())[0]
+        return lambda: Newton(chords=0).search(Generic.at(model, batch, z), z, STEPS)[0]
     inference = MatrixFreeLaplace(start, STEPS, int(method), tolerance=0.0)
     return lambda: inference._search(model, batch, z, begin)[0].z
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from curvae import objectives, systems
-from curvae.curvature import PaperSchedule
+from curvae.curvature import Newton, PaperSchedule
 from curvae.inference import AmortizedFullGaussian, AmortizedGaussian, Inference, Laplace, MatrixFreeLaplace
 from curvae.networks import MLP
 from curvae.posteriors import DiagonalGaussian, FullGaussian, Posterior, PrecisionGaussian
@@ -47,7 +47,7 @@ INFERENCES: dict[str, object] = {
     "amortized": lambda: AmortizedGaussian(encoder(2 * D)),
     "amortized-full": lambda: AmortizedFullGaussian(encoder(D + D * (D + 1) // 2), D),
     "laplace": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), steps=4),
-    "laplace-published": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), 4, PaperSchedule(), unroll=True),
+    "laplace-published": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), 4, Newton(PaperSchedule()), unroll=True),
     "laplace-no-steps": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), steps=0),
     "laplace-matrix-free": lambda: MatrixFreeLaplace(AmortizedGaussian(encoder(2 * D)), forcing=1e-14, tolerance=1e-20),
     "laplace-implicit": lambda: MatrixFreeLaplace(

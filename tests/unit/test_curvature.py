@@ -10,7 +10,7 @@ from torch import nn
 from torch.autograd.functional import hessian
 
 from curvae import curvature
-from curvae.curvature import Backtracking, Generic, Gram, Layerwise, PaperSchedule, Status, ascend, route_for
+from curvae.curvature import Generic, Gram, Layerwise, Newton, PaperSchedule, Status, route_for
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
@@ -151,7 +151,7 @@ def test_published_schedule_leaves_its_share_of_the_error():
     oracle = LinearGaussian()
     z0 = points()
     for steps, left in ((1, 0.5), (2, 0.375), (4, 0.2734375), (8, math.comb(16, 8) / 4**8)):
-        z, _ = ascend(route_for(oracle.model, oracle.batch, z0), z0, steps, PaperSchedule())
+        z, _ = Newton(PaperSchedule(), chords=0).search(route_for(oracle.model, oracle.batch, z0), z0, steps)
         torch.testing.assert_close(z - oracle.mean(), left * (z0 - oracle.mean()), **CLOSE)
 
 
@@ -160,7 +160,7 @@ def test_backtracking_never_lowers_the_log_joint(likelihood):
     model, batch = relu_model(likelihood, hidden=(30, 30))
     z0 = 4 * points()
     route = route_for(model, batch, z0)
-    z, visited = ascend(route, z0, 12, Backtracking())
+    z, visited = Newton(chords=0).search(route, z0, 12)
     levels = torch.stack([*(here.log_joint for here in visited), route.log_joint(z)])
     assert (levels.diff(dim=0) >= -1e-10).all()  # rounding: two routes to one number
     assert (levels[-1] > levels[0]).all()
@@ -171,7 +171,7 @@ def test_full_newton_steps_can_lower_it():
     torch.manual_seed(3)
     model, batch = relu_model("gaussian", hidden=(30, 30))
     z0 = 4 * points()
-    _, visited = ascend(route_for(model, batch, z0), z0, 12, _Undamped())
+    _, visited = Newton(_Undamped(), chords=0).search(route_for(model, batch, z0), z0, 12)
     assert (torch.stack([here.log_joint for here in visited]).diff(dim=0) < -1e-6).any()
 
 
@@ -184,7 +184,7 @@ def test_chord_steps_only_climb_and_are_worth_more_than_they_cost():
     model, batch = relu_model("gaussian", hidden=(30, 30))
     z0 = 2 * points()
     route = route_for(model, batch, z0)
-    plain, chorded = (ascend(route, z0, 2, Backtracking(), chords=chords) for chords in (0, 3))
+    plain, chorded = (Newton(chords=chords).search(route, z0, 2) for chords in (0, 3))
     levels = torch.stack([*(seen.log_joint for seen in chorded[1]), route.log_joint(chorded[0])])
     assert (levels.diff(dim=0) >= -1e-10).all()
     assert route.log_joint(chorded[0]).mean() > route.log_joint(plain[0]).mean()
@@ -195,24 +195,24 @@ def test_data_that_are_done_are_left_out_and_stay_where_they_are():
     model, batch = relu_model("gaussian", hidden=(30, 30))
     z0 = points()
     route = route_for(model, batch, z0)
-    mode, _ = ascend(route, z0, 60, Backtracking())
+    mode, _ = Newton(chords=0).search(route, z0, 60)
     start = torch.where((torch.arange(8) < 4).unsqueeze(-1), mode, z0)
-    together, _ = ascend(route, start, 3, Backtracking(), tolerance=1e-6, chords=1)
+    together, _ = Newton(chords=1).search(route, start, 3, tolerance=1e-6)
     for rows in (torch.arange(4, 8), torch.arange(4)):
-        alone, _ = ascend(route.take(rows), start[rows], 3, Backtracking(), tolerance=1e-6, chords=1)
+        alone, _ = Newton(chords=1).search(route.take(rows), start[rows], 3, tolerance=1e-6)
         torch.testing.assert_close(together[rows], alone, atol=1e-9, rtol=1e-9)
 
 
 def test_search_stops_early_when_nothing_is_to_be_gained():
     oracle = LinearGaussian()
     z0 = points()
-    _, visited = ascend(route_for(oracle.model, oracle.batch, z0), z0, 10, Backtracking(), tolerance=1e-9)
+    _, visited = Newton(chords=0).search(route_for(oracle.model, oracle.batch, z0), z0, 10, tolerance=1e-9)
     assert len(visited) == 2
 
 
 def test_laplace_reports_every_step_and_how_it_ended():
     model, batch = relu_model("gaussian")
-    info = Laplace(AmortizedGaussian(nn.Linear(10, 6).double()), steps=3, chords=2)(model, batch).info
+    info = Laplace(AmortizedGaussian(nn.Linear(10, 6).double()), steps=3)(model, batch).info
     assert info["log_joint"].shape == info["grad_norm"].shape == (3 + 2 * 2 + 1, 8)
     assert (info["log_joint"].diff(dim=0) >= -1e-12).all()
     assert info["status"].shape == (8,)
@@ -222,7 +222,7 @@ def test_status_names_what_happened():
     oracle = LinearGaussian()
     start = AmortizedGaussian(nn.Linear(10, 6).double())
     exact = Laplace(start, steps=1)(oracle.model, oracle.batch).info["status"]
-    damped = Laplace(start, 1, PaperSchedule())(oracle.model, oracle.batch).info["status"]
+    damped = Laplace(start, 1, Newton(PaperSchedule()))(oracle.model, oracle.batch).info["status"]
     broken = oracle.batch._replace(x=oracle.x.clone().index_fill_(0, torch.tensor([0]), torch.inf))
     nonfinite = Laplace(start, steps=1)(oracle.model, broken).info["status"]
     assert (exact == Status.OK).all()
@@ -245,7 +245,7 @@ def test_two_modes_both_are_found():
     oracle = TwoModes()
     route = route_for(oracle.model, oracle.batch, torch.ones(3, 1, dtype=torch.float64))
     for side in (-1.0, 1.0):
-        z, _ = ascend(route, torch.full((3, 1), 2 * side, dtype=torch.float64), 40, Backtracking())
+        z, _ = Newton(chords=0).search(route, torch.full((3, 1), 2 * side, dtype=torch.float64), 40)
         assert route.local(z).grad.abs().max() < 1e-6
         assert (z[1:].sign() == side).all()
 
@@ -265,8 +265,8 @@ def test_last_step_gradient_is_the_unrolled_gradient():
     model, batch = relu_model("gaussian-shared", hidden=(20, 20))
     start = AmortizedGaussian(nn.Linear(10, 6).double())
     for steps in (1, 4):
-        last = _surrogate_gradient(Laplace(start, steps, _Undamped(), chords=0), model, batch)
-        unrolled = _surrogate_gradient(Laplace(start, steps, _Undamped(), unroll=True), model, batch)
+        last = _surrogate_gradient(Laplace(start, steps, Newton(_Undamped(), chords=0)), model, batch)
+        unrolled = _surrogate_gradient(Laplace(start, steps, Newton(_Undamped()), unroll=True), model, batch)
         for value, expected in zip(last, unrolled, strict=True):
             torch.testing.assert_close(value, expected, atol=1e-9, rtol=1e-9)
 
@@ -327,7 +327,7 @@ def test_published_gradient_reaches_the_encoder_through_the_damping():
     """d mu_T / d mu_0 = C(2T, T) / 4^T within a linear region."""
     oracle = LinearGaussian()
     start = AmortizedGaussian(nn.Linear(10, 6).double())
-    found = Laplace(start, 4, PaperSchedule(), unroll=True)(oracle.model, oracle.batch)
+    found = Laplace(start, 4, Newton(PaperSchedule()), unroll=True)(oracle.model, oracle.batch)
     assert found.encoder_bound is None
     here = torch.autograd.grad(found.posterior.mean.sum(), start.encoder.bias)[0][:3]
     torch.testing.assert_close(here, torch.full_like(here, 8 * 0.2734375), **CLOSE)

@@ -3,7 +3,10 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.curvature.routes import ROUTES, Generic, Gram, Layerwise, Local, Route
+from curvae.curvature.generic import Generic
+from curvae.curvature.gram import Gram
+from curvae.curvature.layerwise import Layerwise
+from curvae.curvature.route import Local, Route
 from curvae.curvature.search import (
     Backtracking,
     PaperSchedule,
@@ -11,13 +14,16 @@ from curvae.curvature.search import (
     Status,
     StepRule,
     Trace,
-    ascend,
     follow,
     newton,
     not_ok,
 )
+from curvae.curvature.solvers import Newton, Solver
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch
+
+ROUTES: tuple[type[Route], ...] = (Gram, Layerwise, Generic)
+"""Cheapest first."""
 
 
 def route_for(
@@ -71,13 +77,14 @@ __all__ = [
     "Gram",
     "Layerwise",
     "Local",
+    "Newton",
     "PaperSchedule",
     "Route",
     "Seen",
+    "Solver",
     "Status",
     "StepRule",
     "Trace",
-    "ascend",
     "follow",
     "local",
     "newton",

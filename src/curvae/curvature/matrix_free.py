@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature.routes import Generic, Local
+from curvae.curvature.generic import Generic
+from curvae.curvature.route import Local
 from curvae.model import LatentVariableModel
 from curvae.priors import StandardNormal
 from curvae.typing import Batch, Latent, Matrix, PerDatum

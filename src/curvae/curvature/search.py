@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature.routes import Local, Route
+from curvae.curvature.route import Local, Route
 from curvae.typing import PerDatum
 
 
@@ -148,38 +148,4 @@ def follow(
         with torch.no_grad():
             length = rule.length(t, route, z, here, step)
         z = z + length.unsqueeze(-1) * step
-    return z, seen
-
-
-@torch.no_grad()
-def ascend(
-    route: Route, z: Float[Tensor, "B D"], steps: int, rule: StepRule, tolerance: float = 0.0, chords: int = 0
-) -> tuple[Float[Tensor, "B D"], list[Seen]]:
-    """Up to ``steps`` Newton steps from z, each followed by ``chords`` chord steps, which keep its factor.
-
-    A chord step ``Lam_0^-1 grad`` needs the gradient only, a few vector products, where Lam needs D of them. A datum
-    that a Newton step does not move, or that can gain ``tolerance`` nats at most, is done and left out of what follows.
-    Returns the point reached and what was seen before each step.
-    """
-    seen: list[Seen] = []
-    rows = torch.arange(len(z), device=z.device)
-    for _ in range(steps):
-        at = z[rows]
-        here = route.local(at)
-        factor, _ = linalg.cholesky(here.precision)
-        going = torch.zeros_like(rows, dtype=torch.bool)
-        for chord in range(1 + chords):
-            if chord:
-                here = Local(*route.slope(at), here.precision)
-            step = linalg.solve_spd(factor, here.grad)
-            length = rule.length(len(seen), route, at, here, step)
-            seen.append(seen[-1].updated(rows, Seen.of(here)) if seen else Seen.of(here))
-            at = at + length.unsqueeze(-1) * step
-            going = going | ((0.5 * (here.grad * step).sum(-1) > tolerance) & (length != 0))
-        z = z.index_copy(0, rows, at)
-        left = going.nonzero().squeeze(-1)
-        if len(left) == 0:
-            break
-        if len(left) < len(rows):
-            rows, route = rows[left], route.take(left)
     return z, seen

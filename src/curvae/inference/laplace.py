@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature import Backtracking, Route, Seen, StepRule, Trace, ascend, follow, route_for
+from curvae.curvature import Newton, Route, Seen, Solver, Trace, follow, route_for
 from curvae.inference.inference import Inference, Inferred, prefixed
 from curvae.model import LatentVariableModel
 from curvae.posteriors import PrecisionGaussian
@@ -31,10 +31,9 @@ class Laplace(Inference):
     Args:
         start: the inference whose posterior's ``center`` is mu0.
         steps: number of Newton steps; 0 keeps the encoder's mean.
-        rule: how long each step is.
-        unroll: differentiate through every step, as the paper does; the encoder then learns through the steps.
-        chords: chord steps after each Newton step but the last: they keep its factor of Lam and cost a gradient each.
-            Not where every step is differentiated.
+        solver: what the steps before the last one are made of, and how long every step is.
+        unroll: differentiate through every step, as the paper does; the encoder then learns through the steps. These
+            are Newton steps by the solver's rule.
         route: a route of the curvature engine; the cheapest that fits if not given.
         tolerance: Newton decrement (nats), what the ELBO loses to a mean off the mode, below which a datum is ok.
 
@@ -44,7 +43,7 @@ class Laplace(Inference):
     Info: ``log_joint`` and ``grad_norm`` (T+1, B) over all T steps, ``status`` (B,).
 
     Raises:
-        ValueError: negative steps or chords.
+        ValueError: negative steps.
 
     Example:
         >>> import torch
@@ -64,19 +63,17 @@ class Laplace(Inference):
         self,
         start: Inference,
         steps: int = 3,
-        rule: StepRule | None = None,
+        solver: Solver | None = None,
         unroll: bool = False,
-        chords: int = 2,
         route: type[Route] | None = None,
         tolerance: float = 0.1,
     ):
         super().__init__()
-        if min(steps, chords) < 0:
-            raise ValueError(f"Laplace: steps and chords must be 0 or more; got steps={steps}, chords={chords}.")
+        if steps < 0:
+            raise ValueError(f"Laplace: steps must be 0 or more; got {steps}.")
         self.start = start
         self.steps = steps
-        self.chords = chords
-        self.rule = rule or Backtracking()
+        self.solver = solver or Newton()
         self.unroll = unroll
         self.route = route
         self.tolerance = tolerance
@@ -104,7 +101,7 @@ class Laplace(Inference):
 
     def _unrolled(self, route: Route, mu0: Float[Tensor, "B D"]) -> "_Found":
         """Every step differentiated, and the precision at the end."""
-        mu, seen = follow(route, mu0, self.steps, self.rule)
+        mu, seen = follow(route, mu0, self.steps, self.solver.rule)
         here = route.local(mu)
         factor, ok = linalg.cholesky(here.precision)
         left = 0.5 * (here.grad * linalg.solve_spd(factor, here.grad)).sum(-1).detach()
@@ -123,13 +120,13 @@ class Laplace(Inference):
 
     def _searched(self, route: Route, begin: Float[Tensor, "B D"]) -> "_Found":
         """A search without gradients, a last step with them, and the precision."""
-        z, seen = ascend(route, begin, self.steps - 1, self.rule, 0.1 * self.tolerance, self.chords)
+        z, seen = self.solver.search(route, begin, self.steps - 1, 0.1 * self.tolerance)
         here = route.local(z)
         factor, ok = linalg.cholesky(here.precision)
         fixed = factor.detach()
         step = linalg.solve_spd(fixed, here.grad.detach())
         with torch.no_grad():
-            length = self.rule.length(len(seen), route, z, here, step)
+            length = self.solver.rule.length(len(seen), route, z, here, step)
         # the value is that of the accepted step, the gradient that of the full one: Lam^-1 (grad - Lam step)'
         residual = here.grad - (here.precision @ step.unsqueeze(-1)).squeeze(-1)
         mu = z + length.unsqueeze(-1) * step + linalg.solve_spd(fixed, residual - residual.detach())
@@ -146,7 +143,7 @@ class Laplace(Inference):
     def _info(self, found: "_Found") -> Info:
         """What the search did, padded to T + 1 entries."""
         *seen, end = found.seen
-        total = self.steps if self.unroll or self.steps == 0 else (self.steps - 1) * (1 + self.chords) + 1
+        total = self.steps if self.unroll or self.steps == 0 else self.solver.visits(self.steps - 1) + 1
         padding = [seen[-1] if seen else end] * (total - len(seen))
         trace = Trace.of([*seen, *padding, end], found.left, found.stuck, found.ok, self.tolerance)
         return {"log_joint": trace.log_joint, "grad_norm": trace.grad_norm, "status": trace.status}

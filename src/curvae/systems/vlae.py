@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from curvae.curvature import Backtracking, PaperSchedule
+from curvae.curvature import Newton, PaperSchedule
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Likelihood
 from curvae.objectives import monte_carlo_elbo
@@ -59,8 +59,8 @@ def vlae(
         raise ValueError(f"warmup is a share of the epochs, in [0, 1); got {warmup}.")
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     start = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
-    rule = PaperSchedule() if published else Backtracking()
-    inference = Laplace(start, steps, rule, unroll=published, chords=chords)
+    solver = Newton(PaperSchedule()) if published else Newton(chords=chords)
+    inference = Laplace(start, steps, solver, unroll=published)
 
     def keep(table: Table) -> None:
         inference.remember(len(table) if memory else 0, latent)

@@ -1,0 +1,123 @@
+"""The way to the gradient and the precision of log p(x, z) at a point z, for one batch.
+
+Every route gives ``Lam = (J'R)(J'R)' + prior.precision(z)`` with ``J = d eta / dz`` and ``R R'`` the expected
+information of the likelihood; they differ in what they know of the decoder. A route is built for one batch and answers
+for as many points as wanted.
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from curvae.model import LatentVariableModel
+from curvae.typing import Batch, Matrix, PerDatum
+
+
+class Local(NamedTuple):
+    """log p(x, z) near a point."""
+
+    log_joint: PerDatum
+    grad: Float[Tensor, "B D"]
+    precision: Matrix
+
+
+class Route(ABC):
+    """The log joint of one batch, its gradient and its precision, as functions of z (B, D)."""
+
+    model: LatentVariableModel
+
+    def __init__(self, model: LatentVariableModel):
+        self.model = model
+
+    @property
+    def locally_constant(self) -> bool:
+        """Whether Lam does not change within a linear piece of the decoder."""
+        return False
+
+    @classmethod
+    @abstractmethod
+    def fits(cls, model: LatentVariableModel, batch: Batch) -> bool:
+        """Whether this route is exact for this decoder, likelihood and batch."""
+
+    @classmethod
+    @abstractmethod
+    def at(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Route":
+        """Built for a batch; ``z`` is near the points that will be asked for."""
+
+    @abstractmethod
+    def take(self, rows: Int[Tensor, " n"]) -> "Route":
+        """The same for some of the data."""
+
+    @abstractmethod
+    def log_likelihood(self, z: Float[Tensor, "B D"]) -> PerDatum:
+        """``log p(x | z)``."""
+
+    @abstractmethod
+    def likelihood_part(self, z: Float[Tensor, "B D"]) -> Local:
+        """``log p(x | z)``, its gradient and its expected information about z."""
+
+    @abstractmethod
+    def likelihood_residual(self, z: Float[Tensor, "B D"], step: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """``J'(score - F J step)``: the likelihood's share of the residual."""
+
+    def likelihood_slope(self, z: Float[Tensor, "B D"]) -> tuple[PerDatum, Float[Tensor, "B D"]]:
+        """``log p(x | z)`` and its gradient; a route that knows a shorter way to it takes that."""
+        level, pull = torch.func.vjp(self.log_likelihood, z)[:2]
+        return level, pull(torch.ones_like(level))[0]
+
+    def slope(self, z: Float[Tensor, "B D"]) -> tuple[PerDatum, Float[Tensor, "B D"]]:
+        """``log p(x, z)`` and its gradient."""
+        level, slope = self.likelihood_slope(z)
+        log_prior, pull = self._prior(z)
+        return level + log_prior, slope + pull
+
+    def log_joint(self, z: Float[Tensor, "B D"]) -> PerDatum:
+        """``log p(x, z)``, for a line search."""
+        return self.log_likelihood(z) + self.model.prior.log_prob(z)
+
+    def local(self, z: Float[Tensor, "B D"]) -> Local:
+        """``log p(x, z)``, its gradient and its precision."""
+        log_prior, slope = self._prior(z)
+        part = self.likelihood_part(z)
+        return Local(part.log_joint + log_prior, part.grad + slope, part.precision + self.model.prior.precision(z))
+
+    def residual(self, z: Float[Tensor, "B D"], step: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """``grad log p(x, z) - Lam(z) step`` by vector products alone: nothing of size D x D or D x P is formed.
+
+        It is 0 at the Newton step, and its derivative there, solved with Lam, is that of the step.
+        """
+        _, slope = self._prior(z)
+        bend = (self.model.prior.precision(z) @ step.unsqueeze(-1)).squeeze(-1)
+        return self.likelihood_residual(z, step) + slope - bend
+
+    def _prior(self, z: Float[Tensor, "B D"]) -> tuple[PerDatum, Float[Tensor, "B D"]]:
+        """``log p(z)`` and its gradient."""
+        log_prior, pull = torch.func.vjp(self.model.prior.log_prob, z)[:2]
+        return log_prior, pull(torch.ones_like(log_prior))[0]
+
+
+def chosen(batch: Batch, rows: Tensor | slice) -> Batch:
+    """Some of the data of a batch."""
+    return Batch(batch.x[rows], batch.index[rows], None if batch.mask is None else batch.mask[rows])
+
+
+def assemble(
+    model: LatentVariableModel, batch: Batch, eta: Float[Tensor, "B P"], rows: Float[Tensor, "B D P"]
+) -> Local:
+    """The likelihood's part from eta and its transposed Jacobian."""
+    mask = batch.mask
+    level = model.likelihood.log_prob(batch.x, eta, mask)
+    score = model.likelihood.score(batch.x, eta, mask)
+    root = model.likelihood.root(eta.unsqueeze(1), rows, None if mask is None else mask.unsqueeze(1))
+    return Local(level, torch.einsum("bdp,bp->bd", rows, score), root @ root.mT)
+
+
+def missed(
+    model: LatentVariableModel, batch: Batch, eta: Float[Tensor, "B P"], tangent: Float[Tensor, "B P"]
+) -> Float[Tensor, "B P"]:
+    """``score - F tangent``, with ``F v = R (R'v)``."""
+    root, transposed = torch.func.vjp(lambda v: model.likelihood.root(eta, v, batch.mask), tangent)[:2]
+    return model.likelihood.score(batch.x, eta, batch.mask) - transposed(root)[0]
