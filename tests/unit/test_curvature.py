@@ -343,7 +343,7 @@ def test_float32_and_autocast_keep_the_algebra_in_float32():
 
 
 def test_misuse():
-    with pytest.raises(ValueError, match="must be 0 or more; got steps=-1"):
+    with pytest.raises(ValueError, match="must be 0 or more; got -1"):
         Laplace(AmortizedGaussian(nn.Linear(10, 6)), steps=-1)
     model, batch = relu_model("gaussian")
     with pytest.raises(ValueError, match="must give 2 D values"):
