@@ -176,8 +176,8 @@ def test_full_newton_steps_can_lower_it():
 
 
 class _Undamped(curvature.StepRule):
-    def length(self, t, route, z, here, direction):
-        return torch.ones_like(here.log_joint)
+    def advance(self, t, route, here, grad, direction):
+        return route.point(here.z + direction), torch.ones_like(here.log_joint)
 
 
 def test_chord_steps_only_climb_and_are_worth_more_than_they_cost():

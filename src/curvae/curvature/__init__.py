@@ -6,7 +6,7 @@ from torch import Tensor
 from curvae.curvature.generic import Generic
 from curvae.curvature.gram import Gram
 from curvae.curvature.layerwise import Layerwise
-from curvae.curvature.route import Local, Route
+from curvae.curvature.route import Local, Point, Route
 from curvae.curvature.search import (
     Backtracking,
     PaperSchedule,
@@ -79,6 +79,7 @@ __all__ = [
     "Local",
     "Newton",
     "PaperSchedule",
+    "Point",
     "Route",
     "Seen",
     "Solver",

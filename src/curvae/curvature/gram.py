@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from curvae import linalg
 from curvae.curvature import kernel, layers
-from curvae.curvature.route import Local, Route
+from curvae.curvature.route import Local, Point, Route
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch, Matrix, PerDatum
 
@@ -74,11 +74,29 @@ class Gram(Route):
         level, slope = self._quadratic(value)
         return Local(level, layers.pull(self.hidden, slopes, slope), self._precision(slopes, z))
 
+    def point(self, z: Float[Tensor, "B D"]) -> Point:
+        value, slopes = layers.linearize(self.hidden, z)
+        level, slope = self._quadratic(value)
+        kept = tuple(one for one in slopes if one is not None)
+        return Point(z, level + self.model.prior.log_prob(z), (slope, *kept))
+
+    def grad_at(self, point: Point) -> Float[Tensor, "B D"]:
+        slopes = self._slopes(point)
+        return layers.pull(self.hidden, slopes, point.kept[0]) + self.model.prior.score(point.z)
+
+    def local_at(self, point: Point) -> Local:
+        precision = self._precision(self._slopes(point), point.z) + self.model.prior.precision(point.z)
+        return Local(point.log_joint, self.grad_at(point), precision)
+
+    def _slopes(self, point: Point) -> layers.Slopes:
+        kept = iter(point.kept[1:])
+        return [None if isinstance(layer, nn.Linear) else next(kept) for layer in self.hidden]
+
     def _precision(self, slopes: layers.Slopes, z: Float[Tensor, "B D"]) -> Matrix:
         """``M'GM`` with M the Jacobian of the hidden layers: over active units alone where the kernel can."""
         if layers.is_relu_chain(self.hidden) and kernel.usable(self.gram):
             weights = [layer.weight for layer in self.hidden if isinstance(layer, nn.Linear)]
-            return kernel.relu_precision(weights, [mask for mask in slopes if mask is not None], self.gram)
+            return kernel.relu_precision(weights, [mask > 0 for mask in slopes if mask is not None], self.gram)
         rows = layers.rows(self.hidden, slopes, z)
         return rows @ self.gram @ rows.mT
 
@@ -89,5 +107,5 @@ class Gram(Route):
 
     def _quadratic(self, value: Float[Tensor, "B H"]) -> tuple[PerDatum, Float[Tensor, "B H"]]:
         offset = value - self.origin
-        bend = offset @ self.gram
-        return self.level + (offset * (self.pitch - 0.5 * bend)).sum(-1), self.pitch - bend
+        slope = torch.addmm(self.pitch, offset, self.gram, alpha=-1)
+        return self.level + 0.5 * torch.linalg.vecdot(offset, self.pitch + slope), slope

@@ -56,7 +56,8 @@ def forward(layers: list[nn.Module], z: Latent) -> Tensor:
 
 
 Slopes = list[Tensor | None]
-"""For each layer its elementwise slope (B, H); None for a linear one."""
+"""What each layer's Jacobian needs, detached for ReLU: its output (B, H); its elementwise slope for other activations;
+None for a linear layer."""
 
 
 def linearize(layers: list[nn.Module], z: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B H"], Slopes]:
@@ -66,7 +67,8 @@ def linearize(layers: list[nn.Module], z: Float[Tensor, "B D"]) -> tuple[Float[T
         if isinstance(layer, nn.Linear):
             z, slope = layer(z), None
         elif isinstance(layer, nn.ReLU):
-            z, slope = z.relu(), (z > 0).to(z.dtype)
+            z = z.relu()
+            slope = z.detach()
         else:
             out = torch.func.jvp(layer, (z,), (torch.ones_like(z),))
             z, slope = out[0], out[1]
@@ -80,14 +82,14 @@ def push(layers: list[nn.Module], slopes: Slopes, tangents: Float[Tensor, "B *T 
         if slope is None:
             tangents = tangents @ _weight(layer).mT
         else:
-            tangents = tangents * (slope if tangents.ndim == 2 else slope.unsqueeze(-2))
+            tangents = _scaled(layer, slope if tangents.ndim == 2 else slope.unsqueeze(-2), tangents)
     return tangents
 
 
 def pull(layers: list[nn.Module], slopes: Slopes, cotangent: Float[Tensor, "B H"]) -> Float[Tensor, "B D"]:
     """``J'v``."""
     for layer, slope in zip(reversed(layers), reversed(slopes), strict=True):
-        cotangent = cotangent @ _weight(layer) if slope is None else cotangent * slope
+        cotangent = cotangent @ _weight(layer) if slope is None else _scaled(layer, slope, cotangent)
     return cotangent
 
 
@@ -95,6 +97,13 @@ def rows(layers: list[nn.Module], slopes: Slopes, z: Float[Tensor, "B D"]) -> Fl
     """The transposed Jacobian: row d of an item is ``d value / d z_d``."""
     eye = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
     return push(layers, slopes, eye.expand(*z.shape, z.shape[-1]))
+
+
+def _scaled(layer: nn.Module, slope: Tensor, vector: Tensor) -> Tensor:
+    """``vector`` times the elementwise slope; for ReLU in one pass, no mask of floats made."""
+    if isinstance(layer, nn.ReLU):
+        return torch.ops.aten.threshold_backward(vector, slope, 0)
+    return vector * slope
 
 
 def _weight(layer: nn.Module) -> Tensor:

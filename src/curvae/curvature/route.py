@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from curvae.model import LatentVariableModel
@@ -22,6 +22,27 @@ class Local(NamedTuple):
     log_joint: PerDatum
     grad: Float[Tensor, "B D"]
     precision: Matrix
+
+
+class Point(NamedTuple):
+    """A point of a search: log p(x, z) there, and what the route keeps of it for the gradient and the precision."""
+
+    z: Float[Tensor, "B D"]
+    log_joint: PerDatum
+    kept: tuple[Shaped[Tensor, "B ..."], ...] = ()
+
+    def detach(self) -> "Point":
+        """Without the graph."""
+        return Point(self.z.detach(), self.log_joint.detach(), tuple(one.detach() for one in self.kept))
+
+    def take(self, rows: Int[Tensor, " n"]) -> "Point":
+        """The same for some of the data."""
+        return Point(self.z[rows], self.log_joint[rows], tuple(one[rows] for one in self.kept))
+
+    def updated(self, rows: Int[Tensor, " n"], part: "Point") -> "Point":
+        """With some of the data elsewhere."""
+        kept = tuple(old.index_copy(0, rows, new) for old, new in zip(self.kept, part.kept, strict=True))
+        return Point(self.z.index_copy(0, rows, part.z), self.log_joint.index_copy(0, rows, part.log_joint), kept)
 
 
 class Route(ABC):
@@ -71,8 +92,7 @@ class Route(ABC):
     def slope(self, z: Float[Tensor, "B D"]) -> tuple[PerDatum, Float[Tensor, "B D"]]:
         """``log p(x, z)`` and its gradient."""
         level, slope = self.likelihood_slope(z)
-        log_prior, pull = self._prior(z)
-        return level + log_prior, slope + pull
+        return level + self.model.prior.log_prob(z), slope + self.model.prior.score(z)
 
     def log_joint(self, z: Float[Tensor, "B D"]) -> PerDatum:
         """``log p(x, z)``, for a line search."""
@@ -80,23 +100,30 @@ class Route(ABC):
 
     def local(self, z: Float[Tensor, "B D"]) -> Local:
         """``log p(x, z)``, its gradient and its precision."""
-        log_prior, slope = self._prior(z)
-        part = self.likelihood_part(z)
-        return Local(part.log_joint + log_prior, part.grad + slope, part.precision + self.model.prior.precision(z))
+        prior, part = self.model.prior, self.likelihood_part(z)
+        return Local(
+            part.log_joint + prior.log_prob(z), part.grad + prior.score(z), part.precision + prior.precision(z)
+        )
+
+    def point(self, z: Float[Tensor, "B D"]) -> Point:
+        """``log p(x, z)``, and what is worth keeping for :meth:`grad_at` and :meth:`local_at`."""
+        return Point(z, self.log_joint(z))
+
+    def grad_at(self, point: Point) -> Float[Tensor, "B D"]:
+        """The gradient of the log joint at a point seen before."""
+        return self.slope(point.z)[1]
+
+    def local_at(self, point: Point) -> Local:
+        """:meth:`local` at a point seen before."""
+        return self.local(point.z)
 
     def residual(self, z: Float[Tensor, "B D"], step: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """``grad log p(x, z) - Lam(z) step`` by vector products alone: nothing of size D x D or D x P is formed.
 
         It is 0 at the Newton step, and its derivative there, solved with Lam, is that of the step.
         """
-        _, slope = self._prior(z)
         bend = (self.model.prior.precision(z) @ step.unsqueeze(-1)).squeeze(-1)
-        return self.likelihood_residual(z, step) + slope - bend
-
-    def _prior(self, z: Float[Tensor, "B D"]) -> tuple[PerDatum, Float[Tensor, "B D"]]:
-        """``log p(z)`` and its gradient."""
-        log_prior, pull = torch.func.vjp(self.model.prior.log_prob, z)[:2]
-        return log_prior, pull(torch.ones_like(log_prior))[0]
+        return self.likelihood_residual(z, step) + self.model.prior.score(z) - bend
 
 
 def chosen(batch: Batch, rows: Tensor | slice) -> Batch:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature.route import Local, Route
+from curvae.curvature.route import Local, Point, Route
 from curvae.typing import PerDatum
 
 
@@ -38,10 +38,10 @@ class StepRule(ABC):
     """How far to go along a Newton direction."""
 
     @abstractmethod
-    def length(
-        self, t: int, route: Route, z: Float[Tensor, "B D"], here: Local, direction: Float[Tensor, "B D"]
-    ) -> PerDatum:
-        """Step length for each datum in step t = 0, 1, ...; 0 leaves it where it is."""
+    def advance(
+        self, t: int, route: Route, here: Point, grad: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
+    ) -> tuple[Point, PerDatum]:
+        """Where step t = 0, 1, ... leads each datum, and its length; 0 leaves it where it is."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,11 @@ class PaperSchedule(StepRule):
 
     scale: float = 0.5
 
-    def length(
-        self, t: int, route: Route, z: Float[Tensor, "B D"], here: Local, direction: Float[Tensor, "B D"]
-    ) -> PerDatum:
-        return torch.full_like(here.log_joint, self.scale / (t + 1))
+    def advance(
+        self, t: int, route: Route, here: Point, grad: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
+    ) -> tuple[Point, PerDatum]:
+        a = self.scale / (t + 1)
+        return route.point(here.z + a * direction), torch.full_like(here.log_joint, a)
 
 
 @dataclass(frozen=True)
@@ -69,22 +70,30 @@ class Backtracking(StepRule):
     halvings: int = 8
     sufficient: float = 1e-4
 
-    def length(
-        self, t: int, route: Route, z: Float[Tensor, "B D"], here: Local, direction: Float[Tensor, "B D"]
-    ) -> PerDatum:
-        gain = (here.grad * direction).sum(-1)
-        least = here.log_joint + self.sufficient * gain
-        chosen = (route.log_joint(z + direction) >= least).to(gain.dtype)
-        # where even the whole gain is lost in rounding, no shorter step is worth a look
-        rounding = torch.finfo(gain.dtype).eps * here.log_joint.abs()
-        rows = ((chosen == 0) & (gain > rounding)).nonzero().squeeze(-1)
-        if len(rows):  # all shorter steps at once: few data need one, and each call has its price
-            a = 0.5 ** torch.arange(1, self.halvings + 1, dtype=gain.dtype, device=gain.device).unsqueeze(-1)
-            tried = z[rows] + a.unsqueeze(-1) * direction[rows]
-            level = route.take(rows.repeat(len(a))).log_joint(tried.flatten(0, 1)).unflatten(0, (len(a), -1))
-            enough = level >= here.log_joint[rows] + self.sufficient * a * gain[rows]
-            chosen[rows] = (a * enough).amax(0)
-        return chosen
+    def advance(
+        self, t: int, route: Route, here: Point, grad: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
+    ) -> tuple[Point, PerDatum]:
+        gain = torch.linalg.vecdot(grad, direction)
+        there = route.point(here.z + direction)
+        enough = there.log_joint >= here.log_joint + self.sufficient * gain
+        length = enough.to(gain.dtype)
+        rows = enough.logical_not().nonzero().squeeze(-1)
+        if len(rows) == 0:
+            return there, length
+        part, gain, direction = route.take(rows), gain[rows], direction[rows]
+        shorter = self._shorter(part, here.take(rows), gain, direction)
+        there = there.updated(rows, part.point(here.z[rows] + shorter.unsqueeze(-1) * direction))
+        return there, length.index_copy(0, rows, shorter)
+
+    def _shorter(self, route: Route, here: Point, gain: PerDatum, direction: Float[Tensor, "B D"]) -> PerDatum:
+        """All shorter steps at once: few data need one, and each call has its price."""
+        a = 0.5 ** torch.arange(1, self.halvings + 1, dtype=gain.dtype, device=gain.device).unsqueeze(-1)
+        tried = here.z + a.unsqueeze(-1) * direction
+        rows = torch.arange(len(gain), device=gain.device).repeat(len(a))
+        level = route.take(rows).log_joint(tried.flatten(0, 1)).unflatten(0, (len(a), -1))
+        # where even the whole gain is lost in rounding, no step is worth a look
+        worth = gain > torch.finfo(gain.dtype).eps * here.log_joint.abs()
+        return (a * ((level >= here.log_joint + self.sufficient * a * gain) & worth)).amax(0)
 
 
 class Seen(NamedTuple):
@@ -94,8 +103,9 @@ class Seen(NamedTuple):
     grad_norm: PerDatum
 
     @classmethod
-    def of(cls, here: Local) -> "Seen":
-        return cls(here.log_joint.detach(), here.grad.detach().norm(dim=-1))
+    def of(cls, log_joint: PerDatum, grad: Float[Tensor, "B D"]) -> "Seen":
+        """The values, detached."""
+        return cls(log_joint.detach(), grad.detach().norm(dim=-1))
 
     def updated(self, rows: Int[Tensor, " n"], part: "Seen") -> "Seen":
         """With the values of some of the data replaced."""
@@ -121,20 +131,20 @@ class Trace:
         return cls(log_joint, grad_norm, torch.where(finite, status, Status.NONFINITE))
 
 
-def newton(route: Route, z: Float[Tensor, "B D"]) -> tuple[Local, Float[Tensor, "B D"]]:
-    """What is seen at z, detached, and the Newton step ``Lam^-1 grad``, differentiable where gradients are on.
+def newton(route: Route, here: Point) -> tuple[Local, Float[Tensor, "B D"]]:
+    """What is seen at a point, detached, and the Newton step ``Lam^-1 grad``, differentiable where gradients are on.
 
     The step d solves ``r = grad - Lam d = 0``, so ``d' = Lam^-1 r'`` with d held fixed inside r: its derivative needs
     the residual, which is a few vector products, and no derivative of Lam or of its factor.
     """
     with torch.no_grad():
-        here = route.local(z)
-        factor, _ = linalg.cholesky(here.precision)
-        step = linalg.solve_spd(factor, here.grad)
+        seen = route.local_at(here)
+        factor, _ = linalg.cholesky(seen.precision)
+        step = linalg.solve_spd(factor, seen.grad)
     if torch.is_grad_enabled():
-        residual = route.residual(z, step)
+        residual = route.residual(here.z, step)
         step = step + linalg.solve_spd(factor, residual - residual.detach())
-    return here, step
+    return seen, step
 
 
 def follow(
@@ -142,10 +152,12 @@ def follow(
 ) -> tuple[Float[Tensor, "B D"], list[Seen]]:
     """``steps`` Newton steps from z, all of them, for all data, with gradients where they are on."""
     seen: list[Seen] = []
+    with torch.no_grad():
+        here = route.point(z)
     for t in range(steps):
-        here, step = newton(route, z)
-        seen.append(Seen.of(here))
+        local, step = newton(route, here._replace(z=z))
+        seen.append(Seen.of(local.log_joint, local.grad))
         with torch.no_grad():
-            length = rule.length(t, route, z, here, step)
+            here, length = rule.advance(t, route, here, local.grad, step)
         z = z + length.unsqueeze(-1) * step
     return z, seen

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature.route import Local, Route
+from curvae.curvature.route import Route
 from curvae.curvature.search import Backtracking, Seen, StepRule
 
 
@@ -58,24 +58,22 @@ class Newton(Solver):
         self, route: Route, z: Float[Tensor, "B D"], steps: int, tolerance: float = 0.0
     ) -> tuple[Float[Tensor, "B D"], list[Seen]]:
         seen: list[Seen] = []
-        rows = torch.arange(len(z), device=z.device)
+        rows, here = torch.arange(len(z), device=z.device), route.point(z)
         for _ in range(steps):
-            at = z[rows]
-            here = route.local(at)
-            factor, _ = linalg.cholesky(here.precision)
+            local = route.local_at(here)
+            factor, _ = linalg.cholesky(local.precision)
             going = torch.zeros_like(rows, dtype=torch.bool)
             for chord in range(1 + self.chords):
-                if chord:
-                    here = Local(*route.slope(at), here.precision)
-                step = linalg.solve_spd(factor, here.grad)
-                length = self.rule.length(len(seen), route, at, here, step)
-                seen.append(seen[-1].updated(rows, Seen.of(here)) if seen else Seen.of(here))
-                at = at + length.unsqueeze(-1) * step
-                going = going | ((0.5 * (here.grad * step).sum(-1) > tolerance) & (length != 0))
-            z = z.index_copy(0, rows, at)
+                grad = route.grad_at(here) if chord else local.grad
+                step = linalg.solve_spd(factor, grad)
+                now = Seen.of(here.log_joint, grad)
+                seen.append(seen[-1].updated(rows, now) if len(rows) < len(z) else now)
+                here, length = self.rule.advance(len(seen) - 1, route, here, grad, step)
+                going = going | ((0.5 * torch.linalg.vecdot(grad, step) > tolerance) & (length != 0))
+            z = z.index_copy(0, rows, here.z)
             left = going.nonzero().squeeze(-1)
             if len(left) == 0:
                 break
             if len(left) < len(rows):
-                rows, route = rows[left], route.take(left)
+                rows, route, here = rows[left], route.take(left), here.take(left)
         return z, seen

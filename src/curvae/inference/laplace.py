@@ -103,9 +103,10 @@ class Laplace(Inference):
         """Every step differentiated, and the precision at the end."""
         mu, seen = follow(route, mu0, self.steps, self.solver.rule)
         here = route.local(mu)
+        seen = [*seen, Seen.of(here.log_joint, here.grad)]
         factor, ok = linalg.cholesky(here.precision)
-        left = 0.5 * (here.grad * linalg.solve_spd(factor, here.grad)).sum(-1).detach()
-        return _Found(mu, here.precision, factor, [*seen, Seen.of(here)], left, torch.zeros_like(ok), ok)
+        left = 0.5 * torch.linalg.vecdot(here.grad, linalg.solve_spd(factor, here.grad)).detach()
+        return _Found(mu, here.precision, factor, seen, left, torch.zeros_like(ok), ok)
 
     @torch.no_grad()
     def _begin(self, route: Route, mu0: Float[Tensor, "B D"], batch: Batch) -> Float[Tensor, "B D"]:
@@ -121,24 +122,24 @@ class Laplace(Inference):
     def _searched(self, route: Route, begin: Float[Tensor, "B D"]) -> "_Found":
         """A search without gradients, a last step with them, and the precision."""
         z, seen = self.solver.search(route, begin, self.steps - 1, 0.1 * self.tolerance)
-        here = route.local(z)
+        point = route.point(z)
+        here = route.local_at(point)
         factor, ok = linalg.cholesky(here.precision)
         fixed = factor.detach()
         step = linalg.solve_spd(fixed, here.grad.detach())
         with torch.no_grad():
-            length = self.solver.rule.length(len(seen), route, z, here, step)
+            end, length = self.solver.rule.advance(len(seen), route, point.detach(), here.grad, step)
         # the value is that of the accepted step, the gradient that of the full one: Lam^-1 (grad - Lam step)'
         residual = here.grad - (here.precision @ step.unsqueeze(-1)).squeeze(-1)
         mu = z + length.unsqueeze(-1) * step + linalg.solve_spd(fixed, residual - residual.detach())
-        seen, precision = [*seen, Seen.of(here)], here.precision
+        seen, precision = [*seen, Seen.of(here.log_joint, here.grad)], here.precision
         if not route.locally_constant:  # else Lam is the same at both ends, but for units that switch on the way
             precision = route.local(mu).precision
             factor, ok = linalg.cholesky(precision)
         with torch.no_grad():
-            level, grad = route.slope(mu)
-            end = Seen(level, grad.norm(dim=-1))
-            left = 0.5 * (grad * linalg.solve_spd(factor, grad)).sum(-1)
-        return _Found(mu, precision, factor, [*seen, end], left, length == 0, ok)
+            grad = route.grad_at(end)
+            left = 0.5 * torch.linalg.vecdot(grad, linalg.solve_spd(factor, grad))
+        return _Found(mu, precision, factor, [*seen, Seen.of(end.log_joint, grad)], left, length == 0, ok)
 
     def _info(self, found: "_Found") -> Info:
         """What the search did, padded to T + 1 entries."""

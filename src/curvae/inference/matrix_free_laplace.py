@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from curvae import linalg
-from curvae.curvature import Backtracking, Local, Status, StepRule
+from curvae.curvature import Backtracking, Local, Point, Status, StepRule
 from curvae.curvature.matrix_free import MatrixFree, Products, conjugate_gradients, solve, stochastic_log_det
 from curvae.inference.inference import Inference, Inferred, prefixed
 from curvae.model import LatentVariableModel
@@ -135,9 +135,8 @@ class MatrixFreeLaplace(Inference):
             if bool(there.all()):
                 break
             step = torch.where(there.unsqueeze(-1), 0.0, step)
-            length = self.rule.length(t, route, z, here, step)
-            stuck = length == 0
-            z = z + length.unsqueeze(-1) * step
+            end, length = self.rule.advance(t, route, Point(z, here.log_joint), here.grad, step)
+            stuck, z = length == 0, end.z
             if bool((there | stuck).all()):
                 break
         return route.products(z), visited, stuck, used

@@ -28,6 +28,11 @@ class Prior(nn.Module, ABC):
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n D"]:
         """``n`` independent draws."""
 
+    def score(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
+        """``d log p(z) / dz``; a prior that knows it in closed form says so."""
+        log_p, pull = torch.func.vjp(self.log_prob, z)[:2]
+        return pull(torch.ones_like(log_p))[0]
+
     @abstractmethod
     def precision(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D D"]:
         """Positive semi-definite; equals ``-d2 log p / dz2`` where that is positive semi-definite."""

@@ -42,6 +42,9 @@ class StandardNormal(Prior):
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n D"]:
         return torch.randn(n, self.size, generator=generator, device=self.origin.device, dtype=self.origin.dtype)
 
+    def score(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
+        return -z
+
     def precision(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D D"]:
         eye = torch.eye(self.size, dtype=z.dtype, device=z.device)
         return eye.expand(*z.shape, self.size)
