@@ -5,7 +5,17 @@ from torch import nn
 
 from curvae import objectives, systems
 from curvae.curvature import Newton, PaperSchedule
-from curvae.inference import AmortizedFullGaussian, AmortizedGaussian, Inference, Laplace, MatrixFreeLaplace
+from curvae.inference import (
+    AmortizedFullGaussian,
+    AmortizedGaussian,
+    HeavyBall,
+    Inference,
+    Laplace,
+    MatrixFreeLaplace,
+    Refiner,
+    SemiAmortized,
+    Uninformed,
+)
 from curvae.networks import MLP
 from curvae.posteriors import DiagonalGaussian, FullGaussian, Posterior, PrecisionGaussian
 from curvae.posteriors.gaussian import unpack
@@ -53,6 +63,14 @@ INFERENCES: dict[str, object] = {
     "laplace-implicit": lambda: MatrixFreeLaplace(
         AmortizedGaussian(encoder(2 * D)), forcing=1e-14, tolerance=1e-20, dense=0
     ),
+    "semi-amortized": lambda: SemiAmortized(AmortizedGaussian(encoder(2 * D)), Refiner(4, HeavyBall(0.005))),
+    "semi-amortized-full": lambda: SemiAmortized(
+        AmortizedFullGaussian(encoder(D + D * (D + 1) // 2), D), Refiner(4, HeavyBall(0.005))
+    ),
+    "vae-svi-kl": lambda: SemiAmortized(
+        AmortizedGaussian(encoder(2 * D)), Refiner(4, HeavyBall(0.005)), through=False, imitate=1.0
+    ),
+    "svi": lambda: SemiAmortized(Uninformed(D), Refiner(4, HeavyBall(0.005))),
 }
 
 EXACT_ON_LINEAR_GAUSSIAN = {"laplace", "laplace-matrix-free", "laplace-implicit"}
@@ -70,6 +88,9 @@ SPEC = DataSpec((P,), "real")
 SYSTEMS: dict[str, object] = {
     "vae": lambda spec=SPEC: systems.vae(spec, latent=D, hidden=16),
     "iwae": lambda spec=SPEC: systems.iwae(spec, latent=D, hidden=16),
+    "sa-vae": lambda spec=SPEC: systems.sa_vae(spec, latent=D, hidden=16, steps=3),
+    "vae-svi": lambda spec=SPEC: systems.sa_vae(spec, latent=D, hidden=16, steps=3, through=False),
+    "svi": lambda spec=SPEC: systems.sa_vae(spec, latent=D, hidden=16, steps=3, amortized=False),
     "vlae": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16),
     "vlae-published": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16, warmup=0, published=True),
 }

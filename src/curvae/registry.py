@@ -30,7 +30,7 @@ def system(name: str) -> Callable[..., System]:
         >>> system("vlea")
         Traceback (most recent call last):
         ...
-        ValueError: system: expected one of iwae, vae, vlae; got 'vlea'. Did you mean 'vlae'?
+        ValueError: system: expected one of ...; got 'vlea'. Did you mean 'vlae'?
     """
     if name in SYSTEMS:
         return SYSTEMS[name]

@@ -26,8 +26,9 @@ def test_posterior_of_a_batch(name, likelihood):
 
 
 def test_one_datum_alone(name):
+    """In evaluation mode: in training a method may draw fresh noise."""
     model, batch = relu_model("gaussian")
-    inference = methods.inference(name)
+    inference = methods.inference(name).eval()
     together = inference(model, batch).posterior
     alone = inference(model, batch_of(batch.x[2:3])).posterior
     for key, value in together.tensors.items():

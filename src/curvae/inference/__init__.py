@@ -1,16 +1,26 @@
 """Inference methods: (model, batch) -> posterior."""
 
 from curvae.inference.amortized import AmortizedFullGaussian, AmortizedGaussian
+from curvae.inference.ascent import Adam, AscentRule, HeavyBall
 from curvae.inference.inference import Inference, Inferred, prefixed
 from curvae.inference.laplace import Laplace
 from curvae.inference.matrix_free_laplace import MatrixFreeLaplace
+from curvae.inference.refiner import Refiner, at_test_time
+from curvae.inference.semi_amortized import SemiAmortized, Uninformed
 
 __all__ = [
+    "Adam",
     "AmortizedFullGaussian",
     "AmortizedGaussian",
+    "AscentRule",
+    "HeavyBall",
     "Inference",
     "Inferred",
     "Laplace",
     "MatrixFreeLaplace",
+    "Refiner",
+    "SemiAmortized",
+    "Uninformed",
+    "at_test_time",
     "prefixed",
 ]

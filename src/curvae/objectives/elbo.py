@@ -9,10 +9,18 @@ from curvae.posteriors import Posterior, kl
 from curvae.typing import Batch
 
 
-def elbo(model: LatentVariableModel, posterior: Posterior, batch: Batch, samples: int = 1, beta: float = 1.0) -> Bound:
+def elbo(
+    model: LatentVariableModel,
+    posterior: Posterior,
+    batch: Batch,
+    samples: int = 1,
+    beta: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Bound:
     """``E_q[log p(x | z)] - KL(q || p)``: the divergence in closed form where there is one, else from the draws.
 
-    ``beta`` weighs the divergence in the surrogate; the reported value never sees it.
+    ``beta`` weighs the divergence in the surrogate; the reported value never sees it. ``generator`` makes
+    the draws.
 
     Example:
         >>> import torch
@@ -24,7 +32,7 @@ def elbo(model: LatentVariableModel, posterior: Posterior, batch: Batch, samples
         >>> elbo(model, q, Batch(torch.zeros(4, 3), torch.arange(4)), 5).value.shape
         torch.Size([4])
     """
-    return _elbo(model, posterior, batch, samples, beta)
+    return _elbo(model, posterior, batch, samples, beta, generator)
 
 
 def monte_carlo_elbo(model: LatentVariableModel, posterior: Posterior, batch: Batch, samples: int = 1) -> Bound:
@@ -64,8 +72,15 @@ class AnnealedElbo(nn.Module):
         return bound._replace(state={"step": self.step + 1})
 
 
-def _elbo(model: LatentVariableModel, posterior: Posterior, batch: Batch, samples: int, beta: float | Tensor) -> Bound:
-    draws = posterior.draw(samples)
+def _elbo(
+    model: LatentVariableModel,
+    posterior: Posterior,
+    batch: Batch,
+    samples: int,
+    beta: float | Tensor,
+    generator: torch.Generator | None = None,
+) -> Bound:
+    draws = posterior.draw(samples, generator)
     log_c = draws.log_c.exp()
     log_lik = model.log_likelihood(batch.x, draws.z, batch.mask)
     divergence = kl(posterior, model.prior)

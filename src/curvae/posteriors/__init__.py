@@ -2,11 +2,13 @@
 
 from curvae.posteriors.gaussian import DiagonalGaussian, FullGaussian, GaussianPosterior, PrecisionGaussian
 from curvae.posteriors.implicit_gaussian import ImplicitGaussian
-from curvae.posteriors.kl import kl
+from curvae.posteriors.kl import kl, kl_between
 from curvae.posteriors.moments import weighted_covariance, weighted_interval, weighted_mean
+from curvae.posteriors.noise import CommonNoise, common_noise, noise
 from curvae.posteriors.posterior import DensityPosterior, Draws, Posterior, plain
 
 __all__ = [
+    "CommonNoise",
     "DensityPosterior",
     "DiagonalGaussian",
     "Draws",
@@ -15,7 +17,10 @@ __all__ = [
     "ImplicitGaussian",
     "Posterior",
     "PrecisionGaussian",
+    "common_noise",
     "kl",
+    "kl_between",
+    "noise",
     "plain",
     "weighted_covariance",
     "weighted_interval",

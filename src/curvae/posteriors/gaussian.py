@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae.linalg import half_log_det, standard_normal_log_prob
+from curvae.posteriors.noise import noise
 from curvae.posteriors.posterior import DensityPosterior, Draws, plain
 
 
@@ -44,8 +45,8 @@ class GaussianPosterior(DensityPosterior):
         return self.loc
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Draws:
-        noise = torch.randn(n, *self.loc.shape, generator=generator, device=self.loc.device, dtype=self.loc.dtype)
-        return plain(self.loc + self.color(noise), standard_normal_log_prob(noise) - self.half_log_det)
+        eps = noise(n, self.loc, generator)
+        return plain(self.loc + self.color(eps), standard_normal_log_prob(eps) - self.half_log_det)
 
     def log_prob(self, z: Float[Tensor, "S B D"]) -> Float[Tensor, "S B"]:
         return standard_normal_log_prob(self.whiten(z - self.loc)) - self.half_log_det

@@ -69,6 +69,11 @@ class ImplicitGaussian(DensityPosterior):
         seen = {} if near.batch.mask is None else {"mask": near.batch.mask}
         return {"loc": self.loc, "log_det": self.log_det, "point": near.z, "x": near.batch.x, **seen}
 
+    @property
+    def free(self) -> tuple[str, ...]:
+        """The mean: the others belong to one another."""
+        return ("loc",)
+
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> "ImplicitGaussian":
         kept = self.tensors
         if all(tensors[name] is kept[name] for name in kept if name not in ("loc", "log_det")):

@@ -1,7 +1,7 @@
 """Kullback-Leibler divergences with a closed form."""
 
 from jaxtyping import Float
-from torch import Tensor, stack
+from torch import Tensor, eye, stack
 
 from curvae.posteriors.gaussian import DiagonalGaussian, GaussianPosterior
 from curvae.posteriors.posterior import Posterior
@@ -29,3 +29,22 @@ def kl(posterior: Posterior, prior: Prior) -> Float[Tensor, "B blocks"] | None:
             return (0.5 * spread - posterior.half_log_det).unsqueeze(-1)
         case _:
             return None
+
+
+def kl_between(q: GaussianPosterior, p: GaussianPosterior) -> Float[Tensor, " B"]:
+    """``KL(q || p)`` of two Gaussians for each datum, in nats.
+
+    ``1/2 (|C_p^-1 C_q|^2 + |C_p^-1 (m_q - m_p)|^2 - D) + 1/2 log det p - 1/2 log det q``, D draws' worth of work.
+
+    Example:
+        >>> import torch
+        >>> from curvae.posteriors import DiagonalGaussian
+        >>> q, p = (DiagonalGaussian(torch.full((1, 2), m), torch.zeros(1, 2)) for m in (0.0, 1.0))
+        >>> kl_between(q, p).tolist()
+        [1.0]
+    """
+    count, size = q.mean.shape
+    axes = eye(size, dtype=q.mean.dtype, device=q.mean.device).unsqueeze(1).expand(-1, count, -1)
+    spread = p.whiten(q.color(axes)).square().sum((0, 2))
+    offset = p.whiten((q.mean - p.mean).unsqueeze(0)).square().sum((0, 2))
+    return 0.5 * (spread + offset - size) + p.half_log_det - q.half_log_det

@@ -37,6 +37,11 @@ class Posterior(ABC):
         """The same posterior with other parameters: detaching, choosing data and refining all follow from this."""
 
     @property
+    def free(self) -> tuple[str, ...]:
+        """Names of the tensors that may be moved, each by itself, and q stays a density; all of them if not said."""
+        return tuple(self.tensors)
+
+    @property
     @abstractmethod
     def center(self) -> Float[Tensor, "B D"]:
         """Where a mode search starts."""

@@ -2,7 +2,8 @@
 
 from curvae.systems.base import LatentSystem, Recipe, Stage, System, Weights, register
 from curvae.systems.iwae import iwae
+from curvae.systems.sa_vae import sa_vae
 from curvae.systems.vae import vae
 from curvae.systems.vlae import vlae
 
-__all__ = ["LatentSystem", "Recipe", "Stage", "System", "Weights", "iwae", "register", "vae", "vlae"]
+__all__ = ["LatentSystem", "Recipe", "Stage", "System", "Weights", "iwae", "register", "sa_vae", "vae", "vlae"]

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from curvae.inference import Inference, Inferred, prefixed
+from curvae.inference import Inference, Inferred, Refiner, at_test_time, prefixed
 from curvae.model import LatentVariableModel
 from curvae.objectives import Bound, Objective, log_weights
 from curvae.posteriors import Posterior
@@ -154,11 +154,18 @@ class LatentSystem(System):
         return self._stages or super().stages()
 
     @torch.no_grad()
-    def posterior(self, x: Float[Tensor, "B *event"], mask: Tensor | None = None) -> Posterior:
+    def posterior(
+        self, x: Float[Tensor, "B *event"], mask: Tensor | None = None, refine: int | Refiner = 0
+    ) -> Posterior:
         """q(z | x) of data that need not be in the training table, in the model's own units.
 
+        Args:
+            x: the data.
+            mask: True where observed; all if None.
+            refine: steps of gradient ascent on each datum's ELBO from there, whatever the system; or how to refine.
+
         Raises:
-            ValueError: x is not a batch of the model's events, or not finite where observed.
+            ValueError: x is not a batch of the model's events, or not finite where observed; negative steps.
         """
         event = self.model.likelihood.event
         if x.shape[1:] != event and x.shape[1:].numel() == torch.Size(event).numel():
@@ -172,7 +179,9 @@ class LatentSystem(System):
         if not bool(seen.isfinite().all()):
             raise ValueError("posterior: x holds NaN or infinity; pass mask=x.isfinite() to leave them out.")
         nowhere = torch.full((len(x),), -1, dtype=torch.long, device=x.device)
-        return self.inference(self.model, Batch(seen, nowhere, mask)).posterior
+        batch = Batch(seen, nowhere, mask)
+        refiner = at_test_time(refine) if isinstance(refine, int) else refine
+        return refiner(self.model, self.inference(self.model, batch).posterior, batch).posterior
 
 
 SYSTEMS: dict[str, Callable[..., System]] = {}

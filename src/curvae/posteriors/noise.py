@@ -1,0 +1,34 @@
+"""Where posteriors get their Gaussian noise: fresh for every datum, or the same for all."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class CommonNoise(torch.Generator):
+    """A generator whose noise is the same for every datum of a batch.
+
+    What is computed from such draws for one datum does not depend on which other data are in its batch, and repeats.
+    """
+
+
+def common_noise(seed: int, device: torch.device | str = "cpu") -> CommonNoise:
+    """Noise common to all data, from this seed."""
+    generator = CommonNoise(device)
+    generator.manual_seed(seed)
+    return generator
+
+
+def noise(n: int, like: Float[Tensor, "B D"], generator: torch.Generator | None = None) -> Float[Tensor, "n B D"]:
+    """Standard normal noise, n for each datum of ``like``; common to the data where the generator says so.
+
+    Example:
+        >>> import torch
+        >>> one, two = noise(3, torch.zeros(2, 4), common_noise(0)).unbind(1)
+        >>> torch.equal(one, two)
+        True
+    """
+    count, size = like.shape
+    rows = 1 if isinstance(generator, CommonNoise) else count
+    drawn = torch.randn(n, rows, size, generator=generator, device=like.device, dtype=like.dtype)
+    return drawn.expand(n, count, size)
