@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from curvae.model import LatentVariableModel
@@ -38,6 +38,15 @@ class Point(NamedTuple):
     def take(self, rows: Int[Tensor, " n"]) -> "Point":
         """The same for some of the data."""
         return Point(self.z[rows], self.log_joint[rows], tuple(one[rows] for one in self.kept))
+
+    def where(self, chosen: Bool[Tensor, " B"], other: "Point") -> "Point":
+        """These where chosen, the other's elsewhere."""
+
+        def pick(mine: Tensor, others: Tensor) -> Tensor:
+            return torch.where(chosen.view(-1, *(1,) * (mine.ndim - 1)), mine, others)
+
+        kept = tuple(pick(mine, others) for mine, others in zip(self.kept, other.kept, strict=True))
+        return Point(pick(self.z, other.z), pick(self.log_joint, other.log_joint), kept)
 
     def updated(self, rows: Int[Tensor, " n"], part: "Point") -> "Point":
         """With some of the data elsewhere."""

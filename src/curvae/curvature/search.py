@@ -62,12 +62,16 @@ class PaperSchedule(StepRule):
 
 @dataclass(frozen=True)
 class Backtracking(StepRule):
-    """The first of 1, 1/2, 1/4, ... that raises the log joint enough; 0 if none does, so that it never falls.
+    """The full step; where that does not raise the log joint enough, one shorter step; else none: it never falls.
 
-    Enough is ``log p(x, z + a d) >= log p(x, z) + sufficient * a * d'grad`` (Armijo).
+    Enough is ``log p(x, z + a d) >= log p(x, z) + sufficient * a * d'grad`` (Armijo). The shorter step goes to the top
+    of the parabola through both ends with the slope at z, ``a = 1/2 g / (g - rise)`` with ``g = d'grad``, within
+    [``shortest``, 1/2]. One try is enough, as the next step starts afresh; where the full step promises less than
+    ``worth`` nats none is made.
     """
 
-    halvings: int = 8
+    shortest: float = 0.05
+    worth: float = 1e-3
     sufficient: float = 1e-4
 
     def advance(
@@ -75,25 +79,19 @@ class Backtracking(StepRule):
     ) -> tuple[Point, PerDatum]:
         gain = torch.linalg.vecdot(grad, direction)
         there = route.point(here.z + direction)
-        enough = there.log_joint >= here.log_joint + self.sufficient * gain
+        rise = there.log_joint - here.log_joint
+        enough = rise >= self.sufficient * gain
         length = enough.to(gain.dtype)
-        rows = enough.logical_not().nonzero().squeeze(-1)
-        if len(rows) == 0:
+        if bool(enough.all()):
             return there, length
-        part, gain, direction = route.take(rows), gain[rows], direction[rows]
-        shorter = self._shorter(part, here.take(rows), gain, direction)
-        there = there.updated(rows, part.point(here.z[rows] + shorter.unsqueeze(-1) * direction))
-        return there, length.index_copy(0, rows, shorter)
-
-    def _shorter(self, route: Route, here: Point, gain: PerDatum, direction: Float[Tensor, "B D"]) -> PerDatum:
-        """All shorter steps at once: few data need one, and each call has its price."""
-        a = 0.5 ** torch.arange(1, self.halvings + 1, dtype=gain.dtype, device=gain.device).unsqueeze(-1)
-        tried = here.z + a.unsqueeze(-1) * direction
-        rows = torch.arange(len(gain), device=gain.device).repeat(len(a))
-        level = route.take(rows).log_joint(tried.flatten(0, 1)).unflatten(0, (len(a), -1))
-        # where even the whole gain is lost in rounding, no step is worth a look
-        worth = gain > torch.finfo(gain.dtype).eps * here.log_joint.abs()
-        return (a * ((level >= here.log_joint + self.sufficient * a * gain) & worth)).amax(0)
+        stay = enough.logical_not() & (0.5 * gain <= self.worth)
+        there = here.where(stay, there)
+        rows = (enough | stay).logical_not().nonzero().squeeze(-1)
+        a = (0.5 * gain / (gain - rise))[rows].nan_to_num(self.shortest).clamp(self.shortest, 0.5)
+        old = here.take(rows)
+        tried = route.take(rows).point(old.z + a.unsqueeze(-1) * direction[rows])
+        enough = tried.log_joint >= old.log_joint + self.sufficient * a * gain[rows]
+        return there.updated(rows, tried.where(enough, old)), length.index_copy(0, rows, a * enough)
 
 
 class Seen(NamedTuple):
