@@ -12,6 +12,14 @@ JITTERS = (0.0, 1e-6, 1e-4, 1e-2, 1.0)
 """The ladder, relative to the mean diagonal of each matrix."""
 
 
+def may_look(tensor: Tensor) -> bool:
+    """Whether control flow may depend on values: on a GPU that waits for it, and a compiled graph cannot.
+
+    Where it is False the same is computed for all data, and chosen with ``torch.where``.
+    """
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def cholesky(
     matrix: Float[Tensor, "*B D D"],
 ) -> tuple[Float[Tensor, "*B D D"], Bool[Tensor, "*B"]]:
@@ -28,7 +36,7 @@ def cholesky(
     """
     factor, failure = torch.linalg.cholesky_ex(matrix)
     ok = (failure == 0) & factor.isfinite().all(-1).all(-1)
-    if not bool(ok.all()):
+    if not (may_look(ok) and bool(ok.all())):
         factor = _climb(matrix, factor, ok)
     return factor, ok
 

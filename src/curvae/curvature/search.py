@@ -82,16 +82,26 @@ class Backtracking(StepRule):
         rise = there.log_joint - here.log_joint
         enough = rise >= self.sufficient * gain
         length = enough.to(gain.dtype)
-        if bool(enough.all()):
+        if linalg.may_look(enough) and bool(enough.all()):
             return there, length
         stay = enough.logical_not() & (0.5 * gain <= self.worth)
         there = here.where(stay, there)
-        rows = (enough | stay).logical_not().nonzero().squeeze(-1)
-        a = (0.5 * gain / (gain - rise))[rows].nan_to_num(self.shortest).clamp(self.shortest, 0.5)
+        a = (0.5 * gain / (gain - rise)).nan_to_num(self.shortest).clamp(self.shortest, 0.5)
+        short = (enough | stay).logical_not()
+        if not linalg.may_look(enough):
+            tried, fine = self._shorter(route, here, a, gain, direction)
+            return tried.where(fine & short, here.where(short, there)), torch.where(short, a * fine, length)
+        rows = short.nonzero().squeeze(-1)
         old = here.take(rows)
-        tried = route.take(rows).point(old.z + a.unsqueeze(-1) * direction[rows])
-        enough = tried.log_joint >= old.log_joint + self.sufficient * a * gain[rows]
-        return there.updated(rows, tried.where(enough, old)), length.index_copy(0, rows, a * enough)
+        tried, fine = self._shorter(route.take(rows), old, a[rows], gain[rows], direction[rows])
+        return there.updated(rows, tried.where(fine, old)), length.index_copy(0, rows, a[rows] * fine)
+
+    def _shorter(
+        self, route: Route, here: Point, a: PerDatum, gain: PerDatum, direction: Float[Tensor, "B D"]
+    ) -> tuple[Point, Bool[Tensor, " B"]]:
+        """Where the shorter step leads, and whether that raises the log joint enough."""
+        tried = route.point(here.z + a.unsqueeze(-1) * direction)
+        return tried, tried.log_joint >= here.log_joint + self.sufficient * a * gain
 
 
 class Seen(NamedTuple):

@@ -40,7 +40,9 @@ class Solver(ABC):
 class Newton(Solver):
     """Newton steps ``Lam^-1 grad``, each followed by ``chords`` chord steps, which keep its factor of Lam.
 
-    A chord step needs the gradient only, a few vector products, where Lam needs D of them.
+    A chord step needs the gradient only, a few vector products, where Lam needs D of them. After its chord steps a
+    datum that did not move, or whose last step promised ``tolerance`` nats at most, is done. (On a GPU or in a compiled
+    graph all data take all steps: asking who is done would cost more.)
     """
 
     rule: StepRule = field(default_factory=Backtracking)
@@ -62,16 +64,18 @@ class Newton(Solver):
         for _ in range(steps):
             local = route.local_at(here)
             factor, _ = linalg.cholesky(local.precision)
-            going = torch.zeros_like(rows, dtype=torch.bool)
+            moved = torch.zeros_like(rows, dtype=torch.bool)
             for chord in range(1 + self.chords):
                 grad = route.grad_at(here) if chord else local.grad
                 step = linalg.solve_spd(factor, grad)
                 now = Seen.of(here.log_joint, grad)
                 seen.append(seen[-1].updated(rows, now) if len(rows) < len(z) else now)
                 here, length = self.rule.advance(len(seen) - 1, route, here, grad, step)
-                going = going | ((0.5 * torch.linalg.vecdot(grad, step) > tolerance) & (length != 0))
+                moved, promise = moved | (length != 0), 0.5 * torch.linalg.vecdot(grad, step)
             z = z.index_copy(0, rows, here.z)
-            left = going.nonzero().squeeze(-1)
+            if not linalg.may_look(z):
+                continue
+            left = (moved & (promise > tolerance)).nonzero().squeeze(-1)
             if len(left) == 0:
                 break
             if len(left) < len(rows):

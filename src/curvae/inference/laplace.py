@@ -121,7 +121,7 @@ class Laplace(Inference):
 
     def _searched(self, route: Route, begin: Float[Tensor, "B D"]) -> "_Found":
         """A search without gradients, a last step with them, and the precision."""
-        z, seen = self.solver.search(route, begin, self.steps - 1, 0.1 * self.tolerance)
+        z, seen = self.solver.search(route, begin, self.steps - 1, self.tolerance)
         point = route.point(z)
         here = route.local_at(point)
         factor, ok = linalg.cholesky(here.precision)

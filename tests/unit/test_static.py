@@ -1,0 +1,69 @@
+"""Without looking at values (on a GPU, in a compiled graph) the same search, in one graph."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from curvae import linalg
+from curvae.curvature import Newton, PaperSchedule
+from curvae.inference import AmortizedGaussian, Laplace
+from curvae.networks import MLP
+from curvae.objectives import monte_carlo_elbo
+from curvae.systems import LatentSystem
+from zoo import relu_model
+
+KINDS = {"default": {"tolerance": 0.0}, "published": {"solver": Newton(PaperSchedule()), "unroll": True}}
+
+
+def system_and_batch(kind: str):
+    model, batch = relu_model("gaussian-shared", hidden=(20, 20))
+    start = AmortizedGaussian(MLP(10, [16], 6).double())
+    return LatentSystem(model, Laplace(start, 3, **KINDS[kind]), monte_carlo_elbo), batch
+
+
+def outcome(system, bound, batch):
+    torch.manual_seed(0)
+    system.zero_grad()
+    found = bound(batch)
+    found.surrogate.sum().backward()
+    return found.value.detach(), *(parameter.grad.clone() for parameter in system.parameters())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_data_take_all_steps(kind, monkeypatch):
+    system, batch = system_and_batch(kind)
+    expected = outcome(system, system.bound, batch)
+    monkeypatch.setattr(linalg, "may_look", lambda tensor: False)
+    for value, other in zip(outcome(system, system.bound, batch), expected, strict=True):
+        torch.testing.assert_close(value, other, atol=1e-8, rtol=1e-8)
+
+
+def test_one_graph_holds_the_whole_step():
+    """No value is looked at on the way: ``fullgraph`` would refuse. (In its own process, without the type checks.)"""
+    here = Path(__file__).parent
+    code = (
+        f"import sys; sys.path[:0] = [{str(here)!r}, {str(here.parent)!r}]; import test_static; test_static.compiled()"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+
+
+def compiled() -> None:
+    for kind in KINDS:
+        system, batch = system_and_batch(kind)
+        expected = outcome(system, system.bound, batch)
+        whole = torch.compile(system.bound, fullgraph=True, backend="aot_eager")
+        for value, other in zip(outcome(system, whole, batch), expected, strict=True):
+            torch.testing.assert_close(value, other, atol=1e-8, rtol=1e-8)
+
+
+def test_a_matrix_that_needs_jitter_gets_it_there_too(monkeypatch):
+    matrix = torch.stack([torch.eye(3), torch.ones(3, 3)])
+    factor, ok = linalg.cholesky(matrix)
+    monkeypatch.setattr(linalg, "may_look", lambda tensor: False)
+    other, same = linalg.cholesky(matrix)
+    assert ok.tolist() == same.tolist() == [True, False]
+    torch.testing.assert_close(factor, other)
