@@ -1,5 +1,7 @@
 """THE list: every likelihood, prior, posterior, inference, objective and system, once. The contracts run over it."""
 
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -8,16 +10,18 @@ from curvae.curvature import Newton, PaperSchedule
 from curvae.inference import (
     AmortizedFullGaussian,
     AmortizedGaussian,
+    AmortizedMixture,
     HeavyBall,
     Inference,
     Laplace,
     MatrixFreeLaplace,
+    MultimodalLaplace,
     Refiner,
     SemiAmortized,
     Uninformed,
 )
 from curvae.networks import MLP
-from curvae.posteriors import DiagonalGaussian, FullGaussian, Posterior, PrecisionGaussian
+from curvae.posteriors import DiagonalGaussian, FullGaussian, Mixture, Posterior, PrecisionGaussian
 from curvae.posteriors.gaussian import unpack
 from curvae.priors import StandardNormal
 from curvae.typing import DataSpec
@@ -40,6 +44,10 @@ POSTERIORS: dict[str, object] = {
     "diagonal": lambda count: DiagonalGaussian(*(0.5 * torch.randn(2, count, D, dtype=torch.float64))),
     "full": lambda count: FullGaussian(torch.randn(count, D, dtype=torch.float64), _matrices(count).tril()),
     "precision": lambda count: PrecisionGaussian(torch.randn(count, D, dtype=torch.float64), unpack(_matrices(count))),
+    "mixture": lambda count: Mixture(
+        tuple(POSTERIORS[name](count) for name in ("diagonal", "full", "precision")),
+        torch.randn(count, 3, dtype=torch.float64),
+    ),
 }
 """number of data -> posterior."""
 
@@ -71,9 +79,13 @@ INFERENCES: dict[str, object] = {
         AmortizedGaussian(encoder(2 * D)), Refiner(4, HeavyBall(0.005)), through=False, imitate=1.0
     ),
     "svi": lambda: SemiAmortized(Uninformed(D), Refiner(4, HeavyBall(0.005))),
+    "mixture": lambda: AmortizedMixture([AmortizedGaussian(encoder(2 * D)) for _ in range(2)], encoder(2)),
+    "multimodal-laplace": lambda: MultimodalLaplace(
+        AmortizedGaussian(encoder(2 * D)), components=3, search=partial(Laplace, steps=12)
+    ),
 }
 
-EXACT_ON_LINEAR_GAUSSIAN = {"laplace", "laplace-matrix-free", "laplace-implicit"}
+EXACT_ON_LINEAR_GAUSSIAN = {"laplace", "laplace-matrix-free", "laplace-implicit", "multimodal-laplace"}
 """Inference methods whose posterior is the exact one there."""
 
 OBJECTIVES: dict[str, object] = {
@@ -81,6 +93,7 @@ OBJECTIVES: dict[str, object] = {
     "monte-carlo-elbo": lambda: objectives.monte_carlo_elbo,
     "annealed-elbo": lambda: objectives.AnnealedElbo(warmup=10),
     "iwae": lambda: objectives.iwae,
+    "recursive-elbo": lambda: objectives.RecursiveElbo(),
 }
 
 SPEC = DataSpec((P,), "real")
@@ -93,6 +106,9 @@ SYSTEMS: dict[str, object] = {
     "svi": lambda spec=SPEC: systems.sa_vae(spec, latent=D, hidden=16, steps=3, amortized=False),
     "vlae": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16),
     "vlae-published": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16, warmup=0, published=True),
+    "mixture-vae": lambda spec=SPEC: systems.mixture_vae(spec, latent=D, hidden=16, components=2),
+    "recursive-mixture": lambda spec=SPEC: systems.recursive_mixture(spec, latent=D, hidden=16, components=3),
+    "multimodal-vlae": lambda spec=SPEC: systems.multimodal_vlae(spec, latent=D, hidden=16, components=3, steps=2),
 }
 
 

@@ -48,7 +48,8 @@ def posterior_weights(
         draws = posterior.draw(n, generator)
         return Weights(log_weights(model, batch, draws), draws.log_c)
 
-    return collect(draw, samples, chunk_size(bytes_per_draw(model, batch), memory, len(batch.x)))
+    each = bytes_per_draw(model, batch) * posterior.count(1)
+    return collect(draw, samples, chunk_size(each, memory, len(batch.x)))
 
 
 def system_weights(

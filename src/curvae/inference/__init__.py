@@ -1,10 +1,12 @@
 """Inference methods: (model, batch) -> posterior."""
 
 from curvae.inference.amortized import AmortizedFullGaussian, AmortizedGaussian
+from curvae.inference.amortized_mixture import AmortizedMixture
 from curvae.inference.ascent import Adam, AscentRule, HeavyBall
 from curvae.inference.inference import Inference, Inferred, prefixed
 from curvae.inference.laplace import Laplace
 from curvae.inference.matrix_free_laplace import MatrixFreeLaplace
+from curvae.inference.multimodal_laplace import MultimodalLaplace
 from curvae.inference.refiner import Refiner, at_test_time
 from curvae.inference.semi_amortized import SemiAmortized, Uninformed
 
@@ -12,12 +14,14 @@ __all__ = [
     "Adam",
     "AmortizedFullGaussian",
     "AmortizedGaussian",
+    "AmortizedMixture",
     "AscentRule",
     "HeavyBall",
     "Inference",
     "Inferred",
     "Laplace",
     "MatrixFreeLaplace",
+    "MultimodalLaplace",
     "Refiner",
     "SemiAmortized",
     "Uninformed",

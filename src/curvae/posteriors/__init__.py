@@ -3,6 +3,7 @@
 from curvae.posteriors.gaussian import DiagonalGaussian, FullGaussian, GaussianPosterior, PrecisionGaussian
 from curvae.posteriors.implicit_gaussian import ImplicitGaussian
 from curvae.posteriors.kl import kl, kl_between
+from curvae.posteriors.mixture import Mixture
 from curvae.posteriors.moments import weighted_covariance, weighted_interval, weighted_mean
 from curvae.posteriors.noise import CommonNoise, common_noise, noise
 from curvae.posteriors.posterior import DensityPosterior, Draws, Posterior, plain
@@ -15,6 +16,7 @@ __all__ = [
     "FullGaussian",
     "GaussianPosterior",
     "ImplicitGaussian",
+    "Mixture",
     "Posterior",
     "PrecisionGaussian",
     "common_noise",

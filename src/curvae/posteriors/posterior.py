@@ -46,6 +46,10 @@ class Posterior(ABC):
     def center(self) -> Float[Tensor, "B D"]:
         """Where a mode search starts."""
 
+    def count(self, n: int) -> int:
+        """How many draws ``draw(n)`` gives: n, n for each component of a mixture, or every state."""
+        return n
+
     @abstractmethod
     def draw(self, n: int, generator: torch.Generator | None = None) -> Draws:
         """Weighted draws, differentiable in ``tensors``; on an extended space log_q := log p(x, z) - log weight."""
@@ -67,6 +71,9 @@ class Posterior(ABC):
 
 class DensityPosterior(Posterior):
     """A posterior whose density can be evaluated anywhere."""
+
+    @abstractmethod
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "DensityPosterior": ...
 
     @abstractmethod
     def log_prob(self, z: Float[Tensor, "S B D"]) -> Float[Tensor, "S B"]:

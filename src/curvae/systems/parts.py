@@ -1,10 +1,12 @@
 """What the systems of this folder have in common: the default networks, likelihood and preparation."""
 
 from collections.abc import Callable
+from math import prod
 
 from torch import nn
 
 from curvae import likelihoods
+from curvae.inference import AmortizedGaussian, AmortizedMixture
 from curvae.likelihoods import Likelihood
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
@@ -36,10 +38,22 @@ def standard_model(
 
 def standard_encoder(spec: DataSpec, latent: int, hidden: int, depth: int) -> nn.Module:
     """``depth`` hidden ReLU layers, to 2 D values."""
-    inputs = 1
-    for side in spec.event:
-        inputs *= side
-    return MLP(inputs, [hidden] * depth, 2 * latent)
+    return standard_network(spec, 2 * latent, hidden, depth)
+
+
+def standard_network(spec: DataSpec, outputs: int, hidden: int, depth: int) -> nn.Module:
+    """``depth`` hidden ReLU layers, from a datum to so many values."""
+    return MLP(prod(spec.event), [hidden] * depth, outputs)
+
+
+def standard_mixture(spec: DataSpec, latent: int, hidden: int, depth: int, components: int) -> AmortizedMixture:
+    """Diagonal Gaussians, each with an encoder of its own, and a network of the same size for their weights.
+
+    Raises:
+        ValueError: fewer than 1 component.
+    """
+    parts = [AmortizedGaussian(standard_encoder(spec, latent, hidden, depth)) for _ in range(components)]
+    return AmortizedMixture(parts, standard_network(spec, components, hidden, depth))
 
 
 def train(

@@ -1,0 +1,139 @@
+"""Laplace inference from several starts: a mixture of the posteriors at the modes found."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from curvae.inference.inference import Inference, Inferred, prefixed
+from curvae.inference.laplace import Laplace
+from curvae.model import LatentVariableModel
+from curvae.posteriors import DensityPosterior, DiagonalGaussian, Mixture
+from curvae.typing import Batch, Info
+
+
+class MultimodalLaplace(Inference):
+    r"""``Q(z | x) = sum_k pi_k N(z; mu_k, Lam(mu_k)^-1)``, the modes mu_k found from K starts; ours.
+
+    The search begins at the encoder's mean and at K - 1 draws of the prior, the same for all data and calls. Each
+    component gets the weight that makes Q proportional to p(x, z) at its own mode,
+
+    ``pi_k \propto p(x, mu_k) / sum_j q_j(mu_k)``.
+
+    Where the modes lie apart that is Laplace's evidence ``p(x, mu_k) (2 pi)^(D/2) |Lam_k|^(-1/2)``; where m starts
+    found one mode, each of the copies gets a share 1/m of it, so that Q is what it would be without them, no draw is
+    lost, and nothing has to be decided by a threshold.
+
+    All K B searches are one call of the curvature engine. The gradient is that of ``search`` and flows through the
+    weights too; the encoder learns from the search that its own mean began.
+
+    Args:
+        start: the inference whose posterior's ``center`` is the first start.
+        components: number K of starts.
+        search: makes the mode search from its start; ``functools.partial(Laplace, steps=8)`` sets its options.
+        seed: of the draws of the prior.
+
+    Info: that of the search of the component with the greatest weight, and ``modes`` (B,): how many different ones
+    were found, ``sum_k q_k(mu_k) / sum_j q_j(mu_k)``.
+
+    Raises:
+        ValueError: fewer than 1 component.
+
+    Example:
+        >>> import torch
+        >>> from curvae.inference import AmortizedGaussian, MultimodalLaplace
+        >>> from curvae.likelihoods import Gaussian
+        >>> from curvae.priors import StandardNormal
+        >>> class Square(torch.nn.Module):
+        ...     def forward(self, z):
+        ...         return z**2
+        >>> model = LatentVariableModel(StandardNormal(1), Square(), Gaussian(1, scale=0.1))
+        >>> inference = MultimodalLaplace(AmortizedGaussian(torch.nn.Linear(1, 2)), components=8)
+        >>> found = inference(model, Batch(torch.ones(1, 1), torch.arange(1)))   # z = 1 and z = -1 explain x = 1
+        >>> f"{found.info['modes'].item():.2f} {found.posterior.mean.abs().item():.2f}"
+        '2.00 0.00'
+    """
+
+    def __init__(
+        self,
+        start: Inference,
+        components: int = 4,
+        search: Callable[[Inference], Inference] = Laplace,
+        seed: int = 0,
+    ):
+        super().__init__()
+        if components < 1:
+            raise ValueError(f"MultimodalLaplace: components must be 1 or more; got {components}.")
+        self.components = components
+        self.search = search(Scattered(start, components, seed))
+
+    def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
+        count, copies = len(batch.x), self.components
+        found = self.search(model, repeated(batch, copies))
+        parts = _split(found.posterior, copies)
+        modes = torch.stack([part.center for part in parts])
+        level = model.log_joint(batch.x, modes, batch.mask)
+        density = torch.stack([part.log_prob(modes) for part in parts])
+        crowd = torch.logsumexp(density, 0)
+        posterior = Mixture(parts, (level - crowd).mT)
+        info = _chosen(found.info, posterior.logits.argmax(-1), copies)
+        distinct = (density.diagonal(dim1=0, dim2=1).mT - crowd).exp().sum(0).detach()
+        bound = None if found.encoder_bound is None else found.encoder_bound[:count]
+        return Inferred(posterior, {**info, "modes": distinct}, bound, prefixed("search", found.state))
+
+
+class Scattered(Inference):
+    """The starts of several searches for each datum of a batch that holds ``copies`` of it, one copy after another.
+
+    The first copy starts at the center of ``start``, the others at draws of the prior.
+
+    Args:
+        start: the inference for the first copy; it is given each datum once.
+        copies: number of starts.
+        seed: of the draws.
+
+    Example:
+        >>> import torch
+        >>> from curvae.inference import AmortizedGaussian
+        >>> from curvae.likelihoods import Gaussian
+        >>> from curvae.priors import StandardNormal
+        >>> model = LatentVariableModel(StandardNormal(3), torch.nn.Linear(3, 5), Gaussian(5))
+        >>> inference = Scattered(AmortizedGaussian(torch.nn.Linear(5, 6)), copies=2)
+        >>> inference(model, repeated(Batch(torch.ones(4, 5), torch.arange(4)), 2)).posterior.center.shape
+        torch.Size([8, 3])
+    """
+
+    def __init__(self, start: Inference, copies: int, seed: int = 0):
+        super().__init__()
+        self.start = start
+        self.copies = copies
+        self.seed = seed
+
+    def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
+        count = len(batch.x) // self.copies
+        once = Batch(batch.x[:count], batch.index[:count], None if batch.mask is None else batch.mask[:count])
+        begin = self.start(model, once)
+        center = begin.posterior.center
+        draws = model.prior.sample(self.copies - 1, torch.Generator(center.device).manual_seed(self.seed))
+        loc = torch.cat([center, draws.detach().to(center).repeat_interleave(count, dim=0)])
+        return Inferred(DiagonalGaussian(loc, torch.zeros_like(loc)), state=prefixed("start", begin.state))
+
+
+def repeated(batch: Batch, copies: int) -> Batch:
+    """The whole batch ``copies`` times over."""
+    parts = (None if part is None else torch.cat([part] * copies) for part in (batch.x, batch.index, batch.mask))
+    return Batch(*parts)  # pyright: ignore[reportArgumentType]
+
+
+def _split(posterior: DensityPosterior, copies: int) -> tuple[DensityPosterior, ...]:
+    """The posteriors of each copy of the batch."""
+    split = {name: value.chunk(copies) for name, value in posterior.tensors.items()}
+    return tuple(posterior.with_tensors({name: parts[k] for name, parts in split.items()}) for k in range(copies))
+
+
+def _chosen(info: Info, which: Int[Tensor, " B"], copies: int) -> Info:
+    """Of values (..., K B), those of one copy of each datum."""
+    count = len(which)
+    rows = which * count + torch.arange(count, device=which.device)
+    return {name: value[..., rows] for name, value in info.items() if value.shape[-1] == copies * count}

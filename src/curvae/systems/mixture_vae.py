@@ -1,0 +1,41 @@
+"""The variational autoencoder with a mixture posterior."""
+
+from torch import nn
+
+from curvae.likelihoods import Likelihood
+from curvae.objectives import monte_carlo_elbo
+from curvae.systems.base import LatentSystem, register
+from curvae.systems.parts import standard_mixture, standard_model, train
+from curvae.typing import DataSpec
+
+
+@register("mixture-vae")
+def mixture_vae(
+    spec: DataSpec,
+    latent: int = 16,
+    hidden: int = 256,
+    depth: int = 2,
+    components: int = 4,
+    decoder: nn.Module | None = None,
+    likelihood: Likelihood | None = None,
+) -> LatentSystem:
+    """Variational autoencoder with a mixture of K diagonal Gaussians, all trained at once by the stratified ELBO.
+
+    Reference: the baseline of Kim and Pavlovic, *Recursive Inference for Variational Autoencoders*, NeurIPS 2020.
+
+    Args:
+        spec: shape and support of the data (``data.spec``).
+        latent: number of latent dimensions D.
+        hidden: width of the hidden layers.
+        depth: number of hidden layers, in each encoder and the decoder.
+        components: number K of components.
+        decoder: your own network, from (N, D) to the likelihood's parameters.
+        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
+
+    Example:
+        >>> len(mixture_vae(DataSpec((64,)), latent=2, hidden=32).inference.components)
+        4
+    """
+    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    inference = standard_mixture(spec, latent, hidden, depth, components)
+    return LatentSystem(model, inference, monte_carlo_elbo, stages=(train(model),))
