@@ -27,7 +27,9 @@ def multimodal_vlae(
 ) -> LatentSystem:
     """Variational Laplace autoencoder whose posterior is a mixture over the modes found from several starts; ours.
 
-    Reference: after Park, Kim and Kim, *Variational Laplace Autoencoders*, ICML 2019, which finds one mode.
+    Reference: after Park, Kim and Kim, *Variational Laplace Autoencoders*, ICML 2019.
+
+    Differences: the paper finds one mode.
 
     Args:
         spec: shape and support of the data (``data.spec``).
