@@ -145,7 +145,7 @@ def test_help_with_data_shows_its_flags_only(capsys: pytest.CaptureFixture[str])
     assert max(map(len, known.splitlines())) <= 110
 
 
-@pytest.mark.parametrize("command", ["evaluate", "report", "sample", "encode", "compare", "list", "doctor"])
+@pytest.mark.parametrize("command", ["evaluate", "report", "sample", "encode", "refine", "compare", "list", "doctor"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]):
     out = says(capsys, command, "--help")
     assert out.startswith(f"usage: curvae {command}")
@@ -210,6 +210,8 @@ def test_doctor_finds_a_broken_torchvision(
         (["evaluate", "a", "--split", "tset"], ["--split: expected 'train', 'validation', 'test', got 'tset'"]),
         (["sample", "a", "--to", "a.txt"], ["--to: expected a file name that ends in .npz or .csv, got a.txt."]),
         (["sample", "a", "--n", "0"], ["--n: expected 1 or more, got 0."]),
+        (["refine", "a", "--steps", "0"], ["--steps: expected 1 or more, got 0."]),
+        (["refine", "a", "--rate", "0"], ["--rate: expected a number above 0, got 0.0."]),
         (["encode", "a", "b", "--level", "90"], ["--level: expected a probability in (0, 1), got 90.0."]),
     ],
 )

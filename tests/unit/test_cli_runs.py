@@ -314,6 +314,33 @@ def test_encode_a_file_is_transformed_as_the_run(run: Path, capsys: pytest.Captu
         assert np.abs(train["mean"] - one["mean"]).sum(1).min() < 1e-3 or len(train["mean"]) == 1198
 
 
+def test_refine_improves_the_posterior_of_every_datum(run: Path, capsys: pytest.CaptureFixture[str]):
+    """The line says what the file holds; the error is that of the differences, paired by datum."""
+    import curvae
+
+    out = says(capsys, "refine", str(run), "--steps", "5")
+    with np.load("refined.npz") as found:
+        gain = found["elbo_after"] - found["elbo_before"]
+        mean, after = found["mean"], found["elbo_after"]
+        assert found["covariance"].shape == (359, 2, 2)
+    pair = f"{gain.mean():+.3f} +- {gain.std(ddof=1) / 359**0.5:.3f}"
+    assert pair in out
+    assert f"-> {after.mean():.3f}" in out
+    assert gain.mean() > 5 * gain.std() / 359**0.5
+    test = curvae.data.load("digits").test
+    q = curvae.load(run).posterior(test.x, refine=5)
+    torch.testing.assert_close(torch.from_numpy(mean), q.mean)
+
+
+def test_refine_of_other_data_to_csv(table_run: Path, capsys: pytest.CaptureFixture[str]):
+    Path("two.csv").write_text("u,g,r\n1,2,3\n4,,6\n")
+    words = ["refine", str(table_run), "--data", "two.csv", "--missing", "mask", "--to", "two.csv"]
+    fails(capsys, words, 1, "--force")
+    says(capsys, *words[:-1], "refined.csv")
+    header = Path("refined.csv").read_text().splitlines()[0]
+    assert header == "z0_mean,z0_lower,z0_upper,z1_mean,z1_lower,z1_upper,elbo_before,elbo_after"
+
+
 def test_encode_of_the_wrong_width(run: Path, capsys: pytest.CaptureFixture[str]):
     np.save("x.npy", np.zeros((4, 5)))
     words = ["encode", str(run), "x.npy"]

@@ -15,6 +15,7 @@ COMMANDS = {
     "compare": ("runs side by side, paired by datum", "curvae.cli.runs", "compare"),
     "sample": ("draw new data from the model of a run", "curvae.cli.latents", "sample"),
     "encode": ("posterior means and covariances of data", "curvae.cli.latents", "encode"),
+    "refine": ("posteriors made better by steps on their ELBO, and by how much", "curvae.cli.refine", "refine"),
     "list": ("systems and data sets", "curvae.cli.about", "list_"),
     "doctor": ("versions, devices, threads, caches, and what to mend", "curvae.cli.about", "doctor"),
 }

@@ -1,6 +1,6 @@
 """``curvae sample`` and ``curvae encode``: from a run's model and posterior to arrays in a file."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,8 +14,13 @@ from curvae.cli.opening import open_rows, open_run, read_spec, set_name
 from curvae.cli.parsing import parse, parser, spoken
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from curvae.data import ArrayTable
+    from curvae.posteriors import Posterior
+    from curvae.systems import LatentSystem
     from curvae.training import Run
+    from curvae.typing import Batch
 
 Arrays = dict[str, np.ndarray]
 SPLITS = ("train", "validation", "test")
@@ -41,11 +46,11 @@ def encode(words: Sequence[str]) -> None:
         "curvae encode runs/digits-vlae test --to latents.npz",
         "curvae encode runs/stars new.csv --level 0.9 --to latents.csv",
     ]
-    source = Source("words and flags", _encode)
-    made = parser("encode", "RUN DATA [flags]", getdoc(encode) or "", examples, [source])
+    source, reading = Source("words and flags", _encode, skip=frozenset({"options"})), Source("a file", how_to_read)
+    made = parser("encode", "RUN DATA [flags]", getdoc(encode) or "", examples, [source, reading])
     chosen = parse(made, words)
     with spoken(made):
-        _encode(**source.arguments(chosen))
+        _encode(**source.arguments(chosen), options=how_to_read(**reading.arguments(chosen)))
 
 
 def _sample(
@@ -65,8 +70,9 @@ def _sample(
         to: file to write: .npz (array x) or .csv (one row a datum).
         force: write over an existing file.
         trust: modules of your own that the run has parts of.
+        options: what :func:`how_to_read` gives.
     """
-    _check(to, at_least_one={"n": n})
+    check(to, at_least_one={"n": n})
     import torch
 
     with fresh(to, force) as target:
@@ -74,7 +80,7 @@ def _sample(
         with torch.no_grad():
             y = opened.system().sample(n, torch.Generator().manual_seed(seed))
         x = opened.transform().inverse(y).numpy()
-        _write(target, {"x": x}, {f"x{i}": column for i, column in enumerate(x.reshape(n, -1).T)})
+        write(target, {"x": x}, {f"x{i}": column for i, column in enumerate(x.reshape(n, -1).T)})
     print(f"{n} samples of shape {tuple(x.shape[1:])}: {to}")
 
 
@@ -83,14 +89,10 @@ def _encode(
     data: str,
     to: Path = Path("latents.npz"),
     level: float = 0.9,
-    columns: Sequence[str | int] | None = None,
-    label: str | int | None = None,
-    key: str | None = None,
-    header: bool | None = None,
-    missing: Literal["error", "mask"] | None = None,
-    data_dir: Path | None = None,
     force: bool = False,
     trust: Sequence[str] | None = None,
+    *,
+    options: Mapping[str, Any],
 ) -> None:
     """Encode.
 
@@ -99,28 +101,42 @@ def _encode(
         data: train, validation or test (the run's own), a file, or a known set (its test part).
         to: file to write, .npz or .csv.
         level: probability that an interval holds.
+        force: write over an existing file.
+        trust: modules of your own that the run has parts of.
+        options: what :func:`how_to_read` gives.
+    """
+    check(to, level=level)
+    with fresh(to, force) as target:
+        opened = open_run(run, trust or ())
+        table, system = rows_of(data, opened, options), latent_system(opened)
+        arrays = gathered(table, lambda batch: described(system.posterior(batch.x, batch.mask), level))
+        write(target, arrays, dict(columns_of(arrays)))
+    print(f"{len(table)} data in {arrays['mean'].shape[1]} latent dimensions: {to}")
+
+
+def how_to_read(
+    columns: Sequence[str | int] | None = None,
+    label: str | int | None = None,
+    key: str | None = None,
+    header: bool | None = None,
+    missing: Literal["error", "mask"] | None = None,
+    data_dir: Path | None = None,
+) -> dict[str, Any]:
+    """How a file is read that is none of the run's own.
+
+    Args:
         columns: of a file, the features by name or number; by default as in the run.
         label: of a file, the column with the labels; by default as in the run.
         key: which array of a .npz; by default as in the run.
         header: whether a text file starts with names; by default as in the run.
         missing: what a missing value is; by default as in the run.
         data_dir: a folder with the files of a known set.
-        force: write over an existing file.
-        trust: modules of your own that the run has parts of.
     """
-    _check(to)
-    if not 0 < level < 1:
-        raise UsageError(f"--level: expected a probability in (0, 1), got {level}.")
-    options = {"columns": columns, "label": label, "key": key, "header": header, "missing": missing}
-    with fresh(to, force) as target:
-        opened = open_run(run, trust or ())
-        table = _rows(data, opened, options | {"data_dir": data_dir})
-        arrays = _encoded(opened, table, level)
-        _write(target, arrays, dict(_columns(arrays)))
-    print(f"{len(table)} data in {arrays['mean'].shape[1]} latent dimensions: {to}")
+    read = {"columns": columns, "label": label, "key": key, "header": header, "missing": missing}
+    return read | {"data_dir": data_dir}
 
 
-def _rows(data: str, run: "Run", options: Mapping[str, Any]) -> "ArrayTable":
+def rows_of(data: str, run: "Run", options: Mapping[str, Any]) -> "ArrayTable":
     if data in SPLITS:
         return getattr(run.data(), data)
     if set_name(data) == run.config["data"].get("name") and options["data_dir"] is None:
@@ -128,33 +144,42 @@ def _rows(data: str, run: "Run", options: Mapping[str, Any]) -> "ArrayTable":
     return open_rows(data, run, read_spec(run), options)
 
 
-def _encoded(run: "Run", table: "ArrayTable", level: float) -> Arrays:
-    import torch
-
+def latent_system(run: "Run") -> "LatentSystem":
+    """The trained system, if it has a posterior over latents."""
     from curvae.systems import LatentSystem
 
     system = run.system()
     if not isinstance(system, LatentSystem):
         raise Refused(f"{run.path}: expected a system with a posterior over latents, got {type(system).__name__}.")
-    parts: dict[str, list[Any]] = {"mean": [], "covariance": [], "lower": [], "upper": []}
-    for rows in torch.arange(len(table)).split(CHUNK):
-        batch = table.batch(rows)
-        q = system.posterior(batch.x, batch.mask)
-        for name, value in zip(parts, (q.mean, q.covariance, *q.interval(level)), strict=True):
-            parts[name].append(value.detach())
-    found = {name: torch.cat(values).numpy() for name, values in parts.items()}
+    return system
+
+
+def gathered(table: "ArrayTable", see: "Callable[[Batch], Mapping[str, Tensor]]") -> Arrays:
+    """What is seen of each batch, for all rows of a table, and their labels."""
+    import torch
+
+    parts = [see(table.batch(rows)) for rows in torch.arange(len(table)).split(CHUNK)]
+    found = {name: torch.cat([part[name] for part in parts]).detach().numpy() for name in parts[0]}
     return found if table.label is None else found | {"label": table.label.numpy()}
 
 
-def _columns(arrays: Arrays) -> Iterator[tuple[str, np.ndarray]]:
-    """Columns of a text file: mean and interval of one dimension after the other."""
+def described(q: "Posterior", level: float) -> "dict[str, Tensor]":
+    """Moments and interval of a posterior."""
+    lower, upper = q.interval(level)
+    return {"mean": q.mean, "covariance": q.covariance, "lower": lower, "upper": upper}
+
+
+def columns_of(arrays: Arrays) -> Iterator[tuple[str, np.ndarray]]:
+    """Columns of a text file: mean and interval of one dimension after the other, then what there is one of a datum."""
     for d in range(arrays["mean"].shape[1]):
         yield from ((f"z{d}_{name}", arrays[name][:, d]) for name in ("mean", "lower", "upper"))
-    if "label" in arrays:
-        yield "label", arrays["label"]
+    yield from ((name, array) for name, array in arrays.items() if array.ndim == 1)
 
 
-def _check(to: Path, at_least_one: Mapping[str, int] | None = None) -> None:
+def check(to: Path, at_least_one: Mapping[str, int] | None = None, level: float = 0.5) -> None:
+    """Complain of flags out of their range."""
+    if not 0 < level < 1:
+        raise UsageError(f"--level: expected a probability in (0, 1), got {level}.")
     if to.suffix not in (".npz", ".csv"):
         raise UsageError(f"--to: expected a file name that ends in .npz or .csv, got {to}.")
     for name, value in (at_least_one or {}).items():
@@ -162,7 +187,7 @@ def _check(to: Path, at_least_one: Mapping[str, int] | None = None) -> None:
             raise UsageError(f"--{name}: expected 1 or more, got {value}.")
 
 
-def _write(target: Path | None, arrays: Arrays, columns: Arrays) -> None:
+def write(target: Path | None, arrays: Arrays, columns: Arrays) -> None:
     """Arrays to a .npz file, or columns to a .csv file."""
     assert target is not None
     if target.suffix == ".npz":
