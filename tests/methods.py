@@ -10,6 +10,7 @@ from curvae.curvature import Newton, PaperSchedule
 from curvae.inference import (
     AmortizedFullGaussian,
     AmortizedGaussian,
+    AmortizedHouseholder,
     AmortizedMixture,
     HeavyBall,
     Inference,
@@ -21,7 +22,14 @@ from curvae.inference import (
     Uninformed,
 )
 from curvae.networks import MLP
-from curvae.posteriors import DiagonalGaussian, FullGaussian, Mixture, Posterior, PrecisionGaussian
+from curvae.posteriors import (
+    DiagonalGaussian,
+    FullGaussian,
+    HouseholderGaussian,
+    Mixture,
+    Posterior,
+    PrecisionGaussian,
+)
 from curvae.posteriors.gaussian import unpack
 from curvae.priors import StandardNormal
 from curvae.typing import DataSpec
@@ -44,6 +52,9 @@ POSTERIORS: dict[str, object] = {
     "diagonal": lambda count: DiagonalGaussian(*(0.5 * torch.randn(2, count, D, dtype=torch.float64))),
     "full": lambda count: FullGaussian(torch.randn(count, D, dtype=torch.float64), _matrices(count).tril()),
     "precision": lambda count: PrecisionGaussian(torch.randn(count, D, dtype=torch.float64), unpack(_matrices(count))),
+    "householder": lambda count: HouseholderGaussian(
+        *(0.5 * torch.randn(2, count, D, dtype=torch.float64)), torch.randn(count, 2, D, dtype=torch.float64)
+    ),
     "mixture": lambda count: Mixture(
         tuple(POSTERIORS[name](count) for name in ("diagonal", "full", "precision")),
         torch.randn(count, 3, dtype=torch.float64),
@@ -64,6 +75,7 @@ def encoder(outputs: int) -> nn.Module:
 INFERENCES: dict[str, object] = {
     "amortized": lambda: AmortizedGaussian(encoder(2 * D)),
     "amortized-full": lambda: AmortizedFullGaussian(encoder(D + D * (D + 1) // 2), D),
+    "householder": lambda: AmortizedHouseholder(encoder(3 * D), D, reflections=3).double(),
     "laplace": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), steps=4),
     "laplace-published": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), 4, Newton(PaperSchedule()), unroll=True),
     "laplace-no-steps": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), steps=0),
@@ -104,6 +116,7 @@ SYSTEMS: dict[str, object] = {
     "sa-vae": lambda spec=SPEC: systems.sa_vae(spec, latent=D, hidden=16, steps=3),
     "vae-svi": lambda spec=SPEC: systems.sa_vae(spec, latent=D, hidden=16, steps=3, through=False),
     "svi": lambda spec=SPEC: systems.sa_vae(spec, latent=D, hidden=16, steps=3, amortized=False),
+    "householder-vae": lambda spec=SPEC: systems.householder_vae(spec, latent=D, hidden=16, reflections=2),
     "vlae": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16),
     "vlae-published": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16, warmup=0, published=True),
     "mixture-vae": lambda spec=SPEC: systems.mixture_vae(spec, latent=D, hidden=16, components=2),

@@ -3,6 +3,7 @@
 from curvae.inference.amortized import AmortizedFullGaussian, AmortizedGaussian
 from curvae.inference.amortized_mixture import AmortizedMixture
 from curvae.inference.ascent import Adam, AscentRule, HeavyBall
+from curvae.inference.householder import AmortizedHouseholder
 from curvae.inference.inference import Inference, Inferred, prefixed
 from curvae.inference.laplace import Laplace
 from curvae.inference.matrix_free_laplace import MatrixFreeLaplace
@@ -14,6 +15,7 @@ __all__ = [
     "Adam",
     "AmortizedFullGaussian",
     "AmortizedGaussian",
+    "AmortizedHouseholder",
     "AmortizedMixture",
     "AscentRule",
     "HeavyBall",

@@ -1,6 +1,7 @@
 """Posteriors q(z | x): immutable values that draw, weigh and describe."""
 
 from curvae.posteriors.gaussian import DiagonalGaussian, FullGaussian, GaussianPosterior, PrecisionGaussian
+from curvae.posteriors.householder import HouseholderGaussian
 from curvae.posteriors.implicit_gaussian import ImplicitGaussian
 from curvae.posteriors.kl import kl, kl_between
 from curvae.posteriors.mixture import Mixture
@@ -15,6 +16,7 @@ __all__ = [
     "Draws",
     "FullGaussian",
     "GaussianPosterior",
+    "HouseholderGaussian",
     "ImplicitGaussian",
     "Mixture",
     "Posterior",

@@ -1,6 +1,7 @@
 """Systems: one published method a file, each a choice of parts."""
 
 from curvae.systems.base import LatentSystem, Recipe, Stage, System, Weights, register
+from curvae.systems.householder_vae import householder_vae
 from curvae.systems.iwae import iwae
 from curvae.systems.mixture_vae import mixture_vae
 from curvae.systems.multimodal_vlae import multimodal_vlae
@@ -15,6 +16,7 @@ __all__ = [
     "Stage",
     "System",
     "Weights",
+    "householder_vae",
     "iwae",
     "mixture_vae",
     "multimodal_vlae",
