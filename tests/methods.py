@@ -12,6 +12,7 @@ from curvae.inference import (
     AmortizedGaussian,
     AmortizedHouseholder,
     AmortizedMixture,
+    FisherGaussian,
     HeavyBall,
     Inference,
     Laplace,
@@ -91,6 +92,9 @@ INFERENCES: dict[str, object] = {
         AmortizedGaussian(encoder(2 * D)), Refiner(4, HeavyBall(0.005)), through=False, imitate=1.0
     ),
     "svi": lambda: SemiAmortized(Uninformed(D), Refiner(4, HeavyBall(0.005))),
+    "fisher": lambda: FisherGaussian(encoder(D)),
+    "fisher-detached": lambda: FisherGaussian(encoder(D), through=False),
+    "fisher-matrix-free": lambda: FisherGaussian(encoder(D), dense=0),
     "mixture": lambda: AmortizedMixture([AmortizedGaussian(encoder(2 * D)) for _ in range(2)], encoder(2)),
     "multimodal-laplace": lambda: MultimodalLaplace(
         AmortizedGaussian(encoder(2 * D)), components=3, search=partial(Laplace, steps=12)
@@ -119,6 +123,9 @@ SYSTEMS: dict[str, object] = {
     "householder-vae": lambda spec=SPEC: systems.householder_vae(spec, latent=D, hidden=16, reflections=2),
     "vlae": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16),
     "vlae-published": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16, warmup=0, published=True),
+    "fishernet": lambda spec=SPEC: systems.fishernet(spec, latent=D, hidden=16),
+    "fishernet-newton": lambda spec=SPEC: systems.fishernet(spec, latent=D, hidden=16, steps=1),
+    "fishernet-matrix-free": lambda spec=SPEC: systems.fishernet(spec, latent=D, hidden=16, dense=0),
     "mixture-vae": lambda spec=SPEC: systems.mixture_vae(spec, latent=D, hidden=16, components=2),
     "recursive-mixture": lambda spec=SPEC: systems.recursive_mixture(spec, latent=D, hidden=16, components=3),
     "multimodal-vlae": lambda spec=SPEC: systems.multimodal_vlae(spec, latent=D, hidden=16, components=3, steps=2),

@@ -3,6 +3,7 @@
 from curvae.inference.amortized import AmortizedFullGaussian, AmortizedGaussian
 from curvae.inference.amortized_mixture import AmortizedMixture
 from curvae.inference.ascent import Adam, AscentRule, HeavyBall
+from curvae.inference.fisher import FisherGaussian
 from curvae.inference.householder import AmortizedHouseholder
 from curvae.inference.inference import Inference, Inferred, prefixed
 from curvae.inference.laplace import Laplace
@@ -18,6 +19,7 @@ __all__ = [
     "AmortizedHouseholder",
     "AmortizedMixture",
     "AscentRule",
+    "FisherGaussian",
     "HeavyBall",
     "Inference",
     "Inferred",

@@ -1,6 +1,7 @@
 """Systems: one published method a file, each a choice of parts."""
 
 from curvae.systems.base import LatentSystem, Recipe, Stage, System, Weights, register
+from curvae.systems.fishernet import fishernet
 from curvae.systems.householder_vae import householder_vae
 from curvae.systems.iwae import iwae
 from curvae.systems.mixture_vae import mixture_vae
@@ -16,6 +17,7 @@ __all__ = [
     "Stage",
     "System",
     "Weights",
+    "fishernet",
     "householder_vae",
     "iwae",
     "mixture_vae",
