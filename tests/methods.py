@@ -11,6 +11,7 @@ from curvae.inference import (
     AmortizedFullGaussian,
     AmortizedGaussian,
     AmortizedHouseholder,
+    AmortizedMean,
     AmortizedMixture,
     FisherGaussian,
     HeavyBall,
@@ -32,7 +33,7 @@ from curvae.posteriors import (
     PrecisionGaussian,
 )
 from curvae.posteriors.gaussian import unpack
-from curvae.priors import StandardNormal
+from curvae.priors import AggregateNormal, StandardNormal
 from curvae.typing import DataSpec
 from zoo import LIKELIHOODS, D, P
 
@@ -42,7 +43,15 @@ LIKELIHOODS = LIKELIHOODS
 PRIORS = {
     "standard-normal": lambda: StandardNormal(D),
     "standard-normal-blocks": lambda: StandardNormal(D, blocks=(1, 2)),
+    "aggregate-normal": lambda: _aggregate(),
 }
+
+
+def _aggregate() -> AggregateNormal:
+    """One that has seen a batch."""
+    prior, root = AggregateNormal(D), torch.randn(D, D)
+    prior.load_state_dict(prior.toward(torch.randn(D), torch.eye(D) + root @ root.mT))
+    return prior
 
 
 def _matrices(count: int) -> torch.Tensor:
@@ -75,6 +84,7 @@ def encoder(outputs: int) -> nn.Module:
 
 INFERENCES: dict[str, object] = {
     "amortized": lambda: AmortizedGaussian(encoder(2 * D)),
+    "amortized-mean": lambda: AmortizedMean(encoder(D)),
     "amortized-full": lambda: AmortizedFullGaussian(encoder(D + D * (D + 1) // 2), D),
     "householder": lambda: AmortizedHouseholder(encoder(3 * D), D, reflections=3).double(),
     "laplace": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), steps=4),
@@ -104,13 +114,44 @@ INFERENCES: dict[str, object] = {
 EXACT_ON_LINEAR_GAUSSIAN = {"laplace", "laplace-matrix-free", "laplace-implicit", "multimodal-laplace"}
 """Inference methods whose posterior is the exact one there."""
 
+STL, DREG = objectives.StickingTheLanding(), objectives.DoublyReparameterized()
+
 OBJECTIVES: dict[str, object] = {
     "elbo": lambda: objectives.elbo,
     "monte-carlo-elbo": lambda: objectives.monte_carlo_elbo,
     "annealed-elbo": lambda: objectives.AnnealedElbo(warmup=10),
     "iwae": lambda: objectives.iwae,
     "recursive-elbo": lambda: objectives.RecursiveElbo(),
+    "iwae-stl": lambda: objectives.Iwae(estimator=STL),
+    "iwae-dreg": lambda: objectives.Iwae(estimator=DREG),
+    "miwae": lambda: objectives.Miwae(2),
+    "miwae-dreg": lambda: objectives.Miwae(2, estimator=DREG),
+    "piwae": lambda: objectives.Piwae(2),
+    "piwae-dreg": lambda: objectives.Piwae(2, estimator=DREG),
+    "ciwae": lambda: objectives.Ciwae(0.3),
+    "ciwae-dreg": lambda: objectives.Ciwae(0.3, estimator=DREG),
+    "elbo-stl": lambda: objectives.MonteCarloElbo(estimator=STL),
+    "renyi": lambda: objectives.Renyi(0.5),
+    "renyi-dreg": lambda: objectives.Renyi(0.5, estimator=DREG),
+    "renyi-above-1": lambda: objectives.Renyi(2.0),
+    "renyi-below-0": lambda: objectives.Renyi(-1.0),
+    "f-divergence": lambda: objectives.FDivergence(),
+    "f-divergence-dreg": lambda: objectives.FDivergence(estimator=DREG),
+    "cubo": lambda: objectives.Cubo(),
+    "cubo-dreg": lambda: objectives.Cubo(estimator=DREG),
+    "wake": lambda: objectives.WakePhi(),
+    "wake-doubly": lambda: objectives.WakePhi(doubly=True),
+    "skew-jensen-shannon": lambda: objectives.SkewJensenShannon(),
+    "mutual-divergence": lambda: objectives.MutualDivergence(),
+    "batch-information": lambda: objectives.BatchInformation(),
+    "batch-likelihood": lambda: objectives.BatchLikelihood(),
 }
+
+BATCH_COUPLED = {"mutual-divergence", "batch-information", "batch-likelihood"}
+"""Objectives whose surrogate depends on the batch as a whole."""
+
+DIAGONAL_ONLY = {"skew-jensen-shannon", "mutual-divergence"}
+"""Objectives for diagonal Gaussian posteriors alone."""
 
 SPEC = DataSpec((P,), "real")
 

@@ -1,6 +1,6 @@
 """Inference methods: (model, batch) -> posterior."""
 
-from curvae.inference.amortized import AmortizedFullGaussian, AmortizedGaussian
+from curvae.inference.amortized import AmortizedFullGaussian, AmortizedGaussian, AmortizedMean
 from curvae.inference.amortized_mixture import AmortizedMixture
 from curvae.inference.ascent import Adam, AscentRule, HeavyBall
 from curvae.inference.fisher import FisherGaussian
@@ -17,6 +17,7 @@ __all__ = [
     "AmortizedFullGaussian",
     "AmortizedGaussian",
     "AmortizedHouseholder",
+    "AmortizedMean",
     "AmortizedMixture",
     "AscentRule",
     "FisherGaussian",

@@ -42,6 +42,30 @@ class AmortizedGaussian(Inference):
         return Inferred(DiagonalGaussian(mean, soft_bound(log_scale)))
 
 
+class AmortizedMean(Inference):
+    """``q(z | x) = N(encoder(x), I)``: the encoder gives D means and no scales, half of the usual outputs.
+
+    A scale of 1 is no restriction among constant ones where the prior is free to be wider: the encoder's last layer
+    and the decoder's first take it up.
+
+    Example:
+        >>> import torch
+        >>> from curvae.inference import AmortizedMean
+        >>> from curvae.typing import Batch
+        >>> inference = AmortizedMean(torch.nn.Linear(5, 3))
+        >>> inference(None, Batch(torch.zeros(4, 5), torch.arange(4))).posterior.variance[0].tolist()
+        [1.0, 1.0, 1.0]
+    """
+
+    def __init__(self, encoder: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
+        mean = self.encoder(batch.x)
+        return Inferred(DiagonalGaussian(mean, torch.zeros_like(mean)))
+
+
 class AmortizedFullGaussian(Inference):
     """``q(z | x) = N(m(x), C(x) C(x)')``, C lower triangular, all from one encoder pass.
 

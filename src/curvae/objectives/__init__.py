@@ -1,19 +1,72 @@
 """Objectives: (model, posterior, batch, draws) -> a bound for each datum, in nats, maximized."""
 
-from curvae.objectives.elbo import AnnealedElbo, elbo, monte_carlo_elbo
-from curvae.objectives.importance import iwae
-from curvae.objectives.objective import Bound, Objective, log_mean_exp, log_weights, with_credit
+from curvae.objectives.batch_information import BatchInformation, BatchLikelihood, aggregate, batch_likelihood
+from curvae.objectives.divergences import Cubo, FDivergence, Renyi, hellinger, jensen_shannon, kullback_leibler
+from curvae.objectives.elbo import AnnealedElbo, elbo
+from curvae.objectives.estimators import DoublyReparameterized, Estimator, Reparameterized, StickingTheLanding, slopes
+from curvae.objectives.importance import (
+    Ciwae,
+    ImportanceBound,
+    Iwae,
+    Miwae,
+    MonteCarloElbo,
+    Piwae,
+    iwae,
+    monte_carlo_elbo,
+)
+from curvae.objectives.mutual_divergence import MutualDivergence, pairwise_kl
+from curvae.objectives.objective import (
+    Bound,
+    Kind,
+    Objective,
+    declares,
+    kind_of,
+    log_mean_exp,
+    log_weights,
+    with_credit,
+)
 from curvae.objectives.recursive import RecursiveElbo
+from curvae.objectives.skew import SkewJensenShannon, skew_jensen_shannon
+from curvae.objectives.wake import WakePhi
 
 __all__ = [
     "AnnealedElbo",
+    "BatchInformation",
+    "BatchLikelihood",
     "Bound",
+    "Ciwae",
+    "Cubo",
+    "DoublyReparameterized",
+    "Estimator",
+    "FDivergence",
+    "ImportanceBound",
+    "Iwae",
+    "Kind",
+    "Miwae",
+    "MonteCarloElbo",
+    "MutualDivergence",
     "Objective",
+    "Piwae",
     "RecursiveElbo",
+    "Renyi",
+    "Reparameterized",
+    "SkewJensenShannon",
+    "StickingTheLanding",
+    "WakePhi",
+    "aggregate",
+    "batch_likelihood",
+    "declares",
     "elbo",
+    "hellinger",
     "iwae",
+    "jensen_shannon",
+    "kind_of",
+    "kullback_leibler",
     "log_mean_exp",
     "log_weights",
     "monte_carlo_elbo",
+    "pairwise_kl",
+    "skew_jensen_shannon",
+    "slopes",
     "with_credit",
 ]

@@ -4,11 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from curvae.model import LatentVariableModel
-from curvae.objectives.objective import Bound, log_weights, with_credit
-from curvae.posteriors import Posterior, kl
-from curvae.typing import Batch
+from curvae.objectives.objective import Bound, Kind, declares, with_credit
+from curvae.posteriors import Draws, Posterior, kl
+from curvae.typing import Batch, PerDatum
 
 
+@declares("lower")
 def elbo(
     model: LatentVariableModel,
     posterior: Posterior,
@@ -35,14 +36,6 @@ def elbo(
     return _elbo(model, posterior, batch, samples, beta, generator)
 
 
-def monte_carlo_elbo(model: LatentVariableModel, posterior: Posterior, batch: Batch, samples: int = 1) -> Bound:
-    """``E_q[log p(x, z) - log q(z | x)]`` from the draws alone: no variance at all where q is the exact posterior."""
-    draws = posterior.draw(samples)
-    log_w = log_weights(model, batch, draws)
-    value = (draws.log_c.exp() * with_credit(log_w, draws)).sum(0)
-    return Bound(value, value)
-
-
 class AnnealedElbo(nn.Module):
     """The ELBO whose surrogate weighs the divergence by ``beta * min(1, (step + 1) / warmup)``.
 
@@ -56,6 +49,7 @@ class AnnealedElbo(nn.Module):
         ValueError: ``warmup`` below 1.
     """
 
+    kind: Kind = "lower"
     step: Tensor
 
     def __init__(self, warmup: int, beta: float = 1.0):
@@ -72,6 +66,30 @@ class AnnealedElbo(nn.Module):
         return bound._replace(state={"step": self.step + 1})
 
 
+def fit_and_rate(
+    model: LatentVariableModel,
+    posterior: Posterior,
+    batch: Batch,
+    samples: int,
+    generator: torch.Generator | None = None,
+) -> tuple[PerDatum, PerDatum]:
+    """``E_q log p(x | z)`` and ``KL(q || p)``, whose difference is the ELBO; choices without a path have their credit.
+
+    The divergence is in closed form where there is one, else from the same draws.
+    """
+    draws = posterior.draw(samples, generator)
+    fit = (draws.log_c.exp() * with_credit(model.log_likelihood(batch.x, draws.z, batch.mask), draws)).sum(0)
+    return fit, rate_of(model, posterior, draws)
+
+
+def rate_of(model: LatentVariableModel, posterior: Posterior, draws: Draws) -> PerDatum:
+    """``KL(q || p)``, in closed form where there is one, else from the draws."""
+    divergence = kl(posterior, model.prior)
+    if divergence is not None:
+        return divergence.sum(-1)
+    return (draws.log_c.exp() * with_credit(draws.log_q - model.prior.log_prob(draws.z), draws)).sum(0)
+
+
 def _elbo(
     model: LatentVariableModel,
     posterior: Posterior,
@@ -80,17 +98,5 @@ def _elbo(
     beta: float | Tensor,
     generator: torch.Generator | None = None,
 ) -> Bound:
-    draws = posterior.draw(samples, generator)
-    log_c = draws.log_c.exp()
-    log_lik = model.log_likelihood(batch.x, draws.z, batch.mask)
-    divergence = kl(posterior, model.prior)
-    if divergence is None:
-        rate = draws.log_q - model.prior.log_prob(draws.z)
-        value = (log_c * (log_lik - rate)).sum(0)
-        surrogate = (log_c * with_credit(log_lik - beta * rate, draws)).sum(0)
-        spent = (log_c * rate).sum(0)
-    else:
-        spent = divergence.sum(-1)
-        value = (log_c * log_lik).sum(0) - spent
-        surrogate = (log_c * with_credit(log_lik, draws)).sum(0) - beta * spent
-    return Bound(value, surrogate, {"kl": spent.detach()})
+    fit, rate = fit_and_rate(model, posterior, batch, samples, generator)
+    return Bound(fit - rate, fit - beta * rate, {"kl": rate.detach()})

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from curvae.model import LatentVariableModel, fork
-from curvae.objectives.objective import Bound
+from curvae.objectives.objective import Bound, Kind
 from curvae.posteriors import DensityPosterior, Mixture, Posterior
 from curvae.typing import Batch, PerDatum
 
@@ -53,6 +54,7 @@ class RecursiveElbo:
 
     strength: float = 0.5
     cap: float = 20.0
+    kind: ClassVar[Kind] = "lower"
 
     def __post_init__(self) -> None:
         if self.strength < 0 or self.cap < 0:

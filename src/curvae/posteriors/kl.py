@@ -1,18 +1,19 @@
 """Kullback-Leibler divergences with a closed form."""
 
 from jaxtyping import Float
-from torch import Tensor, eye, stack
+from torch import Tensor, cholesky_inverse, eye, stack
 
 from curvae.posteriors.gaussian import DiagonalGaussian, GaussianPosterior
 from curvae.posteriors.posterior import Posterior
-from curvae.priors import Prior, StandardNormal
+from curvae.priors import AggregateNormal, Prior, StandardNormal
 
 
 def kl(posterior: Posterior, prior: Prior) -> Float[Tensor, "B blocks"] | None:
     """``KL(q(z | x) || p(z))`` in nats for each block of z, or None where no closed form is known.
 
     For a Gaussian q and a standard normal prior it is ``1/2 (|mean|^2 + tr C - D - log det C)``; a full covariance
-    does not split over several blocks.
+    does not split over several blocks. For a prior N(m, S) it is
+    ``1/2 (tr S^-1 C + |mean - m|^2_S^-1 - D + log det S - log det C)``.
 
     Example:
         >>> import torch
@@ -27,6 +28,8 @@ def kl(posterior: Posterior, prior: Prior) -> Float[Tensor, "B blocks"] | None:
         case GaussianPosterior(), StandardNormal() if len(prior.blocks) == 1:
             spread = (posterior.loc.square() + posterior.variance - 1).sum(-1)
             return (0.5 * spread - posterior.half_log_det).unsqueeze(-1)
+        case GaussianPosterior(), AggregateNormal():
+            return _to_normal(posterior, prior).unsqueeze(-1)
         case _:
             return None
 
@@ -48,3 +51,12 @@ def kl_between(q: GaussianPosterior, p: GaussianPosterior) -> Float[Tensor, " B"
     spread = p.whiten(q.color(axes)).square().sum((0, 2))
     offset = p.whiten((q.mean - p.mean).unsqueeze(0)).square().sum((0, 2))
     return 0.5 * (spread + offset - size) + p.half_log_det - q.half_log_det
+
+
+def _to_normal(posterior: GaussianPosterior, prior: AggregateNormal) -> Float[Tensor, " B"]:
+    factor = prior.factor
+    precision = cholesky_inverse(factor)
+    offset = posterior.loc - prior.mean
+    trace = (posterior.covariance * precision).sum((-2, -1))
+    spread = trace + ((offset @ precision) * offset).sum(-1) - prior.size
+    return 0.5 * spread + factor.diagonal().log().sum() - posterior.half_log_det

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from curvae.inference import Inference, Inferred, Refiner, at_test_time, prefixed
 from curvae.model import LatentVariableModel
-from curvae.objectives import Bound, Objective, log_weights
+from curvae.objectives import Bound, Kind, Objective, kind_of, log_weights
 from curvae.posteriors import Posterior
 from curvae.typing import Batch, PerDraw, Table
 
@@ -62,6 +62,11 @@ class System(nn.Module, ABC):
     recipe: Recipe | None = None
     """Set by the registered function that made it; None for a system of parts put together by hand."""
 
+    @property
+    def kind(self) -> Kind:
+        """What training maximizes is to log p(x); ``evidence`` says what its weights are to it."""
+        return "lower"
+
     @abstractmethod
     def bound(self, batch: Batch) -> Bound:
         """The bound of each datum."""
@@ -97,6 +102,9 @@ class LatentSystem(System):
         samples: draws that the objective asks for in training.
         stages: phases of training; a single one if not given.
 
+    Raises:
+        ValueError: samples below 1, or an objective that does not say whether it is a bound.
+
     Example:
         >>> import torch
         >>> from curvae.inference import AmortizedGaussian
@@ -120,11 +128,17 @@ class LatentSystem(System):
         super().__init__()
         if samples < 1:
             raise ValueError(f"LatentSystem: samples must be 1 or more; got {samples}.")
+        kind_of(objective)  # refuses one that does not say
         self.model = model
         self.inference = inference
         self.objective = objective
         self.samples = samples
         self._stages = stages
+
+    @property
+    def kind(self) -> Kind:
+        """What the objective declares itself to be."""
+        return kind_of(self.objective)
 
     def bound(self, batch: Batch) -> Bound:
         return self.bound_of(self.inference, batch)
@@ -136,7 +150,8 @@ class LatentSystem(System):
         surrogate = bound.surrogate
         if inferred.encoder_bound is not None:
             surrogate = surrogate + inferred.encoder_bound
-        state = {**prefixed("inference", inferred.state), **prefixed("objective", bound.state)}
+        ours = prefixed("objective", bound.state) if isinstance(self.objective, nn.Module) else bound.state
+        state = {**prefixed("inference", inferred.state), **ours}
         return Bound(bound.value, surrogate, {**inferred.info, **bound.info}, state)
 
     def log_weights(self, batch: Batch, n: int, generator: torch.Generator | None = None) -> Weights:
