@@ -162,6 +162,16 @@ SYSTEMS: dict[str, object] = {
     "vae-svi": lambda spec=SPEC: systems.sa_vae(spec, latent=D, hidden=16, steps=3, through=False),
     "svi": lambda spec=SPEC: systems.sa_vae(spec, latent=D, hidden=16, steps=3, amortized=False),
     "householder-vae": lambda spec=SPEC: systems.householder_vae(spec, latent=D, hidden=16, reflections=2),
+    "iwae-dreg": lambda spec=SPEC: systems.iwae(spec, latent=D, hidden=16, gradient="dreg"),
+    "miwae": lambda spec=SPEC: systems.miwae(spec, latent=D, hidden=16, groups=2, samples=3),
+    "piwae": lambda spec=SPEC: systems.piwae(spec, latent=D, hidden=16, groups=2, samples=3),
+    "ciwae": lambda spec=SPEC: systems.ciwae(spec, latent=D, hidden=16),
+    "renyi-vae": lambda spec=SPEC: systems.renyi_vae(spec, latent=D, hidden=16),
+    "chi-vae": lambda spec=SPEC: systems.chi_vae(spec, latent=D, hidden=16),
+    "wake-wake": lambda spec=SPEC: systems.wake_wake(spec, latent=D, hidden=16),
+    "skew-vae": lambda spec=SPEC: systems.skew_vae(spec, latent=D, hidden=16),
+    "bilbo": lambda spec=SPEC: systems.bilbo(spec, latent=D, hidden=16),
+    "baggins": lambda spec=SPEC: systems.baggins(spec, latent=D, hidden=16),
     "vlae": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16),
     "vlae-published": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16, warmup=0, published=True),
     "fishernet": lambda spec=SPEC: systems.fishernet(spec, latent=D, hidden=16),
@@ -171,6 +181,9 @@ SYSTEMS: dict[str, object] = {
     "recursive-mixture": lambda spec=SPEC: systems.recursive_mixture(spec, latent=D, hidden=16, components=3),
     "multimodal-vlae": lambda spec=SPEC: systems.multimodal_vlae(spec, latent=D, hidden=16, components=3, steps=2),
 }
+
+REAL_ONLY = {"baggins"}
+"""Systems that refuse data that are not real numbers."""
 
 
 def inference(name: str) -> Inference:

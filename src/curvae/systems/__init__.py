@@ -1,15 +1,24 @@
 """Systems: one published method a file, each a choice of parts."""
 
+from curvae.systems.baggins import baggins
 from curvae.systems.base import LatentSystem, Recipe, Stage, System, Weights, register
+from curvae.systems.bilbo import bilbo
+from curvae.systems.chi_vae import chi_vae
+from curvae.systems.ciwae import ciwae
 from curvae.systems.fishernet import fishernet
 from curvae.systems.householder_vae import householder_vae
 from curvae.systems.iwae import iwae
+from curvae.systems.miwae import miwae
 from curvae.systems.mixture_vae import mixture_vae
 from curvae.systems.multimodal_vlae import multimodal_vlae
+from curvae.systems.piwae import piwae
 from curvae.systems.recursive_mixture import recursive_mixture
+from curvae.systems.renyi_vae import renyi_vae
 from curvae.systems.sa_vae import sa_vae
+from curvae.systems.skew_vae import skew_vae
 from curvae.systems.vae import vae
 from curvae.systems.vlae import vlae
+from curvae.systems.wake_wake import wake_wake
 
 __all__ = [
     "LatentSystem",
@@ -17,14 +26,23 @@ __all__ = [
     "Stage",
     "System",
     "Weights",
+    "baggins",
+    "bilbo",
+    "chi_vae",
+    "ciwae",
     "fishernet",
     "householder_vae",
     "iwae",
+    "miwae",
     "mixture_vae",
     "multimodal_vlae",
+    "piwae",
     "recursive_mixture",
     "register",
+    "renyi_vae",
     "sa_vae",
+    "skew_vae",
     "vae",
     "vlae",
+    "wake_wake",
 ]

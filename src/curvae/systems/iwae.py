@@ -4,9 +4,9 @@ from torch import nn
 
 from curvae.inference import AmortizedGaussian
 from curvae.likelihoods import Likelihood
-from curvae.objectives import iwae as iwae_bound
+from curvae.objectives import Iwae
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_encoder, standard_model, train
+from curvae.systems.parts import Gradient, estimator_for, standard_encoder, standard_model, train
 from curvae.typing import DataSpec
 
 
@@ -17,6 +17,7 @@ def iwae(
     hidden: int = 256,
     depth: int = 2,
     samples: int = 5,
+    gradient: Gradient = "standard",
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
@@ -31,6 +32,7 @@ def iwae(
         hidden: width of the hidden layers.
         depth: number of hidden layers, in encoder and decoder.
         samples: draws per datum in the bound.
+        gradient: estimator for the encoder: "standard", "stl" (biased here) or "dreg" (doubly reparameterized).
         encoder: your own network, from a batch of data to 2 D values.
         decoder: your own network, from (N, D) to the likelihood's parameters.
         likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
@@ -41,4 +43,5 @@ def iwae(
     """
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     inference = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
-    return LatentSystem(model, inference, iwae_bound, samples=samples, stages=(train(model),))
+    objective = Iwae(estimator=estimator_for(gradient))
+    return LatentSystem(model, inference, objective, samples, (train(model),))

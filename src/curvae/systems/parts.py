@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from math import prod
+from typing import Literal
 
 from torch import nn
 
@@ -10,9 +11,30 @@ from curvae.inference import AmortizedGaussian, AmortizedMixture
 from curvae.likelihoods import Likelihood
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
-from curvae.priors import StandardNormal
+from curvae.objectives import DoublyReparameterized, Estimator, Reparameterized, StickingTheLanding
+from curvae.priors import Prior, StandardNormal
 from curvae.systems.base import Stage
 from curvae.typing import DataSpec, Table
+
+Gradient = Literal["standard", "stl", "dreg"]
+"""Word for an estimator in a system's signature."""
+
+ESTIMATORS: dict[str, Estimator] = {
+    "standard": Reparameterized(),
+    "stl": StickingTheLanding(),
+    "dreg": DoublyReparameterized(),
+}
+
+
+def estimator_for(gradient: str) -> Estimator:
+    """The estimator that a word of a system's signature stands for.
+
+    Raises:
+        ValueError: no such word.
+    """
+    if gradient not in ESTIMATORS:
+        raise ValueError(f"gradient: expected one of {', '.join(ESTIMATORS)}; got {gradient!r}.")
+    return ESTIMATORS[gradient]
 
 
 def standard_model(
@@ -22,8 +44,9 @@ def standard_model(
     depth: int,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    prior: Prior | None = None,
 ) -> LatentVariableModel:
-    """Standard normal prior, a decoder of ``depth`` hidden ReLU layers unless one is given, and the data's likelihood.
+    """A decoder of ``depth`` ReLU layers, the data's likelihood and a standard normal prior, unless they are given.
 
     Raises:
         ValueError: latent, hidden or depth below 1.
@@ -33,7 +56,7 @@ def standard_model(
             raise ValueError(f"{name} must be 1 or more; got {value}.")
     likelihood = likelihood or likelihoods.default(spec)
     decoder = decoder or MLP(latent, [hidden] * depth, likelihood.size)
-    return LatentVariableModel(StandardNormal(latent), decoder, likelihood)
+    return LatentVariableModel(prior or StandardNormal(latent), decoder, likelihood)
 
 
 def standard_encoder(spec: DataSpec, latent: int, hidden: int, depth: int) -> nn.Module:

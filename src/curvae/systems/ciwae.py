@@ -1,0 +1,49 @@
+"""The combination importance-weighted autoencoder."""
+
+from torch import nn
+
+from curvae.inference import AmortizedGaussian
+from curvae.likelihoods import Likelihood
+from curvae.objectives import Ciwae
+from curvae.systems.base import LatentSystem, register
+from curvae.systems.parts import Gradient, estimator_for, standard_encoder, standard_model, train
+from curvae.typing import DataSpec
+
+
+@register("ciwae")
+def ciwae(
+    spec: DataSpec,
+    latent: int = 16,
+    hidden: int = 256,
+    depth: int = 2,
+    beta: float = 0.05,
+    samples: int = 8,
+    gradient: Gradient = "standard",
+    encoder: nn.Module | None = None,
+    decoder: nn.Module | None = None,
+    likelihood: Likelihood | None = None,
+) -> LatentSystem:
+    """Combination importance-weighted autoencoder: a weighted mean of the ELBO and the importance-weighted bound.
+
+    Reference: Rainforth et al., *Tighter Variational Bounds are Not Necessarily Better*, ICML 2018.
+
+    Args:
+        spec: shape and support of the data (``data.spec``).
+        latent: number of latent dimensions D.
+        hidden: width of the hidden layers.
+        depth: number of hidden layers, in encoder and decoder.
+        beta: share of the ELBO, in [0, 1]; the rest is the importance-weighted bound.
+        samples: draws per datum in both.
+        gradient: estimator for the encoder: "standard", "stl" (biased here) or "dreg" (doubly reparameterized).
+        encoder: your own network, from a batch of data to 2 D values.
+        decoder: your own network, from (N, D) to the likelihood's parameters.
+        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
+
+    Example:
+        >>> ciwae(DataSpec((64,)), latent=2, hidden=32, beta=0.1).objective.beta
+        0.1
+    """
+    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    inference = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
+    objective = Ciwae(beta, estimator=estimator_for(gradient))
+    return LatentSystem(model, inference, objective, samples, (train(model),))

@@ -1,0 +1,49 @@
+"""The partially importance-weighted autoencoder."""
+
+from torch import nn
+
+from curvae.inference import AmortizedGaussian
+from curvae.likelihoods import Likelihood
+from curvae.objectives import Piwae
+from curvae.systems.base import LatentSystem, register
+from curvae.systems.parts import Gradient, estimator_for, standard_encoder, standard_model, train
+from curvae.typing import DataSpec
+
+
+@register("piwae")
+def piwae(
+    spec: DataSpec,
+    latent: int = 16,
+    hidden: int = 256,
+    depth: int = 2,
+    groups: int = 8,
+    samples: int = 8,
+    gradient: Gradient = "standard",
+    encoder: nn.Module | None = None,
+    decoder: nn.Module | None = None,
+    likelihood: Likelihood | None = None,
+) -> LatentSystem:
+    """Partially importance-weighted autoencoder: the tightest bound for the decoder, a calmer one for the encoder.
+
+    Reference: Rainforth et al., *Tighter Variational Bounds are Not Necessarily Better*, ICML 2018.
+
+    Args:
+        spec: shape and support of the data (``data.spec``).
+        latent: number of latent dimensions D.
+        hidden: width of the hidden layers.
+        depth: number of hidden layers, in encoder and decoder.
+        groups: number M of importance-weighted bounds that the encoder's is the mean of.
+        samples: draws K per datum in each of them; the decoder's bound takes all M K.
+        gradient: estimator for the encoder: "standard", "stl" (biased here) or "dreg" (doubly reparameterized).
+        encoder: your own network, from a batch of data to 2 D values.
+        decoder: your own network, from (N, D) to the likelihood's parameters.
+        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
+
+    Example:
+        >>> piwae(DataSpec((64,)), latent=2, hidden=32, groups=2, samples=3).objective.groups
+        2
+    """
+    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    inference = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
+    objective = Piwae(groups, estimator=estimator_for(gradient))
+    return LatentSystem(model, inference, objective, samples, (train(model),))

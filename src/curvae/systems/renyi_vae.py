@@ -1,0 +1,49 @@
+"""The autoencoder with Rényi's bound."""
+
+from torch import nn
+
+from curvae.inference import AmortizedGaussian
+from curvae.likelihoods import Likelihood
+from curvae.objectives import Renyi
+from curvae.systems.base import LatentSystem, register
+from curvae.systems.parts import Gradient, estimator_for, standard_encoder, standard_model, train
+from curvae.typing import DataSpec
+
+
+@register("renyi-vae")
+def renyi_vae(
+    spec: DataSpec,
+    latent: int = 16,
+    hidden: int = 256,
+    depth: int = 2,
+    alpha: float = 0.5,
+    samples: int = 5,
+    gradient: Gradient = "standard",
+    encoder: nn.Module | None = None,
+    decoder: nn.Module | None = None,
+    likelihood: Likelihood | None = None,
+) -> LatentSystem:
+    """Rényi autoencoder: a bound between the ELBO and the importance-weighted one, by the order of the divergence.
+
+    Reference: Li and Turner, arXiv:1602.02311, 2016.
+
+    Args:
+        spec: shape and support of the data (``data.spec``).
+        latent: number of latent dimensions D.
+        hidden: width of the hidden layers.
+        depth: number of hidden layers, in encoder and decoder.
+        alpha: order of the divergence: 1 is the ELBO, 0 the importance-weighted bound; below 0 it is no bound.
+        samples: draws per datum in the bound.
+        gradient: estimator for the encoder: "standard", "stl" (biased here) or "dreg" (doubly reparameterized).
+        encoder: your own network, from a batch of data to 2 D values.
+        decoder: your own network, from (N, D) to the likelihood's parameters.
+        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
+
+    Example:
+        >>> renyi_vae(DataSpec((64,)), latent=2, hidden=32, alpha=0.3).objective.alpha
+        0.3
+    """
+    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    inference = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
+    objective = Renyi(alpha, estimator=estimator_for(gradient))
+    return LatentSystem(model, inference, objective, samples, (train(model),))

@@ -1,0 +1,46 @@
+"""The autoencoder with the skew-geometric Jensen-Shannon divergence."""
+
+from torch import nn
+
+from curvae.inference import AmortizedGaussian
+from curvae.likelihoods import Likelihood
+from curvae.objectives import SkewJensenShannon
+from curvae.systems.base import LatentSystem, register
+from curvae.systems.parts import standard_encoder, standard_model, train
+from curvae.typing import DataSpec
+
+
+@register("skew-vae")
+def skew_vae(
+    spec: DataSpec,
+    latent: int = 16,
+    hidden: int = 256,
+    depth: int = 2,
+    skew: float = 0.5,
+    weight: float = 1.0,
+    encoder: nn.Module | None = None,
+    decoder: nn.Module | None = None,
+    likelihood: Likelihood | None = None,
+) -> LatentSystem:
+    """Geometric Jensen-Shannon autoencoder: a divergence between KL(q || p) and KL(p || q) regularizes the encoder.
+
+    Reference: after Deasy et al., 2020.
+
+    Args:
+        spec: shape and support of the data (``data.spec``).
+        latent: number of latent dimensions D.
+        hidden: width of the hidden layers.
+        depth: number of hidden layers, in encoder and decoder.
+        skew: 0 is the ELBO, 1 takes the opposite divergence.
+        weight: factor on the divergence in training.
+        encoder: your own network, from a batch of data to 2 D values.
+        decoder: your own network, from (N, D) to the likelihood's parameters.
+        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
+
+    Example:
+        >>> skew_vae(DataSpec((64,)), latent=2, hidden=32).kind
+        'none'
+    """
+    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    inference = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
+    return LatentSystem(model, inference, SkewJensenShannon(skew, weight), stages=(train(model),))
