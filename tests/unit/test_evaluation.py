@@ -16,7 +16,7 @@ from curvae.evaluation.proposal import widen
 from curvae.inference import AmortizedFullGaussian, AmortizedGaussian, Laplace
 from curvae.likelihoods import Categorical, Gaussian
 from curvae.model import LatentVariableModel
-from curvae.objectives import Bound, elbo
+from curvae.objectives import Bound, Cubo, Renyi, WakePhi, elbo
 from curvae.posteriors import DiagonalGaussian, FullGaussian, PrecisionGaussian, kl
 from curvae.posteriors.gaussian import unpack
 from curvae.priors import StandardNormal
@@ -217,6 +217,22 @@ def test_systems_without_latents():
     none = summarize(score(Toy("none"), table, samples=50), evidence="none", samples=50)
     assert none.log_likelihood is none.own is none.elbo is none.bits_per_dim is None
     assert none.warnings == ("This system gives no evidence: it has no log-likelihood, and none is estimated.",)
+
+
+@pytest.mark.parametrize("objective", [Cubo(), WakePhi(), Renyi(-1.0)])
+def test_what_is_no_lower_bound_is_said_and_never_reported(objective):
+    """The evaluator's numbers are those of the weights, whatever training took; 'exact' it cannot be."""
+    oracle = LinearGaussian()
+    table = table_of(oracle)
+    system = linear_system(oracle)
+    system.objective = objective
+    found = score(system, table, samples=50)
+    np.testing.assert_allclose(found["elbo"], oracle.log_evidence().numpy(), atol=1e-8)
+    result = summarize(found, evidence="bound", objective=system.kind, samples=50)
+    assert any("it is not reported" in text for text in result.warnings)
+    system.evidence = "exact"
+    with pytest.raises(ValueError, match=f"evidence='exact', but its objective is of kind '{system.kind}'"):
+        score(system, table, samples=50)
 
 
 def test_weights_of_any_system_are_proper_in_chunks():

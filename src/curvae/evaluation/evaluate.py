@@ -89,6 +89,7 @@ def evaluate(
         split=split,
         seed=seed,
         evidence=system.evidence,
+        objective=system.kind,
         seconds=time.perf_counter() - started,
     )
     settings = {"memory": memory, "batch_size": batch_size, "device": str(where), "limit": limit}

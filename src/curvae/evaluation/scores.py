@@ -62,7 +62,8 @@ def score(
     :func:`curvae.evaluation.latent.describe` finds. A system whose evidence is "none" gets no log-likelihood.
 
     Raises:
-        ValueError: fewer than 1 samples, byte, datum a batch, or datum in all.
+        ValueError: fewer than 1 samples, byte, datum a batch, or datum in all; a system that calls the value of an
+            objective exact which is no lower bound.
 
     Example:
         >>> import torch
@@ -74,6 +75,11 @@ def score(
         True
     """
     _check(samples=samples, memory=memory, batch_size=batch_size, limit=limit)
+    if system.evidence == "exact" and system.kind != "lower":
+        raise ValueError(
+            f"evaluate: the system says evidence='exact', but its objective is of kind {system.kind!r}, whose value is "
+            "not log p(x). Set evidence='bound', or declare the objective 'lower'."
+        )
     count = len(table) if limit is None else min(limit, len(table))
     if count == 0:
         raise ValueError("evaluate: the table holds no data; expected 1 or more.")

@@ -27,6 +27,10 @@ ENDS = {
     "nonfinite": "a value was not finite",
 }
 """What a status means, in words."""
+OBJECTIVES = {
+    "upper": "Training took an upper bound of log p(x)",
+    "none": "Training took an objective that is no bound of log p(x)",
+}
 PROPOSALS = {"own": "the system's own posterior", "laplace": "the common proposal"}
 
 
@@ -36,7 +40,8 @@ def summarize(scores: Scores, levels: float | None = None, **facts: Any) -> Eval
     Args:
         scores: from :func:`curvae.evaluation.score`.
         levels: grey levels within 1 of the unit, for bits per dimension of one level; None = bits mean nothing here.
-        facts: other fields of the evaluation: ``unit``, ``samples``, ``split``, ``seed``, ``evidence``, ``seconds``.
+        facts: other fields of the evaluation: ``unit``, ``samples``, ``split``, ``seed``, ``evidence``, ``objective``,
+            ``seconds``.
 
     Example:
         >>> import numpy as np
@@ -138,6 +143,9 @@ def warn(result: Evaluation) -> list[str]:
             f"{result.excluded:,} of {result.count:,} data gave estimates that are not finite; they are left out of "
             "every mean."
         )
+    if result.objective in OBJECTIVES:
+        words = OBJECTIVES[result.objective]
+        said.append(f"{words}: it is not reported; log p(x) and the ELBO are those of weighted draws.")
     if result.evidence == "none":
         said.append("This system gives no evidence: it has no log-likelihood, and none is estimated.")
     for name, words in PROPOSALS.items():
