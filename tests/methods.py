@@ -13,6 +13,7 @@ from curvae.inference import (
     AmortizedHouseholder,
     AmortizedMean,
     AmortizedMixture,
+    AmortizedRankOne,
     FisherGaussian,
     HeavyBall,
     Inference,
@@ -31,6 +32,7 @@ from curvae.posteriors import (
     Mixture,
     Posterior,
     PrecisionGaussian,
+    RankOneGaussian,
 )
 from curvae.posteriors.gaussian import unpack
 from curvae.priors import AggregateNormal, StandardNormal
@@ -65,6 +67,7 @@ POSTERIORS: dict[str, object] = {
     "householder": lambda count: HouseholderGaussian(
         *(0.5 * torch.randn(2, count, D, dtype=torch.float64)), torch.randn(count, 2, D, dtype=torch.float64)
     ),
+    "rank-one": lambda count: RankOneGaussian(*(0.5 * torch.randn(3, count, D, dtype=torch.float64)), blocks=(1, 2)),
     "mixture": lambda count: Mixture(
         tuple(POSTERIORS[name](count) for name in ("diagonal", "full", "precision")),
         torch.randn(count, 3, dtype=torch.float64),
@@ -87,6 +90,7 @@ INFERENCES: dict[str, object] = {
     "amortized-mean": lambda: AmortizedMean(encoder(D)),
     "amortized-full": lambda: AmortizedFullGaussian(encoder(D + D * (D + 1) // 2), D),
     "householder": lambda: AmortizedHouseholder(encoder(3 * D), D, reflections=3).double(),
+    "amortized-rank-one": lambda: AmortizedRankOne(encoder(3 * D), blocks=(1, 2)),
     "laplace": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), steps=4),
     "laplace-published": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), 4, Newton(PaperSchedule()), unroll=True),
     "laplace-no-steps": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), steps=0),
@@ -158,6 +162,8 @@ SPEC = DataSpec((P,), "real")
 SYSTEMS: dict[str, object] = {
     "vae": lambda spec=SPEC: systems.vae(spec, latent=D, hidden=16),
     "iwae": lambda spec=SPEC: systems.iwae(spec, latent=D, hidden=16),
+    "dlgm": lambda spec=SPEC: systems.dlgm(spec, latent=D, layers=1, hidden=16),
+    "dlgm-diagonal": lambda spec=SPEC: systems.dlgm(spec, latent=1, layers=D, hidden=16, rank_one=False),
     "sa-vae": lambda spec=SPEC: systems.sa_vae(spec, latent=D, hidden=16, steps=3),
     "vae-svi": lambda spec=SPEC: systems.sa_vae(spec, latent=D, hidden=16, steps=3, through=False),
     "svi": lambda spec=SPEC: systems.sa_vae(spec, latent=D, hidden=16, steps=3, amortized=False),

@@ -1,6 +1,6 @@
 """Inference methods: (model, batch) -> posterior."""
 
-from curvae.inference.amortized import AmortizedFullGaussian, AmortizedGaussian, AmortizedMean
+from curvae.inference.amortized import AmortizedFullGaussian, AmortizedGaussian, AmortizedMean, AmortizedRankOne
 from curvae.inference.amortized_mixture import AmortizedMixture
 from curvae.inference.ascent import Adam, AscentRule, HeavyBall
 from curvae.inference.fisher import FisherGaussian
@@ -19,6 +19,7 @@ __all__ = [
     "AmortizedHouseholder",
     "AmortizedMean",
     "AmortizedMixture",
+    "AmortizedRankOne",
     "AscentRule",
     "FisherGaussian",
     "HeavyBall",

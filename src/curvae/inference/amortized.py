@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from curvae.inference.inference import Inference, Inferred
 from curvae.model import LatentVariableModel
-from curvae.posteriors import DiagonalGaussian, FullGaussian
+from curvae.posteriors import DiagonalGaussian, FullGaussian, RankOneGaussian
 from curvae.typing import Batch
 
 LOG_SCALE_BOUND = 7.0
@@ -107,6 +107,51 @@ class AmortizedFullGaussian(Inference):
         packed = torch.diag_embed(soft_bound(log_diagonal))
         packed = packed.index_put((torch.arange(len(out), device=out.device)[:, None], self.rows, self.columns), below)
         return Inferred(FullGaussian(mean, packed))
+
+
+class AmortizedRankOne(Inference):
+    """``q(z | x) = prod_l N(z_l; m_l, (diag(s_l)^-2 + u_l u_l')^-1)``, all from one encoder pass.
+
+    The encoder gives 3 D values: means, log-scales, directions u. What it gives for u is multiplied by ``tilt``, so
+    that q starts near a diagonal Gaussian; at u = 0 itself the ELBO has no slope in u.
+
+    Reference: Rezende, Mohamed and Wierstra, *Stochastic Backpropagation and Approximate Inference in Deep Generative
+    Models*, ICML 2014.
+
+    Args:
+        encoder: the network.
+        blocks: sizes of the layers of z; correlations are within a layer.
+        tilt: factor on the directions.
+
+    Raises:
+        ValueError: tilt not positive; in use, an encoder that does not give 3 D values.
+
+    Example:
+        >>> import torch
+        >>> from curvae.inference import AmortizedRankOne
+        >>> from curvae.typing import Batch
+        >>> inference = AmortizedRankOne(torch.nn.Linear(5, 3 * 4), blocks=(1, 3))
+        >>> inference(None, Batch(torch.zeros(4, 5), torch.arange(4))).posterior.covariance.shape
+        torch.Size([4, 4, 4])
+    """
+
+    def __init__(self, encoder: nn.Module, blocks: tuple[int, ...], tilt: float = 0.1):
+        super().__init__()
+        if not tilt > 0:
+            raise ValueError(f"AmortizedRankOne: tilt must be positive; got {tilt}.")
+        self.encoder = encoder
+        self.blocks = blocks
+        self.tilt = tilt
+
+    def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
+        out, expected = self.encoder(batch.x), 3 * sum(self.blocks)
+        if out.shape[-1] != expected:
+            raise ValueError(
+                f"AmortizedRankOne: for blocks={self.blocks} the encoder must give 3 D = {expected} values; got "
+                f"{out.shape[-1]}. Change its last layer."
+            )
+        mean, log_scale, direction = out.chunk(3, dim=-1)
+        return Inferred(RankOneGaussian(mean, soft_bound(log_scale), self.tilt * direction, self.blocks))
 
 
 def soft_bound(log_scale: Tensor, bound: float = LOG_SCALE_BOUND) -> Tensor:

@@ -2,5 +2,6 @@
 
 from curvae.networks.conv import ConvDecoder, ConvEncoder
 from curvae.networks.mlp import MLP
+from curvae.networks.top_down import TopDown
 
-__all__ = ["MLP", "ConvDecoder", "ConvEncoder"]
+__all__ = ["MLP", "ConvDecoder", "ConvEncoder", "TopDown"]

@@ -8,6 +8,7 @@ from curvae.posteriors.mixture import Mixture
 from curvae.posteriors.moments import weighted_covariance, weighted_interval, weighted_mean
 from curvae.posteriors.noise import CommonNoise, common_noise, noise
 from curvae.posteriors.posterior import DensityPosterior, Draws, Posterior, plain
+from curvae.posteriors.rank_one import RankOneGaussian
 
 __all__ = [
     "CommonNoise",
@@ -21,6 +22,7 @@ __all__ = [
     "Mixture",
     "Posterior",
     "PrecisionGaussian",
+    "RankOneGaussian",
     "common_noise",
     "kl",
     "kl_between",

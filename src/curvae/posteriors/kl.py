@@ -5,6 +5,7 @@ from torch import Tensor, cholesky_inverse, eye, stack
 
 from curvae.posteriors.gaussian import DiagonalGaussian, GaussianPosterior
 from curvae.posteriors.posterior import Posterior
+from curvae.posteriors.rank_one import RankOneGaussian
 from curvae.priors import AggregateNormal, Prior, StandardNormal
 
 
@@ -14,6 +15,7 @@ def kl(posterior: Posterior, prior: Prior) -> Float[Tensor, "B blocks"] | None:
     For a Gaussian q and a standard normal prior it is ``1/2 (|mean|^2 + tr C - D - log det C)``; a full covariance
     does not split over several blocks. For a prior N(m, S) it is
     ``1/2 (tr S^-1 C + |mean - m|^2_S^-1 - D + log det S - log det C)``.
+    does not split over several blocks, one of rank 1 in each does.
 
     Example:
         >>> import torch
@@ -25,6 +27,9 @@ def kl(posterior: Posterior, prior: Prior) -> Float[Tensor, "B blocks"] | None:
         case DiagonalGaussian(), StandardNormal():
             each = 0.5 * (posterior.loc.square() + posterior.variance - 1) - posterior.log_scale
             return stack([part.sum(-1) for part in each.split(prior.blocks, dim=-1)], dim=-1)
+        case RankOneGaussian(), StandardNormal() if posterior.blocks == prior.blocks:
+            each = 0.5 * (posterior.loc.square() + posterior.variance - 1)
+            return stack([part.sum(-1) for part in each.split(prior.blocks, dim=-1)], dim=-1) - posterior.half_log_dets
         case GaussianPosterior(), StandardNormal() if len(prior.blocks) == 1:
             spread = (posterior.loc.square() + posterior.variance - 1).sum(-1)
             return (0.5 * spread - posterior.half_log_det).unsqueeze(-1)

@@ -5,6 +5,7 @@ from curvae.systems.base import LatentSystem, Recipe, Stage, System, Weights, re
 from curvae.systems.bilbo import bilbo
 from curvae.systems.chi_vae import chi_vae
 from curvae.systems.ciwae import ciwae
+from curvae.systems.dlgm import dlgm
 from curvae.systems.fishernet import fishernet
 from curvae.systems.householder_vae import householder_vae
 from curvae.systems.iwae import iwae
@@ -30,6 +31,7 @@ __all__ = [
     "bilbo",
     "chi_vae",
     "ciwae",
+    "dlgm",
     "fishernet",
     "householder_vae",
     "iwae",
