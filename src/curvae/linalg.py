@@ -1,6 +1,7 @@
 """Batched linear algebra for small symmetric positive definite matrices: nothing raises inside a batch."""
 
 import math
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -63,33 +64,47 @@ def half_log_det(factor: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B"]:
     return factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
-class _Gram(torch.autograd.Function):
-    """``R R'``: its gradient is ``(A + A') R``, one product where autograd takes two."""
+class LeastSquares(NamedTuple):
+    """``|x - b - W h|^2 = square - 2 slope'h + h' gram h``, for every h."""
+
+    square: Float[Tensor, " B"]
+    slope: Float[Tensor, "B H"]
+    gram: Float[Tensor, "H H"]
+
+
+class _LeastSquares(torch.autograd.Function):
+    """By hand, as W is large: one product for its gradient where autograd takes three and adds them up."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(root: Tensor) -> Tensor:
-        return root @ root.mT
+    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        offset = x - bias
+        return torch.linalg.vecdot(offset, offset), offset @ weight, weight.mT @ weight
 
     @staticmethod
-    def setup_context(ctx, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0])
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx, *adjoints: Tensor) -> Tensor:
-        (root,) = ctx.saved_tensors
-        return (adjoints[0] + adjoints[0].mT) @ root
+    def backward(ctx: Any, *adjoints: Tensor) -> tuple[Tensor | None, ...]:
+        (x, weight, bias), (square, slope, gram) = ctx.saved_tensors, adjoints
+        offset = x - bias
+        dx = 2 * square.unsqueeze(-1) * offset + slope @ weight.mT if ctx.needs_input_grad[0] else None
+        dweight = torch.addmm(offset.mT @ slope, weight, gram + gram.mT)
+        dbias = -2 * (square @ offset) - weight @ slope.sum(0) if ctx.needs_input_grad[2] else None
+        return dx, dweight, dbias
 
 
-def gram(root: Float[Tensor, "H P"]) -> Float[Tensor, "H H"]:
-    """``R R'``.
+def least_squares(x: Float[Tensor, "B P"], weight: Float[Tensor, "P H"], bias: Float[Tensor, " P"]) -> LeastSquares:
+    """The coefficients of ``|x - b - W h|^2`` in h.
 
     Example:
-        >>> gram(torch.tensor([[1.0, 2.0]])).tolist()
-        [[5.0]]
+        >>> found = least_squares(torch.tensor([[3.0, 1.0]]), torch.tensor([[1.0], [2.0]]), torch.zeros(2))
+        >>> [part.squeeze().item() for part in found]
+        [10.0, 5.0, 5.0]
     """
-    return _Gram.apply(root)  # pyright: ignore[reportReturnType]
+    return LeastSquares(*_LeastSquares.apply(x, weight, bias))  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
 
 
 def standard_normal_log_prob(x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:

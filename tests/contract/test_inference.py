@@ -38,6 +38,18 @@ def test_one_datum_alone(name):
         torch.testing.assert_close(together.log_prob(z)[:, 2], alone.log_prob(z[:, 2:3])[:, 0], atol=1e-8, rtol=1e-8)
 
 
+def test_the_cheaper_model_is_the_model(name):
+    """What a method gives in the model's place for training: the same log joint, and the same gradient."""
+    model, batch = relu_model("gaussian-shared")
+    other = methods.inference(name)(model, batch).model
+    if other is None:
+        return
+    z, parameters = torch.randn(3, 8, methods.D, dtype=torch.float64), list(model.parameters())
+    found, expected = (one.log_joint(batch.x, z) for one in (other, model))
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(one.square().sum(), parameters) for one in (found, expected)))
+
+
 def test_works_under_inference_mode(name):
     model, batch = relu_model("bernoulli")
     with torch.inference_mode():

@@ -53,6 +53,19 @@ def test_constant_information_means_quadratic(likelihood, eta):
     torch.testing.assert_close(likelihood.log_prob(x, eta + step), likelihood.log_prob(x, eta) + quadratic)
 
 
+def test_quadratic_in_what_is_before_the_last_layer(likelihood):
+    if likelihood.information != "constant":
+        return
+    x, weight, bias = data_for(likelihood, 6), torch.randn(likelihood.size, 3).double(), torch.randn(likelihood.size)
+    h, wanted = torch.randn(6, 3, dtype=torch.float64), list(likelihood.parameters())
+    level, slope, gram = likelihood.quadratic(x, weight, bias.double())
+    found = level + (h * (slope - 0.5 * h @ gram)).sum(-1)
+    expected = likelihood.log_prob(x, h @ weight.mT + bias.double())
+    torch.testing.assert_close(found, expected)
+    if wanted:
+        torch.testing.assert_close(*(torch.autograd.grad(one.sum(), wanted) for one in (found, expected)))
+
+
 def test_mask_leaves_out(likelihood, eta):
     x = data_for(likelihood, 6)
     mask = torch.rand(6, EVENT) < 0.5

@@ -155,11 +155,15 @@ def test_default_likelihood_follows_the_support():
     assert default(DataSpec((4,), "category", 5)).size == 20
 
 
-def test_gram_and_its_gradient():
-    root = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
-    probe = torch.randn(4, 4, dtype=torch.float64)  # not symmetric: what comes back need not be
-    expected = torch.autograd.grad((probe * (root @ root.mT)).sum(), root)[0]
-    torch.testing.assert_close(torch.autograd.grad((probe * linalg.gram(root)).sum(), root)[0], expected)
-    assert torch.autograd.gradgradcheck(linalg.gram, root)
-    many = torch.randn(3, 4, 6, dtype=torch.float64)
-    torch.testing.assert_close(torch.func.vmap(linalg.gram)(many), many @ many.mT)
+def test_least_squares_and_its_gradient():
+    shapes = ((5, 4), (4, 3), (4,))
+    x, weight, bias = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
+    h = torch.randn(5, 3, dtype=torch.float64)
+    square, slope, gram = linalg.least_squares(x, weight, bias)
+    expected = (x - bias - h @ weight.mT).square().sum(-1)
+    torch.testing.assert_close(square - 2 * (slope * h).sum(-1) + ((h @ gram) * h).sum(-1), expected)
+    assert torch.autograd.gradcheck(linalg.least_squares, (x, weight, bias))
+    assert torch.autograd.gradgradcheck(linalg.least_squares, (x, weight, bias))
+    many = torch.randn(2, 5, 4, dtype=torch.float64)
+    found = torch.func.vmap(linalg.least_squares, in_dims=(0, None, None))(many, weight, bias)
+    torch.testing.assert_close(found.slope, (many - bias) @ weight)

@@ -6,7 +6,7 @@ from torch import Tensor
 from curvae.curvature.generic import Generic
 from curvae.curvature.gram import Gram
 from curvae.curvature.layerwise import Layerwise
-from curvae.curvature.route import Local, Point, Route
+from curvae.curvature.route import Local, Point, Route, Routed
 from curvae.curvature.search import (
     Backtracking,
     PaperSchedule,
@@ -81,6 +81,7 @@ __all__ = [
     "PaperSchedule",
     "Point",
     "Route",
+    "Routed",
     "Seen",
     "Solver",
     "Status",

@@ -4,7 +4,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from curvae import linalg
 from curvae.curvature import kernel, layers
 from curvae.curvature.route import Local, Point, Route
 from curvae.model import LatentVariableModel
@@ -40,16 +39,18 @@ class Gram(Route):
         route = cls(model)
         *route.hidden, last = layers.chain(model.decoder) or []
         assert isinstance(last, nn.Linear)
-        off = last.bias if last.bias is not None else z.new_zeros(last.out_features)
-        eta = off.expand(len(z), -1)
-        level, slope = model.likelihood.log_prob(batch.x, eta), model.likelihood.score(batch.x, eta) @ last.weight
-        route.gram = linalg.gram(model.likelihood.root(eta[:1], last.weight.mT))
+        bias = last.bias if last.bias is not None else z.new_zeros(last.out_features)
+        level, slope, route.gram = model.likelihood.quadratic(batch.x, last.weight, bias)
         # moved from 0 to near z, where differences are small; exact around any fixed point, so it needs no gradient
         with torch.no_grad():
             route.origin = layers.forward(route.hidden, z)
         bend = route.origin @ route.gram
         route.level, route.pitch = level + (route.origin * (slope - 0.5 * bend)).sum(-1), slope - bend
         return route
+
+    @property
+    def shorter(self) -> bool:
+        return True
 
     @property
     def locally_constant(self) -> bool:
@@ -61,7 +62,7 @@ class Gram(Route):
         part.origin, part.level, part.pitch = self.origin[rows], self.level[rows], self.pitch[rows]
         return part
 
-    def log_likelihood(self, z: Float[Tensor, "B D"]) -> PerDatum:
+    def log_likelihood(self, z: Float[Tensor, "*S B D"]) -> Float[Tensor, "*S B"]:
         return self._quadratic(layers.forward(self.hidden, z))[0]
 
     def likelihood_slope(self, z: Float[Tensor, "B D"]) -> tuple[PerDatum, Float[Tensor, "B D"]]:
@@ -105,7 +106,7 @@ class Gram(Route):
         bend = layers.push(self.hidden, slopes, step) @ self.gram
         return layers.pull(self.hidden, slopes, self._quadratic(value)[1] - bend)
 
-    def _quadratic(self, value: Float[Tensor, "B H"]) -> tuple[PerDatum, Float[Tensor, "B H"]]:
+    def _quadratic(self, value: Float[Tensor, "*S B H"]) -> tuple[Float[Tensor, "*S B"], Float[Tensor, "*S B H"]]:
         offset = value - self.origin
-        slope = torch.addmm(self.pitch, offset, self.gram, alpha=-1)
+        slope = self.pitch - offset @ self.gram
         return self.level + 0.5 * torch.linalg.vecdot(offset, self.pitch + slope), slope

@@ -67,6 +67,11 @@ class Route(ABC):
         """Whether Lam does not change within a linear piece of the decoder."""
         return False
 
+    @property
+    def shorter(self) -> bool:
+        """Whether its log-likelihood costs less than the decoder's output, for any number of draws (S, B, D)."""
+        return False
+
     @classmethod
     @abstractmethod
     def fits(cls, model: LatentVariableModel, batch: Batch) -> bool:
@@ -133,6 +138,20 @@ class Route(ABC):
         """
         bend = (self.model.prior.precision(z) @ step.unsqueeze(-1)).squeeze(-1)
         return self.likelihood_residual(z, step) + self.model.prior.score(z) - bend
+
+
+class Routed(LatentVariableModel):
+    """The model as a route sees it: the same log p(x, z), for the batch of the route alone."""
+
+    def __init__(self, route: Route):
+        model = route.model
+        super().__init__(model.prior, model.decoder, model.likelihood, model.autoregressive)
+        self.route = route
+
+    def log_likelihood(
+        self, x: Tensor, z: Float[Tensor, "*S B D"], mask: Tensor | None = None
+    ) -> Float[Tensor, "*S B"]:
+        return self.route.log_likelihood(z)
 
 
 def chosen(batch: Batch, rows: Tensor | slice) -> Batch:

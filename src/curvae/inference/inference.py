@@ -20,6 +20,8 @@ class Inferred(NamedTuple):
     """(B,) <= 0, maximized: joins the surrogate only; trains the encoder where refinement cuts its gradient."""
     state: State = EMPTY
     """New values of the method's own buffers."""
+    model: LatentVariableModel | None = None
+    """The same log p(x, z) by a cheaper way, for this batch alone, where the method knows one; for training."""
 
 
 def prefixed(name: str, state: State) -> State:

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature import Newton, Route, Seen, Solver, Trace, follow, route_for
+from curvae.curvature import Newton, Route, Routed, Seen, Solver, Trace, follow, route_for
 from curvae.inference.inference import Inference, Inferred, prefixed
 from curvae.model import LatentVariableModel
 from curvae.posteriors import PrecisionGaussian
@@ -97,7 +97,8 @@ class Laplace(Inference):
         posterior = PrecisionGaussian(found.mean, found.factor)
         info = {**begin.info, **self._info(found)}
         state = {"modes": found.mean.detach()} if len(self.modes) else {}
-        return Inferred(posterior, info, bound, {**prefixed("start", begin.state), **state})
+        shorter = Routed(route) if route.shorter else None
+        return Inferred(posterior, info, bound, {**prefixed("start", begin.state), **state}, shorter)
 
     def _unrolled(self, route: Route, mu0: Float[Tensor, "B D"]) -> "_Found":
         """Every step differentiated, and the precision at the end."""

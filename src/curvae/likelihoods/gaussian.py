@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from curvae.likelihoods.likelihood import Likelihood, masked
-from curvae.linalg import LOG_2PI
+from curvae.likelihoods.likelihood import Likelihood, Quadratic, masked
+from curvae.linalg import LOG_2PI, least_squares
 
 
 class Gaussian(Likelihood):
@@ -67,6 +67,13 @@ class Gaussian(Likelihood):
 
     def root(self, eta: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         return masked(v * self.variance.rsqrt(), None if mask is None else self.flat(mask))
+
+    def quadratic(self, x: Tensor, weight: Tensor, bias: Tensor) -> Quadratic:
+        if len(self.variance) > 1:
+            return super().quadratic(x, weight, bias)
+        found, variance = least_squares(self.flat(x), weight, bias), self.variance[0]
+        level = -0.5 * (found.square / variance + self.size * (variance.log() + LOG_2PI))
+        return Quadratic(level, found.slope / variance, found.gram / variance)
 
     def mean(self, eta: Tensor) -> Tensor:
         return self.unflat(eta)

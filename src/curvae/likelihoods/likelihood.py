@@ -1,13 +1,21 @@
 """The contract of a likelihood p(x | eta)."""
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 Information = Literal["constant", "diagonal", "block"]
+
+
+class Quadratic(NamedTuple):
+    """``log p(x | W h + b) = level + slope'h - 1/2 h' gram h``."""
+
+    level: Float[Tensor, " B"]
+    slope: Float[Tensor, "B H"]
+    gram: Float[Tensor, "H H"]
 
 
 class Likelihood(nn.Module, ABC):
@@ -50,6 +58,14 @@ class Likelihood(nn.Module, ABC):
     @abstractmethod
     def root(self, eta: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """``R'v`` with ``R R'`` the expected information of x about eta; linear in v, (*L, P) -> (*L, Q)."""
+
+    def quadratic(
+        self, x: Shaped[Tensor, "B *event"], weight: Float[Tensor, "P H"], bias: Float[Tensor, " P"]
+    ) -> Quadratic:
+        """Log p of eta = W h + b as a function of h, for constant information and nothing missing."""
+        eta = bias.expand(len(x), -1)
+        root = self.root(eta[:1], weight.mT)
+        return Quadratic(self.log_prob(x, eta), self.score(x, eta) @ weight, root @ root.mT)
 
     @abstractmethod
     def mean(self, eta: Tensor) -> Tensor:

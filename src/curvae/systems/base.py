@@ -146,7 +146,8 @@ class LatentSystem(System):
     def bound_of(self, inference: Inference, batch: Batch) -> Bound:
         """The bound with another inference method in the place of ours, for a stage of training."""
         inferred: Inferred = inference(self.model, batch)
-        bound = self.objective(self.model, inferred.posterior, batch, self.samples)
+        model = inferred.model if self.training and inferred.model is not None else self.model
+        bound = self.objective(model, inferred.posterior, batch, self.samples)
         surrogate = bound.surrogate
         if inferred.encoder_bound is not None:
             surrogate = surrogate + inferred.encoder_bound
