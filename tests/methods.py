@@ -7,7 +7,9 @@ from torch import nn
 
 from curvae import objectives, systems
 from curvae.curvature import Newton, PaperSchedule
+from curvae.flows import Flow, Planar, Radial
 from curvae.inference import (
+    AmortizedFlow,
     AmortizedFullGaussian,
     AmortizedGaussian,
     AmortizedHouseholder,
@@ -33,6 +35,7 @@ from curvae.posteriors import (
     Posterior,
     PrecisionGaussian,
     RankOneGaussian,
+    pushed,
 )
 from curvae.posteriors.gaussian import unpack
 from curvae.priors import AggregateNormal, StandardNormal
@@ -60,6 +63,11 @@ def _matrices(count: int) -> torch.Tensor:
     return 0.4 * torch.randn(count, D, D, dtype=torch.float64)
 
 
+def _pushed(flow: Flow, count: int) -> Posterior:
+    context = 0.7 * torch.randn(count, flow.context, dtype=torch.float64)
+    return pushed(POSTERIORS["diagonal"](count), flow.double(), context)
+
+
 POSTERIORS: dict[str, object] = {
     "diagonal": lambda count: DiagonalGaussian(*(0.5 * torch.randn(2, count, D, dtype=torch.float64))),
     "full": lambda count: FullGaussian(torch.randn(count, D, dtype=torch.float64), _matrices(count).tril()),
@@ -68,6 +76,8 @@ POSTERIORS: dict[str, object] = {
         *(0.5 * torch.randn(2, count, D, dtype=torch.float64)), torch.randn(count, 2, D, dtype=torch.float64)
     ),
     "rank-one": lambda count: RankOneGaussian(*(0.5 * torch.randn(3, count, D, dtype=torch.float64)), blocks=(1, 2)),
+    "planar": lambda count: _pushed(Planar(D, steps=4), count),
+    "radial": lambda count: _pushed(Radial(D, steps=4), count),
     "mixture": lambda count: Mixture(
         tuple(POSTERIORS[name](count) for name in ("diagonal", "full", "precision")),
         torch.randn(count, 3, dtype=torch.float64),
@@ -85,12 +95,18 @@ def encoder(outputs: int) -> nn.Module:
     return network
 
 
+def amortized_flow(flow: Flow) -> Inference:
+    return AmortizedFlow(encoder(2 * D + flow.context), flow.double())
+
+
 INFERENCES: dict[str, object] = {
     "amortized": lambda: AmortizedGaussian(encoder(2 * D)),
     "amortized-mean": lambda: AmortizedMean(encoder(D)),
     "amortized-full": lambda: AmortizedFullGaussian(encoder(D + D * (D + 1) // 2), D),
     "householder": lambda: AmortizedHouseholder(encoder(3 * D), D, reflections=3).double(),
     "amortized-rank-one": lambda: AmortizedRankOne(encoder(3 * D), blocks=(1, 2)),
+    "planar": lambda: amortized_flow(Planar(D, steps=3)),
+    "radial": lambda: amortized_flow(Radial(D, steps=3)),
     "laplace": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), steps=4),
     "laplace-published": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), 4, Newton(PaperSchedule()), unroll=True),
     "laplace-no-steps": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), steps=0),
@@ -178,6 +194,8 @@ SYSTEMS: dict[str, object] = {
     "skew-vae": lambda spec=SPEC: systems.skew_vae(spec, latent=D, hidden=16),
     "bilbo": lambda spec=SPEC: systems.bilbo(spec, latent=D, hidden=16),
     "baggins": lambda spec=SPEC: systems.baggins(spec, latent=D, hidden=16),
+    "planar-vae": lambda spec=SPEC: systems.planar_vae(spec, latent=D, hidden=16, flows=2),
+    "radial-vae": lambda spec=SPEC: systems.radial_vae(spec, latent=D, hidden=16, flows=2),
     "vlae": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16),
     "vlae-published": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16, warmup=0, published=True),
     "fishernet": lambda spec=SPEC: systems.fishernet(spec, latent=D, hidden=16),

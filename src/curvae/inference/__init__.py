@@ -1,6 +1,7 @@
 """Inference methods: (model, batch) -> posterior."""
 
 from curvae.inference.amortized import AmortizedFullGaussian, AmortizedGaussian, AmortizedMean, AmortizedRankOne
+from curvae.inference.amortized_flow import AmortizedFlow
 from curvae.inference.amortized_mixture import AmortizedMixture
 from curvae.inference.ascent import Adam, AscentRule, HeavyBall
 from curvae.inference.fisher import FisherGaussian
@@ -14,6 +15,7 @@ from curvae.inference.semi_amortized import SemiAmortized, Uninformed
 
 __all__ = [
     "Adam",
+    "AmortizedFlow",
     "AmortizedFullGaussian",
     "AmortizedGaussian",
     "AmortizedHouseholder",

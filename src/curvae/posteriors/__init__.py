@@ -1,5 +1,7 @@
 """Posteriors q(z | x): immutable values that draw, weigh and describe."""
 
+from curvae.posteriors.drawn import DrawnPosterior
+from curvae.posteriors.flow import FlowPosterior, InvertibleFlowPosterior, pushed
 from curvae.posteriors.gaussian import DiagonalGaussian, FullGaussian, GaussianPosterior, PrecisionGaussian
 from curvae.posteriors.householder import HouseholderGaussian
 from curvae.posteriors.implicit_gaussian import ImplicitGaussian
@@ -14,11 +16,14 @@ __all__ = [
     "CommonNoise",
     "DensityPosterior",
     "DiagonalGaussian",
+    "DrawnPosterior",
     "Draws",
+    "FlowPosterior",
     "FullGaussian",
     "GaussianPosterior",
     "HouseholderGaussian",
     "ImplicitGaussian",
+    "InvertibleFlowPosterior",
     "Mixture",
     "Posterior",
     "PrecisionGaussian",
@@ -28,6 +33,7 @@ __all__ = [
     "kl_between",
     "noise",
     "plain",
+    "pushed",
     "weighted_covariance",
     "weighted_interval",
     "weighted_mean",

@@ -13,6 +13,8 @@ from curvae.systems.miwae import miwae
 from curvae.systems.mixture_vae import mixture_vae
 from curvae.systems.multimodal_vlae import multimodal_vlae
 from curvae.systems.piwae import piwae
+from curvae.systems.planar_vae import planar_vae
+from curvae.systems.radial_vae import radial_vae
 from curvae.systems.recursive_mixture import recursive_mixture
 from curvae.systems.renyi_vae import renyi_vae
 from curvae.systems.sa_vae import sa_vae
@@ -39,6 +41,8 @@ __all__ = [
     "mixture_vae",
     "multimodal_vlae",
     "piwae",
+    "planar_vae",
+    "radial_vae",
     "recursive_mixture",
     "register",
     "renyi_vae",
