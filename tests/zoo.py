@@ -88,3 +88,16 @@ def relu_model(name: str = "gaussian", size: int = D, hidden: tuple[int, ...] = 
             nn.init.normal_(layer.bias, std=0.5)
     model = LatentVariableModel(StandardNormal(size), decoder, likelihood).double()
     return model, batch_of(data_for(likelihood, 8))
+
+
+class Residual(nn.Module):
+    """Not a chain: a skip connection and a normalization of each row."""
+
+    def __init__(self, size: int, hidden: int, outputs: int, activation: type[nn.Module]):
+        super().__init__()
+        self.first, self.block = nn.Linear(size, hidden), nn.Linear(hidden, hidden)
+        self.norm, self.last, self.activation = nn.LayerNorm(hidden), nn.Linear(hidden, outputs), activation()
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.activation(self.first(z))
+        return self.last(h + self.activation(self.block(self.norm(h))))

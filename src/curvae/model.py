@@ -1,5 +1,8 @@
 """The generative model: p(x, z) = p(z) p(x | decoder(z))."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -66,6 +69,22 @@ class LatentVariableModel(nn.Module):
     def log_joint(self, x: Tensor, z: Float[Tensor, "*S B D"], mask: Tensor | None = None) -> Float[Tensor, "*S B"]:
         """``log p(x, z)`` in nats."""
         return self.prior.log_prob(z) + self.log_likelihood(x, z, mask)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """The decoder in evaluation mode meanwhile: dropout off, batch normalization by its running statistics.
+
+        What inference differentiates has to be one function of z, and each row of it a function of its own z. The
+        modes are as before afterwards, and no running statistic has moved.
+        """
+        training = [module for module in self.decoder.modules() if module.training]
+        for module in training:
+            module.training = False
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """``n`` draws (x, z) of the model: (n, *event), (n, D).

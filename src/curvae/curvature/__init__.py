@@ -68,7 +68,8 @@ def local(model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"], rou
         >>> near.grad.item(), near.precision.item()   # J'(x - 0), J'J + 1
         (2.0, 3.0)
     """
-    return route_for(model, batch, z, route).local(z)
+    with model.evaluating():
+        return route_for(model, batch, z, route).local(z)
 
 
 __all__ = [

@@ -1,64 +1,178 @@
-"""The generic route: J by batched Jacobian-vector products, for any decoder whose rows are independent."""
+"""The generic route: J by batched products with its columns or its rows, for any decoder whose rows are independent."""
+
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from curvae.curvature.route import Local, Route, assemble, chosen, missed
+from curvae.curvature.decoded import Decoded
+from curvae.curvature.recompute import recomputed
+from curvae.curvature.route import Local, assemble, chosen
 from curvae.model import LatentVariableModel
-from curvae.typing import Batch, PerDatum
+from curvae.typing import Batch
 
-MEMORY = 2**28
-"""Bytes that the Jacobians of the generic route may take at a time."""
+MEMORY = 2**30
+"""Bytes that the Jacobians of the generic route may take at a time, unless ``Generic.within`` says otherwise."""
 
 
-class Generic(Route):
-    """J by D Jacobian-vector products at once, for any decoder; chunks of the batch keep it within ``memory`` bytes."""
+class Generic(Decoded):
+    """J by D Jacobian-vector products at once, or by P vector-Jacobian products where P < D, for any decoder.
+
+    Chunks of the batch, and of the directions where one datum is too much, keep it within ``memory`` bytes, beside the
+    results; where there is more than one, the backward pass computes a chunk again instead of keeping it. With a
+    gradient a chunk is one datum at least. What a decoder needs is measured by a pass of one datum and one of two.
+
+    Raises:
+        ValueError: one datum's J and its product with the root of the information alone need more.
+    """
 
     memory: int = MEMORY
 
     @classmethod
-    def fits(cls, model: LatentVariableModel, batch: Batch) -> bool:
-        return True
+    def within(cls, memory: int) -> type["Generic"]:
+        """This route with another budget in bytes: ``Laplace(start, route=Generic.within(2**30))``.
+
+        Raises:
+            ValueError: not positive.
+        """
+        if memory < 1:
+            raise ValueError(f"Generic.within: expects a positive number of bytes; got {memory}.")
+        return type("Generic", (Generic,), {"memory": memory})
 
     @classmethod
     def at(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Generic":
-        return cls(model, batch)
+        route = cls(model, batch, Needs.of(model, batch, z))
+        if route.needs.least > cls.memory:
+            raise ValueError(
+                f"Generic route: the Jacobian of one datum ({model.likelihood.size} x {z.shape[-1]}) needs "
+                f"{route.needs.least:,} bytes; the budget is {cls.memory:,}. Take "
+                f"route=Generic.within({route.needs.least}), or MatrixFreeLaplace, which forms no Jacobian."
+            )
+        return route
 
-    def __init__(self, model: LatentVariableModel, batch: Batch):
-        super().__init__(model)
-        self.batch = batch
+    def __init__(self, model: LatentVariableModel, batch: Batch, needs: "Needs"):
+        super().__init__(model, batch)
+        self.needs = needs
 
     def take(self, rows: Int[Tensor, " n"]) -> "Generic":
-        return Generic(self.model, chosen(self.batch, rows))
-
-    def log_likelihood(self, z: Float[Tensor, "B D"]) -> PerDatum:
-        return self.model.log_likelihood(self.batch.x, z, self.batch.mask)
+        return type(self)(self.model, chosen(self.batch, rows), self.needs)
 
     def likelihood_part(self, z: Float[Tensor, "B D"]) -> Local:
-        # a Jacobian, its product with the root of the information, and what forward mode keeps
-        bytes_each = 4 * self.model.likelihood.size * z.shape[-1] * z.element_size()
-        size = max(1, self.memory // bytes_each)
-        parts = [self._chunk(z[start : start + size], slice(start, start + size)) for start in range(0, len(z), size)]
+        items, directions = self.needs.chunks(self.memory, torch.is_grad_enabled())
+        if items >= len(z):
+            return self._chunk(z, slice(None), directions)
+        parts = []
+        for begin in range(0, len(z), items):
+            rows = slice(begin, begin + items)
+            parts.append(recomputed(self.model, lambda point, rows=rows: self._chunk(point, rows, directions), z[rows]))
         return Local(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
-    def likelihood_residual(self, z: Float[Tensor, "B D"], step: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        def decode(point: Tensor) -> Tensor:
-            return self.model.decode(point, self.batch.x)
-
-        eta, pull = torch.func.vjp(decode, z)[:2]
-        tangent = torch.func.jvp(decode, (z,), (step,))[1]
-        return pull(missed(self.model, self.batch, eta, tangent))[0]
-
-    def _chunk(self, z: Float[Tensor, "B D"], rows_of: slice) -> Local:
-        part = chosen(self.batch, rows_of)
-        eye = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
+    def _chunk(self, z: Float[Tensor, "B D"], rows: slice, directions: int) -> Local:
+        """Some of the data, so many columns or rows of J at once."""
+        part = chosen(self.batch, rows)
 
         def decode(point: Tensor) -> Tensor:
             return self.model.decode(point, part.x)
 
-        def along(direction: Tensor) -> Tensor:
-            return torch.func.jvp(decode, (z,), (direction.expand_as(z),))[1]
+        by = _by_rows if self.needs.reverse else _by_columns
+        eta, jacobian = by(decode, z, self.needs.outputs, directions)
+        return assemble(self.model, part, eta, jacobian)
 
-        columns = torch.func.vmap(along)(eye)
-        return assemble(self.model, part, decode(z), columns.transpose(0, 1))
+
+def _by_columns(decode: Any, z: Tensor, outputs: int, directions: int) -> tuple[Tensor, Float[Tensor, "B D P"]]:
+    """Eta and the transposed Jacobian, forward mode."""
+    eye = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
+
+    def along(direction: Tensor) -> Tensor:
+        return torch.func.jvp(decode, (z,), (direction.expand_as(z),))[1]
+
+    return decode(z), torch.func.vmap(along, out_dims=1, chunk_size=directions)(eye)
+
+
+def _by_rows(decode: Any, z: Tensor, outputs: int, directions: int) -> tuple[Tensor, Float[Tensor, "B D P"]]:
+    """The same, reverse mode."""
+    eta, pull = torch.func.vjp(decode, z)[:2]
+    eye = torch.eye(outputs, dtype=eta.dtype, device=eta.device)
+
+    def back(direction: Tensor) -> Tensor:
+        return pull(direction.expand_as(eta))[0]
+
+    return eta, torch.func.vmap(back, out_dims=2, chunk_size=directions)(eye)
+
+
+class Needs(NamedTuple):
+    """What one datum takes: the numbers of the decoder's steps, of which a Jacobian has one for each direction."""
+
+    outputs: int
+    latent: int
+    widest: int
+    """Numbers in the largest tensor on the decoder's way."""
+    total: int
+    """Numbers in all of them, which a gradient needs again."""
+    item: int
+    """Bytes of a number."""
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Needs":
+        """Seen from the decoder at work on one datum and on the same twice: what grows is the datum's."""
+        sizes = []
+        for count in (1, 2):
+            with model.evaluating(), _Sizes() as seen:
+                model.decode(z[:1].detach().repeat(count, 1), batch.x[:1].repeat_interleave(count, 0))
+            sizes.append(seen.sizes)
+        grown = [two - one for one, two in zip(*sizes, strict=False)] or [0]
+        return cls(model.likelihood.size, z.shape[-1], max(grown), sum(grown), z.element_size())
+
+    @property
+    def reverse(self) -> bool:
+        """Whether J has fewer rows than columns."""
+        return self.outputs < self.latent
+
+    @property
+    def fixed(self) -> int:
+        """Bytes of J, of its product with the root of the information, and of copies of the two."""
+        return 4 * self.item * self.outputs * self.latent
+
+    @property
+    def directions(self) -> int:
+        """Columns of J, or rows where there are fewer."""
+        return min(self.outputs, self.latent)
+
+    @property
+    def least(self) -> int:
+        """Bytes of one datum without a gradient, one direction after the other."""
+        return self.fixed + self.along(gradient=False)
+
+    def along(self, gradient: bool) -> int:
+        """Bytes of one direction: what goes into a step, what comes out and a copy; a gradient keeps all steps."""
+        return self.item * (2 * self.total if gradient else 3 * self.widest)
+
+    def each(self, gradient: bool) -> int:
+        """Bytes of one datum, all directions at once."""
+        return self.fixed + self.directions * self.along(gradient)
+
+    def chunks(self, memory: int, gradient: bool) -> tuple[int, int]:
+        """How many data, and how many directions of each, at once."""
+        items = memory // self.each(gradient)
+        if items or gradient:
+            return max(1, items), self.directions
+        return 1, min(self.directions, max(1, (memory - self.fixed) // self.along(gradient)))
+
+
+class _Sizes(TorchDispatchMode):
+    """Sees how many numbers each operation makes; a view makes none."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        old = {one.untyped_storage().data_ptr() for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)}
+        made = (one for one in tree_leaves(out) if isinstance(one, Tensor))
+        self.sizes.append(sum(one.numel() for one in made if one.untyped_storage().data_ptr() not in old))
+        return out

@@ -78,8 +78,7 @@ class Gram(Route):
     def point(self, z: Float[Tensor, "B D"]) -> Point:
         value, slopes = layers.linearize(self.hidden, z)
         level, slope = self._quadratic(value)
-        kept = tuple(one for one in slopes if one is not None)
-        return Point(z, level + self.model.prior.log_prob(z), (slope, *kept))
+        return Point(z, level + self.model.prior.log_prob(z), (slope, *layers.kept(slopes)))
 
     def grad_at(self, point: Point) -> Float[Tensor, "B D"]:
         slopes = self._slopes(point)
@@ -90,8 +89,7 @@ class Gram(Route):
         return Local(point.log_joint, self.grad_at(point), precision)
 
     def _slopes(self, point: Point) -> layers.Slopes:
-        kept = iter(point.kept[1:])
-        return [None if isinstance(layer, nn.Linear) else next(kept) for layer in self.hidden]
+        return layers.restored(self.hidden, list(point.kept[1:]))
 
     def _precision(self, slopes: layers.Slopes, z: Float[Tensor, "B D"]) -> Matrix:
         """``M'GM`` with M the Jacobian of the hidden layers: over active units alone where the kernel can."""

@@ -76,6 +76,17 @@ def linearize(layers: list[nn.Module], z: Float[Tensor, "B D"]) -> tuple[Float[T
     return z, slopes
 
 
+def kept(slopes: Slopes) -> list[Tensor]:
+    """The slopes that are tensors, for :func:`restored`."""
+    return [slope for slope in slopes if slope is not None]
+
+
+def restored(layers: list[nn.Module], tensors: list[Tensor]) -> Slopes:
+    """The slopes that :func:`kept` gave the tensors of."""
+    left = iter(tensors)
+    return [None if isinstance(layer, nn.Linear) else next(left) for layer in layers]
+
+
 def push(layers: list[nn.Module], slopes: Slopes, tangents: Float[Tensor, "B *T D"]) -> Float[Tensor, "B *T H"]:
     """``J v`` for any number of tangents v of each datum: linear layers act on them as on data."""
     for layer, slope in zip(layers, slopes, strict=True):

@@ -1,38 +1,44 @@
 """The layerwise route: J by plain matrix products, for any chain of linear and elementwise layers."""
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from curvae.curvature import layers
-from curvae.curvature.route import Local, Route, assemble, chosen, missed
+from curvae.curvature.decoded import Decoded
+from curvae.curvature.route import Local, Point, assemble, missed
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch, PerDatum
 
 
-class Layerwise(Route):
+class Layerwise(Decoded):
     """J layer by layer, for a chain of linear and elementwise layers."""
 
     @classmethod
     def fits(cls, model: LatentVariableModel, batch: Batch) -> bool:
         return not model.autoregressive and bool(layers.chain(model.decoder))
 
-    @classmethod
-    def at(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Layerwise":
-        return cls(model, batch)
-
-    def __init__(self, model: LatentVariableModel, batch: Batch):
-        super().__init__(model)
-        self.batch = batch
-
-    def take(self, rows: Int[Tensor, " n"]) -> "Layerwise":
-        return Layerwise(self.model, chosen(self.batch, rows))
-
-    def log_likelihood(self, z: Float[Tensor, "B D"]) -> PerDatum:
-        return self.model.log_likelihood(self.batch.x, z, self.batch.mask)
-
     def likelihood_part(self, z: Float[Tensor, "B D"]) -> Local:
         eta, slopes = layers.linearize(self.parts, z)
         return assemble(self.model, self.batch, eta, layers.rows(self.parts, slopes, z))
+
+    def likelihood_slope(self, z: Float[Tensor, "B D"]) -> tuple[PerDatum, Float[Tensor, "B D"]]:
+        eta, slopes = layers.linearize(self.parts, z)
+        return self._level(eta), layers.pull(self.parts, slopes, self._score(eta))
+
+    def point(self, z: Float[Tensor, "B D"]) -> Point:
+        eta, slopes = layers.linearize(self.parts, z)
+        return Point(z, self._level(eta) + self.model.prior.log_prob(z), (eta, *layers.kept(slopes)))
+
+    def grad_at(self, point: Point) -> Float[Tensor, "B D"]:
+        eta, *kept = point.kept
+        slopes = layers.restored(self.parts, kept)
+        return layers.pull(self.parts, slopes, self._score(eta)) + self.model.prior.score(point.z)
+
+    def local_at(self, point: Point) -> Local:
+        eta, *kept = point.kept
+        rows = layers.rows(self.parts, layers.restored(self.parts, kept), point.z)
+        part, prior = assemble(self.model, self.batch, eta, rows), self.model.prior
+        return Local(point.log_joint, part.grad + prior.score(point.z), part.precision + prior.precision(point.z))
 
     def likelihood_residual(self, z: Float[Tensor, "B D"], step: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         eta, slopes = layers.linearize(self.parts, z)
@@ -43,3 +49,9 @@ class Layerwise(Route):
     def parts(self) -> list[nn.Module]:
         """The layers of the decoder."""
         return layers.chain(self.model.decoder) or []
+
+    def _level(self, eta: Float[Tensor, "B P"]) -> PerDatum:
+        return self.model.likelihood.log_prob(self.batch.x, eta, self.batch.mask)
+
+    def _score(self, eta: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+        return self.model.likelihood.score(self.batch.x, eta, self.batch.mask)

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature.generic import Generic
+from curvae.curvature.decoded import Decoded
 from curvae.curvature.route import Local
 from curvae.model import LatentVariableModel
 from curvae.priors import StandardNormal
@@ -150,7 +150,7 @@ class Products:
         return torch.randn(shape, generator=generator, device=self.z.device, dtype=self.z.dtype)
 
 
-class MatrixFree(Generic):
+class MatrixFree(Decoded):
     """The generic route with nothing of size P x D: the precision, where it is asked for at all, by D products.
 
     The last point looked at without gradients is remembered, so that what a line search accepts is not decoded again.

@@ -82,7 +82,7 @@ class FisherGaussian(Inference):
                 f"FisherGaussian: the encoder must give D = {model.prior.size} values, the mean; got "
                 f"{tuple(mean.shape[1:])}. Change its last layer."
             )
-        with torch.autocast(mean.device.type, enabled=False):
+        with torch.autocast(mean.device.type, enabled=False), model.evaluating():
             mean = mean.to(batch.x.dtype) if batch.x.is_floating_point() else mean.float()
             infer = self._formed if model.prior.size <= self.dense else self._free
             return infer(model, batch, mean)

@@ -25,6 +25,9 @@ class Laplace(Inference):
     Newton step is differentiated: at a fixed point that is the exact gradient of the mode. The encoder then learns from
     ``encoder_bound = -1/2 (mu0 - mu)' Lam (mu0 - mu)``, everything but its own mean mu0 detached.
 
+    The decoder is evaluated in evaluation mode (dropout off, batch normalization by its running statistics), whatever
+    mode it is in; afterwards it is in that mode again.
+
     Where Lam is constant within a linear piece (Gaussian output, ReLU), the covariance is that of the piece where the
     last step began: one Jacobian less, and exact once the search has settled.
 
@@ -86,7 +89,7 @@ class Laplace(Inference):
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         begin = self.start(model, batch)
         mu0 = begin.posterior.center
-        with torch.autocast(mu0.device.type, enabled=False):
+        with torch.autocast(mu0.device.type, enabled=False), model.evaluating():
             mu0 = mu0.to(batch.x.dtype) if batch.x.is_floating_point() else mu0.float()
             route = route_for(model, batch, mu0.detach(), self.route)
             if self.unroll or self.steps == 0:

@@ -30,6 +30,8 @@ class MatrixFreeLaplace(Inference):
     held fixed on the right, solved in the backward pass. The encoder learns from
     ``encoder_bound = -1/2 (mu0 - mu)' Lam (mu0 - mu)``, everything but its own mean mu0 detached.
 
+    As in ``Laplace``, the decoder is evaluated in evaluation mode, whatever mode it is in.
+
     Differences from ``Laplace``: no gradient flows through the precision, that is through the spread of the draws and
     the determinant; the bound is the same, as q is only a proposal.
 
@@ -101,7 +103,7 @@ class MatrixFreeLaplace(Inference):
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         begin = self.start(model, batch)
         mu0 = begin.posterior.center
-        with torch.autocast(mu0.device.type, enabled=False):
+        with torch.autocast(mu0.device.type, enabled=False), model.evaluating():
             mu0 = mu0.to(batch.x.dtype) if batch.x.is_floating_point() else mu0.float()
             with torch.no_grad():
                 near, visited, stuck, used = self._search(model, batch, mu0.detach(), begin.posterior)

@@ -80,8 +80,9 @@ class ImplicitGaussian(DensityPosterior):
             return replace(self, loc=tensors["loc"], log_det=tensors["log_det"])
         x = tensors["x"]
         batch = Batch(x, torch.full((len(x),), -1, device=x.device), tensors.get("mask"))
-        with torch.no_grad():
-            precision = Products(self.precision.model, batch, tensors["point"].detach())
+        model = self.precision.model
+        with torch.no_grad(), model.evaluating():
+            precision = Products(model, batch, tensors["point"].detach())
         return ImplicitGaussian(tensors["loc"], tensors["log_det"], precision)
 
     @property
