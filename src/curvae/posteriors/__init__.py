@@ -1,5 +1,6 @@
 """Posteriors q(z | x): immutable values that draw, weigh and describe."""
 
+from curvae.noise import CommonNoise, common_noise, noise
 from curvae.posteriors.drawn import DrawnPosterior
 from curvae.posteriors.flow import FlowPosterior, InvertibleFlowPosterior, pushed
 from curvae.posteriors.gaussian import DiagonalGaussian, FullGaussian, GaussianPosterior, PrecisionGaussian
@@ -8,7 +9,6 @@ from curvae.posteriors.implicit_gaussian import ImplicitGaussian
 from curvae.posteriors.kl import kl, kl_between
 from curvae.posteriors.mixture import Mixture
 from curvae.posteriors.moments import weighted_covariance, weighted_interval, weighted_mean
-from curvae.posteriors.noise import CommonNoise, common_noise, noise
 from curvae.posteriors.posterior import DensityPosterior, Draws, Posterior, plain
 from curvae.posteriors.rank_one import RankOneGaussian
 

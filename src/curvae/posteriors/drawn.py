@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.noise import common_noise
 from curvae.posteriors.moments import weighted_covariance, weighted_interval, weighted_mean
-from curvae.posteriors.noise import common_noise
 from curvae.posteriors.posterior import Draws, Posterior
 
 DRAWS = 1024

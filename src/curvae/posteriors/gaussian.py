@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae.linalg import half_log_det, standard_normal_log_prob
-from curvae.posteriors.noise import noise
+from curvae.noise import noise
 from curvae.posteriors.posterior import DensityPosterior, Draws, plain
 
 

@@ -1,4 +1,4 @@
-"""Where posteriors get their Gaussian noise: fresh for every datum, or the same for all."""
+"""Where draws get their noise: fresh for every datum, or the same for all."""
 
 import torch
 from jaxtyping import Float
@@ -32,3 +32,10 @@ def noise(n: int, like: Float[Tensor, "B D"], generator: torch.Generator | None 
     rows = 1 if isinstance(generator, CommonNoise) else count
     drawn = torch.randn(n, rows, size, generator=generator, device=like.device, dtype=like.dtype)
     return drawn.expand(n, count, size)
+
+
+def uniform(like: Float[Tensor, "n B"], generator: torch.Generator | None = None) -> Float[Tensor, "n B"]:
+    """Numbers uniform in [0, 1), with the same promise."""
+    n, count = like.shape
+    rows = 1 if isinstance(generator, CommonNoise) else count
+    return torch.rand(n, rows, generator=generator, device=like.device, dtype=like.dtype).expand(n, count)

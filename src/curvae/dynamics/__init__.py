@@ -1,0 +1,20 @@
+"""Moving latents along a log-density: leapfrog, Hamiltonian transitions, annealing. No models, no posteriors."""
+
+from curvae.dynamics.annealing import Annealed, Bridge, anneal, tune
+from curvae.dynamics.hamiltonian import DualAveraging, Moved, Point, transition
+from curvae.dynamics.leapfrog import LogDensity, cooled, leapfrog, value_and_slope
+
+__all__ = [
+    "Annealed",
+    "Bridge",
+    "DualAveraging",
+    "LogDensity",
+    "Moved",
+    "Point",
+    "anneal",
+    "cooled",
+    "leapfrog",
+    "transition",
+    "tune",
+    "value_and_slope",
+]

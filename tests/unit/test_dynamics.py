@@ -1,0 +1,229 @@
+"""Leapfrog, Hamiltonian transitions and annealing against what is exactly true of them."""
+
+import math
+
+import pytest
+import torch
+
+from curvae.dynamics import Bridge, DualAveraging, Point, anneal, cooled, leapfrog, transition, tune, value_and_slope
+from curvae.linalg import standard_normal_log_prob
+from zoo import LinearGaussian, TwoModes
+
+D = 3
+STEP = torch.tensor([0.11, 0.2, 0.05], dtype=torch.float64)
+
+
+def bumpy(z):
+    """A smooth density that is no Gaussian."""
+    return -0.5 * z.square().sum(-1) + (z @ torch.arange(1.0, 4.0, dtype=z.dtype)).sin() + 0.3 * z.prod(-1).tanh()
+
+
+def force(z):
+    return value_and_slope(bumpy, z)
+
+
+def start(count=5):
+    return torch.randn(2, 1, count, D, dtype=torch.float64)
+
+
+def test_leapfrog_leads_back():
+    z, momentum = start()
+    there, back, _, slope = leapfrog(force, z, momentum, force(z)[1], STEP, 50)
+    assert (there - z).abs().max() > 0.5
+    home, turned, _, _ = leapfrog(force, there, -back, slope, STEP, 50)
+    torch.testing.assert_close(home, z, atol=1e-12, rtol=0)
+    torch.testing.assert_close(turned, -momentum, atol=1e-12, rtol=0)
+
+
+def determinant(flow):
+    """log |det| of the Jacobian of (z, momentum) -> (z', momentum') at one point."""
+    z, momentum = start(1)
+    both = torch.cat([z, momentum], -1).flatten()
+
+    def flat(both):
+        z, momentum = both.reshape(1, 1, 2 * D).chunk(2, -1)
+        return torch.cat(flow(z, momentum), -1).flatten()
+
+    return torch.linalg.slogdet(torch.func.jacrev(flat)(both)).logabsdet
+
+
+def test_leapfrog_preserves_volume():
+    found = determinant(lambda z, momentum: leapfrog(force, z, momentum, force(z)[1], STEP, 20)[:2])
+    torch.testing.assert_close(found, torch.zeros_like(found), atol=1e-12, rtol=0)
+
+
+def test_cooling_shrinks_the_momentum_alone():
+    cooling = torch.tensor([0.9, 0.8, 1.0, 0.7], dtype=torch.float64)
+    found = determinant(lambda z, momentum: cooled(bumpy, z, momentum, STEP.expand(4, 1, D), cooling[:, None]))
+    torch.testing.assert_close(found, D * cooling.log().sum(), atol=1e-12, rtol=0)
+
+
+def test_one_slope_serves_two_steps():
+    calls = []
+    z, momentum = start()
+    cooled(lambda z: calls.append(1) or bumpy(z), z, momentum, STEP.expand(7, 1, D), torch.ones(7, 1).double())
+    assert len(calls) == 8
+
+
+def test_energy_error_is_quadratic_in_the_step():
+    z, momentum = start(50)
+    energy = bumpy(z) + standard_normal_log_prob(momentum)
+    errors = []
+    for count in (40, 80, 160):
+        step = torch.tensor(2.0 / count, dtype=torch.float64)
+        _, end, (value, _), _ = leapfrog(lambda z: (force(z), force(z)[1]), z, momentum, force(z)[1], step, count)
+        errors.append((value + standard_normal_log_prob(end) - energy).abs().mean().log2())
+    assert abs(errors[0] - errors[1] - 2) < 0.1
+    assert abs(errors[1] - errors[2] - 2) < 0.03
+
+
+def test_the_slope_is_the_gradient_under_inference_mode():
+    z = start()[0]
+    moved = z.clone().requires_grad_(True)
+    (expected,) = torch.autograd.grad(bumpy(moved).sum(), moved)
+    with torch.inference_mode():
+        torch.testing.assert_close(value_and_slope(bumpy, z)[1], expected)
+
+
+def test_one_leapfrog_step_is_the_langevin_proposal():
+    """Noise by noise, and its acceptance is Metropolis and Hastings' for the proposal N(z + h slope, 2 h)."""
+    point = Point.at(bumpy, start()[0])
+    e = torch.tensor(0.4, dtype=torch.float64)
+    h = e**2 / 2
+    moved = transition(bumpy, point, e, 1, torch.Generator().manual_seed(3), metropolis=False)
+    noise = torch.randn(point.z.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    there = moved.point
+    torch.testing.assert_close(there.z, point.z + h * point.slope + (2 * h).sqrt() * noise, atol=1e-14, rtol=0)
+    forth = (there.z - point.z - h * point.slope).square().sum(-1) / (4 * h)
+    back = (point.z - there.z - h * there.slope).square().sum(-1) / (4 * h)
+    ratio = there.value - point.value + forth - back
+    torch.testing.assert_close(moved.acceptance, ratio.exp().clamp(max=1), atol=1e-12, rtol=0)
+
+
+def test_a_step_that_explodes_is_refused():
+    point = Point.at(bumpy, start()[0])
+    moved = transition(lambda z: torch.where(z.sum(-1) == point.z.sum(-1), bumpy(z), math.nan), point, STEP)
+    assert (moved.acceptance == 0).all()
+    assert torch.equal(moved.point.z, point.z)
+
+
+@torch.no_grad()
+def run(target, z, step, count, **options):
+    point, generator = Point.at(target, z), torch.Generator().manual_seed(0)
+    for _ in range(count):
+        point = transition(target, point, torch.tensor(step).double(), generator=generator, **options).point
+    return point.z
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("leapfrogs", [1, 3])
+def test_transitions_leave_the_density_invariant(leapfrogs):
+    """20,000 exact draws of a two-mode posterior, moved ten times; failure rate below 1e-5 (5 standard errors)."""
+    oracle = TwoModes()
+    density = oracle.density()
+    start = torch.stack([oracle.grid[torch.multinomial(column, 20_000, replacement=True)] for column in density.mT], 1)
+    z = run(lambda z: oracle.model.log_joint(oracle.x, z), start.unsqueeze(-1), 0.3, 10, leapfrogs=leapfrogs)[..., 0]
+    assert ((z - start).abs() > 0.05).double().mean() > 0.5
+    for power in (1, 2, 4):
+        exact = (density * oracle.grid[:, None].abs() ** power).sum(0)
+        found = z.abs() ** power
+        assert ((found.mean(0) - exact).abs() < 5 * found.std(0) / 20_000**0.5).all()
+
+
+@pytest.mark.statistical
+def test_plain_langevin_is_biased_by_its_step():
+    """On N(0, 1) its variance is 1 / (1 - e^2 / 4); failure rate below 1e-5 (5 standard errors)."""
+    z = run(standard_normal_log_prob, torch.randn(20_000, 1, 1, dtype=torch.float64), 0.8, 30, metropolis=False)
+    squares = z.square().flatten()
+    assert abs(squares.mean() - 1 / (1 - 0.8**2 / 4)) < 5 * squares.std() / 20_000**0.5
+    assert abs(squares.mean() - 1) > 10 * squares.std() / 20_000**0.5
+
+
+def test_dual_averaging_finds_the_acceptance_it_is_asked_for():
+    found = DualAveraging.start(torch.tensor([0.01, 5.0]))
+    for _ in range(500):
+        found = found.update((-found.step).exp(), target=0.7)
+    torch.testing.assert_close((-found.final).exp(), torch.tensor([0.7, 0.7]), atol=0.01, rtol=0)
+
+
+# annealing
+
+
+def ends(oracle):
+    """From the prior to the joint density: the ratio of normalizers is p(x)."""
+    return Bridge(standard_normal_log_prob, lambda z: oracle.model.log_joint(oracle.x, z))
+
+
+@torch.no_grad()
+def annealed(oracle, count=2000, steps=12, size=D, metropolis=True, **options):
+    bridge, generator = ends(oracle), torch.Generator().manual_seed(0)
+    z = torch.randn(count, len(oracle.x), size, generator=generator, dtype=torch.float64)
+    betas = torch.linspace(0, 1, steps + 1, dtype=torch.float64) ** 2
+    step = tune(bridge, z[:50], betas, generator=torch.Generator().manual_seed(1))
+    step = step if metropolis else 0.2 * step  # where nothing is refused, long steps leave heavy tails
+    return anneal(bridge, z, betas, step, generator=generator, metropolis=metropolis, **options)
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("metropolis", [True, False])
+@pytest.mark.parametrize("leapfrogs", [1, 3])
+def test_annealing_is_unbiased(metropolis, leapfrogs):
+    """The evidence of 8 + 3 data within 5 standard errors: fails for about 1e-5 of the seeds."""
+    for oracle, size in ((LinearGaussian(scale=1.0), D), (TwoModes(), 1)):
+        found = annealed(oracle, size=size, metropolis=metropolis, leapfrogs=leapfrogs)
+        weight = (found.log_weight - oracle.log_evidence()).exp()
+        assert ((weight.mean(0) - 1).abs() < 5 * weight.std(0) / len(weight) ** 0.5).all()
+        assert (weight.std(0) / len(weight) ** 0.5 < 0.2).all()
+        torch.testing.assert_close(found.log_end, ends(oracle).end(found.z).detach())
+        assert (found.log_choice <= 0).all()
+        assert bool((found.log_choice < 0).any()) == metropolis
+
+
+@pytest.mark.statistical
+@torch.no_grad()
+def test_annealing_runs_backwards():
+    """From exact draws of the posterior to the prior: E[w] = 1 / p(x), within 5 standard errors."""
+    oracle = LinearGaussian(scale=1.0)
+    factor = torch.linalg.cholesky(torch.linalg.inv(oracle.precision()))
+    z = oracle.mean() + torch.randn(4000, 8, D, dtype=torch.float64) @ factor.mT
+    betas = torch.linspace(1, 0, 13, dtype=torch.float64)
+    found = anneal(ends(oracle), z, betas, torch.full((12, 1, 1), 0.4, dtype=torch.float64))
+    weight = (found.log_weight + oracle.log_evidence()).exp()
+    assert ((weight.mean(0) - 1).abs() < 5 * weight.std(0) / 4000**0.5).all()
+
+
+def test_longer_annealing_is_tighter():
+    oracle = LinearGaussian(scale=0.3)
+    means = [annealed(oracle, 200, steps).log_weight.mean() for steps in (5, 15, 45)]
+    assert means[0] < means[1] < means[2] < oracle.log_evidence().mean() + 0.05
+
+
+def test_steps_are_tuned_to_the_acceptance():
+    oracle = LinearGaussian(scale=0.3)
+    assert abs(annealed(oracle, 100, 60).acceptance.mean() - 0.65) < 0.05
+    with pytest.raises(ValueError, match=r"tune: target is a probability of acceptance, in \(0, 1\); got 65"):
+        tune(ends(oracle), torch.zeros(2, 8, D), torch.linspace(0, 1, 3), target=65)
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("metropolis", [True, False])
+def test_choices_carry_the_rest_of_the_gradient(metropolis):
+    """E[w] does not depend on where it starts: the gradient of w plus w times that of log P(choices) has mean 0."""
+    count = 150_000
+    where = torch.full((count, 1, 1), 0.3, dtype=torch.float64, requires_grad=True)
+
+    def end(z):
+        return -0.5 * ((z - 1) / 0.5).square().sum(-1)
+
+    z = where + torch.randn(count, 1, 1, dtype=torch.float64)
+    bridge = Bridge(lambda z: standard_normal_log_prob(z - where), end)
+    step = torch.full((3, 1, 1), 0.9, dtype=torch.float64)
+    found = anneal(bridge, z, torch.linspace(0, 1, 4, dtype=torch.float64), step, metropolis=metropolis)
+    weight = found.log_weight.exp()
+    path = torch.autograd.grad(weight.sum(), where, retain_graph=True)[0].flatten()
+    choice = torch.zeros_like(path)
+    if metropolis:
+        choice = torch.autograd.grad((weight.detach() * found.log_choice).sum(), where)[0].flatten()
+    error = (path + choice).std() / count**0.5
+    assert abs((path + choice).mean()) < 5 * error
+    assert not metropolis or abs(path.mean()) > 5 * error
