@@ -16,20 +16,27 @@ from curvae.inference import (
     AmortizedMean,
     AmortizedMixture,
     AmortizedRankOne,
+    AnnealedHMC,
     FisherGaussian,
+    FreeTempering,
+    HamiltonianFlow,
     HeavyBall,
     Inference,
     Laplace,
     MatrixFreeLaplace,
     MultimodalLaplace,
+    QuadraticTempering,
     Refiner,
     SemiAmortized,
     Uninformed,
 )
 from curvae.networks import MLP
 from curvae.posteriors import (
+    AnnealedPosterior,
+    Chains,
     DiagonalGaussian,
     FullGaussian,
+    HamiltonianPosterior,
     HouseholderGaussian,
     Mixture,
     Posterior,
@@ -40,7 +47,7 @@ from curvae.posteriors import (
 from curvae.posteriors.gaussian import unpack
 from curvae.priors import AggregateNormal, StandardNormal
 from curvae.typing import DataSpec
-from zoo import LIKELIHOODS, D, P
+from zoo import LIKELIHOODS, D, P, smooth_model
 
 LIKELIHOODS = LIKELIHOODS
 """event -> likelihood."""
@@ -68,6 +75,24 @@ def _pushed(flow: Flow, count: int) -> Posterior:
     return pushed(POSTERIORS["diagonal"](count), flow.double(), context)
 
 
+def _diagonal(count: int) -> DiagonalGaussian:
+    return DiagonalGaussian(*(0.5 * torch.randn(2, count, D, dtype=torch.float64)))
+
+
+def _steps(count: int, steps: int = 4) -> torch.Tensor:
+    return -2 + 0.1 * torch.randn(count, steps, D, dtype=torch.float64)
+
+
+def _hamiltonian(count: int) -> HamiltonianPosterior:
+    temperature = torch.linspace(1, 0.2, 4, dtype=torch.float64).expand(count, -1)
+    return HamiltonianPosterior(_diagonal(count), *smooth_model(count), _steps(count), temperature)
+
+
+def _annealed(count: int, metropolis: bool) -> AnnealedPosterior:
+    betas = torch.linspace(0, 1, 5, dtype=torch.float64)
+    return AnnealedPosterior(_diagonal(count), *smooth_model(count), _steps(count), betas, 1, metropolis)
+
+
 POSTERIORS: dict[str, object] = {
     "diagonal": lambda count: DiagonalGaussian(*(0.5 * torch.randn(2, count, D, dtype=torch.float64))),
     "full": lambda count: FullGaussian(torch.randn(count, D, dtype=torch.float64), _matrices(count).tril()),
@@ -82,6 +107,10 @@ POSTERIORS: dict[str, object] = {
         tuple(POSTERIORS[name](count) for name in ("diagonal", "full", "precision")),
         torch.randn(count, 3, dtype=torch.float64),
     ),
+    "hamiltonian": _hamiltonian,
+    "annealed": lambda count: _annealed(count, metropolis=False),
+    "annealed-metropolis": lambda count: _annealed(count, metropolis=True),
+    "chains": lambda count: Chains(torch.randn(count, 2, 300, D, dtype=torch.float64)),
 }
 """number of data -> posterior."""
 
@@ -121,6 +150,15 @@ INFERENCES: dict[str, object] = {
     "vae-svi-kl": lambda: SemiAmortized(
         AmortizedGaussian(encoder(2 * D)), Refiner(4, HeavyBall(0.005)), through=False, imitate=1.0
     ),
+    "hamiltonian": lambda: HamiltonianFlow(AmortizedGaussian(encoder(2 * D)), D, steps=3).double(),
+    "hamiltonian-fixed": lambda: HamiltonianFlow(
+        AmortizedGaussian(encoder(2 * D)), D, 3, QuadraticTempering(1.5), varied=True
+    ).double(),
+    "hamiltonian-free": lambda: HamiltonianFlow(AmortizedGaussian(encoder(2 * D)), D, 3, FreeTempering(3)).double(),
+    "annealed": lambda: AnnealedHMC(AmortizedGaussian(encoder(2 * D)), D, steps=3).double(),
+    "annealed-metropolis": lambda: AnnealedHMC(
+        AmortizedGaussian(encoder(2 * D)), D, steps=3, leapfrogs=2, step=0.4, metropolis=True
+    ).double(),
     "svi": lambda: SemiAmortized(Uninformed(D), Refiner(4, HeavyBall(0.005))),
     "fisher": lambda: FisherGaussian(encoder(D)),
     "fisher-detached": lambda: FisherGaussian(encoder(D), through=False),
@@ -196,6 +234,12 @@ SYSTEMS: dict[str, object] = {
     "baggins": lambda spec=SPEC: systems.baggins(spec, latent=D, hidden=16),
     "planar-vae": lambda spec=SPEC: systems.planar_vae(spec, latent=D, hidden=16, flows=2),
     "radial-vae": lambda spec=SPEC: systems.radial_vae(spec, latent=D, hidden=16, flows=2),
+    "hvae": lambda spec=SPEC: systems.hvae(spec, latent=D, hidden=16, steps=3),
+    "hvae-free": lambda spec=SPEC: systems.hvae(spec, latent=D, hidden=16, steps=3, tempering="free", varied=True),
+    "ais-vae": lambda spec=SPEC: systems.ais_vae(spec, latent=D, hidden=16, steps=3, samples=2),
+    "ais-vae-metropolis": lambda spec=SPEC: systems.ais_vae(
+        spec, latent=D, hidden=16, steps=3, metropolis=True, samples=2
+    ),
     "vlae": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16),
     "vlae-published": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16, warmup=0, published=True),
     "fishernet": lambda spec=SPEC: systems.fishernet(spec, latent=D, hidden=16),

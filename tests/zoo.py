@@ -63,6 +63,11 @@ class TwoModes:
         step = self.grid[1] - self.grid[0]
         return torch.logsumexp(self.model.log_joint(self.x, z), 0).detach() + step.log()
 
+    def density(self) -> Tensor:
+        """Posterior probability of each point of the grid, (grid, data)."""
+        z = self.grid[:, None, None].expand(-1, len(self.x), 1)
+        return self.model.log_joint(self.x, z).detach().softmax(0)
+
 
 LIKELIHOODS = {
     "gaussian": lambda event: Gaussian(event, scale=0.7),
@@ -101,3 +106,12 @@ class Residual(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         h = self.activation(self.first(z))
         return self.last(h + self.activation(self.block(self.norm(h))))
+
+
+def smooth_model(count: int = 8, size: int = D, event: int = P, scale: float = 1.0):
+    """A decoder without kinks, a Gaussian likelihood, and a batch of data."""
+    decoder = nn.Sequential(nn.Linear(size, 6), nn.Tanh(), nn.Linear(6, event))
+    model = LatentVariableModel(StandardNormal(size), decoder, Gaussian(event, scale=scale)).double()
+    with torch.no_grad():
+        x, _ = model.sample(count)
+    return model, batch_of(x)

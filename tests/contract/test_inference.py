@@ -85,6 +85,7 @@ def test_exact_on_the_linear_gaussian_model(name):
 
 
 @pytest.mark.statistical
+@torch.no_grad()
 def test_proper_weights(name):
     """Importance estimate = exact evidence; failure rate below 1e-4 (5 standard errors over 8 data)."""
     oracle = LinearGaussian(scale=2.0)

@@ -4,7 +4,9 @@ from curvae.inference.amortized import AmortizedFullGaussian, AmortizedGaussian,
 from curvae.inference.amortized_flow import AmortizedFlow
 from curvae.inference.amortized_mixture import AmortizedMixture
 from curvae.inference.ascent import Adam, AscentRule, HeavyBall
+from curvae.inference.chains import hmc_chains
 from curvae.inference.fisher import FisherGaussian
+from curvae.inference.hamiltonian import AnnealedHMC, HamiltonianFlow
 from curvae.inference.householder import AmortizedHouseholder
 from curvae.inference.inference import Inference, Inferred, prefixed
 from curvae.inference.laplace import Laplace
@@ -12,6 +14,7 @@ from curvae.inference.matrix_free_laplace import MatrixFreeLaplace
 from curvae.inference.multimodal_laplace import MultimodalLaplace
 from curvae.inference.refiner import Refiner, at_test_time
 from curvae.inference.semi_amortized import SemiAmortized, Uninformed
+from curvae.inference.tempering import FreeTempering, NoTempering, QuadraticTempering, Tempering
 
 __all__ = [
     "Adam",
@@ -22,17 +25,24 @@ __all__ = [
     "AmortizedMean",
     "AmortizedMixture",
     "AmortizedRankOne",
+    "AnnealedHMC",
     "AscentRule",
     "FisherGaussian",
+    "FreeTempering",
+    "HamiltonianFlow",
     "HeavyBall",
     "Inference",
     "Inferred",
     "Laplace",
     "MatrixFreeLaplace",
     "MultimodalLaplace",
+    "NoTempering",
+    "QuadraticTempering",
     "Refiner",
     "SemiAmortized",
+    "Tempering",
     "Uninformed",
     "at_test_time",
+    "hmc_chains",
     "prefixed",
 ]

@@ -1,9 +1,12 @@
 """Posteriors q(z | x): immutable values that draw, weigh and describe."""
 
 from curvae.noise import CommonNoise, common_noise, noise
+from curvae.posteriors.annealed import AnnealedPosterior
+from curvae.posteriors.chains import Chains
 from curvae.posteriors.drawn import DrawnPosterior
 from curvae.posteriors.flow import FlowPosterior, InvertibleFlowPosterior, pushed
 from curvae.posteriors.gaussian import DiagonalGaussian, FullGaussian, GaussianPosterior, PrecisionGaussian
+from curvae.posteriors.hamiltonian import HamiltonianPosterior
 from curvae.posteriors.householder import HouseholderGaussian
 from curvae.posteriors.implicit_gaussian import ImplicitGaussian
 from curvae.posteriors.kl import kl, kl_between
@@ -11,8 +14,11 @@ from curvae.posteriors.mixture import Mixture
 from curvae.posteriors.moments import weighted_covariance, weighted_interval, weighted_mean
 from curvae.posteriors.posterior import DensityPosterior, Draws, Posterior, plain
 from curvae.posteriors.rank_one import RankOneGaussian
+from curvae.posteriors.simulated import SimulatedPosterior
 
 __all__ = [
+    "AnnealedPosterior",
+    "Chains",
     "CommonNoise",
     "DensityPosterior",
     "DiagonalGaussian",
@@ -21,6 +27,7 @@ __all__ = [
     "FlowPosterior",
     "FullGaussian",
     "GaussianPosterior",
+    "HamiltonianPosterior",
     "HouseholderGaussian",
     "ImplicitGaussian",
     "InvertibleFlowPosterior",
@@ -28,6 +35,7 @@ __all__ = [
     "Posterior",
     "PrecisionGaussian",
     "RankOneGaussian",
+    "SimulatedPosterior",
     "common_noise",
     "kl",
     "kl_between",

@@ -1,5 +1,6 @@
 """Systems: one published method a file, each a choice of parts."""
 
+from curvae.systems.ais_vae import ais_vae
 from curvae.systems.baggins import baggins
 from curvae.systems.base import LatentSystem, Recipe, Stage, System, Weights, register
 from curvae.systems.bilbo import bilbo
@@ -8,6 +9,7 @@ from curvae.systems.ciwae import ciwae
 from curvae.systems.dlgm import dlgm
 from curvae.systems.fishernet import fishernet
 from curvae.systems.householder_vae import householder_vae
+from curvae.systems.hvae import hvae
 from curvae.systems.iwae import iwae
 from curvae.systems.miwae import miwae
 from curvae.systems.mixture_vae import mixture_vae
@@ -29,6 +31,7 @@ __all__ = [
     "Stage",
     "System",
     "Weights",
+    "ais_vae",
     "baggins",
     "bilbo",
     "chi_vae",
@@ -36,6 +39,7 @@ __all__ = [
     "dlgm",
     "fishernet",
     "householder_vae",
+    "hvae",
     "iwae",
     "miwae",
     "mixture_vae",
