@@ -13,9 +13,8 @@ def kl(posterior: Posterior, prior: Prior) -> Float[Tensor, "B blocks"] | None:
     """``KL(q(z | x) || p(z))`` in nats for each block of z, or None where no closed form is known.
 
     For a Gaussian q and a standard normal prior it is ``1/2 (|mean|^2 + tr C - D - log det C)``; a full covariance
-    does not split over several blocks. For a prior N(m, S) it is
+    does not split over several blocks, one of rank 1 in each does. For a prior N(m, S) it is
     ``1/2 (tr S^-1 C + |mean - m|^2_S^-1 - D + log det S - log det C)``.
-    does not split over several blocks, one of rank 1 in each does.
 
     Example:
         >>> import torch
