@@ -4,6 +4,7 @@ from curvae.evaluation.compare import Comparison, Difference, compare
 from curvae.evaluation.diagnostics import Estimates, estimate, khat
 from curvae.evaluation.evaluate import evaluate
 from curvae.evaluation.importance import posterior_weights, system_weights
+from curvae.evaluation.imputation import Imputation, impute
 from curvae.evaluation.latent import describe
 from curvae.evaluation.pictures import pictures
 from curvae.evaluation.proposal import Widened, common_proposal
@@ -18,6 +19,7 @@ __all__ = [
     "Estimate",
     "Estimates",
     "Evaluation",
+    "Imputation",
     "ProposalResult",
     "Summary",
     "Widened",
@@ -26,6 +28,7 @@ __all__ = [
     "describe",
     "estimate",
     "evaluate",
+    "impute",
     "khat",
     "pictures",
     "posterior_weights",
