@@ -1,5 +1,6 @@
 """Laplace inference: the posterior mode by Newton's method, and a full-covariance Gaussian there."""
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -72,8 +73,7 @@ class Laplace(Inference):
         tolerance: float = 0.1,
     ):
         super().__init__()
-        if steps < 0:
-            raise ValueError(f"Laplace: steps must be 0 or more; got {steps}.")
+        _check(steps)
         self.start = start
         self.steps = steps
         self.solver = solver or Newton()
@@ -85,6 +85,17 @@ class Laplace(Inference):
     def remember(self, rows: int, size: int) -> None:
         """Keep the modes of ``rows`` training data, each of ``size`` latents; none is known yet."""
         self.modes = torch.full((rows, size), torch.nan, dtype=self.modes.dtype, device=self.modes.device)
+
+    def with_steps(self, steps: int) -> "Laplace":
+        """The same inference with another number of steps; its parameters and its memory are these ones, not copies.
+
+        Raises:
+            ValueError: negative steps.
+        """
+        _check(steps)
+        other = copy.copy(self)
+        other.steps = steps
+        return other
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         begin = self.start(model, batch)
@@ -165,6 +176,11 @@ class _Found(NamedTuple):
     """Newton decrement at the end, nats."""
     stuck: Bool[Tensor, " B"]
     ok: Bool[Tensor, " B"]
+
+
+def _check(steps: int) -> None:
+    if steps < 0:
+        raise ValueError(f"Laplace: steps must be 0 or more; got {steps}.")
 
 
 def _encoder_bound(mu0: Tensor, mu: Tensor, precision: Tensor) -> PerDatum:

@@ -2,7 +2,7 @@
 
 from curvae.systems.ais_vae import ais_vae
 from curvae.systems.baggins import baggins
-from curvae.systems.base import LatentSystem, Recipe, Stage, System, Weights, register
+from curvae.systems.base import LatentSystem, Level, Recipe, Stage, System, Weights, register
 from curvae.systems.bilbo import bilbo
 from curvae.systems.chi_vae import chi_vae
 from curvae.systems.ciwae import ciwae
@@ -27,6 +27,7 @@ from curvae.systems.wake_wake import wake_wake
 
 __all__ = [
     "LatentSystem",
+    "Level",
     "Recipe",
     "Stage",
     "System",

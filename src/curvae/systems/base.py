@@ -27,6 +27,15 @@ class Weights(NamedTuple):
     log_c: PerDraw
 
 
+class Level(NamedTuple):
+    """One effort of inference among several that training may choose from."""
+
+    name: str
+    bound: Callable[[Batch], Bound]
+    cost: float
+    """Of a training step, relative to the other levels."""
+
+
 class Stage(NamedTuple):
     """One phase of training; the default is a single one."""
 
@@ -45,6 +54,9 @@ class Stage(NamedTuple):
     """Field of the bound by which early stopping and the best checkpoint are chosen."""
     share: float = 1.0
     """Share of the run's epochs, relative to the other stages."""
+    levels: tuple[Level, ...] = ()
+    """In place of ``bound``: efforts of inference, cheapest first. Training begins at the first and moves among them as
+    the gap between their bounds comes to outweigh what the time would bring otherwise."""
 
 
 @dataclass(frozen=True)

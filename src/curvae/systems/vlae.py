@@ -1,14 +1,16 @@
 """The variational Laplace autoencoder."""
 
+from collections.abc import Callable
+
 from torch import nn
 
 from curvae.curvature import Newton, PaperSchedule
-from curvae.inference import AmortizedGaussian, Laplace
+from curvae.inference import AmortizedGaussian, Inference, Laplace
 from curvae.likelihoods import Likelihood
-from curvae.objectives import monte_carlo_elbo
-from curvae.systems.base import LatentSystem, Stage, register
+from curvae.objectives import Bound, monte_carlo_elbo
+from curvae.systems.base import LatentSystem, Level, Stage, register
 from curvae.systems.parts import standard_encoder, standard_model, train
-from curvae.typing import DataSpec, Table
+from curvae.typing import Batch, DataSpec, Table
 
 
 @register("vlae")
@@ -20,6 +22,7 @@ def vlae(
     steps: int = 3,
     chords: int = 2,
     warmup: float = 0.5,
+    budget: bool = False,
     memory: bool = False,
     published: bool = False,
     encoder: nn.Module | None = None,
@@ -42,6 +45,8 @@ def vlae(
         steps: number of Newton steps.
         chords: cheap steps after each Newton step but the last, with its factor; none where ``published``.
         warmup: share of the epochs, in [0, 1), trained as a plain VAE first.
+        budget: refine more or less from epoch to epoch, as the inference gap comes to be worth the time, in place of
+            ``warmup``: a plain VAE's step, one Newton step, or all of them.
         memory: start the search for a training datum at the mode of its last visit; keeps N x D numbers.
         published: the paper's step schedule, unrolled, instead of backtracking Newton.
         encoder: your own network, from a batch of data to 2 D values.
@@ -49,7 +54,7 @@ def vlae(
         likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Raises:
-        ValueError: warmup outside [0, 1).
+        ValueError: warmup outside [0, 1); ``budget`` with ``published``, which takes all steps always.
 
     Example:
         >>> [stage.name for stage in vlae(DataSpec((64,)), latent=2, hidden=32).stages()]
@@ -57,6 +62,8 @@ def vlae(
     """
     if not 0 <= warmup < 1:
         raise ValueError(f"warmup is a share of the epochs, in [0, 1); got {warmup}.")
+    if budget and published:
+        raise ValueError("budget chooses among numbers of steps, published takes all always; choose one of them.")
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     start = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     solver = Newton(PaperSchedule()) if published else Newton(chords=chords)
@@ -65,9 +72,17 @@ def vlae(
     def keep(table: Table) -> None:
         inference.remember(len(table) if memory else 0, latent)
 
-    stages = (train(model, "laplace", keep),)
-    if warmup:
-        first = train(model, "vae", bound=lambda batch: system.bound_of(start, batch), share=warmup)
+    def bound_of(inference: Inference) -> Callable[[Batch], Bound]:
+        return lambda batch: system.bound_of(inference, batch)
+
+    if budget:
+        counts = sorted({min(steps, 1), steps})
+        refined = [Level(f"{n} steps", bound_of(inference.with_steps(n)), 3.0 + 1.5 * n) for n in counts]
+        stages = (train(model, "laplace", keep, levels=(Level("amortized", bound_of(start), 1.0), *refined)),)
+    elif warmup:
+        first = train(model, "vae", bound=bound_of(start), share=warmup)
         stages = (first, Stage("laplace", prepare=keep, share=1 - warmup))
+    else:
+        stages = (train(model, "laplace", keep),)
     system = LatentSystem(model, inference, monte_carlo_elbo, stages=stages)
     return system

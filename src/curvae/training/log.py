@@ -32,6 +32,10 @@ class Row(NamedTuple):
     """Steps of this epoch that were skipped as not finite."""
     kl: float = math.nan
     """Training mean."""
+    level: float = math.nan
+    """Effort of inference in this epoch, from 0, where training chooses among several."""
+    gap: float = math.nan
+    """Nats by which the most careful inference would tighten the bound, on some validation data."""
 
 
 class Log:

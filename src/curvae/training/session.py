@@ -6,7 +6,7 @@ import math
 import pickle
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from curvae.training import files, weights
+from curvae.training.budget import Standing
 from curvae.training.errors import RunError
 from curvae.training.log import Log, Row
 
@@ -45,6 +46,8 @@ class Position:
     """The best monitored bound of this stage."""
     stale: int = 0
     """Epochs since then."""
+    budget: dict[str, Any] = field(default_factory=lambda: asdict(Standing()))
+    """Level of inference of this stage, and what it was chosen by."""
 
 
 class Session:

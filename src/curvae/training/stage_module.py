@@ -1,6 +1,8 @@
 """One stage of training as Lightning sees it: a step, a validation pass, the end of an epoch."""
 
+import math
 from collections.abc import Iterable
+from dataclasses import asdict
 
 import torch
 from lightning import LightningModule, seed_everything
@@ -9,8 +11,9 @@ from torch import Tensor, nn
 
 from curvae.data import ArrayTable, Data
 from curvae.objectives import Bound
-from curvae.systems import Stage, System
-from curvae.training.batches import VALIDATION_ROWS, Batches, Shard
+from curvae.systems import Level, Stage, System
+from curvae.training import budget
+from curvae.training.batches import VALIDATION_ROWS, Batches, Shard, part
 from curvae.training.errors import RunError
 from curvae.training.log import Row
 from curvae.training.means import Means
@@ -19,7 +22,7 @@ from curvae.training.settings import Settings, derive
 from curvae.training.state import several, write_state
 from curvae.typing import Batch
 
-NOISE, VALIDATION = 0, 3
+NOISE, VALIDATION, REVIEW = 0, 3, 5
 """Streams of random numbers."""
 TRAIN_MEANS = ("bound", "grad_norm", "not_ok", "kl")
 VALIDATION_MEANS = ("value", "surrogate")
@@ -52,6 +55,7 @@ class StageModule(LightningModule):
         self.session = session
         self.means = Means(TRAIN_MEANS)
         self.skipped = 0
+        budget.check(stage.levels)
         self._validation = Means(VALIDATION_MEANS)
         self._culprit = ""
 
@@ -114,6 +118,8 @@ class StageModule(LightningModule):
             self._skip(bound)
 
     def _bound(self, batch: Batch) -> Bound:
+        if self.stage.levels:
+            return self.stage.levels[self.session.position.budget["level"]].bound(batch)
         return (self.stage.bound or self.system.bound)(batch)
 
     def _agreed(self, finite: bool) -> bool:
@@ -153,6 +159,7 @@ class StageModule(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         train, validation = self.means.read(self._total), self._validation.read(self._total)
+        level, gap = self._review()
         row = Row(
             self.stage.name,
             train_bound=train["bound"],
@@ -162,11 +169,39 @@ class StageModule(LightningModule):
             not_ok=train["not_ok"],
             skipped=self.skipped,
             kl=train["kl"],
+            level=level,
+            gap=gap,
         )
         last = self.session.position.stage_epoch + 1 >= self.epochs
         score, optimizer = validation[self.stage.monitor], self.trainer.optimizers[0]
         self.session.finish_epoch(row, score, optimizer, last, self.settings.patience)
         self.trainer.should_stop = self.session.position.done
+
+    def _review(self) -> tuple[float, float]:
+        """The level of this epoch and what it leaves on the table, NaN without levels; chooses that of the next one."""
+        levels, position = self.stage.levels, self.session.position
+        if not levels:
+            return math.nan, math.nan
+        here, bounds = budget.Standing(**position.budget), [self._reviewed(level) for level in levels]
+        after = budget.moved(budget.learned(here, bounds[here.level]), bounds, [level.cost for level in levels])
+        position.budget = asdict(after)
+        return float(here.level), bounds[-1] - bounds[here.level]
+
+    def _reviewed(self, level: Level) -> float:
+        """Mean bound of a level on a fixed part of the validation data, always with the same noise."""
+        table = self.data.validation
+        count = budget.rows(len(self.data.train), len(table))
+        mine, share = part(torch.arange(count), self.global_rank, self.trainer.world_size)
+        x, index, mask, _ = table.batch(mine)
+        batch = Batch(x.to(self.device), index.to(self.device), None if mask is None else mask.to(self.device))
+        seed_everything(derive(self.settings.seed, REVIEW, self.global_rank), verbose=False)
+        means = Means(("value",))
+        self.system.eval()
+        with torch.no_grad(), self.trainer.precision_plugin.forward_context():
+            if share:
+                means.add("value", level.bound(batch).value)
+        self.system.train()
+        return means.read(self._total)["value"]
 
     def _total(self, value: Tensor) -> Tensor:
         if not several():
