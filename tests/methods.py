@@ -9,12 +9,14 @@ from curvae import objectives, systems
 from curvae.curvature import Newton, PaperSchedule
 from curvae.flows import Flow, Planar, Radial
 from curvae.inference import (
+    AmortizedCategorical,
     AmortizedFlow,
     AmortizedFullGaussian,
     AmortizedGaussian,
     AmortizedHouseholder,
     AmortizedMean,
     AmortizedMixture,
+    AmortizedPairwise,
     AmortizedRankOne,
     AnnealedHMC,
     FisherGaussian,
@@ -35,17 +37,20 @@ from curvae.posteriors import (
     AnnealedPosterior,
     Chains,
     DiagonalGaussian,
+    Enumerated,
     FullGaussian,
     HamiltonianPosterior,
     HouseholderGaussian,
+    IndependentCategorical,
     Mixture,
+    PairwiseBinary,
     Posterior,
     PrecisionGaussian,
     RankOneGaussian,
     pushed,
 )
 from curvae.posteriors.gaussian import unpack
-from curvae.priors import AggregateNormal, StandardNormal
+from curvae.priors import AggregateNormal, StandardNormal, UniformCategorical
 from curvae.typing import DataSpec
 from zoo import LIKELIHOODS, D, P, smooth_model
 
@@ -56,6 +61,7 @@ PRIORS = {
     "standard-normal": lambda: StandardNormal(D),
     "standard-normal-blocks": lambda: StandardNormal(D, blocks=(1, 2)),
     "aggregate-normal": lambda: _aggregate(),
+    "uniform-categorical": lambda: UniformCategorical(1, D),
 }
 
 
@@ -93,6 +99,12 @@ def _annealed(count: int, metropolis: bool) -> AnnealedPosterior:
     return AnnealedPosterior(_diagonal(count), *smooth_model(count), _steps(count), betas, 1, metropolis)
 
 
+def uniform_over(posterior: Posterior) -> UniformCategorical:
+    """The prior that gives all values of a discrete posterior the same probability."""
+    law = posterior.posterior if isinstance(posterior, Enumerated) else posterior
+    return UniformCategorical(law.variables, law.categories).double()
+
+
 POSTERIORS: dict[str, object] = {
     "diagonal": lambda count: DiagonalGaussian(*(0.5 * torch.randn(2, count, D, dtype=torch.float64))),
     "full": lambda count: FullGaussian(torch.randn(count, D, dtype=torch.float64), _matrices(count).tril()),
@@ -111,6 +123,9 @@ POSTERIORS: dict[str, object] = {
     "annealed": lambda count: _annealed(count, metropolis=False),
     "annealed-metropolis": lambda count: _annealed(count, metropolis=True),
     "chains": lambda count: Chains(torch.randn(count, 2, 300, D, dtype=torch.float64)),
+    "categorical": lambda count: IndependentCategorical(torch.randn(count, 2, 3, dtype=torch.float64)),
+    "pairwise": lambda count: PairwiseBinary(*torch.randn(2, count, 3, dtype=torch.float64)),
+    "enumerated": lambda count: Enumerated(POSTERIORS["categorical"](count)),
 }
 """number of data -> posterior."""
 
@@ -164,10 +179,15 @@ INFERENCES: dict[str, object] = {
     "fisher-detached": lambda: FisherGaussian(encoder(D), through=False),
     "fisher-matrix-free": lambda: FisherGaussian(encoder(D), dense=0),
     "mixture": lambda: AmortizedMixture([AmortizedGaussian(encoder(2 * D)) for _ in range(2)], encoder(2)),
+    "categorical": lambda: AmortizedCategorical(encoder(6)),
+    "pairwise": lambda: AmortizedPairwise(encoder(6)),
     "multimodal-laplace": lambda: MultimodalLaplace(
         AmortizedGaussian(encoder(2 * D)), components=3, search=partial(Laplace, steps=12)
     ),
 }
+
+CATEGORIES = {"categorical": (2, 3), "pairwise": (3, 2)}
+"""Inference methods for discrete latents: variables and categories of the prior."""
 
 EXACT_ON_LINEAR_GAUSSIAN = {"laplace", "laplace-matrix-free", "laplace-implicit", "multimodal-laplace"}
 """Inference methods whose posterior is the exact one there."""

@@ -7,7 +7,7 @@ from torch.distributions import MultivariateNormal
 from curvae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
-from curvae.priors import StandardNormal
+from curvae.priors import Prior, StandardNormal, UniformCategorical, all_states
 from curvae.typing import Batch
 
 D, P = 3, 10
@@ -69,6 +69,21 @@ class TwoModes:
         return self.model.log_joint(self.x, z).detach().softmax(0)
 
 
+class Categories:
+    """A linear decoder of one-hot z with Gaussian noise: evidence by a sum over all values of z."""
+
+    def __init__(self, variables: int = 2, categories: int = 3, outputs: int = P, scale: float = 2.0, count: int = 8):
+        prior, decoder = UniformCategorical(variables, categories), nn.Linear(variables * categories, outputs)
+        self.model = LatentVariableModel(prior, decoder, Gaussian(outputs, scale=scale)).double()
+        self.states = all_states(variables, categories, torch.zeros((), dtype=torch.float64))
+        self.x = self.model.sample(count)[0].detach()
+        self.batch = batch_of(self.x)
+
+    def log_evidence(self) -> Tensor:
+        z = self.states.unsqueeze(1).expand(-1, len(self.x), -1)
+        return torch.logsumexp(self.model.log_joint(self.x, z), 0).detach()
+
+
 LIKELIHOODS = {
     "gaussian": lambda event: Gaussian(event, scale=0.7),
     "gaussian-shared": lambda event: Gaussian(event, scale=0.7, learn="shared"),
@@ -84,14 +99,20 @@ def data_for(likelihood: Likelihood, count: int) -> Tensor:
     return x.double() if x.is_floating_point() else x
 
 
-def relu_model(name: str = "gaussian", size: int = D, hidden: tuple[int, ...] = (7, 6), event: int = P):
+def relu_model(
+    name: str = "gaussian",
+    size: int = D,
+    hidden: tuple[int, ...] = (7, 6),
+    event: int = P,
+    prior: Prior | None = None,
+):
     """A ReLU decoder with a likelihood of the list, and a batch of data."""
-    likelihood = LIKELIHOODS[name](event)
-    decoder = MLP(size, hidden, likelihood.size)
+    likelihood, prior = LIKELIHOODS[name](event), prior or StandardNormal(size)
+    decoder = MLP(prior.size, hidden, likelihood.size)
     for layer in decoder:
         if isinstance(layer, nn.Linear):
             nn.init.normal_(layer.bias, std=0.5)
-    model = LatentVariableModel(StandardNormal(size), decoder, likelihood).double()
+    model = LatentVariableModel(prior, decoder, likelihood).double()
     return model, batch_of(data_for(likelihood, 8))
 
 

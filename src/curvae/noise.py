@@ -39,3 +39,17 @@ def uniform(like: Float[Tensor, "n B"], generator: torch.Generator | None = None
     n, count = like.shape
     rows = 1 if isinstance(generator, CommonNoise) else count
     return torch.rand(n, rows, generator=generator, device=like.device, dtype=like.dtype).expand(n, count)
+
+
+def gumbel(n: int, like: Float[Tensor, "B D"], generator: torch.Generator | None = None) -> Float[Tensor, "n B D"]:
+    """Standard Gumbel noise, as ``noise``: the largest of ``logits + gumbel`` is a draw of ``softmax(logits)``.
+
+    Example:
+        >>> import torch
+        >>> f"{gumbel(100_000, torch.zeros(1, 1), common_noise(0)).mean().item():.2f}"   # Euler's constant, 0.577
+        '0.58'
+    """
+    count, size = like.shape
+    tiny = torch.finfo(like.dtype).tiny
+    u = uniform(like.new_empty(n * size, count), generator).unflatten(0, (n, size)).mT
+    return -(-u.clamp(min=tiny).log()).clamp(min=tiny).log()

@@ -6,7 +6,7 @@ from torch import Tensor
 from curvae.curvature.generic import Generic
 from curvae.curvature.gram import Gram
 from curvae.curvature.layerwise import Layerwise
-from curvae.curvature.route import Local, Point, Route, Routed
+from curvae.curvature.route import Local, Point, Route, Routed, require_continuous
 from curvae.curvature.search import (
     Backtracking,
     PaperSchedule,
@@ -32,8 +32,9 @@ def route_for(
     """The cheapest route that is exact for this decoder, likelihood and batch; or the one forced.
 
     Raises:
-        ValueError: the forced route does not fit.
+        ValueError: the forced route does not fit, or the latents are discrete.
     """
+    require_continuous(model)
     chosen = route or next(candidate for candidate in ROUTES if candidate.fits(model, batch))
     if not chosen.fits(model, batch):
         raise ValueError(
@@ -92,5 +93,6 @@ __all__ = [
     "local",
     "newton",
     "not_ok",
+    "require_continuous",
     "route_for",
 ]

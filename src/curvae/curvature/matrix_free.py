@@ -17,7 +17,7 @@ from torch import Tensor
 
 from curvae import linalg
 from curvae.curvature.decoded import Decoded
-from curvae.curvature.route import Local
+from curvae.curvature.route import Local, require_continuous
 from curvae.model import LatentVariableModel
 from curvae.priors import StandardNormal
 from curvae.typing import Batch, Latent, Matrix, PerDatum
@@ -39,6 +39,9 @@ class Products:
         batch: the data.
         z: the point.
 
+    Raises:
+        ValueError: discrete latents.
+
     Example:
         >>> import torch
         >>> from curvae.likelihoods import Gaussian
@@ -53,6 +56,7 @@ class Products:
     """
 
     def __init__(self, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]):
+        require_continuous(model)
         self.model = model
         self.batch = batch
         self.z = z

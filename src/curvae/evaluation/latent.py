@@ -39,12 +39,17 @@ def describe(model: LatentVariableModel, inferred: Inferred, batch: Batch, trans
     found = {
         "kl": divergence(posterior, model.prior),
         "mean": mean,
-        "squared_error": squared_error(model, mean, batch, transform),
+        "squared_error": squared_error(model, typical(posterior), batch, transform),
         "status": status,
     }
     each = divergence_each(posterior, model.prior)
     found |= {} if each is None else {"kl_each": each}
     return {name: value.detach().cpu().numpy() for name, value in found.items()}
+
+
+def typical(posterior: Posterior) -> Float[Tensor, "B D"]:
+    """The z that stands for a posterior: its mean, or where a mean is no value of z, its most probable one."""
+    return posterior.mean if posterior.continuous else posterior.center
 
 
 def divergence(posterior: Posterior, prior: Prior) -> Float[Tensor, " B"]:

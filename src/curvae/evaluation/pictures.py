@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from curvae.data import ArrayTable
-from curvae.evaluation.latent import reconstruct
+from curvae.evaluation.latent import reconstruct, typical
 from curvae.evaluation.scores import Scores, like, place, untouched
 from curvae.systems import LatentSystem, System
 
@@ -62,7 +62,7 @@ def _latents(system: LatentSystem, table: ArrayTable, scores: Scores) -> dict[st
     batch = like(system, raw)
     inferred = system.inference(system.model, batch)
     covariance = _array(inferred.posterior.covariance)
-    x = reconstruct(system.model, inferred.posterior.mean, batch)[:SHOWN].reshape(raw.x[:SHOWN].shape)
+    x = reconstruct(system.model, typical(inferred.posterior), batch)[:SHOWN].reshape(raw.x[:SHOWN].shape)
     traces = {name: inferred.info[name] for name in ("log_joint", "grad_norm") if name in inferred.info}
     return {
         "latent_mean": mean,

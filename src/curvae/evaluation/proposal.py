@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from curvae.curvature import require_continuous
 from curvae.inference import Inference, Inferred, Laplace
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DiagonalGaussian, FullGaussian, GaussianPosterior, Posterior, PrecisionGaussian
@@ -82,7 +83,11 @@ def common_proposal(system: LatentSystem, steps: int = STEPS, width: float = WID
     """The Laplace posterior at the mode, widened: started at the center of the system's own posterior.
 
     The proposal depends on the model and the datum; the system's inference only says where the search begins.
+
+    Raises:
+        ValueError: discrete latents, which have no curvature.
     """
+    require_continuous(system.model)
     return Widened(Laplace(system.inference, steps), width)
 
 

@@ -55,11 +55,12 @@ def score(
 ) -> Scores:
     """Measure the first ``limit`` data of a table (all if None); the system and torch's own generator stay as they are.
 
-    For each proposal (``own``: the system's posterior; ``laplace``: the common one, for a ``LatentSystem``):
-    ``log_likelihood_*``, ``stderr_*`` (nats), ``ess_*`` (draws), ``khat_*``. Beside them ``index`` (row of the table),
-    ``log_likelihood`` (the headline: exact where ``system.evidence`` is "exact", else of the common proposal where
-    there is one, else own), ``elbo``, ``log_det`` (nats), ``size`` (observed elements), ``label`` if any; and what
-    :func:`curvae.evaluation.latent.describe` finds. A system whose evidence is "none" gets no log-likelihood.
+    For each proposal (``own``: the system's posterior; ``laplace``: the common one, for a ``LatentSystem`` with
+    continuous latents): ``log_likelihood_*``, ``stderr_*`` (nats), ``ess_*`` (draws), ``khat_*``. Beside them ``index``
+    (row of the table), ``log_likelihood`` (the headline: exact where ``system.evidence`` is "exact", else of the common
+    proposal where there is one, else own), ``elbo``, ``log_det`` (nats), ``size`` (observed elements), ``label`` if
+    any; and what :func:`curvae.evaluation.latent.describe` finds. A system whose evidence is "none" gets no
+    log-likelihood.
 
     Raises:
         ValueError: fewer than 1 samples, byte, datum a batch, or datum in all; a system that calls the value of an
@@ -121,10 +122,13 @@ def _latent(system: LatentSystem, table: ArrayTable, batch: Batch, sampling: Sam
     if system.evidence != "bound":
         return found
     own = estimates(posterior_weights(system.model, inferred.posterior, batch, *sampling))
+    found |= {"elbo": own.elbo, **named("own", own)}
+    if not system.model.prior.continuous:
+        return found | {"log_likelihood": own.log_likelihood}
     common = common_proposal(system)(system.model, batch)
     laplace = estimates(posterior_weights(system.model, common.posterior, batch, *sampling))
-    found |= {"elbo": own.elbo, **named("own", own), **named("laplace", laplace)}
-    return found | {"status_laplace": common.info["status"].cpu().numpy(), "log_likelihood": laplace.log_likelihood}
+    found |= {"status_laplace": common.info["status"].cpu().numpy(), "log_likelihood": laplace.log_likelihood}
+    return found | named("laplace", laplace)
 
 
 def _evidence(system: System, batch: Batch, sampling: Sampling, measured: Scores) -> Scores:

@@ -4,6 +4,7 @@ from curvae.inference.amortized import AmortizedFullGaussian, AmortizedGaussian,
 from curvae.inference.amortized_flow import AmortizedFlow
 from curvae.inference.amortized_mixture import AmortizedMixture
 from curvae.inference.ascent import Adam, AscentRule, HeavyBall
+from curvae.inference.categorical import AmortizedCategorical, AmortizedPairwise
 from curvae.inference.chains import hmc_chains
 from curvae.inference.fisher import FisherGaussian
 from curvae.inference.hamiltonian import AnnealedHMC, HamiltonianFlow
@@ -18,12 +19,14 @@ from curvae.inference.tempering import FreeTempering, NoTempering, QuadraticTemp
 
 __all__ = [
     "Adam",
+    "AmortizedCategorical",
     "AmortizedFlow",
     "AmortizedFullGaussian",
     "AmortizedGaussian",
     "AmortizedHouseholder",
     "AmortizedMean",
     "AmortizedMixture",
+    "AmortizedPairwise",
     "AmortizedRankOne",
     "AnnealedHMC",
     "AscentRule",

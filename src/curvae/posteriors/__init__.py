@@ -1,8 +1,9 @@
 """Posteriors q(z | x): immutable values that draw, weigh and describe."""
 
-from curvae.noise import CommonNoise, common_noise, noise
+from curvae.noise import CommonNoise, common_noise, gumbel, noise
 from curvae.posteriors.annealed import AnnealedPosterior
 from curvae.posteriors.chains import Chains
+from curvae.posteriors.discrete import DiscretePosterior, Enumerated, IndependentCategorical
 from curvae.posteriors.drawn import DrawnPosterior
 from curvae.posteriors.flow import FlowPosterior, InvertibleFlowPosterior, pushed
 from curvae.posteriors.gaussian import DiagonalGaussian, FullGaussian, GaussianPosterior, PrecisionGaussian
@@ -10,8 +11,10 @@ from curvae.posteriors.hamiltonian import HamiltonianPosterior
 from curvae.posteriors.householder import HouseholderGaussian
 from curvae.posteriors.implicit_gaussian import ImplicitGaussian
 from curvae.posteriors.kl import kl, kl_between
+from curvae.posteriors.max_flow import maximize_pairwise
 from curvae.posteriors.mixture import Mixture
 from curvae.posteriors.moments import weighted_covariance, weighted_interval, weighted_mean
+from curvae.posteriors.pairwise import PairwiseBinary
 from curvae.posteriors.posterior import DensityPosterior, Draws, Posterior, plain
 from curvae.posteriors.rank_one import RankOneGaussian
 from curvae.posteriors.simulated import SimulatedPosterior
@@ -22,23 +25,29 @@ __all__ = [
     "CommonNoise",
     "DensityPosterior",
     "DiagonalGaussian",
+    "DiscretePosterior",
     "DrawnPosterior",
     "Draws",
+    "Enumerated",
     "FlowPosterior",
     "FullGaussian",
     "GaussianPosterior",
     "HamiltonianPosterior",
     "HouseholderGaussian",
     "ImplicitGaussian",
+    "IndependentCategorical",
     "InvertibleFlowPosterior",
     "Mixture",
+    "PairwiseBinary",
     "Posterior",
     "PrecisionGaussian",
     "RankOneGaussian",
     "SimulatedPosterior",
     "common_noise",
+    "gumbel",
     "kl",
     "kl_between",
+    "maximize_pairwise",
     "noise",
     "plain",
     "pushed",

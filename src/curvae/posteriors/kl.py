@@ -1,12 +1,15 @@
 """Kullback-Leibler divergences with a closed form."""
 
+from math import log
+
 from jaxtyping import Float
 from torch import Tensor, cholesky_inverse, eye, stack
 
+from curvae.posteriors.discrete import DiscretePosterior
 from curvae.posteriors.gaussian import DiagonalGaussian, GaussianPosterior
 from curvae.posteriors.posterior import Posterior
 from curvae.posteriors.rank_one import RankOneGaussian
-from curvae.priors import AggregateNormal, Prior, StandardNormal
+from curvae.priors import AggregateNormal, Prior, StandardNormal, UniformCategorical
 
 
 def kl(posterior: Posterior, prior: Prior) -> Float[Tensor, "B blocks"] | None:
@@ -14,7 +17,8 @@ def kl(posterior: Posterior, prior: Prior) -> Float[Tensor, "B blocks"] | None:
 
     For a Gaussian q and a standard normal prior it is ``1/2 (|mean|^2 + tr C - D - log det C)``; a full covariance
     does not split over several blocks, one of rank 1 in each does. For a prior N(m, S) it is
-    ``1/2 (tr S^-1 C + |mean - m|^2_S^-1 - D + log det S - log det C)``.
+    ``1/2 (tr S^-1 C + |mean - m|^2_S^-1 - D + log det S - log det C)``, for a discrete q and the uniform prior
+    ``N log K - entropy``.
 
     Example:
         >>> import torch
@@ -34,6 +38,8 @@ def kl(posterior: Posterior, prior: Prior) -> Float[Tensor, "B blocks"] | None:
             return (0.5 * spread - posterior.half_log_det).unsqueeze(-1)
         case GaussianPosterior(), AggregateNormal():
             return _to_normal(posterior, prior).unsqueeze(-1)
+        case DiscretePosterior(), UniformCategorical():
+            return (prior.variables * log(prior.categories) - posterior.entropy).unsqueeze(-1)
         case _:
             return None
 

@@ -3,5 +3,6 @@
 from curvae.priors.aggregate_normal import AggregateNormal
 from curvae.priors.prior import Prior
 from curvae.priors.standard_normal import StandardNormal
+from curvae.priors.uniform_categorical import UniformCategorical, all_states, one_hot
 
-__all__ = ["AggregateNormal", "Prior", "StandardNormal"]
+__all__ = ["AggregateNormal", "Prior", "StandardNormal", "UniformCategorical", "all_states", "one_hot"]

@@ -1,6 +1,7 @@
 """The contract of a prior p(z)."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,8 @@ class Prior(nn.Module, ABC):
     """
 
     blocks: tuple[int, ...]
+    continuous: ClassVar[bool] = True
+    """False where z is discrete: p(z) is a probability, and there is no slope or curvature to go by."""
 
     @property
     def size(self) -> int:
