@@ -11,8 +11,10 @@ from curvae import linalg
 from curvae.curvature import Newton, PaperSchedule
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.networks import MLP
-from curvae.objectives import monte_carlo_elbo
+from curvae.objectives import Bound, monte_carlo_elbo
 from curvae.systems import LatentSystem
+from curvae.training.compiled import Compiled
+from curvae.typing import Batch
 from zoo import relu_model
 
 KINDS = {"default": {"tolerance": 0.0}, "published": {"solver": Newton(PaperSchedule()), "unroll": True}}
@@ -42,10 +44,14 @@ def test_all_data_take_all_steps(kind, monkeypatch):
 
 
 def test_one_graph_holds_the_whole_step():
-    """No value is looked at on the way: ``fullgraph`` would refuse. (In its own process, without the type checks.)"""
+    """No value is looked at on the way: ``fullgraph`` would refuse; in training too, and what cannot be compiled runs.
+
+    In its own process, without the type checks.
+    """
     here = Path(__file__).parent
     code = (
-        f"import sys; sys.path[:0] = [{str(here)!r}, {str(here.parent)!r}]; import test_static; test_static.compiled()"
+        f"import sys; sys.path[:0] = [{str(here)!r}, {str(here.parent)!r}]; from test_static import *; "
+        "compiled(); compiled_training(); not_compiled()"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-2000:]
@@ -58,6 +64,37 @@ def compiled() -> None:
         whole = torch.compile(system.bound, fullgraph=True, backend="aot_eager")
         for value, other in zip(outcome(system, whole, batch), expected, strict=True):
             torch.testing.assert_close(value, other, atol=1e-8, rtol=1e-8)
+
+
+def compiled_training() -> None:
+    """Two of three batches are of the size that is compiled, in one graph of the backend's; the last goes without."""
+    calls = []
+
+    def backend(graph, inputs):
+        calls.append(len(inputs))
+        return graph.forward
+
+    for kind in KINDS:
+        system, batch = system_and_batch(kind)
+        step, before = Compiled(system.bound, len(batch.x), backend), len(calls)
+        for part in (batch, batch, Batch(batch.x[:3], batch.index[:3])):
+            expected = outcome(system, system.bound, part)
+            for value, other in zip(outcome(system, step, part), expected, strict=True):
+                torch.testing.assert_close(value, other, atol=1e-8, rtol=1e-8)
+        assert len(calls) == before + 1
+
+
+def not_compiled() -> None:
+    def backend(graph, inputs):
+        raise RuntimeError("no compiler here")
+
+    def bound(batch):
+        return Bound(batch.x.sum(-1), 2 * batch.x.sum(-1))
+
+    step, batch = Compiled(bound, 2, backend), Batch(torch.ones(2, 3), torch.arange(2))
+    with pytest.warns(UserWarning, match="compile: goes on without .*no compiler here"):
+        assert step(batch).value.tolist() == [3, 3]
+    assert step(batch).surrogate.tolist() == [6, 6]
 
 
 def test_a_matrix_that_needs_jitter_gets_it_there_too(monkeypatch):

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import curvae
+from curvae import linalg
 from curvae.systems import vae, vlae
-from curvae.training import RunError
+from curvae.training import RunError, stage_module
 from training_toys import Toy, data_of, interrupt, not_finite
 
 
@@ -87,6 +88,42 @@ def test_too_many_skipped_steps_stop_the_run_and_name_the_tensor(tmp_path: Path)
     kept = curvae.load(run.path, system=_sized(Toy(), 50))
     assert kept.get_parameter("center").isfinite().all()
     assert kept.get_buffer("counter.step") == 3  # of the end of the first epoch
+
+
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits for the device."""
+    judged = stage_module.runs_ahead
+    monkeypatch.setattr(stage_module, "runs_ahead", lambda device, optimizer: judged(torch.device("cuda"), optimizer))
+    monkeypatch.setattr(linalg, "may_look", lambda tensor: False)
+
+
+def outcome(path: Path, **settings):
+    system = Toy()
+    system.at = {2: not_finite, 3: not_finite, 9: not_finite}
+    run = curvae.fit(system, data_of(), epochs=4, batch_size=20, out=path, **settings)
+    metrics = {name: column for name, column in run.metrics().items() if name != "seconds"}
+    return metrics, system.state_dict()
+
+
+def test_judging_steps_on_the_device_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The fused optimizer, the state and the means leave out the same steps."""
+    metrics, state = outcome(tmp_path / "looking")
+    as_on_a_gpu(monkeypatch)
+    ahead, other = outcome(tmp_path / "ahead")
+    assert ahead["skipped"] == metrics["skipped"] == [2, 0, 1, 0]
+    for name, column in metrics.items():
+        assert ahead[name] == pytest.approx(column, nan_ok=True), name
+    for name, value in state.items():
+        torch.testing.assert_close(other[name], value)
+
+
+def test_too_many_skipped_steps_are_seen_at_the_next_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    as_on_a_gpu(monkeypatch)
+    monkeypatch.setattr(stage_module, "LOOK", 8)
+    system = Toy()
+    system.at = dict.fromkeys(range(5, 99), not_finite)
+    with pytest.raises(RunError, match=r"stopped at step 8 \(stage 'one'\): 4 steps .* first Bound.surrogate"):
+        curvae.fit(system, data_of(), epochs=9, batch_size=20, out=tmp_path / "run", max_skipped=3)
 
 
 def _sized(system: Toy, rows: int) -> Toy:
@@ -177,7 +214,7 @@ def test_interruption_is_said_and_can_be_repeated(tmp_path: Path):
         ({"epochs": 0}, "epochs: expected 1 or more, got 0"),
         ({"epochs": 1}, "epochs: expected 2 or more, one for each stage"),
         ({"learning_rate": -1.0}, "learning_rate: expected a positive number"),
-        ({"precision": "8-bit"}, "precision: expected one of 32-true, bf16-mixed; got '8-bit'"),
+        ({"precision": "8-bit"}, "precision: expected one of 32-true, tf32, bf16-mixed; got '8-bit'"),
         ({"device": "abacus"}, "device: expected one of auto, cpu, cuda, mps; got 'abacus'"),
         ({"patience": 0}, "patience: expected 1 epoch or more"),
         ({"seed": -1}, "seed: expected an integer"),

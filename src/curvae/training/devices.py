@@ -53,7 +53,7 @@ def trainer(settings: Settings, epochs: int, callbacks: list[Callback]) -> Train
         accelerator=device,
         devices=settings.devices,
         strategy=strategy if settings.devices > 1 else "auto",
-        precision=settings.precision,  # pyright: ignore[reportArgumentType]
+        precision="32-true" if settings.precision == "tf32" else settings.precision,  # pyright: ignore[reportArgumentType]
         max_epochs=epochs,
         callbacks=callbacks,
         logger=False,
@@ -63,6 +63,17 @@ def trainer(settings: Settings, epochs: int, callbacks: list[Callback]) -> Train
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
+
+
+@contextmanager
+def products(precision: str) -> Iterator[None]:
+    """Products of float32 matrices in TF32 for a while, if that is asked for."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager

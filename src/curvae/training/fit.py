@@ -33,6 +33,7 @@ def fit(
     patience: int | None = None,
     max_skipped: int = 20,
     devices: int = 1,
+    compile: bool = False,
     progress: bool = True,
 ) -> Run:
     """Train a system and leave a folder with all that is known of the run.
@@ -54,10 +55,13 @@ def fit(
         seed: of order, noise and preparation.
         out: the run folder; by default ``runs/<system>-<data>-<number>``.
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda" or "mps".
-        precision: "32-true" or "bf16-mixed", which leaves the D x D algebra in float32.
+        precision: "32-true"; "tf32", which rounds the factors of products on GPUs that can; or "bf16-mixed" for the
+            networks. All leave the D x D algebra in float32.
         patience: a stage ends after so many epochs without a better validation bound; None = never early.
         max_skipped: steps in a row whose loss or gradient is not finite (each is skipped) that stop the run.
         devices: number of processes, which the script is started anew for; they all run what follows.
+        compile: a training step as one compiled graph, captured on CUDA; for small networks on a GPU. What cannot be
+            compiled runs as it is.
         progress: show a progress bar, if standard error is a terminal.
 
     Raises:
@@ -76,7 +80,9 @@ def fit(
         >>> len(bounds), bounds[1] > bounds[0]
         (2, True)
     """
-    settings = Settings(epochs, batch_size, learning_rate, seed, device, precision, patience, max_skipped, devices)
+    settings = Settings(
+        epochs, batch_size, learning_rate, seed, device, precision, patience, max_skipped, devices, compile
+    )
     _check(system, data, settings)
     config = configuration(system, data, settings)
     path = _path(out, config, settings)

@@ -59,7 +59,7 @@ class Training:
         interrupt = Interrupt()
         bar = [Bar(module.epochs * batches, done * batches)] if self.progress else []
         self.system.train()
-        with devices.quiet(), interrupt.kept():
+        with devices.quiet(), devices.products(self.settings.precision), interrupt.kept():
             trainer = devices.trainer(self.settings, module.epochs - done, [interrupt, *bar])
             trainer.fit(module)
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 
@@ -19,18 +20,23 @@ class Means:
 
     def __init__(self, names: Sequence[str]):
         self._sums: dict[str, Tensor | float] = dict.fromkeys(names, 0.0)
-        self._counts = dict.fromkeys(names, 0)
+        self._counts: dict[str, Tensor | int] = dict.fromkeys(names, 0)
 
-    def add(self, name: str, values: Tensor) -> None:
-        """Take every element of ``values`` into the mean."""
-        self._sums[name] = self._sums[name] + values.detach().float().sum()
-        self._counts[name] += values.numel()
+    def add(self, name: str, values: Tensor, keep: Bool[Tensor, ""] | None = None) -> None:
+        """Take every element of ``values`` into the mean; none of them where ``keep``, on the device, is False."""
+        total, count = values.detach().float().sum(), values.numel()
+        if keep is not None:
+            total, count = torch.where(keep, total, 0.0), keep * count
+        self._sums[name] = self._sums[name] + total
+        self._counts[name] = self._counts[name] + count
 
     def read(self, reduce: Callable[[Tensor], Tensor] | None = None) -> dict[str, float]:
         """The means; ``reduce`` sums a tensor over all processes."""
         device = next((each.device for each in self._sums.values() if isinstance(each, Tensor)), None)
-        sums = torch.stack([torch.as_tensor(each, device=device) for each in self._sums.values()])
-        both = torch.stack([sums, torch.tensor(list(self._counts.values()), dtype=sums.dtype, device=device)])
+        rows = (self._sums.values(), self._counts.values())
+        both = torch.stack(
+            [torch.stack([torch.as_tensor(each, dtype=torch.float32, device=device) for each in row]) for row in rows]
+        )
         totals, counts = (both if reduce is None else reduce(both)).tolist()
         return {
             name: total / count if count else math.nan

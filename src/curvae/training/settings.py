@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PRECISIONS = ("32-true", "bf16-mixed")
+PRECISIONS = ("32-true", "tf32", "bf16-mixed")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Settings:
     patience: int | None = None
     max_skipped: int = 20
     devices: int = 1
+    compile: bool = False
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "max_skipped", "devices"):

@@ -14,11 +14,13 @@ from curvae.objectives import Bound
 from curvae.systems import Level, Stage, System
 from curvae.training import budget
 from curvae.training.batches import VALIDATION_ROWS, Batches, Shard, part
+from curvae.training.compiled import Compiled
 from curvae.training.errors import RunError
 from curvae.training.log import Row
 from curvae.training.means import Means
 from curvae.training.session import Session
 from curvae.training.settings import Settings, derive
+from curvae.training.skips import Skips
 from curvae.training.state import several, write_state
 from curvae.typing import Batch
 
@@ -26,6 +28,8 @@ NOISE, VALIDATION, REVIEW = 0, 3, 5
 """Streams of random numbers."""
 TRAIN_MEANS = ("bound", "grad_norm", "not_ok", "kl")
 VALIDATION_MEANS = ("value", "surrogate")
+LOOK = 50
+"""Steps between two looks at what the device skipped, where steps do not wait for it."""
 
 
 class StageModule(LightningModule):
@@ -58,6 +62,10 @@ class StageModule(LightningModule):
         budget.check(stage.levels)
         self._validation = Means(VALIDATION_MEANS)
         self._culprit = ""
+        self._ahead = False
+        self._last: Bound | None = None
+        self._compiled: dict[int, Compiled] = {}
+        """One for each level of the budget."""
 
     def train_dataloader(self) -> Batches:
         table = self._here(self.data.train)
@@ -94,6 +102,8 @@ class StageModule(LightningModule):
     def on_train_epoch_start(self) -> None:
         seed_everything(derive(self.settings.seed, NOISE, self._epoch(), self.global_rank), verbose=False)
         self.means, self.skipped = Means(TRAIN_MEANS), 0
+        self._skips = Skips(self.session.position.in_a_row, self.device)
+        self._ahead = runs_ahead(self.device, self.trainer.optimizers[0])
 
     def training_step(self, shard: Shard, batch_idx: int) -> None:
         optimizer = self.optimizers()
@@ -108,7 +118,10 @@ class StageModule(LightningModule):
         self.manual_backward(loss)
         norm = gradient_norm(self.system)
         self.session.position.step += 1
-        if self._agreed(bool((loss.detach() + norm).isfinite())):
+        finite = (loss.detach() + norm).isfinite()
+        if self._ahead:
+            self._step_ahead(shard, optimizer, bound, norm, finite)
+        elif self._agreed(bool(finite)):
             optimizer.step()
             if bound.state:
                 write_state(self.system, bound.state, shard.batch.index, len(self.data.train))
@@ -117,22 +130,46 @@ class StageModule(LightningModule):
         else:
             self._skip(bound)
 
+    def _step_ahead(
+        self, shard: Shard, optimizer: LightningOptimizer, bound: Bound, norm: Tensor, finite: Tensor
+    ) -> None:
+        """The same without waiting for the device, which itself leaves out what is not finite."""
+        optimizer.optimizer.found_inf = finite.logical_not().float()  # pyright: ignore[reportAttributeAccessIssue]
+        optimizer.step()
+        write_state(self.system, bound.state, shard.batch.index, len(self.data.train), finite)
+        self._count(bound, norm, shard.share, finite)
+        self._skips.add(finite)
+        self._last = bound
+        if self.session.position.step % LOOK == 0:
+            self._look()
+
+    def _look(self) -> None:
+        """Wait for the device, and see what it skipped."""
+        self.skipped, most, self.session.position.in_a_row = self._skips.read()
+        if most >= self.settings.max_skipped:
+            assert self._last is not None
+            self._give_up(most, first_not_finite(self.system, self._last))
+
     def _bound(self, batch: Batch) -> Bound:
-        if self.stage.levels:
-            return self.stage.levels[self.session.position.budget["level"]].bound(batch)
-        return (self.stage.bound or self.system.bound)(batch)
+        level = self.session.position.budget["level"] if self.stage.levels else 0
+        bound = self.stage.levels[level].bound if self.stage.levels else self.stage.bound or self.system.bound
+        if not (self.settings.compile and self.training):
+            return bound(batch)
+        if level not in self._compiled:
+            self._compiled[level] = Compiled(bound, self.settings.batch_size)
+        return self._compiled[level](batch)
 
     def _agreed(self, finite: bool) -> bool:
         return self.trainer.strategy.reduce_boolean_decision(finite) if several() else finite
 
-    def _count(self, bound: Bound, norm: Tensor, share: float) -> None:
-        self.means.add("grad_norm", norm)
+    def _count(self, bound: Bound, norm: Tensor, share: float, keep: Tensor | None = None) -> None:
+        self.means.add("grad_norm", norm, keep)
         if share:
-            self.means.add("bound", bound.value)
+            self.means.add("bound", bound.value, keep)
             if "status" in bound.info:
-                self.means.add("not_ok", bound.info["status"] != 0)
+                self.means.add("not_ok", bound.info["status"] != 0, keep)
             if "kl" in bound.info:
-                self.means.add("kl", bound.info["kl"])
+                self.means.add("kl", bound.info["kl"], keep)
 
     def _skip(self, bound: Bound) -> None:
         position = self.session.position
@@ -141,11 +178,14 @@ class StageModule(LightningModule):
         position.in_a_row += 1
         self.skipped += 1
         if position.in_a_row >= self.settings.max_skipped:
-            raise RunError(
-                f"training stopped at step {position.step} (stage {self.stage.name!r}): {position.in_a_row} steps in a "
-                f"row were not finite, first {self._culprit}. Lower the learning rate or check the data's scale; the "
-                f"best model so far is kept in {self.session.path}."
-            )
+            self._give_up(position.in_a_row, self._culprit)
+
+    def _give_up(self, count: int, culprit: str) -> None:
+        raise RunError(
+            f"training stopped at step {self.session.position.step} (stage {self.stage.name!r}): {count} steps in a "
+            f"row were not finite, first {culprit}. Lower the learning rate or check the data's scale; the "
+            f"best model so far is kept in {self.session.path}."
+        )
 
     def on_validation_epoch_start(self) -> None:
         seed_everything(derive(self.settings.seed, VALIDATION, self.global_rank), verbose=False)
@@ -158,6 +198,8 @@ class StageModule(LightningModule):
             self._validation.add("surrogate", bound.surrogate)
 
     def on_train_epoch_end(self) -> None:
+        if self._ahead:
+            self._look()
         train, validation = self.means.read(self._total), self._validation.read(self._total)
         level, gap = self._review()
         row = Row(
@@ -215,10 +257,16 @@ def gradient_norm(system: nn.Module) -> Tensor:
     return torch.nn.utils.get_total_norm(gradients)
 
 
+def runs_ahead(device: torch.device, optimizer: torch.optim.Optimizer) -> bool:
+    """Whether steps are judged on the device: a fused optimizer leaves out those that were not finite."""
+    return device.type == "cuda" and getattr(optimizer, "_step_supports_amp_scaling", False) and not several()
+
+
 def first_not_finite(system: nn.Module, bound: Bound) -> str:
     """Which tensor is to blame, in words: a parameter, else the bound, else a gradient."""
     parameters = dict(system.named_parameters())
     suspects: dict[str, Tensor] = {f"the parameter {name}": value for name, value in parameters.items()}
     suspects["Bound.surrogate"] = bound.surrogate
     suspects |= {f"the gradient of {name}": each.grad for name, each in parameters.items() if each.grad is not None}
-    return next((name for name, value in suspects.items() if not bool(value.isfinite().all())), "in another process")
+    elsewhere = "in another process" if several() else "a tensor that is finite again"
+    return next((name for name, value in suspects.items() if not bool(value.isfinite().all())), elsewhere)

@@ -2,15 +2,18 @@
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
+from curvae import linalg
 from curvae.training.errors import RunError
 from curvae.typing import State
 
 
 @torch.no_grad()
-def write_state(system: nn.Module, state: State, index: Int[Tensor, " B"], rows: int) -> None:
+def write_state(
+    system: nn.Module, state: State, index: Int[Tensor, " B"], rows: int, keep: Bool[Tensor, ""] | None = None
+) -> None:
     """Give buffers their new values, by name relative to the system.
 
     A value of the buffer's shape replaces it. A value with a row for each datum of the batch, where the buffer has a
@@ -22,6 +25,7 @@ def write_state(system: nn.Module, state: State, index: Int[Tensor, " B"], rows:
         state: new values.
         index: rows of the training table that the batch holds.
         rows: number of rows of the training table.
+        keep: where False, on the device, nothing changes.
 
     Raises:
         RunError: no such buffer, or a value that fits it in neither way.
@@ -37,15 +41,28 @@ def write_state(system: nn.Module, state: State, index: Int[Tensor, " B"], rows:
         buffer = _buffer(system, name)
         if _is_table(buffer, value, index, rows):
             everywhere, values = _gathered(index), _gathered(value.to(buffer.dtype))
-            seen = everywhere >= 0
-            buffer[everywhere[seen]] = values[seen]
+            if keep is not None:
+                values = torch.where(keep, values, buffer[everywhere.clamp(min=0)])
+            _write_rows(buffer, everywhere, values)
         elif buffer.shape == value.shape:
-            buffer.copy_(_first(value))
+            value = _first(value)
+            buffer.copy_(value if keep is None else torch.where(keep, value, buffer))
         else:
             raise RunError(
                 f"Bound.state[{name!r}]: expected {tuple(buffer.shape)}, the buffer's shape, or a row for each of the "
                 f"batch's {len(index)} data; got {tuple(value.shape)}."
             )
+
+
+def _write_rows(buffer: Tensor, index: Tensor, values: Tensor) -> None:
+    """``buffer[index] = values`` but where the index is -1."""
+    if linalg.may_look(buffer):
+        seen = index >= 0
+        buffer[index[seen]] = values[seen]
+    else:  # a row too many takes what is not wanted: choosing rows would wait for the device
+        longer = torch.cat([buffer, values[:1]])
+        longer[torch.where(index < 0, len(buffer), index)] = values
+        buffer.copy_(longer[:-1])
 
 
 def _buffer(system: nn.Module, name: str) -> Tensor:
