@@ -7,7 +7,7 @@ from torch import nn
 
 from curvae import objectives, systems
 from curvae.curvature import Newton, PaperSchedule
-from curvae.flows import Flow, Planar, Radial
+from curvae.flows import Autoregressive, Flow, Planar, Radial, affine, spline
 from curvae.inference import (
     AmortizedCategorical,
     AmortizedFlow,
@@ -115,6 +115,9 @@ POSTERIORS: dict[str, object] = {
     "rank-one": lambda count: RankOneGaussian(*(0.5 * torch.randn(3, count, D, dtype=torch.float64)), blocks=(1, 2)),
     "planar": lambda count: _pushed(Planar(D, steps=4), count),
     "radial": lambda count: _pushed(Radial(D, steps=4), count),
+    "inverse-autoregressive": lambda count: _pushed(Autoregressive(D, 4, 2, [8]), count),
+    "coupling": lambda count: _pushed(Autoregressive(D, 4, 3, [8], affine(), passes=2), count),
+    "spline": lambda count: _pushed(Autoregressive(D, 4, 2, [8], spline(4)), count),
     "mixture": lambda count: Mixture(
         tuple(POSTERIORS[name](count) for name in ("diagonal", "full", "precision")),
         torch.randn(count, 3, dtype=torch.float64),
@@ -151,6 +154,9 @@ INFERENCES: dict[str, object] = {
     "amortized-rank-one": lambda: AmortizedRankOne(encoder(3 * D), blocks=(1, 2)),
     "planar": lambda: amortized_flow(Planar(D, steps=3)),
     "radial": lambda: amortized_flow(Radial(D, steps=3)),
+    "inverse-autoregressive": lambda: amortized_flow(Autoregressive(D, 4, 2, [8])),
+    "coupling": lambda: amortized_flow(Autoregressive(D, 4, 2, [8], affine(), passes=2)),
+    "spline": lambda: amortized_flow(Autoregressive(D, 4, 2, [8], spline(4), passes=2)),
     "laplace": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), steps=4),
     "laplace-published": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), 4, Newton(PaperSchedule()), unroll=True),
     "laplace-no-steps": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), steps=0),
@@ -197,6 +203,7 @@ STL, DREG = objectives.StickingTheLanding(), objectives.DoublyReparameterized()
 OBJECTIVES: dict[str, object] = {
     "elbo": lambda: objectives.elbo,
     "monte-carlo-elbo": lambda: objectives.monte_carlo_elbo,
+    "free-bits": lambda: objectives.FreeBits(1.0),
     "annealed-elbo": lambda: objectives.AnnealedElbo(warmup=10),
     "iwae": lambda: objectives.iwae,
     "recursive-elbo": lambda: objectives.RecursiveElbo(),
@@ -225,7 +232,7 @@ OBJECTIVES: dict[str, object] = {
     "batch-likelihood": lambda: objectives.BatchLikelihood(),
 }
 
-BATCH_COUPLED = {"mutual-divergence", "batch-information", "batch-likelihood"}
+BATCH_COUPLED = {"mutual-divergence", "batch-information", "batch-likelihood", "free-bits"}
 """Objectives whose surrogate depends on the batch as a whole."""
 
 DIAGONAL_ONLY = {"skew-jensen-shannon", "mutual-divergence"}
@@ -260,6 +267,12 @@ SYSTEMS: dict[str, object] = {
     "ais-vae-metropolis": lambda spec=SPEC: systems.ais_vae(
         spec, latent=D, hidden=16, steps=3, metropolis=True, samples=2
     ),
+    "iaf-vae": lambda spec=SPEC: systems.iaf_vae(spec, latent=D, hidden=16, width=8, context=4),
+    "iaf-vae-free-bits": lambda spec=SPEC: systems.iaf_vae(
+        spec, latent=D, hidden=16, width=8, context=4, gated_update=False, free_bits=0.5
+    ),
+    "coupling-vae": lambda spec=SPEC: systems.coupling_vae(spec, latent=D, hidden=16, flows=2, width=8, context=4),
+    "spline-vae": lambda spec=SPEC: systems.spline_vae(spec, latent=D, hidden=16, width=8, context=4, bins=4),
     "vlae": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16),
     "vlae-published": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16, warmup=0, published=True),
     "fishernet": lambda spec=SPEC: systems.fishernet(spec, latent=D, hidden=16),

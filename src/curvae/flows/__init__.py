@@ -1,7 +1,20 @@
 """Flows: bijections of the latent space whose parameters or context an encoder gives for each datum."""
 
+from curvae.flows.autoregressive import Autoregressive
 from curvae.flows.flow import Flow, Image, InvertibleFlow
 from curvae.flows.planar import Planar
 from curvae.flows.radial import Radial
+from curvae.flows.univariate import Univariate, affine, gated, spline
 
-__all__ = ["Flow", "Image", "InvertibleFlow", "Planar", "Radial"]
+__all__ = [
+    "Autoregressive",
+    "Flow",
+    "Image",
+    "InvertibleFlow",
+    "Planar",
+    "Radial",
+    "Univariate",
+    "affine",
+    "gated",
+    "spline",
+]

@@ -4,6 +4,7 @@ from curvae.objectives.batch_information import BatchInformation, BatchLikelihoo
 from curvae.objectives.divergences import Cubo, FDivergence, Renyi, hellinger, jensen_shannon, kullback_leibler
 from curvae.objectives.elbo import AnnealedElbo, elbo
 from curvae.objectives.estimators import DoublyReparameterized, Estimator, Reparameterized, StickingTheLanding, slopes
+from curvae.objectives.free_bits import FreeBits
 from curvae.objectives.importance import (
     Ciwae,
     ImportanceBound,
@@ -39,6 +40,7 @@ __all__ = [
     "DoublyReparameterized",
     "Estimator",
     "FDivergence",
+    "FreeBits",
     "ImportanceBound",
     "Iwae",
     "Kind",

@@ -6,10 +6,12 @@ from curvae.systems.base import LatentSystem, Level, Recipe, Stage, System, Weig
 from curvae.systems.bilbo import bilbo
 from curvae.systems.chi_vae import chi_vae
 from curvae.systems.ciwae import ciwae
+from curvae.systems.coupling_vae import coupling_vae
 from curvae.systems.dlgm import dlgm
 from curvae.systems.fishernet import fishernet
 from curvae.systems.householder_vae import householder_vae
 from curvae.systems.hvae import hvae
+from curvae.systems.iaf_vae import iaf_vae
 from curvae.systems.iwae import iwae
 from curvae.systems.miwae import miwae
 from curvae.systems.mixture_vae import mixture_vae
@@ -21,6 +23,7 @@ from curvae.systems.recursive_mixture import recursive_mixture
 from curvae.systems.renyi_vae import renyi_vae
 from curvae.systems.sa_vae import sa_vae
 from curvae.systems.skew_vae import skew_vae
+from curvae.systems.spline_vae import spline_vae
 from curvae.systems.vae import vae
 from curvae.systems.vlae import vlae
 from curvae.systems.wake_wake import wake_wake
@@ -37,10 +40,12 @@ __all__ = [
     "bilbo",
     "chi_vae",
     "ciwae",
+    "coupling_vae",
     "dlgm",
     "fishernet",
     "householder_vae",
     "hvae",
+    "iaf_vae",
     "iwae",
     "miwae",
     "mixture_vae",
@@ -53,6 +58,7 @@ __all__ = [
     "renyi_vae",
     "sa_vae",
     "skew_vae",
+    "spline_vae",
     "vae",
     "vlae",
     "wake_wake",
