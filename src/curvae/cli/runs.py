@@ -14,7 +14,7 @@ from curvae.cli.parsing import parse, parser, spoken
 from curvae.cli.tables import show
 
 if TYPE_CHECKING:
-    from curvae.evaluation import Evaluation, ProposalResult
+    from curvae.evaluation import AnnealedResult, Evaluation, ProposalResult
 
 Row = tuple[str, str]
 
@@ -23,7 +23,11 @@ def evaluate(words: Sequence[str]) -> None:
     """Estimate the log-likelihood of a run's data, with errors and warnings; written into its folder."""
     from curvae import evaluation
 
-    examples = ["curvae evaluate runs/digits-vlae", "curvae evaluate runs/digits-vlae --samples 5000 --limit 100"]
+    examples = [
+        "curvae evaluate runs/digits-vlae",
+        "curvae evaluate runs/digits-vlae --samples 5000 --limit 100",
+        "curvae evaluate runs/digits-vlae --ais 300",
+    ]
     flags = Source("flags", evaluation.evaluate, skip=frozenset({"run", "data"}))
     made = parser("evaluate", "RUN [flags]", getdoc(evaluate) or "", examples, [Source("words and flags", _on), flags])
     chosen = parse(made, words)
@@ -65,6 +69,8 @@ def facts(result: "Evaluation") -> Iterator[Row]:
     for name, proposal in {"own posterior": result.own, "common proposal": result.laplace}.items():
         if proposal is not None:
             yield f"  from its {name}" if name == "own posterior" else f"  from the {name}", _proposal(proposal)
+    if found := result.ais:
+        yield f"  annealed, first {found.count} data", _annealed(found)
     if result.activity is not None:
         yield "active latent dimensions", f"{result.active_units} of {len(result.activity)}"
     if result.reconstruction_error is not None:
@@ -78,6 +84,12 @@ def _proposal(found: "ProposalResult") -> str:
     worst = f"k-hat {found.khat.median:.2f}, worst {found.khat.worst:.2f}"
     known = "k-hat not known" if math.isnan(found.khat.median) else worst
     return f"{found.log_likelihood} (effective draws {found.ess.median:.0f}, worst {found.ess.worst:.0f}; {known})"
+
+
+def _annealed(found: "AnnealedResult") -> str:
+    gap = found.difference
+    beside = "" if gap is None else f"; {gap.value:+.2f} ± {gap.monte_carlo:.2f} to the above"
+    return f"{found.log_likelihood} ({found.temperatures} temperatures{beside})"
 
 
 def _on(run: Path, data: str | None = None, data_dir: Path | None = None, trust: Sequence[str] | None = None) -> None:

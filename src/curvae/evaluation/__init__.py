@@ -1,5 +1,6 @@
 """Evaluation: what a trained system is worth, with errors and diagnostics, from its run folder."""
 
+from curvae.evaluation.annealing import AnnealingPath, annealed
 from curvae.evaluation.compare import Comparison, Difference, compare
 from curvae.evaluation.diagnostics import Estimates, estimate, khat
 from curvae.evaluation.evaluate import evaluate
@@ -8,12 +9,14 @@ from curvae.evaluation.imputation import Imputation, impute
 from curvae.evaluation.latent import describe
 from curvae.evaluation.pictures import pictures
 from curvae.evaluation.proposal import Widened, common_proposal
-from curvae.evaluation.results import Estimate, Evaluation, ProposalResult, Summary
+from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult, Summary
 from curvae.evaluation.scores import score
 from curvae.evaluation.store import read
 from curvae.evaluation.summary import summarize
 
 __all__ = [
+    "AnnealedResult",
+    "AnnealingPath",
     "Comparison",
     "Difference",
     "Estimate",
@@ -23,6 +26,7 @@ __all__ = [
     "ProposalResult",
     "Summary",
     "Widened",
+    "annealed",
     "common_proposal",
     "compare",
     "describe",

@@ -12,12 +12,13 @@ import torch
 
 from curvae.data import ArrayTable, Data
 from curvae.evaluation import store
+from curvae.evaluation.annealing import CHAINS, annealed, checked
 from curvae.evaluation.importance import MEMORY
 from curvae.evaluation.pictures import pictures
 from curvae.evaluation.progress import bar
 from curvae.evaluation.results import Evaluation
 from curvae.evaluation.scores import Scores, place, score
-from curvae.evaluation.summary import finite, summarize
+from curvae.evaluation.summary import finite, summarize, summarize_annealed
 from curvae.systems import System
 
 Split = Literal["train", "validation", "test"]
@@ -45,6 +46,8 @@ def evaluate(
     batch_size: int = 100,
     device: str = "auto",
     limit: int | None = None,
+    ais: int = 0,
+    ais_data: int = 100,
     progress: bool = True,
 ) -> Evaluation:
     """Log-likelihood, ELBO, diagnostics and collapse of a run, with errors; written into its folder.
@@ -66,10 +69,13 @@ def evaluate(
         batch_size: most data inferred at a time.
         device: "auto" (a CUDA device where there is one), "cpu", "cuda", "cuda:1", "mps".
         limit: evaluate the first so many data only.
+        ais: temperatures of annealed importance sampling, beside it; 300 are a beginning, 0 is none.
+        ais_data: number of data, the first ones, that it is done for.
         progress: show a progress bar, on a terminal.
 
     Raises:
-        ValueError: an argument out of its range, or a device that is not there.
+        ValueError: an argument out of its range, a device that is not there, or ``ais`` of a system without a
+            latent-variable model or without evidence.
         OSError: the folder cannot be written; earlier files stay as they were.
     """
     folder = opened(run)
@@ -77,10 +83,14 @@ def evaluate(
     data = folder.data() if data is None else data
     table = choose(data, split)
     system = folder.system()
+    if ais:
+        checked(system, temperatures=ais, data=ais_data)
     started = time.perf_counter()
     with moved(system, where), bar(min(limit or len(table), len(table)), progress) as report:
         scores = score(system, table, samples, seed, memory, batch_size, limit, report)
         shown = pictures(system, table, scores, seed)
+        count = min(ais_data, len(scores["index"]))
+        extra = _annealed(system, table, ais, count, seed, memory, progress) if ais else {}
     result = summarize(
         scores,
         levels(data),
@@ -91,11 +101,19 @@ def evaluate(
         evidence=system.evidence,
         objective=system.kind,
         seconds=time.perf_counter() - started,
+        ais=summarize_annealed(extra, scores, ais, CHAINS) if ais else None,
     )
     settings = {"memory": memory, "batch_size": batch_size, "device": str(where), "limit": limit}
     values = result.to_dict() | about(folder, system, data) | {"settings": settings}
-    store.write(folder.path, values, saved(scores), shown)
+    store.write(folder.path, values, saved(scores) | extra, shown)
     return result
+
+
+def _annealed(
+    system: System, table: ArrayTable, temperatures: int, count: int, seed: int, memory: int, progress: bool
+) -> Scores:
+    with bar(count, progress) as report:
+        return annealed(system, table, temperatures, count, seed=seed, memory=memory, report=report)
 
 
 def opened(run: RunFolder | str | PathLike[str]) -> RunFolder:

@@ -65,6 +65,24 @@ class ProposalResult:
 
 
 @dataclass(frozen=True)
+class AnnealedResult:
+    """Annealed importance sampling from the prior, for the first data."""
+
+    log_likelihood: Estimate
+    """Nats per datum; like all such estimates it errs low on average."""
+    ess: Summary
+    """In chains; flagged below 10."""
+    acceptance: float
+    """Mean probability with which a transition was accepted; steps were tuned to 0.65."""
+    temperatures: int
+    chains: int
+    count: int
+    """Number of data."""
+    difference: Estimate | None = None
+    """``log_likelihood`` less the headline of the same data, nats; both err low, so the higher one is nearer."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The evaluation of one run on one split. All log-densities are in nats per datum, means over data.
 
@@ -81,6 +99,8 @@ class Evaluation:
     """From the system's own posterior."""
     laplace: ProposalResult | None = None
     """From the common proposal, the widened Laplace posterior at the mode."""
+    ais: AnnealedResult | None = None
+    """From annealed importance sampling, where that was asked for."""
     elbo: Estimate | None = None
     """From all draws of the system's own posterior."""
     log_det: float = 0.0
@@ -161,7 +181,14 @@ def _proposal(values: Mapping[str, Any]) -> ProposalResult:
     return ProposalResult(_estimate(values["log_likelihood"]), **spreads, status=values["status"])
 
 
+def _annealed(values: Mapping[str, Any]) -> AnnealedResult:
+    difference = None if values["difference"] is None else _estimate(values["difference"])
+    made = {"log_likelihood": _estimate(values["log_likelihood"]), "ess": _summary(values["ess"])}
+    return AnnealedResult(**{**values, **made, "difference": difference, "acceptance": _number(values["acceptance"])})
+
+
 MAKERS: dict[str, Any] = {
+    "ais": _annealed,
     **dict.fromkeys(("log_likelihood", "elbo", "bits_per_dim", "kl"), _estimate),
     **dict.fromkeys(("own", "laplace"), _proposal),
     **dict.fromkeys(("kl_per_dimension", "activity", "warnings"), tuple),

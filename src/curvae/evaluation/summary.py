@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from curvae.curvature import Status, not_ok
 from curvae.evaluation.diagnostics import KHAT_DRAWS
-from curvae.evaluation.results import Estimate, Evaluation, ProposalResult, Summary
+from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult, Summary
 from curvae.evaluation.scores import Scores
 
 KHAT_BAD = 0.7
@@ -69,6 +69,25 @@ def summarize(scores: Scores, levels: float | None = None, **facts: Any) -> Eval
         **facts,
     )
     return replace(result, warnings=tuple(warn(result)))
+
+
+def summarize_annealed(found: Scores, scores: Scores, temperatures: int, chains: int) -> AnnealedResult:
+    """Annealed importance sampling of some data, beside the headline of the same ones; only where both are finite."""
+    rows = np.searchsorted(scores["index"], found["index_ais"])
+    headline = scores["log_likelihood"][rows] if "log_likelihood" in scores else None
+    value = found["log_likelihood_ais"]
+    kept = np.isfinite(value) & (True if headline is None else np.isfinite(headline))
+    error, ess = found["stderr_ais"][kept], found["ess_ais"][kept]
+    difference = None if headline is None else Estimate.of((value - headline)[kept], error)
+    return AnnealedResult(
+        Estimate.of(value[kept], error),
+        _spread(ess, np.min, ess < ESS_BAD),
+        _mean(found["acceptance_ais"][kept]),
+        temperatures,
+        chains,
+        int(kept.sum()),
+        difference,
+    )
 
 
 def finite(scores: Scores) -> NDArray[np.bool_]:
@@ -151,6 +170,7 @@ def warn(result: Evaluation) -> list[str]:
     for name, words in PROPOSALS.items():
         proposal = getattr(result, name)
         said += [] if proposal is None else _warn_proposal(proposal, words, result.samples)
+    said += [] if result.ais is None else _warn_annealed(result.ais)
     if result.activity is not None and result.active_units != len(result.activity):
         idle = len(result.activity) - (result.active_units or 0)
         said.append(
@@ -161,6 +181,15 @@ def warn(result: Evaluation) -> list[str]:
         ends = "; ".join(f"{ENDS.get(name, name)} for {share:.1%}" for name, share in result.status.items())
         said.append(f"The mode search of the system's own inference fell short for part of the data: {ends}.")
     return said
+
+
+def _warn_annealed(found: AnnealedResult) -> list[str]:
+    if found.difference is None or not found.difference.value > 4 * found.difference.monte_carlo + 0.05:
+        return []
+    return [
+        f"Annealed importance sampling finds {found.difference.value:.2f} nats more than log p(x) above, for the same "
+        f"{found.count} data. Both err low: the proposals miss a part of the posterior."
+    ]
 
 
 def _warn_proposal(proposal: ProposalResult, words: str, samples: int) -> list[str]:
