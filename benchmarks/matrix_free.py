@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from curvae.curvature import Generic, Newton
+from curvae.curvature import ConjugateGradient, Generic, Newton
 from curvae.inference import AmortizedGaussian, MatrixFreeLaplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
@@ -73,7 +73,7 @@ def search(options: argparse.Namespace, method: str) -> Callable[[], Tensor]:
         return lambda: model.decode(z)
     if method == "formed":
         return lambda: Newton(chords=0).search(Generic.at(model, batch, z), z, STEPS)[0]
-    inference = MatrixFreeLaplace(start, STEPS, int(method), tolerance=0.0)
+    inference = MatrixFreeLaplace(start, STEPS, ConjugateGradient(iterations=int(method)), tolerance=0.0)
     return lambda: inference._search(model, batch, z, begin)[0].z
 
 

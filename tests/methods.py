@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from curvae import objectives, systems
-from curvae.curvature import Newton, PaperSchedule
+from curvae.curvature import ConjugateGradient, Gradient, LevenbergMarquardt, Newton, PaperSchedule
 from curvae.flows import Autoregressive, Flow, Planar, Radial, affine, spline
 from curvae.inference import (
     AmortizedCategorical,
@@ -159,10 +159,15 @@ INFERENCES: dict[str, object] = {
     "spline": lambda: amortized_flow(Autoregressive(D, 4, 2, [8], spline(4), passes=2)),
     "laplace": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), steps=4),
     "laplace-published": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), 4, Newton(PaperSchedule()), unroll=True),
+    "laplace-levenberg-marquardt": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), 4, LevenbergMarquardt()),
+    "laplace-conjugate-gradient": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), 4, ConjugateGradient()),
+    "laplace-gradient": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), 4, Gradient()),
     "laplace-no-steps": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), steps=0),
-    "laplace-matrix-free": lambda: MatrixFreeLaplace(AmortizedGaussian(encoder(2 * D)), forcing=1e-14, tolerance=1e-20),
+    "laplace-matrix-free": lambda: MatrixFreeLaplace(
+        AmortizedGaussian(encoder(2 * D)), solver=ConjugateGradient(forcing=1e-14), tolerance=1e-20
+    ),
     "laplace-implicit": lambda: MatrixFreeLaplace(
-        AmortizedGaussian(encoder(2 * D)), forcing=1e-14, tolerance=1e-20, dense=0
+        AmortizedGaussian(encoder(2 * D)), solver=ConjugateGradient(forcing=1e-14), tolerance=1e-20, dense=0
     ),
     "semi-amortized": lambda: SemiAmortized(AmortizedGaussian(encoder(2 * D)), Refiner(4, HeavyBall(0.005))),
     "semi-amortized-full": lambda: SemiAmortized(
@@ -195,7 +200,15 @@ INFERENCES: dict[str, object] = {
 CATEGORIES = {"categorical": (2, 3), "pairwise": (3, 2)}
 """Inference methods for discrete latents: variables and categories of the prior."""
 
-EXACT_ON_LINEAR_GAUSSIAN = {"laplace", "laplace-matrix-free", "laplace-implicit", "multimodal-laplace"}
+EXACT_ON_LINEAR_GAUSSIAN = {
+    "laplace",
+    "laplace-levenberg-marquardt",
+    "laplace-conjugate-gradient",
+    "laplace-gradient",
+    "laplace-matrix-free",
+    "laplace-implicit",
+    "multimodal-laplace",
+}
 """Inference methods whose posterior is the exact one there."""
 
 STL, DREG = objectives.StickingTheLanding(), objectives.DoublyReparameterized()

@@ -8,8 +8,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from curvae import curvature
-from curvae.curvature import Generic, Status, matrix_free
-from curvae.curvature.matrix_free import MatrixFree, Products, conjugate_gradients, solve, stochastic_log_det
+from curvae.curvature import ConjugateGradient, Generic, Status, matrix_free, products
+from curvae.curvature.conjugate_gradient import conjugate_gradients, solve
+from curvae.curvature.matrix_free import MatrixFree, stochastic_log_det
+from curvae.curvature.products import Products
 from curvae.inference import AmortizedGaussian, Laplace, MatrixFreeLaplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
@@ -70,7 +72,7 @@ class Correlated(Prior):
 @pytest.mark.parametrize("hidden", [False, True])
 @pytest.mark.parametrize("memory", [1, 2**24])
 def test_products_are_those_of_the_formed_precision(likelihood, hidden, memory, monkeypatch):
-    monkeypatch.setattr(matrix_free, "MEMORY", memory)
+    monkeypatch.setattr(products, "MEMORY", memory)
     model, batch = relu_model(likelihood)
     model.prior = Correlated(3)
     if hidden:
@@ -219,7 +221,8 @@ def test_log_det_of_what_is_not_finite_is_nan_and_alone():
 def test_exact_on_the_linear_gaussian_model(dense):
     """The posterior is exact, so log p(x, z) - log q(z) is log p(x) for every draw."""
     oracle = LinearGaussian(size=6, outputs=12)
-    inference = MatrixFreeLaplace(start(6, (12,)), iterations=12, forcing=1e-14, tolerance=1e-20, dense=dense)
+    solver = ConjugateGradient(iterations=12, forcing=1e-14)
+    inference = MatrixFreeLaplace(start(6, (12,)), solver=solver, tolerance=1e-20, dense=dense)
     found = inference(oracle.model, oracle.batch)
     assert isinstance(found.posterior, PrecisionGaussian if dense else ImplicitGaussian)
     torch.testing.assert_close(found.posterior.mean, oracle.mean(), atol=1e-9, rtol=1e-9)
@@ -227,13 +230,14 @@ def test_exact_on_the_linear_gaussian_model(dense):
     torch.testing.assert_close(log_w, oracle.log_evidence().expand(5, -1), atol=1e-8, rtol=1e-8)
     torch.testing.assert_close(found.info["log_det"], oracle.precision().logdet().expand(8), **CLOSE)
     assert (found.info["status"] == Status.OK).all()
-    assert found.info["cg_iterations"].shape == (4, 8)
+    assert (found.info["steps"] >= 1).all()
 
 
 def test_estimated_determinant_shifts_all_weights_of_a_datum_alike():
     """By less than its reported error allows: 5 standard errors, 7 degrees of freedom, all data one matrix."""
     oracle = LinearGaussian(size=40, outputs=60)
-    inference = MatrixFreeLaplace(start(40, (60,)), iterations=80, forcing=1e-14, dense=0, probes=8, lanczos=40)
+    solver = ConjugateGradient(iterations=80, forcing=1e-14)
+    inference = MatrixFreeLaplace(start(40, (60,)), solver=solver, dense=0, probes=8, lanczos=40)
     found = inference(oracle.model, oracle.batch)
     log_w = log_weights(oracle.model, oracle.batch, found.posterior.draw(5))
     shift = log_w - oracle.log_evidence()
@@ -296,7 +300,9 @@ def test_mode_of_a_convolutional_decoder_is_that_of_laplace(preconditioned):
         batch = batch_of(model.sample(6)[0])
     begin = start(3, (1, 4, 4))
     exact = Laplace(begin, steps=40, route=Generic, tolerance=1e-16)(model, batch)
-    found = MatrixFreeLaplace(begin, 40, 10, 1e-6, preconditioned, tolerance=1e-16)(model, batch)
+    found = MatrixFreeLaplace(
+        begin, 40, ConjugateGradient(iterations=10, forcing=1e-6), preconditioned, tolerance=1e-16
+    )(model, batch)
     for one in (exact, found):
         assert (one.info["grad_norm"][-1] < 1e-6).all()
     torch.testing.assert_close(found.posterior.mean, exact.posterior.mean, atol=1e-6, rtol=1e-6)
@@ -317,7 +323,9 @@ def test_gradient_of_the_mode_is_that_of_laplace(dense):
     begin = start(3, (10,))
     both = (
         Laplace(begin, 30, tolerance=1e-14)(model, batch),
-        MatrixFreeLaplace(begin, 30, 10, 1e-10, tolerance=1e-14, dense=dense)(model, batch),
+        MatrixFreeLaplace(begin, 30, ConjugateGradient(iterations=10, forcing=1e-10), tolerance=1e-14, dense=dense)(
+            model, batch
+        ),
     )
     apart = (both[0].posterior.mean - both[1].posterior.mean).norm(dim=-1)
     keep = (apart < 1e-6) & torch.stack([found.info["grad_norm"][-1] < 1e-6 for found in both]).all(0)
@@ -359,7 +367,8 @@ class Largest(TorchDispatchMode):
 
 def test_nothing_of_the_size_of_the_jacobian_is_formed(monkeypatch):
     """Neither in the search, nor in the draws, nor in the backward pass; the generic route does form it."""
-    monkeypatch.setattr(matrix_free, "MEMORY", 1)
+    for module in (matrix_free, products):
+        monkeypatch.setattr(module, "MEMORY", 1)
     size, event = 60, (1, 8, 8)
     model = LatentVariableModel(StandardNormal(size), ConvDecoder(size, event, 2, 8), Gaussian(event)).double()
     batch = batch_of(torch.randn(3, *event, dtype=torch.float64))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from curvae import linalg
-from curvae.curvature import Newton, PaperSchedule
+from curvae.curvature import ConjugateGradient, Gradient, LevenbergMarquardt, Newton, PaperSchedule
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.networks import MLP
 from curvae.objectives import Bound, monte_carlo_elbo
@@ -17,7 +17,13 @@ from curvae.training.compiled import Compiled
 from curvae.typing import Batch
 from zoo import relu_model
 
-KINDS = {"default": {"tolerance": 0.0}, "published": {"solver": Newton(PaperSchedule()), "unroll": True}}
+KINDS = {
+    "default": {"tolerance": 0.0},
+    "published": {"solver": Newton(PaperSchedule()), "unroll": True},
+    "levenberg-marquardt": {"solver": LevenbergMarquardt(tries=2), "tolerance": 0.0},
+    "conjugate-gradient": {"solver": ConjugateGradient(), "tolerance": 0.0},
+    "gradient": {"solver": Gradient(), "tolerance": 0.0},
+}
 
 
 def system_and_batch(kind: str):
@@ -59,6 +65,7 @@ def test_one_graph_holds_the_whole_step():
 
 def compiled() -> None:
     for kind in KINDS:
+        torch.manual_seed(0)
         system, batch = system_and_batch(kind)
         expected = outcome(system, system.bound, batch)
         whole = torch.compile(system.bound, fullgraph=True, backend="aot_eager")

@@ -3,10 +3,13 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.curvature.conjugate_gradient import ConjugateGradient
 from curvae.curvature.generic import Generic
+from curvae.curvature.gradient import Gradient
 from curvae.curvature.gram import Gram
 from curvae.curvature.layerwise import Layerwise
-from curvae.curvature.route import Local, Point, Route, Routed, require_continuous
+from curvae.curvature.levenberg_marquardt import LevenbergMarquardt
+from curvae.curvature.route import Local, Point, Product, Route, Routed, require_continuous
 from curvae.curvature.search import (
     Backtracking,
     PaperSchedule,
@@ -15,6 +18,7 @@ from curvae.curvature.search import (
     StepRule,
     Trace,
     follow,
+    moved,
     newton,
     not_ok,
 )
@@ -75,13 +79,17 @@ def local(model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"], rou
 
 __all__ = [
     "Backtracking",
+    "ConjugateGradient",
     "Generic",
+    "Gradient",
     "Gram",
     "Layerwise",
+    "LevenbergMarquardt",
     "Local",
     "Newton",
     "PaperSchedule",
     "Point",
+    "Product",
     "Route",
     "Routed",
     "Seen",
@@ -91,6 +99,7 @@ __all__ = [
     "Trace",
     "follow",
     "local",
+    "moved",
     "newton",
     "not_ok",
     "require_continuous",

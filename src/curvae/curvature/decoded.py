@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from curvae.curvature.route import Route, chosen, missed
+from curvae.curvature.products import Products
+from curvae.curvature.route import Point, Product, Route, chosen, missed
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch, PerDatum
 
@@ -37,3 +38,14 @@ class Decoded(Route):
         eta, pull = torch.func.vjp(decode, z)[:2]
         tangent = torch.func.jvp(decode, (z,), (step,))[1]
         return pull(missed(self.model, self.batch, eta, tangent))[0]
+
+    def products(self, z: Float[Tensor, "B D"]) -> Products:
+        """The decoder, run once at z, and its products there."""
+        return Products(self.model, self.batch, z)
+
+    def likelihood_slope(self, z: Float[Tensor, "B D"]) -> tuple[PerDatum, Float[Tensor, "B D"]]:
+        near = self.products(z)
+        return near.log_likelihood, near.likelihood_grad
+
+    def likelihood_product(self, point: Point) -> Product:
+        return self.products(point.z).likelihood_product

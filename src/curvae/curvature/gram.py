@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from curvae.curvature import kernel, layers
-from curvae.curvature.route import Local, Point, Route
+from curvae.curvature.route import Local, Point, Product, Route
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch, Matrix, PerDatum
 
@@ -87,6 +87,10 @@ class Gram(Route):
     def local_at(self, point: Point) -> Local:
         precision = self._precision(self._slopes(point), point.z) + self.model.prior.precision(point.z)
         return Local(point.log_joint, self.grad_at(point), precision)
+
+    def likelihood_product(self, point: Point) -> Product:
+        slopes = self._slopes(point)
+        return lambda v: layers.pull(self.hidden, slopes, layers.push(self.hidden, slopes, v) @ self.gram)
 
     def _slopes(self, point: Point) -> layers.Slopes:
         return layers.restored(self.hidden, list(point.kept[1:]))

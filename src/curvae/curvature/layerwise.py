@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from curvae.curvature import layers
 from curvae.curvature.decoded import Decoded
-from curvae.curvature.route import Local, Point, assemble, missed
+from curvae.curvature.route import Local, Point, Product, assemble, informed, missed
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch, PerDatum
 
@@ -44,6 +44,11 @@ class Layerwise(Decoded):
         eta, slopes = layers.linearize(self.parts, z)
         left = missed(self.model, self.batch, eta, layers.push(self.parts, slopes, step))
         return layers.pull(self.parts, slopes, left)
+
+    def likelihood_product(self, point: Point) -> Product:
+        eta, *kept = point.kept
+        slopes, bend = layers.restored(self.parts, kept), informed(self.model, self.batch, eta)
+        return lambda v: layers.pull(self.parts, slopes, bend(layers.push(self.parts, slopes, v)))
 
     @property
     def parts(self) -> list[nn.Module]:

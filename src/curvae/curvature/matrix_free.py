@@ -1,173 +1,48 @@
-"""The Gauss-Newton precision without its matrix: products, conjugate gradients and a stochastic log-determinant.
+"""Curvature without its matrix: the route, and a stochastic log-determinant.
 
-For latent spaces so large that the Jacobian of the decoder, (B, P, D), cannot be formed. ``Lam v = J'F(J v) + P v``
-needs J only in products with one vector: the decoder is run once, ``u -> J'u`` is its reverse pass, and ``v -> J v`` is
-the reverse pass of that (which is linear in u), so that neither repeats the decoder. A product costs what two decoder
-passes do.
+For latent spaces so large that the Jacobian of the decoder, (B, P, D), cannot be formed.
 """
 
 import math
-from collections.abc import Callable
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from curvae import linalg
 from curvae.curvature.decoded import Decoded
-from curvae.curvature.route import Local, require_continuous
+from curvae.curvature.products import Products
+from curvae.curvature.route import Local, Product, chosen
 from curvae.model import LatentVariableModel
-from curvae.priors import StandardNormal
-from curvae.typing import Batch, Latent, Matrix, PerDatum
+from curvae.typing import Batch, PerDatum
 
 MEMORY = 2**24
-"""Bytes that several products, or Lanczos bases, may take at once; one is always let through."""
-
-Product = Callable[[Tensor], Tensor]
-"""``v -> Lam v`` for any number of vectors of each datum: (*S, B, D) to (*S, B, D)."""
-
-
-class Products:
-    """log p(x, z) at a point z, its gradient, and products with ``Lam = J'F J + prior precision`` there.
-
-    The decoder is run once, here. Everything is differentiable where gradients are on.
-
-    Args:
-        model: its decoder may be any whose rows do not depend on one another (BatchNorm in evaluation mode).
-        batch: the data.
-        z: the point.
-
-    Raises:
-        ValueError: discrete latents.
-
-    Example:
-        >>> import torch
-        >>> from curvae.likelihoods import Gaussian
-        >>> decoder = torch.nn.Linear(1, 2)
-        >>> torch.nn.init.ones_(decoder.weight)
-        Parameter containing: ...
-        >>> model = LatentVariableModel(StandardNormal(1), decoder, Gaussian(2))
-        >>> with torch.no_grad():
-        ...     near = Products(model, Batch(torch.ones(4, 2), torch.arange(4)), torch.zeros(4, 1))
-        ...     near(torch.ones(4, 1))[0].item()   # J'J + 1
-        3.0
-    """
-
-    def __init__(self, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]):
-        require_continuous(model)
-        self.model = model
-        self.batch = batch
-        self.z = z
-        self.eta, self._pull = torch.func.vjp(lambda point: model.decode(point, batch.x), z)[:2]
-        bytes_each = 4 * self.eta.numel() * self.eta.element_size()
-        self.at_once = max(1, MEMORY // max(1, bytes_each))
-
-    @cached_property
-    def log_likelihood(self) -> PerDatum:
-        """``log p(x | z)``."""
-        return self.model.likelihood.log_prob(self.batch.x, self.eta, self.batch.mask)
-
-    @cached_property
-    def log_joint(self) -> PerDatum:
-        """``log p(x, z)``."""
-        return self.log_likelihood + self.model.prior.log_prob(self.z)
-
-    @cached_property
-    def likelihood_grad(self) -> Float[Tensor, "B D"]:
-        """``d log p(x | z) / dz``."""
-        return self._pull(self.model.likelihood.score(self.batch.x, self.eta, self.batch.mask))[0]
-
-    @cached_property
-    def grad(self) -> Float[Tensor, "B D"]:
-        """``d log p(x, z) / dz``."""
-        log_prior, pull = torch.func.vjp(self.model.prior.log_prob, self.z)[:2]
-        return self.likelihood_grad + pull(torch.ones_like(log_prior))[0]
-
-    def __call__(self, v: Latent) -> Latent:
-        """``Lam v`` for any number of vectors of each datum."""
-        return self.likelihood_product(v) + self.prior_product(v)
-
-    def likelihood_product(self, v: Latent) -> Latent:
-        """``J'F(J v)``."""
-        return self._each(lambda one: self._pull(self._unroot(self._root(self._push(one)[0]))[0])[0], v)
-
-    def prior_product(self, v: Latent) -> Latent:
-        """The prior's precision times v; for a standard normal that is v."""
-        if isinstance(self.model.prior, StandardNormal):
-            return v
-        return torch.einsum("bij,...bj->...bi", self.model.prior.precision(self.z), v)
-
-    def likelihood_matrix(self) -> Matrix:
-        """``J'FJ``, formed by D products, several at a time where memory allows."""
-        eye = torch.eye(self.z.shape[-1], dtype=self.z.dtype, device=self.z.device)
-        columns = self.likelihood_product(eye.unsqueeze(1).expand(-1, *self.z.shape))
-        matrix = columns.permute(1, 2, 0)
-        return 0.5 * (matrix + matrix.mT)
-
-    def matrix(self) -> Matrix:
-        """Lam, formed by D products."""
-        return self.likelihood_matrix() + self.model.prior.precision(self.z)
-
-    def perturbation(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n B D"]:
-        """``J'R e1 + P^1/2 e2`` with standard normal e1 and e2: n draws of N(0, Lam) for each datum."""
-        width = self._root(self.eta).shape[-1]
-        parts = []
-        for start in range(0, n, self.at_once):
-            count = min(self.at_once, n - start)
-            noise = self._noise((count, len(self.eta), width), generator)
-            parts.append(self._each(lambda one: self._pull(self._unroot(one)[0])[0], noise))
-        noise = self._noise((n, *self.z.shape), generator)
-        if not isinstance(self.model.prior, StandardNormal):
-            factor, _ = linalg.cholesky(self.model.prior.precision(self.z))
-            noise = torch.einsum("bij,sbj->sbi", factor, noise)
-        return torch.cat(parts) + noise
-
-    def _root(self, v: Tensor) -> Tensor:
-        """``R'v``."""
-        return self.model.likelihood.root(self.eta, v, self.batch.mask)
-
-    @cached_property
-    def _unroot(self) -> Callable[[Tensor], tuple[Tensor]]:
-        """``u -> R u``."""
-        return torch.func.vjp(self._root, torch.zeros_like(self.eta))[1]
-
-    @cached_property
-    def _push(self) -> Callable[[Tensor], tuple[Tensor]]:
-        """``v -> J v``: the reverse pass of the reverse pass."""
-        return torch.func.vjp(lambda u: self._pull(u)[0], torch.zeros_like(self.eta))[1]
-
-    def _each(self, function: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
-        """``function``, of one vector of each datum, over all leading dimensions, ``at_once`` of them together."""
-        if v.ndim == 2:
-            return function(v)
-        flat = v.reshape(-1, *v.shape[-2:])
-        if self.at_once == 1:
-            out = torch.stack([function(one) for one in flat])
-        else:
-            _ = self._push, self._unroot  # built outside vmap
-            out = torch.func.vmap(function, chunk_size=self.at_once)(flat)
-        return out.unflatten(0, v.shape[:-2])
-
-    def _noise(self, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-        return torch.randn(shape, generator=generator, device=self.z.device, dtype=self.z.dtype)
+"""Bytes that several Lanczos bases may take at once; one is always let through."""
 
 
 class MatrixFree(Decoded):
     """The generic route with nothing of size P x D: the precision, where it is asked for at all, by D products.
 
     The last point looked at without gradients is remembered, so that what a line search accepts is not decoded again.
+    ``variance`` is an estimate of the diagonal of ``Lam^-1``, which helps conjugate gradients.
     """
 
     _last: Products | None = None
 
+    def __init__(self, model: LatentVariableModel, batch: Batch, variance: Float[Tensor, "B D"] | None = None):
+        super().__init__(model, batch)
+        self.variance = variance
+
+    def take(self, rows: Int[Tensor, " n"]) -> "MatrixFree":
+        variance = None if self.variance is None else self.variance[rows]
+        return MatrixFree(self.model, chosen(self.batch, rows), variance)
+
     def products(self, z: Float[Tensor, "B D"]) -> Products:
-        """The products at z."""
         if torch.is_grad_enabled():
-            return Products(self.model, self.batch, z)
-        if self._last is None or not torch.equal(self._last.z, z):
-            self._last = Products(self.model, self.batch, z)
+            return super().products(z)
+        if self._last is None or not _same(self._last.z, z):
+            self._last = super().products(z)
         return self._last
 
     def log_likelihood(self, z: Float[Tensor, "B D"]) -> PerDatum:
@@ -178,70 +53,8 @@ class MatrixFree(Decoded):
         return Local(near.log_likelihood, near.likelihood_grad, near.likelihood_matrix())
 
 
-class Solved(NamedTuple):
-    """What conjugate gradients found for each vector of each datum."""
-
-    solution: Float[Tensor, "*S B D"]
-    residual: Float[Tensor, "*S B"]
-    """``|target - Lam solution|`` by the recursion."""
-    iterations: Int[Tensor, "*S B"]
-    converged: Bool[Tensor, "*S B"]
-
-
-def conjugate_gradients(
-    product: Product, target: Latent, iterations: int, tolerance: float, diagonal: Float[Tensor, "B D"] | None = None
-) -> Solved:
-    """Solves ``Lam y = target`` by preconditioned conjugate gradients from y = 0, each vector of each datum by itself.
-
-    A vector is left alone once its residual is below ``tolerance * |target|``, or where Lam shows itself not positive
-    or not finite. Stopped early, y is still an ascent direction for target = gradient, and
-    ``1/2 target'y`` what a step to it gains in the quadratic model.
-
-    Args:
-        product: ``v -> Lam v``.
-        target: (*S, B, D).
-        iterations: at most this many; D are enough but for rounding.
-        tolerance: relative to the norm of the target.
-        diagonal: the preconditioner, an estimate of the diagonal of ``Lam^-1`` or of ``1 / diag Lam``.
-
-    Example:
-        >>> import torch
-        >>> solved = conjugate_gradients(lambda v: 2 * v, torch.ones(1, 3), iterations=5, tolerance=1e-6)
-        >>> solved.solution.tolist(), solved.iterations.item()
-        ([[0.5, 0.5, 0.5]], 1)
-    """
-    scale = torch.ones_like(target) if diagonal is None else diagonal.expand_as(target)
-    aim = tolerance * target.norm(dim=-1)
-    solution, residual, size = torch.zeros_like(target), target, target.norm(dim=-1)
-    direction = scale * residual
-    rho = (residual * direction).sum(-1)
-    used = torch.zeros_like(size, dtype=torch.long)
-    active = size > aim
-    for _ in range(iterations):
-        if not bool(active.any()):
-            break
-        image = product(direction)
-        bend = (direction * image).sum(-1)
-        active = active & (bend > 0) & bend.isfinite()
-        length, moves = (rho / bend).unsqueeze(-1), active.unsqueeze(-1)
-        solution = torch.where(moves, solution + length * direction, solution)
-        residual = torch.where(moves, residual - length * image, residual)
-        used = used + active
-        size = residual.norm(dim=-1)
-        active = active & (size > aim)
-        old, rho = rho, (residual * scale * residual).sum(-1)
-        direction = scale * residual + torch.where(active, rho / old, 0.0).unsqueeze(-1) * direction
-    return Solved(solution, size, used, size <= aim)
-
-
-def solve(product: Product, target: Latent) -> Latent:
-    """``Lam^-1 target`` as exactly as the precision of the numbers lets one hope."""
-    return conjugate_gradients(product, target, 2 * target.shape[-1] + 10, tight(target.dtype)).solution
-
-
-def tight(dtype: torch.dtype) -> float:
-    """The relative residual of ``solve``: 2e-12 in float64, 6e-6 in float32."""
-    return torch.finfo(dtype).eps ** 0.75
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one is other or (linalg.may_look(one) and torch.equal(one, other))
 
 
 class LogDet(NamedTuple):

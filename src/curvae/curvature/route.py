@@ -6,6 +6,7 @@ for as many points as wanted.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,11 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from curvae.model import LatentVariableModel
+from curvae.priors import Prior, StandardNormal
 from curvae.typing import Batch, Matrix, PerDatum
+
+Product = Callable[[Tensor], Tensor]
+"""``v -> Lam v`` for any number of vectors of each datum: (*S, B, D) to (*S, B, D)."""
 
 
 class Local(NamedTuple):
@@ -58,6 +63,8 @@ class Route(ABC):
     """The log joint of one batch, its gradient and its precision, as functions of z (B, D)."""
 
     model: LatentVariableModel
+    variance: Float[Tensor, "B D"] | None = None
+    """An estimate of the diagonal of ``Lam^-1``, where one is known."""
 
     def __init__(self, model: LatentVariableModel):
         self.model = model
@@ -103,6 +110,11 @@ class Route(ABC):
         level, pull = torch.func.vjp(self.log_likelihood, z)[:2]
         return level, pull(torch.ones_like(level))[0]
 
+    def likelihood_product(self, point: Point) -> Product:
+        """``v -> J'F J v``; a route that can linearizes once for all v (B, D)."""
+        fixed = self.likelihood_residual(point.z, torch.zeros_like(point.z))
+        return lambda v: fixed - self.likelihood_residual(point.z, v)
+
     def slope(self, z: Float[Tensor, "B D"]) -> tuple[PerDatum, Float[Tensor, "B D"]]:
         """``log p(x, z)`` and its gradient."""
         level, slope = self.likelihood_slope(z)
@@ -130,6 +142,11 @@ class Route(ABC):
     def local_at(self, point: Point) -> Local:
         """:meth:`local` at a point seen before."""
         return self.local(point.z)
+
+    def product_at(self, point: Point) -> Product:
+        """``v -> Lam v`` (B, D) at a point seen before; Lam is not formed."""
+        likelihood, prior = self.likelihood_product(point), prior_product(self.model.prior, point.z)
+        return lambda v: likelihood(v) + prior(v)
 
     def residual(self, z: Float[Tensor, "B D"], step: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """``grad log p(x, z) - Lam(z) step`` by vector products alone: nothing of size D x D or D x P is formed.
@@ -183,9 +200,26 @@ def assemble(
     return Local(level, torch.einsum("bdp,bp->bd", rows, score), root @ root.mT)
 
 
+def prior_product(prior: Prior, z: Float[Tensor, "B D"]) -> Product:
+    """``v -> P v`` with the precision P of the prior at z."""
+    if isinstance(prior, StandardNormal):
+        return lambda v: v
+    matrix = prior.precision(z)
+    return lambda v: torch.einsum("bij,...bj->...bi", matrix, v)
+
+
+def informed(model: LatentVariableModel, batch: Batch, eta: Float[Tensor, "B P"]) -> Product:
+    """``v -> F v = R (R'v)`` with the expected information F of the likelihood at eta."""
+
+    def product(v: Tensor) -> Tensor:
+        root, transposed = torch.func.vjp(lambda u: model.likelihood.root(eta, u, batch.mask), v)[:2]
+        return transposed(root)[0]
+
+    return product
+
+
 def missed(
     model: LatentVariableModel, batch: Batch, eta: Float[Tensor, "B P"], tangent: Float[Tensor, "B P"]
 ) -> Float[Tensor, "B P"]:
-    """``score - F tangent``, with ``F v = R (R'v)``."""
-    root, transposed = torch.func.vjp(lambda v: model.likelihood.root(eta, v, batch.mask), tangent)[:2]
-    return model.likelihood.score(batch.x, eta, batch.mask) - transposed(root)[0]
+    """``score - F tangent``."""
+    return model.likelihood.score(batch.x, eta, batch.mask) - informed(model, batch, eta)(tangent)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from curvae import linalg
 from curvae.curvature.route import Local, Point, Route
-from curvae.typing import PerDatum
+from curvae.typing import Info, PerDatum
 
 
 class Status(IntEnum):
@@ -137,6 +137,27 @@ class Trace:
         status = torch.where(ok, status, Status.NOT_PSD)
         finite = log_joint[-1].isfinite() & grad_norm[-1].isfinite()
         return cls(log_joint, grad_norm, torch.where(finite, status, Status.NONFINITE))
+
+    @property
+    def info(self) -> Info:
+        """All of it, by name."""
+        names = ("log_joint", "grad_norm", "status", "steps", "gained")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def steps(self) -> Int[Tensor, " B"]:
+        """How many steps changed the log joint of each datum."""
+        return moved(self.log_joint[:-1], self.log_joint[1:]).sum(0)
+
+    @property
+    def gained(self) -> PerDatum:
+        """The nats by which the log joint rose."""
+        return self.log_joint[-1] - self.log_joint[0]
+
+
+def moved(before: Float[Tensor, "*T B"], after: Float[Tensor, "*T B"]) -> Bool[Tensor, "*T B"]:
+    """Whether a log joint has changed by more than rounding."""
+    return (after - before).abs() > 8 * torch.finfo(after.dtype).eps * after.abs()
 
 
 def newton(route: Route, here: Point) -> tuple[Local, Float[Tensor, "B D"]]:

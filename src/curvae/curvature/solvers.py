@@ -12,8 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature.route import Route
+from curvae.curvature.route import Point, Route
 from curvae.curvature.search import Backtracking, Seen, StepRule
+from curvae.curvature.stepwise import Step, stepwise
 
 
 class Solver(ABC):
@@ -59,25 +60,17 @@ class Newton(Solver):
     def search(
         self, route: Route, z: Float[Tensor, "B D"], steps: int, tolerance: float = 0.0
     ) -> tuple[Float[Tensor, "B D"], list[Seen]]:
-        seen: list[Seen] = []
-        rows, here = torch.arange(len(z), device=z.device), route.point(z)
-        for _ in range(steps):
-            local = route.local_at(here)
-            factor, _ = linalg.cholesky(local.precision)
-            moved = torch.zeros_like(rows, dtype=torch.bool)
-            for chord in range(1 + self.chords):
-                grad = route.grad_at(here) if chord else local.grad
-                step = linalg.solve_spd(factor, grad)
-                now = Seen.of(here.log_joint, grad)
-                seen.append(seen[-1].updated(rows, now) if len(rows) < len(z) else now)
-                here, length = self.rule.advance(len(seen) - 1, route, here, grad, step)
-                moved, promise = moved | (length != 0), 0.5 * torch.linalg.vecdot(grad, step)
-            z = z.index_copy(0, rows, here.z)
-            if not linalg.may_look(z):
-                continue
-            left = (moved & (promise > tolerance)).nonzero().squeeze(-1)
-            if len(left) == 0:
-                break
-            if len(left) < len(rows):
-                rows, route, here = rows[left], route.take(left), here.take(left)
-        return z, seen
+        def step(t: int, route: Route, here: Point, factor: Tensor | None = None, moved: Tensor | None = None) -> Step:
+            if factor is None:
+                local = route.local_at(here)
+                grad, (factor, _) = local.grad, linalg.cholesky(local.precision)
+            else:
+                grad = route.grad_at(here)
+            d = linalg.solve_spd(factor, grad)
+            there, length = self.rule.advance(t, route, here, grad, d)
+            moved = length != 0 if moved is None else moved | (length != 0)
+            if (t + 1) % self.visits(1):
+                return Step(grad, there, None, (factor, moved))
+            return Step(grad, there, moved & (0.5 * torch.linalg.vecdot(grad, d) > tolerance))
+
+        return stepwise(route, z, self.visits(steps), step)

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from curvae import linalg
 from curvae.curvature import Route, Status, route_for
-from curvae.curvature.matrix_free import Products, stochastic_log_det
+from curvae.curvature.matrix_free import stochastic_log_det
+from curvae.curvature.products import Products
 from curvae.inference.inference import Inference, Inferred
 from curvae.model import LatentVariableModel
 from curvae.posteriors import ImplicitGaussian, PrecisionGaussian

@@ -44,7 +44,8 @@ class Laplace(Inference):
     With a memory (:meth:`remember`) the search for a training datum starts at the mode found on its last visit, where
     that is the better start; the modes are state, so they are saved with the run. Other data start at mu0.
 
-    Info: ``log_joint`` and ``grad_norm`` (T+1, B) over all T steps, ``status`` (B,).
+    Info: ``log_joint`` and ``grad_norm`` (T+1, B) over all T points that the solver may visit, ``status`` (B,),
+    ``steps`` (B,), how many steps really moved a datum, and ``gained`` (B,), the nats by which the log joint rose.
 
     Raises:
         ValueError: negative steps.
@@ -162,7 +163,7 @@ class Laplace(Inference):
         total = self.steps if self.unroll or self.steps == 0 else self.solver.visits(self.steps - 1) + 1
         padding = [seen[-1] if seen else end] * (total - len(seen))
         trace = Trace.of([*seen, *padding, end], found.left, found.stuck, found.ok, self.tolerance)
-        return {"log_joint": trace.log_joint, "grad_norm": trace.grad_norm, "status": trace.status}
+        return trace.info
 
 
 class _Found(NamedTuple):

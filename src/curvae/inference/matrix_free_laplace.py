@@ -7,8 +7,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from curvae import linalg
-from curvae.curvature import Backtracking, Local, Point, Status, StepRule
-from curvae.curvature.matrix_free import MatrixFree, Products, conjugate_gradients, solve, stochastic_log_det
+from curvae.curvature import ConjugateGradient, Seen, Solver, Trace, moved
+from curvae.curvature.conjugate_gradient import solve
+from curvae.curvature.matrix_free import MatrixFree, stochastic_log_det
+from curvae.curvature.products import Products
 from curvae.inference.inference import Inference, Inferred, prefixed
 from curvae.model import LatentVariableModel
 from curvae.posteriors import GaussianPosterior, ImplicitGaussian, Posterior, PrecisionGaussian
@@ -38,11 +40,9 @@ class MatrixFreeLaplace(Inference):
     Args:
         start: the inference whose posterior's ``center`` is mu0.
         steps: number T of Newton steps; 0 keeps the encoder's mean.
-        iterations: of conjugate gradients in a step, at most; more cost more than they gain
+        solver: what the steps are made of; more iterations of conjugate gradients cost more than they gain
             (``benchmarks/matrix_free.py``).
-        forcing: relative residual at which they stop earlier.
         precondition: by the variance of the encoder's posterior, where that is a Gaussian.
-        rule: how long each step is.
         tolerance: Newton decrement (nats), what the ELBO loses to a mean off the mode, below which a datum is ok.
         dense: the most dimensions for which Lam is formed, once, at the mode: D products, fewer than the
             ``probes * lanczos`` of the estimate, and (B, D, D) in memory.
@@ -50,11 +50,11 @@ class MatrixFreeLaplace(Inference):
         lanczos: products for each probe.
         margin: so many standard errors are added to that log-determinant, which lowers every bound by half of it.
 
-    Info: ``log_joint`` and ``grad_norm`` (T+1, B), ``status`` (B,), ``cg_iterations`` (T, B), ``log_det`` and
-    ``log_det_error`` (B,).
+    Info: ``log_joint`` and ``grad_norm`` (T+1, B), ``status`` (B,), ``steps`` (B,), how many really moved a datum,
+    ``gained`` (B,), the nats by which the log joint rose, ``log_det`` and ``log_det_error`` (B,).
 
     Raises:
-        ValueError: negative steps, or fewer than 1 iteration, probe or Lanczos step.
+        ValueError: negative steps, or fewer than 1 probe or Lanczos step.
 
     Example:
         >>> import torch
@@ -72,10 +72,8 @@ class MatrixFreeLaplace(Inference):
         self,
         start: Inference,
         steps: int = 4,
-        iterations: int = 3,
-        forcing: float = 1e-2,
+        solver: Solver | None = None,
         precondition: bool = True,
-        rule: StepRule | None = None,
         tolerance: float = 0.1,
         dense: int = 256,
         probes: int = 16,
@@ -85,15 +83,13 @@ class MatrixFreeLaplace(Inference):
         super().__init__()
         if steps < 0:
             raise ValueError(f"MatrixFreeLaplace: steps must be 0 or more; got {steps}.")
-        for name, value in (("iterations", iterations), ("probes", probes), ("lanczos", lanczos)):
+        for name, value in (("probes", probes), ("lanczos", lanczos)):
             if value < 1:
                 raise ValueError(f"MatrixFreeLaplace: {name} must be 1 or more; got {value}.")
         self.start = start
         self.steps = steps
-        self.iterations = iterations
-        self.forcing = forcing
+        self.solver = solver or ConjugateGradient()
         self.precondition = precondition
-        self.rule = rule or Backtracking()
         self.tolerance = tolerance
         self.dense = dense
         self.probes = probes
@@ -106,10 +102,10 @@ class MatrixFreeLaplace(Inference):
         with torch.autocast(mu0.device.type, enabled=False), model.evaluating():
             mu0 = mu0.to(batch.x.dtype) if batch.x.is_floating_point() else mu0.float()
             with torch.no_grad():
-                near, visited, stuck, used = self._search(model, batch, mu0.detach(), begin.posterior)
+                near, seen = self._search(model, batch, mu0.detach(), begin.posterior)
                 precision, inverse, ok, info = self._precision(near)
                 left = 0.5 * (near.grad * inverse(near.grad)).sum(-1)
-                info = {**begin.info, **info, **self._describe([*visited, _local(near)], stuck, used, left, ok)}
+                info = {**begin.info, **info, **self._trace(seen, near, left, ok).info}
             if self.steps == 0:
                 mu, bound = mu0, None
             else:
@@ -121,27 +117,12 @@ class MatrixFreeLaplace(Inference):
 
     def _search(
         self, model: LatentVariableModel, batch: Batch, z: Tensor, begin: Posterior
-    ) -> tuple[Products, list[Local], Tensor, Tensor]:
-        """The products at the point reached; what was seen, who was stuck, and the iterations (T, B) on the way."""
-        route = MatrixFree(model, batch)
-        diagonal = begin.variance.to(z) if self.precondition and isinstance(begin, GaussianPosterior) else None
-        visited: list[Local] = []
-        stuck = torch.zeros(len(z), dtype=torch.bool, device=z.device)
-        used = torch.zeros(self.steps, len(z), dtype=torch.long, device=z.device)
-        for t in range(self.steps):
-            near = route.products(z)
-            here = _local(near)
-            step, _, used[t], _ = conjugate_gradients(near, near.grad, self.iterations, self.forcing, diagonal)
-            visited.append(here)
-            there = 0.5 * (here.grad * step).sum(-1) < 1e-3 * self.tolerance
-            if bool(there.all()):
-                break
-            step = torch.where(there.unsqueeze(-1), 0.0, step)
-            end, length = self.rule.advance(t, route, Point(z, here.log_joint), here.grad, step)
-            stuck, z = length == 0, end.z
-            if bool((there | stuck).all()):
-                break
-        return route.products(z), visited, stuck, used
+    ) -> tuple[Products, list[Seen]]:
+        """The products at the point reached, and what was seen on the way."""
+        variance = begin.variance.to(z) if self.precondition and isinstance(begin, GaussianPosterior) else None
+        route = MatrixFree(model, batch, variance)
+        z, seen = self.solver.search(route, z, self.steps, 1e-3 * self.tolerance)
+        return route.products(z), seen
 
     def _precision(self, near: Products) -> tuple[Tensor | Products, Callable[[Tensor], Tensor], Tensor, Info]:
         """The factor of Lam or its products, the solution with it, whether that is sound, and its determinant."""
@@ -154,24 +135,13 @@ class MatrixFreeLaplace(Inference):
         info = {"log_det": value + self.margin * error if self.margin else value, "log_det_error": error}
         return near, lambda v: solve(near, v), torch.ones_like(value, dtype=torch.bool), info
 
-    def _describe(self, visited: list[Local], stuck: Tensor, used: Tensor, left: PerDatum, ok: Tensor) -> Info:
+    def _trace(self, seen: list[Seen], near: Products, left: PerDatum, ok: Tensor) -> Trace:
         """What the search did, padded to T + 1 entries; ``left`` are the nats to the mode."""
-        *before, end = visited
-        entries = [*before, *([end] * (self.steps - len(before))), end]
-        log_joint = torch.stack([here.log_joint for here in entries])
-        grad_norm = torch.stack([here.grad.norm(dim=-1) for here in entries])
-        status = torch.where(stuck, Status.KINK, Status.MAX_STEPS)
-        status = torch.where(left <= self.tolerance, Status.OK, status)
-        status = torch.where(ok, status, Status.NOT_PSD)
-        finite = log_joint[-1].isfinite() & grad_norm[-1].isfinite()
-        status = torch.where(finite, status, Status.NONFINITE)
-        return {"log_joint": log_joint, "grad_norm": grad_norm, "status": status, "cg_iterations": used}
-
-
-def _local(near: Products) -> Local:
-    """For step rules and the trace, which read no precision: there is none."""
-    nothing = near.z.new_full((1,), torch.nan).expand(*near.z.shape, near.z.shape[-1])
-    return Local(near.log_joint, near.grad, nothing)
+        end = Seen(near.log_joint, near.grad.norm(dim=-1))
+        last = seen[-1] if seen else end
+        padding = [last] * (self.solver.visits(self.steps) - len(seen))
+        stuck = ~moved(last.log_joint, end.log_joint)
+        return Trace.of([*seen, *padding, end], left, stuck, ok, self.tolerance)
 
 
 def _with_gradient(model: LatentVariableModel, batch: Batch, mu: Tensor, inverse: Callable[[Tensor], Tensor]) -> Tensor:

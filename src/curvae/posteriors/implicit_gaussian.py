@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.curvature.matrix_free import Products, solve
+from curvae.curvature.conjugate_gradient import solve
+from curvae.curvature.products import Products
 from curvae.linalg import LOG_2PI
 from curvae.posteriors.posterior import DensityPosterior, Draws, plain
 from curvae.typing import Batch
