@@ -213,6 +213,16 @@ EXACT_ON_LINEAR_GAUSSIAN = {
 
 STL, DREG = objectives.StickingTheLanding(), objectives.DoublyReparameterized()
 
+DISCRETE_GRADIENTS: dict[str, object] = {
+    "direct": objectives.DirectArgmax,
+    "direct-absolute": lambda: objectives.DirectArgmax(0.1, relative=False),
+    "gumbel-softmax": objectives.GumbelSoftmax,
+    "straight-through": objectives.StraightThrough,
+    "leave-one-out": objectives.LeaveOneOut,
+    "enumeration": objectives.Enumeration,
+}
+"""Estimators of DiscreteElbo, whose contract has a file of its own: latents of another kind."""
+
 OBJECTIVES: dict[str, object] = {
     "elbo": lambda: objectives.elbo,
     "monte-carlo-elbo": lambda: objectives.monte_carlo_elbo,
@@ -288,6 +298,11 @@ SYSTEMS: dict[str, object] = {
     "spline-vae": lambda spec=SPEC: systems.spline_vae(spec, latent=D, hidden=16, width=8, context=4, bins=4),
     "vlae": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16),
     "vlae-published": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16, warmup=0, published=True),
+    **{
+        f"direct-vae-{word}": lambda spec=SPEC, word=word: systems.direct_vae(spec, 1, D, hidden=16, gradient=word)
+        for word in ("direct", "gumbel-softmax", "straight-through", "leave-one-out", "exact")
+    },
+    "direct-vae-pairwise": lambda spec=SPEC: systems.direct_vae(spec, 3, 2, hidden=16, pairwise=True),
     "fishernet": lambda spec=SPEC: systems.fishernet(spec, latent=D, hidden=16),
     "fishernet-newton": lambda spec=SPEC: systems.fishernet(spec, latent=D, hidden=16, steps=1),
     "fishernet-matrix-free": lambda spec=SPEC: systems.fishernet(spec, latent=D, hidden=16, dense=0),

@@ -56,7 +56,7 @@ def test_forward_is_the_door(system):
 
 def test_posterior_of_new_data(system):
     q = system.posterior(X)
-    assert q.mean.shape == (8, methods.D)
+    assert q.mean.shape == (8, system.model.prior.size)
     assert not q.mean.requires_grad
     mask = torch.rand(8, methods.P) < 0.8
     holes = torch.where(mask, X, torch.nan)

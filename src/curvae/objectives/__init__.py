@@ -1,6 +1,16 @@
 """Objectives: (model, posterior, batch, draws) -> a bound for each datum, in nats, maximized."""
 
 from curvae.objectives.batch_information import BatchInformation, BatchLikelihood, aggregate, batch_likelihood
+from curvae.objectives.discrete import (
+    DirectArgmax,
+    DiscreteElbo,
+    DiscreteGradient,
+    Enumeration,
+    Expectation,
+    GumbelSoftmax,
+    LeaveOneOut,
+    StraightThrough,
+)
 from curvae.objectives.divergences import Cubo, FDivergence, Renyi, hellinger, jensen_shannon, kullback_leibler
 from curvae.objectives.elbo import AnnealedElbo, elbo
 from curvae.objectives.estimators import DoublyReparameterized, Estimator, Reparameterized, StickingTheLanding, slopes
@@ -37,13 +47,20 @@ __all__ = [
     "Bound",
     "Ciwae",
     "Cubo",
+    "DirectArgmax",
+    "DiscreteElbo",
+    "DiscreteGradient",
     "DoublyReparameterized",
+    "Enumeration",
     "Estimator",
+    "Expectation",
     "FDivergence",
     "FreeBits",
+    "GumbelSoftmax",
     "ImportanceBound",
     "Iwae",
     "Kind",
+    "LeaveOneOut",
     "Miwae",
     "MonteCarloElbo",
     "MutualDivergence",
@@ -54,6 +71,7 @@ __all__ = [
     "Reparameterized",
     "SkewJensenShannon",
     "StickingTheLanding",
+    "StraightThrough",
     "WakePhi",
     "aggregate",
     "batch_likelihood",

@@ -7,6 +7,7 @@ from curvae.systems.bilbo import bilbo
 from curvae.systems.chi_vae import chi_vae
 from curvae.systems.ciwae import ciwae
 from curvae.systems.coupling_vae import coupling_vae
+from curvae.systems.direct_vae import direct_vae
 from curvae.systems.dlgm import dlgm
 from curvae.systems.fishernet import fishernet
 from curvae.systems.householder_vae import householder_vae
@@ -41,6 +42,7 @@ __all__ = [
     "chi_vae",
     "ciwae",
     "coupling_vae",
+    "direct_vae",
     "dlgm",
     "fishernet",
     "householder_vae",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from math import prod
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import nn
 
@@ -11,7 +11,18 @@ from curvae.inference import AmortizedGaussian, AmortizedMixture
 from curvae.likelihoods import Likelihood
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
-from curvae.objectives import DoublyReparameterized, Estimator, Reparameterized, StickingTheLanding
+from curvae.objectives import (
+    DirectArgmax,
+    DiscreteGradient,
+    DoublyReparameterized,
+    Enumeration,
+    Estimator,
+    GumbelSoftmax,
+    LeaveOneOut,
+    Reparameterized,
+    StickingTheLanding,
+    StraightThrough,
+)
 from curvae.priors import Prior, StandardNormal
 from curvae.systems.base import Stage
 from curvae.typing import DataSpec, Table
@@ -24,6 +35,32 @@ ESTIMATORS: dict[str, Estimator] = {
     "stl": StickingTheLanding(),
     "dreg": DoublyReparameterized(),
 }
+
+
+DiscreteGradientWord = Literal["direct", "gumbel-softmax", "straight-through", "leave-one-out", "exact"]
+"""Word for an estimator of discrete latents in a system's signature."""
+
+
+def discrete_gradient_for(gradient: str, epsilon: float, temperature: float) -> DiscreteGradient:
+    """The estimator that a word of a system's signature stands for; it takes what it needs of the numbers.
+
+    Raises:
+        ValueError: no such word.
+    """
+    match gradient:
+        case "direct":
+            return DirectArgmax(epsilon)
+        case "gumbel-softmax":
+            return GumbelSoftmax(temperature)
+        case "straight-through":
+            return StraightThrough(temperature)
+        case "leave-one-out":
+            return LeaveOneOut()
+        case "exact":
+            return Enumeration()
+        case _:
+            words = ", ".join(get_args(DiscreteGradientWord))
+            raise ValueError(f"gradient: expected one of {words}; got {gradient!r}.")
 
 
 def estimator_for(gradient: str) -> Estimator:
