@@ -248,6 +248,7 @@ OBJECTIVES: dict[str, object] = {
     "cubo": lambda: objectives.Cubo(),
     "cubo-dreg": lambda: objectives.Cubo(estimator=DREG),
     "wake": lambda: objectives.WakePhi(),
+    "score-climbing": lambda: objectives.ScoreClimbing(leapfrogs=2),
     "wake-doubly": lambda: objectives.WakePhi(doubly=True),
     "skew-jensen-shannon": lambda: objectives.SkewJensenShannon(),
     "mutual-divergence": lambda: objectives.MutualDivergence(),
@@ -255,8 +256,8 @@ OBJECTIVES: dict[str, object] = {
     "batch-likelihood": lambda: objectives.BatchLikelihood(),
 }
 
-BATCH_COUPLED = {"mutual-divergence", "batch-information", "batch-likelihood", "free-bits"}
-"""Objectives whose surrogate depends on the batch as a whole."""
+BATCH_COUPLED = {"mutual-divergence", "batch-information", "batch-likelihood", "free-bits", "score-climbing"}
+"""Objectives whose surrogate depends on the batch as a whole, or on noise of their own."""
 
 DIAGONAL_ONLY = {"skew-jensen-shannon", "mutual-divergence"}
 """Objectives for diagonal Gaussian posteriors alone."""
@@ -296,6 +297,8 @@ SYSTEMS: dict[str, object] = {
     ),
     "coupling-vae": lambda spec=SPEC: systems.coupling_vae(spec, latent=D, hidden=16, flows=2, width=8, context=4),
     "spline-vae": lambda spec=SPEC: systems.spline_vae(spec, latent=D, hidden=16, width=8, context=4, bins=4),
+    "tsc": lambda spec=SPEC: systems.tsc(spec, latent=D, hidden=16),
+    "tsc-flow": lambda spec=SPEC: systems.tsc(spec, latent=D, hidden=16, flows=2, width=8, context=4, warmup=0),
     "vlae": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16),
     "vlae-published": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16, warmup=0, published=True),
     **{

@@ -37,6 +37,7 @@ from curvae.objectives.objective import (
     with_credit,
 )
 from curvae.objectives.recursive import RecursiveElbo
+from curvae.objectives.score_climbing import ScoreClimbing
 from curvae.objectives.skew import SkewJensenShannon, skew_jensen_shannon
 from curvae.objectives.wake import WakePhi
 
@@ -69,6 +70,7 @@ __all__ = [
     "RecursiveElbo",
     "Renyi",
     "Reparameterized",
+    "ScoreClimbing",
     "SkewJensenShannon",
     "StickingTheLanding",
     "StraightThrough",

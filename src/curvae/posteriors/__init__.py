@@ -18,6 +18,7 @@ from curvae.posteriors.pairwise import PairwiseBinary
 from curvae.posteriors.posterior import DensityPosterior, Draws, Posterior, plain
 from curvae.posteriors.rank_one import RankOneGaussian
 from curvae.posteriors.simulated import SimulatedPosterior
+from curvae.posteriors.transport import Transport, transport
 
 __all__ = [
     "AnnealedPosterior",
@@ -43,6 +44,7 @@ __all__ = [
     "PrecisionGaussian",
     "RankOneGaussian",
     "SimulatedPosterior",
+    "Transport",
     "common_noise",
     "gumbel",
     "kl",
@@ -51,6 +53,7 @@ __all__ = [
     "noise",
     "plain",
     "pushed",
+    "transport",
     "weighted_covariance",
     "weighted_interval",
     "weighted_mean",

@@ -54,6 +54,9 @@ class SimulatedPosterior(DrawnPosterior):
         """``log p(x, z)``, nats."""
         return self.model.log_joint(self.batch.x, z, self.batch.mask)
 
+    def count(self, n: int) -> int:
+        return self.start.count(n)
+
     @property
     def center(self) -> Float[Tensor, "B D"]:
         return self.start.center

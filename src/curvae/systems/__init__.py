@@ -25,6 +25,7 @@ from curvae.systems.renyi_vae import renyi_vae
 from curvae.systems.sa_vae import sa_vae
 from curvae.systems.skew_vae import skew_vae
 from curvae.systems.spline_vae import spline_vae
+from curvae.systems.tsc import tsc
 from curvae.systems.vae import vae
 from curvae.systems.vlae import vlae
 from curvae.systems.wake_wake import wake_wake
@@ -61,6 +62,7 @@ __all__ = [
     "sa_vae",
     "skew_vae",
     "spline_vae",
+    "tsc",
     "vae",
     "vlae",
     "wake_wake",
