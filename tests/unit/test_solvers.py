@@ -109,6 +109,33 @@ def test_reaches_a_mode(solver, steps, name):
 
 
 @every
+def test_all_find_one_mode_of_a_smooth_model(solver, steps):
+    model, batch = smooth_model()
+    route = route_for(model, batch, points())
+    mode, _ = Newton(chords=0).search(route, torch.zeros(8, 3, dtype=torch.float64), 60)
+    begin = mode + 0.1 * points()
+    z, _ = solver.search(route, begin, steps, tolerance=1e-12)
+    torch.testing.assert_close(z, mode, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        Newton(chords=0),
+        Newton(chords=2),
+        ConjugateGradient(iterations=3, forcing=0.0),
+        LevenbergMarquardt(damping=1e-12),
+    ],
+    ids=lambda solver: type(solver).__name__,
+)
+def test_newton_steps_are_exact_at_once_on_a_quadratic(solver):
+    oracle = LinearGaussian()
+    z0 = 5 * points()
+    z, _ = solver.search(route_for(oracle.model, oracle.batch, z0), z0, 1)
+    torch.testing.assert_close(z, oracle.mean(), atol=1e-9, rtol=0)
+
+
+@every
 def test_a_datum_alone_ends_where_it_does_in_the_batch(solver, steps):
     model, batch = smooth_model()
     z0 = points() * torch.linspace(0.1, 4, 8, dtype=torch.float64).unsqueeze(-1)
@@ -255,6 +282,30 @@ def test_conjugate_gradients_with_enough_iterations_are_newton():
     exact, _ = Newton(chords=0).search(route, z0, 6)
     found, _ = ConjugateGradient(iterations=20, forcing=1e-14).search(route, z0, 6)
     torch.testing.assert_close(found, exact, atol=1e-10, rtol=1e-10)
+
+
+def test_conjugate_gradients_never_go_down_where_the_precision_is_not_positive(monkeypatch):
+    """It always is; were it not, the iterations would end there, and what was found until then is the step."""
+    model, batch = smooth_model()
+    z0 = points()
+    route = route_for(model, batch, z0)
+    signs = torch.tensor([3.0, 1.0, -2.0], dtype=torch.float64)
+    monkeypatch.setattr(type(route), "product_at", lambda self, point: lambda v: signs * v)
+    z, seen = ConjugateGradient().search(route, z0, 20)
+    levels = torch.stack([*(here.log_joint for here in seen), route.log_joint(z)])
+    assert (levels.diff(dim=0) >= -1e-10).all()
+    assert (levels[-1] > levels[0]).any()
+    monkeypatch.setattr(type(route), "product_at", lambda self, point: lambda v: -v)
+    torch.testing.assert_close(ConjugateGradient().search(route, z0, 3)[0], z0)
+
+
+def test_gradient_steps_lead_along_the_gradient():
+    model, batch = smooth_model()
+    z0 = points()
+    route = route_for(model, batch, z0)
+    step = Gradient(reach=1e-3).search(route, z0, 1)[0] - z0
+    grad = route.slope(z0)[1]
+    torch.testing.assert_close(step, 1e-3 * grad / grad.norm(dim=-1, keepdim=True))
 
 
 def test_conjugate_gradients_form_no_precision(monkeypatch):
