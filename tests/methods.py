@@ -27,6 +27,7 @@ from curvae.inference import (
     Laplace,
     MatrixFreeLaplace,
     MultimodalLaplace,
+    PredictiveCoding,
     QuadraticTempering,
     Refiner,
     SemiAmortized,
@@ -38,6 +39,7 @@ from curvae.posteriors import (
     Chains,
     DiagonalGaussian,
     Enumerated,
+    Factored,
     FullGaussian,
     HamiltonianPosterior,
     HouseholderGaussian,
@@ -50,7 +52,7 @@ from curvae.posteriors import (
     pushed,
 )
 from curvae.posteriors.gaussian import unpack
-from curvae.priors import AggregateNormal, StandardNormal, UniformCategorical
+from curvae.priors import AggregateNormal, FixedNormal, Layered, LearnedNormal, StandardNormal, UniformCategorical
 from curvae.typing import DataSpec
 from zoo import LIKELIHOODS, D, P, smooth_model
 
@@ -62,6 +64,7 @@ PRIORS = {
     "standard-normal-blocks": lambda: StandardNormal(D, blocks=(1, 2)),
     "aggregate-normal": lambda: _aggregate(),
     "uniform-categorical": lambda: UniformCategorical(1, D),
+    "layered": lambda: Layered([FixedNormal(1), FixedNormal(2, scale=0.7)], [nn.Linear(1, 2)]),
 }
 
 
@@ -118,6 +121,9 @@ POSTERIORS: dict[str, object] = {
     "inverse-autoregressive": lambda count: _pushed(Autoregressive(D, 4, 2, [8]), count),
     "coupling": lambda count: _pushed(Autoregressive(D, 4, 3, [8], affine(), passes=2), count),
     "spline": lambda count: _pushed(Autoregressive(D, 4, 2, [8], spline(4)), count),
+    "factored": lambda count: Factored(
+        (FixedNormal(1, scale=0.6), LearnedNormal(2)), 0.5 * torch.randn(count, 5, dtype=torch.float64)
+    ),
     "mixture": lambda count: Mixture(
         tuple(POSTERIORS[name](count) for name in ("diagonal", "full", "precision")),
         torch.randn(count, 3, dtype=torch.float64),
@@ -157,6 +163,7 @@ INFERENCES: dict[str, object] = {
     "inverse-autoregressive": lambda: amortized_flow(Autoregressive(D, 4, 2, [8])),
     "coupling": lambda: amortized_flow(Autoregressive(D, 4, 2, [8], affine(), passes=2)),
     "spline": lambda: amortized_flow(Autoregressive(D, 4, 2, [8], spline(4), passes=2)),
+    "predictive-coding": lambda: PredictiveCoding(steps=10),
     "laplace": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), steps=4),
     "laplace-published": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), 4, Newton(PaperSchedule()), unroll=True),
     "laplace-levenberg-marquardt": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), 4, LevenbergMarquardt()),
@@ -228,6 +235,7 @@ OBJECTIVES: dict[str, object] = {
     "monte-carlo-elbo": lambda: objectives.monte_carlo_elbo,
     "free-bits": lambda: objectives.FreeBits(1.0),
     "annealed-elbo": lambda: objectives.AnnealedElbo(warmup=10),
+    "predictive-energy": lambda: objectives.PredictiveEnergy(),
     "iwae": lambda: objectives.iwae,
     "recursive-elbo": lambda: objectives.RecursiveElbo(),
     "iwae-stl": lambda: objectives.Iwae(estimator=STL),
@@ -269,6 +277,13 @@ SYSTEMS: dict[str, object] = {
     "iwae": lambda spec=SPEC: systems.iwae(spec, latent=D, hidden=16),
     "dlgm": lambda spec=SPEC: systems.dlgm(spec, latent=D, layers=1, hidden=16),
     "dlgm-diagonal": lambda spec=SPEC: systems.dlgm(spec, latent=1, layers=D, hidden=16, rank_one=False),
+    "predictive-coding": lambda spec=SPEC: systems.predictive_coding(spec, latent=1, layers=D, hidden=16),
+    "incremental-predictive-coding": lambda spec=SPEC: systems.predictive_coding(
+        spec, latent=1, layers=D, hidden=16, family="learned", incremental=True
+    ),
+    "predictive-coding-categorical": lambda spec=SPEC: systems.predictive_coding(
+        spec, latent=D, layers=1, hidden=16, family="categorical", categories=3
+    ),
     "sa-vae": lambda spec=SPEC: systems.sa_vae(spec, latent=D, hidden=16, steps=3),
     "vae-svi": lambda spec=SPEC: systems.sa_vae(spec, latent=D, hidden=16, steps=3, through=False),
     "svi": lambda spec=SPEC: systems.sa_vae(spec, latent=D, hidden=16, steps=3, amortized=False),

@@ -9,6 +9,9 @@ from torch import Tensor
 
 LOG_2PI = math.log(2 * math.pi)
 
+LOG_SCALE_BOUND = 7.0
+"""Scales given by networks stay within exp(-7) and exp(7): a network cannot overflow them."""
+
 JITTERS = (0.0, 1e-6, 1e-4, 1e-2, 1.0)
 """The ladder, relative to the mean diagonal of each matrix."""
 
@@ -110,3 +113,8 @@ def least_squares(x: Float[Tensor, "B P"], weight: Float[Tensor, "P H"], bias: F
 def standard_normal_log_prob(x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
     """``log N(x; 0, I)`` in nats, summed over the last dimension."""
     return -0.5 * (x.square().sum(-1) + x.shape[-1] * LOG_2PI)
+
+
+def soft_bound(log_scale: Float[Tensor, "*B D"], bound: float = LOG_SCALE_BOUND) -> Float[Tensor, "*B D"]:
+    """``bound * tanh(log_scale / bound)``: close to the identity near 0."""
+    return bound * torch.tanh(log_scale / bound)

@@ -13,6 +13,7 @@ from curvae.inference.inference import Inference, Inferred, prefixed
 from curvae.inference.laplace import Laplace
 from curvae.inference.matrix_free_laplace import MatrixFreeLaplace
 from curvae.inference.multimodal_laplace import MultimodalLaplace
+from curvae.inference.predictive_coding import PredictiveCoding
 from curvae.inference.refiner import Refiner, at_test_time
 from curvae.inference.semi_amortized import SemiAmortized, Uninformed
 from curvae.inference.tempering import FreeTempering, NoTempering, QuadraticTempering, Tempering
@@ -40,6 +41,7 @@ __all__ = [
     "MatrixFreeLaplace",
     "MultimodalLaplace",
     "NoTempering",
+    "PredictiveCoding",
     "QuadraticTempering",
     "Refiner",
     "SemiAmortized",

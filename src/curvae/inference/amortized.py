@@ -4,12 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from curvae.inference.inference import Inference, Inferred
+from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DiagonalGaussian, FullGaussian, RankOneGaussian
 from curvae.typing import Batch
-
-LOG_SCALE_BOUND = 7.0
-"""Posterior scales stay within exp(-7) and exp(7): the encoder cannot overflow them."""
 
 
 class AmortizedGaussian(Inference):
@@ -152,8 +150,3 @@ class AmortizedRankOne(Inference):
             )
         mean, log_scale, direction = out.chunk(3, dim=-1)
         return Inferred(RankOneGaussian(mean, soft_bound(log_scale), self.tilt * direction, self.blocks))
-
-
-def soft_bound(log_scale: Tensor, bound: float = LOG_SCALE_BOUND) -> Tensor:
-    """``bound * tanh(log_scale / bound)``: close to the identity near 0."""
-    return bound * torch.tanh(log_scale / bound)

@@ -3,8 +3,8 @@
 from torch import nn
 
 from curvae.flows import Flow
-from curvae.inference.amortized import soft_bound
 from curvae.inference.inference import Inference, Inferred
+from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DiagonalGaussian, pushed
 from curvae.typing import Batch

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from curvae.inference.amortized import soft_bound
 from curvae.inference.inference import Inference, Inferred
+from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
 from curvae.posteriors import HouseholderGaussian
 from curvae.posteriors.householder import reflect

@@ -1,7 +1,8 @@
 """Networks: modules only, no probability."""
 
 from curvae.networks.conv import ConvDecoder, ConvEncoder
+from curvae.networks.lowest import Lowest
 from curvae.networks.mlp import MLP
 from curvae.networks.top_down import TopDown
 
-__all__ = ["MLP", "ConvDecoder", "ConvEncoder", "TopDown"]
+__all__ = ["MLP", "ConvDecoder", "ConvEncoder", "Lowest", "TopDown"]

@@ -13,6 +13,7 @@ from curvae.objectives.discrete import (
 )
 from curvae.objectives.divergences import Cubo, FDivergence, Renyi, hellinger, jensen_shannon, kullback_leibler
 from curvae.objectives.elbo import AnnealedElbo, elbo
+from curvae.objectives.energy import PredictiveEnergy, energies
 from curvae.objectives.estimators import DoublyReparameterized, Estimator, Reparameterized, StickingTheLanding, slopes
 from curvae.objectives.free_bits import FreeBits
 from curvae.objectives.importance import (
@@ -67,6 +68,7 @@ __all__ = [
     "MutualDivergence",
     "Objective",
     "Piwae",
+    "PredictiveEnergy",
     "RecursiveElbo",
     "Renyi",
     "Reparameterized",
@@ -79,6 +81,7 @@ __all__ = [
     "batch_likelihood",
     "declares",
     "elbo",
+    "energies",
     "hellinger",
     "iwae",
     "jensen_shannon",

@@ -5,6 +5,7 @@ from curvae.posteriors.annealed import AnnealedPosterior
 from curvae.posteriors.chains import Chains
 from curvae.posteriors.discrete import DiscretePosterior, Enumerated, IndependentCategorical
 from curvae.posteriors.drawn import DrawnPosterior
+from curvae.posteriors.factored import Factored
 from curvae.posteriors.flow import FlowPosterior, InvertibleFlowPosterior, pushed
 from curvae.posteriors.gaussian import DiagonalGaussian, FullGaussian, GaussianPosterior, PrecisionGaussian
 from curvae.posteriors.hamiltonian import HamiltonianPosterior
@@ -30,6 +31,7 @@ __all__ = [
     "DrawnPosterior",
     "Draws",
     "Enumerated",
+    "Factored",
     "FlowPosterior",
     "FullGaussian",
     "GaussianPosterior",

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -27,7 +27,7 @@ class Draws(NamedTuple):
 class Posterior(ABC):
     """q(z | x) for a batch; it may refer to the model or a flow, and owns no parameters."""
 
-    continuous: ClassVar[bool] = True
+    continuous: bool = True
     """False where z is discrete, and ``log_q`` a log-probability."""
 
     @property

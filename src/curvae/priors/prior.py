@@ -1,7 +1,6 @@
 """The contract of a prior p(z)."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -15,7 +14,7 @@ class Prior(nn.Module, ABC):
     """
 
     blocks: tuple[int, ...]
-    continuous: ClassVar[bool] = True
+    continuous: bool = True
     """False where z is discrete: p(z) is a probability, and there is no slope or curvature to go by."""
 
     @property

@@ -19,6 +19,7 @@ from curvae.systems.mixture_vae import mixture_vae
 from curvae.systems.multimodal_vlae import multimodal_vlae
 from curvae.systems.piwae import piwae
 from curvae.systems.planar_vae import planar_vae
+from curvae.systems.predictive_coding import predictive_coding
 from curvae.systems.radial_vae import radial_vae
 from curvae.systems.recursive_mixture import recursive_mixture
 from curvae.systems.renyi_vae import renyi_vae
@@ -55,6 +56,7 @@ __all__ = [
     "multimodal_vlae",
     "piwae",
     "planar_vae",
+    "predictive_coding",
     "radial_vae",
     "recursive_mixture",
     "register",

@@ -23,7 +23,7 @@ from curvae.objectives import (
     StickingTheLanding,
     StraightThrough,
 )
-from curvae.priors import Prior, StandardNormal
+from curvae.priors import Family, FixedNormal, LearnedNormal, OneHot, Prior, StandardNormal
 from curvae.systems.base import Stage
 from curvae.typing import DataSpec, Table
 
@@ -61,6 +61,26 @@ def discrete_gradient_for(gradient: str, epsilon: float, temperature: float) -> 
         case _:
             words = ", ".join(get_args(DiscreteGradientWord))
             raise ValueError(f"gradient: expected one of {words}; got {gradient!r}.")
+
+
+LayerFamily = Literal["fixed", "learned", "categorical"]
+"""Word for the family of a layer in a system's signature."""
+
+
+def layer_family(word: str, size: int, categories: int) -> Family:
+    """The family that a word of a system's signature stands for.
+
+    Raises:
+        ValueError: no such word, or a size that is not a multiple of the categories.
+    """
+    if word == "categorical":
+        if categories < 2 or size % categories:
+            raise ValueError(f"latent must be a multiple of categories, 2 or more; got {size} and {categories}.")
+        return OneHot(size // categories, categories)
+    families: dict[str, Callable[[int], Family]] = {"fixed": FixedNormal, "learned": LearnedNormal}
+    if word not in families:
+        raise ValueError(f"family: expected fixed, learned or categorical; got {word!r}.")
+    return families[word](size)
 
 
 def estimator_for(gradient: str) -> Estimator:
