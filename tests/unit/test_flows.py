@@ -6,7 +6,7 @@ import torch
 from curvae.flows import Autoregressive, Flow, InvertibleFlow, Planar, Radial, affine, gated, spline
 from curvae.inference import AmortizedFlow
 from curvae.posteriors import DiagonalGaussian, pushed
-from curvae.systems import planar_vae, radial_vae
+from curvae.systems import planar_vae, radial_vae, vae
 from curvae.typing import DataSpec
 from zoo import batch_of
 
@@ -215,6 +215,15 @@ def test_more_planar_steps_come_closer():
     one, four = (divergence_after_fit(Planar(2, steps)) for steps in (1, 4))
     assert one > four + 0.4
     assert 0 < four < 0.5
+
+
+def test_means_start_as_widely_as_without_a_flow():
+    """A layer with more outputs starts with smaller weights; means that start narrow invite a collapse to the prior."""
+    spec = DataSpec((64,))
+    plain = vae(spec, latent=8).inference.encoder[-1].weight
+    for make in (planar_vae, radial_vae):
+        head = make(spec, latent=8).inference.encoder[-1].weight[:16]
+        assert head.std().item() == pytest.approx(plain.std().item(), rel=0.1)
 
 
 def test_misuse():

@@ -10,25 +10,29 @@ from curvae.posteriors import HouseholderGaussian
 from curvae.posteriors.householder import reflect
 from curvae.typing import Batch
 
+START = 3.0
+"""Standard deviation of the constant part of v_1 at the start, against about 1 of what the encoder adds."""
+
 
 class AmortizedHouseholder(Inference):
     """``z = H_T ... H_1 (m(x) + s(x) e)``, ``H_t = I - 2 v_t v_t' / |v_t|^2``, ``v_t = A_t v_{t-1} + a_t``.
 
-    The encoder gives 3 D values: means, log-scales, and v_1. So q is the Gaussian ``N(H m, H diag(s^2) H')``, and its
-    divergence from a standard normal is known in closed form.
+    The encoder gives 3 D values: means, log-scales, and v_1 up to a learned constant a_1. So q is the Gaussian
+    ``N(H m, H diag(s^2) H')``, and its divergence from a standard normal is known in closed form.
 
     Reference: Tomczak and Welling, *Improving Variational Auto-Encoders using Householder Flow*, arXiv:1611.09630.
 
     Differences: the divergence is not sampled, which lowers the variance of the gradient; it is that of the diagonal
-    Gaussian, which no reflection changes.
+    Gaussian, which no reflection changes. The constant a_1 starts long, so that all data are turned nearly alike at
+    first; without it the means of neighbors are turned apart before they are learned, and training stalls.
 
     Args:
         encoder: the network.
         size: number of latent dimensions D.
-        reflections: their number T; 0 is the diagonal Gaussian. D - 1 reach every covariance.
+        reflections: their number T; D - 1 reach every covariance.
 
     Raises:
-        ValueError: negative ``reflections``; in use, an encoder that gives another number of values.
+        ValueError: fewer than 1 reflection; in use, an encoder that gives another number of values.
 
     Example:
         >>> inference = AmortizedHouseholder(torch.nn.Linear(5, 9), size=3, reflections=2)
@@ -38,11 +42,11 @@ class AmortizedHouseholder(Inference):
 
     def __init__(self, encoder: nn.Module, size: int, reflections: int = 1):
         super().__init__()
-        if reflections < 0:
-            raise ValueError(f"AmortizedHouseholder: reflections must be 0 or more; got {reflections}.")
+        if reflections < 1:
+            raise ValueError(f"AmortizedHouseholder: reflections must be 1 or more; got {reflections}.")
         self.encoder = encoder
         self.size = size
-        self.reflections = reflections
+        self.first = nn.Parameter(START * torch.randn(size))
         self.chain = nn.ModuleList(nn.Linear(size, size) for _ in range(reflections - 1))
 
     def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
@@ -53,8 +57,8 @@ class AmortizedHouseholder(Inference):
                 f"(means, log-scales, first vector); got {out.shape[-1]}. Change its last layer."
             )
         mean, log_scale, vector = out.chunk(3, dim=-1)
-        found = [vector]
+        found = [vector + self.first]
         for layer in self.chain:
             found.append(layer(found[-1]))
-        vectors = torch.stack(found, dim=1)[:, : self.reflections]
+        vectors = torch.stack(found, dim=1)
         return Inferred(HouseholderGaussian(reflect(vectors, mean), soft_bound(log_scale), vectors))

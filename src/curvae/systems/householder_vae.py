@@ -6,7 +6,7 @@ from curvae.inference import AmortizedHouseholder
 from curvae.likelihoods import Likelihood
 from curvae.objectives import AnnealedElbo, elbo
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_model, standard_network, train
+from curvae.systems.parts import flow_encoder, standard_model, train
 from curvae.typing import DataSpec
 
 
@@ -33,7 +33,7 @@ def householder_vae(
         latent: number of latent dimensions D.
         hidden: width of the hidden layers.
         depth: number of hidden layers, in encoder and decoder.
-        reflections: their number; 0 is the plain VAE.
+        reflections: their number; latent - 1 reach every covariance.
         kl_warmup: training steps over which the divergence's weight grows to 1; never in a reported number.
         encoder: your own network, from a batch of data to 3 D values.
         decoder: your own network, from (N, D) to the likelihood's parameters.
@@ -44,7 +44,7 @@ def householder_vae(
         2
     """
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
-    network = encoder or standard_network(spec, 3 * latent, hidden, depth)
+    network = encoder or flow_encoder(spec, latent, latent, hidden, depth)
     inference = AmortizedHouseholder(network, latent, reflections)
     objective = AnnealedElbo(kl_warmup) if kl_warmup else elbo
     return LatentSystem(model, inference, objective, stages=(train(model),))

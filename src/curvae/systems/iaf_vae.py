@@ -7,7 +7,7 @@ from curvae.inference import AmortizedFlow
 from curvae.likelihoods import Likelihood
 from curvae.objectives import AnnealedElbo, FreeBits, elbo
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_model, standard_network, train
+from curvae.systems.parts import flow_encoder, standard_model, train
 from curvae.typing import DataSpec
 
 
@@ -58,7 +58,7 @@ def iaf_vae(
     """
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     flow = Autoregressive(latent, context, flows, [width, width], gated() if gated_update else affine())
-    network = encoder or standard_network(spec, 2 * latent + context, hidden, depth)
+    network = encoder or flow_encoder(spec, latent, context, hidden, depth)
     if free_bits and kl_warmup:
         raise ValueError(f"iaf_vae: pass free_bits or kl_warmup, not both; got {free_bits} and {kl_warmup}.")
     objective = FreeBits(free_bits) if free_bits else AnnealedElbo(kl_warmup) if kl_warmup else elbo

@@ -1,9 +1,10 @@
 """What the systems of this folder have in common: the default networks, likelihood and preparation."""
 
 from collections.abc import Callable
-from math import prod
+from math import prod, sqrt
 from typing import Literal, get_args
 
+import torch
 from torch import nn
 
 from curvae import likelihoods
@@ -119,6 +120,18 @@ def standard_model(
 def standard_encoder(spec: DataSpec, latent: int, hidden: int, depth: int) -> nn.Module:
     """``depth`` hidden ReLU layers, to 2 D values."""
     return standard_network(spec, 2 * latent, hidden, depth)
+
+
+def flow_encoder(spec: DataSpec, latent: int, context: int, hidden: int, depth: int) -> nn.Module:
+    """``depth`` hidden ReLU layers, to means and log-scales that start as a plain VAE's do, and what a flow takes.
+
+    Weights start the narrower the more outputs a layer has; means that start narrow invite a collapse to the prior.
+    """
+    network = standard_network(spec, 2 * latent + context, hidden, depth)
+    *_, weight, _ = network.parameters()
+    with torch.no_grad():
+        weight[: 2 * latent].mul_(sqrt(1 + context / (2 * latent)))
+    return network
 
 
 def standard_network(spec: DataSpec, outputs: int, hidden: int, depth: int) -> nn.Module:

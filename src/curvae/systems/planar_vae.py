@@ -7,7 +7,7 @@ from curvae.inference import AmortizedFlow
 from curvae.likelihoods import Likelihood
 from curvae.objectives import AnnealedElbo, elbo
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_model, standard_network, train
+from curvae.systems.parts import flow_encoder, standard_model, train
 from curvae.typing import DataSpec
 
 
@@ -46,6 +46,6 @@ def planar_vae(
     """
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     flow = Planar(latent, flows)
-    network = encoder or standard_network(spec, 2 * latent + flow.context, hidden, depth)
+    network = encoder or flow_encoder(spec, latent, flow.context, hidden, depth)
     objective = AnnealedElbo(kl_warmup) if kl_warmup else elbo
     return LatentSystem(model, AmortizedFlow(network, flow), objective, stages=(train(model),))
