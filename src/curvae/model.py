@@ -96,6 +96,19 @@ class LatentVariableModel(nn.Module):
         return self.likelihood.sample(self.decode(z), generator), z
 
 
+def require_continuous(model: LatentVariableModel, who: str) -> None:
+    """The door of everything that goes by slope and curvature of log p(x, z).
+
+    Raises:
+        ValueError: discrete latents.
+    """
+    if not model.prior.continuous:
+        raise ValueError(
+            f"{who}: expects continuous latents; got discrete ones ({type(model.prior).__name__}). Use an inference "
+            "for discrete latents, such as AmortizedCategorical."
+        )
+
+
 def fork(
     model: LatentVariableModel, x: Tensor, z: Float[Tensor, "S B D"], mask: Tensor | None = None
 ) -> tuple[Float[Tensor, "S B"], Float[Tensor, "S B"]]:

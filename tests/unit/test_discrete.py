@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from curvae.data import from_array
+from curvae.evaluation.annealing import annealed
 from curvae.evaluation.latent import typical
 from curvae.evaluation.proposal import common_proposal
 from curvae.evaluation.scores import score
@@ -15,11 +16,14 @@ from curvae.inference import (
     AmortizedCategorical,
     AmortizedGaussian,
     AmortizedPairwise,
+    AnnealedHMC,
     FisherGaussian,
+    HamiltonianFlow,
     Laplace,
     MatrixFreeLaplace,
     MultimodalLaplace,
     Uninformed,
+    hmc_chains,
 )
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
@@ -226,12 +230,19 @@ def test_what_goes_by_curvature_refuses():
     batch = Categories(2, 3, 5).batch
     batch = batch._replace(x=batch.x.float())
     start = Uninformed(6)
-    methods = (Laplace(start), MatrixFreeLaplace(start), MultimodalLaplace(start), FisherGaussian(encoder))
-    for inference in (*methods, FisherGaussian(encoder, dense=0)):
+    by_curvature = (Laplace(start), MatrixFreeLaplace(start), MultimodalLaplace(start), FisherGaussian(encoder))
+    for inference in (*by_curvature, FisherGaussian(encoder, dense=0)):
         with pytest.raises(ValueError, match=r"expects continuous latents; got discrete ones \(UniformCategorical\)"):
             inference(model, batch)
-    with pytest.raises(ValueError, match="expects continuous latents"):
+    for inference in (HamiltonianFlow(start, 6), AnnealedHMC(start, 6)):
+        with pytest.raises(ValueError, match=f"{type(inference).__name__}: expects continuous latents"):
+            inference(model, batch)
+    with pytest.raises(ValueError, match="hmc_chains: expects continuous latents"):
+        hmc_chains(model, batch, system().inference(model, batch).posterior)
+    with pytest.raises(ValueError, match="common proposal: expects continuous latents"):
         common_proposal(system())
+    with pytest.raises(ValueError, match="ais: expects continuous latents"):
+        annealed(system(), from_array(torch.randn(60, 5)).test, 10)
 
 
 def test_a_continuous_posterior_has_no_evidence_there():

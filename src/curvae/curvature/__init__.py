@@ -9,7 +9,7 @@ from curvae.curvature.gradient import Gradient
 from curvae.curvature.gram import Gram
 from curvae.curvature.layerwise import Layerwise
 from curvae.curvature.levenberg_marquardt import LevenbergMarquardt
-from curvae.curvature.route import Local, Point, Product, Route, Routed, require_continuous
+from curvae.curvature.route import Local, Point, Product, Route, Routed
 from curvae.curvature.search import (
     Backtracking,
     PaperSchedule,
@@ -23,7 +23,7 @@ from curvae.curvature.search import (
     not_ok,
 )
 from curvae.curvature.solvers import Newton, Solver
-from curvae.model import LatentVariableModel
+from curvae.model import LatentVariableModel, require_continuous
 from curvae.typing import Batch
 
 ROUTES: tuple[type[Route], ...] = (Gram, Layerwise, Generic)
@@ -38,7 +38,7 @@ def route_for(
     Raises:
         ValueError: the forced route does not fit, or the latents are discrete.
     """
-    require_continuous(model)
+    require_continuous(model, "curvature")
     chosen = route or next(candidate for candidate in ROUTES if candidate.fits(model, batch))
     if not chosen.fits(model, batch):
         raise ValueError(
@@ -102,6 +102,5 @@ __all__ = [
     "moved",
     "newton",
     "not_ok",
-    "require_continuous",
     "route_for",
 ]

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature.route import Product, prior_product, require_continuous
-from curvae.model import LatentVariableModel
+from curvae.curvature.route import Product, prior_product
+from curvae.model import LatentVariableModel, require_continuous
 from curvae.priors import StandardNormal
 from curvae.typing import Batch, Latent, Matrix, PerDatum
 
@@ -48,7 +48,7 @@ class Products:
     """
 
     def __init__(self, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]):
-        require_continuous(model)
+        require_continuous(model, "curvature")
         self.model = model
         self.batch = batch
         self.z = z

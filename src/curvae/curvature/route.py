@@ -171,19 +171,6 @@ class Routed(LatentVariableModel):
         return self.route.log_likelihood(z)
 
 
-def require_continuous(model: LatentVariableModel) -> None:
-    """The door of everything that goes by slope and curvature.
-
-    Raises:
-        ValueError: discrete latents.
-    """
-    if not model.prior.continuous:
-        raise ValueError(
-            f"curvature: expects continuous latents; got discrete ones ({type(model.prior).__name__}). Use an "
-            "inference for discrete latents, such as AmortizedCategorical."
-        )
-
-
 def chosen(batch: Batch, rows: Tensor | slice) -> Batch:
     """Some of the data of a batch."""
     return Batch(batch.x[rows], batch.index[rows], None if batch.mask is None else batch.mask[rows])

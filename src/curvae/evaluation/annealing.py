@@ -17,7 +17,7 @@ from curvae.data import ArrayTable
 from curvae.dynamics import Annealed, Bridge, anneal, tune
 from curvae.evaluation.importance import MEMORY, bytes_per_draw, estimates, exact
 from curvae.evaluation.scores import Scores, like, named, place, untouched
-from curvae.model import LatentVariableModel
+from curvae.model import LatentVariableModel, require_continuous
 from curvae.systems import LatentSystem, System, Weights
 from curvae.typing import Batch
 
@@ -109,8 +109,8 @@ def annealed(
         report: called with the number of data done and the mean so far, nats.
 
     Raises:
-        ValueError: fewer than 1 temperature, datum, chain or byte; or a system without a latent-variable model
-            or without evidence.
+        ValueError: fewer than 1 temperature, datum, chain or byte; or a system without a latent-variable model,
+            without evidence or with discrete latents.
 
     Reference: Neal, *Annealed importance sampling*, Statistics and Computing 2001. Steps of one leapfrog each, tuned to
     an acceptance of 0.65.
@@ -151,4 +151,5 @@ def checked(system: System, **counts: int) -> LatentSystem:
             f"ais: needs a system with a latent-variable model that gives evidence; got {type(system).__name__} "
             f"with evidence {system.evidence!r}. Leave out ais."
         )
+    require_continuous(system.model, "ais")
     return system

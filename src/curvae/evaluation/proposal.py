@@ -5,9 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from curvae.curvature import require_continuous
 from curvae.inference import Inference, Inferred, Laplace
-from curvae.model import LatentVariableModel
+from curvae.model import LatentVariableModel, require_continuous
 from curvae.posteriors import DiagonalGaussian, FullGaussian, GaussianPosterior, Posterior, PrecisionGaussian
 from curvae.systems import LatentSystem
 from curvae.typing import Batch
@@ -87,7 +86,7 @@ def common_proposal(system: LatentSystem, steps: int = STEPS, width: float = WID
     Raises:
         ValueError: discrete latents, which have no curvature.
     """
-    require_continuous(system.model)
+    require_continuous(system.model, "common proposal")
     return Widened(Laplace(system.inference, steps), width)
 
 

@@ -6,7 +6,7 @@ from torch import Generator, Tensor
 
 from curvae.dynamics import DualAveraging, LogDensity, Point, transition
 from curvae.inference.inference import Inferred
-from curvae.model import LatentVariableModel
+from curvae.model import LatentVariableModel, require_continuous
 from curvae.posteriors import Chains, Posterior
 from curvae.typing import Batch
 
@@ -46,7 +46,7 @@ def hmc_chains(
 
     Raises:
         ValueError: fewer than 1 chain, transition of the warm-up or leapfrog step, fewer than 4 samples, or a target
-            outside (0, 1).
+            outside (0, 1); discrete latents.
 
     Reference: Duane et al., *Hybrid Monte Carlo*, 1987; Hoffman and Gelman, *The No-U-Turn Sampler*, JMLR 2014,
     section 3.2, for the step.
@@ -63,6 +63,7 @@ def hmc_chains(
         (torch.Size([4, 2]), True)
     """
     _check(chains, samples, warmup, leapfrogs, target)
+    require_continuous(model, "hmc_chains")
     scale = start.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
     point = Point.at(lambda z: model.log_joint(batch.x, z, batch.mask), start.draw(chains, generator).z)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from curvae.inference.inference import Inference, Inferred, prefixed
 from curvae.inference.tempering import NoTempering, Tempering
-from curvae.model import LatentVariableModel
+from curvae.model import LatentVariableModel, require_continuous
 from curvae.posteriors import AnnealedPosterior, DensityPosterior, HamiltonianPosterior
 from curvae.typing import Batch
 
@@ -26,7 +26,7 @@ class StepSizes(nn.Module):
         varied: one set for each step, instead of one for all.
 
     Raises:
-        ValueError: fewer than 1 step, or a length outside (0, 0.5).
+        ValueError: fewer than 1 step, or a length outside (0, 0.5); in use, discrete latents.
     """
 
     def __init__(self, count: int, size: int, begin: float = 0.2, varied: bool = False):
@@ -58,7 +58,7 @@ class HamiltonianFlow(Inference):
         varied: learn another length for each step.
 
     Raises:
-        ValueError: fewer than 1 step, or a length outside (0, 0.5).
+        ValueError: fewer than 1 step, or a length outside (0, 0.5); in use, discrete latents.
 
     Reference: Caterini, Doucet and Sejdinovic, *Hamiltonian Variational Auto-Encoder*, NeurIPS 2018.
 
@@ -90,6 +90,7 @@ class HamiltonianFlow(Inference):
         self.tempering = tempering or NoTempering()
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
+        require_continuous(model, type(self).__name__)
         begin = self.start(model, batch)
         log_step = self.steps(len(batch.x))
         temperature = self.tempering(self.steps.count).to(log_step).expand(len(batch.x), -1)
@@ -140,6 +141,7 @@ class AnnealedHMC(Inference):
         self.metropolis = metropolis
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
+        require_continuous(model, type(self).__name__)
         begin = self.start(model, batch)
         q = begin.posterior
         if not isinstance(q, DensityPosterior):
