@@ -54,9 +54,9 @@ def describe(name: str) -> tuple[str, str]:
         >>> describe("vae")[1]
         'Kingma and Welling, Auto-Encoding Variational Bayes, ICLR 2014.'
     """
-    lines = (inspect.getdoc(system(name)) or "").splitlines() or [""]
-    reference = next((line for line in lines if line.startswith("Reference:")), "")
-    return lines[0], reference.removeprefix("Reference:").strip().replace("*", "")
+    paragraphs = (inspect.getdoc(system(name)) or "").split("\n\n")
+    reference = next((" ".join(part.split()) for part in paragraphs if part.startswith("Reference:")), "")
+    return paragraphs[0].split("\n")[0], reference.removeprefix("Reference:").strip().replace("*", "")
 
 
 def data_sets() -> tuple[str, ...]:
