@@ -1,6 +1,7 @@
 """Evaluation: what a trained system is worth, with errors and diagnostics, from its run folder."""
 
 from curvae.evaluation.annealing import AnnealingPath, annealed
+from curvae.evaluation.calibration import Calibration, calibrate
 from curvae.evaluation.compare import Comparison, Difference, compare
 from curvae.evaluation.diagnostics import Estimates, estimate, khat
 from curvae.evaluation.evaluate import evaluate
@@ -17,6 +18,7 @@ from curvae.evaluation.summary import summarize
 __all__ = [
     "AnnealedResult",
     "AnnealingPath",
+    "Calibration",
     "Comparison",
     "Difference",
     "Estimate",
@@ -27,6 +29,7 @@ __all__ = [
     "Summary",
     "Widened",
     "annealed",
+    "calibrate",
     "common_proposal",
     "compare",
     "describe",

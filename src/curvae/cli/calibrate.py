@@ -1,0 +1,84 @@
+"""``curvae calibrate``: whether the posterior of a run is right where its model puts data."""
+
+import json
+from collections.abc import Sequence
+from inspect import getdoc
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curvae.cli.files import fresh
+from curvae.cli.flags import Source
+from curvae.cli.latents import latent_system
+from curvae.cli.opening import open_run
+from curvae.cli.parsing import parse, parser, spoken
+from curvae.cli.tables import show
+
+if TYPE_CHECKING:
+    from curvae.evaluation import Calibration
+
+
+def calibrate(words: Sequence[str]) -> None:
+    """Test the posterior of a run on data drawn from its model, whose true latents are known.
+
+    If the posterior is right, the true value of each latent is like one more draw from it, and an interval of 90 %
+    holds it for 90 % of the data. A small p-value says that it is not.
+    """
+    examples = [
+        "curvae calibrate runs/digits-vlae",
+        "curvae calibrate runs/digits-vlae --count 5000 --to calibration.json --figure calibration.png",
+    ]
+    source = Source("words and flags", _calibrate)
+    made = parser("calibrate", "RUN [flags]", getdoc(calibrate) or "", examples, [source])
+    chosen = parse(made, words)
+    with spoken(made):
+        _calibrate(**source.arguments(chosen))
+
+
+def _calibrate(
+    run: Path,
+    count: int = 1000,
+    draws: int = 99,
+    seed: int = 0,
+    to: Path | None = None,
+    figure: Path | None = None,
+    force: bool = False,
+    trust: Sequence[str] | None = None,
+) -> None:
+    """Calibrate.
+
+    Args:
+        run: folder of a run.
+        count: data drawn from the model.
+        draws: from the posterior of each of them.
+        seed: of everything drawn.
+        to: also write ranks, p-values and coverage into this file (.json).
+        figure: also draw them into this file (.png, .svg, .pdf).
+        force: write over an existing file.
+        trust: modules of your own that the run has parts of.
+    """
+    from curvae import evaluation
+
+    with fresh(to, force) as numbers, fresh(figure, force) as picture:
+        found = evaluation.calibrate(latent_system(open_run(run, trust or ())), count, draws, seed)
+        if numbers is not None:
+            numbers.write_text(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        if picture is not None:
+            found.figure(picture)
+    _show(run, found)
+
+
+def _show(run: Path, found: "Calibration") -> None:
+    title = f"{run}: {len(found.ranks):,} data drawn from the model, {found.draws} draws each"
+    ranks = [(f"ranks of {name}", f"p = {p:.2g}") for name, p in zip(found.names, found.p_values, strict=True)]
+    cover = [
+        (f"intervals of {level:.0%}", f"hold {100 * share.value:.1f} ± {100 * share.stderr:.1f} %")
+        for level, share in found.coverage.items()
+    ]
+    show(title, ["", ""], [*ranks, *cover])
+    print(f"All ranks together: p = {found.p_value:.2g}.", _verdict(found.p_value))
+
+
+def _verdict(p: float) -> str:
+    if p < 0.01:
+        return "The posterior is not right: an exact one looks as bad less than once in a hundred times."
+    return "Nothing is seen against the posterior."
