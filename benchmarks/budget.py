@@ -1,0 +1,212 @@
+"""Test log-likelihood against CPU time of training: a plain VAE, the published VLAE, and VLAE with a budget.
+
+All curves of a seed but "late", which goes on from a point of the plain VAE, start from the same weights. They are
+trained in one process in turns of a few seconds, so that a busy machine is equally busy for each. Time is the CPU time
+of training steps and of the budget's own reviews; evaluation is not counted. A run that is cut off is taken up at its
+last point.
+
+python benchmarks/budget.py FOLDER-WITH-MNIST --seed 0 --work /tmp/budget
+"""
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from curvae import data as sets
+from curvae.data import Data
+from curvae.evaluation.importance import estimates, posterior_weights
+from curvae.evaluation.proposal import common_proposal
+from curvae.systems import LatentSystem, vae, vlae
+from curvae.training import budget
+from curvae.training.batches import Batches
+from curvae.training.budget import Standing
+from curvae.training.state import write_state
+from curvae.typing import DataSpec
+
+MARKS = (1.0, 2.0, 3.0, 5.0, 6.0, 7.0, 10.0)
+"""CPU minutes."""
+TURN = 5.0
+"""CPU seconds."""
+IMAGES, DRAWS = 1000, 100
+CURVES: dict[str, Callable[[DataSpec], LatentSystem]] = {
+    "vae": vae,
+    "published": lambda spec: vlae(spec, steps=4, warmup=0, published=True),
+    "budget": lambda spec: vlae(spec, budget=True),
+    "memory": lambda spec: vlae(spec, budget=True, memory=True),
+    "late": lambda spec: vlae(spec, steps=1, warmup=0),
+}
+LATE = 5.0
+"""CPU minutes after which "late" takes over from the plain VAE, with one Newton step a datum."""
+
+
+class Runner:
+    """One curve: a system, its optimizer, and the CPU seconds that it has had."""
+
+    def __init__(self, name: str, data: Data, seed: int, work: Path):
+        torch.manual_seed(seed)
+        self.name, self.data, self.seed = name, data, seed
+        self.system = CURVES[name](data.spec)
+        self.stage = self.system.stages()[0]
+        self.optimizer = torch.optim.Adam(self.system.parameters(), lr=5e-4, fused=True)
+        self.saved = work / f"{name}-{seed}.pt"
+        self.seconds, self.epoch, self.batch, self.steps = 0.0, 0, 0, 0
+        self.standing = Standing()
+        self.points: list[dict[str, float]] = []
+        self.reviews: list[dict[str, float]] = []
+        assert self.stage.prepare
+        self.stage.prepare(data.train)
+        torch.manual_seed(seed)
+        self.noise = torch.get_rng_state()
+        if name == "late" and not self.saved.exists():
+            self.take_over(torch.load(work / f"vae-{seed}-{LATE:.0f}.pt", weights_only=True))
+        if self.saved.exists():
+            self.load()
+        self.shards = self.rest_of_epoch()
+
+    def rest_of_epoch(self) -> Any:
+        """The batches of this epoch that are still to come."""
+        batches = Batches(self.data.train, 128, self.seed, lambda: self.epoch)
+        return itertools.islice(batches, self.batch, None)
+
+    def turn(self, seconds: float) -> None:
+        """Train for so long."""
+        torch.set_rng_state(self.noise)
+        self.system.train()
+        begin = time.process_time()
+        while time.process_time() - begin < seconds:
+            shard = next(self.shards, None)
+            if shard is None:
+                self.end_epoch(self.seconds + time.process_time() - begin)
+            else:
+                self.step(shard.batch)
+        self.seconds += time.process_time() - begin
+        self.noise = torch.get_rng_state()
+
+    def step(self, batch: Any) -> None:
+        """One optimizer step at the current level."""
+        levels = self.stage.levels
+        bound = (levels[self.standing.level].bound if levels else self.system.bound)(batch)
+        self.optimizer.zero_grad()
+        (-bound.surrogate.mean()).backward()
+        self.optimizer.step()
+        if bound.state:
+            write_state(self.system, bound.state, batch.index, len(self.data.train))
+        self.batch, self.steps = self.batch + 1, self.steps + 1
+
+    def end_epoch(self, seconds: float) -> None:
+        """Review the levels, begin the next epoch."""
+        if levels := self.stage.levels:
+            rows = budget.rows(len(self.data.train), len(self.data.validation))
+            some = self.data.validation.batch(torch.arange(rows))
+            bounds = []
+            for level in levels:
+                with torch.no_grad(), torch.random.fork_rng():
+                    torch.manual_seed(self.seed)
+                    bounds.append(float(level.bound(some).value.mean()))
+            here = budget.learned(self.standing, bounds[self.standing.level])
+            gap = bounds[-1] - bounds[here.level]
+            self.reviews.append({"seconds": seconds, "level": here.level, "rate": here.rate, "gap": gap})
+            self.standing = budget.moved(here, bounds, [level.cost for level in levels])
+        self.epoch, self.batch = self.epoch + 1, 0
+        self.shards = self.rest_of_epoch()
+
+    @torch.no_grad()
+    def measure(self) -> None:
+        """A point of the curve."""
+        self.system.eval()
+        likelihood, shape, bound = [], [], []
+        generator = torch.Generator().manual_seed(0)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            for rows in torch.arange(IMAGES).split(100):
+                batch = self.data.test.batch(rows)
+                proposal = common_proposal(self.system)(self.system.model, batch).posterior
+                found = estimates(
+                    posterior_weights(self.system.model, proposal, batch, DRAWS, 2**25, generator=generator)
+                )
+                likelihood.append(torch.as_tensor(found.log_likelihood))
+                shape.append(torch.as_tensor(found.khat))
+                bound.append(self.system.bound(batch).value)
+        values = torch.cat(likelihood)
+        point = {
+            "minutes": self.seconds / 60,
+            "steps": self.steps,
+            "epoch": self.epoch,
+            "level": self.standing.level,
+            "log_likelihood": float(values.mean()),
+            "stderr": float(values.std() / IMAGES**0.5),
+            "elbo": float(torch.cat(bound).mean()),
+            "khat_above": float((torch.cat(shape) > 0.7).double().mean()),
+        }
+        self.points.append(point)
+        print(f"{self.name:>10} {self.seed}", {name: round(value, 2) for name, value in point.items()}, flush=True)
+
+    def save(self) -> None:
+        """Leave what a later process needs to go on."""
+        names = ("seconds", "epoch", "batch", "steps", "points", "reviews", "noise")
+        state = {name: getattr(self, name) for name in names}
+        state |= {"standing": asdict(self.standing), "model": self.system.state_dict()}
+        state["optimizer"] = self.optimizer.state_dict()
+        torch.save(state, self.saved)
+        if self.name == "vae":
+            torch.save(state, self.saved.with_stem(f"{self.saved.stem}-{self.seconds / 60:.0f}"))
+
+    def take_over(self, state: dict[str, Any]) -> None:
+        """Start from where a plain VAE has come to, and from its points."""
+        model = {name.replace("inference.", "inference.start."): value for name, value in state.pop("model").items()}
+        torch.save({**state, "model": {**self.system.state_dict(), **model}}, self.saved)
+
+    def load(self) -> None:
+        """Go on from there."""
+        state = torch.load(self.saved, weights_only=True)
+        self.system.load_state_dict(state.pop("model"))
+        self.optimizer.load_state_dict(state.pop("optimizer"))
+        self.standing = Standing(**state.pop("standing"))
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def report(self, folder: Path) -> None:
+        """The curve as a file."""
+        content = {"curve": self.name, "seed": self.seed, "points": self.points}
+        if self.stage.levels:
+            content |= {"horizon": budget.HORIZON, "smoothing": budget.MEMORY, "reviews": self.reviews}
+        (folder / f"{self.name}-{self.seed}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def main() -> None:
+    """Train all curves of one seed in turns, up to the next mark, and measure them there."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--curves", nargs="+", default=list(CURVES), choices=list(CURVES))
+    parser.add_argument("--work", type=Path, required=True, help="folder for what a later process goes on from")
+    parser.add_argument("--target", type=Path, default=Path(__file__).parent / "results" / "budget")
+    parser.add_argument("--horizon", type=float, default=budget.HORIZON, help="epochs, in the rule")
+    parser.add_argument("--smoothing", type=float, default=budget.MEMORY, help="of the rate of learning")
+    chosen = parser.parse_args()
+    budget.HORIZON, budget.MEMORY = chosen.horizon, chosen.smoothing
+    torch.set_num_threads(1)
+    chosen.work.mkdir(parents=True, exist_ok=True)
+    chosen.target.mkdir(parents=True, exist_ok=True)
+    data = sets.load("mnist", data_dir=chosen.data)
+    runners = [Runner(name, data, chosen.seed, chosen.work) for name in chosen.curves]
+    for mark in MARKS:
+        while behind := [each for each in runners if each.seconds < 60 * mark - 0.05]:
+            for each in behind:
+                each.turn(min(TURN, 60 * mark - each.seconds))
+        for each in runners:
+            if len(each.points) <= MARKS.index(mark):
+                each.measure()
+                each.save()
+                each.report(chosen.target)
+
+
+if __name__ == "__main__":
+    main()
