@@ -76,6 +76,16 @@ def test_copies_change_nothing():
     torch.testing.assert_close(again.covariance, q.covariance)
 
 
+def test_a_component_without_weight_leaves_the_mixture_before_it():
+    q = Mixture((diagonal(), diagonal()), torch.randn(8, 2, dtype=torch.float64))
+    grown = Mixture((*q.components, diagonal()), torch.cat([q.logits, q.logits[:, :1] - 60], 1))
+    z = torch.randn(5, 8, methods.D, dtype=torch.float64)
+    torch.testing.assert_close(grown.log_prob(z), q.log_prob(z))
+    model, batch = relu_model("gaussian")
+    whole = RecursiveElbo()(model, grown, batch, 4000).value
+    torch.testing.assert_close(whole, RecursiveElbo()(model, q, batch, 4000).value, atol=0.5, rtol=0.02)
+
+
 def test_stratified_bound_and_its_gradient_by_quadrature():
     """ELBO = sum_k pi_k E_k[log p - log Q]; 6 standard errors at 20,000 draws of each component."""
     oracle = TwoModes()
@@ -253,6 +263,14 @@ def test_it_finds_both_modes():
         missing[name] = oracle.log_evidence() - found
     assert (missing["recursive"] < 0.15).all()
     assert missing["plain"][2] > 0.5
+
+
+def test_the_best_mixture_is_above_its_best_component():
+    """Two equal halves that lie apart: the bound of both is that of either and log 2, 0.69 nats."""
+    oracle = TwoModes()
+    halves = two(-1.5, 1.5, 3, -1.6)
+    mixed, *alone = (monte_carlo_elbo(oracle.model, q, oracle.batch, 4000).value for q in (halves, *halves.components))
+    assert mixed[2] > max(one[2] for one in alone) + 0.6
 
 
 # --- Laplace at several modes ------------------------------------------------------------------------------------
