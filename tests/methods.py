@@ -14,6 +14,7 @@ from curvae.inference import (
     AmortizedFullGaussian,
     AmortizedGaussian,
     AmortizedHouseholder,
+    AmortizedLangevin,
     AmortizedMean,
     AmortizedMixture,
     AmortizedPairwise,
@@ -188,6 +189,8 @@ INFERENCES: dict[str, object] = {
         AmortizedGaussian(encoder(2 * D)), D, 3, QuadraticTempering(1.5), varied=True
     ).double(),
     "hamiltonian-free": lambda: HamiltonianFlow(AmortizedGaussian(encoder(2 * D)), D, 3, FreeTempering(3)).double(),
+    "langevin": lambda: AmortizedLangevin(encoder(16), D, 16, scale=0.9).double(),
+    "langevin-plain": lambda: AmortizedLangevin(encoder(16), D, 16, metropolis=False, scale=0.9).double(),
     "annealed": lambda: AnnealedHMC(AmortizedGaussian(encoder(2 * D)), D, steps=3).double(),
     "annealed-metropolis": lambda: AnnealedHMC(
         AmortizedGaussian(encoder(2 * D)), D, steps=3, leapfrogs=2, step=0.4, metropolis=True
@@ -256,6 +259,7 @@ OBJECTIVES: dict[str, object] = {
     "cubo": lambda: objectives.Cubo(),
     "cubo-dreg": lambda: objectives.Cubo(estimator=DREG),
     "wake": lambda: objectives.WakePhi(),
+    "point-joint": lambda: objectives.PointJoint(),
     "score-climbing": lambda: objectives.ScoreClimbing(leapfrogs=2),
     "wake-doubly": lambda: objectives.WakePhi(doubly=True),
     "skew-jensen-shannon": lambda: objectives.SkewJensenShannon(),
@@ -269,6 +273,9 @@ BATCH_COUPLED = {"mutual-divergence", "batch-information", "batch-likelihood", "
 
 DIAGONAL_ONLY = {"skew-jensen-shannon", "mutual-divergence"}
 """Objectives for diagonal Gaussian posteriors alone."""
+
+CENTER_ONLY = {"point-joint"}
+"""Objectives that do not look at how wide the posterior is."""
 
 SPEC = DataSpec((P,), "real")
 
@@ -312,6 +319,7 @@ SYSTEMS: dict[str, object] = {
     ),
     "coupling-vae": lambda spec=SPEC: systems.coupling_vae(spec, latent=D, hidden=16, flows=2, width=8, context=4),
     "spline-vae": lambda spec=SPEC: systems.spline_vae(spec, latent=D, hidden=16, width=8, context=4, bins=4),
+    "langevin-ae": lambda spec=SPEC: systems.langevin_ae(spec, latent=D, hidden=16),
     "tsc": lambda spec=SPEC: systems.tsc(spec, latent=D, hidden=16),
     "tsc-flow": lambda spec=SPEC: systems.tsc(spec, latent=D, hidden=16, flows=2, width=8, context=4, warmup=0),
     "vlae": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16),

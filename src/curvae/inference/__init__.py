@@ -2,6 +2,7 @@
 
 from curvae.inference.amortized import AmortizedFullGaussian, AmortizedGaussian, AmortizedMean, AmortizedRankOne
 from curvae.inference.amortized_flow import AmortizedFlow
+from curvae.inference.amortized_langevin import AmortizedLangevin
 from curvae.inference.amortized_mixture import AmortizedMixture
 from curvae.inference.ascent import Adam, AscentRule, HeavyBall
 from curvae.inference.categorical import AmortizedCategorical, AmortizedPairwise
@@ -25,6 +26,7 @@ __all__ = [
     "AmortizedFullGaussian",
     "AmortizedGaussian",
     "AmortizedHouseholder",
+    "AmortizedLangevin",
     "AmortizedMean",
     "AmortizedMixture",
     "AmortizedPairwise",

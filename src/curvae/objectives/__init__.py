@@ -37,6 +37,7 @@ from curvae.objectives.objective import (
     log_weights,
     with_credit,
 )
+from curvae.objectives.point import PointJoint
 from curvae.objectives.recursive import RecursiveElbo
 from curvae.objectives.score_climbing import ScoreClimbing
 from curvae.objectives.skew import SkewJensenShannon, skew_jensen_shannon
@@ -68,6 +69,7 @@ __all__ = [
     "MutualDivergence",
     "Objective",
     "Piwae",
+    "PointJoint",
     "PredictiveEnergy",
     "RecursiveElbo",
     "Renyi",

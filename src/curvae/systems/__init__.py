@@ -14,6 +14,7 @@ from curvae.systems.householder_vae import householder_vae
 from curvae.systems.hvae import hvae
 from curvae.systems.iaf_vae import iaf_vae
 from curvae.systems.iwae import iwae
+from curvae.systems.langevin_ae import langevin_ae
 from curvae.systems.miwae import miwae
 from curvae.systems.mixture_vae import mixture_vae
 from curvae.systems.multimodal_vlae import multimodal_vlae
@@ -51,6 +52,7 @@ __all__ = [
     "hvae",
     "iaf_vae",
     "iwae",
+    "langevin_ae",
     "miwae",
     "mixture_vae",
     "multimodal_vlae",
