@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from curvae import objectives, systems
-from curvae.curvature import ConjugateGradient, Gradient, LevenbergMarquardt, Newton, PaperSchedule
+from curvae.curvature import ConjugateGradient, Gradient, LevenbergMarquardt, Majorized, Newton, PaperSchedule
 from curvae.flows import Autoregressive, Flow, Planar, Radial, affine, spline
 from curvae.inference import (
     AmortizedCategorical,
@@ -170,6 +170,7 @@ INFERENCES: dict[str, object] = {
     "laplace-levenberg-marquardt": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), 4, LevenbergMarquardt()),
     "laplace-conjugate-gradient": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), 4, ConjugateGradient()),
     "laplace-gradient": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), 4, Gradient()),
+    "laplace-majorized": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), 4, Majorized()),
     "laplace-no-steps": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), steps=0),
     "laplace-matrix-free": lambda: MatrixFreeLaplace(
         AmortizedGaussian(encoder(2 * D)), solver=ConjugateGradient(forcing=1e-14), tolerance=1e-20
@@ -215,6 +216,7 @@ EXACT_ON_LINEAR_GAUSSIAN = {
     "laplace-levenberg-marquardt",
     "laplace-conjugate-gradient",
     "laplace-gradient",
+    "laplace-majorized",
     "laplace-matrix-free",
     "laplace-implicit",
     "multimodal-laplace",

@@ -9,6 +9,7 @@ from curvae.curvature.gradient import Gradient
 from curvae.curvature.gram import Gram
 from curvae.curvature.layerwise import Layerwise
 from curvae.curvature.levenberg_marquardt import LevenbergMarquardt
+from curvae.curvature.majorized import Majorized
 from curvae.curvature.route import Local, Point, Product, Route, Routed
 from curvae.curvature.search import (
     Backtracking,
@@ -22,6 +23,7 @@ from curvae.curvature.search import (
     newton,
     not_ok,
 )
+from curvae.curvature.shared import Bound, Information, Shared, Typical
 from curvae.curvature.solvers import Newton, Solver
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.typing import Batch
@@ -79,13 +81,16 @@ def local(model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"], rou
 
 __all__ = [
     "Backtracking",
+    "Bound",
     "ConjugateGradient",
     "Generic",
     "Gradient",
     "Gram",
+    "Information",
     "Layerwise",
     "LevenbergMarquardt",
     "Local",
+    "Majorized",
     "Newton",
     "PaperSchedule",
     "Point",
@@ -93,10 +98,12 @@ __all__ = [
     "Route",
     "Routed",
     "Seen",
+    "Shared",
     "Solver",
     "Status",
     "StepRule",
     "Trace",
+    "Typical",
     "follow",
     "local",
     "moved",

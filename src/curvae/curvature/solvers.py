@@ -23,6 +23,11 @@ class Solver(ABC):
     rule: StepRule
     """How long each step is; also for the last, differentiable one that ``Laplace`` takes itself."""
 
+    @property
+    def settles(self) -> bool:
+        """Whether to search to the end before the precision is asked for, rather than to end with a Newton step."""
+        return False
+
     @abstractmethod
     def search(
         self, route: Route, z: Float[Tensor, "B D"], steps: int, tolerance: float = 0.0

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from curvae import linalg
 from curvae.curvature import Newton, Route, Routed, Seen, Solver, Trace, follow, route_for
+from curvae.inference.implicit import with_gradient
 from curvae.inference.inference import Inference, Inferred, prefixed
 from curvae.model import LatentVariableModel
 from curvae.posteriors import PrecisionGaussian
@@ -137,6 +138,8 @@ class Laplace(Inference):
 
     def _searched(self, route: Route, begin: Float[Tensor, "B D"]) -> "_Found":
         """A search without gradients, a last step with them, and the precision."""
+        if self.solver.settles:
+            return self._settled(route, begin)
         z, seen = self.solver.search(route, begin, self.steps - 1, self.tolerance)
         point = route.point(z)
         here = route.local_at(point)
@@ -157,10 +160,29 @@ class Laplace(Inference):
             left = 0.5 * torch.linalg.vecdot(grad, linalg.solve_spd(factor, grad))
         return _Found(mu, precision, factor, [*seen, Seen.of(end.log_joint, grad)], left, length == 0, ok)
 
+    def _settled(self, route: Route, begin: Float[Tensor, "B D"]) -> "_Found":
+        """A search to the end, without gradients; then the precision, which the derivative of the mode awaits."""
+        z, seen = self.solver.search(route, begin, self.steps, 0.1 * self.tolerance)
+        factors: list[Tensor] = []
+        mu = with_gradient(z, lambda mode: route.slope(mode)[1], lambda v: linalg.solve_spd(factors[0], v))
+        here = route.local(mu)
+        factor, ok = linalg.cholesky(here.precision)
+        factors.append(factor.detach())
+        with torch.no_grad():
+            grad = here.grad.detach()
+            step = linalg.solve_spd(factors[0], grad)
+            length = self.solver.rule.advance(len(seen), route, route.point(z), grad, step)[1]
+            left = 0.5 * torch.linalg.vecdot(grad, step)
+        seen = [*seen, Seen.of(here.log_joint, grad)]
+        return _Found(mu, here.precision, factor, seen, left, length == 0, ok)
+
     def _info(self, found: "_Found") -> Info:
         """What the search did, padded to T + 1 entries."""
         *seen, end = found.seen
-        total = self.steps if self.unroll or self.steps == 0 else self.solver.visits(self.steps - 1) + 1
+        if self.unroll or self.steps == 0:
+            total = self.steps
+        else:
+            total = self.solver.visits(self.steps) if self.solver.settles else self.solver.visits(self.steps - 1) + 1
         padding = [seen[-1] if seen else end] * (total - len(seen))
         trace = Trace.of([*seen, *padding, end], found.left, found.stuck, found.ok, self.tolerance)
         return trace.info

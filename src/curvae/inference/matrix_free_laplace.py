@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from curvae import linalg
 from curvae.curvature import ConjugateGradient, Seen, Solver, Trace, moved
 from curvae.curvature.conjugate_gradient import solve
 from curvae.curvature.matrix_free import MatrixFree, stochastic_log_det
 from curvae.curvature.products import Products
+from curvae.inference.implicit import with_gradient
 from curvae.inference.inference import Inference, Inferred, prefixed
 from curvae.model import LatentVariableModel
 from curvae.posteriors import GaussianPosterior, ImplicitGaussian, Posterior, PrecisionGaussian
@@ -109,7 +109,8 @@ class MatrixFreeLaplace(Inference):
             if self.steps == 0:
                 mu, bound = mu0, None
             else:
-                mu, bound = _with_gradient(model, batch, near.z, inverse), _encoder_bound(mu0, near)
+                mu = with_gradient(near.z, lambda z: Products(model, batch, z).grad, inverse)
+                bound = _encoder_bound(mu0, near)
         if isinstance(precision, Products):
             return Inferred(ImplicitGaussian(mu, info["log_det"], near), info, bound, prefixed("start", begin.state))
         posterior = PrecisionGaussian(mu, precision)
@@ -142,27 +143,6 @@ class MatrixFreeLaplace(Inference):
         padding = [last] * (self.solver.visits(self.steps) - len(seen))
         stuck = ~moved(last.log_joint, end.log_joint)
         return Trace.of([*seen, *padding, end], left, stuck, ok, self.tolerance)
-
-
-def _with_gradient(model: LatentVariableModel, batch: Batch, mu: Tensor, inverse: Callable[[Tensor], Tensor]) -> Tensor:
-    """mu, with the derivative of the mode: ``Lam^-1`` times that of the gradient of log p(x, z) at z = mu."""
-    if not torch.is_grad_enabled():
-        return mu
-    return mu + _Inverse.apply(Products(model, batch, mu).grad, inverse)
-
-
-class _Inverse(torch.autograd.Function):
-    """The value 0, with the derivative ``Lam^-1``."""
-
-    @staticmethod
-    def forward(ctx, vector: Tensor, inverse: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.inverse = inverse
-        return torch.zeros_like(vector)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, cotangent: Tensor) -> tuple[Tensor, None]:
-        return ctx.inverse(cotangent), None
 
 
 def _encoder_bound(mu0: Tensor, near: Products) -> PerDatum:

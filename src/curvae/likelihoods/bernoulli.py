@@ -20,6 +20,7 @@ class Bernoulli(Likelihood):
     def __init__(self, event: int | tuple[int, ...]):
         super().__init__(event)
         self.information = "diagonal"
+        self.bounded = True
 
     def log_prob(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> Tensor:
         each = logsigmoid(eta) - (1 - self.flat(x)) * eta
@@ -32,6 +33,9 @@ class Bernoulli(Likelihood):
         # sqrt(s(a) s(-a)) through the log: no 0 whose square root has an infinite gradient
         root = (0.5 * (logsigmoid(eta) + logsigmoid(-eta))).exp()
         return masked(v * root, None if mask is None else self.flat(mask))
+
+    def bound(self, v: Tensor) -> Tensor:
+        return 0.5 * v
 
     def mean(self, eta: Tensor) -> Tensor:
         return self.unflat(eta.sigmoid())

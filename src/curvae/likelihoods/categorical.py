@@ -1,5 +1,7 @@
 """Categorical likelihood: the decoder gives logits, one block of them per element."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -27,6 +29,7 @@ class Categorical(Likelihood):
         if categories < 2:
             raise ValueError(f"Categorical: at least two categories are needed; got {categories}.")
         self.information = "block"
+        self.bounded = True
         self.categories = categories
 
     def log_prob(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -44,6 +47,11 @@ class Categorical(Likelihood):
         log_p, v = self._split(eta).log_softmax(-1), self._split(v)
         centered = v - (log_p.exp() * v).sum(-1, keepdim=True)
         return masked((0.5 * log_p).exp() * centered, self._mask(mask)).flatten(-2)
+
+    def bound(self, v: Tensor) -> Tensor:
+        # diag(p) - p p' <= 1/2 (I - 1 1' / K) (Böhning, 1992)
+        v = self._split(v)
+        return (math.sqrt(0.5) * (v - v.mean(-1, keepdim=True))).flatten(-2)
 
     def mean(self, eta: Tensor) -> Tensor:
         """Probabilities, (*L, *event, categories)."""

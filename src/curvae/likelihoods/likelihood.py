@@ -29,11 +29,13 @@ class Likelihood(nn.Module, ABC):
         size: P, the number of values that the decoder must give.
         information: how the expected information varies. ``"constant"``: it does not depend on eta, *and* log p is
             quadratic in eta, which allows the Gram route of the curvature engine.
+        bounded: whether :meth:`bound` has an answer.
     """
 
     event: tuple[int, ...]
     size: int
     information: Information
+    bounded: bool = False
 
     def __init__(self, event: int | tuple[int, ...], per_element: int = 1):
         super().__init__()
@@ -58,6 +60,14 @@ class Likelihood(nn.Module, ABC):
     @abstractmethod
     def root(self, eta: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """``R'v`` with ``R R'`` the expected information of x about eta; linear in v, (*L, P) -> (*L, Q)."""
+
+    def bound(self, v: Float[Tensor, "*L P"]) -> Float[Tensor, "*L Q"]:
+        """``R0'v`` with ``R0 R0' >= -d2 log p(x | eta) / d eta2`` at every eta and x, nothing missing; linear in v.
+
+        Raises:
+            ValueError: there is no bound (``bounded`` is False).
+        """
+        raise ValueError(f"{type(self).__name__}: the information has no constant bound; search with Newton().")
 
     def quadratic(
         self, x: Shaped[Tensor, "B *event"], weight: Float[Tensor, "P H"], bias: Float[Tensor, " P"]

@@ -1,0 +1,105 @@
+"""The shared route: the true log joint and gradient, with one information for all data in place of each one's own."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from curvae.curvature.hidden import Hidden
+from curvae.curvature.route import chosen
+from curvae.likelihoods import Likelihood
+from curvae.model import LatentVariableModel
+from curvae.typing import Batch
+
+
+class Information(ABC):
+    """An information F0 about eta that is the same for all data."""
+
+    @abstractmethod
+    def serves(self, likelihood: Likelihood) -> bool:
+        """Whether it is known for this likelihood."""
+
+    @abstractmethod
+    def gram(self, model: LatentVariableModel, weight: Float[Tensor, "P H"]) -> Float[Tensor, "H H"]:
+        """``W'F0 W``."""
+
+
+@dataclass(frozen=True)
+class Bound(Information):
+    """``F0 >= -d2 log p(x | eta) / d eta2`` at every eta: a Bernoulli's 1/4, a categorical's ``1/2 (I - 1 1'/K)``.
+
+    Böhning and Lindsay, *Monotonicity of quadratic-approximation algorithms*, 1988; Böhning, *Multinomial logistic
+    regression algorithm*, 1992.
+    """
+
+    def serves(self, likelihood: Likelihood) -> bool:
+        return likelihood.bounded
+
+    def gram(self, model: LatentVariableModel, weight: Float[Tensor, "P H"]) -> Float[Tensor, "H H"]:
+        root = model.likelihood.bound(weight.mT)
+        return root @ root.mT
+
+
+@dataclass(frozen=True)
+class Typical(Information):
+    """The mean information over ``draws`` draws of the prior, the same ones every time.
+
+    Where the model is sure of most elements this is far below the bound, and the steps are longer. They may be too
+    long: a step rule has to look.
+    """
+
+    draws: int = 32
+
+    def serves(self, likelihood: Likelihood) -> bool:
+        return likelihood.information == "diagonal"
+
+    def gram(self, model: LatentVariableModel, weight: Float[Tensor, "P H"]) -> Float[Tensor, "H H"]:
+        z = model.prior.sample(self.draws, torch.Generator(weight.device).manual_seed(0)).to(weight)
+        eta = model.decode(z)
+        diagonal = model.likelihood.root(eta, torch.ones_like(eta)).square().mean(0)
+        return (weight.mT * diagonal) @ weight
+
+
+class Shared(Hidden):
+    """``Lam0 = M'GM + prior precision`` with ``G = W'F0 W``, W the decoder's last layer, M the Jacobian before it.
+
+    Not the precision of the posterior: for the search alone. With a bound of the information, the parabola with the
+    true value and slope at z and this Lam0 lies below log p(x, z) as far as the linear piece of the decoder goes: the
+    step to its top climbs by what it promises or more. Missing elements only add to that.
+    """
+
+    last: nn.Linear
+    batch: Batch
+
+    @classmethod
+    def fits(cls, model: LatentVariableModel, batch: Batch) -> bool:
+        return cls.split(model) is not None and model.likelihood.bounded
+
+    @classmethod
+    def at(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Shared":
+        found = cls.of(model, batch, Bound())
+        assert found is not None
+        return found
+
+    @classmethod
+    def of(cls, model: LatentVariableModel, batch: Batch, information: Information) -> "Shared | None":
+        """Built for a batch and an information; None where either does not fit."""
+        parts = cls.split(model)
+        if parts is None or not information.serves(model.likelihood):
+            return None
+        route = cls(model)
+        route.batch, (route.hidden, route.last) = batch, parts
+        route.gram = information.gram(model, route.last.weight)
+        return route
+
+    def take(self, rows: Int[Tensor, " n"]) -> "Shared":
+        part = Shared(self.model)
+        part.hidden, part.last, part.gram, part.batch = self.hidden, self.last, self.gram, chosen(self.batch, rows)
+        return part
+
+    def _outer(self, value: Float[Tensor, "*S B H"]) -> tuple[Float[Tensor, "*S B"], Float[Tensor, "*S B H"]]:
+        eta, batch, likelihood = self.last(value), self.batch, self.model.likelihood
+        slope = likelihood.score(batch.x, eta, batch.mask) @ self.last.weight
+        return likelihood.log_prob(batch.x, eta, batch.mask), slope
