@@ -342,6 +342,9 @@ SYSTEMS: dict[str, object] = {
 REAL_ONLY = {"baggins"}
 """Systems that refuse data that are not real numbers."""
 
+BEST_OF_THEIR_FAMILY = {"predictive-coding"}
+"""Systems whose posterior of an untrained model is where its ELBO is highest: refinement has nothing to gain."""
+
 
 def inference(name: str) -> Inference:
     return INFERENCES[name]()
