@@ -1,15 +1,18 @@
-"""The generic route: its budget of memory, its direction, and decoders that behave otherwise in training."""
+"""Decoders of any kind: the budget of memory, the direction, modules that behave otherwise in training, no Jacobian."""
 
 import pytest
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from curvae.curvature import Generic, route_for
 from curvae.inference import AmortizedGaussian, Laplace, MatrixFreeLaplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
-from curvae.networks import ConvDecoder
+from curvae.networks import ConvDecoder, ConvEncoder
 from curvae.priors import StandardNormal
 from zoo import Residual, batch_of
 
@@ -141,3 +144,38 @@ def test_mode_is_restored_after_an_error():
     with pytest.raises(RuntimeError, match="lost"), model.evaluating():
         raise RuntimeError("lost")
     assert all(module.training for module in model.decoder.modules())
+
+
+# ----------------------------------------------------------------------------------------------- without a Jacobian
+
+
+class Largest(TorchDispatchMode):
+    """The number of elements of the largest tensor that any operation gave."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.numel = max([self.numel, *(one.numel() for one in tree_leaves(out) if isinstance(one, torch.Tensor))])
+        return out
+
+
+def test_convolutional_search_takes_twelve_decoder_passes_a_step():
+    """To 3 x 32 x 32 from 64 latents: counted in floating-point operations, and with no tensor as large as J."""
+    event, size, count, steps = (3, 32, 32), 64, 8, 4
+    decoder = ConvDecoder(size, event)
+    with torch.no_grad():
+        for weight in decoder.parameters():
+            weight.mul_(2.0 if weight.ndim > 1 else 1.0)  # so that the modes are far from the start
+        model = LatentVariableModel(StandardNormal(size), decoder, Gaussian(event, scale=0.3))
+        batch = batch_of(model.sample(count)[0])
+        start = AmortizedGaussian(ConvEncoder(event, 2 * size))
+        inference, begin = MatrixFreeLaplace(start, steps, tolerance=0.0), start(model, batch).posterior
+        with FlopCounterMode(display=False) as plain:
+            model.decode(begin.center)
+        with FlopCounterMode(display=False) as search, Largest() as largest:
+            near, seen = inference._search(model, batch, begin.center, begin)
+    assert (near.log_joint > seen[0].log_joint + 100).all()
+    assert len(seen) == steps
+    assert search.get_total_flops() <= 12 * steps * plain.get_total_flops()
+    assert largest.numel < count * 3072 * size
