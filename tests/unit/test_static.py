@@ -65,6 +65,7 @@ def test_one_graph_holds_the_whole_step():
 
 def compiled() -> None:
     for kind in KINDS:
+        torch.compiler.reset()
         torch.manual_seed(0)
         system, batch = system_and_batch(kind)
         expected = outcome(system, system.bound, batch)
@@ -75,7 +76,6 @@ def compiled() -> None:
 
 def compiled_training() -> None:
     """Two of three batches are of the size that is compiled, in one graph of the backend's; the last goes without."""
-    torch.compiler.reset()  # graphs are counted against a limit
     calls = []
 
     def backend(graph, inputs):
@@ -83,6 +83,7 @@ def compiled_training() -> None:
         return graph.forward
 
     for kind in KINDS:
+        torch.compiler.reset()  # graphs are counted against a limit
         system, batch = system_and_batch(kind)
         step, before = Compiled(system.bound, len(batch.x), backend), len(calls)
         for part in (batch, batch, Batch(batch.x[:3], batch.index[:3])):
