@@ -123,8 +123,8 @@ class Evaluation:
     """Share of data, by name, whose mode search in the system's own inference did not end well."""
     evidence: str = "bound"
     objective: str = "lower"
-    """What was maximized in training is to log p(x): "lower" bound, "upper" bound or "none". Whatever it is, ``elbo``
-    and ``log_likelihood`` come from the weights of draws, never from it."""
+    """Whether training maximized a "lower" or an "upper" bound of log p(x) or "none". Whatever it was, ``elbo`` and
+    ``log_likelihood`` come from the weights of draws, never from it."""
     excluded: int = 0
     """Data whose estimates are not finite: left out of every mean."""
     count: int = 0
