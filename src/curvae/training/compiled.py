@@ -22,23 +22,24 @@ class Compiled:
         backend: of ``torch.compile``.
 
     Example:
-        >>> compiled = Compiled(lambda batch: Bound(batch.x.sum(-1), batch.x.sum(-1)), rows=2, backend="eager")
-        >>> compiled(Batch(torch.ones(2, 3), torch.arange(2))).value.tolist()
+        >>> compiled = Compiled(lambda batch: Bound(batch.x.sum(-1), batch.x.sum(-1)), rows=128)
+        >>> compiled(Batch(torch.ones(2, 3), torch.arange(2))).value.tolist()   # too few rows: as it is
         [3.0, 3.0]
     """
 
     def __init__(self, bound: Callable[[Batch], Bound], rows: int, backend: str | Callable[..., Any] = "inductor"):
         self.bound = bound
         self.rows = rows
-        captured = backend == "inductor" and torch.cuda.is_available()
-        mode = "reduce-overhead" if captured else None
+        self._captured = backend == "inductor" and torch.cuda.is_available()
+        mode = "reduce-overhead" if self._captured else None
         self._graph: Callable[[Batch], Bound] | None = torch.compile(bound, dynamic=False, backend=backend, mode=mode)
         self._tried = False
 
     def __call__(self, batch: Batch) -> Bound:
         if self._graph is None or len(batch.x) != self.rows:
             return self.bound(batch)
-        torch.compiler.cudagraph_mark_step_begin()
+        if self._captured:
+            torch.compiler.cudagraph_mark_step_begin()
         if self._tried:
             return self._graph(batch)
         try:
