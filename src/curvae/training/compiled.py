@@ -30,24 +30,27 @@ class Compiled:
     def __init__(self, bound: Callable[[Batch], Bound], rows: int, backend: str | Callable[..., Any] = "inductor"):
         self.bound = bound
         self.rows = rows
+        self.backend = backend
+        self._graph: Callable[[Batch], Bound] | None = None
+        self._failed = False
         self._captured = backend == "inductor" and torch.cuda.is_available()
-        mode = "reduce-overhead" if self._captured else None
-        self._graph: Callable[[Batch], Bound] | None = torch.compile(bound, dynamic=False, backend=backend, mode=mode)
-        self._tried = False
 
     def __call__(self, batch: Batch) -> Bound:
-        if self._graph is None or len(batch.x) != self.rows:
+        if self._failed or len(batch.x) != self.rows:
             return self.bound(batch)
-        if self._captured:
-            torch.compiler.cudagraph_mark_step_begin()
-        if self._tried:
-            return self._graph(batch)
+        if self._graph is not None:
+            return self._run(self._graph, batch)
         try:
-            found = self._graph(batch)
+            mode = "reduce-overhead" if self._captured else None
+            self._graph = torch.compile(self.bound, dynamic=False, backend=self.backend, mode=mode)
+            return self._run(self._graph, batch)
         except Exception as error:
-            self._graph = None
+            self._failed = True
             reason = " ".join(str(error).split())[:200]
             warnings.warn(f"compile: goes on without ({type(error).__name__}: {reason})", stacklevel=2)
             return self.bound(batch)
-        self._tried = True
-        return found
+
+    def _run(self, graph: Callable[[Batch], Bound], batch: Batch) -> Bound:
+        if self._captured:
+            torch.compiler.cudagraph_mark_step_begin()
+        return graph(batch)
