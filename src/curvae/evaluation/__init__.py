@@ -5,6 +5,7 @@ from curvae.evaluation.calibration import Calibration, calibrate
 from curvae.evaluation.compare import Comparison, Difference, compare
 from curvae.evaluation.diagnostics import Estimates, estimate, khat
 from curvae.evaluation.evaluate import evaluate
+from curvae.evaluation.holm import holm, paired_p_value
 from curvae.evaluation.importance import posterior_weights, system_weights
 from curvae.evaluation.imputation import Imputation, impute
 from curvae.evaluation.latent import describe
@@ -35,8 +36,10 @@ __all__ = [
     "describe",
     "estimate",
     "evaluate",
+    "holm",
     "impute",
     "khat",
+    "paired_p_value",
     "pictures",
     "posterior_weights",
     "read",

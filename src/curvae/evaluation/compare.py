@@ -3,16 +3,18 @@
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curvae.evaluation import store, tables
+from curvae.evaluation.alike import Measured, check
 from curvae.evaluation.evaluate import RunFolder
+from curvae.evaluation.holm import holm, paired_p_value
 from curvae.evaluation.results import Estimate, Evaluation, plain
 
 
@@ -45,7 +47,7 @@ class Difference:
     Example:
         >>> import numpy as np
         >>> Difference.of("new", "old", np.array([2.0, 5.0, 8.0]), np.array([1.0, 3.0, 8.0]))
-        Difference(name='new', against='old', value=1.0, stderr=0.5773502691896258, count=3)
+        Difference(name='new', against='old', value=1.0, stderr=0.5773502691896258, count=3, p_holm=nan)
     """
 
     name: str
@@ -53,6 +55,8 @@ class Difference:
     value: float
     stderr: float
     count: int
+    p_holm: float = math.nan
+    """``p_value``, corrected for the number of differences in the comparison; see :func:`curvae.evaluation.holm`."""
 
     @classmethod
     def of(cls, name: str, against: str, ours: NDArray, theirs: NDArray) -> "Difference":
@@ -69,6 +73,11 @@ class Difference:
             return 0.0
         return self.value / self.stderr if self.stderr > 0 else math.copysign(math.inf, self.value)
 
+    @property
+    def p_value(self) -> float:
+        """How often chance alone gives as large a difference, if this were the only one looked at."""
+        return paired_p_value(self.value, self.stderr, self.count)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -84,8 +93,8 @@ class Comparison:
     """What to be careful about in this comparison, in plain words."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Only what JSON has; a difference also says how many paired standard errors it is."""
-        differences = [asdict(d) | {"stderrs": d.stderrs} for d in self.differences]
+        """Only what JSON has; a difference also says how many paired standard errors it is, and its p-value."""
+        differences = [asdict(d) | {"stderrs": d.stderrs, "p_value": d.p_value} for d in self.differences]
         return plain(asdict(self) | {"differences": differences})
 
     def to_text(self, width: int = 120) -> str:
@@ -106,19 +115,14 @@ class Comparison:
         return draw(self, Path(path))
 
 
-class _Read(NamedTuple):
-    name: str
-    path: Path
-    values: dict[str, Any]
-    arrays: dict[str, NDArray]
-
-
 def compare(runs: Sequence[RunFolder | str | PathLike[str]]) -> Comparison:
     """Compare runs by their evaluation files: a table, and differences from the first run paired by datum.
 
+    Each difference has the p-value of a paired t-test, and another that Holm's step-down corrects for their number.
+
     Raises:
         FileNotFoundError: a run has not been evaluated.
-        ValueError: no run, or runs evaluated on different data, splits, rows or units.
+        ValueError: no run, or runs evaluated on different data, transforms, splits, rows or units.
     """
     if not runs:
         raise ValueError("compare: expected one run or more; got none.")
@@ -134,18 +138,20 @@ def compare(runs: Sequence[RunFolder | str | PathLike[str]]) -> Comparison:
         for name, ours in list(likelihoods.items())[1:]
         if ours is not None and theirs is not None
     )
+    corrected = holm([difference.p_value for difference in differences])
+    differences = tuple(replace(d, p_holm=p) for d, p in zip(differences, corrected, strict=True))
     rows = tuple(_row(run) for run in found)
     described = {name: first.values[name] for name in ("split", "count", "unit")}
     return Comparison(rows, differences, first.values["data"]["name"], **described, notes=tuple(_notes(rows, found)))
 
 
-def _read(run: RunFolder | str | PathLike[str]) -> _Read:
+def _read(run: RunFolder | str | PathLike[str]) -> Measured:
     path = Path(run) if isinstance(run, str | PathLike) else Path(run.path)
     values, arrays = store.read(path)
-    return _Read(path.resolve().name, path, values, arrays)
+    return Measured(path.resolve().name, path, values, arrays)
 
 
-def _distinct(found: list[_Read]) -> list[_Read]:
+def _distinct(found: list[Measured]) -> list[Measured]:
     """Runs of the same folder name are told apart by their paths.
 
     Raises:
@@ -160,31 +166,7 @@ def _distinct(found: list[_Read]) -> list[_Read]:
     return found
 
 
-def check(first: _Read, other: _Read) -> None:
-    """Refuse to compare what was not measured on the same data.
-
-    Raises:
-        ValueError: naming the first thing that differs.
-    """
-    ours, theirs = (_measured_on(run) for run in (first, other))
-    for what in ours:
-        if ours[what] != theirs[what]:
-            raise ValueError(
-                f"compare: {first.name} and {other.name} differ in {what} ({ours[what]}; {theirs[what]}); evaluate "
-                "them alike."
-            )
-    if not np.array_equal(first.arrays["index"], other.arrays["index"]):
-        raise ValueError(f"compare: {first.name} and {other.name} were evaluated on different rows; do it again alike.")
-
-
-def _measured_on(run: _Read) -> dict[str, Any]:
-    data = run.values["data"]
-    return {"data": f"{data['name']} {data['checksum'][:12]}"} | {
-        what: run.values[what] for what in ("split", "count", "unit")
-    }
-
-
-def _row(run: _Read) -> Row:
+def _row(run: Measured) -> Row:
     result = Evaluation.from_dict(run.values)
     likelihood, elbo = result.log_likelihood, result.elbo
     return Row(
@@ -207,7 +189,7 @@ def _proposal(result: Evaluation) -> str:
     return "laplace" if result.laplace else "own" if result.own else "exact"
 
 
-def _notes(rows: Sequence[Row], found: Sequence[_Read]) -> list[str]:
+def _notes(rows: Sequence[Row], found: Sequence[Measured]) -> list[str]:
     notes = []
     sources = {row.proposal for row in rows} - {"none"}
     if len(sources - {"exact"}) > 1:

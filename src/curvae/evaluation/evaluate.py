@@ -186,5 +186,10 @@ def about(run: RunFolder, system: System, data: Data) -> dict[str, Any]:
         "name": Path(run.path).name,
         "system": None if system.recipe is None else system.recipe.name,
         "parameters": sum(math.prod(p.shape) for p in system.parameters()),
-        "data": {"name": data.spec.name, "checksum": data.checksum, "support": data.spec.support},
+        "data": {
+            "name": data.spec.name,
+            "checksum": data.checksum,
+            "support": data.spec.support,
+            "transform": data.transform.fingerprint,
+        },
     }

@@ -61,7 +61,7 @@ def _cells(row: "Row") -> tuple[str, ...]:
 
 def _differences(comparison: "Comparison") -> Table:
     table = Table(title=f"Difference from {escape(comparison.rows[0].name)}, paired by datum", box=box.SIMPLE_HEAD)
-    for column in ("run", "nats", "paired stderr", "standard errors", "data"):
+    for column in ("run", "nats", "paired stderr", "standard errors", "p", "p (Holm)", "data"):
         table.add_column(column, justify="left" if column == "run" else "right")
     for difference in comparison.differences:
         table.add_row(*_difference(difference))
@@ -74,8 +74,14 @@ def _difference(difference: "Difference") -> tuple[str, ...]:
         f"{difference.value:+.2f}",
         f"{difference.stderr:.2f}",
         f"{difference.stderrs:+.1f}",
+        _p_value(difference.p_value),
+        _p_value(difference.p_holm),
         f"{difference.count:,}",
     )
+
+
+def _p_value(p: float) -> str:
+    return "-" if p != p else f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def _or_dash(value: object | None) -> str:

@@ -1,0 +1,52 @@
+"""Whether two evaluations measured the same thing: what is not alike is not compared."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Measured(NamedTuple):
+    """The evaluation of a run, read from its files."""
+
+    name: str
+    path: Path
+    values: dict[str, Any]
+    arrays: dict[str, NDArray]
+
+
+def check(first: Measured, other: Measured) -> None:
+    """Refuse to compare what was not measured on the same data, in the same units, at the same rows.
+
+    Raises:
+        ValueError: naming the first thing that differs.
+    """
+    for run in (first, other):
+        if "transform" not in run.values["data"]:
+            raise ValueError(
+                f"compare: the evaluation of {run.name} does not say how its data were transformed (an older curvae "
+                f"wrote it); run `curvae evaluate {run.path}` again."
+            )
+    ours, theirs = (_measured_on(run) for run in (first, other))
+    for what in ours:
+        if ours[what] != theirs[what]:
+            raise ValueError(
+                f"compare: {first.name} and {other.name} differ in {what} ({ours[what]}; {theirs[what]}); evaluate "
+                "them alike."
+            )
+    if not np.array_equal(first.arrays["index"], other.arrays["index"]):
+        raise ValueError(f"compare: {first.name} and {other.name} were evaluated on different rows; do it again alike.")
+
+
+def _measured_on(run: Measured) -> dict[str, Any]:
+    """What must be alike, in the order in which it is named."""
+    data, values = run.values["data"], run.values
+    return {
+        "data": f"{data['name']} {data['checksum'][:12]}",
+        "support": data["support"],
+        "split": values["split"],
+        "unit": values["unit"],
+        "transform": data["transform"],
+        "count": values["count"],
+    }
