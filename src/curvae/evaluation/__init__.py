@@ -5,6 +5,8 @@ from curvae.evaluation.calibration import Calibration, calibrate
 from curvae.evaluation.compare import Comparison, Difference, compare
 from curvae.evaluation.diagnostics import Estimates, estimate, khat
 from curvae.evaluation.evaluate import evaluate
+from curvae.evaluation.gap_results import Gaps, Member
+from curvae.evaluation.gaps import gaps
 from curvae.evaluation.holm import holm, paired_p_value
 from curvae.evaluation.importance import posterior_weights, system_weights
 from curvae.evaluation.imputation import Imputation, impute
@@ -25,7 +27,9 @@ __all__ = [
     "Estimate",
     "Estimates",
     "Evaluation",
+    "Gaps",
     "Imputation",
+    "Member",
     "ProposalResult",
     "Summary",
     "Widened",
@@ -36,6 +40,7 @@ __all__ = [
     "describe",
     "estimate",
     "evaluate",
+    "gaps",
     "holm",
     "impute",
     "khat",

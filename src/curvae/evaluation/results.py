@@ -168,7 +168,8 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _estimate(values: Mapping[str, Any]) -> Estimate:
+def read_estimate(values: Mapping[str, Any]) -> Estimate:
+    """An estimate from its plain form."""
     return Estimate(**{name: _number(value) for name, value in values.items()})
 
 
@@ -178,18 +179,18 @@ def _summary(values: Mapping[str, Any]) -> Summary:
 
 def _proposal(values: Mapping[str, Any]) -> ProposalResult:
     spreads = {name: _summary(values[name]) for name in ("ess", "khat")}
-    return ProposalResult(_estimate(values["log_likelihood"]), **spreads, status=values["status"])
+    return ProposalResult(read_estimate(values["log_likelihood"]), **spreads, status=values["status"])
 
 
 def _annealed(values: Mapping[str, Any]) -> AnnealedResult:
-    difference = None if values["difference"] is None else _estimate(values["difference"])
-    made = {"log_likelihood": _estimate(values["log_likelihood"]), "ess": _summary(values["ess"])}
+    difference = None if values["difference"] is None else read_estimate(values["difference"])
+    made = {"log_likelihood": read_estimate(values["log_likelihood"]), "ess": _summary(values["ess"])}
     return AnnealedResult(**{**values, **made, "difference": difference, "acceptance": _number(values["acceptance"])})
 
 
 MAKERS: dict[str, Any] = {
     "ais": _annealed,
-    **dict.fromkeys(("log_likelihood", "elbo", "bits_per_dim", "kl"), _estimate),
+    **dict.fromkeys(("log_likelihood", "elbo", "bits_per_dim", "kl"), read_estimate),
     **dict.fromkeys(("own", "laplace"), _proposal),
     **dict.fromkeys(("kl_per_dimension", "activity", "warnings"), tuple),
 }

@@ -25,8 +25,17 @@ def write(folder: Path, values: Mapping[str, Any], arrays: Mapping[str, NDArray]
     """
     for name, part in {ARRAYS: arrays, PICTURES: pictures}.items():
         _replace(folder / name, lambda file, part=part: np.savez_compressed(file, allow_pickle=False, **part))
+    write_json(folder / JSON, values)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write one file of plain values, with the version of its layout.
+
+    Raises:
+        OSError: it cannot be written; what stood there stays.
+    """
     text = json.dumps({"format": FORMAT, **plain(values)}, indent=2, ensure_ascii=False, allow_nan=False)
-    _replace(folder / JSON, lambda file: file.write(text.encode()))
+    _replace(path, lambda file: file.write(text.encode()))
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:

@@ -71,20 +71,8 @@ class Refiner:
         info = {"elbo": torch.stack(seen)}
         if self.guard == 0:
             return Inferred(refined, info)
-        kept = self._lowered(model, posterior, refined, batch)
+        kept = lowered(model, posterior, refined, batch, self.guard)
         return Inferred(chosen(kept, posterior, refined), {**info, "kept": kept})
-
-    @torch.no_grad()
-    def _lowered(
-        self, model: LatentVariableModel, start: Posterior, end: Posterior, batch: Batch
-    ) -> Bool[Tensor, " B"]:
-        """Where the end is worse than the start, judged by the same draws."""
-
-        def judged(q: Posterior) -> PerDatum:
-            return elbo(model, q, batch, self.guard, generator=common_noise(1, q.center.device)).value
-
-        before, after = judged(start), judged(end)
-        return (after < before) | ~after.isfinite()
 
 
 def at_test_time(steps: int, rate: float = 0.05, samples: int = 8) -> Refiner:
@@ -101,6 +89,19 @@ def free(posterior: Posterior) -> dict[str, Tensor]:
 def detached(posterior: Posterior) -> Posterior:
     """The posterior without the graph of its tensors."""
     return posterior.with_tensors({name: value.detach() for name, value in posterior.tensors.items()})
+
+
+@torch.no_grad()
+def lowered(
+    model: LatentVariableModel, start: Posterior, end: Posterior, batch: Batch, draws: int = 64
+) -> Bool[Tensor, " B"]:
+    """Where the ELBO of the end is below that of the start, judged by the same draws."""
+
+    def judged(q: Posterior) -> PerDatum:
+        return elbo(model, q, batch, draws, generator=common_noise(1, q.center.device)).value
+
+    before, after = judged(start), judged(end)
+    return (after < before) | ~after.isfinite()
 
 
 def moved(posterior: Posterior, step: Tensors) -> Posterior:
