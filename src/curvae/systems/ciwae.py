@@ -2,11 +2,10 @@
 
 from torch import nn
 
-from curvae.inference import AmortizedGaussian
 from curvae.likelihoods import Likelihood
 from curvae.objectives import Ciwae
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import Gradient, estimator_for, standard_encoder, standard_model, train
+from curvae.systems.parts import Gradient, estimator_for, standard_system
 from curvae.typing import DataSpec
 
 
@@ -43,7 +42,5 @@ def ciwae(
         >>> ciwae(DataSpec((64,)), latent=2, hidden=32, beta=0.1).objective.beta
         0.1
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
-    inference = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     objective = Ciwae(beta, estimator=estimator_for(gradient))
-    return LatentSystem(model, inference, objective, samples, (train(model),))
+    return standard_system(spec, latent, hidden, depth, objective, samples, encoder, decoder, likelihood)

@@ -4,9 +4,8 @@ from torch import nn
 
 from curvae.inference import AmortizedHouseholder
 from curvae.likelihoods import Likelihood
-from curvae.objectives import AnnealedElbo, elbo
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import flow_encoder, standard_model, train
+from curvae.systems.parts import elbo_after, flow_encoder, standard_model, train
 from curvae.typing import DataSpec
 
 
@@ -46,5 +45,4 @@ def householder_vae(
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     network = encoder or flow_encoder(spec, latent, latent, hidden, depth)
     inference = AmortizedHouseholder(network, latent, reflections)
-    objective = AnnealedElbo(kl_warmup) if kl_warmup else elbo
-    return LatentSystem(model, inference, objective, stages=(train(model),))
+    return LatentSystem(model, inference, elbo_after(kl_warmup), stages=(train(model),))

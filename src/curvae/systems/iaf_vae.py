@@ -5,9 +5,9 @@ from torch import nn
 from curvae.flows import Autoregressive, affine, gated
 from curvae.inference import AmortizedFlow
 from curvae.likelihoods import Likelihood
-from curvae.objectives import AnnealedElbo, FreeBits, elbo
+from curvae.objectives import FreeBits
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import flow_encoder, standard_model, train
+from curvae.systems.parts import elbo_after, flow_encoder, standard_model, train
 from curvae.typing import DataSpec
 
 
@@ -61,5 +61,5 @@ def iaf_vae(
     network = encoder or flow_encoder(spec, latent, context, hidden, depth)
     if free_bits and kl_warmup:
         raise ValueError(f"iaf_vae: pass free_bits or kl_warmup, not both; got {free_bits} and {kl_warmup}.")
-    objective = FreeBits(free_bits) if free_bits else AnnealedElbo(kl_warmup) if kl_warmup else elbo
+    objective = FreeBits(free_bits) if free_bits else elbo_after(kl_warmup)
     return LatentSystem(model, AmortizedFlow(network, flow), objective, stages=(train(model),))

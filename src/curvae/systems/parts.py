@@ -13,6 +13,7 @@ from curvae.likelihoods import Likelihood
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
 from curvae.objectives import (
+    AnnealedElbo,
     DirectArgmax,
     DiscreteGradient,
     DoublyReparameterized,
@@ -20,12 +21,14 @@ from curvae.objectives import (
     Estimator,
     GumbelSoftmax,
     LeaveOneOut,
+    Objective,
     Reparameterized,
     StickingTheLanding,
     StraightThrough,
+    elbo,
 )
 from curvae.priors import Family, FixedNormal, LearnedNormal, OneHot, Prior, StandardNormal
-from curvae.systems.base import Stage
+from curvae.systems.base import LatentSystem, Stage
 from curvae.typing import DataSpec, Table
 
 Gradient = Literal["standard", "stl", "dreg"]
@@ -93,6 +96,32 @@ def estimator_for(gradient: str) -> Estimator:
     if gradient not in ESTIMATORS:
         raise ValueError(f"gradient: expected one of {', '.join(ESTIMATORS)}; got {gradient!r}.")
     return ESTIMATORS[gradient]
+
+
+def elbo_after(warmup: int) -> Objective:
+    """The ELBO, whose divergence comes to its full weight over so many training steps; 0 = from the start."""
+    return AnnealedElbo(warmup) if warmup else elbo
+
+
+def standard_system(
+    spec: DataSpec,
+    latent: int,
+    hidden: int,
+    depth: int,
+    objective: Objective,
+    samples: int = 1,
+    encoder: nn.Module | None = None,
+    decoder: nn.Module | None = None,
+    likelihood: Likelihood | None = None,
+) -> LatentSystem:
+    """The standard model and one encoder of a diagonal Gaussian, trained by this objective.
+
+    Raises:
+        ValueError: latent, hidden, depth or samples below 1.
+    """
+    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    inference = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
+    return LatentSystem(model, inference, objective, samples, (train(model),))
 
 
 def standard_model(

@@ -5,9 +5,8 @@ from torch import nn
 from curvae.flows import Radial
 from curvae.inference import AmortizedFlow
 from curvae.likelihoods import Likelihood
-from curvae.objectives import AnnealedElbo, elbo
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import flow_encoder, standard_model, train
+from curvae.systems.parts import elbo_after, flow_encoder, standard_model, train
 from curvae.typing import DataSpec
 
 
@@ -47,5 +46,4 @@ def radial_vae(
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     flow = Radial(latent, flows)
     network = encoder or flow_encoder(spec, latent, flow.context, hidden, depth)
-    objective = AnnealedElbo(kl_warmup) if kl_warmup else elbo
-    return LatentSystem(model, AmortizedFlow(network, flow), objective, stages=(train(model),))
+    return LatentSystem(model, AmortizedFlow(network, flow), elbo_after(kl_warmup), stages=(train(model),))

@@ -2,11 +2,10 @@
 
 from torch import nn
 
-from curvae.inference import AmortizedGaussian
 from curvae.likelihoods import Likelihood
 from curvae.objectives import Renyi
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import Gradient, estimator_for, standard_encoder, standard_model, train
+from curvae.systems.parts import Gradient, estimator_for, standard_system
 from curvae.typing import DataSpec
 
 
@@ -43,7 +42,5 @@ def renyi_vae(
         >>> renyi_vae(DataSpec((64,)), latent=2, hidden=32, alpha=0.3).objective.alpha
         0.3
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
-    inference = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     objective = Renyi(alpha, estimator=estimator_for(gradient))
-    return LatentSystem(model, inference, objective, samples, (train(model),))
+    return standard_system(spec, latent, hidden, depth, objective, samples, encoder, decoder, likelihood)

@@ -4,9 +4,8 @@ from torch import nn
 
 from curvae.inference import AmortizedGaussian, HeavyBall, Refiner, SemiAmortized, Uninformed
 from curvae.likelihoods import Likelihood
-from curvae.objectives import AnnealedElbo, elbo
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_encoder, standard_model, train
+from curvae.systems.parts import elbo_after, standard_encoder, standard_model, train
 from curvae.typing import DataSpec
 
 
@@ -60,5 +59,4 @@ def sa_vae(
     network = encoder or standard_encoder(spec, latent, hidden, depth)
     start = AmortizedGaussian(network) if amortized else Uninformed(latent)
     inference = SemiAmortized(start, Refiner(steps, HeavyBall(rate, momentum, clip)), through, imitate)
-    objective = AnnealedElbo(kl_warmup) if kl_warmup else elbo
-    return LatentSystem(model, inference, objective, stages=(train(model),))
+    return LatentSystem(model, inference, elbo_after(kl_warmup), stages=(train(model),))

@@ -2,11 +2,9 @@
 
 from torch import nn
 
-from curvae.inference import AmortizedGaussian
 from curvae.likelihoods import Likelihood
-from curvae.objectives import AnnealedElbo, elbo
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_encoder, standard_model, train
+from curvae.systems.parts import elbo_after, standard_system
 from curvae.typing import DataSpec
 
 
@@ -39,7 +37,4 @@ def vae(
         >>> vae(DataSpec((64,)), latent=2, hidden=32).model.prior.size
         2
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
-    inference = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
-    objective = AnnealedElbo(kl_warmup) if kl_warmup else elbo
-    return LatentSystem(model, inference, objective, stages=(train(model),))
+    return standard_system(spec, latent, hidden, depth, elbo_after(kl_warmup), 1, encoder, decoder, likelihood)

@@ -2,11 +2,10 @@
 
 from torch import nn
 
-from curvae.inference import AmortizedGaussian
 from curvae.likelihoods import Likelihood
 from curvae.objectives import WakePhi
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_encoder, standard_model, train
+from curvae.systems.parts import standard_system
 from curvae.typing import DataSpec
 
 
@@ -41,6 +40,4 @@ def wake_wake(
         >>> wake_wake(DataSpec((64,)), latent=2, hidden=32).kind
         'none'
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
-    inference = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
-    return LatentSystem(model, inference, WakePhi(doubly), samples, (train(model),))
+    return standard_system(spec, latent, hidden, depth, WakePhi(doubly), samples, encoder, decoder, likelihood)
