@@ -2,15 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from inspect import getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curvae.cli.files import fresh
-from curvae.cli.flags import Source
 from curvae.cli.latents import latent_system
 from curvae.cli.opening import open_run
-from curvae.cli.parsing import parse, parser, spoken
+from curvae.cli.parsing import carry_out
 from curvae.cli.tables import show
 
 if TYPE_CHECKING:
@@ -27,11 +25,7 @@ def calibrate(words: Sequence[str]) -> None:
         "curvae calibrate runs/digits-vlae",
         "curvae calibrate runs/digits-vlae --count 5000 --to calibration.json --figure calibration.png",
     ]
-    source = Source("words and flags", _calibrate)
-    made = parser("calibrate", "RUN [flags]", getdoc(calibrate) or "", examples, [source])
-    chosen = parse(made, words)
-    with spoken(made):
-        _calibrate(**source.arguments(chosen))
+    carry_out(calibrate, "RUN [flags]", examples, words, _calibrate)
 
 
 def _calibrate(

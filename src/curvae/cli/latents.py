@@ -1,7 +1,6 @@
 """``curvae sample`` and ``curvae encode``: from a run's model and posterior to arrays in a file."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from inspect import getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +10,7 @@ from curvae.cli.failures import Refused, UsageError
 from curvae.cli.files import fresh
 from curvae.cli.flags import Source
 from curvae.cli.opening import open_rows, open_run, read_spec, set_name
-from curvae.cli.parsing import parse, parser, spoken
+from curvae.cli.parsing import carry_out
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,9 +30,7 @@ CHUNK = 256
 def sample(words: Sequence[str]) -> None:
     """Draw new data from the model of a run, in the units of its data."""
     examples = ["curvae sample runs/digits-vlae --n 100 --to samples.npz"]
-    source = Source("words and flags", _sample)
-    chosen = parse(parser("sample", "RUN [flags]", getdoc(sample) or "", examples, [source]), words)
-    _sample(**source.arguments(chosen))
+    carry_out(sample, "RUN [flags]", examples, words, _sample)
 
 
 def encode(words: Sequence[str]) -> None:
@@ -46,11 +43,7 @@ def encode(words: Sequence[str]) -> None:
         "curvae encode runs/digits-vlae test --to latents.npz",
         "curvae encode runs/stars new.csv --level 0.9 --to latents.csv",
     ]
-    source, reading = Source("words and flags", _encode, skip=frozenset({"options"})), Source("a file", how_to_read)
-    made = parser("encode", "RUN DATA [flags]", getdoc(encode) or "", examples, [source, reading])
-    chosen = parse(made, words)
-    with spoken(made):
-        _encode(**source.arguments(chosen), options=how_to_read(**reading.arguments(chosen)))
+    carry_out(encode, "RUN DATA [flags]", examples, words, _encode, options=Source("a file", how_to_read))
 
 
 def _sample(
@@ -70,7 +63,6 @@ def _sample(
         to: file to write: .npz (array x) or .csv (one row a datum).
         force: write over an existing file.
         trust: modules of your own that the run has parts of.
-        options: what :func:`how_to_read` gives.
     """
     check(to, at_least_one={"n": n})
     import torch

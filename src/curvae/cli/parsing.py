@@ -2,8 +2,9 @@
 
 import argparse
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from inspect import getdoc
 from itertools import zip_longest
 from typing import Any
 
@@ -89,6 +90,32 @@ def given(flag: str, words: Sequence[str]) -> str | None:
         if name == flag:
             return value or following
     return None
+
+
+def carry_out(
+    command: Callable[..., None],
+    usage: str,
+    examples: Sequence[str],
+    words: Sequence[str],
+    function: Callable[..., None],
+    **parts: Source,
+) -> None:
+    """Call a function with what the words of a command choose for its parameters.
+
+    Args:
+        command: gives its name and the text of its help.
+        usage: what follows the name.
+        examples: for the help.
+        words: what was typed.
+        function: is called.
+        parts: parameters that are no words or flags themselves, but what another function makes of its own flags.
+    """
+    source = Source("words and flags", function, skip=frozenset(parts))
+    made = parser(command.__name__, usage, getdoc(command) or "", examples, [source, *parts.values()])
+    chosen = parse(made, words)
+    with spoken(made):
+        others = {name: part.function(**part.arguments(chosen)) for name, part in parts.items()}
+        function(**source.arguments(chosen), **others)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """``curvae refine``: posteriors after gradient steps on their ELBO, and what the steps were worth."""
 
 from collections.abc import Mapping, Sequence
-from inspect import getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from curvae.cli.latents import (
     write,
 )
 from curvae.cli.opening import open_run
-from curvae.cli.parsing import parse, parser, spoken
+from curvae.cli.parsing import carry_out
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -44,11 +43,7 @@ def refine(words: Sequence[str]) -> None:
         "curvae refine runs/digits-vae --steps 20",
         "curvae refine runs/stars --data new.csv --steps 50 --to refined.csv",
     ]
-    source, reading = Source("words and flags", _refine, skip=frozenset({"options"})), Source("a file", how_to_read)
-    made = parser("refine", "RUN [flags]", getdoc(refine) or "", examples, [source, reading])
-    chosen = parse(made, words)
-    with spoken(made):
-        _refine(**source.arguments(chosen), options=how_to_read(**reading.arguments(chosen)))
+    carry_out(refine, "RUN [flags]", examples, words, _refine, options=Source("a file", how_to_read))
 
 
 def _refine(

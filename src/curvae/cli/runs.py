@@ -10,7 +10,7 @@ from curvae.cli.failures import Refused
 from curvae.cli.files import fresh
 from curvae.cli.flags import Source
 from curvae.cli.opening import existing, open_run, other_data
-from curvae.cli.parsing import parse, parser, spoken
+from curvae.cli.parsing import carry_out, parse, parser, spoken
 from curvae.cli.tables import show
 
 if TYPE_CHECKING:
@@ -42,22 +42,13 @@ def evaluate(words: Sequence[str]) -> None:
 
 def report(words: Sequence[str]) -> None:
     """Write report.html into a run's folder: one page, no network needed."""
-    chosen = parse(
-        parser("report", "RUN", getdoc(report) or "", ["curvae report runs/digits-vlae"], [Source("words", _run)]),
-        words,
-    )
-    run = existing(chosen["run"])
-    from curvae.report import write
-
-    print(write(run))
+    carry_out(report, "RUN", ["curvae report runs/digits-vlae"], words, _report)
 
 
 def compare(words: Sequence[str]) -> None:
     """Put evaluated runs side by side: one table, and their differences paired by datum."""
     examples = ["curvae compare runs/digits-vae runs/digits-vlae --figure compare.png"]
-    source = Source("flags", _compare)
-    chosen = parse(parser("compare", "RUN RUN ... [flags]", getdoc(compare) or "", examples, [source]), words)
-    _compare(**source.arguments(chosen))
+    carry_out(compare, "RUN RUN ... [flags]", examples, words, _compare)
 
 
 def facts(result: "Evaluation") -> Iterator[Row]:
@@ -103,12 +94,16 @@ def _on(run: Path, data: str | None = None, data_dir: Path | None = None, trust:
     """
 
 
-def _run(run: Path) -> None:
-    """A run.
+def _report(run: Path) -> None:
+    """Report.
 
     Args:
         run: folder of a run, as --out named it.
     """
+    folder = existing(run)
+    from curvae.report import write
+
+    print(write(folder))
 
 
 def _compare(runs: Sequence[str], figure: Path | None = None, force: bool = False) -> None:
