@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from inference_families import FAMILIES, SOURCES
+from pages import between
 
 PAGE = Path(__file__).parents[1] / "docs" / "inference-study.md"
 COLUMNS = (
@@ -75,6 +76,5 @@ def publish(results: Path, names: list[str], page: Path = PAGE) -> None:
         begin, end = (f"<!-- benchmarks/inference_study.py, {name}: {word} -->\n" for word in ("begin", "end"))
         if begin not in text or not (results / name / "reference.json").exists():
             continue
-        before, rest = text.split(begin)
-        text = before + begin + table(results / name) + end + rest.split(end)[1]
+        text = between(text, begin, end, table(results / name))
     page.write_text(text)

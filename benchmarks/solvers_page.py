@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from pages import between
+
 PAGE = Path(__file__).parents[1] / "docs" / "solvers.md"
 SHARE = 0.02
 """Of the mean gap before the search: what may be left to count as there in the summary."""
@@ -71,6 +73,5 @@ def publish(content: Content, page: Path = PAGE) -> None:
     text = page.read_text()
     for name, table in {"summary": summary, "patterns": patterns, "full": full}.items():
         first, last = (f"<!-- benchmarks/solvers.py: {name} {end} -->\n" for end in ("begins", "ends"))
-        before, rest = text.split(first)
-        text = before + first + table(content) + last + rest.split(last)[1]
+        text = between(text, first, last, table(content))
     page.write_text(text)
