@@ -26,10 +26,10 @@ KINDS = {
 }
 
 
-def system_and_batch(kind: str):
+def system_and_batch(kind: str, steps: int = 3):
     model, batch = relu_model("gaussian-shared", hidden=(20, 20))
     start = AmortizedGaussian(MLP(10, [16], 6).double())
-    return LatentSystem(model, Laplace(start, 3, **KINDS[kind]), monte_carlo_elbo), batch
+    return LatentSystem(model, Laplace(start, steps, **KINDS[kind]), monte_carlo_elbo), batch
 
 
 def outcome(system, bound, batch):
@@ -50,47 +50,61 @@ def test_all_data_take_all_steps(kind, monkeypatch):
 
 
 def test_one_graph_holds_the_whole_step():
-    """No value is looked at on the way: ``fullgraph`` would refuse; in training too, and what cannot be compiled runs.
+    """No value is looked at on the way: ``fullgraph`` would refuse; and what cannot be compiled runs.
 
     In its own process, without the type checks.
     """
     here = Path(__file__).parent
     code = (
         f"import sys; sys.path[:0] = [{str(here)!r}, {str(here.parent)!r}]; from test_static import *; "
-        "compiled(); compiled_training(); not_compiled()"
+        "one_graph(); traced(); one_size(); not_compiled()"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-2000:]
 
 
-def compiled() -> None:
-    for kind in KINDS:
-        torch.compiler.reset()
-        torch.manual_seed(0)
-        system, batch = system_and_batch(kind)
-        expected = outcome(system, system.bound, batch)
-        whole = torch.compile(system.bound, fullgraph=True, backend="aot_eager")
-        for value, other in zip(outcome(system, whole, batch), expected, strict=True):
-            torch.testing.assert_close(value, other, atol=1e-8, rtol=1e-8)
+class Eager:
+    """A backend that counts its graphs and runs them as they are."""
 
+    def __init__(self):
+        self.graphs = 0
 
-def compiled_training() -> None:
-    """Two of three batches are of the size that is compiled, in one graph of the backend's; the last goes without."""
-    calls = []
-
-    def backend(graph, inputs):
-        calls.append(len(inputs))
+    def __call__(self, graph, inputs):
+        self.graphs += 1
         return graph.forward
 
+
+def compare(system, bound, batch) -> None:
+    for value, other in zip(outcome(system, bound, batch), outcome(system, system.bound, batch), strict=True):
+        torch.testing.assert_close(value, other, atol=1e-8, rtol=1e-8)
+
+
+def one_graph() -> None:
+    """A step of training is one graph, and the next step takes the same one."""
     for kind in KINDS:
         torch.compiler.reset()  # graphs are counted against a limit
-        system, batch = system_and_batch(kind)
-        step, before = Compiled(system.bound, len(batch.x), backend), len(calls)
-        for part in (batch, batch, Batch(batch.x[:3], batch.index[:3])):
-            expected = outcome(system, system.bound, part)
-            for value, other in zip(outcome(system, step, part), expected, strict=True):
-                torch.testing.assert_close(value, other, atol=1e-8, rtol=1e-8)
-        assert len(calls) == before + 1
+        (system, batch), backend = system_and_batch(kind, steps=2), Eager()
+        whole = torch.compile(system.bound, fullgraph=True, backend=backend)
+        compare(system, whole, batch)
+        compare(system, whole, batch)
+        assert backend.graphs == 1
+
+
+def traced() -> None:
+    """The backward pass can be traced too, as a true backend does."""
+    torch.compiler.reset()
+    system, batch = system_and_batch("default", steps=1)
+    compare(system, torch.compile(system.bound, fullgraph=True, backend="aot_eager"), batch)
+
+
+def one_size() -> None:
+    """Two of three batches are of the size that is compiled, in one graph; the last goes without."""
+    torch.compiler.reset()
+    (system, batch), backend = system_and_batch("gradient", steps=1), Eager()
+    step = Compiled(system.bound, len(batch.x), backend)
+    for part in (batch, batch, Batch(batch.x[:3], batch.index[:3])):
+        compare(system, step, part)
+    assert backend.graphs == 1
 
 
 def not_compiled() -> None:
