@@ -14,7 +14,7 @@ from curvae.cli.parsing import carry_out, parse, parser, spoken
 from curvae.cli.tables import show
 
 if TYPE_CHECKING:
-    from curvae.evaluation import AnnealedResult, Evaluation, ProposalResult
+    from curvae.evaluation import AnnealedResult, Evaluation, Information, ProposalResult
 
 Row = tuple[str, str]
 
@@ -64,6 +64,8 @@ def facts(result: "Evaluation") -> Iterator[Row]:
         yield f"  annealed, first {found.count} data", _annealed(found)
     if result.activity is not None:
         yield "active latent dimensions", f"{result.active_units} of {len(result.activity)}"
+    if found := result.information:
+        yield from _information(found)
     if result.reconstruction_error is not None:
         yield "reconstruction error (RMS)", f"{result.reconstruction_error:.4g}"
     if result.unit:
@@ -75,6 +77,17 @@ def _proposal(found: "ProposalResult") -> str:
     worst = f"k-hat {found.khat.median:.2f}, worst {found.khat.worst:.2f}"
     known = "k-hat not known" if math.isnan(found.khat.median) else worst
     return f"{found.log_likelihood} (effective draws {found.ess.median:.0f}, worst {found.ess.worst:.0f}; {known})"
+
+
+def _information(found: "Information") -> Iterator[Row]:
+    most = f"nats (of {found.count:,} data, log N = {found.ceiling:.2f})"
+    low = "" if found.mutual_lower is None else f"between {found.mutual_lower} and "
+    yield "information of z on x", f"{low or 'at most '}{found.mutual_upper} {most}"
+    if found.correlation_lower is not None and found.correlation_upper is not None:
+        least = max(0.0, found.correlation_lower.value)
+        yield "total correlation of q(z)", f"between {least:.2f} and {found.correlation_upper} nats"
+    told = f"a classifier is right for {found.accuracy:.1%} (p = {found.accuracy_p_value:.2g})"
+    yield "q(z) against the prior", f"{told}, MMD² {found.mmd:.2g} (p = {found.mmd_p_value:.2g})"
 
 
 def _annealed(found: "AnnealedResult") -> str:

@@ -10,13 +10,16 @@ from curvae.evaluation.gaps import gaps
 from curvae.evaluation.holm import holm, paired_p_value
 from curvae.evaluation.importance import posterior_weights, system_weights
 from curvae.evaluation.imputation import Imputation, impute
+from curvae.evaluation.information import information
 from curvae.evaluation.latent import describe
+from curvae.evaluation.latent_results import Information
 from curvae.evaluation.pictures import pictures
 from curvae.evaluation.proposal import Widened, common_proposal
 from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult, Summary
 from curvae.evaluation.scores import score
 from curvae.evaluation.store import read
 from curvae.evaluation.summary import summarize
+from curvae.evaluation.two_sample import classified, mmd
 
 __all__ = [
     "AnnealedResult",
@@ -29,12 +32,14 @@ __all__ = [
     "Evaluation",
     "Gaps",
     "Imputation",
+    "Information",
     "Member",
     "ProposalResult",
     "Summary",
     "Widened",
     "annealed",
     "calibrate",
+    "classified",
     "common_proposal",
     "compare",
     "describe",
@@ -43,7 +48,9 @@ __all__ = [
     "gaps",
     "holm",
     "impute",
+    "information",
     "khat",
+    "mmd",
     "paired_p_value",
     "pictures",
     "posterior_weights",

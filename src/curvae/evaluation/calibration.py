@@ -149,7 +149,7 @@ def _truth(system: LatentSystem, n: int, draws: int, levels: Sequence[float], ge
     x, z = system.model.sample(n, generator)
     batch = Batch(x, torch.full((n,), -1, device=x.device))
     posterior = system.inference(system.model, batch).posterior
-    guesses = _plain(posterior.draw(draws, generator), draws, generator)
+    guesses = equally_weighted(posterior.draw(draws, generator), draws, generator)
     below = torch.cat([guesses < z, (system.model.log_joint(x, guesses) < system.model.log_joint(x, z))[..., None]], -1)
     inside = {level: _within(z, *posterior.interval(level)).cpu() for level in levels}
     return _Truth(below.sum(0).cpu(), inside)
@@ -159,8 +159,8 @@ def _within(z: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return (low <= z) & (z <= high)
 
 
-def _plain(found: Draws, count: int, generator: Generator) -> Float[Tensor, "S B D"]:
-    """Draws of equal weight: these, or drawn again by their weights."""
+def equally_weighted(found: Draws, count: int, generator: Generator) -> Float[Tensor, "S B D"]:
+    """``count`` draws of equal weight: these, or drawn again by their weights."""
     if len(found.z) == count and bool((found.log_c == found.log_c[0, 0]).all()):
         return found.z
     chosen = torch.multinomial(found.log_c.exp().mT, count, replacement=True, generator=generator).mT

@@ -14,6 +14,7 @@ from curvae.data import ArrayTable, Data
 from curvae.evaluation import store
 from curvae.evaluation.annealing import CHAINS, annealed, checked
 from curvae.evaluation.importance import MEMORY
+from curvae.evaluation.information import information
 from curvae.evaluation.pictures import pictures
 from curvae.evaluation.progress import bar
 from curvae.evaluation.results import Evaluation
@@ -88,6 +89,7 @@ def evaluate(
     started = time.perf_counter()
     with moved(system, where), bar(min(limit or len(table), len(table)), progress) as report:
         scores = score(system, table, samples, seed, memory, batch_size, limit, report)
+        known = information(system, table, limit, seed)
         shown = pictures(system, table, scores, seed)
         count = min(ais_data, len(scores["index"]))
         extra = _annealed(system, table, ais, count, seed, memory, progress) if ais else {}
@@ -101,6 +103,7 @@ def evaluate(
         evidence=system.evidence,
         objective=system.kind,
         seconds=time.perf_counter() - started,
+        information=known,
         ais=summarize_annealed(extra, scores, ais, CHAINS) if ais else None,
     )
     settings = {"memory": memory, "batch_size": batch_size, "device": str(where), "limit": limit}

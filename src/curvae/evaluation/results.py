@@ -1,53 +1,11 @@
 """What an evaluation found: immutable values, and their plain form for JSON."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over data.
-
-    The standard error is that over the choice of data, ``sd / sqrt(N)`` with sd across data. Where each datum's value
-    is itself an estimate, with an error of its own that is independent of the others, sd across data contains that
-    error already: nothing is added to it. ``monte_carlo = sqrt(sum_i stderr_i^2) / N`` is that part of it alone, the
-    error over the choice of draws, to be compared with the whole.
-
-    Example:
-        >>> Estimate.of(np.array([1.0, 2.0, 3.0]))
-        Estimate(value=2.0, stderr=0.5773502691896258, monte_carlo=0.0)
-    """
-
-    value: float
-    stderr: float
-    monte_carlo: float = 0.0
-
-    @classmethod
-    def of(cls, values: NDArray, stderr: NDArray | None = None) -> "Estimate":
-        """From one value a datum, and its own standard error; NaN without data, no error from a single one."""
-        count = len(values)
-        if count == 0:
-            return cls(math.nan, math.nan)
-        spread = float(np.std(values, ddof=1)) / math.sqrt(count) if count > 1 else math.nan
-        own = 0.0 if stderr is None else float(np.sqrt(np.square(stderr).sum())) / count
-        return cls(float(np.mean(values)), spread, own)
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f} ± {self.stderr:.2f}"
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A diagnostic over all data: its median, its worst value, and the share of data beyond its threshold."""
-
-    median: float
-    worst: float
-    flagged: float
+from curvae.evaluation.latent_results import Information
+from curvae.evaluation.values import Estimate, Summary, plain, read_estimate, read_number, read_summary
 
 
 @dataclass(frozen=True)
@@ -117,6 +75,8 @@ class Evaluation:
     """Latents whose posterior mean varies over data by more than 0.01 (Burda, Grosse and Salakhutdinov, 2016)."""
     activity: tuple[float, ...] | None = None
     """That variance, for each latent."""
+    information: Information | None = None
+    """What latents say about data, and q(z) against the prior, of the first 1,000 data; None without such latents."""
     reconstruction_error: float | None = None
     """Root mean square error of the decoded posterior mean, data units; None for categorical data."""
     status: Mapping[str, float] = field(default_factory=dict)
@@ -164,48 +124,23 @@ class Evaluation:
         return cls(**known | made)
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def read_estimate(values: Mapping[str, Any]) -> Estimate:
-    """An estimate from its plain form."""
-    return Estimate(**{name: _number(value) for name, value in values.items()})
-
-
-def _summary(values: Mapping[str, Any]) -> Summary:
-    return Summary(**{name: _number(value) for name, value in values.items()})
-
-
 def _proposal(values: Mapping[str, Any]) -> ProposalResult:
-    spreads = {name: _summary(values[name]) for name in ("ess", "khat")}
+    spreads = {name: read_summary(values[name]) for name in ("ess", "khat")}
     return ProposalResult(read_estimate(values["log_likelihood"]), **spreads, status=values["status"])
 
 
 def _annealed(values: Mapping[str, Any]) -> AnnealedResult:
     difference = None if values["difference"] is None else read_estimate(values["difference"])
-    made = {"log_likelihood": read_estimate(values["log_likelihood"]), "ess": _summary(values["ess"])}
-    return AnnealedResult(**{**values, **made, "difference": difference, "acceptance": _number(values["acceptance"])})
+    made = {"log_likelihood": read_estimate(values["log_likelihood"]), "ess": read_summary(values["ess"])}
+    return AnnealedResult(
+        **{**values, **made, "difference": difference, "acceptance": read_number(values["acceptance"])}
+    )
 
 
 MAKERS: dict[str, Any] = {
     "ais": _annealed,
+    "information": Information.from_dict,
     **dict.fromkeys(("log_likelihood", "elbo", "bits_per_dim", "kl"), read_estimate),
     **dict.fromkeys(("own", "laplace"), _proposal),
     **dict.fromkeys(("kl_per_dimension", "activity", "warnings"), tuple),
 }
-
-
-def plain(value: Any) -> Any:
-    """Mappings, lists, numbers and words alone; NaN and infinity as None."""
-    match value:
-        case Mapping():
-            return {str(name): plain(part) for name, part in value.items()}
-        case list() | tuple():
-            return [plain(part) for part in value]
-        case float() | np.floating():
-            return float(value) if math.isfinite(value) else None
-        case np.integer():
-            return int(value)
-        case _:
-            return value

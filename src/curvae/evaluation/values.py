@@ -1,0 +1,80 @@
+"""What a mean over data is, and the plain form of values for JSON."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over data.
+
+    The standard error is that over the choice of data, ``sd / sqrt(N)`` with sd across data. Where each datum's value
+    is itself an estimate, with an error of its own that is independent of the others, sd across data contains that
+    error already: nothing is added to it. ``monte_carlo = sqrt(sum_i stderr_i^2) / N`` is that part of it alone, the
+    error over the choice of draws, to be compared with the whole.
+
+    Example:
+        >>> Estimate.of(np.array([1.0, 2.0, 3.0]))
+        Estimate(value=2.0, stderr=0.5773502691896258, monte_carlo=0.0)
+    """
+
+    value: float
+    stderr: float
+    monte_carlo: float = 0.0
+
+    @classmethod
+    def of(cls, values: NDArray, stderr: NDArray | None = None) -> "Estimate":
+        """From one value a datum, and its own standard error; NaN without data, no error from a single one."""
+        count = len(values)
+        if count == 0:
+            return cls(math.nan, math.nan)
+        spread = float(np.std(values, ddof=1)) / math.sqrt(count) if count > 1 else math.nan
+        own = 0.0 if stderr is None else float(np.sqrt(np.square(stderr).sum())) / count
+        return cls(float(np.mean(values)), spread, own)
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ± {self.stderr:.2f}"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A diagnostic over all data: its median, its worst value, and the share of data beyond its threshold."""
+
+    median: float
+    worst: float
+    flagged: float
+
+
+def read_number(value: float | None) -> float:
+    """A number from its plain form."""
+    return math.nan if value is None else value
+
+
+def read_estimate(values: Mapping[str, Any]) -> Estimate:
+    """An estimate from its plain form."""
+    return Estimate(**{name: read_number(value) for name, value in values.items()})
+
+
+def read_summary(values: Mapping[str, Any]) -> Summary:
+    """A summary from its plain form."""
+    return Summary(**{name: read_number(value) for name, value in values.items()})
+
+
+def plain(value: Any) -> Any:
+    """Mappings, lists, numbers and words alone; NaN and infinity as None."""
+    match value:
+        case Mapping():
+            return {str(name): plain(part) for name, part in value.items()}
+        case list() | tuple():
+            return [plain(part) for part in value]
+        case float() | np.floating():
+            return float(value) if math.isfinite(value) else None
+        case np.integer():
+            return int(value)
+        case _:
+            return value
