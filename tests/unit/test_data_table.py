@@ -63,6 +63,12 @@ def test_small_floats_and_bits_become_float32():
         assert ArrayTable(ROWS.to(dtype)).batch(INDEX).x.dtype == torch.float32
 
 
+def test_what_is_asked_for_in_a_validation_can_be_trained_on_later():
+    table = ArrayTable(ROWS, mask=ROWS > 2)
+    with torch.inference_mode():
+        assert not table.x.is_inference()
+
+
 def test_moving_keeps_everything():
     table = ArrayTable(ROWS, label=torch.arange(4), mask=ROWS > 2, training=True).to("cpu")
     assert table.training

@@ -63,6 +63,7 @@ class ArrayTable:
         return self._whole
 
     @cached_property
+    @torch.inference_mode(False)  # kept beyond the validation that may be the first to ask
     def _whole(self) -> Tensor:
         generator = torch.Generator(self.raw.device).manual_seed(FIXED_NOISE) if self.transform.random else None
         return self._filled(self.transform(self.raw, generator), self.mask)

@@ -75,7 +75,6 @@ class StageModule(LightningModule):
 
     def val_dataloader(self) -> Batches:
         table = self._here(self.data.validation)
-        table.x  # noqa: B018 (computed now: within Lightning's validation it would become an inference tensor)
         size = max(VALIDATION_ROWS, self.settings.batch_size)
         return Batches(table, size, rank=self.global_rank, world=self.trainer.world_size)
 
