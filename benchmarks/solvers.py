@@ -108,11 +108,11 @@ class Counted(Route):
 
     @classmethod
     def fits(cls, model: LatentVariableModel, batch: Batch) -> bool:
-        return False
+        return True
 
     @classmethod
     def at(cls, model: LatentVariableModel, batch: Batch, z: Tensor) -> Route:
-        raise NotImplementedError
+        return cls(route_for(model, batch, z), Counter())
 
     def take(self, rows: Tensor) -> Route:
         return Counted(self.route.take(rows), self.counts)

@@ -1,5 +1,7 @@
 """Oracle models: small, in float64, with what is exactly true of them."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
@@ -15,6 +17,37 @@ D, P = 3, 10
 
 def batch_of(x: Tensor, mask: Tensor | None = None) -> Batch:
     return Batch(x, torch.arange(len(x)), mask)
+
+
+class Normal(Prior):
+    """A Gaussian around 0 of any precision."""
+
+    matrix: Tensor
+
+    def __init__(self, precision: Tensor):
+        super().__init__()
+        self.blocks = (len(precision),)
+        self.register_buffer("matrix", precision)
+
+    @classmethod
+    def correlated(cls, size: int, spread: float = 1.0) -> "Normal":
+        root = torch.randn(size, size, dtype=torch.float64)
+        return cls(spread * (root @ root.mT + torch.eye(size, dtype=torch.float64)))
+
+    @classmethod
+    def independent(cls, *scales: float) -> "Normal":
+        return cls(torch.tensor(scales, dtype=torch.float64).pow(-2).diag())
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        level = 0.5 * (self.matrix.logdet() - len(self.matrix) * math.log(2 * math.pi))
+        return level - 0.5 * torch.einsum("...i,ij,...j->...", z, self.matrix, z)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        noise = torch.randn(n, len(self.matrix), dtype=self.matrix.dtype, generator=generator)
+        return torch.linalg.solve_triangular(torch.linalg.cholesky(self.matrix).mT, noise.mT, upper=True).mT
+
+    def precision(self, z: Tensor) -> Tensor:
+        return self.matrix.expand(*z.shape, z.shape[-1])
 
 
 class LinearGaussian:

@@ -154,13 +154,10 @@ class Coin(Posterior):
         self.logit = logit
         self.z = torch.tensor([[0.0, 0, 1, 1], [0, 1, 0, 1]], dtype=torch.float64)
 
-    tensors, mean, covariance, center = {}, None, None, None
+    tensors, center, mean, covariance, interval = {}, None, None, None, None
 
     def with_tensors(self, tensors):
         return self
-
-    def interval(self, level=0.9):
-        raise NotImplementedError
 
     def log_prob(self, z):
         return torch.nn.functional.logsigmoid(torch.where(z > 0, self.logit, -self.logit))

@@ -18,8 +18,8 @@ from curvae.model import LatentVariableModel
 from curvae.networks import MLP, ConvDecoder
 from curvae.objectives import log_weights
 from curvae.posteriors import ImplicitGaussian, PrecisionGaussian
-from curvae.priors import Prior, StandardNormal
-from zoo import LIKELIHOODS, LinearGaussian, batch_of, relu_model
+from curvae.priors import StandardNormal
+from zoo import LIKELIHOODS, LinearGaussian, Normal, batch_of, relu_model
 
 CLOSE = {"atol": 1e-10, "rtol": 1e-10}
 
@@ -46,25 +46,6 @@ def spd(count: int = 4, size: int = 12):
     return matrix, lambda v: torch.einsum("bij,...bj->...bi", matrix, v)
 
 
-class Correlated(Prior):
-    """A Gaussian with a precision that is not the identity."""
-
-    def __init__(self, size: int):
-        super().__init__()
-        self.blocks = (size,)
-        root = torch.randn(size, size, dtype=torch.float64)
-        self.register_buffer("matrix", root @ root.mT + torch.eye(size, dtype=torch.float64))
-
-    def log_prob(self, z):
-        return -0.5 * torch.einsum("...i,ij,...j->...", z, self.matrix, z)
-
-    def sample(self, n, generator=None):
-        raise NotImplementedError
-
-    def precision(self, z):
-        return self.matrix.expand(*z.shape, z.shape[-1])
-
-
 # ---------------------------------------------------------------------------------------------------- the products
 
 
@@ -74,7 +55,7 @@ class Correlated(Prior):
 def test_products_are_those_of_the_formed_precision(likelihood, hidden, memory, monkeypatch):
     monkeypatch.setattr(products, "MEMORY", memory)
     model, batch = relu_model(likelihood)
-    model.prior = Correlated(3)
+    model.prior = Normal.correlated(3)
     if hidden:
         batch = batch._replace(mask=torch.rand(batch.x.shape) < 0.7)
     z, v = points(), torch.randn(4, 8, 3, dtype=torch.float64)
@@ -131,7 +112,7 @@ def test_route_and_its_gradients_are_those_of_the_generic_one():
 def test_perturbation_has_the_precision_as_its_covariance():
     """Failure rate below 1e-5: 6 standard errors over 8 x 9 entries of a Wishart matrix."""
     model, batch = relu_model("categorical")
-    model.prior = Correlated(3)
+    model.prior = Normal.correlated(3)
     with torch.no_grad():
         near = Products(model, batch, points())
         y, count = near.perturbation(20_000, torch.Generator().manual_seed(1)), 20_000

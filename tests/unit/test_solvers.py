@@ -27,8 +27,8 @@ from curvae.inference import AmortizedGaussian, Laplace, MatrixFreeLaplace
 from curvae.likelihoods import Bernoulli, Gaussian
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
-from curvae.priors import Prior, StandardNormal
-from zoo import LIKELIHOODS, LinearGaussian, batch_of, relu_model
+from curvae.priors import StandardNormal
+from zoo import LIKELIHOODS, LinearGaussian, Normal, batch_of, relu_model
 
 SOLVERS = {
     "newton": (Newton(chords=0), 20),
@@ -237,7 +237,7 @@ def test_without_looking_at_values_the_same_is_found(solver, steps, name, monkey
 @pytest.mark.parametrize("hidden", [False, True])
 def test_products_of_a_route_are_those_of_its_formed_precision(route, likelihood, hidden):
     model, batch = relu_model(likelihood)
-    model.prior = Correlated(3)
+    model.prior = Normal.correlated(3)
     if hidden:
         batch = batch._replace(mask=torch.rand(batch.x.shape) < 0.7)
     if not route.fits(model, batch):
@@ -251,25 +251,6 @@ def test_products_of_a_route_are_those_of_its_formed_precision(route, likelihood
         product = torch.einsum("bij,bj->bi", expected.precision, v)
         torch.testing.assert_close(one.product_at(point)(v), product, atol=1e-9, rtol=1e-9)
         torch.testing.assert_close(Route.likelihood_product(one, point)(v), product - v @ model.prior.matrix)
-
-
-class Correlated(Prior):
-    """A Gaussian with a precision that is not the identity."""
-
-    def __init__(self, size: int, spread: float = 1.0):
-        super().__init__()
-        self.blocks = (size,)
-        root = torch.randn(size, size, dtype=torch.float64)
-        self.register_buffer("matrix", spread * (root @ root.mT + torch.eye(size, dtype=torch.float64)))
-
-    def log_prob(self, z):
-        return -0.5 * torch.einsum("...i,ij,...j->...", z, self.matrix, z)
-
-    def sample(self, n, generator=None):
-        raise NotImplementedError
-
-    def precision(self, z):
-        return self.matrix.expand(*z.shape, z.shape[-1])
 
 
 # ----------------------------------------------------------------------------------------------- each by itself
@@ -345,28 +326,10 @@ class Bends(nn.Module):
         return torch.stack([10 * torch.atan(3 * z[..., 0]), 10 * torch.atan(0.003 * z[..., 1])], -1)
 
 
-class Wide(Prior):
-    """Independent Gaussians of standard deviations 30 and 30000."""
-
-    blocks = (2,)
-
-    def _scale(self, z):
-        return torch.tensor([30.0, 30000.0], dtype=z.dtype)
-
-    def log_prob(self, z):
-        return -0.5 * (z / self._scale(z)).square().sum(-1)
-
-    def sample(self, n, generator=None):
-        raise NotImplementedError
-
-    def precision(self, z):
-        return torch.diag(self._scale(z) ** -2.0).expand(*z.shape, 2)
-
-
 @pytest.mark.parametrize("diagonal", [True, False])
 def test_levenberg_marquardt_where_newton_fails(diagonal):
     """Full Newton steps overshoot where the functions saturate; the damped ones find the mode all the same."""
-    model = LatentVariableModel(Wide(), Bends(), Gaussian(2, scale=0.5)).double()
+    model = LatentVariableModel(Normal.independent(30.0, 30000.0), Bends(), Gaussian(2, scale=0.5)).double()
     x = torch.tensor([[5.0, -5.0], [0.0, 3.0], [-6.0, 6.0]], dtype=torch.float64)
     batch = batch_of(x)
     z0 = torch.tensor([[3.0, 3000.0], [-2.0, -4000.0], [4.0, -2000.0]], dtype=torch.float64)
@@ -385,7 +348,7 @@ def test_marquardt_scaling_does_not_depend_on_the_units_of_the_latents():
         for unit in (1.0, 1000.0):
             torch.manual_seed(0)
             decoder = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 6)).double()
-            prior = Units(unit)
+            prior = Normal.independent(1.0, unit)
             with torch.no_grad():
                 decoder[0].weight[:, 1] /= unit
             model = LatentVariableModel(prior, decoder, Gaussian(6, scale=0.2)).double()
@@ -397,30 +360,11 @@ def test_marquardt_scaling_does_not_depend_on_the_units_of_the_latents():
     assert (ends[False, 1.0] - ends[False, 1000.0]).abs().max() > 1e-3
 
 
-class Units(Prior):
-    """Independent Gaussians, the second latent in other units."""
-
-    blocks = (2,)
-
-    def __init__(self, unit: float):
-        super().__init__()
-        self.register_buffer("scale", torch.tensor([1.0, unit], dtype=torch.float64))
-
-    def log_prob(self, z):
-        return -0.5 * (z / self.scale).square().sum(-1)
-
-    def sample(self, n, generator=None):
-        raise NotImplementedError
-
-    def precision(self, z):
-        return torch.diag(self.scale**-2.0).expand(*z.shape, 2)
-
-
 def test_gradient_knows_from_the_prior_when_it_is_done():
     """With tolerance, nobody stops who has more to gain, whatever the scale of the prior."""
     for spread in (1e-2, 1.0, 1e2):
         model, batch = smooth_model()
-        model.prior = Correlated(3, spread)
+        model.prior = Normal.correlated(3, spread)
         z0 = points()
         route = route_for(model, batch, z0)
         z, seen = Gradient().search(route, z0, 3000, tolerance=1e-2)

@@ -111,7 +111,7 @@ def test_files_are_replaced_whole(tmp_path: Path):
 
 def test_a_module_that_remembers_how_it_was_made_is_recorded():
     module = nn.Linear(2, 3)
-    module.recipe = Recipe("torch.nn.Linear", {"in_features": 2, "out_features": 3})  # type: ignore[assignment]
+    module.recipe = Recipe("torch.nn.Linear", {"in_features": 2, "out_features": 3})
     assert plain(module) == {"class_path": "torch.nn.Linear", "init_args": {"in_features": 2, "out_features": 3}}
 
 
