@@ -1,5 +1,6 @@
 """THE list: every likelihood, prior, posterior, inference, objective and system, once. The contracts run over it."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -7,10 +8,9 @@ from torch import nn
 
 from curvae import objectives, systems
 from curvae.curvature import ConjugateGradient, Gradient, LevenbergMarquardt, Majorized, Newton, PaperSchedule
-from curvae.flows import Autoregressive, Flow, Planar, Radial, affine, spline
+from curvae.flows import Autoregressive, Planar, Radial, affine, spline
 from curvae.inference import (
     AmortizedCategorical,
-    AmortizedFlow,
     AmortizedFullGaussian,
     AmortizedGaussian,
     AmortizedHouseholder,
@@ -34,15 +34,11 @@ from curvae.inference import (
     SemiAmortized,
     Uninformed,
 )
-from curvae.networks import MLP
 from curvae.posteriors import (
-    AnnealedPosterior,
     Chains,
-    DiagonalGaussian,
     Enumerated,
     Factored,
     FullGaussian,
-    HamiltonianPosterior,
     HouseholderGaussian,
     IndependentCategorical,
     Mixture,
@@ -50,12 +46,13 @@ from curvae.posteriors import (
     Posterior,
     PrecisionGaussian,
     RankOneGaussian,
-    pushed,
 )
 from curvae.posteriors.gaussian import unpack
-from curvae.priors import AggregateNormal, FixedNormal, Layered, LearnedNormal, StandardNormal, UniformCategorical
+from curvae.priors import FixedNormal, Layered, LearnedNormal, StandardNormal, UniformCategorical
+from curvae.systems import LatentSystem
 from curvae.typing import DataSpec
-from zoo import LIKELIHOODS, D, P, smooth_model
+from ingredients import aggregate, amortized_flow, annealed, diagonal, encoder, hamiltonian, matrices, pushed_by
+from zoo import LIKELIHOODS, D, P
 
 LIKELIHOODS = LIKELIHOODS
 """event -> likelihood."""
@@ -63,65 +60,25 @@ LIKELIHOODS = LIKELIHOODS
 PRIORS = {
     "standard-normal": lambda: StandardNormal(D),
     "standard-normal-blocks": lambda: StandardNormal(D, blocks=(1, 2)),
-    "aggregate-normal": lambda: _aggregate(),
+    "aggregate-normal": aggregate,
     "uniform-categorical": lambda: UniformCategorical(1, D),
     "layered": lambda: Layered([FixedNormal(1), FixedNormal(2, scale=0.7)], [nn.Linear(1, 2)]),
 }
 
 
-def _aggregate() -> AggregateNormal:
-    """One that has seen a batch."""
-    prior, root = AggregateNormal(D), torch.randn(D, D)
-    prior.load_state_dict(prior.toward(torch.randn(D), torch.eye(D) + root @ root.mT))
-    return prior
-
-
-def _matrices(count: int) -> torch.Tensor:
-    return 0.4 * torch.randn(count, D, D, dtype=torch.float64)
-
-
-def _pushed(flow: Flow, count: int) -> Posterior:
-    context = 0.7 * torch.randn(count, flow.context, dtype=torch.float64)
-    return pushed(POSTERIORS["diagonal"](count), flow.double(), context)
-
-
-def _diagonal(count: int) -> DiagonalGaussian:
-    return DiagonalGaussian(*(0.5 * torch.randn(2, count, D, dtype=torch.float64)))
-
-
-def _steps(count: int, steps: int = 4) -> torch.Tensor:
-    return -2 + 0.1 * torch.randn(count, steps, D, dtype=torch.float64)
-
-
-def _hamiltonian(count: int) -> HamiltonianPosterior:
-    temperature = torch.linspace(1, 0.2, 4, dtype=torch.float64).expand(count, -1)
-    return HamiltonianPosterior(_diagonal(count), *smooth_model(count), _steps(count), temperature)
-
-
-def _annealed(count: int, metropolis: bool) -> AnnealedPosterior:
-    betas = torch.linspace(0, 1, 5, dtype=torch.float64)
-    return AnnealedPosterior(_diagonal(count), *smooth_model(count), _steps(count), betas, 1, metropolis)
-
-
-def uniform_over(posterior: Posterior) -> UniformCategorical:
-    """The prior that gives all values of a discrete posterior the same probability."""
-    law = posterior.posterior if isinstance(posterior, Enumerated) else posterior
-    return UniformCategorical(law.variables, law.categories).double()
-
-
 POSTERIORS: dict[str, object] = {
-    "diagonal": lambda count: DiagonalGaussian(*(0.5 * torch.randn(2, count, D, dtype=torch.float64))),
-    "full": lambda count: FullGaussian(torch.randn(count, D, dtype=torch.float64), _matrices(count).tril()),
-    "precision": lambda count: PrecisionGaussian(torch.randn(count, D, dtype=torch.float64), unpack(_matrices(count))),
+    "diagonal": diagonal,
+    "full": lambda count: FullGaussian(torch.randn(count, D, dtype=torch.float64), matrices(count).tril()),
+    "precision": lambda count: PrecisionGaussian(torch.randn(count, D, dtype=torch.float64), unpack(matrices(count))),
     "householder": lambda count: HouseholderGaussian(
         *(0.5 * torch.randn(2, count, D, dtype=torch.float64)), torch.randn(count, 2, D, dtype=torch.float64)
     ),
     "rank-one": lambda count: RankOneGaussian(*(0.5 * torch.randn(3, count, D, dtype=torch.float64)), blocks=(1, 2)),
-    "planar": lambda count: _pushed(Planar(D, steps=4), count),
-    "radial": lambda count: _pushed(Radial(D, steps=4), count),
-    "inverse-autoregressive": lambda count: _pushed(Autoregressive(D, 4, 2, [8]), count),
-    "coupling": lambda count: _pushed(Autoregressive(D, 4, 3, [8], affine(), passes=2), count),
-    "spline": lambda count: _pushed(Autoregressive(D, 4, 2, [8], spline(4)), count),
+    "planar": lambda count: pushed_by(Planar(D, steps=4), count),
+    "radial": lambda count: pushed_by(Radial(D, steps=4), count),
+    "inverse-autoregressive": lambda count: pushed_by(Autoregressive(D, 4, 2, [8]), count),
+    "coupling": lambda count: pushed_by(Autoregressive(D, 4, 3, [8], affine(), passes=2), count),
+    "spline": lambda count: pushed_by(Autoregressive(D, 4, 2, [8], spline(4)), count),
     "factored": lambda count: Factored(
         (FixedNormal(1, scale=0.6), LearnedNormal(2)), 0.5 * torch.randn(count, 5, dtype=torch.float64)
     ),
@@ -129,28 +86,15 @@ POSTERIORS: dict[str, object] = {
         tuple(POSTERIORS[name](count) for name in ("diagonal", "full", "precision")),
         torch.randn(count, 3, dtype=torch.float64),
     ),
-    "hamiltonian": _hamiltonian,
-    "annealed": lambda count: _annealed(count, metropolis=False),
-    "annealed-metropolis": lambda count: _annealed(count, metropolis=True),
+    "hamiltonian": hamiltonian,
+    "annealed": lambda count: annealed(count, metropolis=False),
+    "annealed-metropolis": lambda count: annealed(count, metropolis=True),
     "chains": lambda count: Chains(torch.randn(count, 2, 300, D, dtype=torch.float64)),
     "categorical": lambda count: IndependentCategorical(torch.randn(count, 2, 3, dtype=torch.float64)),
     "pairwise": lambda count: PairwiseBinary(*torch.randn(2, count, 3, dtype=torch.float64)),
     "enumerated": lambda count: Enumerated(POSTERIORS["categorical"](count)),
 }
 """number of data -> posterior."""
-
-
-def encoder(outputs: int) -> nn.Module:
-    """Near the prior to begin with, so that importance weights of an untrained method are of use."""
-    network = MLP(P, [16], outputs).double()
-    with torch.no_grad():
-        for parameter in network[-1].parameters():
-            parameter.mul_(0.1)
-    return network
-
-
-def amortized_flow(flow: Flow) -> Inference:
-    return AmortizedFlow(encoder(2 * D + flow.context), flow.double())
 
 
 INFERENCES: dict[str, object] = {
@@ -281,62 +225,61 @@ CENTER_ONLY = {"point-joint"}
 
 SPEC = DataSpec((P,), "real")
 
+
+def small(make: Callable[..., LatentSystem], **options: object) -> Callable[..., LatentSystem]:
+    return lambda spec=SPEC: make(spec, **{"latent": D, "hidden": 16, **options})
+
+
 SYSTEMS: dict[str, object] = {
-    "vae": lambda spec=SPEC: systems.vae(spec, latent=D, hidden=16),
-    "iwae": lambda spec=SPEC: systems.iwae(spec, latent=D, hidden=16),
-    "dlgm": lambda spec=SPEC: systems.dlgm(spec, latent=D, layers=1, hidden=16),
-    "dlgm-diagonal": lambda spec=SPEC: systems.dlgm(spec, latent=1, layers=D, hidden=16, rank_one=False),
-    "predictive-coding": lambda spec=SPEC: systems.predictive_coding(spec, latent=1, layers=D, hidden=16),
-    "incremental-predictive-coding": lambda spec=SPEC: systems.predictive_coding(
-        spec, latent=1, layers=D, hidden=16, family="learned", incremental=True
+    "vae": small(systems.vae),
+    "iwae": small(systems.iwae),
+    "dlgm": small(systems.dlgm, layers=1),
+    "dlgm-diagonal": small(systems.dlgm, latent=1, layers=D, rank_one=False),
+    "predictive-coding": small(systems.predictive_coding, latent=1, layers=D),
+    "incremental-predictive-coding": small(
+        systems.predictive_coding, latent=1, layers=D, family="learned", incremental=True
     ),
-    "predictive-coding-categorical": lambda spec=SPEC: systems.predictive_coding(
-        spec, latent=D, layers=1, hidden=16, family="categorical", categories=3
-    ),
-    "sa-vae": lambda spec=SPEC: systems.sa_vae(spec, latent=D, hidden=16, steps=3),
-    "vae-svi": lambda spec=SPEC: systems.sa_vae(spec, latent=D, hidden=16, steps=3, through=False),
-    "svi": lambda spec=SPEC: systems.sa_vae(spec, latent=D, hidden=16, steps=3, amortized=False),
-    "householder-vae": lambda spec=SPEC: systems.householder_vae(spec, latent=D, hidden=16, reflections=2),
-    "iwae-dreg": lambda spec=SPEC: systems.iwae(spec, latent=D, hidden=16, gradient="dreg"),
-    "miwae": lambda spec=SPEC: systems.miwae(spec, latent=D, hidden=16, groups=2, samples=3),
-    "piwae": lambda spec=SPEC: systems.piwae(spec, latent=D, hidden=16, groups=2, samples=3),
-    "ciwae": lambda spec=SPEC: systems.ciwae(spec, latent=D, hidden=16),
-    "renyi-vae": lambda spec=SPEC: systems.renyi_vae(spec, latent=D, hidden=16),
-    "chi-vae": lambda spec=SPEC: systems.chi_vae(spec, latent=D, hidden=16),
-    "wake-wake": lambda spec=SPEC: systems.wake_wake(spec, latent=D, hidden=16),
-    "skew-vae": lambda spec=SPEC: systems.skew_vae(spec, latent=D, hidden=16),
-    "bilbo": lambda spec=SPEC: systems.bilbo(spec, latent=D, hidden=16),
-    "baggins": lambda spec=SPEC: systems.baggins(spec, latent=D, hidden=16),
-    "planar-vae": lambda spec=SPEC: systems.planar_vae(spec, latent=D, hidden=16, flows=2),
-    "radial-vae": lambda spec=SPEC: systems.radial_vae(spec, latent=D, hidden=16, flows=2),
-    "hvae": lambda spec=SPEC: systems.hvae(spec, latent=D, hidden=16, steps=3),
-    "hvae-free": lambda spec=SPEC: systems.hvae(spec, latent=D, hidden=16, steps=3, tempering="free", varied=True),
-    "ais-vae": lambda spec=SPEC: systems.ais_vae(spec, latent=D, hidden=16, steps=3, samples=2),
-    "ais-vae-metropolis": lambda spec=SPEC: systems.ais_vae(
-        spec, latent=D, hidden=16, steps=3, metropolis=True, samples=2
-    ),
-    "iaf-vae": lambda spec=SPEC: systems.iaf_vae(spec, latent=D, hidden=16, width=8, context=4),
-    "iaf-vae-free-bits": lambda spec=SPEC: systems.iaf_vae(
-        spec, latent=D, hidden=16, width=8, context=4, gated_update=False, free_bits=0.5
-    ),
-    "coupling-vae": lambda spec=SPEC: systems.coupling_vae(spec, latent=D, hidden=16, flows=2, width=8, context=4),
-    "spline-vae": lambda spec=SPEC: systems.spline_vae(spec, latent=D, hidden=16, width=8, context=4, bins=4),
-    "langevin-ae": lambda spec=SPEC: systems.langevin_ae(spec, latent=D, hidden=16),
-    "tsc": lambda spec=SPEC: systems.tsc(spec, latent=D, hidden=16),
-    "tsc-flow": lambda spec=SPEC: systems.tsc(spec, latent=D, hidden=16, flows=2, width=8, context=4, warmup=0),
-    "vlae": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16),
-    "vlae-published": lambda spec=SPEC: systems.vlae(spec, latent=D, hidden=16, warmup=0, published=True),
+    "predictive-coding-categorical": small(systems.predictive_coding, layers=1, family="categorical", categories=3),
+    "sa-vae": small(systems.sa_vae, steps=3),
+    "vae-svi": small(systems.sa_vae, steps=3, through=False),
+    "svi": small(systems.sa_vae, steps=3, amortized=False),
+    "householder-vae": small(systems.householder_vae, reflections=2),
+    "iwae-dreg": small(systems.iwae, gradient="dreg"),
+    "miwae": small(systems.miwae, groups=2, samples=3),
+    "piwae": small(systems.piwae, groups=2, samples=3),
+    "ciwae": small(systems.ciwae),
+    "renyi-vae": small(systems.renyi_vae),
+    "chi-vae": small(systems.chi_vae),
+    "wake-wake": small(systems.wake_wake),
+    "skew-vae": small(systems.skew_vae),
+    "bilbo": small(systems.bilbo),
+    "baggins": small(systems.baggins),
+    "planar-vae": small(systems.planar_vae, flows=2),
+    "radial-vae": small(systems.radial_vae, flows=2),
+    "hvae": small(systems.hvae, steps=3),
+    "hvae-free": small(systems.hvae, steps=3, tempering="free", varied=True),
+    "ais-vae": small(systems.ais_vae, steps=3, samples=2),
+    "ais-vae-metropolis": small(systems.ais_vae, steps=3, metropolis=True, samples=2),
+    "iaf-vae": small(systems.iaf_vae, width=8, context=4),
+    "iaf-vae-free-bits": small(systems.iaf_vae, width=8, context=4, gated_update=False, free_bits=0.5),
+    "coupling-vae": small(systems.coupling_vae, flows=2, width=8, context=4),
+    "spline-vae": small(systems.spline_vae, width=8, context=4, bins=4),
+    "langevin-ae": small(systems.langevin_ae),
+    "tsc": small(systems.tsc),
+    "tsc-flow": small(systems.tsc, flows=2, width=8, context=4, warmup=0),
+    "vlae": small(systems.vlae),
+    "vlae-published": small(systems.vlae, warmup=0, published=True),
     **{
         f"direct-vae-{word}": lambda spec=SPEC, word=word: systems.direct_vae(spec, 1, D, hidden=16, gradient=word)
         for word in ("direct", "gumbel-softmax", "straight-through", "leave-one-out", "exact")
     },
     "direct-vae-pairwise": lambda spec=SPEC: systems.direct_vae(spec, 3, 2, hidden=16, pairwise=True),
-    "fishernet": lambda spec=SPEC: systems.fishernet(spec, latent=D, hidden=16),
-    "fishernet-newton": lambda spec=SPEC: systems.fishernet(spec, latent=D, hidden=16, steps=1),
-    "fishernet-matrix-free": lambda spec=SPEC: systems.fishernet(spec, latent=D, hidden=16, dense=0),
-    "mixture-vae": lambda spec=SPEC: systems.mixture_vae(spec, latent=D, hidden=16, components=2),
-    "recursive-mixture": lambda spec=SPEC: systems.recursive_mixture(spec, latent=D, hidden=16, components=3),
-    "multimodal-vlae": lambda spec=SPEC: systems.multimodal_vlae(spec, latent=D, hidden=16, components=3, steps=2),
+    "fishernet": small(systems.fishernet),
+    "fishernet-newton": small(systems.fishernet, steps=1),
+    "fishernet-matrix-free": small(systems.fishernet, dense=0),
+    "mixture-vae": small(systems.mixture_vae, components=2),
+    "recursive-mixture": small(systems.recursive_mixture, components=3),
+    "multimodal-vlae": small(systems.multimodal_vlae, components=3, steps=2),
 }
 
 REAL_ONLY = {"baggins"}

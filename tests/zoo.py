@@ -9,7 +9,8 @@ from torch.distributions import MultivariateNormal
 from curvae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
-from curvae.priors import Prior, StandardNormal, UniformCategorical, all_states
+from curvae.posteriors import DiagonalGaussian, Mixture
+from curvae.priors import FixedNormal, LearnedNormal, OneHot, Prior, StandardNormal, UniformCategorical, all_states
 from curvae.typing import Batch
 
 D, P = 3, 10
@@ -102,6 +103,15 @@ class TwoModes:
         return self.model.log_joint(self.x, z).detach().softmax(0)
 
 
+def two_normals(left: float, right: float, count: int = 1, scale: float = 0.0) -> Mixture:
+    """Half a normal here, half there, in one dimension."""
+    parts = (
+        DiagonalGaussian(torch.full((count, 1), m).double(), torch.full((count, 1), scale).double())
+        for m in (left, right)
+    )
+    return Mixture(tuple(parts), torch.zeros(count, 2, dtype=torch.float64))
+
+
 class Categories:
     """A linear decoder of one-hot z with Gaussian noise: evidence by a sum over all values of z."""
 
@@ -117,12 +127,24 @@ class Categories:
         return torch.logsumexp(self.model.log_joint(self.x, z), 0).detach()
 
 
+def points(size: int = D, count: int = 8) -> Tensor:
+    """Points of the latent space, (count, size)."""
+    return torch.randn(count, size, dtype=torch.float64)
+
+
 LIKELIHOODS = {
     "gaussian": lambda event: Gaussian(event, scale=0.7),
     "gaussian-shared": lambda event: Gaussian(event, scale=0.7, learn="shared"),
     "gaussian-element": lambda event: Gaussian(event, scale=0.7, learn="element"),
     "bernoulli": lambda event: Bernoulli(event),
     "categorical": lambda event: Categorical(event, categories=3),
+}
+
+
+FAMILIES = {
+    "fixed": FixedNormal(3, scale=0.6),
+    "learned": LearnedNormal(3),
+    "one-hot": OneHot(2, 3),
 }
 
 
@@ -160,6 +182,20 @@ class Residual(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         h = self.activation(self.first(z))
         return self.last(h + self.activation(self.block(self.norm(h))))
+
+
+class SmoothImages(nn.Module):
+    """Convolution, batch normalization, dropout and a residual: what evaluation mode makes independent by row."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(3, 16)
+        self.body = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.SiLU(), nn.Dropout(0.5))
+        self.last = nn.Conv2d(3, 1, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        image = self.first(z).unflatten(1, (1, 4, 4))
+        return image + self.last(self.body(image))
 
 
 def smooth_model(count: int = 8, size: int = D, event: int = P, scale: float = 1.0):

@@ -8,6 +8,7 @@ from curvae.posteriors import DensityPosterior, DrawnPosterior, kl, weighted_mea
 from curvae.posteriors.drawn import DRAWS
 from curvae.posteriors.gaussian import GaussianPosterior
 from curvae.priors import StandardNormal
+from ingredients import uniform_over
 
 COUNT = 8
 
@@ -74,7 +75,7 @@ def test_still_a_density_where_its_free_tensors_are_moved(posterior):
     if posterior.continuous:
         log_p = torch.distributions.Normal(moved.center, 0.2).log_prob(draws.z).sum(-1)
     else:
-        log_p = methods.uniform_over(posterior).log_prob(draws.z)
+        log_p = uniform_over(posterior).log_prob(draws.z)
     terms = (draws.log_c + log_p - draws.log_q).exp()
     error = terms.std(0) * len(terms) ** 0.5
     assert ((terms.sum(0) - 1).abs() < 6 * error).all()
@@ -96,7 +97,7 @@ def test_moments_and_interval(posterior):
 
 def test_kl_closed_form(posterior):
     """Against Monte Carlo; failure rate below 1e-5 (6 standard errors over 8 data)."""
-    prior = StandardNormal(methods.D) if posterior.continuous else methods.uniform_over(posterior)
+    prior = StandardNormal(methods.D) if posterior.continuous else uniform_over(posterior)
     closed = kl(posterior, prior)
     if closed is None:
         return

@@ -1,52 +1,34 @@
 """Objectives against closed forms, quadrature and loops; the faults of public code that each would catch."""
 
-import functools
 import itertools
 import math
 
 import pytest
 import torch
 from torch import nn
-from torch.distributions import MultivariateNormal, Normal
-from torch.distributions import kl_divergence as torch_kl
+from torch.distributions import Normal
 
 from curvae import objectives
-from curvae.inference import AmortizedGaussian, AmortizedMean
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.objectives import (
-    BatchInformation,
-    BatchLikelihood,
-    Bound,
     Ciwae,
     Cubo,
     FDivergence,
     Iwae,
     Miwae,
     MonteCarloElbo,
-    MutualDivergence,
     Piwae,
     Renyi,
-    SkewJensenShannon,
     WakePhi,
-    aggregate,
-    batch_likelihood,
-    declares,
     elbo,
     hellinger,
-    kind_of,
     kullback_leibler,
     log_mean_exp,
-    pairwise_kl,
-    skew_jensen_shannon,
 )
-from curvae.posteriors import DiagonalGaussian, FullGaussian, Mixture, plain
-from curvae.posteriors.gaussian import pack
-from curvae.priors import AggregateNormal, StandardNormal
-from curvae.systems import LatentSystem, bilbo
-from curvae.typing import Batch, DataSpec
+from curvae.priors import StandardNormal
 from quadrature import Given, Quadrature, Weighted
-from zoo import LinearGaussian, TwoModes, batch_of, relu_model
+from zoo import TwoModes, batch_of, relu_model
 
 DOUBLE = torch.float64
 
@@ -272,273 +254,3 @@ def test_wake_gradient_is_that_of_the_inclusive_divergence():
         (oracle.model.log_joint(oracle.x[:1], z).softmax(0).detach() * q.log_prob(z)).sum(), leaves
     )
     torch.testing.assert_close(found, exact, atol=1e-9, rtol=1e-7)
-
-
-# --- skew-geometric Jensen-Shannon -----------------------------------------------------------------------------------
-
-
-def test_skew_divergence_against_torch_and_its_identity():
-    """Ends are the two divergences; in between (1 - a)^2 KL(q || p) + a^2 KL(p || q) + log int q^a p^(1 - a)."""
-    loc, log_scale = 0.7 * torch.randn(2, 5, 1, dtype=DOUBLE)
-    q, p = Normal(loc, log_scale.exp()), Normal(torch.zeros_like(loc), torch.ones_like(loc))
-    down, back = torch_kl(q, p).sum(-1), torch_kl(p, q).sum(-1)
-    torch.testing.assert_close(skew_jensen_shannon(loc, log_scale, 0.0), down)
-    torch.testing.assert_close(skew_jensen_shannon(loc, log_scale, 1.0), back)
-    grid = torch.linspace(-30, 30, 60_001, dtype=DOUBLE)[:, None, None]
-    overlap = (0.3 * q.log_prob(grid) + 0.7 * p.log_prob(grid)).exp().sum((0, -1)) * 1e-3
-    expected = 0.7**2 * down + 0.3**2 * back + overlap.log()
-    torch.testing.assert_close(skew_jensen_shannon(loc, log_scale, 0.3), expected, atol=1e-8, rtol=1e-8)
-
-
-def test_skew_objective_is_the_elbo_at_0_and_reports_it_always():
-    model, batch = relu_model("gaussian")
-    leaves = 0.5 * torch.randn(2, 8, 3, dtype=DOUBLE)
-    noise = torch.randn(2, 8, 3, dtype=DOUBLE)
-    plain_bound = elbo(model, Given(*leaves, noise), batch, 2)
-    for skew in (0.0, 0.4):
-        bound = SkewJensenShannon(skew, weight=2.0)(model, Given(*leaves, noise), batch, 2)
-        torch.testing.assert_close(bound.value, plain_bound.value)
-        divergence = skew_jensen_shannon(*leaves, skew)
-        torch.testing.assert_close(bound.surrogate, plain_bound.value + plain_bound.info["kl"] - 2 * divergence)
-    full = FullGaussian(leaves[0], torch.zeros(8, 3, 3, dtype=DOUBLE))
-    with pytest.raises(ValueError, match="expects a DiagonalGaussian posterior and a StandardNormal prior; got FullG"):
-        SkewJensenShannon()(model, full, batch, 2)
-
-
-# --- mutual posterior divergence -------------------------------------------------------------------------------------
-
-
-def regularizer(loc, log_scale, objective):
-    """What the objective takes off the ELBO."""
-    count, size = loc.shape
-    decoder = nn.Linear(size, 2).to(loc.dtype)
-    model = LatentVariableModel(StandardNormal(size), decoder, Gaussian(2)).to(loc.dtype)
-    batch = Batch(torch.zeros(count, 2, dtype=loc.dtype), torch.arange(count))
-    bound = objective(model, DiagonalGaussian(loc, log_scale), batch, 3)
-    return (bound.value + bound.info["kl"] - bound.info["kl"].mean() - bound.surrogate)[0]
-
-
-def test_mutual_divergence_by_hand():
-    """Two data, one latent: KL_12 = 1/2 (1/4 + 1/4 + log 4 - 1), KL_21 = 1/2 (4 + 1 - log 4 - 1)."""
-    loc, log_scale = torch.tensor([[0.0], [1.0]], dtype=DOUBLE), torch.tensor([[0.0], [math.log(2)]], dtype=DOUBLE)
-    one, two = 0.5 * (0.25 + 0.25 + math.log(4) - 1), 0.5 * (4 + 1 - math.log(4) - 1)
-    torch.testing.assert_close(pairwise_kl(loc, log_scale).flatten(), torch.tensor([one, two], dtype=DOUBLE))
-    expected = 2 * math.log1p(math.exp(-(one + two) / 2)) + 3 * abs(one - two) / math.sqrt(2)
-    assert regularizer(loc, log_scale, MutualDivergence(2, 3)).item() == pytest.approx(expected)
-
-
-def test_mutual_divergence_against_torch_and_loops():
-    loc, log_scale = 0.7 * torch.randn(2, 5, 3, dtype=DOUBLE)
-    q = Normal(loc, log_scale.exp())
-    table = torch_kl(Normal(loc[:, None], q.scale[:, None]), Normal(loc[None], q.scale[None]))
-    pairs = torch.stack([table[i, j] for i in range(5) for j in range(5) if i != j])
-    torch.testing.assert_close(pairwise_kl(loc, log_scale), pairs)
-    filled = table.sum(-1)
-    filled.fill_diagonal_(pairs.sum(-1).mean())
-    spread = filled.std() * math.sqrt((25 - 1) / (25 - 5 - 1))  # the diagonal filled, and corrected for it
-    expected = -torch.sigmoid(pairs.mean(0)).log().sum() + 0.5 * spread
-    torch.testing.assert_close(regularizer(loc, log_scale, MutualDivergence(1, 0.5)), expected)
-    order = torch.randperm(5)
-    torch.testing.assert_close(regularizer(loc[order], log_scale[order], MutualDivergence(1, 0.5)), expected)
-
-
-def test_equal_posteriors_cost_log_2_a_latent_and_keep_gradients_finite():
-    leaf = torch.zeros(2, 4, 3, dtype=DOUBLE, requires_grad=True)
-    found = regularizer(*leaf, MutualDivergence(1.5, 1.0))
-    assert found.item() == pytest.approx(1.5 * 3 * math.log(2))
-    (gradient,) = torch.autograd.grad(found, leaf)
-    assert gradient.isfinite().all()
-    assert regularizer(*torch.zeros(2, 1, 3, dtype=DOUBLE), MutualDivergence(1.5, 1.0)).item() == 0, (
-        "one datum, no pairs"
-    )
-
-
-def test_free_nats_are_of_the_mean_over_the_batch():
-    loc = torch.tensor([[0.1], [2.0]], dtype=DOUBLE)  # KL 0.005 and 2, mean 1.0025
-    for free, taken in ((0.5, 0.0), (3.0, 3 - 1.0025)):
-        found = regularizer(loc, torch.zeros_like(loc), MutualDivergence(0, 0, free))
-        assert found.item() == pytest.approx(taken)
-
-
-# --- batch information -----------------------------------------------------------------------------------------------
-
-
-def sigma_points(mean, packed):
-    """A posterior whose draws integrate quadratics exactly: ``+- sqrt(D)`` along each axis."""
-    size = mean.shape[-1]
-    eye = math.sqrt(size) * torch.eye(size, dtype=mean.dtype)
-    noise = torch.cat([eye, -eye])[:, None].expand(-1, len(mean), -1)
-
-    class Points(FullGaussian):
-        def draw(self, n, generator=None):
-            z = self.loc + self.color(noise)
-            return plain(z, self.log_prob(z))
-
-    return Points(mean, packed)
-
-
-def test_batch_information_is_the_mean_divergence_to_the_best_normal():
-    loc, roots = torch.randn(20, 3, dtype=DOUBLE), 0.3 * torch.randn(20, 3, 3, dtype=DOUBLE)
-    q = FullGaussian(loc, roots.tril())
-    whole = aggregate(q, unbiased=False)
-    prior = MultivariateNormal(whole.mean, whole.covariance)
-    exact = torch_kl(MultivariateNormal(loc, q.covariance), prior).mean()
-    torch.testing.assert_close(whole.information, exact)
-    unit = aggregate(DiagonalGaussian(loc, torch.zeros_like(loc)), unbiased=True)
-    torch.testing.assert_close(unit.information, 0.5 * torch.logdet(torch.eye(3) + loc.mT.cov()))
-
-
-def test_constant_variance_reaches_the_evidence_of_probabilistic_pca():
-    """At the maximum-likelihood solution the batch bound equals the log-likelihood: constant variance loses nothing."""
-    x = torch.randn(50, 6, dtype=DOUBLE) @ torch.randn(6, 6, dtype=DOUBLE)
-    mean, size = x.mean(0), 2
-    values, vectors = torch.linalg.eigh((x - mean).mT @ (x - mean) / len(x))
-    noise = values[:-size].mean()
-    weight = vectors[:, -size:] * (values[-size:] - noise).sqrt()
-    precision = weight.mT @ weight / noise + torch.eye(size)
-    root = torch.linalg.cholesky(torch.linalg.inv(precision))
-    decoder = nn.Linear(size, 6).double()
-    with torch.no_grad():
-        decoder.weight.copy_(weight @ root)  # latents scaled to a unit posterior variance
-        decoder.bias.copy_(mean)
-    model = LatentVariableModel(AggregateNormal(size), decoder, Gaussian(6, scale=noise.item() ** 0.5)).double()
-    center = torch.linalg.solve(root, torch.linalg.solve(precision, weight.mT @ (x - mean).mT / noise)).mT
-    q = sigma_points(center, torch.zeros(50, size, size, dtype=DOUBLE))
-    bound = BatchInformation(unbiased=False)(model, q, batch_of(x), 4)
-    exact = MultivariateNormal(mean, weight @ weight.mT + noise * torch.eye(6, dtype=DOUBLE)).log_prob(x)
-    torch.testing.assert_close(bound.surrogate.mean(), exact.mean(), atol=1e-10, rtol=0)
-    model.prior.load_state_dict({key.removeprefix("model.prior."): value for key, value in bound.state.items()})
-    reported = BatchInformation()(model, q, batch_of(x), 4).value
-    torch.testing.assert_close(reported.mean(), exact.mean(), atol=1e-10, rtol=0)
-    assert (reported <= exact + 1e-9).all(), "with the frozen prior it is a bound for each datum"
-
-
-def test_moments_of_the_prior_are_a_running_average():
-    """The first batches count the same: after two, the moments are those of both together."""
-    prior, parts = AggregateNormal(2).double(), torch.randn(2, 30, 2, dtype=DOUBLE)
-    for part in parts:
-        prior.load_state_dict(prior.toward(part.mean(0), part.mT.cov(correction=0)))
-    torch.testing.assert_close(prior.mean, parts.flatten(0, 1).mean(0))
-    torch.testing.assert_close(prior.covariance, parts.flatten(0, 1).mT.cov(correction=0))
-    assert prior.seen == 2
-    with pytest.raises(ValueError, match=r"size >= 1 and rate in \(0, 1\]; got 2 and 0"):
-        AggregateNormal(2, rate=0)
-
-
-def test_the_prior_moves_in_training_only_and_reports_do_not_see_the_batch():
-    system = bilbo(DataSpec((5,)), latent=2, hidden=8)
-    x = torch.randn(16, 5)
-    torch.manual_seed(0)
-    whole = system.bound(batch_of(x))
-    torch.manual_seed(0)
-    assert torch.equal(system.bound(batch_of(x)).value, whole.value)
-    assert set(whole.state) == {f"model.prior.{name}" for name in ("mean", "covariance", "seen")}
-    assert system.model.prior.seen == 0
-    for name in whole.state:
-        system.get_buffer(name)
-
-
-def test_half_the_encoder_outputs():
-    assert AmortizedMean(nn.Linear(5, 3))(None, batch_of(torch.zeros(4, 5))).posterior.mean.shape == (4, 3)
-    system = bilbo(DataSpec((5,)), latent=3, hidden=8)
-    assert system.inference.encoder[-1].out_features == 3
-
-
-def test_batch_likelihood_is_bounded_and_blind_to_scale():
-    x, eta = torch.randn(30, 4, dtype=DOUBLE), torch.randn(5, 30, 4, dtype=DOUBLE)
-    found = batch_likelihood(x, eta, None, 0.01)
-    ratio = (x - eta).square().mean((0, 1)) / x.var(0, correction=0)
-    torch.testing.assert_close(found, -0.5 * (ratio + 0.01).log().sum())
-    scale = torch.tensor([1e-3, 1.0, 10.0, 1e4], dtype=DOUBLE)
-    torch.testing.assert_close(batch_likelihood(scale * x, scale * eta, None, 0.01), found)
-    best = batch_likelihood(x, x.expand(5, -1, -1), None, 0.01)
-    torch.testing.assert_close(best, torch.tensor(2 * math.log(100), dtype=DOUBLE))
-    mask = torch.rand(30, 4) < 0.7
-    holes = torch.where(mask, x, 0.0)
-    torch.testing.assert_close(
-        batch_likelihood(holes, eta, mask, 0.01),
-        sum(batch_likelihood(x[mask[:, j], j : j + 1], eta[:, mask[:, j], j : j + 1], None, 0.01) for j in range(4)),
-    )
-    constant = torch.cat([x, torch.ones(30, 1)], 1), torch.cat([eta, torch.ones(5, 30, 1)], -1).requires_grad_()
-    left_out = batch_likelihood(*constant, None, 0.01)
-    torch.testing.assert_close(left_out, found)
-    assert torch.autograd.grad(left_out, constant[1])[0].isfinite().all()
-
-
-def test_likelihood_of_the_batch_form_learns_its_own_variance():
-    """The decoder gets the batch form's gradient alone, the variance that of its own log-density."""
-    decoder = nn.Linear(2, 4).double()
-    model = LatentVariableModel(StandardNormal(2), decoder, Gaussian(4, learn="element")).double()
-    x, q = (
-        torch.randn(20, 4, dtype=DOUBLE),
-        Given(*torch.zeros(2, 20, 2, dtype=DOUBLE), torch.randn(3, 20, 2, dtype=DOUBLE)),
-    )
-    bound = BatchLikelihood(0.01)(model, q, batch_of(x), 3)
-    found = torch.autograd.grad(bound.surrogate.mean(), [decoder.weight, model.likelihood.log_variance])
-    z = Given(q.loc, q.log_scale, q.noise).draw(3).z
-    (weight,) = torch.autograd.grad(batch_likelihood(x, model.decode(z), None, 0.01), decoder.weight)
-    (variance,) = torch.autograd.grad(model.log_likelihood(x, z).mean(), model.likelihood.log_variance)
-    torch.testing.assert_close(found, (weight, variance))
-
-
-# --- kinds and misuse ------------------------------------------------------------------------------------------------
-
-
-def test_kinds_are_declared():
-    kinds = {
-        elbo: "lower",
-        Miwae(2): "lower",
-        Renyi(0.5): "lower",
-        Renyi(-2.0): "none",
-        Cubo(): "upper",
-        WakePhi(): "none",
-        objectives.RecursiveElbo(): "lower",
-        SkewJensenShannon(): "none",
-        MutualDivergence(): "none",
-        BatchInformation(): "lower",
-    }
-    for objective, kind in kinds.items():
-        assert kind_of(objective) == kind
-    assert kind_of(functools.partial(elbo, beta=0.5)) == "lower"
-    assert kind_of(objectives.AnnealedElbo(3)) == "lower"
-    model, inference = LinearGaussian().model, AmortizedGaussian(nn.Linear(10, 6))
-    assert LatentSystem(model, inference, Cubo()).kind == "upper"
-
-
-def test_an_objective_that_declares_nothing_is_refused():
-    def mine(model, posterior, batch, samples):
-        return Bound(torch.zeros(len(batch.x)), torch.zeros(len(batch.x)))
-
-    model, inference = LinearGaussian().model, AmortizedGaussian(nn.Linear(10, 6))
-    with pytest.raises(ValueError, match="mine must say whether it is a bound of log p"):
-        LatentSystem(model, inference, mine)
-    assert LatentSystem(model, inference, declares("none")(mine)).kind == "none"
-
-
-@pytest.mark.parametrize(
-    ("build", "message"),
-    [
-        (lambda: Miwae(0), "Miwae: groups must be 1 or more; got 0"),
-        (lambda: Piwae(0), "Piwae: groups must be 1 or more; got 0"),
-        (lambda: Ciwae(1.5), r"share of the ELBO, in \[0, 1\]; got 1.5"),
-        (lambda: Cubo(1.0), "order must be above 1; got 1.0"),
-        (lambda: SkewJensenShannon(2.0), r"skew must lie in \[0, 1\]; got 2.0"),
-        (lambda: MutualDivergence(smoothness=-1.0), "smoothness must be 0 or more; got -1.0"),
-        (lambda: BatchLikelihood(0.0), "floor must be positive; got 0.0"),
-    ],
-)
-def test_misuse_of_constructors(build, message):
-    with pytest.raises(ValueError, match=message):
-        build()
-
-
-def test_misuse_of_posteriors_and_likelihoods():
-    model, batch = relu_model("bernoulli")
-    q = DiagonalGaussian(*torch.zeros(2, 8, 3, dtype=DOUBLE))
-    with pytest.raises(ValueError, match="expects a Gaussian likelihood; got Bernoulli"):
-        BatchLikelihood()(model, q, batch, 1)
-    with pytest.raises(ValueError, match="expects a DiagonalGaussian posterior; got FullGaussian"):
-        MutualDivergence()(model, FullGaussian(q.loc, pack(torch.eye(3).expand(8, 3, 3).double())), batch, 1)
-    spread = Mixture((q,), torch.zeros(8, 1, dtype=DOUBLE))
-    with pytest.raises(ValueError, match="batch information: expects a Gaussian posterior; got Mixture"):
-        aggregate(spread)

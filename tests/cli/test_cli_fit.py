@@ -1,0 +1,119 @@
+"""``curvae fit``: what it leaves, what it leaves alone, how it goes on; modules of the user's own."""
+
+import errno
+from pathlib import Path
+
+import pytest
+import yaml
+
+from command_line import TINY, contents, fails, numbers, says
+from curvae.cli import main
+
+DECODER = """
+import torch
+
+class Decoder(torch.nn.Linear):
+    '''Own.
+
+    Args:
+        latent: number of latent dimensions.
+    '''
+
+    def __init__(self, latent: int = 2, outputs: int = 64):
+        super().__init__(latent, outputs)
+"""
+
+
+def test_fit_says_where_the_run_lies_and_what_is_next(capsys: pytest.CaptureFixture[str]):
+    assert (
+        says(capsys, "fit", "vae", "digits", *TINY)
+        == "run: runs/vae-digits-1\nnext: curvae evaluate runs/vae-digits-1\n"
+    )
+
+
+def test_replay_gives_the_same_numbers(run: Path, capsys: pytest.CaptureFixture[str]):
+    says(capsys, "fit", "--config", str(run / "config.yaml"), "--out", "again")
+    assert numbers(Path("again")) == numbers(run)
+    assert (Path("again") / "config.yaml").read_bytes() == (run / "config.yaml").read_bytes()
+    assert (Path("again") / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+
+def test_flags_override_a_configuration(run: Path, capsys: pytest.CaptureFixture[str]):
+    printed = yaml.safe_load(
+        says(capsys, "fit", "--config", str(run), "--latent", "3", "--seed", "5", "--print-config")
+    )
+    expected = yaml.safe_load((run / "config.yaml").read_text())
+    expected["system"]["arguments"]["latent"] = 3
+    expected["training"]["seed"] = 5
+    assert printed == expected
+
+
+def test_replay_of_a_file(table_run: Path, capsys: pytest.CaptureFixture[str]):
+    says(capsys, "fit", "--config", str(table_run), "--out", "again")
+    assert (Path("again") / "config.yaml").read_bytes() == (table_run / "config.yaml").read_bytes()
+    assert numbers(Path("again")) == numbers(table_run)
+
+
+def test_a_finished_run_is_left_alone(copy: Path, capsys: pytest.CaptureFixture[str]):
+    before = contents(copy)
+    fails(capsys, ["fit", "vae", "digits", *TINY, "--out", str(copy)], 1, "--out: the run in", "is finished already")
+    assert contents(copy) == before
+
+
+def test_a_run_of_another_configuration_is_left_alone(copy: Path, capsys: pytest.CaptureFixture[str]):
+    before = contents(copy)
+    fails(capsys, ["fit", "vae", "digits", "--out", str(copy)], 1, "another configuration", "Choose another out.")
+    assert contents(copy) == before
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    fails(capsys, ["fit", "vae", "digits", *TINY, "--out", "mine"], 1, "--out: mine holds something", "untouched")
+    assert contents(tmp_path / "mine") == {"thesis.tex": b"years of work"}
+
+
+def test_ctrl_c_and_the_command_that_goes_on(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    from curvae.training.session import Session
+
+    finish = Session.finish_epoch
+
+    def stop(self: Session, *args: object, **kwargs: object) -> None:
+        finish(self, *args, **kwargs)  # pyright: ignore[reportArgumentType]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "finish_epoch", stop)
+        assert main(["fit", "vae", "digits", *TINY, "--out", "cut"]) == 130
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "\ncurvae: interrupted: curvae fit --config cut --out cut goes on from here.\n"
+    says(capsys, "fit", "--config", "cut", "--out", "cut")
+    assert numbers(Path("cut")) == numbers(run)
+
+
+def test_full_disk(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    from curvae.training import files
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "replace", full)
+    fails(capsys, ["fit", "vae", "digits", *TINY, "--out", "run"], 1, "No space left on device", "make room")
+    assert not Path("run").exists()
+
+
+def test_own_module(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "our_nets.py").write_text(DECODER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    says(
+        capsys, "fit", "vae", "digits", *TINY, "--decoder", "our_nets.Decoder", "--decoder.latent", "2", "--out", "own"
+    )
+    decoder = yaml.safe_load(Path("own/config.yaml").read_text())["system"]["arguments"]["decoder"]
+    assert decoder == {"class_path": "our_nets.Decoder", "init_args": {"latent": 2, "outputs": 64}}
+    fails(capsys, ["sample", "own"], 1, "has a part of your own, our_nets.Decoder; --trust our_nets")
+    says(capsys, "sample", "own", "--trust", "our_nets")
+    says(capsys, "fit", "--config", "own", "--out", "again")
+    assert numbers(Path("again")) == numbers(Path("own"))

@@ -1,0 +1,74 @@
+"""What the listed methods are made of: networks, priors that have seen data, parameters of posteriors."""
+
+import torch
+from torch import nn
+
+from curvae.flows import Flow
+from curvae.inference import (
+    AmortizedFlow,
+    Inference,
+)
+from curvae.networks import MLP
+from curvae.posteriors import (
+    AnnealedPosterior,
+    DiagonalGaussian,
+    Enumerated,
+    HamiltonianPosterior,
+    Posterior,
+    pushed,
+)
+from curvae.priors import AggregateNormal, UniformCategorical
+from zoo import D, P, smooth_model
+
+
+def aggregate() -> AggregateNormal:
+    """One that has seen a batch."""
+    prior, root = AggregateNormal(D), torch.randn(D, D)
+    prior.load_state_dict(prior.toward(torch.randn(D), torch.eye(D) + root @ root.mT))
+    return prior
+
+
+def matrices(count: int) -> torch.Tensor:
+    return 0.4 * torch.randn(count, D, D, dtype=torch.float64)
+
+
+def diagonal(count: int) -> DiagonalGaussian:
+    return DiagonalGaussian(*(0.5 * torch.randn(2, count, D, dtype=torch.float64)))
+
+
+def log_steps(count: int, steps: int = 4) -> torch.Tensor:
+    return -2 + 0.1 * torch.randn(count, steps, D, dtype=torch.float64)
+
+
+def hamiltonian(count: int) -> HamiltonianPosterior:
+    temperature = torch.linspace(1, 0.2, 4, dtype=torch.float64).expand(count, -1)
+    return HamiltonianPosterior(diagonal(count), *smooth_model(count), log_steps(count), temperature)
+
+
+def annealed(count: int, metropolis: bool) -> AnnealedPosterior:
+    betas = torch.linspace(0, 1, 5, dtype=torch.float64)
+    return AnnealedPosterior(diagonal(count), *smooth_model(count), log_steps(count), betas, 1, metropolis)
+
+
+def pushed_by(flow: Flow, count: int) -> Posterior:
+    context = 0.7 * torch.randn(count, flow.context, dtype=torch.float64)
+    return pushed(diagonal(count), flow.double(), context)
+
+
+def uniform_over(posterior: Posterior) -> UniformCategorical:
+    """The prior that gives all values of a discrete posterior the same probability."""
+    law = posterior.posterior if isinstance(posterior, Enumerated) else posterior
+    return UniformCategorical(law.variables, law.categories).double()
+
+
+def encoder(outputs: int) -> nn.Module:
+    """Near the prior to begin with, so that importance weights of an untrained method are of use."""
+    network = MLP(P, [16], outputs).double()
+    with torch.no_grad():
+        for parameter in network[-1].parameters():
+            parameter.mul_(0.1)
+    return network
+
+
+def amortized_flow(flow: Flow) -> Inference:
+    return AmortizedFlow(encoder(2 * D + flow.context), flow.double())
