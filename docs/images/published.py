@@ -51,7 +51,7 @@ def draw(source: Path, target: Path) -> None:
     groups = read(source)
     with style.applied():
         figure = style.canvas(9.5, 0.5 + 3.6 * len(groups))
-        for row, group in zip(figure.subplots(len(groups), 2, squeeze=False), groups, strict=True):
+        for row, group in zip(figure.subplots(len(groups), 2, squeeze=False, sharey="row"), groups, strict=True):
             for axes, proposal in zip(row, PROPOSALS, strict=True):
                 panel(axes, group, proposal)
         handles = [
@@ -59,6 +59,7 @@ def draw(source: Path, target: Path) -> None:
                 [], [], color=color, marker=marker, linestyle="-" if marker else "--", label=NAMES[name]
             )[0]
             for name, (color, marker) in CURVES.items()
+            if any(kind(method)[0] == name for group in groups for method in group.runs)
         ]
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
         figure.savefig(target, metadata={"Date": None} if target.suffix == ".svg" else None, dpi=110)
