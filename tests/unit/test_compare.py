@@ -121,3 +121,36 @@ def test_another_scale_of_the_same_data_is_another_transform():
     assert plain.transform.fingerprint == from_array(x).transform.fingerprint
     assert plain.transform.fingerprint != centered.transform.fingerprint
     assert plain.transform.fingerprint != from_array(x + 1).transform.fingerprint
+
+
+def test_runs_are_compared_by_one_proposal_where_that_is_asked_for(tmp_path: Path, data: Data):
+    runs = [folder(tmp_path / name, vae(data.spec, latent=2, hidden=8), data) for name in ("a", "b")]
+    for run in runs:
+        evaluate(run, samples=30, progress=False)
+    ours, theirs = (read(run.path)[1] for run in (runs[1], runs[0]))
+    for proposal in ("own", "laplace", "defensive"):
+        found = compare(runs, proposal)
+        name = f"log_likelihood_{proposal}"
+        assert found.differences[0].value == pytest.approx((ours[name] - theirs[name]).mean())
+        assert [row.proposal for row in found.rows] == [proposal] * 2
+        assert found.rows[0].flagged == pytest.approx((theirs[f"khat_{proposal}"] > 0.7).mean())
+    with np.load(runs[0].path / "evaluation.npz") as file:
+        kept = {name: file[name] for name in file.files if not name.endswith("defensive")}
+    np.savez(runs[0].path / "evaluation.npz", allow_pickle=False, **kept)
+    with pytest.raises(ValueError, match=r"a has no log p.x. from the proposal 'defensive'"):
+        compare(runs, "defensive")
+
+
+def test_flagged_data_are_set_apart_not_averaged_in_silence(tmp_path: Path, data: Data):
+    runs = [folder(tmp_path / name, vae(data.spec, latent=2, hidden=8), data) for name in ("a", "b")]
+    for run, rows in zip(runs, ([3, 4], [4, 5]), strict=True):
+        evaluate(run, samples=30, progress=False)
+        arrays = read(run.path)[1]
+        arrays["flagged"] = np.isin(np.arange(45), rows)
+        np.savez(run.path / "evaluation.npz", allow_pickle=False, **arrays)
+        values = json.loads((run.path / "evaluation.json").read_text())
+        (run.path / "evaluation.json").write_text(json.dumps(values | {"flagged": 2}))
+    found = compare(runs)
+    assert (found.differences[0].count, found.trusted[0].count) == (45, 42)
+    assert [row.flagged for row in found.rows] == [2 / 45, 2 / 45]
+    assert "without flagged data" in found.to_text()

@@ -49,18 +49,19 @@ def test_files_say_what_the_result_says(run: Folder):
     values, arrays = read(run.path)
     assert values["format"] == 1
     assert Evaluation.from_dict(values) == result
-    assert result.headline is result.laplace
-    assert result.ess == result.laplace.ess
-    assert result.khat == result.laplace.khat
+    assert result.headline is result.best
+    assert result.ess == result.best.ess
+    assert result.khat == result.best.khat
     assert values["data"]["checksum"] == run.given.checksum
     count = len(run.given.test)
     assert result.count == count
     for name in ("log_likelihood", "stderr", "ess", "khat"):
-        for proposal in ("own", "laplace"):
+        for proposal in ("own", "laplace", "defensive", "best"):
             assert arrays[f"{name}_{proposal}"].shape == (count,)
     for name in ("index", "elbo", "status", "log_det", "label"):
         assert arrays[name].shape == (count,)
-    assert result.log_likelihood.value == pytest.approx(arrays["log_likelihood_laplace"].mean())
+    assert result.log_likelihood.value == pytest.approx(arrays["log_likelihood"].mean())
+    assert arrays["flagged"].sum() == result.flagged
     assert sorted(path.name for path in run.path.iterdir()) == ["evaluation.json", "evaluation.npz", "pictures.npz"]
 
 
@@ -127,7 +128,7 @@ def test_a_comparison_is_paired_by_datum(run: Folder, tmp_path: Path, data: Data
         evaluate(each, samples=30, progress=False)
     (run.path / "metrics.csv").write_text("stage,epoch,seconds\nvae,1,3.5\nlaplace,2,12.25\n")
     found = compare([run.path, other, str(third.path)])
-    ours, theirs = (read(each.path)[1]["log_likelihood_laplace"] for each in (other, run))
+    ours, theirs = (read(each.path)[1]["log_likelihood"] for each in (other, run))
     difference = found.differences[0]
     assert (difference.name, difference.against, difference.count) == ("vae", "vlae", len(data.test))
     assert difference.value == pytest.approx((ours - theirs).mean())

@@ -1,10 +1,13 @@
 """The pure functions behind the page, on cases worked out by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from curvae.evaluation.results import Estimate, Evaluation, ProposalResult, Summary
-from curvae.report import figures, page, pictures, words
+from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult, Summary
+from curvae.report import figures, page, pictures, sections, words
+from curvae.report.read import Run
 
 
 def test_a_correlation_matrix_by_hand():
@@ -114,3 +117,36 @@ def test_a_search_that_starts_at_the_mode_has_a_figure():
     figure = figures.bands(np.zeros((3, 10)), "nats")
     figure.canvas.draw()
     assert figure.axes[0].get_yscale() == "log"
+
+
+def test_results_name_the_flagged_the_best_and_the_second_opinion(tmp_path: Path):
+    part = ProposalResult(Estimate(-3.0, 0.1, 0.02), Summary(100, 50, 0), Summary(0.4, 1.0, 0.05))
+    annealed = AnnealedResult(
+        Estimate(-2.9, 0.2), Summary(12, 3, 0.1), 0.66, 300, 16, 40, Estimate(0.1, 0.05), compared=38, agreement=0.975
+    )
+    found = Evaluation(
+        Estimate(-3.0, 0.1),
+        trusted=Estimate(-2.5, 0.1),
+        flagged=5,
+        best=part,
+        chosen={"laplace": 0.9, "defensive": 0.1},
+        own=part,
+        laplace=part,
+        defensive=part,
+        smoothed=Estimate(-3.01, 0.1),
+        ais=annealed,
+        count=100,
+    )
+    shown = sections.results(Run(tmp_path, {}, evaluation=found)).html
+    for said in (
+        "by importance sampling from the best proposal of each datum",
+        "without the 5 data that are flagged (5.0%)",
+        "−2.50 ± 0.10 nats",
+        "Pareto-smoothed",
+        "of the first 40 data: 16 chains over 300 temperatures",
+        "agree within two standard errors for 98% of the 38 data that are not flagged",
+        "both, half each",
+        "(the common Laplace proposal for 90%, both together for 10%)",
+    ):
+        assert said in shown, said
+    assert "flagged" not in sections.results(Run(tmp_path, {}, evaluation=Evaluation(Estimate(-3, 1), own=part))).html

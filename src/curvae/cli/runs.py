@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from inspect import getdoc
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from curvae.cli.failures import Refused
 from curvae.cli.files import fresh
@@ -26,6 +26,7 @@ def evaluate(words: Sequence[str]) -> None:
     examples = [
         "curvae evaluate runs/digits-vlae",
         "curvae evaluate runs/digits-vlae --samples 5000 --limit 100",
+        "curvae evaluate runs/digits-vlae --stderr 0.1",
         "curvae evaluate runs/digits-vlae --ais 300",
     ]
     flags = Source("flags", evaluation.evaluate, skip=frozenset({"run", "data"}))
@@ -57,9 +58,7 @@ def facts(result: "Evaluation") -> Iterator[Row]:
     yield from ((name, str(found)) for name, found in nats.items() if found)
     if found := result.bits_per_dim:
         yield "bits per dimension", f"{found.value:.4f} ± {found.stderr:.4f}"
-    for name, proposal in {"own posterior": result.own, "common proposal": result.laplace}.items():
-        if proposal is not None:
-            yield f"  from its {name}" if name == "own posterior" else f"  from the {name}", _proposal(proposal)
+    yield from _sampling(result)
     if found := result.ais:
         yield f"  annealed, first {found.count} data", _annealed(found)
     if result.activity is not None:
@@ -71,6 +70,22 @@ def facts(result: "Evaluation") -> Iterator[Row]:
     if result.unit:
         yield "a density of", f"{result.unit} (log-determinant {result.log_det:,.2f} nats, not in log p(x))"
     yield "time", f"{result.seconds:.1f} s"
+
+
+def _sampling(result: "Evaluation") -> Iterator[Row]:
+    """What stands behind log p(x): flagged data, each proposal, and the draws they took."""
+    if result.best is not None and result.flagged:
+        share = f"{result.flagged:,} of {result.count:,} data flagged"
+        yield "  over the data not flagged", f"{result.trusted or 'none is left'} ({share})"
+    if result.smoothed is not None:
+        yield "  by smoothed weights", str(result.smoothed)
+    proposals = {"its own posterior": "own", "the common proposal": "laplace", "both together": "defensive"}
+    for words, name in proposals.items():
+        if (proposal := getattr(result, name)) is not None:
+            chosen = f"; best for {result.chosen.get(name, 0):.0%}" if len(result.chosen) > 1 else ""
+            yield f"  from {words}", _proposal(proposal) + chosen
+    if (draws := result.draws) is not None:
+        yield "  draws", f"{draws.median:,.0f}, most {draws.worst:,.0f}; not enough for {draws.flagged:.1%}"
 
 
 def _proposal(found: "ProposalResult") -> str:
@@ -93,7 +108,8 @@ def _information(found: "Information") -> Iterator[Row]:
 def _annealed(found: "AnnealedResult") -> str:
     gap = found.difference
     beside = "" if gap is None else f"; {gap.value:+.2f} ± {gap.monte_carlo:.2f} to the above"
-    return f"{found.log_likelihood} ({found.temperatures} temperatures{beside})"
+    agree = "" if math.isnan(found.agreement) else f"; agree for {found.agreement:.1%} of {found.compared} not flagged"
+    return f"{found.log_likelihood} ({found.temperatures} temperatures{beside}{agree})"
 
 
 def _on(run: Path, data: str | None = None, data_dir: Path | None = None, trust: Sequence[str] | None = None) -> None:
@@ -119,11 +135,17 @@ def _report(run: Path) -> None:
     print(write(folder))
 
 
-def _compare(runs: Sequence[str], figure: Path | None = None, force: bool = False) -> None:
+def _compare(
+    runs: Sequence[str],
+    proposal: Literal["best", "laplace", "defensive", "own"] = "best",
+    figure: Path | None = None,
+    force: bool = False,
+) -> None:
     """Compare.
 
     Args:
         runs: folders of evaluated runs.
+        proposal: whose estimates of log p(x): the best of each datum, or one proposal for all.
         figure: also draw the comparison into this file (.png, .svg, .pdf).
         force: write over an existing file.
     """
@@ -133,7 +155,7 @@ def _compare(runs: Sequence[str], figure: Path | None = None, force: bool = Fals
     from curvae.evaluation import compare
 
     with fresh(figure, force) as target:
-        comparison: Any = compare(folders)
+        comparison: Any = compare(folders, proposal)
         print(comparison.to_text())
         if target is not None:
             comparison.figure(target)

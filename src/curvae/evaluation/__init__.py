@@ -2,19 +2,20 @@
 
 from curvae.evaluation.annealing import AnnealingPath, annealed
 from curvae.evaluation.calibration import Calibration, calibrate
+from curvae.evaluation.choice import choose
 from curvae.evaluation.compare import Comparison, Difference, compare
-from curvae.evaluation.diagnostics import Estimates, estimate, khat
+from curvae.evaluation.diagnostics import Estimates, estimate, khat, smooth
 from curvae.evaluation.evaluate import evaluate
 from curvae.evaluation.gap_results import Gaps, Member
 from curvae.evaluation.gaps import gaps
 from curvae.evaluation.holm import holm, paired_p_value
-from curvae.evaluation.importance import posterior_weights, system_weights
+from curvae.evaluation.importance import balanced_weights, posterior_weights, system_weights
 from curvae.evaluation.imputation import Imputation, impute
 from curvae.evaluation.information import information
 from curvae.evaluation.latent import describe
 from curvae.evaluation.latent_results import Information
 from curvae.evaluation.pictures import pictures
-from curvae.evaluation.proposal import Widened, common_proposal
+from curvae.evaluation.proposal import Widened, common_proposal, defensive
 from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult, Summary
 from curvae.evaluation.scores import score
 from curvae.evaluation.store import read
@@ -38,10 +39,13 @@ __all__ = [
     "Summary",
     "Widened",
     "annealed",
+    "balanced_weights",
     "calibrate",
+    "choose",
     "classified",
     "common_proposal",
     "compare",
+    "defensive",
     "describe",
     "estimate",
     "evaluate",
@@ -56,6 +60,7 @@ __all__ = [
     "posterior_weights",
     "read",
     "score",
+    "smooth",
     "summarize",
     "system_weights",
 ]

@@ -16,7 +16,9 @@ from torch import Generator, Tensor
 from curvae.data import ArrayTable
 from curvae.dynamics import Annealed, Bridge, anneal, tune
 from curvae.evaluation.importance import MEMORY, bytes_per_draw, estimates, exact
-from curvae.evaluation.scores import Scores, like, named, place, untouched
+from curvae.evaluation.judging import named
+from curvae.evaluation.scores import like, place, untouched
+from curvae.evaluation.weighing import Scores
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.systems import LatentSystem, System, Weights
 from curvae.typing import Batch
@@ -31,13 +33,14 @@ class AnnealingPath(NamedTuple):
     Example:
         >>> from curvae.likelihoods import Gaussian
         >>> from curvae.priors import StandardNormal
+        >>> state = torch.manual_seed(0)
         >>> model = LatentVariableModel(StandardNormal(2), torch.nn.Linear(2, 3), Gaussian(3))
         >>> with torch.no_grad():
-        ...     x, z = model.sample(4)
-        ...     path = AnnealingPath.to(model, Batch(x, torch.arange(4)), temperatures=50, generator=torch.Generator())
+        ...     x, z = model.sample(200)
+        ...     path = AnnealingPath.to(model, Batch(x, torch.arange(200)), 20, generator=torch.Generator())
         ...     below, above = path.forward(8).log_weight, -path.backward(z.expand(8, -1, -1)).log_weight
         >>> below.shape, bool((below.mean() < above.mean()))
-        (torch.Size([8, 4]), True)
+        (torch.Size([8, 200]), True)
     """
 
     model: LatentVariableModel

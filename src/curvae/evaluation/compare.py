@@ -13,9 +13,13 @@ from numpy.typing import NDArray
 
 from curvae.evaluation import store, tables
 from curvae.evaluation.alike import Measured, check
+from curvae.evaluation.choice import KHAT_BAD, PROPOSALS
 from curvae.evaluation.evaluate import RunFolder
 from curvae.evaluation.holm import holm, paired_p_value
 from curvae.evaluation.results import Estimate, Evaluation, plain
+
+SOURCES = ("best", *PROPOSALS)
+"""What log p(x) can be taken from."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +29,13 @@ class Row:
     name: str
     system: str | None
     proposal: str
-    """Where ``log_likelihood`` comes from: "laplace", "own" or "exact"; "none" where there is none."""
+    """Where ``log_likelihood`` is from: "best", "laplace", "defensive", "own" or "exact"; "none" where it is none."""
     log_likelihood: Estimate | None
     elbo: Estimate | None
     gap: float | None
     """``log_likelihood - elbo``, nats: what inference costs."""
-    khat_flagged: float | None
-    """Share of data whose k-hat is above 0.7."""
+    flagged: float | None
+    """Share of data whose k-hat is above 0.7, or whose estimate is not finite."""
     active_units: int | None
     latents: int | None
     seconds: float | None
@@ -85,6 +89,8 @@ class Comparison:
 
     rows: tuple[Row, ...]
     differences: tuple[Difference, ...]
+    trusted: tuple[Difference, ...]
+    """The same over the data that are flagged in neither run."""
     data: str
     split: str
     count: int
@@ -94,8 +100,8 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Only what JSON has; a difference also says how many paired standard errors it is, and its p-value."""
-        differences = [asdict(d) | {"stderrs": d.stderrs, "p_value": d.p_value} for d in self.differences]
-        return plain(asdict(self) | {"differences": differences})
+        parts = {"differences": self.differences, "trusted": self.trusted}
+        return plain(asdict(self) | {name: [_said(difference) for difference in part] for name, part in parts.items()})
 
     def to_text(self, width: int = 120) -> str:
         """The tables as plain text."""
@@ -115,40 +121,75 @@ class Comparison:
         return draw(self, Path(path))
 
 
-def compare(runs: Sequence[RunFolder | str | PathLike[str]]) -> Comparison:
+def _said(difference: Difference) -> dict[str, Any]:
+    return asdict(difference) | {"stderrs": difference.stderrs, "p_value": difference.p_value}
+
+
+def compare(
+    runs: Sequence[RunFolder | str | PathLike[str]],
+    proposal: str = "best",
+) -> Comparison:
     """Compare runs by their evaluation files: a table, and differences from the first run paired by datum.
 
-    Each difference has the p-value of a paired t-test, and another that Holm's step-down corrects for their number.
+    Each difference has the p-value of a paired t-test, and another that Holm's step-down corrects for their number. It
+    is taken over all data with finite estimates, and once more over those that are flagged in neither run.
+
+    Args:
+        runs: evaluated runs or their folders.
+        proposal: whose estimates: the "best" of each datum, or one proposal for all; where a system's evidence is exact
+            it is taken as it is.
 
     Raises:
         FileNotFoundError: a run has not been evaluated.
-        ValueError: no run, or runs evaluated on different data, transforms, splits, rows or units.
+        ValueError: no run, no such proposal of all runs, or runs evaluated on different data, transforms, splits, rows
+            or units.
     """
     if not runs:
         raise ValueError("compare: expected one run or more; got none.")
+    if proposal not in SOURCES:
+        raise ValueError(f"compare: proposal is one of {', '.join(SOURCES)}; got {proposal!r}.")
     found = [_read(run) for run in runs]
     found = _distinct(found)
     for other in found[1:]:
         check(found[0], other)
     first = found[0]
-    likelihoods = {run.name: run.arrays.get("log_likelihood") for run in found}
-    theirs = likelihoods[first.name]
-    differences = tuple(
-        Difference.of(name, first.name, ours, theirs)
-        for name, ours in list(likelihoods.items())[1:]
-        if ours is not None and theirs is not None
-    )
-    corrected = holm([difference.p_value for difference in differences])
-    differences = tuple(replace(d, p_holm=p) for d, p in zip(differences, corrected, strict=True))
-    rows = tuple(_row(run) for run in found)
+    differences, trusted = _differences(found, proposal, False), _differences(found, proposal, True)
+    rows = tuple(_row(run, proposal) for run in found)
     described = {name: first.values[name] for name in ("split", "count", "unit")}
-    return Comparison(rows, differences, first.values["data"]["name"], **described, notes=tuple(_notes(rows, found)))
+    notes = tuple(_notes(rows, found))
+    return Comparison(rows, differences, trusted, first.values["data"]["name"], **described, notes=notes)
 
 
 def _read(run: RunFolder | str | PathLike[str]) -> Measured:
     path = Path(run) if isinstance(run, str | PathLike) else Path(run.path)
     values, arrays = store.read(path)
     return Measured(path.resolve().name, path, values, arrays)
+
+
+def _differences(found: Sequence[Measured], proposal: str, trusted: bool) -> tuple[Difference, ...]:
+    """Of all runs but the first from the first, with p-values corrected for their number."""
+    each = [_likelihoods(run, proposal, trusted) for run in found]
+    differences = [
+        Difference.of(run.name, found[0].name, ours, each[0])
+        for run, ours in zip(found[1:], each[1:], strict=True)
+        if ours is not None and each[0] is not None
+    ]
+    corrected = holm([difference.p_value for difference in differences])
+    return tuple(replace(d, p_holm=p) for d, p in zip(differences, corrected, strict=True))
+
+
+def _likelihoods(run: Measured, proposal: str, trusted: bool) -> NDArray | None:
+    """Log p(x) of each datum from a proposal, NaN where it is not to be used; None where there is none."""
+    if "log_likelihood" not in run.arrays or "proposal" not in run.arrays:
+        return run.arrays.get("log_likelihood")
+    name = "log_likelihood" if proposal == "best" else f"log_likelihood_{proposal}"
+    if name not in run.arrays:
+        raise ValueError(f"compare: {run.name} has no log p(x) from the proposal {proposal!r}; compare by 'best'.")
+    values = run.arrays[name]
+    if not trusted:
+        return values
+    bad = run.arrays["flagged"] if proposal == "best" else run.arrays[f"khat_{proposal}"] > KHAT_BAD
+    return np.where(bad, np.nan, values)
 
 
 def _distinct(found: list[Measured]) -> list[Measured]:
@@ -166,34 +207,27 @@ def _distinct(found: list[Measured]) -> list[Measured]:
     return found
 
 
-def _row(run: Measured) -> Row:
+def _row(run: Measured, proposal: str) -> Row:
     result = Evaluation.from_dict(run.values)
-    likelihood, elbo = result.log_likelihood, result.elbo
+    behind = result.headline if proposal == "best" else getattr(result, proposal)
+    likelihood = behind.log_likelihood if behind else result.log_likelihood
+    elbo, flagged = result.elbo, result.flagged / max(1, result.count)
     return Row(
         name=run.name,
         system=run.values["system"],
-        proposal=_proposal(result),
+        proposal="none" if likelihood is None else proposal if behind else "exact",
         log_likelihood=likelihood,
         elbo=elbo,
         gap=None if likelihood is None or elbo is None else likelihood.value - elbo.value,
-        khat_flagged=None if result.khat is None else result.khat.flagged,
+        flagged=None if not behind else flagged if proposal == "best" else behind.khat.flagged,
         active_units=result.active_units,
         latents=None if result.activity is None else len(result.activity),
         seconds=training_seconds(run.path),
     )
 
 
-def _proposal(result: Evaluation) -> str:
-    if result.log_likelihood is None:
-        return "none"
-    return "laplace" if result.laplace else "own" if result.own else "exact"
-
-
 def _notes(rows: Sequence[Row], found: Sequence[Measured]) -> list[str]:
     notes = []
-    sources = {row.proposal for row in rows} - {"none"}
-    if len(sources - {"exact"}) > 1:
-        notes.append("log p(x) was estimated from different proposals: a difference also holds that of the inference.")
     samples = {run.values["samples"] for run in found}
     if len(samples) > 1:
         notes.append(

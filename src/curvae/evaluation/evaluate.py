@@ -13,18 +13,22 @@ import torch
 from curvae.data import ArrayTable, Data
 from curvae.evaluation import store
 from curvae.evaluation.annealing import CHAINS, annealed, checked
+from curvae.evaluation.choice import PROPOSALS
 from curvae.evaluation.importance import MEMORY
 from curvae.evaluation.information import information
 from curvae.evaluation.pictures import pictures
 from curvae.evaluation.progress import bar
 from curvae.evaluation.results import Evaluation
-from curvae.evaluation.scores import Scores, place, score
-from curvae.evaluation.summary import finite, summarize, summarize_annealed
+from curvae.evaluation.scores import place, score
+from curvae.evaluation.summary import finite, flagged, summarize, summarize_annealed
+from curvae.evaluation.weighing import Scores
 from curvae.systems import System
 
 Split = Literal["train", "validation", "test"]
 KEPT = ("index", "log_likelihood", "elbo", "log_det", "status", "label", "kl", "squared_error", "size")
 """Arrays of each datum that are saved, beside those of each proposal."""
+SAMPLED = ("proposal", "draws", "normalizer")
+"""And these, where log p(x) was sampled."""
 
 
 @runtime_checkable
@@ -49,13 +53,18 @@ def evaluate(
     limit: int | None = None,
     ais: int = 0,
     ais_data: int = 100,
+    stderr: float | None = None,
+    most: int = 16,
+    smooth: bool = False,
     progress: bool = True,
 ) -> Evaluation:
     """Log-likelihood, ELBO, diagnostics and collapse of a run, with errors; written into its folder.
 
     log p(x) is estimated by importance sampling, with draws from the system's own posterior and, for a
-    ``LatentSystem``, from a common proposal: the Laplace posterior at the mode, its covariance widened by 1.3. The same
-    arguments give the same numbers; the system and torch's own random numbers stay as they are.
+    ``LatentSystem``, from a common proposal: the Laplace posterior at the mode, its covariance widened by 1.3 (less
+    beyond 16 latents); and with the same draws as those of a mixture of both. The headline is the common proposal's
+    where its k-hat is at most 0.5, else that of the smallest k-hat. Data for which that is above 0.7 are flagged. The
+    same arguments give the same numbers; the system and torch's own random numbers stay as they are.
 
     Files: ``evaluation.json`` (the result, settings and warnings), ``evaluation.npz`` (arrays of each datum) and
     ``pictures.npz`` (what the report draws).
@@ -72,6 +81,11 @@ def evaluate(
         limit: evaluate the first so many data only.
         ais: temperatures of annealed importance sampling, beside it; 300 are a beginning, 0 is none.
         ais_data: number of data, the first ones, that it is done for.
+        stderr: wanted standard error of each datum's log p(x), nats; data above it, or with a k-hat above 0.7, get 2,
+            4, 8 ... times the draws. Half as many again say so and are thrown away, so nothing is biased by looking;
+            the files say how many each datum took.
+        most: of these draws at most, in multiples of ``samples``.
+        smooth: also estimate from Pareto-smoothed weights, which vary less and are no longer unbiased.
         progress: show a progress bar, on a terminal.
 
     Raises:
@@ -88,7 +102,7 @@ def evaluate(
         checked(system, temperatures=ais, data=ais_data)
     started = time.perf_counter()
     with moved(system, where), bar(min(limit or len(table), len(table)), progress) as report:
-        scores = score(system, table, samples, seed, memory, batch_size, limit, report)
+        scores = score(system, table, samples, seed, memory, batch_size, limit, report, stderr, most, smooth)
         known = information(system, table, limit, seed)
         shown = pictures(system, table, scores, seed)
         count = min(ais_data, len(scores["index"]))
@@ -96,6 +110,7 @@ def evaluate(
     result = summarize(
         scores,
         levels(data),
+        stderr,
         unit=data.transform.unit,
         samples=samples,
         split=split,
@@ -107,6 +122,7 @@ def evaluate(
         ais=summarize_annealed(extra, scores, ais, CHAINS) if ais else None,
     )
     settings = {"memory": memory, "batch_size": batch_size, "device": str(where), "limit": limit}
+    settings |= {"stderr": stderr, "most": most, "smooth": smooth}
     values = result.to_dict() | about(folder, system, data) | {"settings": settings}
     store.write(folder.path, values, saved(scores) | extra, shown)
     return result
@@ -179,8 +195,9 @@ def levels(data: Data) -> float | None:
 
 def saved(scores: Scores) -> Scores:
     """The arrays of each datum that go into ``evaluation.npz``, and whether its estimates are finite."""
-    ours = {name: values for name, values in scores.items() if name in KEPT or name.endswith(("_own", "_laplace"))}
-    return ours | {"finite": finite(scores)}
+    sources = tuple(f"_{name}" for name in ("best", "smoothed", *PROPOSALS))
+    ours = {name: values for name, values in scores.items() if name in KEPT + SAMPLED or name.endswith(sources)}
+    return ours | {"finite": finite(scores), "flagged": flagged(scores)}
 
 
 def about(run: RunFolder, system: System, data: Data) -> dict[str, Any]:

@@ -7,19 +7,36 @@ kept, because k-hat is fitted to the largest of them; what is chunked is the dec
 
 from collections.abc import Callable
 from math import ceil, log
+from typing import NamedTuple, TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Generator, Tensor
+from torch.nn.functional import softplus
 
 from curvae.evaluation.diagnostics import Estimates, estimate
 from curvae.model import LatentVariableModel
 from curvae.objectives import log_weights
-from curvae.posteriors import Posterior
+from curvae.posteriors import DensityPosterior, Draws, Posterior
 from curvae.systems import LatentSystem, System, Weights
 from curvae.typing import Batch
 
 MEMORY = 2**28
 """Bytes that the draws of a batch may take at a time."""
+
+
+class Balanced(NamedTuple):
+    """Weights of draws from one of two proposals, and what makes them those of a mixture of both, half of each.
+
+    With ``q`` the proposal that was drawn from and r the other, ``balance = log q(z) - log (q(z) + r(z)) / 2``.
+    """
+
+    log_w: Float[Tensor, "S B"]
+    log_c: Float[Tensor, "S B"]
+    balance: Float[Tensor, "S B"]
+
+
+Drawn = TypeVar("Drawn", Weights, Balanced)
 
 
 def posterior_weights(
@@ -48,8 +65,46 @@ def posterior_weights(
         draws = posterior.draw(n, generator)
         return Weights(log_weights(model, batch, draws), draws.log_c)
 
-    each = bytes_per_draw(model, batch) * posterior.count(1)
-    return collect(draw, samples, chunk_size(each, memory, len(batch.x)))
+    return collect(draw, samples, chunk_for(model, posterior, batch, memory))
+
+
+def balanced_weights(
+    model: LatentVariableModel,
+    posterior: DensityPosterior,
+    other: DensityPosterior,
+    batch: Batch,
+    samples: int,
+    memory: int = MEMORY,
+    generator: Generator | None = None,
+) -> Balanced:
+    """As :func:`posterior_weights`, of one proposal beside another: no more decoder passes than without the other.
+
+    Example:
+        >>> from curvae.likelihoods import Gaussian
+        >>> from curvae.posteriors import DiagonalGaussian
+        >>> from curvae.priors import StandardNormal
+        >>> model = LatentVariableModel(StandardNormal(2), torch.nn.Linear(2, 3), Gaussian(3))
+        >>> batch, q = Batch(torch.zeros(4, 3), torch.arange(4)), DiagonalGaussian(torch.zeros(4, 2), torch.zeros(4, 2))
+        >>> with torch.no_grad():
+        ...     balanced_weights(model, q, q, batch, samples=50).balance.abs().max().item() < 1e-5
+        True
+    """
+
+    def draw(n: int) -> Balanced:
+        draws = posterior.draw(n, generator)
+        return Balanced(log_weights(model, batch, draws), draws.log_c, balance(draws, other))
+
+    return collect(draw, samples, chunk_for(model, posterior, batch, memory))
+
+
+def balance(draws: Draws, other: DensityPosterior) -> Float[Tensor, "S B"]:
+    """``log q - log (q + r) / 2`` at draws of q, r being another density."""
+    return log(2) - softplus(other.log_prob(draws.z) - draws.log_q)
+
+
+def chunk_for(model: LatentVariableModel, posterior: Posterior, batch: Batch, memory: int) -> int:
+    """Draws at a time."""
+    return chunk_size(bytes_per_draw(model, batch) * posterior.count(1), memory, len(batch.x))
 
 
 def system_weights(
@@ -60,14 +115,13 @@ def system_weights(
     return collect(lambda n: system.log_weights(batch, n, generator), samples, chunk_size(each, memory, len(batch.x)))
 
 
-def collect(draw: Callable[[int], Weights], samples: int, chunk: int) -> Weights:
+def collect(draw: Callable[[int], Drawn], samples: int, chunk: int) -> Drawn:
     """``samples`` draws in near-equal chunks of at most ``chunk``, as one set, in float64 on the CPU."""
-    parts = []
-    for n in even(samples, chunk):
-        log_w, log_c = draw(n)
-        parts.append(Weights(exact(log_w), exact(log_c) + log(n / samples)))
-    log_w, log_c = (torch.cat(values) for values in zip(*parts, strict=True))
-    return Weights(log_w, log_c - log_c.logsumexp(0))
+    sizes = even(samples, chunk)
+    parts = [draw(n) for n in sizes]
+    joined = [torch.cat([exact(value) for value in values]) for values in zip(*parts, strict=True)]
+    log_c = torch.cat([exact(part.log_c) + log(n / samples) for n, part in zip(sizes, parts, strict=True)])
+    return type(parts[0])(*joined)._replace(log_c=log_c - log_c.logsumexp(0))
 
 
 def estimates(weights: Weights) -> Estimates:

@@ -1,5 +1,6 @@
 """What an evaluation found: immutable values, and their plain form for JSON."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -38,6 +39,10 @@ class AnnealedResult:
     """Number of data."""
     difference: Estimate | None = None
     """``log_likelihood`` less the headline of the same data, nats; both err low, so the higher one is nearer."""
+    compared: int = 0
+    """Those of them whose headline is not flagged."""
+    agreement: float = math.nan
+    """Share of these on which both agree within two standard errors, ``|difference_i| <= 2 sqrt(s_i^2 + t_i^2)``."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +56,28 @@ class Evaluation:
     """
 
     log_likelihood: Estimate | None = None
-    """The headline: exact where the system is, else from the common proposal where there is one, else from its own
-    posterior; None where the system gives no evidence."""
+    """The headline, over all data with finite estimates: exact where the system is, else that of each datum's best
+    proposal (see :func:`curvae.evaluation.choose`); None where the system gives no evidence."""
+    trusted: Estimate | None = None
+    """The headline over the data that are not flagged; None where none are left, or nothing is estimated."""
+    flagged: int = 0
+    """Data whose headline cannot be trusted: k-hat above 0.7 with the best proposal, or an estimate not finite."""
+    best: ProposalResult | None = None
+    """What stands behind ``log_likelihood``: of each datum, its best proposal."""
+    chosen: Mapping[str, float] = field(default_factory=dict)
+    """Share of data by the name of that proposal."""
+    draws: Summary | None = None
+    """Draws from each proposal: median and most of a datum, and the share of data that still ask for more."""
+    smoothed: Estimate | None = None
+    """From Pareto-smoothed weights of the same proposals, where that was asked for."""
+    normalizer: float = 0.0
+    """Mean error of the common proposal's normalizer, nats; not 0 beyond 2,048 latents, and much alike for all data."""
     own: ProposalResult | None = None
     """From the system's own posterior."""
     laplace: ProposalResult | None = None
     """From the common proposal, the widened Laplace posterior at the mode."""
+    defensive: ProposalResult | None = None
+    """From an equal mixture of the two, over the data where it is finite."""
     ais: AnnealedResult | None = None
     """From annealed importance sampling, where that was asked for."""
     elbo: Estimate | None = None
@@ -100,7 +121,7 @@ class Evaluation:
     @property
     def headline(self) -> ProposalResult | None:
         """The proposal behind ``log_likelihood``; None where that is exact or missing."""
-        return self.laplace or self.own
+        return self.best or self.laplace or self.own
 
     @property
     def ess(self) -> Summary | None:
@@ -132,15 +153,15 @@ def _proposal(values: Mapping[str, Any]) -> ProposalResult:
 def _annealed(values: Mapping[str, Any]) -> AnnealedResult:
     difference = None if values["difference"] is None else read_estimate(values["difference"])
     made = {"log_likelihood": read_estimate(values["log_likelihood"]), "ess": read_summary(values["ess"])}
-    return AnnealedResult(
-        **{**values, **made, "difference": difference, "acceptance": read_number(values["acceptance"])}
-    )
+    made |= {name: read_number(values.get(name)) for name in ("acceptance", "agreement")}
+    return AnnealedResult(**{**values, **made, "difference": difference})
 
 
 MAKERS: dict[str, Any] = {
     "ais": _annealed,
     "information": Information.from_dict,
-    **dict.fromkeys(("log_likelihood", "elbo", "bits_per_dim", "kl"), read_estimate),
-    **dict.fromkeys(("own", "laplace"), _proposal),
+    "draws": read_summary,
+    **dict.fromkeys(("log_likelihood", "trusted", "smoothed", "elbo", "bits_per_dim", "kl"), read_estimate),
+    **dict.fromkeys(("best", "own", "laplace", "defensive"), _proposal),
     **dict.fromkeys(("kl_per_dimension", "activity", "warnings"), tuple),
 }

@@ -2,45 +2,28 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Int
-from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from curvae.data import ArrayTable
-from curvae.evaluation.diagnostics import Estimates
-from curvae.evaluation.importance import (
-    MEMORY,
-    estimates,
-    exact,
-    posterior_weights,
-    rows_within,
-    system_weights,
-)
+from curvae.evaluation.diagnostics import KHAT_DRAWS
+from curvae.evaluation.importance import MEMORY, exact, rows_within
+from curvae.evaluation.judging import weigh
 from curvae.evaluation.latent import describe
-from curvae.evaluation.proposal import common_proposal
+from curvae.evaluation.proposal import LARGE, common_proposal
+from curvae.evaluation.weighing import Sampling, Scores, from_both, from_posterior, from_system
+from curvae.inference import Inferred
 from curvae.systems import LatentSystem, System
 from curvae.typing import Batch
-
-Scores = dict[str, NDArray]
-"""Arrays by name, one row a datum; see :func:`score`."""
 
 Report = Callable[[int, float], None]
 """Called after each batch with the number of data done and the running log-likelihood, in nats."""
 
 CACHED = 2**25
 """The most of its budget that a CPU takes at a time: larger draws fall out of its caches and are a fifth slower."""
-
-
-class Sampling(NamedTuple):
-    """How the weights are drawn."""
-
-    samples: int = 500
-    memory: int = MEMORY
-    generator: Generator | None = None
 
 
 def score(
@@ -52,19 +35,37 @@ def score(
     batch_size: int = 100,
     limit: int | None = None,
     report: Report | None = None,
+    stderr: float | None = None,
+    most: int = 16,
+    smooth: bool = False,
 ) -> Scores:
     """Measure the first ``limit`` data of a table (all if None); the system and torch's own generator stay as they are.
 
     For each proposal (``own``: the system's posterior; ``laplace``: the common one, for a ``LatentSystem`` with
-    continuous latents): ``log_likelihood_*``, ``stderr_*`` (nats), ``ess_*`` (draws), ``khat_*``. Beside them ``index``
-    (row of the table), ``log_likelihood`` (the headline: exact where ``system.evidence`` is "exact", else of the common
-    proposal where there is one, else own), ``elbo``, ``log_det`` (nats), ``size`` (observed elements), ``label`` if
-    any; and what :func:`curvae.evaluation.latent.describe` finds. A system whose evidence is "none" gets no
-    log-likelihood.
+    continuous latents; ``defensive``: half of each, from the same draws, where the own density is known at any z) and
+    for the ``best`` of them: ``log_likelihood_*``, ``stderr_*`` (nats), ``ess_*`` (draws), ``khat_*``. Beside them
+    ``index`` (row of the table), ``log_likelihood`` (the headline: exact where ``system.evidence`` is "exact", else the
+    best), ``proposal`` (which that is, see :func:`curvae.evaluation.choose`), ``draws``, ``elbo``, ``log_det`` (nats),
+    ``size`` (observed elements), ``label`` if any; and what :func:`curvae.evaluation.latent.describe` finds. A system
+    whose evidence is "none" gets no log-likelihood.
+
+    Args:
+        system: what is measured.
+        table: the data.
+        samples: draws S for each datum and proposal.
+        seed: of the draws.
+        memory: bytes that the draws of a batch may take at a time.
+        batch_size: most data inferred at a time.
+        limit: the first so many data only.
+        report: called after each batch.
+        stderr: wanted standard error of log p(x), nats; data above it, or with a k-hat above 0.7, get 2, 4, 8 ...
+            times S draws. S / 2 further draws say so and are thrown away, so that the estimates stay unbiased.
+        most: of those, up to so many times S.
+        smooth: also ``log_likelihood_smoothed`` and so on, from the Pareto-smoothed weights of the best proposal.
 
     Raises:
-        ValueError: fewer than 1 samples, byte, datum a batch, or datum in all; a system that calls the value of an
-            objective exact which is no lower bound.
+        ValueError: fewer than 1 samples, byte, datum a batch, or datum in all; an error wanted that is not positive; a
+            system that calls the value of an objective exact which is no lower bound.
 
     Example:
         >>> import torch
@@ -75,7 +76,12 @@ def score(
         >>> found["log_likelihood_laplace"].shape == (len(data.test),)
         True
     """
-    _check(samples=samples, memory=memory, batch_size=batch_size, limit=limit)
+    _check(samples=samples, memory=memory, batch_size=batch_size, limit=limit, most=most)
+    if stderr is not None and not (stderr > 0 and samples >= 2 * KHAT_DRAWS):
+        raise ValueError(
+            f"evaluate: stderr, the error wanted of each datum in nats, must be positive, and is seen from samples >= "
+            f"{2 * KHAT_DRAWS}; got {stderr} and {samples} samples."
+        )
     if system.evidence == "exact" and system.kind != "lower":
         raise ValueError(
             f"evaluate: the system says evidence='exact', but its objective is of kind {system.kind!r}, whose value is "
@@ -85,16 +91,24 @@ def score(
     if count == 0:
         raise ValueError("evaluate: the table holds no data; expected 1 or more.")
     parts: list[Scores] = []
+    batch_size = min(batch_size, _rows_of_matrices(system, memory))
     if place(system)[0].type == "cpu":
         memory = min(memory, CACHED)
     with untouched(system, seed):
         size = min(batch_size, rows_within(system, like(system, table.batch(torch.arange(1))), memory))
-        sampling = Sampling(samples, memory, Generator(place(system)[0]).manual_seed(seed))
+        sampling = Sampling(samples, memory, Generator(place(system)[0]).manual_seed(seed), stderr, most, smooth)
         for index in torch.arange(count).split(size):
             parts.append(_measure(system, table, index, sampling))
             if report is not None:
                 report(int(index[-1]) + 1, running(parts))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _rows_of_matrices(system: System, memory: int) -> int:
+    """For how many data the common proposal's precision, its factor and what they are made of fit the budget."""
+    if not isinstance(system, LatentSystem) or (latents := sum(system.model.prior.blocks)) > LARGE:
+        return memory
+    return max(1, memory // (4 * latents**2 * place(system)[1].itemsize))
 
 
 def running(parts: list[Scores]) -> float:
@@ -119,16 +133,20 @@ def _latent(system: LatentSystem, table: ArrayTable, batch: Batch, sampling: Sam
     """What a LatentSystem has beside its evidence, and importance weights from one inference a proposal."""
     inferred = system.inference(system.model, batch)
     found = describe(system.model, inferred, batch, table.transform)
-    if system.evidence != "bound":
-        return found
-    own = estimates(posterior_weights(system.model, inferred.posterior, batch, *sampling))
-    found |= {"elbo": own.elbo, **named("own", own)}
+    return found if system.evidence != "bound" else found | _weighed(system, inferred, batch, sampling)
+
+
+def _weighed(system: LatentSystem, inferred: Inferred, batch: Batch, sampling: Sampling) -> Scores:
+    own, count = inferred.posterior, len(batch.x)
     if not system.model.prior.continuous:
-        return found | {"log_likelihood": own.log_likelihood}
+        draw = from_posterior(system.model, own, batch, sampling)
+        return weigh(draw, count, sampling, enumerated=own.count(1) == own.count(2))
     common = common_proposal(system)(system.model, batch)
-    laplace = estimates(posterior_weights(system.model, common.posterior, batch, *sampling))
-    found |= {"status_laplace": common.info["status"].cpu().numpy(), "log_likelihood": laplace.log_likelihood}
-    return found | named("laplace", laplace)
+    draw = from_both(system.model, own, common.posterior, batch, sampling)
+    error = common.info.get("log_det_error", torch.zeros(count))
+    normalizer = 0.5 * exact(error).numpy()
+    found = weigh(draw, count, sampling, shift=normalizer)
+    return found | {"status_laplace": common.info["status"].cpu().numpy(), "normalizer": normalizer}
 
 
 def _evidence(system: System, batch: Batch, sampling: Sampling, measured: Scores) -> Scores:
@@ -138,13 +156,7 @@ def _evidence(system: System, batch: Batch, sampling: Sampling, measured: Scores
     if system.evidence == "exact":
         value = exact(system.bound(batch).value).numpy()
         return {"log_likelihood": value, "elbo": value}
-    own = estimates(system_weights(system, batch, *sampling))
-    return {"log_likelihood": own.log_likelihood, "elbo": own.elbo, **named("own", own)}
-
-
-def named(proposal: str, found: Estimates) -> Scores:
-    """The estimates from one proposal, by their names in a table of scores."""
-    return {f"{name}_{proposal}": getattr(found, name) for name in ("log_likelihood", "stderr", "ess", "khat")}
+    return weigh(from_system(system, batch, sampling), len(batch.x), sampling)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """From scores of each datum to the evaluation of a table, and to warnings in plain words."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import compress
 from typing import Any
@@ -11,35 +10,20 @@ import torch
 from numpy.typing import NDArray
 
 from curvae.curvature import Status, not_ok
-from curvae.evaluation.diagnostics import KHAT_DRAWS
+from curvae.evaluation.cautions import ACTIVE, ESS_BAD, warn
+from curvae.evaluation.choice import KHAT_BAD, PROPOSALS
+from curvae.evaluation.judging import wanting
 from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult, Summary
-from curvae.evaluation.scores import Scores
-
-KHAT_BAD = 0.7
-"""Above it an importance estimate and its error cannot be trusted."""
-ESS_BAD = 10
-"""Below it a few lucky draws carry the estimate."""
-ACTIVE = 1e-2
-"""Least variance over data of the posterior mean of an active unit."""
-ENDS = {
-    "max_steps": "it ran out of steps more than a tenth of a nat from the mode",
-    "not_psd": "the precision needed jitter",
-    "nonfinite": "a value was not finite",
-}
-"""What a status means, in words."""
-OBJECTIVES = {
-    "upper": "Training took an upper bound of log p(x)",
-    "none": "Training took an objective that is no bound of log p(x)",
-}
-PROPOSALS = {"own": "the system's own posterior", "laplace": "the common proposal"}
+from curvae.evaluation.weighing import Scores
 
 
-def summarize(scores: Scores, levels: float | None = None, **facts: Any) -> Evaluation:
+def summarize(scores: Scores, levels: float | None = None, stderr: float | None = None, **facts: Any) -> Evaluation:
     """The evaluation of scored data; data whose estimates are not finite are counted and left out of every mean.
 
     Args:
         scores: from :func:`curvae.evaluation.score`.
         levels: grey levels within 1 of the unit, for bits per dimension of one level; None = bits mean nothing here.
+        stderr: the error of each datum that was asked for, nats.
         facts: other fields of the evaluation: ``unit``, ``samples``, ``split``, ``seed``, ``evidence``, ``objective``,
             ``seconds``.
 
@@ -55,9 +39,16 @@ def summarize(scores: Scores, levels: float | None = None, **facts: Any) -> Eval
     """
     kept = finite(scores)
     used = {name: values[kept] for name, values in scores.items()}
-    proposals = {name: _proposal(name, used) for name in PROPOSALS if f"log_likelihood_{name}" in used}
+    proposals = {name: _proposal(name, used) for name in ("best", *PROPOSALS) if f"log_likelihood_{name}" in used}
+    bad = flagged(scores)
     result = Evaluation(
-        log_likelihood=_headline(used, proposals),
+        log_likelihood=_mean_of("log_likelihood", used),
+        trusted=_trusted(scores, bad),
+        flagged=int(bad.sum()),
+        chosen=_chosen(used),
+        draws=_draws(used, stderr),
+        smoothed=_mean_of("log_likelihood_smoothed", used),
+        normalizer=_mean(used["normalizer"]) if "normalizer" in used else 0.0,
         elbo=Estimate.of(used["elbo"]) if "elbo" in used else None,
         log_det=_mean(used["log_det"]),
         bits_per_dim=_bits(used, levels) if levels and "log_likelihood" in used else None,
@@ -74,38 +65,83 @@ def summarize(scores: Scores, levels: float | None = None, **facts: Any) -> Eval
 def summarize_annealed(found: Scores, scores: Scores, temperatures: int, chains: int) -> AnnealedResult:
     """Annealed importance sampling of some data, beside the headline of the same ones; only where both are finite."""
     rows = np.searchsorted(scores["index"], found["index_ais"])
-    headline = scores["log_likelihood"][rows] if "log_likelihood" in scores else None
-    value = found["log_likelihood_ais"]
-    kept = np.isfinite(value) & (True if headline is None else np.isfinite(headline))
-    error, ess = found["stderr_ais"][kept], found["ess_ais"][kept]
-    difference = None if headline is None else Estimate.of((value - headline)[kept], error)
+    same = {name: values[rows] for name, values in scores.items()}
+    kept = np.isfinite(found["log_likelihood_ais"])
+    if "log_likelihood" in same:
+        kept &= np.isfinite(same["log_likelihood"])
+    found, same = ({name: values[kept] for name, values in part.items()} for part in (found, same))
+    ess = found["ess_ais"]
     return AnnealedResult(
-        Estimate.of(value[kept], error),
+        Estimate.of(found["log_likelihood_ais"], found["stderr_ais"]),
         _spread(ess, np.min, ess < ESS_BAD),
-        _mean(found["acceptance_ais"][kept]),
+        _mean(found["acceptance_ais"]),
         temperatures,
         chains,
         int(kept.sum()),
-        difference,
+        **_beside(found, same),
     )
 
 
+def _beside(found: Scores, same: Scores) -> dict[str, Any]:
+    """How far annealing and the headline agree, datum by datum."""
+    if "log_likelihood" not in same:
+        return {}
+    difference = found["log_likelihood_ais"] - same["log_likelihood"]
+    error = np.hypot(found["stderr_ais"], same.get("stderr_best", 0.0))
+    trusted = ~flagged(same)
+    agree = (np.abs(difference) <= 2 * error)[trusted]
+    return {
+        "difference": Estimate.of(difference, found["stderr_ais"]),
+        "compared": int(trusted.sum()),
+        "agreement": float(agree.mean()) if len(agree) else math.nan,
+    }
+
+
 def finite(scores: Scores) -> NDArray[np.bool_]:
-    """Which data have finite estimates throughout."""
-    names = [name for name in scores if name.startswith(("log_likelihood", "elbo"))] + ["log_det"]
-    return np.logical_and.reduce([np.isfinite(scores[name]) for name in names])
+    """Which data have finite estimates throughout; the mixture of proposals may fail by itself."""
+    names = ("log_likelihood", "log_likelihood_own", "log_likelihood_laplace", "elbo", "log_det")
+    return np.logical_and.reduce([np.isfinite(scores[name]) for name in names if name in scores])
 
 
-def _headline(used: Scores, proposals: Mapping[str, ProposalResult]) -> Estimate | None:
-    if "log_likelihood" not in used:
+def flagged(scores: Scores) -> NDArray[np.bool_]:
+    """Which data have no estimate of log p(x) to be trusted: not finite, or k-hat above 0.7 with the best proposal."""
+    bad = ~finite(scores)
+    return bad | (scores["khat_best"] > KHAT_BAD) if "khat_best" in scores else bad
+
+
+def _mean_of(name: str, used: Scores) -> Estimate | None:
+    """The mean of estimates over data, with the part of its error that is theirs."""
+    if name not in used:
         return None
-    behind = proposals.get("laplace") or proposals.get("own")
-    return behind.log_likelihood if behind else Estimate.of(used["log_likelihood"])
+    error = used.get("stderr_smoothed" if name == "log_likelihood_smoothed" else "stderr_best")
+    return Estimate.of(used[name], error)
+
+
+def _trusted(scores: Scores, bad: NDArray[np.bool_]) -> Estimate | None:
+    if "khat_best" not in scores or bad.all():
+        return None
+    return _mean_of("log_likelihood", {name: values[~bad] for name, values in scores.items()})
+
+
+def _chosen(used: Scores) -> dict[str, float]:
+    """Share of data by the proposal that is best for them."""
+    if "proposal" not in used or len(used["proposal"]) == 0:
+        return {}
+    shares = {name: float((used["proposal"] == code).mean()) for code, name in enumerate(PROPOSALS)}
+    return {name: share for name, share in shares.items() if share > 0}
+
+
+def _draws(used: Scores, stderr: float | None) -> Summary | None:
+    """How many draws each datum took, where that was left to the data."""
+    if stderr is None or "draws" not in used or len(used["draws"]) == 0:
+        return None
+    return _spread(used["draws"].astype(np.float64), np.max, wanting(used, stderr))
 
 
 def _proposal(name: str, used: Scores) -> ProposalResult:
-    estimate = Estimate.of(used[f"log_likelihood_{name}"], used[f"stderr_{name}"])
-    ess, khat = used[f"ess_{name}"], used[f"khat_{name}"]
+    kept = np.isfinite(used[f"log_likelihood_{name}"])
+    estimate = Estimate.of(used[f"log_likelihood_{name}"][kept], used[f"stderr_{name}"][kept])
+    ess, khat = used[f"ess_{name}"][kept], used[f"khat_{name}"][kept]
     status = used.get("status" if name == "own" else f"status_{name}")
     return ProposalResult(
         estimate,
@@ -152,58 +188,3 @@ def _latents(used: Scores) -> dict[str, Any]:
 
 def _mean(values: NDArray) -> float:
     return float(values.mean()) if len(values) else math.nan
-
-
-def warn(result: Evaluation) -> list[str]:
-    """What to be careful about, one sentence each."""
-    said = []
-    if result.excluded:
-        said.append(
-            f"{result.excluded:,} of {result.count:,} data gave estimates that are not finite; they are left out of "
-            "every mean."
-        )
-    if result.objective in OBJECTIVES:
-        words = OBJECTIVES[result.objective]
-        said.append(f"{words}: it is not reported; log p(x) and the ELBO are those of weighted draws.")
-    if result.evidence == "none":
-        said.append("This system gives no evidence: it has no log-likelihood, and none is estimated.")
-    for name, words in PROPOSALS.items():
-        proposal = getattr(result, name)
-        said += [] if proposal is None else _warn_proposal(proposal, words, result.samples)
-    said += [] if result.ais is None else _warn_annealed(result.ais)
-    if result.activity is not None and result.active_units != len(result.activity):
-        idle = len(result.activity) - (result.active_units or 0)
-        said.append(
-            f"{idle} of {len(result.activity)} latent dimensions are collapsed: their posterior mean varies by less "
-            f"than {ACTIVE} over the data."
-        )
-    if result.status:
-        ends = "; ".join(f"{ENDS.get(name, name)} for {share:.1%}" for name, share in result.status.items())
-        said.append(f"The mode search of the system's own inference fell short for part of the data: {ends}.")
-    return said
-
-
-def _warn_annealed(found: AnnealedResult) -> list[str]:
-    if found.difference is None or not found.difference.value > 4 * found.difference.monte_carlo + 0.05:
-        return []
-    return [
-        f"Annealed importance sampling finds {found.difference.value:.2f} nats more than log p(x) above, for the same "
-        f"{found.count} data. Both err low: the proposals miss a part of the posterior."
-    ]
-
-
-def _warn_proposal(proposal: ProposalResult, words: str, samples: int) -> list[str]:
-    said = []
-    if proposal.khat.flagged > 0:
-        said.append(
-            f"k-hat is above {KHAT_BAD} for {proposal.khat.flagged:.1%} of the data with draws from {words}: for these "
-            "neither log p(x) nor its error can be trusted, and more draws help slowly."
-        )
-    if math.isnan(proposal.khat.median) and samples < KHAT_DRAWS:
-        said.append(f"k-hat is not known for {words}: it needs {KHAT_DRAWS} draws a datum or more, not {samples}.")
-    if proposal.ess.flagged > 0:
-        said.append(
-            f"Fewer than {ESS_BAD} draws from {words} count (effective sample size) for {proposal.ess.flagged:.1%} of "
-            "the data."
-        )
-    return said

@@ -1,7 +1,7 @@
 """A comparison as tables for a terminal."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -13,7 +13,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from curvae.evaluation.compare import Comparison, Difference, Row
 
-COLUMNS = ("run", "log p(x)", "from", "ELBO", "gap", "k-hat > 0.7", "active", "seconds")
+COLUMNS = ("run", "log p(x)", "from", "ELBO", "gap", "flagged", "active", "seconds")
 
 
 def text(comparison: "Comparison", width: int) -> str:
@@ -29,7 +29,9 @@ def renderables(comparison: "Comparison") -> Iterator[RenderableType]:
     """What rich prints: the runs, the differences from the first, and the notes."""
     yield _runs(comparison)
     if comparison.differences:
-        yield _differences(comparison)
+        yield _differences(comparison.differences)
+    if any(row.flagged for row in comparison.rows) and comparison.trusted:
+        yield _differences(comparison.trusted, ", without flagged data")
     for note in comparison.notes:
         yield Text(note)
 
@@ -53,17 +55,18 @@ def _cells(row: "Row") -> tuple[str, ...]:
         row.proposal,
         _or_dash(row.elbo),
         "-" if row.gap is None else f"{row.gap:.2f}",
-        "-" if row.khat_flagged is None or row.khat_flagged != row.khat_flagged else f"{row.khat_flagged:.1%}",
+        "-" if row.flagged is None or row.flagged != row.flagged else f"{row.flagged:.1%}",
         "-" if row.active_units is None else f"{row.active_units}/{row.latents}",
         "-" if row.seconds is None else f"{row.seconds:,.0f}",
     )
 
 
-def _differences(comparison: "Comparison") -> Table:
-    table = Table(title=f"Difference from {escape(comparison.rows[0].name)}, paired by datum", box=box.SIMPLE_HEAD)
+def _differences(differences: Sequence["Difference"], over: str = "") -> Table:
+    title = f"Difference from {escape(differences[0].against)}, paired by datum{over}"
+    table = Table(title=title, box=box.SIMPLE_HEAD)
     for column in ("run", "nats", "paired stderr", "standard errors", "p", "p (Holm)", "data"):
         table.add_column(column, justify="left" if column == "run" else "right")
-    for difference in comparison.differences:
+    for difference in differences:
         table.add_row(*_difference(difference))
     return table
 

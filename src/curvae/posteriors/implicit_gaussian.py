@@ -26,7 +26,7 @@ MEMORY = 2**30
 
 @dataclass(frozen=True, eq=False)
 class ImplicitGaussian(DensityPosterior):
-    """``N(loc, Lam^-1)`` where only ``v -> Lam v`` is known: the Gauss-Newton precision of log p(x, z) at one point.
+    """``N(loc, width Lam^-1)`` where only ``v -> Lam v`` is known: that of Gauss-Newton for log p(x, z) at a point.
 
     Draws are perturb-and-solve (Papandreou and Yuille, NIPS 2010): ``z = loc + Lam^-1 y`` by conjugate gradients, with
     ``y = J'R e1 + P^1/2 e2`` distributed as N(0, Lam). The density of any z costs one product beside the constant
@@ -44,6 +44,7 @@ class ImplicitGaussian(DensityPosterior):
         loc: the mean.
         log_det: ``log det Lam``.
         precision: the products with Lam at the point where the model was linearized.
+        width: factor on the covariance; 1 is the Gauss-Newton posterior itself.
 
     Example:
         >>> import torch
@@ -62,6 +63,7 @@ class ImplicitGaussian(DensityPosterior):
     loc: Float[Tensor, "B D"]
     log_det: Float[Tensor, " B"]
     precision: Products
+    width: float = 1.0
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
@@ -84,7 +86,7 @@ class ImplicitGaussian(DensityPosterior):
         model = self.precision.model
         with torch.no_grad(), model.evaluating():
             precision = Products(model, batch, tensors["point"].detach())
-        return ImplicitGaussian(tensors["loc"], tensors["log_det"], precision)
+        return ImplicitGaussian(tensors["loc"], tensors["log_det"], precision, self.width)
 
     @property
     def center(self) -> Float[Tensor, "B D"]:
@@ -101,7 +103,7 @@ class ImplicitGaussian(DensityPosterior):
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Draws:
         with torch.no_grad():
-            offset = self.solve(self.precision.perturbation(n, generator))
+            offset = self.width**0.5 * self.solve(self.precision.perturbation(n, generator))
         z = self.loc + offset
         return plain(z, self.log_prob(z))
 
@@ -111,12 +113,12 @@ class ImplicitGaussian(DensityPosterior):
         with torch.no_grad():
             image = self.precision(fixed)
         # offset' Lam offset, whose gradient is 2 Lam offset
-        square = ((2 * offset - fixed) * image).sum(-1)
-        return -0.5 * (square + offset.shape[-1] * LOG_2PI - self.log_det)
+        square = ((2 * offset - fixed) * image).sum(-1) / self.width
+        return -0.5 * (square + offset.shape[-1] * (LOG_2PI + math.log(self.width)) - self.log_det)
 
     @property
     def covariance(self) -> Float[Tensor, "B D D"]:
-        """``Lam^-1`` by D solves.
+        """``width Lam^-1`` by D solves.
 
         Raises:
             ValueError: it would take more memory than the budget.
@@ -129,14 +131,14 @@ class ImplicitGaussian(DensityPosterior):
                 f"budget is {MEMORY}. Ask for fewer data at a time, or for the variance."
             )
         columns = self.solve(self._eye().unsqueeze(1).expand(-1, count, -1)).permute(1, 2, 0)
-        return 0.5 * (columns + columns.mT)
+        return 0.5 * self.width * (columns + columns.mT)
 
     @property
     def variance(self) -> Float[Tensor, "B D"]:
         """Diagonal of the covariance: exact up to ``EXACT`` dimensions, beyond from ``DRAWS`` draws."""
         if self.loc.shape[-1] <= EXACT:
             columns = [self.solve(row.expand_as(self.loc))[:, d] for d, row in enumerate(self._eye())]
-            return torch.stack(columns, dim=-1)
+            return self.width * torch.stack(columns, dim=-1)
         return self.estimated_variance(DRAWS)[0]
 
     def estimated_variance(

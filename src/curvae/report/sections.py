@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from curvae.evaluation.results import Estimate, Evaluation, ProposalResult
+from curvae.evaluation.choice import KHAT_GOOD
+from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult
 from curvae.report import figures, page, style, words
 from curvae.report.figures import KHAT_LIMIT
 from curvae.report.page import Cell, Section
@@ -70,15 +71,47 @@ Row = tuple[str, str, str]
 def _likelihood(found: Evaluation) -> list[Row]:
     if found.log_likelihood is None:
         return []
-    name = "the common Laplace proposal" if found.laplace else "the system’s own posterior"
-    source = "exact" if found.headline is None else f"by importance sampling from {name}"
+    source = "exact" if found.headline is None else f"by importance sampling from {words.source(found)}"
     text = f"The log-likelihood of a datum, {source}. Higher is better."
-    return [("log p(x)", f"{words.measured(found.log_likelihood)} nats", text)]
+    rows = [("log p(x)", f"{words.measured(found.log_likelihood)} nats", text)]
+    if found.best is not None and found.flagged:
+        value = words.NONE if found.trusted is None else f"{words.measured(found.trusted)} nats"
+        text = (
+            f"The same without the {words.plural(found.flagged, 'datum that is', 'data that are')} flagged "
+            f"({words.share(found.flagged, found.count)}): k-hat above {KHAT_LIMIT:g}, or not finite."
+        )
+        rows.append(("log p(x), not flagged", value, text))
+    if found.smoothed is not None:
+        text = "The same from Pareto-smoothed weights, which vary less and are not quite unbiased."
+        rows.append(("log p(x), smoothed", f"{words.measured(found.smoothed)} nats", text))
+    return rows + ([] if found.ais is None else [_annealed(found.ais)])
+
+
+def _annealed(found: AnnealedResult) -> Row:
+    """The second opinion, and how far it agrees."""
+    text = (
+        f"Annealed importance sampling of the first {words.plural(found.count, 'datum', 'data')}: "
+        f"{found.chains} chains over {words.plural(found.temperatures, 'temperature', 'temperatures')}."
+    )
+    if found.difference is not None:
+        apart = words.number(found.difference.value, found.difference.stderr)
+        text += f" It is {apart} nats above log p(x) of the same data."
+    if math.isfinite(found.agreement):
+        text += (
+            f" Both agree within two standard errors for {words.share(found.agreement, 1)} of the "
+            f"{words.plural(found.compared, 'datum that is', 'data that are')} not flagged."
+        )
+    return ("log p(x), annealed", f"{words.measured(found.log_likelihood)} nats", text)
 
 
 def _sampling(found: Evaluation) -> str:
-    """The two proposals side by side: what each estimates, and how far it can be trusted."""
-    proposals = {"common Laplace": found.laplace, "system’s own posterior": found.own}
+    """The proposals side by side: what each estimates, and how far it can be trusted."""
+    proposals = {
+        "common Laplace": found.laplace,
+        "system’s own posterior": found.own,
+        "both, half each": found.defensive,
+        "best of each datum": found.best,
+    }
     rows = [_proposal(name, part) for name, part in proposals.items() if part is not None]
     if not rows:
         return ""
@@ -92,9 +125,10 @@ def _sampling(found: Evaluation) -> str:
     )
     note = (
         "The common proposal is the Laplace posterior at the mode, slightly widened, and the same for every "
-        "system. “Error of the draws” (nats) is the part of the error that more draws would lower. “Draws that "
-        "count” is the effective sample size and k-hat the Pareto shape of the weights, both as medians with "
-        f"the worst datum in brackets; above {KHAT_LIMIT:g} an estimate is not to be trusted."
+        f"system. The best one is that where its k-hat is at most {KHAT_GOOD:g}, else the one of the smallest k-hat"
+        f"{words.chosen(found)}. “Error of the draws” (nats) is the part of the error that more draws would lower. "
+        "“Draws that count” is the effective sample size and k-hat the Pareto shape of the weights, both as medians "
+        f"with the worst datum in brackets; above {KHAT_LIMIT:g} an estimate is not to be trusted."
     )
     return "<h3>Importance sampling</h3>" + page.table(header, rows) + page.paragraph(note)
 
@@ -184,7 +218,8 @@ def _log_likelihoods(run: Run) -> list[str]:
 
 
 def _khats(run: Run) -> list[str]:
-    values = _present(run, {"khat_own": "own posterior", "khat_laplace": "Laplace proposal"})
+    names = {"khat_own": "own posterior", "khat_laplace": "Laplace proposal", "khat_best": "best"}
+    values = _present(run, names)
     if not values:
         return []
     caption = (

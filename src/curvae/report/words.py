@@ -81,6 +81,22 @@ def verdict(run: Run) -> str:
     return " ".join(word for word in words if word)
 
 
+SOURCES = {"laplace": "the common Laplace proposal", "own": "the system’s own posterior", "defensive": "both together"}
+
+
+def source(found: Evaluation) -> str:
+    """Where the headline was sampled from."""
+    if len(found.chosen) > 1:
+        return "the best proposal of each datum"
+    return SOURCES[next(iter(found.chosen), "laplace" if found.laplace else "own")]
+
+
+def chosen(found: Evaluation) -> str:
+    """How often each proposal is best, in brackets."""
+    shares = [f"{SOURCES[name]} for {share(part, 1)}" for name, part in found.chosen.items()]
+    return f" ({', '.join(shares)})" if len(shares) > 1 else ""
+
+
 def trust(evaluation: Evaluation) -> str:
     """How far the log-likelihood can be relied on, by the k-hat of the proposal behind it; "" if not known."""
     if evaluation.evidence == "exact":
@@ -88,10 +104,11 @@ def trust(evaluation: Evaluation) -> str:
     khat = evaluation.khat
     if khat is None or not math.isfinite(khat.flagged):
         return ""
-    flagged = share(khat.flagged, 1)
-    if khat.flagged <= 0.01:
+    part = max(khat.flagged, evaluation.flagged / max(1, evaluation.count))
+    flagged = share(part, 1)
+    if part <= 0.01:
         return "The importance sampling behind it can be relied on for nearly every datum."
-    if khat.flagged <= 0.1:
+    if part <= 0.1:
         return f"The importance sampling behind it is unreliable for {flagged} of the data, where it tends to read low."
     return (
         f"Read it with care: the importance sampling behind it is unreliable for {flagged} of the data (k-hat above "
