@@ -88,12 +88,15 @@ def test_refine_of_other_data_to_csv(table_run: Path, capsys: pytest.CaptureFixt
     assert header == "z0_mean,z0_lower,z0_upper,z1_mean,z1_lower,z1_upper,elbo_before,elbo_after"
 
 
-def test_calibrate(run: Path, capsys: pytest.CaptureFixture[str]):
+def test_calibrate(copy: Path, capsys: pytest.CaptureFixture[str]):
+    run = copy
     told = says(capsys, "calibrate", str(run), "--count", "200", "--draws", "19", "--to", "c.json", "--figure", "c.svg")
     assert "intervals of 90%" in told
     assert "All ranks together: p = " in told
     values = json.loads(Path("c.json").read_text())
     assert (values["count"], values["draws"]) == (200, 19)
+    kept = json.loads((run / "calibration.json").read_text())
+    assert kept == values | {"format": 1, "seed": 0}
     assert Path("c.svg").read_text().startswith("<?xml")
     fails(capsys, ["calibrate", str(run), "--count", "50"], 1, "needs 200 data or more with 99 draws; got --count 50")
 

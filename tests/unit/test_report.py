@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
-from curvae.evaluation import store
+from curvae.evaluation import Calibration, Gaps, Information, Member, store
+from curvae.evaluation.gap_results import MEMBERS
 from curvae.evaluation.results import Estimate, Evaluation, ProposalResult, Summary
 from curvae.report import ReportError, write
 
@@ -28,6 +29,9 @@ SECTIONS = {
     "search",
     "per-datum",
     "kl",
+    "information",
+    "gaps",
+    "calibration",
 }
 
 
@@ -62,8 +66,20 @@ def evaluation(latent: int) -> Evaluation:
         reconstruction_error=0.0712,
         count=300,
         samples=500,
+        information=Information(Estimate(5.1, 0.1), Estimate(7.5, 0.2), Estimate(-0.2, 0.1), Estimate(2.3, 0.1), 0.01),
         warnings=("1 of 6 latent dimensions are collapsed.",),
     )
+
+
+def gaps() -> Gaps:
+    members = {name: Member(Estimate(-39.0, 0.3), Estimate(0.9, 0.05), Estimate(0.1, 0.02)) for name in MEMBERS}
+    parts = [Estimate(value, 0.02) for value in (-38.1, 0.9, 0.2, 0.7, 0.5, 0.2)]
+    return Gaps(*parts, members=members, khat_flagged=0.02, count=200, steps=200)
+
+
+def calibration() -> Calibration:
+    ranks = np.random.default_rng(0).integers(0, 20, (200, 3))
+    return Calibration(ranks, ("z1", "z2", "log p(x, z)"), 19, (0.5, 0.2, 0.003), {0.9: Estimate(0.82, 0.01)})
 
 
 def per_datum(n: int = 300) -> dict[str, np.ndarray]:
@@ -109,6 +125,8 @@ def make(folder: Path, event: tuple[int, ...] = (1, 8, 8), latent: int = 6, name
     (folder / "status.json").write_text(json.dumps({"state": "finished"}))
     (folder / "metrics.csv").write_text(curves())
     store.write(folder, evaluation(latent).to_dict(), per_datum(), arrays(event, latent))
+    store.write_json(folder / "gaps.json", gaps().to_dict())
+    store.write_json(folder / "calibration.json", calibration().to_dict())
     return folder
 
 
@@ -172,7 +190,7 @@ def test_nothing_is_fetched(whole: Page):
 
 def test_every_image_has_a_text_and_is_not_blank(whole: Page):
     images = whole.images
-    assert len(images) == 14
+    assert len(images) == 16
     for image in images:
         head, content = (image["src"] or "").split(",", 1)
         decoded = base64.b64decode(content, validate=True)
@@ -197,11 +215,27 @@ def test_narrow_and_dark_screens_are_provided_for(whole: Page):
 
 
 def test_without_an_evaluation_the_page_says_how_to_get_one(run: Path):
-    for name in ("evaluation.json", "evaluation.npz", "pictures.npz"):
+    for name in ("evaluation.json", "evaluation.npz", "pictures.npz", "gaps.json", "calibration.json"):
         (run / name).unlink()
     page = Page(write(run))
     assert page.sections == {"warnings", "run", "learning"}
-    assert "curvae evaluate run" in page.text
+    for command in ("evaluate", "gaps", "calibrate"):
+        assert f"curvae {command} run" in page.text
+
+
+def test_what_is_said_of_the_posterior(whole: Page):
+    assert "5.10 ± 0.10 to 7.50 ± 0.20 nats" in whole.text
+    assert "0 to 2.30 ± 0.10 nats" in whole.text
+    assert "k-hat of log p(x) is above 0.7 for 2.0% of the data" in whole.text
+    assert "it does not (p = 0.009)" in whole.text
+    assert "Intervals of 90% hold 82.0 ± 1.0 % of the latents." in whole.text
+    assert "0.700 ± 0.020" in whole.text
+
+
+def test_a_calibration_comes_back_as_it_was_but_for_the_order_of_data():
+    made = calibration()
+    again = Calibration.from_dict(made.to_dict())
+    assert again.to_dict() == made.to_dict()
 
 
 def test_a_bare_configuration_is_enough(tmp_path: Path):
@@ -261,6 +295,9 @@ def test_hostile_names_are_text(tmp_path: Path):
         ("metrics.csv", "stage,epoch\nvae\nvae,2\n"),
         ("evaluation.json", '{"format": 1, "log_likelihood": 3}'),
         ("evaluation.json", '{"format": 9}'),
+        ("gaps.json", '{"format": 1, "members": 3}'),
+        ("gaps.json", '{"format": 2}'),
+        ("calibration.json", '{"format": 1, "names": ["z1"]}'),
         ("evaluation.npz", "not a zip file"),
         ("pictures.npz", ""),
     ],

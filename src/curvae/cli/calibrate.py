@@ -19,11 +19,11 @@ def calibrate(words: Sequence[str]) -> None:
     """Test the posterior of a run on data drawn from its model, whose true latents are known.
 
     If the posterior is right, the true value of each latent is like one more draw from it, and an interval of 90 %
-    holds it for 90 % of the data. A small p-value says that it is not.
+    holds it for 90 % of the data. A small p-value says that it is not. Written into calibration.json of the run.
     """
     examples = [
         "curvae calibrate runs/digits-vlae",
-        "curvae calibrate runs/digits-vlae --count 5000 --to calibration.json --figure calibration.png",
+        "curvae calibrate runs/digits-vlae --count 5000 --figure calibration.png",
     ]
     carry_out(calibrate, "RUN [flags]", examples, words, _calibrate)
 
@@ -45,15 +45,19 @@ def _calibrate(
         count: data drawn from the model.
         draws: from the posterior of each of them.
         seed: of everything drawn.
-        to: also write ranks, p-values and coverage into this file (.json).
+        to: also write ranks, p-values and coverage into this file (.json), beside the run's calibration.json.
         figure: also draw them into this file (.png, .svg, .pdf).
         force: write over an existing file.
         trust: modules of your own that the run has parts of.
     """
     from curvae import evaluation
+    from curvae.evaluation.calibration import NAME
+    from curvae.evaluation.store import write_json
 
     with fresh(to, force) as numbers, fresh(figure, force) as picture:
-        found = evaluation.calibrate(latent_system(open_run(run, trust or ())), count, draws, seed)
+        opened = open_run(run, trust or ())
+        found = evaluation.calibrate(latent_system(opened), count, draws, seed)
+        write_json(opened.path / NAME, {**found.to_dict(), "seed": seed})
         if numbers is not None:
             numbers.write_text(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         if picture is not None:

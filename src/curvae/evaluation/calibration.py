@@ -15,12 +15,13 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from curvae.evaluation.results import Estimate, plain
 from curvae.evaluation.scores import place, untouched
+from curvae.evaluation.values import Estimate, plain, read_estimate
 from curvae.posteriors import Draws
 from curvae.systems import LatentSystem
 from curvae.typing import Batch
 
+NAME = "calibration.json"
 BINS = 20
 """Of the test for uniform ranks, at most."""
 
@@ -61,6 +62,14 @@ class Calibration:
             | {"coverage": {str(level): asdict(found) for level, found in self.coverage.items()}}
             | {"ranks": {name: count.tolist() for name, count in counts.items()}}
         )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Calibration":
+        """The inverse of :meth:`to_dict`, but for the order of the data."""
+        names, draws = tuple(values["names"]), int(values["draws"])
+        ranks = [np.repeat(np.arange(draws + 1), values["ranks"][name]) for name in names]
+        coverage = {float(level): read_estimate(found) for level, found in values["coverage"].items()}
+        return cls(np.stack(ranks, 1), names, draws, tuple(values["p_values"]), coverage)
 
     def figure(self, path: str | PathLike[str]) -> Path:
         """Draw the ranks' distribution less the uniform one, and the coverage, as PNG, SVG or PDF by the file's name.

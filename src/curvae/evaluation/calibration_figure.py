@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from curvae.evaluation.calibration import Calibration
 
 SIMULATED = 2000
@@ -14,20 +16,28 @@ SIMULATED = 2000
 
 
 def draw(found: "Calibration", path: Path) -> Path:
-    """The distribution of the ranks less the uniform one, with the band that 95 % of exact posteriors stay within.
+    """Write the picture.
 
     Raises:
         ValueError: matplotlib does not know the format.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    made = figure(found)
+    FigureCanvasAgg(made)
+    made.savefig(path, dpi=150)
+    return path
+
+
+def figure(found: "Calibration", width: float = 9.0) -> "Figure":
+    """The distribution of the ranks less the uniform one, with the band that 95 % of exact posteriors stay within."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
+    made = Figure(figsize=(width, 3.6), layout="constrained")
+    left, right = made.subplots(1, 2)
     at = (np.arange(found.draws + 1) + 1) / (found.draws + 1)
-    width = band(len(found.ranks), found.draws)
-    left.fill_between(at, -width, width, color="0.9", label="95 % of exact posteriors")
+    reach = band(len(found.ranks), found.draws)
+    left.fill_between(at, -reach, reach, color="0.9", label="95 % of exact posteriors")
     left.axhline(0, color="0.6", linewidth=1)
     for name, ranks in zip(found.names, found.ranks.T, strict=True):
         joint = name == found.names[-1]
@@ -41,11 +51,11 @@ def draw(found: "Calibration", path: Path) -> Path:
     right.plot([0, 1], [0, 1], color="0.6", linewidth=1)
     right.errorbar(levels, values, yerr=[2 * error for error in errors], fmt="o", color="#1f5f8b", capsize=4)
     right.set(xlabel="level of the interval", ylabel="share of true latents within", xlim=(0, 1), ylim=(0, 1))
-    left.set_title(f"{len(found.ranks):,} data drawn from the model: p = {found.p_value:.2g}", fontsize=10)
+    told = "p < 0.001" if found.p_value < 1e-3 else f"p = {found.p_value:.2g}"
+    left.set_title(f"{len(found.ranks):,} data drawn from the model: {told}", fontsize=10)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-    return path
+    return made
 
 
 def distance(ranks: NDArray, draws: int) -> NDArray:

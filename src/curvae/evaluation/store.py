@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from curvae.evaluation.results import plain
+from curvae.evaluation.values import plain
 
 FORMAT = 1
 """Version of the files' layout."""

@@ -4,7 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from curvae.report import gallery, learning, page, sections, style, words
+from curvae.report import gallery, learning, page, posterior, sections, style, words
 from curvae.report.read import ReportError, Run, read
 
 __all__ = ["ReportError", "html", "write"]
@@ -54,6 +54,9 @@ def html(run: Run) -> str:
             gallery.search(run),
             sections.per_datum(run),
             sections.divergence(run),
+            posterior.information(run),
+            posterior.gaps(run),
+            posterior.calibration(run),
         ]
     version = str(run.config.get("curvae", "")).strip()
     foot = f"Written by curvae {version} from the files of {run.name}. All log-densities are in nats."

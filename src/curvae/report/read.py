@@ -11,10 +11,20 @@ from typing import Any, TypeVar
 import numpy as np
 import yaml
 
+from curvae.evaluation.calibration import NAME as CALIBRATION
+from curvae.evaluation.calibration import Calibration
+from curvae.evaluation.gap_results import Gaps
+from curvae.evaluation.gaps import NAME as GAPS
 from curvae.evaluation.results import Evaluation
 
 Arrays = Mapping[str, np.ndarray]
 Content = TypeVar("Content")
+MADE_BY = {
+    GAPS: "gaps",
+    CALIBRATION: "calibrate",
+    **dict.fromkeys(("evaluation.json", "evaluation.npz", "pictures.npz"), "evaluate"),
+}
+"""The command that writes a file; ``fit`` the others."""
 
 
 class ReportError(ValueError):
@@ -34,6 +44,8 @@ class Run:
     evaluation: Evaluation | None = None
     per_datum: Arrays = field(default_factory=dict)
     pictures: Arrays = field(default_factory=dict)
+    gaps: Gaps | None = None
+    calibration: Calibration | None = None
 
     @property
     def name(self) -> str:
@@ -77,7 +89,7 @@ def read(path: str | Path) -> Run:
         raise ReportError(
             f"{folder}: not a run folder (no config.yaml); name the folder that `curvae fit --out` wrote."
         )
-    evaluation = _evaluation(folder / "evaluation.json")
+    evaluation = _made(folder / "evaluation.json", Evaluation.from_dict)
     return Run(
         path=folder.resolve(),
         config=_mapping(folder / "config.yaml", _yaml),
@@ -87,6 +99,8 @@ def read(path: str | Path) -> Run:
         evaluation=evaluation,
         per_datum=_load(folder / "evaluation.npz", _npz, {}) if evaluation else {},
         pictures=_load(folder / "pictures.npz", _npz, {}) if evaluation else {},
+        gaps=_made(folder / GAPS, Gaps.from_dict),
+        calibration=_made(folder / CALIBRATION, Calibration.from_dict),
     )
 
 
@@ -108,9 +122,7 @@ def _load(file: Path, parse: Callable[[Path], Content], absent: Content) -> Cont
         zipfile.BadZipFile,
     ) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        made_by = (
-            "fit" if file.name in ("config.yaml", "environment.json", "status.json", "metrics.csv") else "evaluate"
-        )
+        made_by = MADE_BY.get(file.name, "fit")
         raise ReportError(f"{file}: cannot be read ({reason}); write it again with `curvae {made_by}`.") from error
 
 
@@ -121,16 +133,17 @@ def _mapping(file: Path, parse: Callable[[Path], Any]) -> Mapping[str, Any]:
     return content
 
 
-def _evaluation(file: Path) -> Evaluation | None:
+def _made(file: Path, make: Callable[[Mapping[str, Any]], Content]) -> Content | None:
+    """What a command found and wrote; None where it has not been given."""
     content = _mapping(file, _json)
     if not content:
         return None
     if content.get("format", 1) != 1:
         raise ReportError(
             f"{file}: format {content['format']!r} is not known here (only 1 is); update curvae, or run "
-            "`curvae evaluate` again."
+            f"`curvae {MADE_BY[file.name]}` again."
         )
-    return _load(file, lambda _: Evaluation.from_dict(content), None)
+    return _load(file, lambda _: make(content), None)
 
 
 def _json(file: Path) -> Any:

@@ -46,6 +46,15 @@ def share(part: float, whole: float) -> str:
     return f"{percent:.1f}%" if 0 < percent < 10 else f"{percent:.0f}%"
 
 
+def p_value(p: float) -> str:
+    """How it is told.
+
+    >>> p_value(0.0423), p_value(1e-9)
+    ('p = 0.042', 'p < 0.001')
+    """
+    return "p < 0.001" if p < 1e-3 else f"p = {p:.2g}"
+
+
 def duration(seconds: float) -> str:
     """A time as one reads it off a clock.
 
