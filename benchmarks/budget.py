@@ -1,9 +1,9 @@
 """Test log-likelihood against CPU time of training: a plain VAE, the published VLAE, and VLAE with a budget.
 
-All curves of a seed but "late", which goes on from a point of the plain VAE, start from the same weights. They are
-trained in one process in turns of a few seconds, so that a busy machine is equally busy for each. Time is the CPU time
-of training steps and of the budget's own reviews; evaluation is not counted. A run that is cut off is taken up at its
-last point.
+All curves of a seed but "late" and "memory", which go on from a point of the plain VAE, start from the same weights.
+They are trained in one process in turns of a few seconds, so that a busy machine is equally busy for each. Time is the
+CPU time of training steps and of the budget's own reviews; evaluation is not counted. A run that is cut off is taken up
+at its last point.
 
 python benchmarks/budget.py FOLDER-WITH-MNIST --seed 0 --work /tmp/budget
 """
@@ -39,17 +39,20 @@ CURVES: dict[str, Callable[[DataSpec], LatentSystem]] = {
     "vae": vae,
     "published": lambda spec: vlae(spec, steps=4, warmup=0, published=True),
     "budget": lambda spec: vlae(spec, budget=True),
-    "memory": lambda spec: vlae(spec, budget=True, memory=True),
     "late": lambda spec: vlae(spec, steps=1, warmup=0),
+    "memory": lambda spec: vlae(spec, steps=1, warmup=0, memory=True),
+    "finish": lambda spec: vlae(spec, steps=1, warmup=0),
 }
 LATE = 5.0
-"""CPU minutes after which "late" takes over from the plain VAE, with one Newton step a datum."""
+"""CPU minutes after which "late" and "memory" take over from the plain VAE, with one Newton step a datum."""
+PLAIN = 0.9
+"""Share of its time for which a run of "finish" is a plain VAE. Each of its points is the end of a run of its own."""
 
 
 class Runner:
     """One curve: a system, its optimizer, and the CPU seconds that it has had."""
 
-    def __init__(self, name: str, data: Data, seed: int, work: Path):
+    def __init__(self, name: str, data: Data, seed: int, work: Path, begin: Path | None = None):
         torch.manual_seed(seed)
         self.name, self.data, self.seed = name, data, seed
         self.system = CURVES[name](data.spec)
@@ -64,8 +67,11 @@ class Runner:
         self.stage.prepare(data.train)
         torch.manual_seed(seed)
         self.noise = torch.get_rng_state()
-        if name == "late" and not self.saved.exists():
-            self.take_over(torch.load(work / f"vae-{seed}-{LATE:.0f}.pt", weights_only=True))
+        work.mkdir(parents=True, exist_ok=True)
+        if name in ("late", "memory"):
+            begin = work / f"vae-{seed}-{LATE:g}.pt"
+        if begin and not self.saved.exists():
+            self.take_over(torch.load(begin, weights_only=True))
         if self.saved.exists():
             self.load()
         self.shards = self.rest_of_epoch()
@@ -148,15 +154,17 @@ class Runner:
         self.points.append(point)
         print(f"{self.name:>10} {self.seed}", {name: round(value, 2) for name, value in point.items()}, flush=True)
 
-    def save(self) -> None:
+    def save(self, path: Path | None = None) -> None:
         """Leave what a later process needs to go on."""
         names = ("seconds", "epoch", "batch", "steps", "points", "reviews", "noise")
         state = {name: getattr(self, name) for name in names}
         state |= {"standing": asdict(self.standing), "model": self.system.state_dict()}
         state["optimizer"] = self.optimizer.state_dict()
-        torch.save(state, self.saved)
-        if self.name == "vae":
-            torch.save(state, self.saved.with_stem(f"{self.saved.stem}-{self.seconds / 60:.0f}"))
+        torch.save(state, path or self.saved)
+
+    def keep(self, minutes: float) -> None:
+        """Leave the state of a plain VAE for a run that finishes otherwise."""
+        self.save(self.saved.with_stem(f"{self.saved.stem}-{minutes:g}"))
 
     def take_over(self, state: dict[str, Any]) -> None:
         """Start from where a plain VAE has come to, and from its points."""
@@ -190,22 +198,44 @@ def main() -> None:
     parser.add_argument("--target", type=Path, default=Path(__file__).parent / "results" / "budget")
     parser.add_argument("--horizon", type=float, default=budget.HORIZON, help="epochs, in the rule")
     parser.add_argument("--smoothing", type=float, default=budget.MEMORY, help="of the rate of learning")
+    parser.add_argument("--until", type=float, default=MARKS[-1], help="CPU minutes")
     chosen = parser.parse_args()
     budget.HORIZON, budget.MEMORY = chosen.horizon, chosen.smoothing
     torch.set_num_threads(1)
     chosen.work.mkdir(parents=True, exist_ok=True)
     chosen.target.mkdir(parents=True, exist_ok=True)
     data = sets.load("mnist", data_dir=chosen.data)
-    runners = [Runner(name, data, chosen.seed, chosen.work) for name in chosen.curves]
-    for mark in MARKS:
-        while behind := [each for each in runners if each.seconds < 60 * mark - 0.05]:
+    names = [name for name in chosen.curves if name != "finish"]
+    runners = [Runner(name, data, chosen.seed, chosen.work) for name in names]
+    stops = {*MARKS, *(PLAIN * mark for mark in MARKS)}
+    for minutes in sorted(stop for stop in stops if stop <= chosen.until):
+        while behind := [each for each in runners if each.seconds < 60 * minutes - 0.05]:
             for each in behind:
-                each.turn(min(TURN, 60 * mark - each.seconds))
+                each.turn(min(TURN, 60 * minutes - each.seconds))
         for each in runners:
-            if len(each.points) <= MARKS.index(mark):
+            if minutes in MARKS and len(each.points) <= MARKS.index(minutes):
                 each.measure()
                 each.save()
                 each.report(chosen.target)
+            if each.name == "vae" and each.seconds < 60 * minutes + TURN:
+                each.keep(minutes)
+    if "finish" in chosen.curves:
+        finish(data, chosen.seed, chosen.work, chosen.target, [mark for mark in MARKS if mark <= chosen.until])
+
+
+def finish(data: Data, seed: int, work: Path, target: Path, marks: list[float]) -> None:
+    """Runs of several lengths, each a plain VAE at first and refined for the rest of its time."""
+    points, runner = [], None
+    for mark in marks:
+        runner = Runner("finish", data, seed, work / f"{mark:g}", work / f"vae-{seed}-{PLAIN * mark:g}.pt")
+        if len(runner.points) <= MARKS.index(mark):
+            runner.turn(60 * mark - runner.seconds)
+            runner.measure()
+            runner.save()
+        points.append(runner.points[-1])
+    if runner:
+        runner.points = points
+        runner.report(target)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,12 @@ def test_levels_move_with_the_gap(
         assert math.isnan(there.rate)  # to be learned anew
 
 
+@pytest.mark.parametrize(("remaining", "after"), [(4, 0), (3, 1), (0, 1)])  # 31 > 3 * 2.5 * 3 * 0.8 * 1.5
+def test_the_last_epochs_are_refined(monkeypatch: pytest.MonkeyPatch, remaining: int, after: int):
+    monkeypatch.setattr(budget, "HORIZON", 1000.0)
+    assert moved(Standing(0, 0.0, 0.8), [0.0, 31.0, 31.0], [1.0, 2.5, 10.0], remaining).level == after
+
+
 @pytest.mark.parametrize(
     ("levels", "message"),
     [
@@ -92,6 +98,14 @@ def test_a_run_says_which_level_and_gap(tmp_path: Path, quick: None):
     assert rows["gap"] == pytest.approx(gaps, abs=1e-4)
     jump = rows["level"].index(1)
     assert rows["validation_bound"][jump] > rows["validation_bound"][jump - 1] + 50
+
+
+@pytest.mark.parametrize(("finish", "last"), [(3.0, 1), (math.inf, 0)])
+def test_a_run_refines_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finish: float, last: int):
+    monkeypatch.setattr(budget, "HORIZON", 1e9)
+    monkeypatch.setattr(budget, "FINISH", finish)
+    rows = fitted(tmp_path / "run", Leveled())
+    assert rows.metrics()["level"][-1] == last
 
 
 def test_a_stage_without_levels_has_none(tmp_path: Path):

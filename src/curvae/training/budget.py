@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 
 from curvae.systems import Level
 
-HORIZON = 20.0
-"""Epochs of plain learning against which a tighter bound is weighed. Of MNIST's, 8 were too few: see docs/budget.md."""
+HORIZON = 60.0
+"""Epochs of plain learning against which a tighter bound is weighed. On MNIST 20 were too few: see docs/budget.md."""
+FINISH = 3.0
+"""The same for the last epochs, in units of their own time: about a third of a gap that is closed turns into gain."""
 MEMORY = 0.8
 """Share of the old rate of learning in the new one: enough that one bad epoch is not taken for the end of learning."""
 ROWS = (64, 512)
@@ -43,37 +45,50 @@ def learned(here: Standing, bound: float) -> Standing:
     return replace(here, bound=bound, rate=rate)
 
 
-def moved(here: Standing, bounds: Sequence[float], costs: Sequence[float]) -> Standing:
+def moved(here: Standing, bounds: Sequence[float], costs: Sequence[float], remaining: float = math.inf) -> Standing:
     r"""The level from here on, given the bound of each level with the present parameters.
 
-    In the time of one epoch at level m, ``c_m / c_l`` epochs fit at level l. So to rise from l to l + 1 costs, over
-    ``h = HORIZON`` epochs, what ``h (c_{l+1} / c_l - 1)`` more epochs at level l would have brought, at the rate ``r``
-    of late; it gains the tighter bound at once. Training rises where the gain is the larger:
-    ``b_{l+1} - b_l > h r (c_{l+1} / c_l - 1)``. It falls where even half of the price of its own level is not met,
-    ``b_l - b_{l-1} < 1/2 h r (1 - c_{l-1} / c_l)``. It moves by one level at a time, and not before the rate at a
-    level is known.
+    In the time of one epoch at level m, ``c_m / c_l`` epochs fit at level l. So to rise from l to l + 1 costs, over h
+    epochs, what ``h (c_{l+1} / c_l - 1)`` more epochs at level l would have brought, at the rate ``r`` of late; it
+    gains the tighter bound at once. Training rises where the gain is the larger:
+    ``b_{l+1} - b_l > h r (c_{l+1} / c_l - 1)``, with ``h = HORIZON``, or less where the end is near: R epochs at level
+    l + 1 take the time of ``R c_{l+1} / c_l`` at level l, and h is at most ``FINISH`` times that. It falls where even
+    half of the price of its own level is not met, ``b_l - b_{l-1} < 1/2 h r (1 - c_{l-1} / c_l)``. It moves by one
+    level at a time, and not before the rate at a level is known.
 
     Args:
         here: level and rate.
         bounds: of each level, cheapest first, on the same data with the same noise.
         costs: of a training step at each level, in any unit.
+        remaining: number R of epochs that are left.
 
     Example:
-        >>> at = Standing(level=0, bound=500.0, rate=2.0)
-        >>> moved(at, bounds=[500.0, 540.0], costs=[1.0, 1.5]).level    # 40 nats > 20 * 2 * 0.5
+        >>> at = Standing(level=0, bound=500.0, rate=0.5)
+        >>> moved(at, bounds=[500.0, 540.0], costs=[1.0, 2.0]).level    # 40 nats > 60 * 0.5 * 1
         1
-        >>> moved(at, bounds=[500.0, 519.0], costs=[1.0, 1.5]).level
+        >>> moved(at, bounds=[500.0, 520.0], costs=[1.0, 2.0]).level
         0
+        >>> moved(at, bounds=[500.0, 520.0], costs=[1.0, 2.0], remaining=5).level    # 20 nats > 3 * 2 * 5 * 0.5 * 1
+        1
     """
     level = here.level
     if math.isnan(here.rate):
         return here
-    price = HORIZON * max(here.rate, 0.0)
-    if level + 1 < len(costs) and bounds[level + 1] - bounds[level] > price * (costs[level + 1] / costs[level] - 1):
-        return Standing(level + 1, bounds[level + 1])
-    if level and bounds[level] - bounds[level - 1] < 0.5 * price * (1 - costs[level - 1] / costs[level]):
-        return Standing(level - 1, bounds[level - 1])
+    rate = max(here.rate, 0.0)
+    if level + 1 < len(costs):
+        ratio = costs[level + 1] / costs[level]
+        if bounds[level + 1] - bounds[level] > _horizon(ratio, remaining) * rate * (ratio - 1):
+            return Standing(level + 1, bounds[level + 1])
+    if level:
+        ratio = costs[level] / costs[level - 1]
+        if bounds[level] - bounds[level - 1] < 0.5 * _horizon(ratio, remaining) * rate * (1 - 1 / ratio):
+            return Standing(level - 1, bounds[level - 1])
     return here
+
+
+def _horizon(ratio: float, remaining: float) -> float:
+    """Epochs at the cheaper of two levels against which the dearer one is weighed."""
+    return min(HORIZON, FINISH * ratio * remaining)
 
 
 def check(levels: Sequence[Level]) -> None:

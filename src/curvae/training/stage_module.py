@@ -224,7 +224,8 @@ class StageModule(LightningModule):
         if not levels:
             return math.nan, math.nan
         here, bounds = budget.Standing(**position.budget), [self._reviewed(level) for level in levels]
-        after = budget.moved(budget.learned(here, bounds[here.level]), bounds, [level.cost for level in levels])
+        costs, remaining = [level.cost for level in levels], self.epochs - position.stage_epoch - 1
+        after = budget.moved(budget.learned(here, bounds[here.level]), bounds, costs, remaining)
         position.budget = asdict(after)
         return float(here.level), bounds[-1] - bounds[here.level]
 
