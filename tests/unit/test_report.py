@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from curvae.evaluation import Calibration, Gaps, Information, Member, store
+from curvae.evaluation import Calibration, Gaps, Information, Likeness, Member, Quality, store
 from curvae.evaluation.gap_results import MEMBERS
 from curvae.evaluation.results import Estimate, Evaluation, ProposalResult, Summary
 from curvae.report import ReportError, write
@@ -24,6 +24,7 @@ SECTIONS = {
     "learning",
     "reconstructions",
     "samples",
+    "quality",
     "latent",
     "covariances",
     "search",
@@ -67,6 +68,7 @@ def evaluation(latent: int) -> Evaluation:
         count=300,
         samples=500,
         information=Information(Estimate(5.1, 0.1), Estimate(7.5, 0.2), Estimate(-0.2, 0.1), Estimate(2.3, 0.1), 0.01),
+        quality=Quality({"samples": Likeness(0.81, 0.72, 1.1, 0.9, Estimate(0.0123, 0.0021))}, "whitened columns", 300),
         warnings=("1 of 6 latent dimensions are collapsed.",),
     )
 
@@ -230,6 +232,7 @@ def test_what_is_said_of_the_posterior(whole: Page):
     assert "it does not (p = 0.009)" in whole.text
     assert "Intervals of 90% hold 82.0 ± 1.0 % of the latents." in whole.text
     assert "0.700 ± 0.020" in whole.text
+    assert "0.0123 ± 0.0021" in whole.text
 
 
 def test_a_calibration_comes_back_as_it_was_but_for_the_order_of_data():

@@ -14,9 +14,10 @@ from curvae.cli.parsing import carry_out, parse, parser, spoken
 from curvae.cli.tables import show
 
 if TYPE_CHECKING:
-    from curvae.evaluation import AnnealedResult, Evaluation, Information, ProposalResult
+    from curvae.evaluation import AnnealedResult, Evaluation, Information, ProposalResult, Quality
 
 Row = tuple[str, str]
+SHARES = ("precision", "recall", "density", "coverage")
 
 
 def evaluate(words: Sequence[str]) -> None:
@@ -37,6 +38,9 @@ def evaluate(words: Sequence[str]) -> None:
         opened = open_run(run, chosen["trust"] or ())
         result = evaluation.evaluate(opened, data=other_data(opened, data, folder), **flags.arguments(chosen))
     show(f"{run}: {result.count:,} {result.split} data, {result.samples} draws each", ["", ""], facts(result))
+    if found := result.quality:
+        title = f"Against {found.count:,} held-out data, by {found.features}"
+        show(title, ["", *SHARES, "kernel distance"], likeness(found), numbers=True)
     print("\n".join(f"warning: {line}" for line in result.warnings) or "No warnings.")
     print(f"next: curvae report {run}")
 
@@ -86,6 +90,15 @@ def _sampling(result: "Evaluation") -> Iterator[Row]:
             yield f"  from {words}", _proposal(proposal) + chosen
     if (draws := result.draws) is not None:
         yield "  draws", f"{draws.median:,.0f}, most {draws.worst:,.0f}; not enough for {draws.flagged:.1%}"
+
+
+def likeness(found: "Quality") -> Iterator[tuple[str, ...]]:
+    """Samples and controls against held-out data in rows of a table."""
+    from curvae.evaluation.quality_results import KINDS
+
+    for name, row in found.rows.items():
+        kernel = f"{row.kernel.value:.3f} ± {row.kernel.stderr:.3f}"
+        yield KINDS[name], *(f"{getattr(row, share):.2f}" for share in SHARES), kernel
 
 
 def _proposal(found: "ProposalResult") -> str:

@@ -16,6 +16,8 @@ from curvae.evaluation.latent import describe
 from curvae.evaluation.latent_results import Information
 from curvae.evaluation.pictures import pictures
 from curvae.evaluation.proposal import Widened, common_proposal, defensive
+from curvae.evaluation.quality import quality
+from curvae.evaluation.quality_results import Likeness, Quality
 from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult, Summary
 from curvae.evaluation.scores import score
 from curvae.evaluation.store import read
@@ -34,8 +36,10 @@ __all__ = [
     "Gaps",
     "Imputation",
     "Information",
+    "Likeness",
     "Member",
     "ProposalResult",
+    "Quality",
     "Summary",
     "Widened",
     "annealed",
@@ -58,6 +62,7 @@ __all__ = [
     "paired_p_value",
     "pictures",
     "posterior_weights",
+    "quality",
     "read",
     "score",
     "smooth",

@@ -18,6 +18,7 @@ from curvae.evaluation.importance import MEMORY
 from curvae.evaluation.information import information
 from curvae.evaluation.pictures import pictures
 from curvae.evaluation.progress import bar
+from curvae.evaluation.quality import quality as compared
 from curvae.evaluation.results import Evaluation
 from curvae.evaluation.scores import place, score
 from curvae.evaluation.summary import finite, flagged, summarize, summarize_annealed
@@ -56,6 +57,7 @@ def evaluate(
     stderr: float | None = None,
     most: int = 16,
     smooth: bool = False,
+    quality: bool = False,
     progress: bool = True,
 ) -> Evaluation:
     """Log-likelihood, ELBO, diagnostics and collapse of a run, with errors; written into its folder.
@@ -86,6 +88,7 @@ def evaluate(
             the files say how many each datum took.
         most: of these draws at most, in multiples of ``samples``.
         smooth: also estimate from Pareto-smoothed weights, which vary less and are no longer unbiased.
+        quality: also compare samples and reconstructions with held-out data, see :func:`curvae.evaluation.quality`.
         progress: show a progress bar, on a terminal.
 
     Raises:
@@ -104,6 +107,7 @@ def evaluate(
     with moved(system, where), bar(min(limit or len(table), len(table)), progress) as report:
         scores = score(system, table, samples, seed, memory, batch_size, limit, report, stderr, most, smooth)
         known = information(system, table, limit, seed)
+        alike = compared(system, data, split, limit, seed) if quality else None
         shown = pictures(system, table, scores, seed)
         count = min(ais_data, len(scores["index"]))
         extra = _annealed(system, table, ais, count, seed, memory, progress) if ais else {}
@@ -119,6 +123,7 @@ def evaluate(
         objective=system.kind,
         seconds=time.perf_counter() - started,
         information=known,
+        quality=alike,
         ais=summarize_annealed(extra, scores, ais, CHAINS) if ais else None,
     )
     settings = {"memory": memory, "batch_size": batch_size, "device": str(where), "limit": limit}

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from curvae.evaluation.proposal import STEPS, widen
+from curvae.evaluation.proposal import STEPS, widen, width_for
 from curvae.inference import Adam, Laplace, Refiner
 from curvae.inference.refiner import chosen, lowered
 from curvae.model import LatentVariableModel
@@ -15,9 +15,8 @@ from curvae.posteriors.gaussian import pack
 from curvae.systems import LatentSystem
 from curvae.typing import Batch, PerDatum
 
-WIDTHS = (1.3, 4.0)
-"""Factors on the covariance of the Laplace posterior in the proposal for log p(x): its bulk, and what it may miss."""
-
+FAR = 4.0
+"""Factor on the covariance of a second Laplace posterior in the proposal for log p(x): for what the first misses."""
 GUARD = 512
 """Draws by which two posteriors of a datum are compared: near the best one the differences are small."""
 
@@ -91,7 +90,8 @@ def families(system: LatentSystem, batch: Batch, steps: int) -> Families:
         full = found.best
     else:
         full = search(search.better(in_covariance(laplace), in_covariance(diagonal)))[1]
-    parts = (*(widen(laplace, width) for width in WIDTHS), widen(full, WIDTHS[0]))
+    near = width_for(laplace.loc.shape[1])
+    parts = (widen(laplace, near), widen(laplace, FAR), widen(full, near))
     proposal = Mixture(parts, laplace.loc.new_zeros(len(laplace.loc), len(parts)))
     return Families({**found._asdict(), "diagonal": diagonal, "full": full}, proposal)
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from curvae.evaluation.latent_results import Information
+from curvae.evaluation.quality_results import Quality
 from curvae.evaluation.values import Estimate, Summary, plain, read_estimate, read_number, read_summary
 
 
@@ -98,6 +99,8 @@ class Evaluation:
     """That variance, for each latent."""
     information: Information | None = None
     """What latents say about data, and q(z) against the prior, of the first 1,000 data; None without such latents."""
+    quality: Quality | None = None
+    """Samples and reconstructions against held-out data, where that was asked for."""
     reconstruction_error: float | None = None
     """Root mean square error of the decoded posterior mean, data units; None for categorical data."""
     status: Mapping[str, float] = field(default_factory=dict)
@@ -160,6 +163,7 @@ def _annealed(values: Mapping[str, Any]) -> AnnealedResult:
 MAKERS: dict[str, Any] = {
     "ais": _annealed,
     "information": Information.from_dict,
+    "quality": Quality.from_dict,
     "draws": read_summary,
     **dict.fromkeys(("log_likelihood", "trusted", "smoothed", "elbo", "bits_per_dim", "kl"), read_estimate),
     **dict.fromkeys(("best", "own", "laplace", "defensive"), _proposal),

@@ -4,7 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from curvae.report import gallery, learning, page, posterior, sections, style, words
+from curvae.report import gallery, learning, page, posterior, quality, sections, style, words
 from curvae.report.read import ReportError, Run, read
 
 __all__ = ["ReportError", "html", "write"]
@@ -49,6 +49,7 @@ def html(run: Run) -> str:
             learning.learning(run),
             gallery.reconstructions(run),
             gallery.samples(run),
+            quality.quality(run),
             gallery.latent(run),
             gallery.covariances(run),
             gallery.search(run),

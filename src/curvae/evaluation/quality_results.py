@@ -1,0 +1,60 @@
+"""What an evaluation found of samples beside data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from curvae.evaluation.values import Estimate, read_estimate
+
+KINDS = {
+    "train": "training data (best case)",
+    "samples": "draws of the model",
+    "means": "their means",
+    "reconstructions": "reconstructions",
+    "noise": "Gaussian of the same mean and covariance (bad case)",
+}
+"""What is compared with held-out data, in words; the first and the last are the controls."""
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How like held-out data a set of N others is; shares have standard errors of about ``sqrt(p (1 - p) / N)``."""
+
+    precision: float
+    """Share of the set that lies where held-out data are."""
+    recall: float
+    """Share of held-out data that lie where the set is."""
+    density: float
+    """How often held-out data surround one of the set, 1 for equal distributions; outliers weigh less."""
+    coverage: float
+    """Share of held-out data with one of the set near."""
+    kernel: Estimate
+    """Kernel distance, unbiased: 0 on average for equal distributions."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Samples and reconstructions against held-out data, between a best and a bad case.
+
+    Example:
+        >>> row = Likeness(0.9, 0.8, 1.0, 0.9, Estimate(0.01, 0.002))
+        >>> Quality.from_dict({"rows": {"samples": {**vars(row), "kernel": vars(row.kernel)}}}).rows["samples"] == row
+        True
+    """
+
+    rows: Mapping[str, Likeness] = field(default_factory=dict)
+    """``train``, ``samples``, ``means``, ``reconstructions``, ``noise``; names that do not apply are missing."""
+    features: str = ""
+    """Of what distances are taken."""
+    count: int = 0
+    """N."""
+    neighbors: int = 5
+    """That span the neighborhood of a datum."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Quality":
+        """From the plain form."""
+        rows = {
+            name: Likeness(**{**row, "kernel": read_estimate(row["kernel"])}) for name, row in values["rows"].items()
+        }
+        return cls(**{**values, "rows": rows})
