@@ -3,8 +3,6 @@
 import numpy as np
 from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
 UNITS = 2**30
 """Whole units that the capacities of a graph sum to, as SciPy's flows are 32-bit integers."""
@@ -38,6 +36,9 @@ def maximize_pairwise(single: Float[NDArray, "M N"], pair: Float[NDArray, "M N N
 
 
 def _cut(single: NDArray, pair: NDArray) -> NDArray:
+    from scipy.sparse import csr_array  # a third of a second to import, for one posterior
+    from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
     count = len(single)
     pull = single + 0.5 * pair.sum(1)
     capacity = np.zeros((count + 2, count + 2))
