@@ -59,13 +59,6 @@ def describe(name: str) -> tuple[str, str]:
     return paragraphs[0].split("\n")[0], reference.removeprefix("Reference:").strip().replace("*", "")
 
 
-def data_sets() -> tuple[str, ...]:
-    """The names of all data sets that :func:`curvae.data.load` knows."""
-    from curvae import data
-
-    return tuple(data.names())
-
-
 def build(name: str, arguments: Mapping[str, Any], spec: DataSpec | Mapping[str, Any]) -> System:
     """A system from what a run's files say of it; networks given as class_path and init_args are made again.
 

@@ -13,7 +13,6 @@ def test_names_and_builders():
     assert registry.systems() == tuple(sorted(registry.systems()))
     assert {"vae", "vlae", "iwae"} <= set(registry.systems())
     assert registry.system("vae") is systems.vae
-    assert "digits" in registry.data_sets()
 
 
 def test_an_unknown_name_gets_the_closest():
