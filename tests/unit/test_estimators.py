@@ -154,7 +154,7 @@ class Coin(Posterior):
         self.logit = logit
         self.z = torch.tensor([[0.0, 0, 1, 1], [0, 1, 0, 1]], dtype=torch.float64)
 
-    tensors, center, mean, covariance, interval = {}, None, None, None, None
+    tensors, center, mean, covariance, _interval = {}, None, None, None, None
 
     def with_tensors(self, tensors):
         return self

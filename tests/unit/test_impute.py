@@ -147,7 +147,7 @@ class NoDensity(Posterior):
     def draw(self, n, generator=None):
         return self.q.draw(n, generator)
 
-    def interval(self, level=0.9):
+    def _interval(self, level):
         return self.q.interval(level)
 
 

@@ -111,7 +111,7 @@ def test_misuse():
 
 def test_components_must_have_a_density():
     class Blind(Posterior):
-        tensors = center = mean = covariance = with_tensors = draw = interval = None
+        tensors = center = mean = covariance = with_tensors = draw = _interval = None
 
     class Method(Inference):
         def forward(self, model, batch):

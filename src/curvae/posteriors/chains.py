@@ -57,9 +57,7 @@ class Chains(Posterior):
     def covariance(self) -> Float[Tensor, "B D D"]:
         return weighted_covariance(self._all())
 
-    def interval(self, level: float = 0.9) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
-        if not 0 < level < 1:
-            raise ValueError(f"interval: level must lie between 0 and 1; got {level}. For 90 % pass 0.9.")
+    def _interval(self, level: float) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
         return weighted_interval(self._all(), level)
 
     @property

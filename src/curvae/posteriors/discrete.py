@@ -75,10 +75,8 @@ class DiscretePosterior(DensityPosterior):
         """
         return all_states(self.variables, self.categories, next(iter(self.tensors.values())))
 
-    def interval(self, level: float = 0.9) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
+    def _interval(self, level: float) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
         """Each end is 0 or 1: the quantiles of an indicator."""
-        if not 0 < level < 1:
-            raise ValueError(f"interval: level must lie between 0 and 1; got {level}. For 90 % pass 0.9.")
         tail, mean = (1 - level) / 2, self.mean
         return (mean > 1 - tail).to(mean.dtype), (mean >= tail).to(mean.dtype)
 
@@ -204,5 +202,5 @@ class Enumerated(DensityPosterior):
     def covariance(self) -> Float[Tensor, "B D D"]:
         return self.posterior.covariance
 
-    def interval(self, level: float = 0.9) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
+    def _interval(self, level: float) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
         return self.posterior.interval(level)

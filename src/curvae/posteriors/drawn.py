@@ -23,9 +23,7 @@ class DrawnPosterior(Posterior):
     def covariance(self) -> Float[Tensor, "B D D"]:
         return weighted_covariance(self._sample())
 
-    def interval(self, level: float = 0.9) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
-        if not 0 < level < 1:
-            raise ValueError(f"interval: level must lie between 0 and 1; got {level}. For 90 % pass 0.9.")
+    def _interval(self, level: float) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
         return weighted_interval(self._sample(), level)
 
     @torch.no_grad()

@@ -61,9 +61,7 @@ class Factored(DensityPosterior):
             start += block.shape[-1]
         return torch.stack(padded).sum(0)
 
-    def interval(self, level: float = 0.9) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
-        if not 0 < level < 1:
-            raise ValueError(f"interval: level must lie between 0 and 1; got {level}. For 90 % pass 0.9.")
+    def _interval(self, level: float) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
         lows, highs = zip(*(family.interval(phi, level) for family, phi in self._layers), strict=True)
         return torch.cat(lows, dim=-1), torch.cat(highs, dim=-1)
 

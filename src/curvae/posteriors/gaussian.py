@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import torch
 from jaxtyping import Float
@@ -51,10 +52,8 @@ class GaussianPosterior(DensityPosterior):
     def log_prob(self, z: Float[Tensor, "S B D"]) -> Float[Tensor, "S B"]:
         return standard_normal_log_prob(self.whiten(z - self.loc)) - self.half_log_det
 
-    def interval(self, level: float = 0.9) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
-        if not 0 < level < 1:
-            raise ValueError(f"interval: level must lie between 0 and 1; got {level}. For 90 % pass 0.9.")
-        half = self.variance.sqrt() * torch.special.ndtri(torch.tensor(0.5 + level / 2, dtype=torch.float64)).item()
+    def _interval(self, level: float) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
+        half = self.variance.sqrt() * NormalDist().inv_cdf(0.5 + level / 2)
         return self.loc - half, self.loc + half
 
 

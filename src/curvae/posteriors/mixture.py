@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import torch
 from jaxtyping import Float
@@ -101,14 +102,12 @@ class Mixture(DensityPosterior):
         each = torch.stack([q.covariance for q in self.components]) + offset.unsqueeze(-1) * offset.unsqueeze(-2)
         return torch.einsum("kb,kbij->bij", self.log_weights.exp(), each)
 
-    def interval(self, level: float = 0.9) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
+    def _interval(self, level: float) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
         """Where the marginal distribution functions reach the two tails; from draws if a component is not Gaussian."""
-        if not 0 < level < 1:
-            raise ValueError(f"interval: level must lie between 0 and 1; got {level}. For 90 % pass 0.9.")
         if not all(isinstance(q, GaussianPosterior | ImplicitGaussian) for q in self.components):
             return weighted_interval(self.draw(DRAWS, torch.Generator(self.logits.device).manual_seed(0)), level)
         lows, highs = (torch.stack(ends) for ends in zip(*(q.interval(level) for q in self.components), strict=True))
-        half = torch.special.ndtri(torch.tensor(0.5 + level / 2, dtype=torch.float64)).item()
+        half = NormalDist().inv_cdf(0.5 + level / 2)
         scale, tail = (highs - lows) / (2 * half), (1 - level) / 2
         return self._quantile(tail, lows, scale), self._quantile(1 - tail, highs, scale)
 

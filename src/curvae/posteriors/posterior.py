@@ -67,9 +67,19 @@ class Posterior(ABC):
     def covariance(self) -> Float[Tensor, "B D D"]:
         """Posterior covariance."""
 
-    @abstractmethod
     def interval(self, level: float = 0.9) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
-        """Lower and upper end of the central interval of each latent dimension."""
+        """Lower and upper end of the central interval of each latent dimension.
+
+        Raises:
+            ValueError: level outside (0, 1).
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"interval: level must lie between 0 and 1; got {level}. For 90 % pass 0.9.")
+        return self._interval(level)
+
+    @abstractmethod
+    def _interval(self, level: float) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
+        """The same, for a level that has been checked."""
 
 
 class DensityPosterior(Posterior):

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import ClassVar
 
 import torch
@@ -96,7 +97,7 @@ class Normal(Family):
 
     def interval(self, phi: Float[Tensor, "*B Q"], level: float) -> tuple[Tensor, Tensor]:
         mean, log_scale = self.moments(phi)
-        half = log_scale.exp() * torch.special.ndtri(torch.tensor(0.5 + level / 2, dtype=torch.float64)).item()
+        half = log_scale.exp() * NormalDist().inv_cdf(0.5 + level / 2)
         return mean - half, mean + half
 
     def residual(self, z: Tensor, phi: Float[Tensor, "*B Q"], at: Float[Tensor, "*B Q"]) -> Float[Tensor, "*B R"]:
