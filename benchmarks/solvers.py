@@ -79,7 +79,7 @@ class Case(NamedTuple):
     def of(cls, system: LatentSystem, x: Tensor) -> "Case":
         """The first data of a table, begun at the encoder's mean."""
         system.eval().requires_grad_(False)
-        batches = [Batch(part, torch.full((len(part),), -1)) for part in x[:COUNT].split(BATCH)]
+        batches = [Batch.of(part) for part in x[:COUNT].split(BATCH)]
         first = system.inference.start if isinstance(system.inference, Laplace) else system.inference
         return cls(system.model, batches, [first(system.model, batch).posterior.center for batch in batches])
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
@@ -40,6 +41,11 @@ class Batch(NamedTuple):
     """True = observed; None = all observed."""
     label: Shaped[Tensor, " B"] | None = None
     """For evaluation only, unless a system says otherwise."""
+
+    @classmethod
+    def of(cls, x: Tensor, mask: Tensor | None = None) -> "Batch":
+        """Data that are not in the training table."""
+        return cls(x, torch.full((len(x),), -1, device=x.device), mask)
 
 
 class DataSpec(NamedTuple):

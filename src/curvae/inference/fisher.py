@@ -8,7 +8,7 @@ from curvae import linalg
 from curvae.curvature import Route, Status, route_for
 from curvae.curvature.matrix_free import stochastic_log_det
 from curvae.curvature.products import Products
-from curvae.inference.inference import Inference, Inferred
+from curvae.inference.inference import Inference, Inferred, as_precise
 from curvae.model import LatentVariableModel
 from curvae.posteriors import ImplicitGaussian, PrecisionGaussian
 from curvae.typing import Batch, Info
@@ -84,7 +84,7 @@ class FisherGaussian(Inference):
                 f"{tuple(mean.shape[1:])}. Change its last layer."
             )
         with torch.autocast(mean.device.type, enabled=False), model.evaluating():
-            mean = mean.to(batch.x.dtype) if batch.x.is_floating_point() else mean.float()
+            mean = as_precise(mean, batch)
             infer = self._formed if model.prior.size <= self.dense else self._free
             return infer(model, batch, mean)
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from curvae.model import LatentVariableModel
 from curvae.posteriors import Posterior
@@ -27,6 +27,11 @@ class Inferred(NamedTuple):
 def prefixed(name: str, state: State) -> State:
     """A child's new buffer values under the parent's name for it."""
     return {f"{name}.{key}": value for key, value in state.items()}
+
+
+def as_precise(mean: Tensor, batch: Batch) -> Tensor:
+    """What a network gives, perhaps in half precision, in that of the data: for the D x D algebra."""
+    return mean.to(batch.x.dtype) if batch.x.is_floating_point() else mean.float()
 
 
 class Inference(nn.Module, ABC):

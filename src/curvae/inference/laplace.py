@@ -10,7 +10,7 @@ from torch import Tensor
 from curvae import linalg
 from curvae.curvature import Newton, Route, Routed, Seen, Solver, Trace, follow, route_for
 from curvae.inference.implicit import with_gradient
-from curvae.inference.inference import Inference, Inferred, prefixed
+from curvae.inference.inference import Inference, Inferred, as_precise, prefixed
 from curvae.model import LatentVariableModel
 from curvae.posteriors import PrecisionGaussian
 from curvae.typing import Batch, Info, PerDatum
@@ -103,7 +103,7 @@ class Laplace(Inference):
         begin = self.start(model, batch)
         mu0 = begin.posterior.center
         with torch.autocast(mu0.device.type, enabled=False), model.evaluating():
-            mu0 = mu0.to(batch.x.dtype) if batch.x.is_floating_point() else mu0.float()
+            mu0 = as_precise(mu0, batch)
             route = route_for(model, batch, mu0.detach(), self.route)
             if self.unroll or self.steps == 0:
                 found = self._unrolled(route, mu0)

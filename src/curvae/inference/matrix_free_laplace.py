@@ -11,7 +11,7 @@ from curvae.curvature.conjugate_gradient import solve
 from curvae.curvature.matrix_free import MatrixFree, stochastic_log_det
 from curvae.curvature.products import Products
 from curvae.inference.implicit import with_gradient
-from curvae.inference.inference import Inference, Inferred, prefixed
+from curvae.inference.inference import Inference, Inferred, as_precise, prefixed
 from curvae.model import LatentVariableModel
 from curvae.posteriors import GaussianPosterior, ImplicitGaussian, Posterior, PrecisionGaussian
 from curvae.typing import Batch, Info, PerDatum
@@ -100,7 +100,7 @@ class MatrixFreeLaplace(Inference):
         begin = self.start(model, batch)
         mu0 = begin.posterior.center
         with torch.autocast(mu0.device.type, enabled=False), model.evaluating():
-            mu0 = mu0.to(batch.x.dtype) if batch.x.is_floating_point() else mu0.float()
+            mu0 = as_precise(mu0, batch)
             with torch.no_grad():
                 near, seen = self._search(model, batch, mu0.detach(), begin.posterior)
                 precision, inverse, ok, info = self._precision(near)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from curvae.curvature.route import chosen
 from curvae.inference.inference import Inference, Inferred, prefixed
 from curvae.inference.laplace import Laplace
 from curvae.model import LatentVariableModel
@@ -112,8 +113,7 @@ class Scattered(Inference):
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         count = len(batch.x) // self.copies
-        once = Batch(batch.x[:count], batch.index[:count], None if batch.mask is None else batch.mask[:count])
-        begin = self.start(model, once)
+        begin = self.start(model, chosen(batch, slice(count)))
         center = begin.posterior.center
         draws = model.prior.sample(self.copies - 1, torch.Generator(center.device).manual_seed(self.seed))
         loc = torch.cat([center, draws.detach().to(center).repeat_interleave(count, dim=0)])

@@ -86,11 +86,6 @@ def free(posterior: Posterior) -> dict[str, Tensor]:
     return {name: tensors[name] for name in posterior.free}
 
 
-def detached(posterior: Posterior) -> Posterior:
-    """The posterior without the graph of its tensors."""
-    return posterior.with_tensors({name: value.detach() for name, value in posterior.tensors.items()})
-
-
 @torch.no_grad()
 def lowered(
     model: LatentVariableModel, start: Posterior, end: Posterior, batch: Batch, draws: int = 64

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from curvae.inference.inference import Inference, Inferred, prefixed
-from curvae.inference.refiner import Refiner, detached, free, slope
+from curvae.inference.refiner import Refiner, free, slope
 from curvae.model import LatentVariableModel
-from curvae.posteriors import DiagonalGaussian, GaussianPosterior, Posterior, kl_between
+from curvae.posteriors import DiagonalGaussian, GaussianPosterior, Posterior, detached, kl_between
 from curvae.typing import Batch, PerDatum
 
 GUARD = 16

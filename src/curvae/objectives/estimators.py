@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.posteriors import DensityPosterior, Draws, Posterior
+from curvae.posteriors import DensityPosterior, Draws, Posterior, detached
 from curvae.typing import PerDatum, PerDraw
 
 Combine = Callable[[PerDraw, PerDraw], PerDatum]
@@ -132,9 +132,7 @@ def frozen(posterior: Posterior, draws: Draws, asked_by: str) -> DensityPosterio
             f"{asked_by}: expects a posterior with path gradients and a density; got {type(posterior).__name__}. Use "
             "Reparameterized()."
         )
-    kept = posterior.with_tensors({name: value.detach() for name, value in posterior.tensors.items()})
-    assert isinstance(kept, DensityPosterior)
-    return kept
+    return detached(posterior)
 
 
 def slopes(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from curvae.model import LatentVariableModel, fork
 from curvae.objectives.objective import Bound, Kind
-from curvae.posteriors import DensityPosterior, Mixture, Posterior
+from curvae.posteriors import DensityPosterior, Mixture, Posterior, detached
 from curvae.typing import Batch, PerDatum
 
 
@@ -87,7 +87,7 @@ class _Seen:
     """Densities of all components at all draws, reached by gradients through the draws alone."""
 
     def __init__(self, q: Mixture, z: Float[Tensor, "S B D"], shape: tuple[int, int]):
-        fixed = q.with_tensors({name: value.detach() for name, value in q.tensors.items()})
+        fixed = detached(q)
         self.log_weights = fixed.log_weights
         each = torch.stack([component.log_prob(z).unflatten(0, shape) for component in fixed.components])
         self.each: Float[Tensor, "K K n B"] = each

@@ -82,8 +82,7 @@ class ImplicitGaussian(DensityPosterior):
         kept = self.tensors
         if all(tensors[name] is kept[name] for name in kept if name not in ("loc", "log_det")):
             return replace(self, loc=tensors["loc"], log_det=tensors["log_det"])
-        x = tensors["x"]
-        batch = Batch(x, torch.full((len(x),), -1, device=x.device), tensors.get("mask"))
+        batch = Batch.of(tensors["x"], tensors.get("mask"))
         model = self.precision.model
         with torch.no_grad(), model.evaluating():
             precision = Products(model, batch, tensors["point"].detach())

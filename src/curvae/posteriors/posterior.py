@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -82,6 +82,9 @@ class Posterior(ABC):
         """The same, for a level that has been checked."""
 
 
+AnyPosterior = TypeVar("AnyPosterior", bound=Posterior)
+
+
 class DensityPosterior(Posterior):
     """A posterior whose density can be evaluated anywhere."""
 
@@ -91,6 +94,12 @@ class DensityPosterior(Posterior):
     @abstractmethod
     def log_prob(self, z: Float[Tensor, "S B D"]) -> Float[Tensor, "S B"]:
         """``log q(z | x)`` in nats, at any z."""
+
+
+def detached(posterior: AnyPosterior) -> AnyPosterior:
+    """The posterior without the graph of its tensors."""
+    tensors = {name: value.detach() for name, value in posterior.tensors.items()}
+    return cast(AnyPosterior, posterior.with_tensors(tensors))
 
 
 def plain(z: Float[Tensor, "S B D"], log_q: Float[Tensor, "S B"]) -> Draws:

@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -46,8 +45,7 @@ class SimulatedPosterior(DrawnPosterior):
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> "SimulatedPosterior":
         start = self.start.with_tensors({name: tensors[f"start.{name}"] for name in self.start.tensors})
-        x = tensors["x"]
-        batch = Batch(x, torch.full((len(x),), -1, device=x.device), tensors.get("mask"))
+        batch = Batch.of(tensors["x"], tensors.get("mask"))
         return self.with_parts(start, batch, {name: tensors[name] for name in self.settings})
 
     def log_joint(self, z: Float[Tensor, "S B D"]) -> Float[Tensor, "S B"]:

@@ -206,8 +206,7 @@ class LatentSystem(System):
         seen = x if mask is None else torch.where(mask, x, torch.zeros_like(x))
         if not bool(seen.isfinite().all()):
             raise ValueError("posterior: x holds NaN or infinity; pass mask=x.isfinite() to leave them out.")
-        nowhere = torch.full((len(x),), -1, dtype=torch.long, device=x.device)
-        batch = Batch(seen, nowhere, mask)
+        batch = Batch.of(seen, mask)
         refiner = at_test_time(refine) if isinstance(refine, int) else refine
         return refiner(self.model, self.inference(self.model, batch).posterior, batch).posterior
 
