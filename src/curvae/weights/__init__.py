@@ -1,1 +1,0 @@
-"""Posteriors over decoder weights (none yet)."""
