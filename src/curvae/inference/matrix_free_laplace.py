@@ -48,7 +48,6 @@ class MatrixFreeLaplace(Inference):
             ``probes * lanczos`` of the estimate, and (B, D, D) in memory.
         probes: of the log-determinant beyond.
         lanczos: products for each probe.
-        margin: so many standard errors are added to that log-determinant, which lowers every bound by half of it.
 
     Info: ``log_joint`` and ``grad_norm`` (T+1, B), ``status`` (B,), ``steps`` (B,), how many really moved a datum,
     ``gained`` (B,), the nats by which the log joint rose, ``log_det`` and ``log_det_error`` (B,).
@@ -78,7 +77,6 @@ class MatrixFreeLaplace(Inference):
         dense: int = 256,
         probes: int = 16,
         lanczos: int = 20,
-        margin: float = 0.0,
     ):
         super().__init__()
         if steps < 0:
@@ -94,7 +92,6 @@ class MatrixFreeLaplace(Inference):
         self.dense = dense
         self.probes = probes
         self.lanczos = lanczos
-        self.margin = margin
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         begin = self.start(model, batch)
@@ -133,7 +130,7 @@ class MatrixFreeLaplace(Inference):
             info = {"log_det": log_det, "log_det_error": torch.zeros_like(log_det)}
             return factor, lambda v: linalg.solve_spd(factor, v), ok, info
         value, error = stochastic_log_det(near, near.z, self.probes, self.lanczos)
-        info = {"log_det": value + self.margin * error if self.margin else value, "log_det_error": error}
+        info = {"log_det": value, "log_det_error": error}
         return near, lambda v: solve(near, v), torch.ones_like(value, dtype=torch.bool), info
 
     def _trace(self, seen: list[Seen], near: Products, left: PerDatum, ok: Tensor) -> Trace:
