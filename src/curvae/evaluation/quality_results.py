@@ -11,7 +11,7 @@ KINDS = {
     "samples": "draws of the model",
     "means": "their means",
     "reconstructions": "reconstructions",
-    "noise": "Gaussian of the same mean and covariance (bad case)",
+    "noise": "matched Gaussian (bad case)",
 }
 """What is compared with held-out data, in words; the first and the last are the controls."""
 
