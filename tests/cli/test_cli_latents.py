@@ -101,6 +101,17 @@ def test_calibrate(copy: Path, capsys: pytest.CaptureFixture[str]):
     fails(capsys, ["calibrate", str(run), "--count", "50"], 1, "needs 200 data or more with 99 draws; got --count 50")
 
 
+def test_bounds_of_data_from_the_model(run: Path, capsys: pytest.CaptureFixture[str]):
+    words = ("--temperatures", "20", "--data", "6", "--chains", "4", "--samples", "40")
+    told = says(capsys, "bracket", str(run), *words, "--to", "bracket.json")
+    assert "lower bound, nats" in told
+    assert "estimates between them" in told
+    found = json.loads(Path("bracket.json").read_text())
+    assert len(found["lower"]) == len(found["upper"]) == len(found["sampled"]) == 6
+    fails(capsys, ["bracket", str(run), "--to", "bracket.json"], 1, "--force writes over it")
+    fails(capsys, ["bracket", str(run), "--temperatures", "0"], 1, "temperatures must be 1 or more; got")
+
+
 def test_encode_of_the_wrong_width(run: Path, capsys: pytest.CaptureFixture[str]):
     np.save("x.npy", np.zeros((4, 5)))
     words = ["encode", str(run), "x.npy"]

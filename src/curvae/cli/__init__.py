@@ -18,6 +18,7 @@ COMMANDS = {
     "refine": ("posteriors made better by steps on their ELBO, and by how much", "curvae.cli.refine", "refine"),
     "calibrate": ("whether posteriors are right, on data drawn from the model", "curvae.cli.calibrate", "calibrate"),
     "gaps": ("where the distance of the ELBO to log p(x) comes from", "curvae.cli.gaps", "gaps"),
+    "bracket": ("log p(x) between two bounds, on data drawn from the model", "curvae.cli.bracket", "bracket"),
     "list": ("systems and data sets", "curvae.cli.about", "list_"),
     "doctor": ("versions, devices, threads, caches, and what to mend", "curvae.cli.about", "doctor"),
 }

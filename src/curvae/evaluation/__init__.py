@@ -1,6 +1,7 @@
 """Evaluation: what a trained system is worth, with errors and diagnostics, from its run folder."""
 
 from curvae.evaluation.annealing import AnnealingPath, annealed
+from curvae.evaluation.bidirectional import Bracket, bracket
 from curvae.evaluation.calibration import Calibration, calibrate
 from curvae.evaluation.choice import choose
 from curvae.evaluation.compare import Comparison, Difference, compare
@@ -27,6 +28,7 @@ from curvae.evaluation.two_sample import classified, mmd
 __all__ = [
     "AnnealedResult",
     "AnnealingPath",
+    "Bracket",
     "Calibration",
     "Comparison",
     "Difference",
@@ -44,6 +46,7 @@ __all__ = [
     "Widened",
     "annealed",
     "balanced_weights",
+    "bracket",
     "calibrate",
     "choose",
     "classified",

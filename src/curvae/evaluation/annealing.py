@@ -140,7 +140,7 @@ def _scores(found: Annealed) -> Scores:
     return {**named("ais", estimates(weights)), "acceptance_ais": exact(found.acceptance).mean((0, 1)).numpy()}
 
 
-def checked(system: System, **counts: int) -> LatentSystem:
+def checked(system: System, what: str = "ais", /, **counts: int) -> LatentSystem:
     """The system, if annealing can be done.
 
     Raises:
@@ -148,11 +148,11 @@ def checked(system: System, **counts: int) -> LatentSystem:
     """
     for name, value in counts.items():
         if value < 1:
-            raise ValueError(f"ais: {name} must be 1 or more; got {value}.")
+            raise ValueError(f"{what}: {name} must be 1 or more; got {value}.")
     if not isinstance(system, LatentSystem) or system.evidence == "none":
         raise ValueError(
-            f"ais: needs a system with a latent-variable model that gives evidence; got {type(system).__name__} "
-            f"with evidence {system.evidence!r}. Leave out ais."
+            f"{what}: needs a system with a latent-variable model that gives evidence; got {type(system).__name__} "
+            f"with evidence {system.evidence!r}." + (" Leave out ais." if what == "ais" else "")
         )
-    require_continuous(system.model, "ais")
+    require_continuous(system.model, what)
     return system

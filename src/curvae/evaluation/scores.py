@@ -133,10 +133,11 @@ def _latent(system: LatentSystem, table: ArrayTable, batch: Batch, sampling: Sam
     """What a LatentSystem has beside its evidence, and importance weights from one inference a proposal."""
     inferred = system.inference(system.model, batch)
     found = describe(system.model, inferred, batch, table.transform)
-    return found if system.evidence != "bound" else found | _weighed(system, inferred, batch, sampling)
+    return found if system.evidence != "bound" else found | weighed(system, inferred, batch, sampling)
 
 
-def _weighed(system: LatentSystem, inferred: Inferred, batch: Batch, sampling: Sampling) -> Scores:
+def weighed(system: LatentSystem, inferred: Inferred, batch: Batch, sampling: Sampling) -> Scores:
+    """Log p(x) of a batch by every proposal, and by the best of them, from one inference of each."""
     own, count = inferred.posterior, len(batch.x)
     if not system.model.prior.continuous:
         draw = from_posterior(system.model, own, batch, sampling)

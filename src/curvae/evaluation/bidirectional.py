@@ -1,0 +1,154 @@
+"""log p(x) between two bounds, on data that the model itself made: bidirectional Monte Carlo."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator
+
+from curvae.evaluation.annealing import CHAINS, AnnealingPath, checked
+from curvae.evaluation.choice import KHAT_BAD
+from curvae.evaluation.diagnostics import estimate
+from curvae.evaluation.importance import MEMORY, bytes_per_draw, exact
+from curvae.evaluation.scores import place, untouched, weighed
+from curvae.evaluation.values import Estimate, plain
+from curvae.evaluation.weighing import Sampling, Scores
+from curvae.systems import LatentSystem, System
+from curvae.typing import Batch, Latent
+
+NARROW = 0.5
+"""Nats between the bounds below which they say something about an estimate."""
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """Bounds of log p(x) of each simulated datum, in nats, and the evaluator's estimate beside them."""
+
+    lower: NDArray
+    lower_stderr: NDArray
+    upper: NDArray
+    upper_stderr: NDArray
+    """Over the chains, which all begin at the same z: that of another z is not in it."""
+    sampled: NDArray
+    """log p(x) by importance sampling from the best proposal."""
+    sampled_stderr: NDArray
+    flagged: NDArray
+    """Whose k-hat is above 0.7 there, or whose estimate is not finite."""
+    temperatures: int
+    chains: int
+
+    @property
+    def width(self) -> Estimate:
+        """Mean of ``upper - lower`` over the data, nats."""
+        return Estimate.of(self.upper - self.lower, np.hypot(self.upper_stderr, self.lower_stderr))
+
+    @property
+    def narrow(self) -> float:
+        """Share of data whose bounds are less than half a nat apart."""
+        return float((self.upper - self.lower < NARROW).mean())
+
+    @property
+    def inside(self) -> float:
+        """Share of the data not flagged whose estimate is above neither bound by two joint standard errors, nor below.
+
+        ``lower - 2 sqrt(s_lower^2 + s^2) <= estimate <= upper + 2 sqrt(s_upper^2 + s^2)``; NaN where all are flagged.
+        """
+        above = self.sampled - self.lower + 2 * np.hypot(self.sampled_stderr, self.lower_stderr)
+        below = self.upper - self.sampled + 2 * np.hypot(self.sampled_stderr, self.upper_stderr)
+        kept = ((above >= 0) & (below >= 0))[~self.flagged]
+        return float(kept.mean()) if len(kept) else math.nan
+
+    def to_dict(self) -> dict[str, Any]:
+        """Only what JSON has: each datum, and the summary."""
+        said = {"width": asdict(self.width), "narrow": self.narrow, "inside": self.inside}
+        each = asdict(self).items()
+        return plain({name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in each} | said)
+
+
+def bracket(
+    system: System,
+    temperatures: int = 300,
+    count: int = 50,
+    chains: int = CHAINS,
+    samples: int = 500,
+    seed: int = 0,
+    memory: int = MEMORY,
+    report: Callable[[int, float], None] | None = None,
+) -> Bracket:
+    r"""Enclose log p(x) of data drawn from the model, whose z is then an exact draw of their posterior.
+
+    Annealed importance sampling from the prior to the posterior has weights ``E[w] = p(x)``, so the logarithm of their
+    mean over chains errs low; run backward from the exact draw, ``E[w] = 1 / p(x)``, so minus the logarithm of their
+    mean errs high. Each is a stochastic bound: it holds on average over the draws, and for one datum up to its error.
+    The path is tuned on other noise. More temperatures bring the bounds together, about as 1 / K.
+
+    It tells whether *the evaluator* can be trusted for this model, on data that are like the model's own.
+
+    Args:
+        system: with continuous latents.
+        temperatures: K; a datum costs 3 K gradients of log p(x, z) for each chain.
+        count: number of data to draw.
+        chains: independent chains in each direction.
+        samples: draws of each proposal for the estimate by importance sampling.
+        seed: of everything drawn.
+        memory: bytes that chains and draws of a batch may take at a time.
+        report: called with the number of data done and the mean of the lower bound, nats.
+
+    Raises:
+        ValueError: fewer than 1 temperature, datum, chain, draw or byte; or a system without a latent-variable model,
+            without evidence or with discrete latents.
+
+    Reference: Grosse, Ghahramani and Adams, *Sandwiching the marginal likelihood using bidirectional Monte Carlo*,
+    2015.
+
+    Example:
+        >>> from curvae.data import from_array
+        >>> from curvae.systems import vae
+        >>> data = from_array(torch.randn(40, 5))
+        >>> found = bracket(vae(data.spec, latent=2, hidden=8), temperatures=50, count=20, samples=100)
+        >>> found.lower.shape, bool(abs(found.width.value) < 0.5), found.inside > 0.8
+        ((20,), True, True)
+    """
+    numbers = {"temperatures": temperatures, "data": count, "chains": chains, "samples": samples, "memory": memory}
+    latent = checked(system, "bracket", **numbers)
+    generator = Generator(place(system)[0]).manual_seed(seed)
+    parts: list[Scores] = []
+    with untouched(system, seed):
+        x, z = latent.model.sample(count, generator)
+        first = Batch(x[:1], torch.full((1,), -1, device=x.device))
+        rows = max(1, memory // (4 * chains * bytes_per_draw(latent.model, first)))
+        for some in torch.arange(count, device=x.device).split(rows):
+            batch = Batch(x[some], torch.full_like(some, -1))
+            path = AnnealingPath.to(latent.model, batch, temperatures, chains, generator)
+            found = _bounds(path, z[some], chains, generator)
+            parts.append(found | _sampled(latent, batch, Sampling(samples, memory, generator)))
+            if report is not None:
+                done = np.concatenate([part["lower"] for part in parts])
+                report(len(done), float(done.mean()))
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return Bracket(**joined, temperatures=temperatures, chains=chains)
+
+
+def _bounds(path: AnnealingPath, z: Latent, chains: int, generator: Generator) -> Scores:
+    """Both ends, from as many chains in each direction."""
+    low = exact(path.forward(chains, generator).log_weight).numpy()
+    high = exact(path.backward(z.expand(chains, -1, -1), generator).log_weight).numpy()
+    lower, inverse = (estimate(log_w, np.full_like(log_w, -math.log(chains))) for log_w in (low, high))
+    return {
+        "lower": lower.log_likelihood,
+        "lower_stderr": lower.stderr,
+        "upper": -inverse.log_likelihood,
+        "upper_stderr": inverse.stderr,
+    }
+
+
+def _sampled(system: LatentSystem, batch: Batch, sampling: Sampling) -> Scores:
+    """What the evaluator says of the same data."""
+    found = weighed(system, system.inference(system.model, batch), batch, sampling)
+    value = found["log_likelihood"]
+    flagged = ~np.isfinite(value) | (found["khat_best"] > KHAT_BAD)
+    return {"sampled": value, "sampled_stderr": found["stderr_best"], "flagged": flagged}
