@@ -30,18 +30,18 @@ Row = dict[str, Any]
 
 
 def alike(make: Callable[..., LatentSystem], **options: Any) -> Make:
-    """A system with the sizes and the likelihood that all have."""
-    return lambda spec: make(spec, **SIZES, likelihood=Gaussian(spec.event, learn="shared"), **options)
+    """A system with the likelihood that all have, and their sizes unless it names its own."""
+    return lambda spec: make(spec, **SIZES | options, likelihood=Gaussian(spec.event, learn="shared"))
 
 
-def measure(make: Make, data: Data, seed: int, epochs: int) -> tuple[LatentSystem, Scores, float]:
+def measure(make: Make, data: Data, seed: int, epochs: int, rate: float = 2e-3) -> tuple[LatentSystem, Scores, float]:
     """The trained system, its scores of each test datum, and the CPU seconds of training."""
     torch.manual_seed(seed)
     system = make(data.spec)
     started = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         curvae.fit(
-            system, data, epochs, batch_size=100, learning_rate=2e-3, seed=seed, out=f"{folder}/run", device="cpu",
+            system, data, epochs, batch_size=100, learning_rate=rate, seed=seed, out=f"{folder}/run", device="cpu",
             progress=False
         )  # fmt: skip
     seconds = time.process_time() - started
