@@ -64,9 +64,6 @@ def test_estimated_determinant_shifts_all_weights_of_a_datum_alike():
     error = found.info["log_det_error"]
     assert (shift[0].abs() < 2.5 * error).all()
     assert (shift[0] != 0).all()
-    inference.margin = 3.0
-    safer = inference(oracle.model, oracle.batch).info["log_det"]
-    torch.testing.assert_close(safer - found.info["log_det"], 3 * error)
 
 
 @pytest.mark.parametrize("name", ["gaussian", "bernoulli"])
