@@ -35,18 +35,19 @@ from torch import Tensor
 import curvae
 from curvae.data import Data
 from curvae.evaluation import Estimate, Estimates, estimate, posterior_weights
+from curvae.evaluation.families import in_covariance
 from curvae.evaluation.proposal import STEPS, widen
 from curvae.inference import Adam, AmortizedGaussian, Inference, Laplace, Refiner
 from curvae.likelihoods import Bernoulli, Gaussian
 from curvae.model import LatentVariableModel
-from curvae.posteriors import FullGaussian, GaussianPosterior, Mixture, Posterior
-from curvae.posteriors.gaussian import pack
+from curvae.posteriors import GaussianPosterior, Mixture, Posterior
 from curvae.posteriors.simulated import SimulatedPosterior
 from curvae.systems import LatentSystem, Stage, iwae
 from curvae.typing import Batch
 from inference_counts import counting
 from inference_families import FAMILIES, SOURCES, Networks
 from inference_tables import publish
+from paired import first
 
 RESULTS = Path(__file__).parent / "results" / "inference_study"
 CACHE = Path("runs") / "inference-study"
@@ -128,12 +129,6 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def first(table: Any, count: int) -> Any:
-    """The first rows of a table."""
-    label = None if table.label is None else table.label[:count]
-    return replace(table, raw=table.raw[:count], label=label)
-
-
 def fit(system: LatentSystem, data: Data, epochs: int, rate: float) -> None:
     """Train in a folder that nobody keeps."""
     with tempfile.TemporaryDirectory() as folder, torch.enable_grad():
@@ -185,7 +180,7 @@ def movable(posterior: Posterior) -> Posterior:
     if isinstance(posterior, Mixture):
         return replace(posterior, components=tuple(movable(part) for part in posterior.components))
     if isinstance(posterior, GaussianPosterior) and posterior.tensors.keys() & {"factor", "vectors"}:
-        return FullGaussian(posterior.mean, pack(torch.linalg.cholesky(posterior.covariance)))
+        return in_covariance(posterior)
     return posterior
 
 

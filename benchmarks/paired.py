@@ -7,6 +7,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 import curvae
-from curvae.data import Data
+from curvae.data import ArrayTable, Data
 from curvae.evaluation import Estimate, score
 from curvae.likelihoods import Gaussian
 from curvae.systems import LatentSystem
@@ -32,6 +33,12 @@ Row = dict[str, Any]
 def alike(make: Callable[..., LatentSystem], **options: Any) -> Make:
     """A system with the likelihood that all have, and their sizes unless it names its own."""
     return lambda spec: make(spec, **SIZES | options, likelihood=Gaussian(spec.event, learn="shared"))
+
+
+def first(table: ArrayTable, count: int) -> ArrayTable:
+    """The first rows of a table."""
+    label = None if table.label is None else table.label[:count]
+    return replace(table, raw=table.raw[:count], label=label)
 
 
 def measure(make: Make, data: Data, seed: int, epochs: int, rate: float = 2e-3) -> tuple[LatentSystem, Scores, float]:

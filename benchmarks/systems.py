@@ -42,7 +42,7 @@ from curvae.systems import LatentSystem
 from curvae.systems.parts import standard_network, train
 from curvae.typing import DataSpec
 from pages import between
-from paired import SIZES, Make, Row, Scores, alike, measure
+from paired import SIZES, Make, Row, Scores, alike, first, measure
 
 PAGE = Path(__file__).parents[1] / "docs" / "systems.md"
 RESULTS = Path(__file__).parent / "results" / "systems"
@@ -91,12 +91,6 @@ def few_images(folder: str | None) -> Data:
     data = curvae.data.load("mnist", data_dir=folder)
     parts = {"train": 5_000, "validation": 500, "test": 1_000}
     return replace(data, **{name: first(getattr(data, name), count) for name, count in parts.items()})
-
-
-def first(table: curvae.data.ArrayTable, count: int) -> curvae.data.ArrayTable:
-    """The first rows of a table."""
-    label = None if table.label is None else table.label[:count]
-    return replace(table, raw=table.raw[:count], label=label)
 
 
 GROUPS = {

@@ -9,31 +9,11 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from command_line import TINY, fails, says
 from curvae.cli import main
 from curvae.cli.failures import UsageError
 from curvae.cli.flags import Source
 from curvae.cli.parsing import parse, parser
-
-TINY = ["--latent", "2", "--hidden", "16", "--epochs", "2"]
-
-
-def fails(capsys: pytest.CaptureFixture[str], words: Sequence[str], code: int, *parts: str) -> None:
-    """The line ends with this code, prints nothing, and says one line with these parts."""
-    assert main(words) == code
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("curvae: error: ")
-    assert err.count("\n") == 1, err
-    for part in parts:
-        assert part in err
-
-
-def says(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """What a line that ends well prints."""
-    assert main(words) == 0
-    out, err = capsys.readouterr()
-    assert err == ""
-    return out
 
 
 def sample(

@@ -1,7 +1,7 @@
 """What evaluate leaves in a run folder, and what compare makes of two of them."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +12,7 @@ from curvae.data import Data, from_array
 from curvae.evaluation import Evaluation, compare, evaluate, read
 from curvae.evaluation.evaluate import choose, device_for
 from curvae.systems import System, vae, vlae
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A run, as far as an evaluation knows one."""
-
-    path: Path
-    made: System
-    given: Data
-
-    def system(self) -> System:
-        return self.made
-
-    def data(self) -> Data:
-        return self.given
+from folders import Folder
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The split of the inference gap: closed forms on a linear model, files, and the command."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from curvae.cli import main
-from curvae.data import ArrayTable, Data, from_array
+from curvae.data import ArrayTable, from_array
 from curvae.evaluation import Estimate, Gaps, gaps
 from curvae.evaluation.families import elbo_of, families, uncorrelated
 from curvae.evaluation.gap_results import MEMBERS
@@ -20,7 +19,8 @@ from curvae.inference.inference import Inference
 from curvae.objectives import elbo
 from curvae.posteriors import DiagonalGaussian, FullGaussian, Mixture, PrecisionGaussian, kl_between
 from curvae.posteriors.gaussian import pack
-from curvae.systems import LatentSystem, System, direct_vae, mixture_vae, planar_vae, vae
+from curvae.systems import LatentSystem, direct_vae, mixture_vae, planar_vae, vae
+from folders import Folder
 from zoo import D, LinearGaussian
 
 SHIFT, WIDEN = 0.3, 0.2
@@ -160,21 +160,6 @@ def test_families_that_are_not_gaussian_are_split_too(build):
     got = summary(measure(build(data.spec, latent=2, hidden=8), data.test, 5, 40, 200))
     assert got.amortization.value > -0.05
     assert got.members["diagonal"].elbo != got.members["best"].elbo
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A run, as far as an evaluation knows one."""
-
-    path: Path
-    made: System
-    given: Data
-
-    def system(self) -> System:
-        return self.made
-
-    def data(self) -> Data:
-        return self.given
 
 
 def test_the_file_says_what_the_result_says_and_the_system_stays_as_it_is(tmp_path: Path):

@@ -105,7 +105,7 @@ def _chain(
 
 def _posterior(system: LatentSystem, x: Tensor) -> Posterior:
     """q(z | x) of completed data, whatever they hold."""
-    return system.inference(system.model, Batch(x, torch.full((len(x),), -1, device=x.device))).posterior
+    return system.inference(system.model, Batch.of(x)).posterior
 
 
 def _one(q: Posterior) -> Float[Tensor, "B D"]:
