@@ -94,7 +94,7 @@ class _LeastSquares(torch.autograd.Function):
         (x, weight, bias), (square, slope, gram) = ctx.saved_tensors, adjoints
         offset = x - bias
         dx = 2 * square.unsqueeze(-1) * offset + slope @ weight.mT if ctx.needs_input_grad[0] else None
-        dweight = torch.addmm(offset.mT @ slope, weight, gram + gram.mT)
+        dweight = (offset.mT @ slope).addmm_(weight, gram + gram.mT)
         dbias = -2 * (square @ offset) - weight @ slope.sum(0) if ctx.needs_input_grad[2] else None
         return dx, dweight, dbias
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from curvae.curvature import kernel
+from curvae.curvature import kernel, native
 
-NEEDS_KERNEL = pytest.mark.skipif(not kernel.available(), reason="no C compiler here")
+NEEDS_KERNEL = pytest.mark.skipif(not native.available(), reason="no C compiler here")
 
 
 def problem(widths: list[int], batch: int, on: float = 0.5, dtype: torch.dtype = torch.float64):
@@ -142,7 +142,7 @@ def test_threads_change_nothing() -> None:
 def test_switched_off(monkeypatch) -> None:
     monkeypatch.setenv("CURVAE_KERNEL", "0")
     weights, masks, gram, adjoint = problem([3, 8], 2)
-    assert not kernel.available()
+    assert not native.available()
     assert kernel.precision(weights, masks, gram) is None
     assert kernel.precision_backward(weights, masks, gram, adjoint) is None
 
@@ -152,7 +152,7 @@ def test_no_compiler_that_works(compiler, monkeypatch, tmp_path, capfd) -> None:
     monkeypatch.setenv("CURVAE_CACHE", str(tmp_path))
     monkeypatch.setenv("CC", compiler)
     weights, masks, gram, adjoint = problem([3, 8, 4], 2)
-    assert not kernel.available()
+    assert not native.available()
     agree(kernel.relu_precision(weights, masks, gram), reference(weights, masks, gram, adjoint)[0])
     assert capfd.readouterr() == ("", "")
 
@@ -161,17 +161,17 @@ def test_a_cache_that_cannot_be_written(monkeypatch, tmp_path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     monkeypatch.setenv("CURVAE_CACHE", str(blocked))
-    assert not kernel.available()
+    assert not native.available()
 
 
 @NEEDS_KERNEL
 def test_compiled_once_into_the_cache(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("CURVAE_CACHE", str(tmp_path))
-    assert kernel.available()
+    assert native.available()
     (made,) = [path for path in Path(tmp_path).rglob("*") if path.is_file()]
     stamp = made.stat().st_mtime_ns
-    kernel._load.cache_clear()
-    assert kernel.available()
+    native._load.cache_clear()
+    assert native.available()
     assert made.stat().st_mtime_ns == stamp
 
 

@@ -4,23 +4,12 @@ With the activity masks K_l of an item, ``M_1 = K_1 W_0`` and ``M_l = K_l W_{l-1
 layers, and ``Lam = M_L' G M_L`` its precision. About half of the units of a layer are off: their rows and columns are
 skipped, which no dense product can do, as every item has others.
 
-``kernel.c`` is compiled by the system's C compiler on first use and kept in the cache folder (``$CURVAE_CACHE``, else
-the platform's). Without a compiler, on another device or dtype, or with ``CURVAE_KERNEL=0`` in the environment,
-``relu_precision`` computes the same with torch.
+Without the compiled kernel (:mod:`curvae.curvature.native`), and on another device or dtype, ``relu_precision``
+computes the same with torch.
 """
 
 import ctypes
-import hashlib
-import os
-import platform
-import shlex
-import subprocess
-import tempfile
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +17,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from curvae.curvature import native
 from curvae.typing import Matrix
 
 Weights = list[Float[Tensor, "_out _in"]]
@@ -36,21 +26,10 @@ Masks = list[Shaped[Tensor, "B _H"]]
 """For each layer which units are on: bool, or 0 and 1."""
 Gradients = tuple[list[Tensor], Tensor]
 
-SOURCE = Path(__file__).with_name("kernel.c")
-FLAGS = ("-O3", "-std=c11", "-ffp-contract=fast", "-shared", "-fPIC")
-LAYERS = 16
-SHARE = 8
-"""Items that are worth a thread."""
-
-
-def available() -> bool:
-    """Whether the compiled kernel is there; compiles it when asked for the first time."""
-    return _library() is not None
-
 
 def usable(gram: Float[Tensor, "H H"]) -> bool:
     """Whether the kernel is there and can read this tensor: on the CPU, and not within a function transform."""
-    return _plain(gram) and available()
+    return native.plain(gram) and native.available()
 
 
 def precision(weights: Weights, masks: Masks, gram: Float[Tensor, "H H"]) -> Matrix | None:
@@ -63,7 +42,7 @@ def precision(weights: Weights, masks: Masks, gram: Float[Tensor, "H H"]) -> Mat
         return None
     latent = weights[0].shape[1]
     out = gram.new_empty(len(masks[0]), latent, latent)
-    done = chain.split(lambda part, begin, end: chain.call("precision", (begin, end, out.data_ptr())))
+    done = native.split(len(out), lambda part, begin, end: chain.call("precision", (begin, end, out.data_ptr())))
     return out if done else None
 
 
@@ -73,19 +52,19 @@ def precision_backward(weights: Weights, masks: Masks, gram: Float[Tensor, "H H"
     ``dG = sum_b M A M'``, ``dM_L = 2 K G M A``, ``dW_l = sum_b dM_{l+1} M_l'`` and ``dM_l = K W_l' dM_{l+1}``.
     """
     chain = _Chain.of(weights, masks, gram)
-    if chain is None or adjoint.dtype != gram.dtype or not _plain(adjoint):
+    if chain is None or adjoint.dtype != gram.dtype or not native.plain(adjoint):
         return None
     adjoint = adjoint.detach().contiguous()
     turned = [weight.mT.contiguous() for weight in chain.weights]
-    parts = chain.threads()
+    parts = native.threads(len(masks[0]))
     grads = [gram.new_zeros(parts, *tensor.shape) for tensor in (*chain.weights, gram)]
 
     def work(part: int, begin: int, end: int) -> bool:
         own = [grad[part] for grad in grads]
-        after = (begin, end, adjoint.data_ptr(), _pointers(own[:-1]), own[-1].data_ptr())
+        after = (begin, end, adjoint.data_ptr(), native.pointers(own[:-1]), own[-1].data_ptr())
         return chain.call("precision_backward", after, turned)
 
-    if not chain.split(work):
+    if not native.split(len(masks[0]), work):
         return None
     *dweights, dgram = (grad[0] if parts == 1 else grad.sum(0) for grad in grads)
     return dweights, dgram.triu() + dgram.triu(1).mT
@@ -179,7 +158,7 @@ class _Chain:
     def of(cls, weights: Weights, masks: Masks, gram: Tensor) -> "_Chain | None":
         """None where the kernel cannot do it."""
         tensors = [*weights, gram]
-        if not all(map(_plain, (*tensors, *masks))) or not 0 < len(weights) <= LAYERS:
+        if not all(map(native.plain, (*tensors, *masks))) or not 0 < len(weights) <= native.LAYERS:
             return None
         if gram.dtype not in (torch.float32, torch.float64) or any(one.dtype != gram.dtype for one in tensors):
             return None
@@ -193,98 +172,17 @@ class _Chain:
             and gram.shape == (widths[-1], widths[-1])
             and min(widths) > 0
         )
-        library = _library() if fitting else None
+        library = native.library() if fitting else None
         return None if library is None else cls(library, weights, masks, gram)
-
-    def threads(self) -> int:
-        """How many parts the batch is worth."""
-        return max(1, min(torch.get_num_threads(), len(self.masks[0]) // SHARE))
-
-    def split(self, work: Callable[[int, int, int], bool]) -> bool:
-        """Run ``work(part, begin, end)`` over the batch, on as many threads as torch may use; whether all went well."""
-        parts, size = self.threads(), len(self.masks[0])
-        if parts == 1:
-            return work(0, 0, size)
-        ends = [size * part // parts for part in range(parts + 1)]
-        with ThreadPoolExecutor(parts) as pool:
-            return all(pool.map(work, range(parts), ends[:-1], ends[1:]))
 
     def call(self, name: str, rest: tuple[Any, ...], turned: list[Tensor] | None = None) -> bool:
         """One call into C, which releases the interpreter's lock."""
         widths = (ctypes.c_ssize_t * len(self.widths))(*self.widths)
         kind = "float" if self.gram.dtype == torch.float32 else "double"
-        lists = [_pointers(part) for part in (self.weights, turned, self.masks) if part is not None]
+        lists = [native.pointers(part) for part in (self.weights, turned, self.masks) if part is not None]
         sizes = [ctypes.c_ssize_t(part) for part in rest[:2]]
         arrays = [
             ctypes.c_void_p(part) if isinstance(part, int) else part for part in (self.gram.data_ptr(), *rest[2:])
         ]
         depth = ctypes.c_ssize_t(len(self.weights))
         return getattr(self.library, f"{name}_{kind}")(depth, widths, *lists, arrays[0], *sizes, *arrays[1:]) == 0
-
-
-def _plain(tensor: Tensor) -> bool:
-    """Whether there is memory of the CPU behind it, which C may read."""
-    return (
-        type(tensor) in (Tensor, torch.nn.Parameter)
-        and tensor.device.type == "cpu"
-        and tensor.layout == torch.strided
-        and not torch.compiler.is_compiling()
-        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # pyright: ignore[reportAttributeAccessIssue]
-    )
-
-
-def _pointers(tensors: list[Tensor]) -> Any:
-    """An array of addresses."""
-    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
-
-
-def _library() -> ctypes.CDLL | None:
-    """The compiled kernel, or None where it is switched off or cannot be had."""
-    if os.environ.get("CURVAE_KERNEL") == "0":
-        return None
-    return _load(os.environ.get("CC") or "cc", os.environ.get("CURVAE_CACHE"))
-
-
-@cache
-def _load(compiler: str, folder: str | None) -> ctypes.CDLL | None:
-    """Compiled at most once for each source, compiler and processor, and tried at most once in a process."""
-    command = shlex.split(compiler)
-    try:
-        version = subprocess.run([*command, "--version"], capture_output=True, check=True, timeout=60).stdout
-        key = hashlib.sha256(b"\0".join((SOURCE.read_bytes(), version, repr((command, FLAGS)).encode(), _processor())))
-        path = _cache(folder) / "kernel" / f"{key.hexdigest()[:32]}.so"
-        if not path.exists():
-            _compile(command, path)
-        return ctypes.CDLL(str(path))
-    except (OSError, RuntimeError, subprocess.SubprocessError, ImportError):
-        return None
-
-
-def _compile(command: list[str], path: Path) -> None:
-    """For this very processor if the compiler can; the file appears at once and whole, whoever else compiles it too."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder) / "kernel.so"
-        for native in (["-march=native"], ["-mcpu=native"], []):
-            call = [*command, *FLAGS, *native, "-o", str(made), str(SOURCE)]
-            if subprocess.run(call, capture_output=True, timeout=300).returncode == 0 and made.exists():
-                os.replace(made, path)
-                return
-    raise OSError(f"{command[0]} could not compile {SOURCE.name}")
-
-
-def _cache(folder: str | None) -> Path:
-    """The folder that the data sets use too."""
-    import pooch
-
-    return Path(folder or pooch.os_cache("curvae"))
-
-
-def _processor() -> bytes:
-    """What this processor can do, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_bytes().splitlines()
-        flags = next((line for line in lines if line.lower().startswith((b"flags", b"features"))), b"")
-    except OSError:
-        flags = b""
-    return b"\0".join((platform.machine().encode(), platform.processor().encode(), flags))

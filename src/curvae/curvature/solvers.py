@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae import linalg
+from curvae.curvature import compiled
 from curvae.curvature.route import Point, Route
 from curvae.curvature.search import Backtracking, Seen, StepRule
 from curvae.curvature.stepwise import Step, stepwise
@@ -78,4 +79,6 @@ class Newton(Solver):
                 return Step(grad, there, None, (factor, moved))
             return Step(grad, there, moved & (0.5 * torch.linalg.vecdot(grad, d) > tolerance))
 
-        return stepwise(route, z, self.visits(steps), step)
+        visits = self.visits(steps)
+        found = compiled.search(route, z, visits, self.visits(1), self.rule, tolerance)
+        return stepwise(route, z, visits, step) if found is None else found

@@ -1,0 +1,415 @@
+/* The mode of log p(x, z) for a ReLU chain, a log-likelihood quadratic in its last layer and a standard normal prior:
+   Newton steps, each followed by chord steps, and one shorter step where a full one does not climb.
+
+   What solvers.py, search.py and gram.py say in torch, without a call between two products: small networks spend more
+   time on calls than on products. The items of a block step together, so that one pass over a weight serves many of
+   them; an item that is done is left out. Every product has the form  out_i = sum_c a_i[c] w_c  with rows w_c of a
+   weight, padded to whole vectors.
+
+   native.py compiles it with kernel.c, and compiled.py calls it; the part below "#else" is included once per type. */
+
+#ifndef REAL
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#define BYTES 64
+#elif defined(__AVX__)
+#define BYTES 32
+#else
+#define BYTES 16
+#endif
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define TALL 6 /* rows and vectors of a tile: as many sums as registers hold */
+#define WIDE 4
+#else
+#define TALL 4
+#define WIDE 2
+#endif
+
+#define LAYERS 16 /* at most */
+#define BLOCK 48  /* items: a multiple of every height of a tile */
+
+#define PASTE_(a, b) a##_##b
+#define PASTE(a, b) PASTE_(a, b)
+#define NAME(a) PASTE(a, REAL)
+
+typedef ptrdiff_t size;
+
+static size up(size n, size unit) { return (n + unit - 1) / unit * unit; }
+
+/* Zeroed memory handed out piece by piece, or only counted while base is 0. */
+typedef struct {
+    char *base;
+    size used;
+} Arena;
+
+static void *take(Arena *arena, size bytes) {
+    void *piece = arena->base ? arena->base + arena->used : NULL;
+    arena->used += up(bytes, 64);
+    return piece;
+}
+
+#define REAL float
+#include "search.c"
+#undef REAL
+#define REAL double
+#include "search.c"
+
+#else
+
+#define LANES ((size)(BYTES / sizeof(REAL)))
+#define VEC NAME(Vec)
+typedef REAL VEC __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
+
+int NAME(precision)(size depth, const size *widths, const REAL *const *weights, const uint8_t *const *masks,
+                    const REAL *gram, size begin, size end, REAL *lam);
+
+/* What all items share; index l = 1 .. L is a layer, strides are widths in whole vectors. */
+#define CHAIN NAME(Chain)
+typedef struct {
+    size depth;
+    const size *widths; /* D, H_1 .. H_L */
+    size stride[LAYERS + 1];
+    const REAL *const *weights, *gram; /* as given */
+    REAL *forth[LAYERS + 1], *back[LAYERS + 1], *bias[LAYERS + 1], *bend; /* W_l', W_l, b_l and G, padded */
+} CHAIN;
+
+#define POINT NAME(Point)
+typedef struct {
+    REAL *value[LAYERS + 1]; /* z, then what the layers give */
+    REAL *slope;             /* of log p(x | h) in the last of them */
+    REAL log_joint;
+} POINT;
+
+#define ITEM NAME(Item)
+typedef struct {
+    POINT here, there;
+    REAL *grad, *step, *factor, *spare[2];
+    const REAL *origin, *pitch;
+    REAL level, gain, length;
+    size index;
+    int moved;
+} ITEM;
+
+static REAL NAME(dot)(const REAL *a, const REAL *b, size count) {
+    VEC sum = {0};
+    REAL total = 0;
+    size k = 0;
+    for (; k + LANES <= count; k += LANES)
+        sum += *(const VEC *)(a + k) * *(const VEC *)(b + k);
+    for (size lane = 0; lane < LANES; lane++)
+        total += sum[lane];
+    for (; k < count; k++)
+        total += a[k] * b[k];
+    return total;
+}
+
+static inline __attribute__((always_inline)) void NAME(tile)(const int vectors, const REAL *const *a, size count,
+                                                             const REAL *w, size stride, REAL *const *out, size at) {
+    VEC sum[TALL][WIDE], row[WIDE];
+#pragma GCC unroll 8
+    for (int i = 0; i < TALL; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++)
+            sum[i][v] = (VEC){0};
+    for (size c = 0; c < count; c++) {
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++)
+            row[v] = *(const VEC *)(w + c * stride + at + v * LANES);
+#pragma GCC unroll 8
+        for (int i = 0; i < TALL; i++) {
+            VEC factor = a[i][c] - (VEC){0};
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++)
+                sum[i][v] += factor * row[v];
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < TALL; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++)
+            *(VEC *)(out[i] + at + v * LANES) = sum[i][v];
+}
+
+/* out_i = sum_c a_i[c] w_c for n rows i; the lists have room for a whole tile. */
+static void NAME(product)(size n, const REAL **a, size count, const REAL *w, size stride, REAL **out) {
+    for (size i = n; i % TALL; i++)
+        a[i] = a[n - 1], out[i] = out[n - 1];
+    for (size at = 0; at < stride;) {
+        int wide = at + WIDE * LANES <= stride;
+        for (size i = 0; i < n; i += TALL)
+            if (wide)
+                NAME(tile)(WIDE, a + i, count, w, stride, out + i, at);
+            else
+                NAME(tile)(1, a + i, count, w, stride, out + i, at);
+        at += wide ? WIDE * LANES : LANES;
+    }
+}
+
+#define LISTS                                                                                                          \
+    const REAL *in[BLOCK + TALL];                                                                                      \
+    REAL *out[BLOCK + TALL]
+
+/* The log joint at there.z, and what its gradient needs. */
+static void NAME(look)(const CHAIN *chain, ITEM *const *items, size n) {
+    LISTS;
+    if (!n)
+        return;
+    size top = chain->depth, width = chain->widths[top];
+    for (size l = 1; l <= top; l++) {
+        for (size i = 0; i < n; i++)
+            in[i] = items[i]->there.value[l - 1], out[i] = items[i]->there.value[l];
+        NAME(product)(n, in, chain->widths[l - 1], chain->forth[l], chain->stride[l], out);
+        for (size i = 0; i < n; i++)
+            for (size k = 0; k < chain->stride[l]; k++) {
+                REAL value = out[i][k] + chain->bias[l][k];
+                out[i][k] = value < 0 ? 0 : value;
+            }
+    }
+    for (size i = 0; i < n; i++) {
+        REAL *offset = items[i]->spare[0];
+        for (size k = 0; k < width; k++)
+            offset[k] = items[i]->there.value[top][k] - items[i]->origin[k];
+        in[i] = offset, out[i] = items[i]->there.slope;
+    }
+    NAME(product)(n, in, width, chain->bend, chain->stride[top], out);
+    for (size i = 0; i < n; i++) {
+        const REAL *pitch = items[i]->pitch, *z = items[i]->there.value[0];
+        for (size k = 0; k < width; k++)
+            out[i][k] = pitch[k] - out[i][k];
+        REAL fit = NAME(dot)(in[i], pitch, width) + NAME(dot)(in[i], out[i], width);
+        items[i]->there.log_joint = items[i]->level + (fit - NAME(dot)(z, z, chain->widths[0])) / 2;
+    }
+}
+
+/* The gradient of the log joint in z, here. */
+static void NAME(gradient)(const CHAIN *chain, ITEM *const *items, size n) {
+    LISTS;
+    for (size i = 0; i < n; i++)
+        memcpy(items[i]->spare[0], items[i]->here.slope, chain->stride[chain->depth] * sizeof(REAL));
+    for (size l = chain->depth; l >= 1; l--) {
+        for (size i = 0; i < n; i++) {
+            REAL *slope = items[i]->spare[0], *value = items[i]->here.value[l];
+            for (size k = 0; k < chain->stride[l]; k++)
+                slope[k] = value[k] > 0 ? slope[k] : 0;
+            items[i]->spare[0] = items[i]->spare[1], items[i]->spare[1] = slope;
+            in[i] = slope, out[i] = l > 1 ? items[i]->spare[0] : items[i]->grad;
+        }
+        NAME(product)(n, in, chain->widths[l], chain->back[l], chain->stride[l - 1], out);
+    }
+    for (size i = 0; i < n; i++)
+        for (size k = 0; k < chain->widths[0]; k++)
+            items[i]->grad[k] -= items[i]->here.value[0][k];
+}
+
+/* The factor U of Lam = U'U here, Lam the likelihood's part and the identity. 0 = done. */
+static int NAME(factorize)(const CHAIN *chain, ITEM *const *items, size n, uint8_t *const *masks, REAL *lam) {
+    size wide = chain->widths[0];
+    for (size l = 1; l <= chain->depth; l++)
+        for (size i = 0; i < n; i++)
+            for (size k = 0; k < chain->widths[l]; k++)
+                masks[l - 1][i * chain->widths[l] + k] = items[i]->here.value[l][k] > 0;
+    if (NAME(precision)(chain->depth, chain->widths, chain->weights, (const uint8_t *const *)masks, chain->gram, 0, n,
+                        lam))
+        return 1;
+    for (size i = 0; i < n; i++) {
+        REAL *u = memcpy(items[i]->factor, lam + i * wide * wide, wide * wide * sizeof(REAL));
+        for (size j = 0; j < wide; j++)
+            u[j * wide + j] += 1;
+        for (size j = 0; j < wide; j++) {
+            REAL *pivot = u + j * wide;
+            if (!(pivot[j] > 0) || pivot[j] > (sizeof(REAL) == 4 ? 1e38 : 1e300))
+                return 1;
+            REAL scale = 1 / (REAL)sqrt(pivot[j]);
+            for (size k = j; k < wide; k++)
+                pivot[k] *= scale;
+            for (size r = j + 1; r < wide; r++)
+                for (size k = r; k < wide; k++)
+                    u[r * wide + k] -= pivot[r] * pivot[k];
+        }
+    }
+    return 0;
+}
+
+/* step = Lam^-1 grad */
+static void NAME(solve)(const CHAIN *chain, ITEM *item) {
+    size wide = chain->widths[0];
+    const REAL *u = item->factor;
+    REAL *x = memcpy(item->step, item->grad, wide * sizeof(REAL));
+    for (size j = 0; j < wide; j++) {
+        x[j] /= u[j * wide + j];
+        for (size k = j + 1; k < wide; k++)
+            x[k] -= u[j * wide + k] * x[j];
+    }
+    for (size j = wide; j-- > 0;)
+        x[j] = (x[j] - NAME(dot)(u + j * wide + j + 1, x + j + 1, wide - j - 1)) / u[j * wide + j];
+}
+
+static void NAME(aim)(const CHAIN *chain, ITEM *item, REAL length) {
+    item->length = length;
+    for (size k = 0; k < chain->widths[0]; k++)
+        item->there.value[0][k] = item->here.value[0][k] + length * item->step[k];
+}
+
+/* The full step, a shorter one where that does not climb, or none: search.py's Backtracking. */
+static void NAME(advance)(const CHAIN *chain, ITEM *const *items, size n, const REAL *rule) {
+    REAL shortest = rule[0], worth = rule[1], sufficient = rule[2];
+    ITEM *tried[BLOCK];
+    size left = n;
+    memcpy(tried, items, n * sizeof(*tried));
+    for (size i = 0; i < n; i++)
+        NAME(aim)(chain, items[i], 1);
+    for (int again = 0; again < 2; again++) {
+        size trials = left;
+        NAME(look)(chain, tried, trials);
+        left = 0;
+        for (size i = 0; i < trials; i++) {
+            ITEM *item = tried[i];
+            REAL rise = item->there.log_joint - item->here.log_joint, gain = item->gain;
+            if (rise >= sufficient * item->length * gain) {
+                POINT old = item->here;
+                item->here = item->there, item->there = old, item->moved = 1;
+            } else if (!again && !(gain / 2 <= worth)) {
+                REAL length = gain / 2 / (gain - rise);
+                NAME(aim)(chain, item, !(length >= shortest) ? shortest : length > 0.5 ? (REAL)0.5 : length);
+                tried[left++] = item;
+            }
+        }
+    }
+}
+
+static void NAME(lay_point)(const CHAIN *chain, POINT *point, Arena *arena) {
+    for (size l = 0; l <= chain->depth; l++)
+        point->value[l] = take(arena, chain->stride[l] * sizeof(REAL));
+    point->slope = take(arena, chain->stride[chain->depth] * sizeof(REAL));
+}
+
+/* Everything in its place, in memory or only counted. */
+static void NAME(lay)(CHAIN *chain, ITEM *items, size members, uint8_t **masks, REAL **lam, Arena *arena) {
+    size wide = chain->widths[0], widest = 0, real = sizeof(REAL);
+    for (size l = 0; l <= chain->depth; l++) {
+        chain->stride[l] = up(chain->widths[l], LANES);
+        widest = chain->stride[l] > widest ? chain->stride[l] : widest;
+    }
+    for (size l = 1; l <= chain->depth; l++) {
+        chain->forth[l] = take(arena, chain->widths[l - 1] * chain->stride[l] * real);
+        chain->back[l] = take(arena, chain->widths[l] * chain->stride[l - 1] * real);
+        chain->bias[l] = take(arena, chain->stride[l] * real);
+        masks[l - 1] = take(arena, members * chain->widths[l]);
+    }
+    chain->bend = take(arena, chain->widths[chain->depth] * chain->stride[chain->depth] * real);
+    *lam = take(arena, members * wide * wide * real);
+    for (ITEM *item = items; item < items + members; item++) {
+        NAME(lay_point)(chain, &item->here, arena);
+        NAME(lay_point)(chain, &item->there, arena);
+        item->grad = take(arena, chain->stride[0] * real);
+        item->step = take(arena, chain->stride[0] * real);
+        item->factor = take(arena, wide * wide * real);
+        item->spare[0] = take(arena, widest * real);
+        item->spare[1] = take(arena, widest * real);
+    }
+}
+
+static void NAME(pad)(const CHAIN *chain, const REAL *const *biases) {
+    size top = chain->depth, last = chain->widths[top];
+    for (size l = 1; l <= top; l++) {
+        size in = chain->widths[l - 1], out = chain->widths[l];
+        for (size o = 0; o < out; o++) {
+            const REAL *row = chain->weights[l - 1] + o * in;
+            memcpy(chain->back[l] + o * chain->stride[l - 1], row, in * sizeof(REAL));
+            for (size i = 0; i < in; i++)
+                chain->forth[l][i * chain->stride[l] + o] = row[i];
+        }
+        memcpy(chain->bias[l], biases[l - 1], out * sizeof(REAL));
+    }
+    for (size o = 0; o < last; o++)
+        memcpy(chain->bend + o * chain->stride[top], chain->gram + o * last, last * sizeof(REAL));
+}
+
+/* Items begin .. end-1 from z to where up to `visits` steps lead, z (B, D) in place; every `cycle` steps the factor is
+   made anew, and before that an item that did not move, or whose last step promised `tolerance` nats at most, is done.
+   log_joint and grad_norm (visits, B) are what was seen before each step, the last of it repeated for what is done.
+   level (B), origin and pitch (B, H_L) and gram say log p(x | h), rule is {shortest, worth, sufficient}. 0 = done. */
+int NAME(search)(size depth, const size *widths, const REAL *const *weights, const REAL *const *biases,
+                 const REAL *gram, const REAL *level, const REAL *origin, const REAL *pitch, size batch, size begin,
+                 size end, size visits, size cycle, REAL tolerance, const REAL *rule, REAL *z, REAL *log_joint,
+                 REAL *grad_norm) {
+    if (depth < 1 || depth > LAYERS)
+        return 1;
+    CHAIN chain = {.depth = depth, .widths = widths, .weights = weights, .gram = gram};
+    ITEM items[BLOCK], *going[BLOCK];
+    uint8_t *masks[LAYERS];
+    REAL *lam;
+    Arena arena = {NULL, 0};
+    size wide = widths[0], top = widths[depth];
+    NAME(lay)(&chain, items, BLOCK, masks, &lam, &arena);
+    char *memory = calloc(arena.used + 64, 1);
+    if (!memory)
+        return 1;
+    arena = (Arena){memory, 64 - (size)((uintptr_t)memory % 64)};
+    NAME(lay)(&chain, items, BLOCK, masks, &lam, &arena);
+    NAME(pad)(&chain, biases);
+    int failed = 0;
+    for (size first = begin; first < end && !failed; first += BLOCK) {
+        size members = end - first < BLOCK ? end - first : BLOCK, n = members;
+        for (size i = 0; i < members; i++) {
+            ITEM *item = going[i] = &items[i];
+            item->index = first + i;
+            item->origin = origin + item->index * top, item->pitch = pitch + item->index * top;
+            item->level = level[item->index];
+            memcpy(item->there.value[0], z + item->index * wide, wide * sizeof(REAL));
+        }
+        NAME(look)(&chain, going, n);
+        for (size i = 0; i < members; i++) {
+            POINT old = items[i].here;
+            items[i].here = items[i].there, items[i].there = old;
+        }
+        for (size t = 0; t < visits; t++) {
+            for (size i = 0; t && i < members; i++) {
+                size at = t * batch + items[i].index;
+                log_joint[at] = log_joint[at - batch], grad_norm[at] = grad_norm[at - batch];
+            }
+            if (!n)
+                continue;
+            NAME(gradient)(&chain, going, n);
+            if (t % cycle == 0 && NAME(factorize)(&chain, going, n, masks, lam)) {
+                failed = 1;
+                break;
+            }
+            for (size i = 0; i < n; i++) {
+                ITEM *item = going[i];
+                NAME(solve)(&chain, item);
+                item->gain = NAME(dot)(item->grad, item->step, wide);
+                item->moved = t % cycle ? item->moved : 0;
+                log_joint[t * batch + item->index] = item->here.log_joint;
+                grad_norm[t * batch + item->index] = (REAL)sqrt(NAME(dot)(item->grad, item->grad, wide));
+            }
+            NAME(advance)(&chain, going, n, rule);
+            if ((t + 1) % cycle)
+                continue;
+            size left = 0;
+            for (size i = 0; i < n; i++)
+                if (going[i]->moved && going[i]->gain / 2 > tolerance)
+                    going[left++] = going[i];
+            n = left;
+        }
+        for (size i = 0; i < members; i++)
+            memcpy(z + items[i].index * wide, items[i].here.value[0], wide * sizeof(REAL));
+    }
+    free(memory);
+    return failed;
+}
+
+#undef LANES
+#undef VEC
+#undef CHAIN
+#undef POINT
+#undef ITEM
+#undef LISTS
+
+#endif

@@ -1,0 +1,171 @@
+"""The compiled search takes the steps that torch takes, and says where it cannot."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from curvae.curvature import Backtracking, Gram, Layerwise, Newton, PaperSchedule, compiled, native, route_for
+from curvae.inference import AmortizedGaussian, Laplace
+from curvae.likelihoods import Gaussian
+from curvae.model import LatentVariableModel
+from curvae.networks import MLP
+from curvae.priors import StandardNormal
+from zoo import batch_of
+
+NEEDS_COMPILER = pytest.mark.skipif(not native.available(), reason="no C compiler here")
+
+
+class OtherPrior(StandardNormal):
+    """Whatever it overrides."""
+
+
+def problem(latent=3, hidden=(20, 31), data=60, scale=0.3, prior=None, activation: type[nn.Module] = nn.ReLU):
+    """A route, and starts far from the modes."""
+    outputs = max(hidden) + 5
+    decoder = MLP(latent, list(hidden), outputs, activation)
+    model = LatentVariableModel(prior or StandardNormal(latent), decoder, Gaussian(outputs, scale=scale)).double()
+    with torch.no_grad():
+        batch, z = batch_of(model.sample(data)[0].double()), 2 * torch.randn(data, latent, dtype=torch.float64)
+        return route_for(model, batch, z), z
+
+
+def by_torch(monkeypatch, solver: Newton, route, z, *rest):
+    with monkeypatch.context() as patch:
+        patch.setenv("CURVAE_KERNEL", "0")
+        return solver.search(route, z, *rest)
+
+
+def compare(monkeypatch, solver: Newton, route, z, steps: int, tolerance: float) -> None:
+    """End and trace are those of torch."""
+    end, seen = by_torch(monkeypatch, solver, route, z, steps, tolerance)
+    found = compiled.search(route, z, solver.visits(steps), solver.visits(1), solver.rule, tolerance)
+    assert found is not None
+    torch.testing.assert_close(found[0], end, rtol=1e-9, atol=1e-9)
+    padded = [*seen, *[seen[-1]] * (len(found[1]) - len(seen))] if seen else []
+    for ours, theirs in zip(found[1], padded, strict=True):
+        torch.testing.assert_close(ours.log_joint, theirs.log_joint, rtol=1e-9, atol=1e-8)
+        torch.testing.assert_close(ours.grad_norm, theirs.grad_norm, rtol=1e-6, atol=1e-6)
+
+
+@NEEDS_COMPILER
+@settings(max_examples=60, deadline=None)
+@given(
+    latent=st.integers(1, 40),
+    hidden=st.lists(st.integers(1, 70), min_size=1, max_size=3),
+    data=st.integers(1, 101),
+    steps=st.integers(1, 4),
+    chords=st.integers(0, 3),
+    tolerance=st.sampled_from([0.0, 1e-3, 1.0]),
+    seed=st.integers(0, 1000),
+)
+def test_the_steps_are_those_of_torch(latent, hidden, data, steps, chords, tolerance, seed) -> None:
+    torch.manual_seed(seed)
+    route, z = problem(latent, hidden, data)
+    with pytest.MonkeyPatch.context() as patch:
+        compare(patch, Newton(chords=chords), route, z, steps, tolerance)
+
+
+@NEEDS_COMPILER
+def test_every_kind_of_step_is_among_them(monkeypatch) -> None:
+    """Full, shorter and none: far starts of a sharp model, and another rule's settings."""
+    for rule in (Backtracking(), Backtracking(shortest=0.3, worth=5.0, sufficient=0.4)):
+        route, z = problem(4, (30, 30), 200, scale=0.05)
+        solver = Newton(rule, chords=1)
+        seen = solver.search(route, z, 4)[1]
+        rises = torch.stack([one.log_joint for one in seen]).diff(dim=0)
+        assert (rises > 0).any()
+        assert (rises == 0).any()
+        compare(monkeypatch, solver, route, z, 4, 0.0)
+
+
+@NEEDS_COMPILER
+def test_it_never_falls_and_nearly_reaches_the_mode() -> None:
+    route, z = problem(5, (40, 40), 100)
+    end, seen = Newton().search(route, z, 30)
+    rises = torch.stack([one.log_joint for one in seen]).diff(dim=0)
+    assert (rises >= 0).all()
+    again = Newton().search(route, end, 5)[0]
+    torch.testing.assert_close(route.log_joint(again), route.log_joint(end), rtol=0, atol=1e-6)
+
+
+@NEEDS_COMPILER
+def test_dead_units_a_layer_without_bias_and_no_data(monkeypatch) -> None:
+    route, z = problem(3, (12, 9), 20)
+    first, last = route.hidden[0], route.hidden[2]
+    with torch.no_grad():
+        first.bias.fill_(-100.0)
+    last.bias = None
+    route = Gram.at(route.model, batch_of(torch.randn(20, 17).double()), z)
+    compare(monkeypatch, Newton(), route, z, 2, 0.0)
+    rows = torch.arange(0)
+    assert Newton().search(route.take(rows), z[rows], 2)[0].shape == (0, 3)
+
+
+@NEEDS_COMPILER
+def test_threads_change_nothing() -> None:
+    route, z = problem(4, (20, 20), 90)
+    alone = Newton().search(route, z, 3)[0]
+    torch.set_num_threads(3)
+    try:
+        assert torch.equal(Newton().search(route, z, 3)[0], alone)
+    finally:
+        torch.set_num_threads(1)
+
+
+@NEEDS_COMPILER
+def test_its_start_stays_as_it_was() -> None:
+    route, z = problem()
+    before = z.clone()
+    Newton().search(route, z, 2)
+    assert torch.equal(z, before)
+
+
+@NEEDS_COMPILER
+def test_what_is_not_finite_is_left_to_torch() -> None:
+    route, z = problem(3, (12, 9), 20)
+    z[4] = torch.nan
+    route.gram[0, 0] = torch.nan
+    assert compiled.search(route, z, 3, 3, Backtracking(), 0.0) is None
+    end, _ = Newton().search(route, z, 1)
+    assert end.shape == z.shape
+
+
+@NEEDS_COMPILER
+def test_one_datum_that_is_not_finite_does_not_touch_the_others(monkeypatch) -> None:
+    route, z = problem(3, (12, 9), 20)
+    z[4] = torch.nan
+    others = torch.tensor([row for row in range(20) if row != 4])
+    expected = by_torch(monkeypatch, Newton(), route.take(others), z[others], 2)[0]
+    torch.testing.assert_close(Newton().search(route, z, 2)[0][others], expected)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: (*problem(prior=OtherPrior(3)), Backtracking()),
+        lambda: (*problem(activation=nn.Tanh), Backtracking()),
+        lambda: (*problem(), PaperSchedule()),
+    ],
+)
+def test_anything_else_is_left_to_torch(other) -> None:
+    route, z, rule = other()
+    assert compiled.search(route, z, 3, 3, rule, 0.0) is None
+    assert compiled.search(route.take(torch.arange(2)), z[:2].float(), 3, 3, Backtracking(), 0.0) is None
+    layerwise = Layerwise.at(route.model, batch_of(torch.zeros(2, route.model.likelihood.size).double()), z[:2])
+    assert compiled.search(layerwise, z[:2], 3, 3, Backtracking(), 0.0) is None
+
+
+@NEEDS_COMPILER
+def test_inference_is_the_same_either_way(monkeypatch) -> None:
+    torch.manual_seed(3)
+    model = LatentVariableModel(StandardNormal(4), MLP(4, [24, 24], 40, nn.ReLU), Gaussian(40, scale=0.2)).double()
+    inference = Laplace(AmortizedGaussian(MLP(40, [16], 8, nn.ReLU))).double()
+    batch = batch_of(model.sample(50)[0].detach().double())
+    ours = inference(model, batch)
+    monkeypatch.setenv("CURVAE_KERNEL", "0")
+    theirs = inference(model, batch)
+    torch.testing.assert_close(ours.posterior.mean, theirs.posterior.mean, rtol=1e-9, atol=1e-9)
+    for name in ("log_joint", "status", "gained"):  # steps counts changes larger than rounding
+        torch.testing.assert_close(ours.info[name], theirs.info[name], rtol=1e-6, atol=1e-6)
