@@ -9,17 +9,17 @@ from scipy import stats
 from torch import nn
 
 from curvae.data import ArrayTable, from_array
-from curvae.evaluation import choose, common_proposal, defensive, estimate, score, smooth, summarize
+from curvae.evaluation import choose, defensive, estimate, score, smooth, summarize
 from curvae.evaluation.choice import PROPOSALS
 from curvae.evaluation.diagnostics import Estimates, pareto
 from curvae.evaluation.importance import balanced_weights, posterior_weights
 from curvae.evaluation.judging import weigh
-from curvae.evaluation.proposal import widen, width_for
+from curvae.evaluation.proposal import widen
 from curvae.evaluation.summary import flagged
 from curvae.evaluation.weighing import Sampling, from_both, from_posterior, mixed
-from curvae.inference import AmortizedGaussian, MatrixFreeLaplace
+from curvae.inference import AmortizedGaussian
 from curvae.objectives import elbo
-from curvae.posteriors import DiagonalGaussian, ImplicitGaussian, Mixture, PrecisionGaussian
+from curvae.posteriors import DiagonalGaussian, Mixture, PrecisionGaussian
 from curvae.systems import LatentSystem, iaf_vae, planar_vae, spline_vae, vae
 from curvae.typing import Batch
 from zoo import D, LinearGaussian, P, TwoModes, batch_of
@@ -262,52 +262,6 @@ def test_smoothed_estimates_vary_less_where_tails_are_heavy():
 
 
 @torch.no_grad()
-def test_an_implicit_gaussian_is_widened_as_the_formed_one():
-    oracle = LinearGaussian()
-    inference = MatrixFreeLaplace(AmortizedGaussian(nn.Linear(P, 2 * D).double()), steps=3, dense=0)
-    q = inference(oracle.model, oracle.batch).posterior
-    assert isinstance(q, ImplicitGaussian)
-    formed = exact_posterior(oracle)
-    q = q.with_tensors({**q.tensors, "log_det": torch.linalg.slogdet(formed.precision)[1], "loc": formed.loc})
-    wide, theirs = widen(q, 1.7), widen(formed, 1.7)
-    z = torch.randn(5, 8, D).double()
-    torch.testing.assert_close(wide.log_prob(z), theirs.log_prob(z))
-    torch.testing.assert_close(wide.covariance, theirs.covariance)
-    torch.testing.assert_close(wide.variance, theirs.variance)
-    assert wide.with_tensors({name: value[:3] for name, value in wide.tensors.items()}).width == 1.7
-    draws = wide.draw(4000)
-    torch.testing.assert_close(draws.log_q, wide.log_prob(draws.z))
-    found = torch.einsum("sbi,sbj->bij", *[draws.z - wide.mean] * 2) / 4000
-    torch.testing.assert_close(found, wide.covariance, atol=0.15, rtol=0.15)
-    assert widen(wide, 2.0).width == pytest.approx(3.4)
-
-
-def test_hundreds_of_latents_can_be_evaluated(monkeypatch: pytest.MonkeyPatch):
-    """300 latents, with the precision formed and without; then the error of its determinant is in that of log p(x)."""
-    oracle = LinearGaussian(size=300, count=4)
-    system = LatentSystem(oracle.model, AmortizedGaussian(nn.Linear(P, 600).double()), elbo)
-    table = ArrayTable(oracle.x)
-    oracle.x = table.x.double()
-    for large in (2048, 256):
-        for place in ("proposal", "scores"):
-            monkeypatch.setattr(f"curvae.evaluation.{place}.LARGE", large)
-        with torch.no_grad():
-            formed = common_proposal(system)(oracle.model, oracle.batch).posterior
-        assert isinstance(formed, PrecisionGaussian if large == 2048 else ImplicitGaussian)
-        found = score(system, table, samples=400, memory=2**25)
-        miss = np.abs(found["log_likelihood"] - oracle.log_evidence().numpy())
-        assert (found["ess_laplace"] > 100).all()
-        assert (miss < 5 * found["stderr_best"]).all()
-        assert (found["stderr_laplace"] < (0.15 if large == 2048 else 0.7)).all()
-        result = summarize(found)
-        assert any("normalizer of the common proposal" in said for said in result.warnings) == (large == 256)
-
-
-def test_the_width_keeps_the_cost_of_widening():
-    for latents in (16, 64, 256, 1600):
-        width = width_for(latents)
-        assert 0.5 < (math.sqrt(2 * width - 1) / width) ** latents < 0.7
-
 
 # --- what is flagged ----------------------------------------------------------------------------------------------
 
