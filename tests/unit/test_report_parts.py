@@ -122,7 +122,8 @@ def test_a_search_that_starts_at_the_mode_has_a_figure():
 def test_results_name_the_flagged_the_best_and_the_second_opinion(tmp_path: Path):
     part = ProposalResult(Estimate(-3.0, 0.1, 0.02), Summary(100, 50, 0), Summary(0.4, 1.0, 0.05))
     annealed = AnnealedResult(
-        Estimate(-2.9, 0.2), Summary(12, 3, 0.1), 0.66, 300, 16, 40, Estimate(0.1, 0.05), compared=38, agreement=0.975
+        *(Estimate(-2.9, 0.2), Summary(12, 3, 0.1), 0.8, 300, 16, 40, Estimate(0.1, 0.05), Summary(600, 4800, 0.05)),
+        **{"flagged": 2, "compared": 36, "agreement": 0.975},
     )
     found = Evaluation(
         Estimate(-3.0, 0.1),
@@ -143,8 +144,8 @@ def test_results_name_the_flagged_the_best_and_the_second_opinion(tmp_path: Path
         "without the 5 data that are flagged (5.0%)",
         "−2.50 ± 0.10 nats",
         "Pareto-smoothed",
-        "of the first 40 data: 16 chains over 300 temperatures",
-        "agree within two standard errors for 98% of the 38 data that are not flagged",
+        "of the first 40 data: 16 chains over 300 temperatures, or more where weights spread (most 4,800). 2 data are",
+        "agree within two standard errors for 98% of the 36 data that are flagged by neither",
         "both, half each",
         "(the common Laplace proposal for 90%, both together for 10%)",
     ):

@@ -119,10 +119,13 @@ def _information(found: "Information") -> Iterator[Row]:
 
 
 def _annealed(found: "AnnealedResult") -> str:
-    gap = found.difference
+    gap, taken = found.difference, found.taken
+    steps = f"{found.temperatures} temperatures"
+    steps += "" if taken is None else f", median {taken.median:,.0f}, most {taken.worst:,.0f}"
     beside = "" if gap is None else f"; {gap.value:+.2f} ± {gap.monte_carlo:.2f} to the above"
+    bad = f"; {found.flagged} flagged" if found.flagged else ""
     agree = "" if math.isnan(found.agreement) else f"; agree for {found.agreement:.1%} of {found.compared} not flagged"
-    return f"{found.log_likelihood} ({found.temperatures} temperatures{beside}{agree})"
+    return f"{found.log_likelihood} ({steps}{beside}{bad}{agree})"
 
 
 def _on(run: Path, data: str | None = None, data_dir: Path | None = None, trust: Sequence[str] | None = None) -> None:

@@ -1,6 +1,6 @@
 """Moving latents along a log-density: leapfrog, Hamiltonian transitions, annealing. No models, no posteriors."""
 
-from curvae.dynamics.annealing import Annealed, Bridge, anneal, tune
+from curvae.dynamics.annealing import Annealed, Bridge, Tuned, anneal, tune
 from curvae.dynamics.hamiltonian import DualAveraging, Moved, Point, transition
 from curvae.dynamics.leapfrog import LogDensity, cooled, leapfrog, value_and_slope
 
@@ -11,6 +11,7 @@ __all__ = [
     "LogDensity",
     "Moved",
     "Point",
+    "Tuned",
     "anneal",
     "cooled",
     "leapfrog",

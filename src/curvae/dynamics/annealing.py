@@ -60,6 +60,7 @@ def anneal(
     leapfrogs: int = 1,
     generator: Generator | None = None,
     metropolis: bool = True,
+    persistence: float = 0.0,
 ) -> Annealed:
     r"""Annealed importance sampling (Neal, 2001): a transition at each of K temperatures, and the weight of it all.
 
@@ -80,6 +81,11 @@ def anneal(
         leapfrogs: steps in a transition.
         generator: of all noise.
         metropolis: accept or reject.
+        persistence: share a of the momentum that a transition takes over, ``r <- a r + sqrt(1 - a^2) noise`` (Horowitz,
+            1991); where a proposal is refused the momentum turns round. 0 is a fresh one each time.
+
+    Raises:
+        ValueError: a persistence outside [0, 1).
 
     Example:
         >>> start, end = (lambda z, s=s: -0.5 * (z / s).square().sum(-1) for s in (1.0, 0.5))
@@ -88,12 +94,14 @@ def anneal(
         >>> bool((found.log_weight.exp().mean(0) - 0.25).abs() < 0.02)      # ratio of the normalizers, 0.5^2
         True
     """
-    here = bridge.at(z)
+    _check(persistence)
+    here, momentum = bridge.at(z), None
     log_weight = torch.zeros_like(here.log_end)
     choices, seen = torch.zeros_like(log_weight), []
     for k in range(1, len(betas)):
         log_weight = log_weight + (betas[k] - betas[k - 1]) * (here.log_end - here.log_start)
-        stride = _stride(bridge, z, here, betas[k], step[k - 1], leapfrogs, generator)
+        begin = _refreshed(momentum, z, persistence, generator)
+        stride = _stride(bridge, z, begin, here, betas[k], step[k - 1], leapfrogs)
         seen.append(acceptance(stride.gain))
         if metropolis:
             taken = accepted(stride.gain, generator)
@@ -101,8 +109,16 @@ def anneal(
         else:
             taken = stride.gain.isfinite()  # a trajectory that overflowed is worth nothing
             log_weight = log_weight + torch.where(taken, stride.gain, -torch.inf)
-        z, here = _chosen(taken, stride, z, here)
+        z, here, momentum = _chosen(taken, stride, z, here, begin)
     return Annealed(z, here.log_end, log_weight, torch.stack(seen), choices)
+
+
+class Tuned(NamedTuple):
+    """What a run on other noise found out about a path."""
+
+    step: Float[Tensor, "K B 1"]
+    log_weight: Float[Tensor, "S B"]
+    """Of that run, whose steps have seen its draws: good for their spread, which falls as ``1 / sqrt(K)``."""
 
 
 def tune(
@@ -112,7 +128,8 @@ def tune(
     leapfrogs: int = 1,
     generator: Generator | None = None,
     target: float = 0.65,
-) -> Float[Tensor, "K B 1"]:
+    persistence: float = 0.0,
+) -> Tuned:
     """Step sizes for :func:`anneal`, one a temperature and datum, from a run of their own.
 
     Going along the path, the logarithm of the step follows the mean acceptance over draws, ``0.3 (acceptance -
@@ -120,30 +137,48 @@ def tune(
     steps that have seen the draws make weights that are not unbiased.
 
     Raises:
-        ValueError: a target outside (0, 1).
+        ValueError: a target outside (0, 1), or a persistence outside [0, 1).
     """
     if not 0 < target < 1:
         raise ValueError(f"tune: target is a probability of acceptance, in (0, 1); got {target}.")
-    here, steps = bridge.at(z), []
+    _check(persistence)
+    here, momentum, steps = bridge.at(z), None, []
     log_step = torch.full_like(z[0, :, :1], 0.5).log()
-    first = betas[1].expand(10)
-    for beta in torch.cat([first, betas[1:]]):
-        stride = _stride(bridge, z, here, beta, log_step.exp(), leapfrogs, generator)
-        z, here = _chosen(accepted(stride.gain, generator), stride, z, here)
+    log_weight = torch.zeros_like(here.log_end)
+    for k in [1] * 10 + list(range(1, len(betas))):
+        change = betas[k] - betas[k - 1] if len(steps) >= 10 else 0.0
+        log_weight = log_weight + change * (here.log_end - here.log_start)
+        begin = _refreshed(momentum, z, persistence, generator)
+        stride = _stride(bridge, z, begin, here, betas[k], log_step.exp(), leapfrogs)
+        z, here, momentum = _chosen(accepted(stride.gain, generator), stride, z, here, begin)
         log_step = log_step + 0.3 * (acceptance(stride.gain).mean(0) - target).unsqueeze(-1)
         steps.append(log_step.exp())
-    return torch.stack(steps[10:])
+    return Tuned(torch.stack(steps[10:]), log_weight)
+
+
+def _check(persistence: float) -> None:
+    if not 0 <= persistence < 1:
+        raise ValueError(f"persistence: expected the share of the momentum that is kept, in [0, 1); got {persistence}.")
+
+
+def _refreshed(momentum: Tensor | None, z: Tensor, persistence: float, generator: Generator | None) -> Tensor:
+    """Standard normal if the momentum was."""
+    fresh = noise(len(z), z[0], generator)
+    if momentum is None or persistence == 0:
+        return fresh
+    return persistence * momentum + (1 - persistence**2) ** 0.5 * fresh
 
 
 class _Stride(NamedTuple):
     z: Tensor
+    momentum: Tensor
     ends: Ends
     gain: Tensor
     """Log acceptance ratio."""
 
 
 def _stride(
-    bridge: Bridge, z: Tensor, here: Ends, beta: Tensor, step: Tensor, leapfrogs: int, generator: Generator | None
+    bridge: Bridge, z: Tensor, momentum: Tensor, here: Ends, beta: Tensor, step: Tensor, leapfrogs: int
 ) -> _Stride:
     """A Hamiltonian proposal at one temperature."""
 
@@ -151,12 +186,14 @@ def _stride(
         ends = bridge.at(point)
         return ends, ends.slope(beta)
 
-    momentum = noise(len(z), z[0], generator)
     z, end, ends, _ = leapfrog(force, z, momentum, here.slope(beta), step, leapfrogs)
     kinetic = standard_normal_log_prob(end) - standard_normal_log_prob(momentum)
-    return _Stride(z, ends, ends.value(beta) - here.value(beta) + kinetic)
+    return _Stride(z, end, ends, ends.value(beta) - here.value(beta) + kinetic)
 
 
-def _chosen(taken: Bool[Tensor, "S B"], stride: _Stride, z: Tensor, here: Ends) -> tuple[Tensor, Ends]:
-    z, *ends = choose(taken, (stride.z, *stride.ends), (z, *here))
-    return z, Ends(*ends)
+def _chosen(
+    taken: Bool[Tensor, "S B"], stride: _Stride, z: Tensor, here: Ends, begin: Tensor
+) -> tuple[Tensor, Ends, Tensor]:
+    """Where the chains are now; where the proposal was refused the momentum they began with is turned round."""
+    z, momentum, *ends = choose(taken, (stride.z, stride.momentum, *stride.ends), (z, -begin, *here))
+    return z, Ends(*ends), momentum

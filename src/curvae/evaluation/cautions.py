@@ -78,12 +78,19 @@ def _warn_flagged(result: Evaluation) -> list[str]:
 
 
 def _warn_annealed(found: AnnealedResult) -> list[str]:
-    if found.difference is None or not found.difference.value > 4 * found.difference.monte_carlo + 0.05:
-        return []
-    return [
-        f"Annealed importance sampling finds {found.difference.value:.2f} nats more than log p(x) above, for the same "
-        f"{found.count} data. Both err low: the proposals miss a part of the posterior."
-    ]
+    said = []
+    if found.flagged:
+        said.append(
+            f"{found.flagged:,} of the data that were annealed are flagged: their log weights spread by more than 1 "
+            "nat over the chains, or are not finite. They are left out where agreement is counted; take more "
+            "temperatures."
+        )
+    if found.difference is not None and found.difference.value > 4 * found.difference.monte_carlo + 0.05:
+        said.append(
+            f"Annealed importance sampling finds {found.difference.value:.2f} nats more than log p(x) above, for the "
+            f"same {found.count} data. Both err low: the proposals miss a part of the posterior."
+        )
+    return said
 
 
 def _warn_proposal(proposal: ProposalResult, words: str, samples: int) -> list[str]:

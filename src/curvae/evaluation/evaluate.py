@@ -81,7 +81,8 @@ def evaluate(
         batch_size: most data inferred at a time.
         device: "auto" (a CUDA device where there is one), "cpu", "cuda", "cuda:1", "mps".
         limit: evaluate the first so many data only.
-        ais: temperatures of annealed importance sampling, beside it; 300 are a beginning, 0 is none.
+        ais: temperatures of annealed importance sampling, beside it; 300 are a beginning, 0 is none. Data whose weights
+            spread too much in a first run get up to 16 times as many.
         ais_data: number of data, the first ones, that it is done for.
         stderr: wanted standard error of each datum's log p(x), nats; data above it, or with a k-hat above 0.7, get 2,
             4, 8 ... times the draws. Half as many again say so and are thrown away, so nothing is biased by looking;

@@ -33,15 +33,21 @@ class AnnealedResult:
     ess: Summary
     """In chains; flagged below 10."""
     acceptance: float
-    """Mean probability with which a transition was accepted; steps were tuned to 0.65."""
+    """Mean probability with which a transition was accepted; steps were tuned to 0.8."""
     temperatures: int
+    """Asked for; a datum whose weights spread too much gets up to 16 times as many."""
     chains: int
     count: int
     """Number of data."""
     difference: Estimate | None = None
     """``log_likelihood`` less the headline of the same data, nats; both err low, so the higher one is nearer."""
+    taken: Summary | None = None
+    """Temperatures: median and most of a datum, and the share of data that are flagged even so."""
+    flagged: int = 0
+    """Data whose annealing cannot be trusted: the log weights of the chains spread by more than 1 nat, or the estimate
+    is not finite. The former are in the means above, and not in the agreement."""
     compared: int = 0
-    """Those of them whose headline is not flagged."""
+    """Data that are flagged neither here nor in the headline."""
     agreement: float = math.nan
     """Share of these on which both agree within two standard errors, ``|difference_i| <= 2 sqrt(s_i^2 + t_i^2)``."""
 
@@ -157,6 +163,7 @@ def _annealed(values: Mapping[str, Any]) -> AnnealedResult:
     difference = None if values["difference"] is None else read_estimate(values["difference"])
     made = {"log_likelihood": read_estimate(values["log_likelihood"]), "ess": read_summary(values["ess"])}
     made |= {name: read_number(values.get(name)) for name in ("acceptance", "agreement")}
+    made |= {"taken": read_summary(values["taken"])} if values.get("taken") else {}
     return AnnealedResult(**{**values, **made, "difference": difference})
 
 

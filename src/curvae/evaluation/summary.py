@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from curvae.curvature import Status, not_ok
+from curvae.evaluation.annealing import SPREAD_BAD
 from curvae.evaluation.cautions import ACTIVE, ESS_BAD, warn
 from curvae.evaluation.choice import KHAT_BAD, PROPOSALS
 from curvae.evaluation.judging import wanting
@@ -66,6 +67,8 @@ def summarize_annealed(found: Scores, scores: Scores, temperatures: int, chains:
     """Annealed importance sampling of some data, beside the headline of the same ones; only where both are finite."""
     rows = np.searchsorted(scores["index"], found["index_ais"])
     same = {name: values[rows] for name, values in scores.items()}
+    bad = flagged_annealed(found)
+    taken = _spread(found["temperatures_ais"].astype(np.float64), np.max, bad)
     kept = np.isfinite(found["log_likelihood_ais"])
     if "log_likelihood" in same:
         kept &= np.isfinite(same["log_likelihood"])
@@ -78,6 +81,8 @@ def summarize_annealed(found: Scores, scores: Scores, temperatures: int, chains:
         temperatures,
         chains,
         int(kept.sum()),
+        taken=taken,
+        flagged=int(bad.sum()),
         **_beside(found, same),
     )
 
@@ -88,7 +93,7 @@ def _beside(found: Scores, same: Scores) -> dict[str, Any]:
         return {}
     difference = found["log_likelihood_ais"] - same["log_likelihood"]
     error = np.hypot(found["stderr_ais"], same.get("stderr_best", 0.0))
-    trusted = ~flagged(same)
+    trusted = ~(flagged(same) | flagged_annealed(found))
     agree = (np.abs(difference) <= 2 * error)[trusted]
     return {
         "difference": Estimate.of(difference, found["stderr_ais"]),
@@ -107,6 +112,11 @@ def flagged(scores: Scores) -> NDArray[np.bool_]:
     """Which data have no estimate of log p(x) to be trusted: not finite, or k-hat above 0.7 with the best proposal."""
     bad = ~finite(scores)
     return bad | (scores["khat_best"] > KHAT_BAD) if "khat_best" in scores else bad
+
+
+def flagged_annealed(found: Scores) -> NDArray[np.bool_]:
+    """Which data have no annealed estimate to be trusted: not finite, or log weights that spread by over 1 nat."""
+    return ~np.isfinite(found["log_likelihood_ais"]) | ~(found["spread_ais"] <= SPREAD_BAD)
 
 
 def _mean_of(name: str, used: Scores) -> Estimate | None:

@@ -91,15 +91,19 @@ def _annealed(found: AnnealedResult) -> Row:
     """The second opinion, and how far it agrees."""
     text = (
         f"Annealed importance sampling of the first {words.plural(found.count, 'datum', 'data')}: "
-        f"{found.chains} chains over {words.plural(found.temperatures, 'temperature', 'temperatures')}."
+        f"{found.chains} chains over {words.plural(found.temperatures, 'temperature', 'temperatures')}"
     )
+    text += "." if found.taken is None else f", or more where weights spread (most {found.taken.worst:,.0f})."
+    if found.flagged:
+        spread = "whose log weights spread by more than 1 nat or are not finite"
+        text += f" {words.plural(found.flagged, 'datum is', 'data are')} flagged, {spread}."
     if found.difference is not None:
         apart = words.number(found.difference.value, found.difference.stderr)
         text += f" It is {apart} nats above log p(x) of the same data."
     if math.isfinite(found.agreement):
         text += (
             f" Both agree within two standard errors for {words.share(found.agreement, 1)} of the "
-            f"{words.plural(found.compared, 'datum that is', 'data that are')} not flagged."
+            f"{words.plural(found.compared, 'datum that is', 'data that are')} flagged by neither."
         )
     return ("log p(x), annealed", f"{words.measured(found.log_likelihood)} nats", text)
 
