@@ -1,5 +1,7 @@
 """Test log-likelihood against CPU time of training: a plain VAE, the published VLAE, and VLAE with a budget.
 
+With ``--epochs`` instead: runs of known lengths under the budget's own rule, beside a plain VAE of the same time.
+
 All curves of a seed but "late" and "memory", which go on from a point of the plain VAE, start from the same weights.
 They are trained in one process in turns of a few seconds, so that a busy machine is equally busy for each. Time is the
 CPU time of training steps and of the budget's own reviews; evaluation is not counted. A run that is cut off is taken up
@@ -11,6 +13,7 @@ python benchmarks/budget.py FOLDER-WITH-MNIST --seed 0 --work /tmp/budget
 import argparse
 import itertools
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -60,6 +63,7 @@ class Runner:
         self.optimizer = torch.optim.Adam(self.system.parameters(), lr=5e-4, fused=True)
         self.saved = work / f"{name}-{seed}.pt"
         self.seconds, self.epoch, self.batch, self.steps = 0.0, 0, 0, 0
+        self.length: float = math.inf
         self.standing = Standing()
         self.points: list[dict[str, float]] = []
         self.reviews: list[dict[str, float]] = []
@@ -86,7 +90,7 @@ class Runner:
         torch.set_rng_state(self.noise)
         self.system.train()
         begin = time.process_time()
-        while time.process_time() - begin < seconds:
+        while time.process_time() - begin < seconds and self.epoch < self.length:
             shard = next(self.shards, None)
             if shard is None:
                 self.end_epoch(self.seconds + time.process_time() - begin)
@@ -119,7 +123,8 @@ class Runner:
             here = budget.learned(self.standing, bounds[self.standing.level])
             gap = bounds[-1] - bounds[here.level]
             self.reviews.append({"seconds": seconds, "level": here.level, "rate": here.rate, "gap": gap})
-            self.standing = budget.moved(here, bounds, [level.cost for level in levels])
+            left = self.length - self.epoch - 1
+            self.standing = budget.moved(here, bounds, [level.cost for level in levels], left)
         self.epoch, self.batch = self.epoch + 1, 0
         self.shards = self.rest_of_epoch()
 
@@ -196,6 +201,7 @@ def main() -> None:
     parser.add_argument("--curves", nargs="+", default=list(CURVES), choices=list(CURVES))
     parser.add_argument("--work", type=Path, required=True, help="folder for what a later process goes on from")
     parser.add_argument("--target", type=Path, default=Path(__file__).parent / "results" / "budget")
+    parser.add_argument("--epochs", nargs="+", type=int, default=[], help="lengths of runs under the budget's rule")
     parser.add_argument("--horizon", type=float, default=budget.HORIZON, help="epochs, in the rule")
     parser.add_argument("--smoothing", type=float, default=budget.MEMORY, help="of the rate of learning")
     parser.add_argument("--until", type=float, default=MARKS[-1], help="CPU minutes")
@@ -205,7 +211,12 @@ def main() -> None:
     chosen.work.mkdir(parents=True, exist_ok=True)
     chosen.target.mkdir(parents=True, exist_ok=True)
     data = sets.load("mnist", data_dir=chosen.data)
-    names = [name for name in chosen.curves if name != "finish"]
+    if chosen.epochs:
+        plain: Runner | None = None
+        for epochs in sorted(chosen.epochs):
+            plain = beside(data, chosen.seed, chosen.work, chosen.target, epochs, plain)
+        return
+    names = [name for name in chosen.curves if name not in ("finish", "budget")]
     runners = [Runner(name, data, chosen.seed, chosen.work) for name in names]
     stops = {*MARKS, *(PLAIN * mark for mark in MARKS)}
     for minutes in sorted(stop for stop in stops if stop <= chosen.until):
@@ -221,6 +232,27 @@ def main() -> None:
                 each.keep(minutes)
     if "finish" in chosen.curves:
         finish(data, chosen.seed, chosen.work, chosen.target, [mark for mark in MARKS if mark <= chosen.until])
+
+
+def beside(data: Data, seed: int, work: Path, target: Path, epochs: int, plain: Runner | None) -> Runner:
+    """A run of so many epochs under the budget's rule, and the plain VAE in turns with it until it has had its time."""
+    ruled, plain = (
+        Runner("budget", data, seed, work / f"rule-{epochs}"),
+        plain or Runner("vae", data, seed, work / "rule"),
+    )
+    ruled.length = epochs
+    while ruled.epoch < epochs:
+        ruled.turn(TURN)
+        if plain.seconds < ruled.seconds:
+            plain.turn(min(TURN, ruled.seconds - plain.seconds))
+    while plain.seconds < ruled.seconds:
+        plain.turn(ruled.seconds - plain.seconds)
+    for each in (ruled, plain):
+        each.measure()
+    levels = [review["level"] for review in ruled.reviews]
+    content = {"seed": seed, "epochs": epochs, "budget": ruled.points[-1], "vae": plain.points[-1], "levels": levels}
+    (target / f"rule-{seed}-{epochs}.json").write_text(json.dumps(content, indent=1) + "\n")
+    return plain
 
 
 def finish(data: Data, seed: int, work: Path, target: Path, marks: list[float]) -> None:
