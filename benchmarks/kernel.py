@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from curvae.curvature import kernel
+from curvae.curvature import kernel, native
 
 SIZES = ("256,16", "500,50", "1000,50")
 
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--size", nargs="*", default=SIZES)
     chosen = parser.parse_args()
-    if not kernel.available():
+    if not native.available():
         raise SystemExit("expected a C compiler (cc or $CC), got none that compiles the kernel")
     print(f"{'H, D':>10} {'':>9} {'torch':>8} {'kernel':>8} ms of CPU   ratio")
     for size in chosen.size:

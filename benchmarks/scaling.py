@@ -28,7 +28,7 @@ import torch
 import costs
 from baseline import Published
 from costs import Size
-from curvae.curvature import Generic, Gram, Layerwise, Newton, PaperSchedule, kernel, route_for
+from curvae.curvature import Generic, Gram, Layerwise, Newton, PaperSchedule, native, route_for
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.objectives import monte_carlo_elbo
 from curvae.systems import LatentSystem
@@ -163,7 +163,7 @@ def main() -> None:
                 f"{axis} {name:>12} {time['slope']:z12.2f} {time['predicted_slope']:9.2f}"
                 f" {space['slope']:z14.2f} {space['predicted_slope']:9.2f}", flush=True
             )  # fmt: skip
-    how = {"torch": torch.__version__, "threads": torch.get_num_threads(), "kernel": kernel.available()}
+    how = {"torch": torch.__version__, "threads": torch.get_num_threads(), "kernel": native.available()}
     content = {"how": how, "base": BASE._asdict(), "values": SWEEPS, "sweeps": sweeps}
     chosen.target.parent.mkdir(exist_ok=True)
     chosen.target.write_text(json.dumps(content, indent=1) + "\n")

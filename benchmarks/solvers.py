@@ -39,7 +39,7 @@ from curvae.curvature import (
     Product,
     Route,
     Solver,
-    kernel,
+    native,
     route_for,
 )
 from curvae.data import Data
@@ -244,7 +244,7 @@ CASES: dict[str, Callable[[Path | None], Case]] = {
 
 def update(target: Path, name: str, case: Case, repeats: int) -> None:
     """Measure one decoder and keep what the file says of the others."""
-    how = {"torch": torch.__version__, "kernel": kernel.available(), "batch": BATCH, "tolerance": TOLERANCE}
+    how = {"torch": torch.__version__, "kernel": native.available(), "batch": BATCH, "tolerance": TOLERANCE}
     found = measure(case, repeats)
     models = json.loads(target.read_text())["models"] if target.exists() else {}
     models[name] = found
