@@ -1,6 +1,7 @@
 """Test log-likelihood against CPU time of training: a plain VAE, the published VLAE, and VLAE with a budget.
 
-With ``--epochs`` instead: runs of known lengths under the budget's own rule, beside a plain VAE of the same time.
+With ``--epochs`` instead: runs of known lengths under the budget's own rule, beside the plain VAE that they were at
+first, trained on for the same time.
 
 All curves of a seed but "late" and "memory", which go on from a point of the plain VAE, start from the same weights.
 They are trained in one process in turns of a few seconds, so that a busy machine is equally busy for each. Time is the
@@ -63,6 +64,7 @@ class Runner:
         self.optimizer = torch.optim.Adam(self.system.parameters(), lr=5e-4, fused=True)
         self.saved = work / f"{name}-{seed}.pt"
         self.seconds, self.epoch, self.batch, self.steps = 0.0, 0, 0, 0
+        self.risen = self.saved.with_stem(f"{self.saved.stem}-risen")
         self.length: float = math.inf
         self.standing = Standing()
         self.points: list[dict[str, float]] = []
@@ -126,6 +128,10 @@ class Runner:
             left = self.length - self.epoch - 1
             self.standing = budget.moved(here, bounds, [level.cost for level in levels], left)
         self.epoch, self.batch = self.epoch + 1, 0
+        if levels and self.standing.level == 1 and self.reviews[-1]["level"] == 0:
+            self.noise, before, self.seconds = torch.get_rng_state(), self.seconds, seconds
+            self.save(self.risen)
+            self.seconds = before
         self.shards = self.rest_of_epoch()
 
     @torch.no_grad()
@@ -172,9 +178,13 @@ class Runner:
         self.save(self.saved.with_stem(f"{self.saved.stem}-{minutes:g}"))
 
     def take_over(self, state: dict[str, Any]) -> None:
-        """Start from where a plain VAE has come to, and from its points."""
-        model = {name.replace("inference.", "inference.start."): value for name, value in state.pop("model").items()}
-        torch.save({**state, "model": {**self.system.state_dict(), **model}}, self.saved)
+        """Start from where a plain VAE has come to, or a run under the budget's rule, and from its points."""
+        own, model = self.system.state_dict(), {}
+        for name, value in state.pop("model").items():
+            bare = name.replace("inference.start.", "inference.")
+            model[bare if bare in own else bare.replace("inference.", "inference.start.")] = value
+        model = {name: value for name, value in model.items() if name in own}
+        torch.save({**state, "model": {**own, **model}}, self.saved)
 
     def load(self) -> None:
         """Go on from there."""
@@ -212,9 +222,8 @@ def main() -> None:
     chosen.target.mkdir(parents=True, exist_ok=True)
     data = sets.load("mnist", data_dir=chosen.data)
     if chosen.epochs:
-        plain: Runner | None = None
-        for epochs in sorted(chosen.epochs):
-            plain = beside(data, chosen.seed, chosen.work, chosen.target, epochs, plain)
+        for epochs in chosen.epochs:
+            ruled(data, chosen.seed, chosen.work, chosen.target, epochs)
         return
     names = [name for name in chosen.curves if name not in ("finish", "budget")]
     runners = [Runner(name, data, chosen.seed, chosen.work) for name in names]
@@ -234,25 +243,20 @@ def main() -> None:
         finish(data, chosen.seed, chosen.work, chosen.target, [mark for mark in MARKS if mark <= chosen.until])
 
 
-def beside(data: Data, seed: int, work: Path, target: Path, epochs: int, plain: Runner | None) -> Runner:
-    """A run of so many epochs under the budget's rule, and the plain VAE in turns with it until it has had its time."""
-    ruled, plain = (
-        Runner("budget", data, seed, work / f"rule-{epochs}"),
-        plain or Runner("vae", data, seed, work / "rule"),
-    )
-    ruled.length = epochs
-    while ruled.epoch < epochs:
-        ruled.turn(TURN)
-        if plain.seconds < ruled.seconds:
-            plain.turn(min(TURN, ruled.seconds - plain.seconds))
-    while plain.seconds < ruled.seconds:
-        plain.turn(ruled.seconds - plain.seconds)
-    for each in (ruled, plain):
+def ruled(data: Data, seed: int, work: Path, target: Path, epochs: int) -> None:
+    """A run of so many epochs under the budget's rule, and the plain VAE that it was, trained on for the same time."""
+    runner = Runner("budget", data, seed, work / f"rule-{epochs}")
+    runner.length = epochs
+    while runner.epoch < epochs:
+        runner.turn(TURN)
+    plain = Runner("vae", data, seed, work / f"rule-{epochs}", runner.risen) if runner.risen.exists() else runner
+    while plain.seconds < runner.seconds:
+        plain.turn(min(TURN, runner.seconds - plain.seconds))
+    for each in (runner, plain):
         each.measure()
-    levels = [review["level"] for review in ruled.reviews]
-    content = {"seed": seed, "epochs": epochs, "budget": ruled.points[-1], "vae": plain.points[-1], "levels": levels}
+    points = {"budget": runner.points[-1], "vae": plain.points[-1]}
+    content = {"seed": seed, "epochs": epochs, **points, "reviews": runner.reviews}
     (target / f"rule-{seed}-{epochs}.json").write_text(json.dumps(content, indent=1) + "\n")
-    return plain
 
 
 def finish(data: Data, seed: int, work: Path, target: Path, marks: list[float]) -> None:

@@ -51,7 +51,7 @@ def test_levels_move_with_the_gap(
         assert math.isnan(there.rate)  # to be learned anew
 
 
-@pytest.mark.parametrize(("remaining", "after"), [(4, 0), (3, 1), (0, 1)])  # 31 > 3 * 2.5 * 3 * 0.8 * 1.5
+@pytest.mark.parametrize(("remaining", "after"), [(3, 0), (2, 1), (0, 1)])  # 31 > 10 * 2 * 0.8 * 1.5
 def test_the_last_epochs_are_refined(monkeypatch: pytest.MonkeyPatch, remaining: int, after: int):
     monkeypatch.setattr(budget, "HORIZON", 1000.0)
     assert moved(Standing(0, 0.0, 0.8), [0.0, 31.0, 31.0], [1.0, 2.5, 10.0], remaining).level == after

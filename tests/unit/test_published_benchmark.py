@@ -121,6 +121,19 @@ def test_differences_are_paired_and_leave_out_what_is_not_finite():
     assert seeds == [1.5]
 
 
+def test_the_error_of_several_seeds_knows_that_they_differ():
+    from published_tables import Group, ahead
+
+    def of(each: list[list[float]]) -> dict:
+        return {seed: {"each": {"common": values}} for seed, values in enumerate(each)}
+
+    runs = {"vae": of([[0.0, 0.0], [0.0, 0.0]]), "vlae-1": of([[1.0, 3.0], [11.0, 13.0]])}
+    total, seeds = ahead(Group("digits", "small", runs), "vlae-1", "common")
+    assert seeds == [2.0, 12.0]
+    assert total.value == 7.0
+    assert total.stderr == pytest.approx((1.0**2 + 5.0**2) ** 0.5)  # 1 over data, 5 over seeds
+
+
 def test_systems_are_the_published_ones():
     from published_cells import METHODS, Cell
 

@@ -77,7 +77,7 @@ def vlae(
 
     if budget:
         counts = sorted({min(steps, 1), steps})
-        refined = [Level(f"{n} steps", bound_of(inference.with_steps(n)), 3.0 + 1.5 * n) for n in counts]
+        refined = [Level(f"{n} steps", bound_of(inference.with_steps(n)), 3.5 + 0.5 * n) for n in counts]
         stages = (train(model, "laplace", keep, levels=(Level("amortized", bound_of(start), 1.0), *refined)),)
     elif warmup:
         first = train(model, "vae", bound=bound_of(start), share=warmup)

@@ -8,8 +8,8 @@ from curvae.systems import Level
 
 HORIZON = 60.0
 """Epochs of plain learning against which a tighter bound is weighed. On MNIST 20 were too few: see docs/budget.md."""
-FINISH = 3.0
-"""The same for the last epochs, in units of their own time: about a third of a gap that is closed turns into gain."""
+FINISH = 10.0
+"""The same for each epoch that is left: about a tenth of a gap that is closed turns into gain at once."""
 MEMORY = 0.8
 """Share of the old rate of learning in the new one: enough that one bad epoch is not taken for the end of learning."""
 ROWS = (64, 512)
@@ -51,8 +51,8 @@ def moved(here: Standing, bounds: Sequence[float], costs: Sequence[float], remai
     In the time of one epoch at level m, ``c_m / c_l`` epochs fit at level l. So to rise from l to l + 1 costs, over h
     epochs, what ``h (c_{l+1} / c_l - 1)`` more epochs at level l would have brought, at the rate ``r`` of late; it
     gains the tighter bound at once. Training rises where the gain is the larger:
-    ``b_{l+1} - b_l > h r (c_{l+1} / c_l - 1)``, with ``h = HORIZON``, or less where the end is near: R epochs at level
-    l + 1 take the time of ``R c_{l+1} / c_l`` at level l, and h is at most ``FINISH`` times that. It falls where even
+    ``b_{l+1} - b_l > h r (c_{l+1} / c_l - 1)``, with ``h = HORIZON``, or ``FINISH R`` where that is less: what R epochs
+    at level l + 1 cost is paid back by a share 1 / FINISH of the gap. It falls where even
     half of the price of its own level is not met, ``b_l - b_{l-1} < 1/2 h r (1 - c_{l-1} / c_l)``. It moves by one
     level at a time, and not before the rate at a level is known.
 
@@ -68,27 +68,22 @@ def moved(here: Standing, bounds: Sequence[float], costs: Sequence[float], remai
         1
         >>> moved(at, bounds=[500.0, 520.0], costs=[1.0, 2.0]).level
         0
-        >>> moved(at, bounds=[500.0, 520.0], costs=[1.0, 2.0], remaining=5).level    # 20 nats > 3 * 2 * 5 * 0.5 * 1
+        >>> moved(at, bounds=[500.0, 520.0], costs=[1.0, 2.0], remaining=3).level    # 20 nats > 10 * 3 * 0.5 * 1
         1
     """
     level = here.level
     if math.isnan(here.rate):
         return here
-    rate = max(here.rate, 0.0)
+    rate, horizon = max(here.rate, 0.0), min(HORIZON, FINISH * remaining)
     if level + 1 < len(costs):
         ratio = costs[level + 1] / costs[level]
-        if bounds[level + 1] - bounds[level] > _horizon(ratio, remaining) * rate * (ratio - 1):
+        if bounds[level + 1] - bounds[level] > horizon * rate * (ratio - 1):
             return Standing(level + 1, bounds[level + 1])
     if level:
         ratio = costs[level] / costs[level - 1]
-        if bounds[level] - bounds[level - 1] < 0.5 * _horizon(ratio, remaining) * rate * (1 - 1 / ratio):
+        if bounds[level] - bounds[level - 1] < 0.5 * horizon * rate * (1 - 1 / ratio):
             return Standing(level - 1, bounds[level - 1])
     return here
-
-
-def _horizon(ratio: float, remaining: float) -> float:
-    """Epochs at the cheaper of two levels against which the dearer one is weighed."""
-    return min(HORIZON, FINISH * ratio * remaining)
 
 
 def check(levels: Sequence[Level]) -> None:
