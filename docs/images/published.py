@@ -5,6 +5,7 @@ python docs/images/published.py benchmarks/results/published docs/images/publish
 
 import sys
 from pathlib import Path
+from statistics import fmean
 
 from matplotlib.axes import Axes
 
@@ -12,7 +13,7 @@ from curvae.report import style
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from published_cells import STEPS, kind
-from published_tables import BASE, NAMES, Group, ahead, mean, read
+from published_tables import BASE, NAMES, Group, mean, read
 
 CURVES = {
     "vae": (style.GRAY, ""),
@@ -24,21 +25,28 @@ CURVES = {
 PROPOSALS = {"common": ("laplace", "common proposal"), "own": ("own", "the model's own posterior")}
 
 
+def seeds(group: Group, method: str, place: str) -> list[float]:
+    """log p(x) of each seed."""
+    return [
+        mean({seed: one}, "evaluation", place, "log_likelihood", "value") for seed, one in group.runs[method].items()
+    ]
+
+
 def panel(axes: Axes, group: Group, proposal: str) -> None:
-    """A line for each method over T, with the error of its difference from the VAE; the VAE across all."""
+    """A line for each method over T through the means of its seeds, which are small dots; the VAE across all."""
     place, title = PROPOSALS[proposal]
-    for family, (color, marker) in CURVES.items():
-        methods = {kind(name)[1]: name for name in group.runs if kind(name)[0] == family}
-        counts = sorted(methods)
-        values = [mean(group.runs[methods[t]], "evaluation", place, "log_likelihood", "value") for t in counts]
+    for shift, (family, (color, marker)) in enumerate(CURVES.items()):
+        methods = {kind(name)[1]: seeds(group, name, place) for name in group.runs if kind(name)[0] == family}
         if family == BASE:
-            for value in values:
-                axes.axhline(value, color=color, linewidth=1.2, linestyle="--")
+            for values in methods.values():
+                axes.axhline(fmean(values), color=color, linewidth=1.2, linestyle="--")
+                axes.plot([-0.3] * len(values), values, ".", color=color, markersize=5, alpha=0.7)
             continue
-        paired = [ahead(group, methods[t], proposal) for t in counts]
-        errors = [0.0 if each is None else 2 * each[0].stderr for each in paired]
-        positions = [STEPS.index(t) for t in counts]
-        axes.errorbar(positions, values, errors, color=color, marker=marker, markersize=6, linewidth=1.2, capsize=2)
+        counts = sorted(methods)
+        at = [STEPS.index(t) + 0.06 * (shift - 3) for t in counts]
+        axes.plot(at, [fmean(methods[t]) for t in counts], color=color, marker=marker, markersize=6, linewidth=1.2)
+        for x, t in zip(at, counts, strict=True):
+            axes.plot([x] * len(methods[t]), methods[t], ".", color=color, markersize=5, alpha=0.7)
     axes.set_xticks(range(len(STEPS)), [str(t) for t in STEPS])
     axes.set_xlim(-0.4, len(STEPS) - 0.6)
     axes.set_xlabel("T")
