@@ -26,7 +26,7 @@ PROPOSALS = {"common": ("laplace", "common proposal"), "own": ("own", "the model
 
 
 def seeds(group: Group, method: str, place: str) -> list[float]:
-    """log p(x) of each seed."""
+    """The log p(x) of each seed."""
     return [
         mean({seed: one}, "evaluation", place, "log_likelihood", "value") for seed, one in group.runs[method].items()
     ]
