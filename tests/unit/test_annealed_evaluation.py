@@ -20,7 +20,7 @@ from curvae.evaluation import (
     read,
     score,
 )
-from curvae.evaluation.annealing import MOST, SPREAD, bridge, log_normal_error, spread
+from curvae.evaluation.annealing import MOST, SPREAD, bridge, log_normal_limit, rows_within, spread
 from curvae.evaluation.summary import flagged_annealed, summarize_annealed, warn
 from curvae.inference import AmortizedGaussian
 from curvae.objectives import elbo
@@ -96,7 +96,7 @@ def test_the_error_of_few_chains_is_on_the_safe_side(spread):
     """10,000 times 16 normal log weights: two errors cover 98.5 to 99.5 %; the usual ones 94 to 83 %."""
     log_w = np.random.default_rng(0).normal(-(spread**2) / 2, spread, (16, 10_000))
     found = np.log(np.exp(log_w).mean(0))
-    assert 0.985 < (np.abs(found) < 2 * log_normal_error(log_w)).mean() < 0.995
+    assert 0.985 < (np.abs(found) < 2 * log_normal_limit(log_w)).mean() < 0.995
     usual = np.exp(log_w).std(0, ddof=1) / 4 / np.exp(log_w).mean(0)
     assert (np.abs(found) < 2 * usual).mean() < 0.945
 
@@ -105,9 +105,9 @@ def test_the_error_is_its_formula():
     """chi2_{0.05}(3) = 0.351846; log weights of variance 1/3."""
     log_w = np.array([[0.0], [0.5], [1.0], [-0.5]]) * np.sqrt(0.8)
     most = log_w.var(ddof=1) * 3 / 0.3518463
-    assert log_normal_error(log_w)[0] == pytest.approx(np.sqrt((np.exp(most) - 1) / 4), rel=1e-6)
-    assert log_normal_error(np.full((16, 2), -900.0)).tolist() == [0, 0]
-    assert np.isnan(log_normal_error(log_w[:1]))
+    assert log_normal_limit(log_w)[0] == pytest.approx(np.sqrt((np.exp(most) - 1) / 4), rel=1e-6)
+    assert log_normal_limit(np.full((16, 2), -900.0)).tolist() == [0, 0]
+    assert np.isnan(log_normal_limit(log_w[:1]))
 
 
 def test_chains_that_got_stuck_do_not_count_as_spread():
@@ -154,8 +154,14 @@ def test_data_are_measured_in_their_order():
 def test_data_that_cannot_be_trusted_are_counted_and_set_apart():
     values, index = np.zeros(4), np.arange(4)
     scores = {"index": index, "log_likelihood": values, "elbo": values, "log_det": values, "stderr_best": values + 0.1}
+    scores |= {"limit_best": values + 0.1}
     scores["khat_best"] = np.array([0.1, 0.9, 0.1, 0.1])
-    found = {"index_ais": index, "log_likelihood_ais": np.array([0.1, 0, 5, 0.2]), "stderr_ais": values + 0.05}
+    found = {
+        "index_ais": index,
+        "log_likelihood_ais": np.array([0.1, 0, 5, 0.2]),
+        "stderr_ais": values + 0.01,
+        "limit_ais": values + 0.05,
+    }
     found |= {"ess_ais": values + 12, "acceptance_ais": values + 0.8, "spread_ais": np.array([0.5, 0.5, 1.1, 1.0])}
     found["temperatures_ais"] = np.array([300, 600, 4800, 300])
     assert flagged_annealed(found).tolist() == [False, False, True, False]
@@ -196,6 +202,9 @@ def test_memory_does_not_change_how_many_are_done():
     oracle = LinearGaussian()
     found = annealed(system_of(oracle, D, P), ArrayTable(oracle.x), 2, chains=2, memory=1)
     assert found["index_ais"].tolist() == list(range(8))
+    fit = [rows_within(oracle.model, oracle.batch, k, 16, 2**28) for k in (1, 300, 30_000)]
+    assert fit[0] > fit[1] > fit[2] > 0
+    assert fit[2] * 30_000 * MOST * 16 * 8 < 2**28
 
 
 def test_misuse(tmp_path):

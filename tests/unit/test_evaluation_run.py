@@ -41,7 +41,7 @@ def test_files_say_what_the_result_says(run: Folder):
     assert values["data"]["checksum"] == run.given.checksum
     count = len(run.given.test)
     assert result.count == count
-    for name in ("log_likelihood", "stderr", "ess", "khat"):
+    for name in ("log_likelihood", "stderr", "limit", "ess", "khat"):
         for proposal in ("own", "laplace", "defensive", "best"):
             assert arrays[f"{name}_{proposal}"].shape == (count,)
     for name in ("index", "elbo", "status", "log_det", "label"):

@@ -119,7 +119,8 @@ def test_strata_of_equal_weight_take_their_own_mean_off():
 
 
 def with_khat(*khat: float) -> Estimates:
-    return Estimates(*[np.zeros(len(khat))] * 4, np.array(khat))
+    zero = np.zeros(len(khat))
+    return Estimates(*[zero] * 4, np.array(khat), zero)
 
 
 def test_the_best_is_the_common_one_where_that_will_do_else_the_smallest_khat():

@@ -154,10 +154,11 @@ def annealed(
     memory: int = MEMORY,
     report: Callable[[int, float], None] | None = None,
 ) -> Scores:
-    """``log_likelihood_ais``, ``stderr_ais``, ``ess_ais`` and ``acceptance_ais`` of the first ``count`` data.
+    """``log_likelihood_ais``, its errors ``stderr_ais`` and ``limit_ais``, and more of the first ``count`` data.
 
-    Beside them ``spread_ais``, the standard deviation of the log weights over chains, nats, and ``temperatures_ais``: a
-    datum whose spread was above half a nat in the tuning run gets 2, 4 ... 16 times the temperatures.
+    These are ``ess_ais``, ``acceptance_ais``, ``spread_ais``, the standard deviation of the log weights over chains,
+    nats (see :func:`spread`), and ``temperatures_ais``: a datum whose spread was above half a nat in the tuning run
+    gets 2, 4 ... 16 times the temperatures.
 
     Args:
         system: with continuous latents.
@@ -182,7 +183,7 @@ def annealed(
     parts: list[Scores] = []
     with untouched(system, seed):
         first = like(system, table.batch(torch.arange(1)))
-        rows = max(1, memory // (4 * chains * bytes_per_draw(latent.model, first)))
+        rows = rows_within(latent.model, first, temperatures, chains, memory)
         for index in torch.arange(min(count, len(table))).split(rows):
             batch = like(system, table.batch(index))
             path = AnnealingPath.to(latent.model, batch, temperatures, chains, generator)
@@ -194,11 +195,16 @@ def annealed(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def rows_within(model: LatentVariableModel, batch: Batch, temperatures: int, chains: int, memory: int) -> int:
+    """Data at a time: what a gradient takes for each chain, and the acceptance that is kept of each transition."""
+    return max(1, memory // (chains * (4 * bytes_per_draw(model, batch) + 8 * MOST * temperatures)))
+
+
 def _scores(path: AnnealingPath, found: Annealed) -> Scores:
     log_w = exact(found.log_weight)
     weights = estimates(Weights(log_w, torch.full_like(log_w, -np.log(len(log_w)))))
     return {
-        **named("ais", weights._replace(stderr=log_normal_error(log_w.numpy()))),
+        **named("ais", weights._replace(limit=log_normal_limit(log_w.numpy()))),
         "acceptance_ais": exact(found.acceptance).mean((0, 1)).numpy(),
         "spread_ais": spread(log_w.numpy()),
         "temperatures_ais": np.full(log_w.shape[1], len(path.step)),
@@ -216,8 +222,8 @@ def spread(log_w: NDArray) -> NDArray:
         return np.maximum(log_w, least).std(0, ddof=1) if len(log_w) > 1 else np.full(log_w.shape[1], np.nan)
 
 
-def log_normal_error(log_w: NDArray) -> NDArray:
-    r"""Standard error of the logarithm of the mean of few weights ``(S, B)``, on the safe side: ``(B,)``, nats.
+def log_normal_limit(log_w: NDArray) -> NDArray:
+    r"""Upper end of the error of the logarithm of the mean of few weights ``(S, B)``: ``(B,)``, nats.
 
     Annealing sums up many small changes, so its log weights are nearly normal. With their variance at the upper end of
     its 95 % confidence interval, ``v = (S - 1) s^2 / chi2_{0.05}(S - 1)``, the mean of S weights has the relative error
@@ -228,7 +234,7 @@ def log_normal_error(log_w: NDArray) -> NDArray:
     Example:
         >>> log_w = np.random.default_rng(0).normal(size=(16, 1000))
         >>> error = np.logaddexp.reduce(log_w, 0) - np.log(16) - 0.5                  # E[w] = exp(1/2)
-        >>> float((abs(error) < 2 * log_normal_error(log_w)).mean().round(2))
+        >>> float((abs(error) < 2 * log_normal_limit(log_w)).mean().round(2))
         0.99
     """
     count = len(log_w)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from torch import Generator
 
-from curvae.evaluation.annealing import CHAINS, AnnealingPath, checked, log_normal_error
+from curvae.evaluation.annealing import CHAINS, AnnealingPath, checked, log_normal_limit, rows_within
 from curvae.evaluation.choice import KHAT_BAD
-from curvae.evaluation.importance import MEMORY, bytes_per_draw, exact
+from curvae.evaluation.importance import MEMORY, exact
 from curvae.evaluation.scores import place, untouched, weighed
 from curvae.evaluation.values import Estimate, plain
 from curvae.evaluation.weighing import Sampling, Scores
@@ -33,7 +33,8 @@ class Bracket:
     lower_stderr: NDArray
     upper: NDArray
     upper_stderr: NDArray
-    """Over the chains, which all begin at the same z: that of another z is not in it."""
+    """Over the chains, which all begin at the same z: that of another z is not in it. The three errors are the upper
+    ends of their 95 % confidence intervals."""
     sampled: NDArray
     """log p(x) by importance sampling from the best proposal."""
     sampled_stderr: NDArray
@@ -122,7 +123,7 @@ def bracket(
     with untouched(system, seed):
         x, z = latent.model.sample(count, generator)
         first = Batch(x[:1], torch.full((1,), -1, device=x.device))
-        rows = max(1, memory // (4 * chains * bytes_per_draw(latent.model, first)))
+        rows = rows_within(latent.model, first, temperatures, chains, memory)
         for some in torch.arange(count, device=x.device).split(rows):
             batch = Batch(x[some], torch.full_like(some, -1))
             path = AnnealingPath.to(latent.model, batch, temperatures, chains, generator)
@@ -142,9 +143,9 @@ def _bounds(path: AnnealingPath, rows: NDArray[np.int64], z: Latent, chains: int
     high = exact(path.backward(start, generator).log_weight).numpy()
     return {
         "lower": log_mean(low),
-        "lower_stderr": log_normal_error(low),
+        "lower_stderr": log_normal_limit(low),
         "upper": -log_mean(high),
-        "upper_stderr": log_normal_error(high),
+        "upper_stderr": log_normal_limit(high),
     }
 
 
@@ -158,4 +159,4 @@ def _sampled(system: LatentSystem, batch: Batch, sampling: Sampling) -> Scores:
     found = weighed(system, system.inference(system.model, batch), batch, sampling)
     value = found["log_likelihood"]
     flagged = ~np.isfinite(value) | (found["khat_best"] > KHAT_BAD)
-    return {"sampled": value, "sampled_stderr": found["stderr_best"], "flagged": flagged}
+    return {"sampled": value, "sampled_stderr": found["limit_best"], "flagged": flagged}

@@ -24,7 +24,7 @@ def choose(found: Mapping[str, Estimates]) -> NDArray[np.int64]:
 
     Example:
         >>> values = np.zeros(3)
-        >>> laplace, own = (Estimates(*[values] * 4, np.array(khat)) for khat in ([0.4, 0.9, 0.9], [0.1, 0.2, 1.0]))
+        >>> laplace, own = (Estimates(*[values] * 4, np.array(k), values) for k in ([0.4, 0.9, 0.9], [0.1, 0.2, 1.0]))
         >>> [PROPOSALS[code] for code in choose({"own": own, "laplace": laplace})]
         ['laplace', 'own', 'laplace']
     """

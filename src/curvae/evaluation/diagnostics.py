@@ -6,9 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
+from scipy.stats import chi2
 
 KHAT_DRAWS = 25
 """Fewest draws for a k-hat: a fifth of them is fitted, and the fit takes five values or more."""
+MANY = 1e6
+"""Degrees of freedom beyond which a variance is as good as known."""
 UNDERFLOW = 600
 """Nats between the fitted weights beyond which the fit, which exponentiates them, silently returns a good k-hat."""
 
@@ -21,13 +24,15 @@ class Estimates(NamedTuple):
     log_likelihood: Array
     """``log sum_s exp(log_c_s + log_w_s)``, nats: its exponential is unbiased, so it errs low on average."""
     stderr: Array
-    """Standard error of ``log_likelihood`` over the choice of draws, nats."""
+    """Standard error of ``log_likelihood`` over the choice of draws, nats: right in the mean square over data."""
     ess: Array
     """Effective sample size, in draws."""
     elbo: Array
     """``sum_s exp(log_c_s) log_w_s``, nats."""
     khat: Array
     """Pareto shape of the largest weights; NaN with fewer than 25 draws."""
+    limit: Array
+    """Upper end of the 95 % confidence interval of ``stderr``, nats: what a single datum is to be judged by."""
 
 
 def estimate(log_w: Array, log_c: Array, stratum: NDArray[np.int64] | None = None) -> Estimates:
@@ -36,6 +41,10 @@ def estimate(log_w: Array, log_c: Array, stratum: NDArray[np.int64] | None = Non
     With ``u_s = exp(log_c_s + log_w_s)`` and ``p = sum u``: ``ESS = p^2 / sum u^2`` and, by the delta method,
     ``stderr = sqrt(Var p) / p``, where ``Var p = sum_k n_k Var_k(u)`` over the strata k of n_k draws; a single stratum
     gives ``sd(w) / (sqrt(S) mean(w))``.
+
+    That variance is itself an estimate, and a bad one where few weights carry it: ``limit^2 = stderr^2 n /
+    chi2_{0.05}(n)`` with Welch's and Satterthwaite's degrees of freedom, ``n = 2 (Var p)^2 / Var(Var p)``, where
+    ``Var(Var p) = sum_k V_k^2 (kurtosis_k - 1) / n_k`` and V_k is what a stratum adds to Var p.
 
     Args:
         log_w: log weights.
@@ -47,7 +56,7 @@ def estimate(log_w: Array, log_c: Array, stratum: NDArray[np.int64] | None = Non
         >>> import numpy as np
         >>> found = estimate(np.full((100, 1), -3.0), np.full((100, 1), -np.log(100)))
         >>> [round(float(value[0]), 6) for value in found]   # equal weights: no error at all
-        [-3.0, 0.0, 100.0, -3.0, 0.0]
+        [-3.0, 0.0, 100.0, -3.0, 0.0, 0.0]
     """
     with np.errstate(all="ignore"):
         terms = log_c + log_w
@@ -57,8 +66,20 @@ def estimate(log_w: Array, log_c: Array, stratum: NDArray[np.int64] | None = Non
         elbo = np.where(mixing > 0, mixing * log_w, 0.0).sum(0)
         ess = 1 / np.square(share).sum(0)
         parts = [slice(None)] if stratum is None else [stratum == k for k in np.unique(stratum)]
-        variance = np.sum([_variance(share[part], log_c[part]) for part in parts], axis=0)
-        return Estimates(total, np.sqrt(variance), ess, elbo, khat(terms))
+        variance, doubt = np.sum([_variance(share[part], log_c[part]) for part in parts], axis=0)
+        return Estimates(total, np.sqrt(variance), ess, elbo, khat(terms), np.sqrt(upper_end(variance, doubt)))
+
+
+def upper_end(variance: Array, doubt: Array, level: float = 0.05) -> Array:
+    """Where the one-sided 95 % confidence interval of a variance ends, its estimate having itself the variance doubt.
+
+    Example:
+        >>> upper_end(np.array([1.0]), np.array([2 / 15])).round(3).tolist()    # that of 16 normal values
+        [2.066]
+    """
+    with np.errstate(all="ignore"):
+        freedom = np.minimum(2 * np.square(variance) / doubt, MANY)
+        return np.where(variance > 0, variance * freedom / chi2.ppf(level, freedom), variance)
 
 
 def khat(terms: Array) -> Array:
@@ -132,21 +153,32 @@ def _tail(count: int) -> int:
     return int(3 * count**0.5) if count > 225 else count // 5
 
 
-def _variance(share: Array, log_c: Array) -> Array:
-    """``sum_k n_k Var_k(share)`` for each datum; strata are the draws of equal mixing weight.
+def _variance(share: Array, log_c: Array) -> tuple[Array, Array]:
+    """``sum_k n_k Var_k(share)`` for each datum, and the variance of that; strata are draws of equal mixing weight.
 
     Strata that share a mixing weight are taken as one, which errs on the large side; a stratum of one draw (an
     enumerated state) adds nothing.
     """
     count = len(share)
-    if np.ptp(log_c, axis=0).max(initial=0.0) < 1e-6:
-        return count * share.var(0, ddof=1) if count > 1 else np.full(share.shape[1], np.nan)
-    return np.array([_stratified(*column) for column in zip(share.T, log_c.T, strict=True)])
+    if np.ptp(log_c, axis=0).max(initial=0.0) >= 1e-6:
+        pairs = [_stratified(*column) for column in zip(share.T, log_c.T, strict=True)]
+        return np.array([v for v, _ in pairs]), np.array([d for _, d in pairs])
+    if count == 1:
+        return np.full(share.shape[1], np.nan), np.full(share.shape[1], np.nan)
+    offset = share - share.mean(0)
+    return _moments(np.square(offset).mean(0), np.power(offset, 4).mean(0), np.array(float(count)))
 
 
-def _stratified(share: Array, log_c: Array) -> float:
+def _stratified(share: Array, log_c: Array) -> tuple[float, float]:
     _, stratum = np.unique(np.round(log_c, 4), return_inverse=True)
-    size = np.bincount(stratum)
-    mean = np.bincount(stratum, share) / size
-    squares = np.bincount(stratum, np.square(share - mean[stratum]))
-    return float((size * squares / np.maximum(size - 1, 1)).sum())
+    size = np.bincount(stratum).astype(np.float64)
+    offset = share - (np.bincount(stratum, share) / size)[stratum]
+    second, fourth = (np.bincount(stratum, np.power(offset, power)) / size for power in (2, 4))
+    variance, doubt = _moments(second, fourth, size)
+    return float(variance[size > 1].sum()), float(doubt[size > 1].sum())
+
+
+def _moments(second: Array, fourth: Array, size: Array) -> tuple[Array, Array]:
+    """``n Var`` with n - 1 in the denominator, and ``Var(n Var) = n (m4 - m2^2)`` times its square."""
+    unbiased = size / np.maximum(size - 1, 1)
+    return size * unbiased * second, size * np.square(unbiased) * np.maximum(fourth - np.square(second), 0.0)

@@ -11,6 +11,9 @@ from curvae.evaluation.choice import KHAT_BAD, best_of, pick
 from curvae.evaluation.diagnostics import Estimates
 from curvae.evaluation.weighing import Draw, Sampling, Scores, WeightSet
 
+NAMED = ("log_likelihood", "stderr", "limit", "ess", "khat")
+"""What a table of scores has of each proposal."""
+
 
 def weigh(draw: Draw, count: int, sampling: Sampling, shift: NDArray | float = 0.0, enumerated: bool = False) -> Scores:
     """Estimates from each proposal and the best of them, with as many draws as each datum asks for.
@@ -23,8 +26,8 @@ def weigh(draw: Draw, count: int, sampling: Sampling, shift: NDArray | float = 0
         enumerated: the draws are all states, once: nothing is random, and k-hat means nothing.
 
     Returns:
-        ``log_likelihood_*``, ``stderr_*``, ``ess_*`` and ``khat_*`` of each proposal, of the ``best`` and, where asked
-        for, ``smoothed``; ``log_likelihood``, ``elbo``, ``proposal`` (code of the best one) and ``draws``.
+        ``log_likelihood_*``, ``stderr_*``, ``limit_*``, ``ess_*`` and ``khat_*`` of each proposal, of the ``best`` and,
+        where asked for, ``smoothed``; ``log_likelihood``, ``elbo``, ``proposal`` (code of the best one) and ``draws``.
     """
     times = np.ones(count, dtype=np.int64)
     if sampling.stderr is not None and not enumerated:
@@ -43,7 +46,7 @@ def judged(sets: Mapping[str, WeightSet], drawn: int, smooth: bool, shift: NDArr
     found = {name: weights.estimates() for name, weights in sets.items()}
     found = {name: each if name == "own" else shifted(each, shift) for name, each in found.items()}
     if enumerated:
-        found = {name: each._replace(stderr=0 * each.stderr, khat=np.nan * each.khat) for name, each in found.items()}
+        found = {name: surely(each) for name, each in found.items()}
     codes, best = best_of(found)
     scores = {"log_likelihood": best.log_likelihood, "proposal": codes, "draws": np.full(len(codes), drawn)}
     scores["elbo"] = found["own"].elbo
@@ -61,9 +64,14 @@ def wanting(found: Scores, stderr: float) -> NDArray[np.bool_]:
 
 def shifted(found: Estimates, error: NDArray) -> Estimates:
     """With the error of a proposal's normalizer, which moves all its weights alike."""
-    return found._replace(stderr=np.hypot(found.stderr, error))
+    return found._replace(stderr=np.hypot(found.stderr, error), limit=np.hypot(found.limit, error))
+
+
+def surely(found: Estimates) -> Estimates:
+    """Of all states, once: there is no error, and no tail."""
+    return found._replace(stderr=0 * found.stderr, limit=0 * found.stderr, khat=np.nan * found.khat)
 
 
 def named(proposal: str, found: Estimates) -> Scores:
     """The estimates from one proposal, by their names in a table of scores."""
-    return {f"{name}_{proposal}": getattr(found, name) for name in ("log_likelihood", "stderr", "ess", "khat")}
+    return {f"{name}_{proposal}": getattr(found, name) for name in NAMED}

@@ -49,7 +49,8 @@ class AnnealedResult:
     compared: int = 0
     """Data that are flagged neither here nor in the headline."""
     agreement: float = math.nan
-    """Share of these on which both agree within two standard errors, ``|difference_i| <= 2 sqrt(s_i^2 + t_i^2)``."""
+    """Share of these on which both agree within two standard errors, ``|difference_i| <= 2 sqrt(s_i^2 + t_i^2)``: each
+    at the upper end of its 95 % confidence interval, so that 99 % are expected, not 95."""
 
 
 @dataclass(frozen=True)

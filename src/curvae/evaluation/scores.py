@@ -43,11 +43,11 @@ def score(
 
     For each proposal (``own``: the system's posterior; ``laplace``: the common one, for a ``LatentSystem`` with
     continuous latents; ``defensive``: half of each, from the same draws, where the own density is known at any z) and
-    for the ``best`` of them: ``log_likelihood_*``, ``stderr_*`` (nats), ``ess_*`` (draws), ``khat_*``. Beside them
-    ``index`` (row of the table), ``log_likelihood`` (the headline: exact where ``system.evidence`` is "exact", else the
-    best), ``proposal`` (which that is, see :func:`curvae.evaluation.choose`), ``draws``, ``elbo``, ``log_det`` (nats),
-    ``size`` (observed elements), ``label`` if any; and what :func:`curvae.evaluation.latent.describe` finds. A system
-    whose evidence is "none" gets no log-likelihood.
+    for the ``best`` of them: ``log_likelihood_*``, ``stderr_*``, ``limit_*`` (nats), ``ess_*`` (draws), ``khat_*``.
+    Beside them ``index`` (row of the table), ``log_likelihood`` (the headline: exact where ``system.evidence`` is
+    "exact", else the best), ``proposal`` (which that is, see :func:`curvae.evaluation.choose`), ``draws``, ``elbo``,
+    ``log_det`` (nats), ``size`` (observed elements), ``label`` if any; and what
+    :func:`curvae.evaluation.latent.describe` finds. A system whose evidence is "none" gets no log-likelihood.
 
     Args:
         system: what is measured.

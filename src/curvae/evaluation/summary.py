@@ -92,7 +92,7 @@ def _beside(found: Scores, same: Scores) -> dict[str, Any]:
     if "log_likelihood" not in same:
         return {}
     difference = found["log_likelihood_ais"] - same["log_likelihood"]
-    error = np.hypot(found["stderr_ais"], same.get("stderr_best", 0.0))
+    error = np.hypot(found["limit_ais"], same.get("limit_best", 0.0))
     trusted = ~(flagged(same) | flagged_annealed(found))
     agree = (np.abs(difference) <= 2 * error)[trusted]
     return {
