@@ -5,6 +5,9 @@
    x_c in vectors and scalars a gathered by the offsets of the active units; a tile keeps several rows i in registers.
    Items go in groups, and the rows of a weight in chunks, so that a chunk serves a whole group from the cache.
 
+   Vectors over active units, packed from each matrix for each item, were measured too: they need no row of D padded and
+   fewer loads, but at 256 units and 16 latents packing took as long as that saved.
+
    No header but C's own. kernel.py compiles and calls it; the part below "#else" is included once per number type. */
 
 #ifndef REAL
@@ -298,30 +301,34 @@ static void NAME(lay)(const CHAIN *chain, ITEM *item, Arena *arena, int backward
 /* The active units of item b, and M_1. */
 static void NAME(gather)(const CHAIN *chain, ITEM *item, size b) {
     for (size l = 1; l <= chain->depth; l++) {
-        size width = chain->widths[l], count = 0;
+        size width = chain->widths[l], count = 0, *active = item->active[l];
         const uint8_t *mask = chain->masks[l - 1] + b * width;
-        for (size h = 0; h < width; h++) {
+        for (size h = 0; h < width;) {
+            unsigned bits = 0;
             if (h % CHUNK == 0)
                 item->start[l][h / CHUNK] = count / WHOLE * WHOLE;
-            item->active[l][count] = h;
-            count += mask[h] != 0;
+            for (unsigned lane = 0; lane < LANES && h < width; lane++, h++) {
+                unsigned on = mask[h] != 0;
+                bits |= on << lane;
+                active[count] = h;
+                count += on;
+            }
+#ifdef __AVX512F__
+            item->bits[l][(h - 1) / LANES] = (uint16_t)bits;
+#endif
         }
         item->start[l][(width + CHUNK - 1) / CHUNK] = count;
         item->count[l] = count;
-#ifdef __AVX512F__
-        for (size g = 0; g * LANES < width; g++) {
-            uint16_t bits = 0;
-            for (size h = 0; h < LANES && g * LANES + h < width; h++)
-                bits |= (uint16_t)((mask[g * LANES + h] != 0) << h);
-            item->bits[l][g] = bits;
-        }
-#endif
     }
     size wide = chain->widths[0], columns = chain->columns;
     for (size i = 0; i < item->count[1]; i++) {
+        const REAL *from = chain->weights[0] + item->active[1][i] * wide;
         REAL *row = item->m[1] + i * columns;
-        memcpy(row, chain->weights[0] + item->active[1][i] * wide, wide * sizeof(REAL));
-        memset(row + wide, 0, (columns - wide) * sizeof(REAL));
+        size d = 0;
+        for (; d + LANES <= wide; d += LANES)
+            *(VEC *)(row + d) = *(const VEC *)(from + d);
+        for (; d < columns; d++)
+            row[d] = d < wide ? from[d] : 0;
     }
 }
 
