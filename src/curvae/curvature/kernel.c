@@ -8,56 +8,22 @@
    Vectors over active units, packed from each matrix for each item, were measured too: they need no row of D padded and
    fewer loads, but at 256 units and 16 latents packing took as long as that saved.
 
-   No header but C's own. kernel.py compiles and calls it; the part below "#else" is included once per number type. */
+   native.py compiles it, and kernel.py calls it; the part below "#else" is included once per number type. */
 
 #ifndef REAL
 
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#if defined(__AVX512F__)
+#include "native.h"
+#ifdef __AVX512F__
 #include <immintrin.h>
-#define BYTES 64
-#elif defined(__AVX__)
-#define BYTES 32
-#else
-#define BYTES 16
-#endif
-#if defined(__AVX512F__) || defined(__aarch64__)
-#define WIDEST 4 /* vectors of a tile; the registers hold 8 x 3 or 6 x 4 sums */
-#define TALLEST(vectors) ((vectors) > 3 ? 6 : 8)
-#else
-#define WIDEST 2
-#define TALLEST(vectors) ((vectors) > 1 ? 4 : 8)
 #endif
 
-#define LAYERS 16  /* at most */
+/* Vectors and rows of a tile: the registers hold 8 x 3 or 6 x 4 sums, or 8 x 1 or 4 x 2. */
+#define WIDEST (MANY_REGISTERS ? 4 : 2)
+#define TALLEST(vectors) (MANY_REGISTERS ? (vectors) > 3 ? 6 : 8 : (vectors) > 1 ? 4 : 8)
+
 #define CHUNK 128 /* rows of a weight */
 #define GROUP 4    /* items */
 #define WHOLE 24   /* rows: a multiple of every height of a tile */
-
-#define INLINE static inline __attribute__((always_inline))
-#define PASTE_(a, b) a##_##b
-#define PASTE(a, b) PASTE_(a, b)
-#define NAME(a) PASTE(a, REAL)
-
-typedef ptrdiff_t size;
-
-static size up(size n, size unit) { return (n + unit - 1) / unit * unit; }
-
-/* Memory handed out piece by piece, or only counted while base is 0. */
-typedef struct {
-    char *base;
-    size used;
-} Arena;
-
-static void *take(Arena *arena, size bytes) {
-    void *piece = arena->base ? arena->base + arena->used : NULL;
-    arena->used += up(bytes, 64) + 64; /* the gap keeps equal rows of different buffers out of the same cache set */
-    return piece;
-}
 
 #define REAL float
 #include "kernel.c"
@@ -66,10 +32,6 @@ static void *take(Arena *arena, size bytes) {
 #include "kernel.c"
 
 #else
-
-#define LANES ((size)(BYTES / sizeof(REAL)))
-#define VEC NAME(Vec)
-typedef REAL VEC __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
 
 #define CHAIN NAME(Chain)
 typedef struct {
@@ -163,7 +125,7 @@ INLINE void NAME(tile)(const int rows, const int vectors, const REAL *const *a, 
     }
 TILES(1)
 TILES(2)
-#if WIDEST > 2
+#if MANY_REGISTERS
 TILES(3)
 TILES(4)
 #endif
@@ -177,7 +139,7 @@ static void NAME(panels)(size rows, size vectors, const REAL *const *a, const si
         switch (wide) {
         case 1: NAME(tiles1)(rows, ARGUMENTS); break;
         case 2: NAME(tiles2)(rows, ARGUMENTS); break;
-#if WIDEST > 2
+#if MANY_REGISTERS
         case 3: NAME(tiles3)(rows, ARGUMENTS); break;
         case 4: NAME(tiles4)(rows, ARGUMENTS); break;
 #endif
@@ -470,8 +432,6 @@ int NAME(precision_backward)(size depth, const size *widths, const REAL *const *
     return 0;
 }
 
-#undef LANES
-#undef VEC
 #undef CHAIN
 #undef ITEM
 #undef ARGUMENTS

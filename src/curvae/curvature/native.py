@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernel.c", "search.c"))
+HEADER = Path(__file__).with_name("native.h")
 FLAGS = ("-O3", "-std=c11", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
 LAYERS = 16
 """Layers that the code is made for."""
@@ -78,7 +79,7 @@ def _load(compiler: str, folder: str | None) -> ctypes.CDLL | None:
     command = shlex.split(compiler)
     try:
         version = subprocess.run([*command, "--version"], capture_output=True, check=True, timeout=60).stdout
-        sources = (source.read_bytes() for source in SOURCES)
+        sources = (source.read_bytes() for source in (*SOURCES, HEADER))
         key = hashlib.sha256(b"\0".join((*sources, version, repr((command, FLAGS)).encode(), _processor())))
         path = _cache(folder) / "kernel" / f"{key.hexdigest()[:32]}.so"
         if not path.exists():

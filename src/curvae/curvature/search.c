@@ -10,49 +10,12 @@
 
 #ifndef REAL
 
+#include "native.h"
 #include <math.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 
-#if defined(__AVX512F__)
-#define BYTES 64
-#elif defined(__AVX__)
-#define BYTES 32
-#else
-#define BYTES 16
-#endif
-#if defined(__AVX512F__) || defined(__aarch64__)
-#define TALL 6 /* rows and vectors of a tile: as many sums as registers hold */
-#define WIDE 4
-#else
-#define TALL 4
-#define WIDE 2
-#endif
-
-#define LAYERS 16 /* at most */
-#define BLOCK 48  /* items: a multiple of every height of a tile */
-
-#define PASTE_(a, b) a##_##b
-#define PASTE(a, b) PASTE_(a, b)
-#define NAME(a) PASTE(a, REAL)
-
-typedef ptrdiff_t size;
-
-static size up(size n, size unit) { return (n + unit - 1) / unit * unit; }
-
-/* Zeroed memory handed out piece by piece, or only counted while base is 0. */
-typedef struct {
-    char *base;
-    size used;
-} Arena;
-
-static void *take(Arena *arena, size bytes) {
-    void *piece = arena->base ? arena->base + arena->used : NULL;
-    arena->used += up(bytes, 64);
-    return piece;
-}
+#define TALL (MANY_REGISTERS ? 6 : 4) /* rows and vectors of a tile: as many sums as registers hold */
+#define WIDE (MANY_REGISTERS ? 4 : 2)
+#define BLOCK 48 /* items: a multiple of every height of a tile */
 
 #define REAL float
 #include "search.c"
@@ -61,10 +24,6 @@ static void *take(Arena *arena, size bytes) {
 #include "search.c"
 
 #else
-
-#define LANES ((size)(BYTES / sizeof(REAL)))
-#define VEC NAME(Vec)
-typedef REAL VEC __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
 
 int NAME(precision)(size depth, const size *widths, const REAL *const *weights, const uint8_t *const *masks,
                     const REAL *gram, size begin, size end, REAL *lam);
@@ -109,8 +68,8 @@ static REAL NAME(dot)(const REAL *a, const REAL *b, size count) {
     return total;
 }
 
-static inline __attribute__((always_inline)) void NAME(tile)(const int vectors, const REAL *const *a, size count,
-                                                             const REAL *w, size stride, REAL *const *out, size at) {
+INLINE void NAME(tile)(const int vectors, const REAL *const *a, size count, const REAL *w, size stride,
+                       REAL *const *out, size at) {
     VEC sum[TALL][WIDE], row[WIDE];
 #pragma GCC unroll 8
     for (int i = 0; i < TALL; i++)
@@ -405,8 +364,6 @@ int NAME(search)(size depth, const size *widths, const REAL *const *weights, con
     return failed;
 }
 
-#undef LANES
-#undef VEC
 #undef CHAIN
 #undef POINT
 #undef ITEM
