@@ -118,7 +118,7 @@ class Tuned(NamedTuple):
 
     step: Float[Tensor, "K B 1"]
     log_weight: Float[Tensor, "S B"]
-    """Of that run, whose steps have seen its draws: good for their spread, which falls as ``1 / sqrt(K)``."""
+    """Of that run, whose steps have seen its draws, so only their spread is of use; it falls as ``1 / sqrt(K)``."""
 
 
 def tune(

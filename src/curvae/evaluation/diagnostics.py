@@ -24,7 +24,7 @@ class Estimates(NamedTuple):
     log_likelihood: Array
     """``log sum_s exp(log_c_s + log_w_s)``, nats: its exponential is unbiased, so it errs low on average."""
     stderr: Array
-    """Standard error of ``log_likelihood`` over the choice of draws, nats: right in the mean square over data."""
+    """Standard error of ``log_likelihood`` over the choice of draws, nats, right in the mean square over data."""
     ess: Array
     """Effective sample size, in draws."""
     elbo: Array
@@ -32,7 +32,7 @@ class Estimates(NamedTuple):
     khat: Array
     """Pareto shape of the largest weights; NaN with fewer than 25 draws."""
     limit: Array
-    """Upper end of the 95 % confidence interval of ``stderr``, nats: what a single datum is to be judged by."""
+    """Upper end of the 95 % confidence interval of ``stderr``, nats, which a single datum is to be judged by."""
 
 
 def estimate(log_w: Array, log_c: Array, stratum: NDArray[np.int64] | None = None) -> Estimates:

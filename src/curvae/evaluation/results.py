@@ -42,15 +42,15 @@ class AnnealedResult:
     difference: Estimate | None = None
     """``log_likelihood`` less the headline of the same data, nats; both err low, so the higher one is nearer."""
     taken: Summary | None = None
-    """Temperatures: median and most of a datum, and the share of data that are flagged even so."""
+    """Median and most of the temperatures of a datum, and the share of data that are flagged even so."""
     flagged: int = 0
-    """Data whose annealing cannot be trusted: the log weights of the chains spread by more than 1 nat, or the estimate
-    is not finite. The former are in the means above, and not in the agreement."""
+    """Data whose annealing cannot be trusted, as log weights spread over chains by more than 1 nat or the estimate is
+    not finite. The former are in the means above, and not in the agreement."""
     compared: int = 0
     """Data that are flagged neither here nor in the headline."""
     agreement: float = math.nan
-    """Share of these on which both agree within two standard errors, ``|difference_i| <= 2 sqrt(s_i^2 + t_i^2)``: each
-    at the upper end of its 95 % confidence interval, so that 99 % are expected, not 95."""
+    """Share of these on which both agree within two standard errors, ``|difference_i| <= 2 sqrt(s_i^2 + t_i^2)``,
+    each at the upper end of its 95 % confidence interval, so that 99 % are expected, not 95."""
 
 
 @dataclass(frozen=True)
