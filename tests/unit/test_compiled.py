@@ -38,15 +38,16 @@ def by_torch(monkeypatch, solver: Newton, route, z, *rest):
 
 
 def compare(monkeypatch, solver: Newton, route, z, steps: int, tolerance: float) -> None:
-    """End and trace are those of torch."""
+    """End and trace are those of torch, up to a last step that raises the log joint by no more than rounding."""
     end, seen = by_torch(monkeypatch, solver, route, z, steps, tolerance)
     found = compiled.search(route, z, solver.visits(steps), solver.visits(1), solver.rule, tolerance)
     assert found is not None
-    torch.testing.assert_close(found[0], end, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found[0], end, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(route.log_joint(found[0]), route.log_joint(end), rtol=1e-10, atol=1e-9)
     padded = [*seen, *[seen[-1]] * (len(found[1]) - len(seen))] if seen else []
     for ours, theirs in zip(found[1], padded, strict=True):
-        torch.testing.assert_close(ours.log_joint, theirs.log_joint, rtol=1e-9, atol=1e-8)
-        torch.testing.assert_close(ours.grad_norm, theirs.grad_norm, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(ours.log_joint, theirs.log_joint, rtol=1e-10, atol=1e-9)
+        torch.testing.assert_close(ours.grad_norm, theirs.grad_norm, rtol=1e-6, atol=1e-3)
 
 
 @NEEDS_COMPILER
@@ -166,6 +167,6 @@ def test_inference_is_the_same_either_way(monkeypatch) -> None:
     ours = inference(model, batch)
     monkeypatch.setenv("CURVAE_KERNEL", "0")
     theirs = inference(model, batch)
-    torch.testing.assert_close(ours.posterior.mean, theirs.posterior.mean, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(ours.posterior.mean, theirs.posterior.mean, rtol=1e-6, atol=1e-6)
     for name in ("log_joint", "status", "gained"):  # steps counts changes larger than rounding
-        torch.testing.assert_close(ours.info[name], theirs.info[name], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(ours.info[name], theirs.info[name], rtol=1e-8, atol=1e-8)
