@@ -199,7 +199,7 @@ class Runner:
         """The curve as a file."""
         content = {"curve": self.name, "seed": self.seed, "points": self.points}
         if self.stage.levels:
-            content |= {"horizon": budget.HORIZON, "smoothing": budget.MEMORY, "reviews": self.reviews}
+            content |= {"reviews": self.reviews}
         (folder / f"{self.name}-{self.seed}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
@@ -212,11 +212,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for what a later process goes on from")
     parser.add_argument("--target", type=Path, default=Path(__file__).parent / "results" / "budget")
     parser.add_argument("--epochs", nargs="+", type=int, default=[], help="lengths of runs under the budget's rule")
-    parser.add_argument("--horizon", type=float, default=budget.HORIZON, help="epochs, in the rule")
-    parser.add_argument("--smoothing", type=float, default=budget.MEMORY, help="of the rate of learning")
     parser.add_argument("--until", type=float, default=MARKS[-1], help="CPU minutes")
     chosen = parser.parse_args()
-    budget.HORIZON, budget.MEMORY = chosen.horizon, chosen.smoothing
     torch.set_num_threads(1)
     chosen.work.mkdir(parents=True, exist_ok=True)
     chosen.target.mkdir(parents=True, exist_ok=True)

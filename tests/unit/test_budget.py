@@ -22,7 +22,15 @@ def test_the_rate_is_known_after_two_reviews_and_follows():
     assert math.isnan(first.rate)
     second = learned(first, 18.0)
     assert second.rate == 8.0
-    assert learned(second, 20.0).rate == pytest.approx(6.8)
+    assert learned(second, 20.0).rate == pytest.approx(8.0 - 4 / 5 * 6.0)
+
+
+def test_late_in_training_one_bad_epoch_is_not_the_end_of_learning():
+    here = Standing()
+    for epoch in range(60):
+        here = learned(here, 100 * math.log(1 + epoch))
+    assert 100 / 60 < here.rate < 1.5 * 100 / 60
+    assert learned(here, here.bound - 4.0).rate > 0.8 * here.rate
 
 
 @pytest.mark.parametrize(
@@ -51,7 +59,7 @@ def test_levels_move_with_the_gap(
         assert math.isnan(there.rate)  # to be learned anew
 
 
-@pytest.mark.parametrize(("remaining", "after"), [(3, 0), (2, 1), (0, 1)])  # 31 > 10 * 2 * 0.8 * 1.5
+@pytest.mark.parametrize(("remaining", "after"), [(6, 0), (5, 1), (0, 1)])  # 31 > 5 * 5 * 0.8 * 1.5
 def test_the_last_epochs_are_refined(monkeypatch: pytest.MonkeyPatch, remaining: int, after: int):
     monkeypatch.setattr(budget, "HORIZON", 1000.0)
     assert moved(Standing(0, 0.0, 0.8), [0.0, 31.0, 31.0], [1.0, 2.5, 10.0], remaining).level == after
@@ -74,7 +82,7 @@ def test_levels_that_cannot_be_chosen_among(levels: list, message: str):
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rise within a few epochs."""
     monkeypatch.setattr(budget, "HORIZON", 4.0)
-    monkeypatch.setattr(budget, "MEMORY", 0.5)
+    monkeypatch.setattr(budget, "WINDOW", 1.0)
 
 
 class Leveled(Toy):

@@ -8,10 +8,12 @@ from curvae.systems import Level
 
 HORIZON = 60.0
 """Epochs of plain learning against which a tighter bound is weighed. On MNIST 20 were too few: see docs/budget.md."""
-FINISH = 10.0
-"""The same for each epoch that is left: about a tenth of a gap that is closed turns into gain at once."""
-MEMORY = 0.8
-"""Share of the old rate of learning in the new one: enough that one bad epoch is not taken for the end of learning."""
+FINISH = 5.0
+"""The same for each epoch that is left. Refined epochs turn about a tenth of the gap into likelihood at once; the rate,
+a mean over epochs that have passed, is somewhat above that of those to come."""
+WINDOW = 4.0
+"""Of the rate: the n-th gain enters it with weight ``WINDOW / (n + WINDOW - 1)``, so that the mean goes back further
+the longer training lasts, as learning slows down and single epochs say less and less of it."""
 ROWS = (64, 512)
 """Least and most validation rows that a review looks at; between them, a two-hundredth of the training rows."""
 
@@ -36,13 +38,18 @@ class Standing:
     """Of this level at the last review; NaN before the first one."""
     rate: float = math.nan
     """Nats an epoch that this level has been learning lately; NaN before the second review."""
+    gains: int = 0
+    """How many epochs are in it."""
 
 
 def learned(here: Standing, bound: float) -> Standing:
     """With what the last epoch has brought."""
     gain = bound - here.bound
-    rate = gain if math.isnan(here.rate) else MEMORY * here.rate + (1 - MEMORY) * gain
-    return replace(here, bound=bound, rate=rate)
+    if math.isnan(gain):
+        return replace(here, bound=bound)
+    weight = WINDOW / (here.gains + WINDOW)
+    rate = gain if math.isnan(here.rate) else here.rate + weight * (gain - here.rate)
+    return replace(here, bound=bound, rate=rate, gains=here.gains + 1)
 
 
 def moved(here: Standing, bounds: Sequence[float], costs: Sequence[float], remaining: float = math.inf) -> Standing:
@@ -68,7 +75,7 @@ def moved(here: Standing, bounds: Sequence[float], costs: Sequence[float], remai
         1
         >>> moved(at, bounds=[500.0, 520.0], costs=[1.0, 2.0]).level
         0
-        >>> moved(at, bounds=[500.0, 520.0], costs=[1.0, 2.0], remaining=3).level    # 20 nats > 10 * 3 * 0.5 * 1
+        >>> moved(at, bounds=[500.0, 520.0], costs=[1.0, 2.0], remaining=6).level    # 20 nats > 5 * 6 * 0.5 * 1
         1
     """
     level = here.level
