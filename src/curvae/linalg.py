@@ -93,9 +93,10 @@ class _LeastSquares(torch.autograd.Function):
     def backward(ctx: Any, *adjoints: Tensor) -> tuple[Tensor | None, ...]:
         (x, weight, bias), (square, slope, gram) = ctx.saved_tensors, adjoints
         offset = x - bias
-        dx = 2 * square.unsqueeze(-1) * offset + slope @ weight.mT if ctx.needs_input_grad[0] else None
-        dweight = (offset.mT @ slope).addmm_(weight, gram + gram.mT)
-        dbias = -2 * (square @ offset) - weight @ slope.sum(0) if ctx.needs_input_grad[2] else None
+        with torch.autocast(weight.device.type, enabled=False):
+            dx = 2 * square.unsqueeze(-1) * offset + slope @ weight.mT if ctx.needs_input_grad[0] else None
+            dweight = (offset.mT @ slope).addmm_(weight, gram + gram.mT)
+            dbias = -2 * (square @ offset) - weight @ slope.sum(0) if ctx.needs_input_grad[2] else None
         return dx, dweight, dbias
 
 
