@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from curvae.data import DataError
+from curvae.data.preprocess import image_transform
 from curvae.data.transforms import (
     Binarization,
     Chain,
@@ -161,3 +162,10 @@ def test_units_and_pictures():
 def test_misuse(make, message):
     with pytest.raises(DataError, match=message):
         make()
+
+
+def test_bits_count_each_level_once():
+    """A field of that name once hid the property, and dequantized data had 8 bits too many."""
+    raw = torch.randint(0, 256, (50, 1, 2, 2), dtype=torch.uint8)
+    assert image_transform(raw, 256, dequantize=True).levels_per_unit == 1.0
+    assert image_transform(raw, 256).levels_per_unit == 255.0

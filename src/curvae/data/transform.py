@@ -53,7 +53,7 @@ class Transform(ABC):
         return None
 
     @property
-    def levels(self) -> float:
+    def levels_per_unit(self) -> float:
         """Grey levels within 1 of :attr:`unit`, for bits per dimension of one level; 1 where values are levels."""
         return 1.0
 
@@ -146,9 +146,9 @@ class Chain(Transform):
         return next((part.peak for part in self.parts if part.peak is not None), None)
 
     @property
-    def levels(self) -> float:
+    def levels_per_unit(self) -> float:
         """The product of the parts'."""
-        return prod(part.levels for part in self.parts)
+        return prod(part.levels_per_unit for part in self.parts)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The parts' states in order; part ``i`` prefixes its tensors with ``i.``."""

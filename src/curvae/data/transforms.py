@@ -78,7 +78,7 @@ class Scale(Transform):
         return 1 / self.factor
 
     @property
-    def levels(self) -> float:
+    def levels_per_unit(self) -> float:
         """Raw levels between a pixel at 0 and one at 1."""
         return 1 / self.factor
 

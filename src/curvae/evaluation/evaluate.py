@@ -196,7 +196,7 @@ def levels(data: Data) -> float | None:
     """Grey levels within 1 of the unit of a picture's density, 1 for discrete data; None: bits mean nothing."""
     if data.spec.support != "real":
         return 1.0
-    return None if data.transform.peak is None else data.transform.levels
+    return None if data.transform.peak is None else data.transform.levels_per_unit
 
 
 def saved(scores: Scores) -> Scores:
