@@ -83,7 +83,7 @@ class _LeastSquares(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         offset = x - bias
-        return torch.linalg.vecdot(offset, offset), offset @ weight, weight.mT @ weight
+        return torch.linalg.vecdot(offset, offset), offset @ weight, _gram(weight)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: tuple[Tensor, ...]) -> None:
@@ -98,6 +98,14 @@ class _LeastSquares(torch.autograd.Function):
             dweight = (offset.mT @ slope).addmm_(weight, gram + gram.mT)
             dbias = -2 * (square @ offset) - weight @ slope.sum(0) if ctx.needs_input_grad[2] else None
         return dx, dweight, dbias
+
+
+def _gram(weight: Tensor) -> Tensor:
+    """``W'W``, of its four quarters one only as the transpose of another."""
+    half = weight.shape[-1] // 2
+    left, right = weight[:, :half], weight[:, half:]
+    top = left.mT @ weight
+    return torch.cat([top, torch.cat([top[:, half:].mT, right.mT @ right], 1)])
 
 
 def least_squares(x: Float[Tensor, "B P"], weight: Float[Tensor, "P H"], bias: Float[Tensor, " P"]) -> LeastSquares:
