@@ -54,7 +54,7 @@ def test_conjugate_gradients_with_enough_iterations_are_newton():
     model, batch = smooth_model()
     z0 = points()
     route = route_for(model, batch, z0)
-    exact, _ = Newton(chords=0).search(route, z0, 6)
+    exact, _ = Newton(bfgs=0).search(route, z0, 6)
     found, _ = ConjugateGradient(iterations=20, forcing=1e-14).search(route, z0, 6)
     torch.testing.assert_close(found, exact, atol=1e-10, rtol=1e-10)
 
@@ -128,7 +128,7 @@ def test_levenberg_marquardt_where_newton_fails(diagonal):
     batch = batch_of(x)
     z0 = torch.tensor([[3.0, 3000.0], [-2.0, -4000.0], [4.0, -2000.0]], dtype=torch.float64)
     route = route_for(model, batch, z0)
-    newton, _ = Newton(Undamped(), chords=0).search(route, z0, 60)
+    newton, _ = Newton(Undamped(), bfgs=0).search(route, z0, 60)
     assert (route.log_joint(newton) < route.log_joint(z0) - 1).any() or (left(route, newton) > 1).any()
     found, _ = LevenbergMarquardt(diagonal=diagonal).search(route, z0, 60)
     assert left(route, found).max() < 1e-8
@@ -197,7 +197,7 @@ def test_misuse():
         (lambda: LevenbergMarquardt(damping=0.0), "damping must be positive; got 0.0"),
         (lambda: LevenbergMarquardt(tries=0), "tries must be 1 or more; got 0"),
         (lambda: Gradient(reach=-1.0), "reach must be positive; got -1.0"),
-        (lambda: Newton(chords=-1), "chords must be 0 or more; got -1"),
+        (lambda: Newton(bfgs=-1), "bfgs must be 0 or more; got -1"),
     ):
         with pytest.raises(ValueError, match=message):
             wrong()

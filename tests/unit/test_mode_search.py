@@ -24,7 +24,7 @@ def test_published_schedule_leaves_its_share_of_the_error():
     oracle = LinearGaussian()
     z0 = points()
     for steps, left in ((1, 0.5), (2, 0.375), (4, 0.2734375), (8, math.comb(16, 8) / 4**8)):
-        z, _ = Newton(PaperSchedule(), chords=0).search(route_for(oracle.model, oracle.batch, z0), z0, steps)
+        z, _ = Newton(PaperSchedule(), bfgs=0).search(route_for(oracle.model, oracle.batch, z0), z0, steps)
         torch.testing.assert_close(z - oracle.mean(), left * (z0 - oracle.mean()), **CLOSE)
 
 
@@ -33,7 +33,7 @@ def test_backtracking_never_lowers_the_log_joint(likelihood):
     model, batch = relu_model(likelihood, hidden=(30, 30))
     z0 = 4 * points()
     route = route_for(model, batch, z0)
-    z, visited = Newton(chords=0).search(route, z0, 12)
+    z, visited = Newton(bfgs=0).search(route, z0, 12)
     levels = torch.stack([*(here.log_joint for here in visited), route.log_joint(z)])
     assert (levels.diff(dim=0) >= -1e-10).all()  # rounding: two routes to one number
     assert (levels[-1] > levels[0]).all()
@@ -44,7 +44,7 @@ def test_full_newton_steps_can_lower_it():
     torch.manual_seed(3)
     model, batch = relu_model("gaussian", hidden=(30, 30))
     z0 = 4 * points()
-    _, visited = Newton(_Undamped(), chords=0).search(route_for(model, batch, z0), z0, 12)
+    _, visited = Newton(_Undamped(), bfgs=0).search(route_for(model, batch, z0), z0, 12)
     assert (torch.stack([here.log_joint for here in visited]).diff(dim=0) < -1e-6).any()
 
 
@@ -53,14 +53,14 @@ class _Undamped(curvature.StepRule):
         return route.point(here.z + direction), torch.ones_like(here.log_joint)
 
 
-def test_chord_steps_only_climb_and_are_worth_more_than_they_cost():
+def test_quasi_newton_steps_only_climb_and_are_worth_more_than_they_cost():
     model, batch = relu_model("gaussian", hidden=(30, 30))
     z0 = 2 * points()
     route = route_for(model, batch, z0)
-    plain, chorded = (Newton(chords=chords).search(route, z0, 2) for chords in (0, 3))
-    levels = torch.stack([*(seen.log_joint for seen in chorded[1]), route.log_joint(chorded[0])])
+    plain, followed = (Newton(bfgs=steps).search(route, z0, 2) for steps in (0, 3))
+    levels = torch.stack([*(seen.log_joint for seen in followed[1]), route.log_joint(followed[0])])
     assert (levels.diff(dim=0) >= -1e-10).all()
-    assert route.log_joint(chorded[0]).mean() > route.log_joint(plain[0]).mean()
+    assert route.log_joint(followed[0]).mean() > route.log_joint(plain[0]).mean()
 
 
 def test_data_that_are_done_are_left_out_and_stay_where_they_are():
@@ -68,25 +68,25 @@ def test_data_that_are_done_are_left_out_and_stay_where_they_are():
     model, batch = relu_model("gaussian", hidden=(30, 30))
     z0 = points()
     route = route_for(model, batch, z0)
-    mode, _ = Newton(chords=0).search(route, z0, 60)
+    mode, _ = Newton(bfgs=0).search(route, z0, 60)
     start = torch.where((torch.arange(8) < 4).unsqueeze(-1), mode, z0)
-    together, _ = Newton(chords=1).search(route, start, 3, tolerance=1e-6)
+    together, _ = Newton(bfgs=1).search(route, start, 3, tolerance=1e-6)
     for rows in (torch.arange(4, 8), torch.arange(4)):
-        alone, _ = Newton(chords=1).search(route.take(rows), start[rows], 3, tolerance=1e-6)
+        alone, _ = Newton(bfgs=1).search(route.take(rows), start[rows], 3, tolerance=1e-6)
         torch.testing.assert_close(together[rows], alone, atol=1e-9, rtol=1e-9)
 
 
 def test_search_stops_early_when_nothing_is_to_be_gained():
     oracle = LinearGaussian()
     z0 = points()
-    _, visited = Newton(chords=0).search(route_for(oracle.model, oracle.batch, z0), z0, 10, tolerance=1e-9)
+    _, visited = Newton(bfgs=0).search(route_for(oracle.model, oracle.batch, z0), z0, 10, tolerance=1e-9)
     assert len(visited) == 2
 
 
 def test_laplace_reports_every_step_and_how_it_ended():
     model, batch = relu_model("gaussian")
     info = Laplace(AmortizedGaussian(nn.Linear(10, 6).double()), steps=3)(model, batch).info
-    assert info["log_joint"].shape == info["grad_norm"].shape == (3 + 2 * 2 + 1, 8)
+    assert info["log_joint"].shape == info["grad_norm"].shape == (2 * (1 + 6) + 2, 8)
     assert (info["log_joint"].diff(dim=0) >= -1e-12).all()
     assert info["status"].shape == (8,)
 
@@ -118,7 +118,7 @@ def test_two_modes_both_are_found():
     oracle = TwoModes()
     route = route_for(oracle.model, oracle.batch, torch.ones(3, 1, dtype=torch.float64))
     for side in (-1.0, 1.0):
-        z, _ = Newton(chords=0).search(route, torch.full((3, 1), 2 * side, dtype=torch.float64), 40)
+        z, _ = Newton(bfgs=0).search(route, torch.full((3, 1), 2 * side, dtype=torch.float64), 40)
         assert route.local(z).grad.abs().max() < 1e-6
         assert (z[1:].sign() == side).all()
 
@@ -135,7 +135,7 @@ def test_last_step_gradient_is_the_unrolled_gradient():
     model, batch = relu_model("gaussian-shared", hidden=(20, 20))
     start = AmortizedGaussian(nn.Linear(10, 6).double())
     for steps in (1, 4):
-        last = _surrogate_gradient(Laplace(start, steps, Newton(_Undamped(), chords=0)), model, batch)
+        last = _surrogate_gradient(Laplace(start, steps, Newton(_Undamped(), bfgs=0)), model, batch)
         unrolled = _surrogate_gradient(Laplace(start, steps, Newton(_Undamped()), unroll=True), model, batch)
         for value, expected in zip(last, unrolled, strict=True):
             torch.testing.assert_close(value, expected, atol=1e-9, rtol=1e-9)

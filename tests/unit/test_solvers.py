@@ -22,8 +22,8 @@ from searches import left, smooth_model
 from zoo import LIKELIHOODS, LinearGaussian, batch_of, points, relu_model
 
 SOLVERS = {
-    "newton": (Newton(chords=0), 20),
-    "newton-chords": (Newton(chords=2), 10),
+    "newton": (Newton(bfgs=0), 20),
+    "newton-bfgs": (Newton(bfgs=3), 10),
     "levenberg-marquardt": (LevenbergMarquardt(), 25),
     "levenberg-marquardt-one-try": (LevenbergMarquardt(damping=1e-4, tries=1), 30),
     "levenberg-marquardt-identity": (LevenbergMarquardt(diagonal=False), 25),
@@ -74,7 +74,7 @@ def test_reaches_a_mode(solver, steps, name):
     if name.startswith("smooth"):
         assert left(route, z).max() < 1e-7
     else:
-        best = Newton(chords=2).search(route, z, 60)[0]
+        best = Newton(bfgs=2).search(route, z, 60)[0]
         assert (route.log_joint(best) - route.log_joint(z) < 1e-3).float().mean() > 0.5
 
 
@@ -82,7 +82,7 @@ def test_reaches_a_mode(solver, steps, name):
 def test_all_find_one_mode_of_a_smooth_model(solver, steps):
     model, batch = smooth_model()
     route = route_for(model, batch, points())
-    mode, _ = Newton(chords=0).search(route, torch.zeros(8, 3, dtype=torch.float64), 60)
+    mode, _ = Newton(bfgs=0).search(route, torch.zeros(8, 3, dtype=torch.float64), 60)
     begin = mode + 0.1 * points()
     z, _ = solver.search(route, begin, steps, tolerance=1e-12)
     torch.testing.assert_close(z, mode, atol=1e-4, rtol=0)
@@ -91,8 +91,8 @@ def test_all_find_one_mode_of_a_smooth_model(solver, steps):
 @pytest.mark.parametrize(
     "solver",
     [
-        Newton(chords=0),
-        Newton(chords=2),
+        Newton(bfgs=0),
+        Newton(bfgs=2),
         ConjugateGradient(iterations=3, forcing=0.0),
         LevenbergMarquardt(damping=1e-12),
     ],

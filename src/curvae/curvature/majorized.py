@@ -25,7 +25,7 @@ class Majorized(Solver):
 
     Args:
         information: what stands for the information.
-        inner: the solver; its chord steps are full steps of the same kind.
+        inner: the solver; its quasi-Newton steps learn what the one information misses.
 
     Example:
         >>> import torch
@@ -42,7 +42,7 @@ class Majorized(Solver):
     """
 
     information: Information = field(default_factory=Bound)
-    inner: Solver = field(default_factory=lambda: Newton(chords=4))
+    inner: Solver = field(default_factory=Newton)
 
     @property
     def rule(self) -> StepRule:  # pyright: ignore[reportIncompatibleVariableOverride]

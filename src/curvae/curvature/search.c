@@ -1,7 +1,7 @@
 /* The mode of log p(x, z) for a ReLU chain, a log-likelihood quadratic in its last layer and a standard normal prior:
-   Newton steps, each followed by chord steps, and one shorter step where a full one does not climb.
+   Newton steps, each followed by quasi-Newton steps, and one shorter step where a full one does not climb.
 
-   What solvers.py, search.py and gram.py say in torch, without a call between two products: small networks spend more
+   What solvers.py, bfgs.py, search.py and gram.py say in torch, without a call between two products: small networks spend more
    time on calls than on products. The items of a block step together, so that one pass over a weight serves many of
    them; an item that is done is left out. Every product has the form  out_i = sum_c a_i[c] w_c  with rows w_c of a
    weight, padded to whole vectors.
@@ -16,6 +16,7 @@
 #define TALL (MANY_REGISTERS ? 6 : 4) /* rows and vectors of a tile: as many sums as registers hold */
 #define WIDE (MANY_REGISTERS ? 4 : 2)
 #define BLOCK 48 /* items: a multiple of every height of a tile */
+#define CAUTION 0.1 /* as in bfgs.py */
 
 #define REAL float
 #include "search.c"
@@ -34,7 +35,7 @@ typedef struct {
     size depth;
     const size *widths; /* D, H_1 .. H_L */
     size stride[LAYERS + 1];
-    const REAL *const *weights, *gram; /* as given */
+    const REAL *const *weights, *gram, *level, *origin, *pitch; /* as given */
     REAL *forth[LAYERS + 1], *back[LAYERS + 1], *bias[LAYERS + 1], *bend; /* W_l', W_l, b_l and G, padded */
 } CHAIN;
 
@@ -48,11 +49,12 @@ typedef struct {
 #define ITEM NAME(Item)
 typedef struct {
     POINT here, there;
-    REAL *grad, *step, *factor, *spare[2];
+    REAL *grad, *last, *step, *factor, *spare[2]; /* last: the gradient before */
+    REAL *steps, *falls, *weights, *shares;        /* of BFGS, one for each pair */
     const REAL *origin, *pitch;
     REAL level, gain, length;
-    size index;
-    int moved;
+    size index, pairs;
+    int moved, moves, done; /* since the factor was made, in the last step, for good */
 } ITEM;
 
 static REAL NAME(dot)(const REAL *a, const REAL *b, size count) {
@@ -149,8 +151,11 @@ static void NAME(look)(const CHAIN *chain, ITEM *const *items, size n) {
 /* The gradient of the log joint in z, here. */
 static void NAME(gradient)(const CHAIN *chain, ITEM *const *items, size n) {
     LISTS;
-    for (size i = 0; i < n; i++)
+    for (size i = 0; i < n; i++) {
+        REAL *last = items[i]->last;
+        items[i]->last = items[i]->grad, items[i]->grad = last;
         memcpy(items[i]->spare[0], items[i]->here.slope, chain->stride[chain->depth] * sizeof(REAL));
+    }
     for (size l = chain->depth; l >= 1; l--) {
         for (size i = 0; i < n; i++) {
             REAL *slope = items[i]->spare[0], *value = items[i]->here.value[l];
@@ -195,11 +200,27 @@ static int NAME(factorize)(const CHAIN *chain, ITEM *const *items, size n, uint8
     return 0;
 }
 
-/* step = Lam^-1 grad */
+/* What the step just taken tells of the curvature. */
+static void NAME(learn)(const CHAIN *chain, ITEM *item) {
+    size wide = chain->widths[0], stride = chain->stride[0];
+    REAL *s = item->steps + item->pairs * stride, *y = item->falls + item->pairs * stride;
+    for (size k = 0; k < wide; k++)
+        s[k] = item->length * item->step[k], y[k] = item->last[k] - item->grad[k];
+    REAL curvature = NAME(dot)(s, y, wide);
+    if (curvature > (REAL)CAUTION * (item->length * item->length * item->gain))
+        item->weights[item->pairs++] = 1 / curvature;
+}
+
+/* step = B^-1 grad, B = Lam corrected by the pairs */
 static void NAME(solve)(const CHAIN *chain, ITEM *item) {
-    size wide = chain->widths[0];
+    size wide = chain->widths[0], stride = chain->stride[0];
     const REAL *u = item->factor;
-    REAL *x = memcpy(item->step, item->grad, wide * sizeof(REAL));
+    REAL *x = memcpy(item->step, item->grad, wide * sizeof(REAL)), *share = item->shares;
+    for (size p = item->pairs; p-- > 0;) {
+        share[p] = item->weights[p] * NAME(dot)(item->steps + p * stride, x, wide);
+        for (size k = 0; k < wide; k++)
+            x[k] -= share[p] * item->falls[p * stride + k];
+    }
     for (size j = 0; j < wide; j++) {
         x[j] /= u[j * wide + j];
         for (size k = j + 1; k < wide; k++)
@@ -207,6 +228,11 @@ static void NAME(solve)(const CHAIN *chain, ITEM *item) {
     }
     for (size j = wide; j-- > 0;)
         x[j] = (x[j] - NAME(dot)(u + j * wide + j + 1, x + j + 1, wide - j - 1)) / u[j * wide + j];
+    for (size p = 0; p < item->pairs; p++) {
+        REAL rest = share[p] - item->weights[p] * NAME(dot)(item->falls + p * stride, x, wide);
+        for (size k = 0; k < wide; k++)
+            x[k] += rest * item->steps[p * stride + k];
+    }
 }
 
 static void NAME(aim)(const CHAIN *chain, ITEM *item, REAL length) {
@@ -221,8 +247,10 @@ static void NAME(advance)(const CHAIN *chain, ITEM *const *items, size n, const 
     ITEM *tried[BLOCK];
     size left = n;
     memcpy(tried, items, n * sizeof(*tried));
-    for (size i = 0; i < n; i++)
+    for (size i = 0; i < n; i++) {
         NAME(aim)(chain, items[i], 1);
+        items[i]->moves = 0;
+    }
     for (int again = 0; again < 2; again++) {
         size trials = left;
         NAME(look)(chain, tried, trials);
@@ -232,7 +260,7 @@ static void NAME(advance)(const CHAIN *chain, ITEM *const *items, size n, const 
             REAL rise = item->there.log_joint - item->here.log_joint, gain = item->gain;
             if (rise >= sufficient * item->length * gain) {
                 POINT old = item->here;
-                item->here = item->there, item->there = old, item->moved = 1;
+                item->here = item->there, item->there = old, item->moved = item->moves = 1;
             } else if (!again && !(gain / 2 <= worth)) {
                 REAL length = gain / 2 / (gain - rise);
                 NAME(aim)(chain, item, !(length >= shortest) ? shortest : length > 0.5 ? (REAL)0.5 : length);
@@ -249,7 +277,7 @@ static void NAME(lay_point)(const CHAIN *chain, POINT *point, Arena *arena) {
 }
 
 /* Everything in its place, in memory or only counted. */
-static void NAME(lay)(CHAIN *chain, ITEM *items, size members, uint8_t **masks, REAL **lam, Arena *arena) {
+static void NAME(lay)(CHAIN *chain, ITEM *items, size members, size cycle, uint8_t **masks, REAL **lam, Arena *arena) {
     size wide = chain->widths[0], widest = 0, real = sizeof(REAL);
     for (size l = 0; l <= chain->depth; l++) {
         chain->stride[l] = up(chain->widths[l], LANES);
@@ -267,7 +295,12 @@ static void NAME(lay)(CHAIN *chain, ITEM *items, size members, uint8_t **masks, 
         NAME(lay_point)(chain, &item->here, arena);
         NAME(lay_point)(chain, &item->there, arena);
         item->grad = take(arena, chain->stride[0] * real);
+        item->last = take(arena, chain->stride[0] * real);
         item->step = take(arena, chain->stride[0] * real);
+        item->steps = take(arena, cycle * chain->stride[0] * real);
+        item->falls = take(arena, cycle * chain->stride[0] * real);
+        item->weights = take(arena, cycle * real);
+        item->shares = take(arena, cycle * real);
         item->factor = take(arena, wide * wide * real);
         item->spare[0] = take(arena, widest * real);
         item->spare[1] = take(arena, widest * real);
@@ -290,83 +323,157 @@ static void NAME(pad)(const CHAIN *chain, const REAL *const *biases) {
         memcpy(chain->bend + o * chain->stride[top], chain->gram + o * last, last * sizeof(REAL));
 }
 
-/* Items begin .. end-1 from z to where up to `visits` steps lead, z (B, D) in place; every `cycle` steps the factor is
-   made anew, and before that an item that did not move, or whose last step promised `tolerance` nats at most, is done.
-   log_joint and grad_norm (visits, B) are what was seen before each step, the last of it repeated for what is done.
-   level (B), origin and pitch (B, H_L) and gram say log p(x | h), rule is {shortest, worth, sufficient}. 0 = done. */
-int NAME(search)(size depth, const size *widths, const REAL *const *weights, const REAL *const *biases,
-                 const REAL *gram, const REAL *level, const REAL *origin, const REAL *pitch, size batch, size begin,
-                 size end, size visits, size cycle, REAL tolerance, const REAL *rule, REAL *z, REAL *log_joint,
-                 REAL *grad_norm) {
-    if (depth < 1 || depth > LAYERS)
-        return 1;
-    CHAIN chain = {.depth = depth, .widths = widths, .weights = weights, .gram = gram};
-    ITEM items[BLOCK], *going[BLOCK];
+/* What a call works in. */
+#define FRAME NAME(Frame)
+typedef struct {
+    CHAIN chain;
+    ITEM items[BLOCK];
     uint8_t *masks[LAYERS];
     REAL *lam;
+    void *memory;
+} FRAME;
+
+#define GIVEN                                                                                                          \
+    size depth, const size *widths, const REAL *const *weights, const REAL *const *biases, const REAL *gram,           \
+        const REAL *level, const REAL *origin, const REAL *pitch
+
+/* 0 = done, and memory is to be freed. */
+static int NAME(open)(FRAME *frame, size cycle, GIVEN) {
     Arena arena = {NULL, 0};
-    size wide = widths[0], top = widths[depth];
-    NAME(lay)(&chain, items, BLOCK, masks, &lam, &arena);
-    char *memory = calloc(arena.used + 64, 1);
-    if (!memory)
+    if (depth < 1 || depth > LAYERS)
         return 1;
-    arena = (Arena){memory, 64 - (size)((uintptr_t)memory % 64)};
-    NAME(lay)(&chain, items, BLOCK, masks, &lam, &arena);
-    NAME(pad)(&chain, biases);
+    frame->chain = (CHAIN){.depth = depth, .widths = widths, .weights = weights, .gram = gram};
+    NAME(lay)(&frame->chain, frame->items, BLOCK, cycle, frame->masks, &frame->lam, &arena);
+    frame->memory = calloc(arena.used + 64, 1);
+    if (!frame->memory)
+        return 1;
+    arena = (Arena){frame->memory, 64 - (size)((uintptr_t)frame->memory % 64)};
+    NAME(lay)(&frame->chain, frame->items, BLOCK, cycle, frame->masks, &frame->lam, &arena);
+    NAME(pad)(&frame->chain, biases);
+    frame->chain.level = level, frame->chain.origin = origin, frame->chain.pitch = pitch;
+    return 0;
+}
+
+/* The items of a block, those of a batch from `first` on, at their z. */
+static void NAME(admit)(FRAME *frame, size first, size members, const REAL *z, ITEM **going) {
+    size wide = frame->chain.widths[0], top = frame->chain.widths[frame->chain.depth];
+    for (size i = 0; i < members; i++) {
+        ITEM *item = going[i] = &frame->items[i];
+        item->index = first + i, item->done = 0;
+        item->level = frame->chain.level[item->index];
+        item->origin = frame->chain.origin + item->index * top, item->pitch = frame->chain.pitch + item->index * top;
+        memcpy(item->here.value[0], z + item->index * wide, wide * sizeof(REAL));
+        memcpy(item->there.value[0], z + item->index * wide, wide * sizeof(REAL));
+    }
+}
+
+/* Items begin .. end-1 from z to where up to `visits` steps lead, z (B, D) in place; every `cycle` steps the factor is
+   made anew. An item is done when a step promises `tolerance` nats at most, or when no step from a factor moved it; one
+   that does not move by the factor alone waits for the next.
+   log_joint and grad_norm (visits, B) are what was seen before each step, the last of it repeated for what is done.
+   level (B), origin and pitch (B, H_L) and gram say log p(x | h), rule is {shortest, worth, sufficient}. 0 = done. */
+int NAME(search)(GIVEN, size begin, size end, const REAL *rule, size batch, size visits, size cycle, REAL tolerance,
+                 REAL *z, REAL *log_joint, REAL *grad_norm) {
+    FRAME frame;
+    ITEM *items = frame.items, *going[BLOCK];
+    size wide = widths[0];
+    if (NAME(open)(&frame, cycle, depth, widths, weights, biases, gram, level, origin, pitch))
+        return 1;
     int failed = 0;
     for (size first = begin; first < end && !failed; first += BLOCK) {
         size members = end - first < BLOCK ? end - first : BLOCK, n = members;
-        for (size i = 0; i < members; i++) {
-            ITEM *item = going[i] = &items[i];
-            item->index = first + i;
-            item->origin = origin + item->index * top, item->pitch = pitch + item->index * top;
-            item->level = level[item->index];
-            memcpy(item->there.value[0], z + item->index * wide, wide * sizeof(REAL));
-        }
-        NAME(look)(&chain, going, n);
+        NAME(admit)(&frame, first, members, z, going);
+        NAME(look)(&frame.chain, going, n);
         for (size i = 0; i < members; i++) {
             POINT old = items[i].here;
             items[i].here = items[i].there, items[i].there = old;
         }
         for (size t = 0; t < visits; t++) {
+            int fresh = t % cycle == 0;
             for (size i = 0; t && i < members; i++) {
                 size at = t * batch + items[i].index;
                 log_joint[at] = log_joint[at - batch], grad_norm[at] = grad_norm[at - batch];
             }
+            if (fresh)
+                for (size i = n = 0; i < members; i++)
+                    if (!items[i].done)
+                        going[n++] = &items[i];
             if (!n)
                 continue;
-            NAME(gradient)(&chain, going, n);
-            if (t % cycle == 0 && NAME(factorize)(&chain, going, n, masks, lam)) {
+            NAME(gradient)(&frame.chain, going, n);
+            if (fresh && NAME(factorize)(&frame.chain, going, n, frame.masks, frame.lam)) {
                 failed = 1;
                 break;
             }
             for (size i = 0; i < n; i++) {
                 ITEM *item = going[i];
-                NAME(solve)(&chain, item);
+                if (fresh)
+                    item->pairs = item->moved = 0;
+                else if (item->moves)
+                    NAME(learn)(&frame.chain, item);
+                NAME(solve)(&frame.chain, item);
                 item->gain = NAME(dot)(item->grad, item->step, wide);
-                item->moved = t % cycle ? item->moved : 0;
                 log_joint[t * batch + item->index] = item->here.log_joint;
                 grad_norm[t * batch + item->index] = (REAL)sqrt(NAME(dot)(item->grad, item->grad, wide));
             }
-            NAME(advance)(&chain, going, n, rule);
-            if ((t + 1) % cycle)
-                continue;
-            size left = 0;
-            for (size i = 0; i < n; i++)
-                if (going[i]->moved && going[i]->gain / 2 > tolerance)
-                    going[left++] = going[i];
-            n = left;
+            NAME(advance)(&frame.chain, going, n, rule);
+            size trying = n;
+            n = 0;
+            for (size i = 0; i < trying; i++) {
+                ITEM *item = going[i];
+                int stuck = !item->moves && !item->pairs;
+                item->done = !(item->gain / 2 > tolerance) || (stuck && !item->moved);
+                item->pairs = item->moves ? item->pairs : 0;
+                if (!item->done && !stuck)
+                    going[n++] = item;
+            }
         }
         for (size i = 0; i < members; i++)
             memcpy(z + items[i].index * wide, items[i].here.value[0], wide * sizeof(REAL));
     }
-    free(memory);
+    free(frame.memory);
     return failed;
+}
+
+/* One given step of items begin .. end-1 from z, where log_joint and grad are known; both are those at its end
+   afterwards, and length says how long it was. 0 = done. */
+int NAME(step)(GIVEN, size begin, size end, const REAL *rule, const REAL *z, const REAL *step, REAL *log_joint,
+               REAL *grad, REAL *length) {
+    FRAME frame;
+    ITEM *going[BLOCK];
+    size bytes = widths[0] * sizeof(REAL);
+    if (NAME(open)(&frame, 0, depth, widths, weights, biases, gram, level, origin, pitch))
+        return 1;
+    for (size first = begin; first < end; first += BLOCK) {
+        size members = end - first < BLOCK ? end - first : BLOCK, n = 0;
+        NAME(admit)(&frame, first, members, z, going);
+        for (size i = 0; i < members; i++) {
+            ITEM *item = going[i];
+            memcpy(item->step, step + item->index * widths[0], bytes);
+            item->gain = NAME(dot)(grad + item->index * widths[0], item->step, widths[0]);
+            item->here.log_joint = log_joint[item->index];
+        }
+        NAME(advance)(&frame.chain, going, members, rule);
+        for (size i = 0; i < members; i++) {
+            ITEM *item = &frame.items[i];
+            length[item->index] = item->moves ? item->length : 0;
+            log_joint[item->index] = item->here.log_joint;
+            if (item->moves)
+                going[n++] = item;
+        }
+        NAME(gradient)(&frame.chain, going, n);
+        for (size i = 0; i < n; i++)
+            memcpy(grad + going[i]->index * widths[0], going[i]->grad, bytes);
+    }
+    free(frame.memory);
+    return 0;
 }
 
 #undef CHAIN
 #undef POINT
 #undef ITEM
 #undef LISTS
+#undef FRAME
+#undef GIVEN
 
 #endif

@@ -120,6 +120,15 @@ class Seen(NamedTuple):
         return Seen(*(old.index_copy(0, rows, new) for old, new in zip(self, part, strict=True)))
 
 
+class End(NamedTuple):
+    """Where a step has led."""
+
+    log_joint: PerDatum
+    grad: Float[Tensor, "B D"]
+    length: PerDatum
+    """0 where a datum stayed."""
+
+
 @dataclass(frozen=True)
 class Trace:
     """What a search did, step by step: entry t holds the values before step t, the last one those at the end."""

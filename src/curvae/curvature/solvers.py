@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae import linalg
 from curvae.curvature import compiled
+from curvae.curvature.bfgs import BFGS
 from curvae.curvature.route import Point, Route
-from curvae.curvature.search import Backtracking, Seen, StepRule
+from curvae.curvature.search import Backtracking, End, Seen, StepRule
 from curvae.curvature.stepwise import Step, stepwise
 
 
@@ -42,42 +42,57 @@ class Solver(ABC):
         """The most points seen in so many steps."""
         return steps
 
+    @torch.no_grad()
+    def end(self, t: int, route: Route, here: Point, grad: Float[Tensor, "B D"], step: Float[Tensor, "B D"]) -> End:
+        """Where the rule leads along a given step, the t-th."""
+        found = compiled.step(route, here, grad, step, self.rule)
+        if found is not None:
+            return found
+        there, length = self.rule.advance(t, route, here.detach(), grad, step)
+        return End(there.log_joint, route.grad_at(there), length)
+
 
 @dataclass(frozen=True)
 class Newton(Solver):
-    """Newton steps ``Lam^-1 grad``, each followed by ``chords`` chord steps, which keep its factor of Lam.
+    """Newton steps ``Lam^-1 grad``, each followed by ``bfgs`` quasi-Newton steps from its factor of Lam.
 
-    A chord step needs the gradient only, a few vector products, where Lam needs D of them. After its chord steps a
-    datum that did not move, or whose last step promised ``tolerance`` nats at most, is done. (On a GPU or in a compiled
+    A quasi-Newton step needs the gradient only, a few vector products, where Lam needs D of them; it has learned the
+    curvature along the steps since then (BFGS). A datum is done when a step promises ``tolerance`` nats at most, or
+    when neither a Newton step nor those after it moved it. (On a GPU or in a compiled
     graph all data take all steps: asking who is done would cost more.)
     """
 
     rule: StepRule = field(default_factory=Backtracking)
-    chords: int = 2
+    bfgs: int = 6
 
     def __post_init__(self) -> None:
-        if self.chords < 0:
-            raise ValueError(f"Newton: chords must be 0 or more; got {self.chords}.")
+        if self.bfgs < 0:
+            raise ValueError(f"Newton: bfgs must be 0 or more; got {self.bfgs}.")
 
     def visits(self, steps: int) -> int:
-        return steps * (1 + self.chords)
+        return steps * (1 + self.bfgs)
 
     @torch.no_grad()
     def search(
         self, route: Route, z: Float[Tensor, "B D"], steps: int, tolerance: float = 0.0
     ) -> tuple[Float[Tensor, "B D"], list[Seen]]:
-        def step(t: int, route: Route, here: Point, factor: Tensor | None = None, moved: Tensor | None = None) -> Step:
-            if factor is None:
+        def step(t: int, route: Route, here: Point, last: Tensor | None = None, *known: Tensor) -> Step:
+            if last is None:
                 local = route.local_at(here)
-                grad, (factor, _) = local.grad, linalg.cholesky(local.precision)
+                grad, moved, bend = local.grad, None, BFGS.of(local.precision)
             else:
+                taken, expected, moved, *bent = known
                 grad = route.grad_at(here)
-            d = linalg.solve_spd(factor, grad)
+                bend = BFGS(*bent).after(taken, last - grad, expected)
+            d = bend.solve(grad)
             there, length = self.rule.advance(t, route, here, grad, d)
+            gain = torch.linalg.vecdot(grad, d)
             moved = length != 0 if moved is None else moved | (length != 0)
-            if (t + 1) % self.visits(1):
-                return Step(grad, there, None, (factor, moved))
-            return Step(grad, there, moved & (0.5 * torch.linalg.vecdot(grad, d) > tolerance))
+            going = 0.5 * gain > tolerance
+            if (t + 1) % self.visits(1) == 0:
+                return Step(grad, there, going & moved)
+            carried = (grad, length.unsqueeze(-1) * d, length.square() * gain, moved, *bend)
+            return Step(grad, there, going, carried)
 
         visits = self.visits(steps)
         found = compiled.search(route, z, visits, self.visits(1), self.rule, tolerance)

@@ -68,7 +68,7 @@ class Laplace(Inference):
     def __init__(
         self,
         start: Inference,
-        steps: int = 3,
+        steps: int = 2,
         solver: Solver | None = None,
         unroll: bool = False,
         route: type[Route] | None = None,
@@ -146,19 +146,17 @@ class Laplace(Inference):
         factor, ok = linalg.cholesky(here.precision)
         fixed = factor.detach()
         step = linalg.solve_spd(fixed, here.grad.detach())
-        with torch.no_grad():
-            end, length = self.solver.rule.advance(len(seen), route, point.detach(), here.grad, step)
+        end = self.solver.end(len(seen), route, point, here.grad.detach(), step)
         # the value is that of the accepted step, the gradient that of the full one: Lam^-1 (grad - Lam step)'
         residual = here.grad - (here.precision @ step.unsqueeze(-1)).squeeze(-1)
-        mu = z + length.unsqueeze(-1) * step + linalg.solve_spd(fixed, residual - residual.detach())
+        mu = z + end.length.unsqueeze(-1) * step + linalg.solve_spd(fixed, residual - residual.detach())
         seen, precision = [*seen, Seen.of(here.log_joint, here.grad)], here.precision
         if not route.locally_constant:  # else Lam is the same at both ends, but for units that switch on the way
             precision = route.local(mu).precision
             factor, ok = linalg.cholesky(precision)
-        with torch.no_grad():
-            grad = route.grad_at(end)
-            left = 0.5 * torch.linalg.vecdot(grad, linalg.solve_spd(factor, grad))
-        return _Found(mu, precision, factor, [*seen, Seen.of(end.log_joint, grad)], left, length == 0, ok)
+        left = 0.5 * torch.linalg.vecdot(end.grad, linalg.solve_spd(factor.detach(), end.grad))
+        seen = [*seen, Seen.of(end.log_joint, end.grad)]
+        return _Found(mu, precision, factor, seen, left, end.length == 0, ok)
 
     def _settled(self, route: Route, begin: Float[Tensor, "B D"]) -> "_Found":
         """A search to the end, without gradients; then the precision, which the derivative of the mode awaits."""

@@ -19,8 +19,8 @@ def vlae(
     latent: int = 16,
     hidden: int = 256,
     depth: int = 2,
-    steps: int = 3,
-    chords: int = 2,
+    steps: int = 2,
+    bfgs: int = 6,
     warmup: float = 0.5,
     budget: bool = False,
     memory: bool = False,
@@ -43,7 +43,7 @@ def vlae(
         hidden: width of the hidden layers.
         depth: number of hidden layers, in encoder and decoder.
         steps: number of Newton steps.
-        chords: cheap steps after each Newton step but the last, with its factor; none where ``published``.
+        bfgs: cheap quasi-Newton steps after each Newton step but the last; none where ``published``.
         warmup: share of the epochs, in [0, 1), trained as a plain VAE first.
         budget: refine more or less from epoch to epoch, as the inference gap comes to be worth the time, in place of
             ``warmup``: a plain VAE's step, one Newton step, or all of them.
@@ -66,7 +66,7 @@ def vlae(
         raise ValueError("budget chooses among numbers of steps, published takes all always; choose one of them.")
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     start = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
-    solver = Newton(PaperSchedule()) if published else Newton(chords=chords)
+    solver = Newton(PaperSchedule()) if published else Newton(bfgs=bfgs)
     inference = Laplace(start, steps, solver, unroll=published)
 
     def keep(table: Table) -> None:
