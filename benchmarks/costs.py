@@ -43,9 +43,9 @@ def _lam(s: Size) -> float:
 
 
 def _lam_backward(s: Size) -> float:
-    """``M_2``, ``M A``, the triangle of dG, ``dM_2``, ``dW`` and ``dM_1``."""
+    """The other half of ``G M``, in the forward pass; ``M A``, ``G M A``, the triangle of dG, ``dW`` and ``dM_1``."""
     on = s.H / 2
-    return 9 * on**2 * s.D + 2 * on * s.D**2
+    return 6 * on**2 * s.D + 4 * on * s.D**2
 
 
 def _building(s: Size) -> float:
@@ -100,9 +100,12 @@ def generic_bytes(s: Size) -> float:
 
 
 def _kept_bytes(s: Size) -> float:
-    """What the forward pass keeps, and per datum what a batch has once: gradients of the weights, G, its adjoints."""
+    """What the forward pass keeps, and per datum what a batch has once: gradients of the weights, G, its adjoints.
+
+    ``M_2`` and ``G M`` are H / 2 rows each.
+    """
     weights = 2 * s.P * s.H + 2 * s.H**2 + 3 * s.H * s.D
-    return 4 * ((weights + 3 * s.H**2) / s.B + 7 * s.P + 11 * s.H + 5 * s.D**2)
+    return 4 * ((weights + 3 * s.H**2) / s.B + 7 * s.P + 11 * s.H + 5 * s.D**2 + s.H * s.D)
 
 
 def search_bytes(s: Size) -> float:

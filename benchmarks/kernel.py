@@ -1,5 +1,7 @@
 """The compiled kernel beside dense torch: Lam of a ReLU decoder with two hidden layers, and its gradient.
 
+``search`` is Lam alone, ``forward`` Lam with what its gradient needs, which the kernel keeps.
+
 In one process, in turns, on one thread, float32, half of the units on.
 
     python benchmarks/kernel.py [--batch 128] [--repeats 9] [--size 256,16 ...]
@@ -59,16 +61,22 @@ def main() -> None:
     for size in chosen.size:
         weights, masks, gram, adjoint = inputs(chosen.batch, *(int(part) for part in size.split(",")))
         given = (weights, masks, gram)
+        made = kernel.precision(*given, keep=True)
+        assert made is not None
         found = times(
             {
+                "search torch": lambda given=given: kernel.dense_precision(*given),
+                "search kernel": lambda given=given: kernel.precision(*given),
                 "forward torch": lambda given=given: kernel.dense_precision(*given),
-                "forward kernel": lambda given=given: kernel.precision(*given),
+                "forward kernel": lambda given=given: kernel.precision(*given, keep=True),
                 "backward torch": lambda given=given, adjoint=adjoint: kernel.dense_backward(*given, adjoint),
-                "backward kernel": lambda given=given, adjoint=adjoint: kernel.precision_backward(*given, adjoint),
+                "backward kernel": lambda given=given, kept=made[1], adjoint=adjoint: kernel.precision_backward(
+                    *given, kept, adjoint
+                ),
             },
             chosen.repeats,
         )
-        for part in ("forward", "backward"):
+        for part in ("search", "forward", "backward"):
             ours, dense = 1e3 * found[f"{part} kernel"], 1e3 * found[f"{part} torch"]
             print(f"{size:>10} {part:>9} {dense:8.1f} {ours:8.1f}{'':13}{dense / ours:5.1f}", flush=True)
 

@@ -41,16 +41,23 @@ def agree(found: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
 
 
 def check(weights: list[Tensor], masks: list[Tensor], gram: Tensor, adjoint: Tensor, tolerance: float = 1e-12) -> None:
-    """The kernel, forward and backward."""
+    """The kernel, forward with and without what it keeps, and backward, which only reads that."""
     lam, dweights, dgram = reference(weights, masks, gram, adjoint)
-    found = kernel.precision(weights, masks, gram)
-    back = kernel.precision_backward(weights, masks, gram, adjoint)
-    assert found is not None
-    assert back is not None
-    agree(found, lam, tolerance)
-    agree(back[1], dgram, tolerance)
-    for ours, theirs in zip(back[0], dweights, strict=True):
-        agree(ours, theirs, tolerance)
+    for keep in (False, True):
+        found = kernel.precision(weights, masks, gram, keep)
+        assert found is not None
+        agree(found[0], lam, tolerance)
+        assert torch.equal(found[0], found[0].mT)
+        assert bool(found[1]) == keep
+    before = copy.deepcopy(found[1])
+    for _ in range(2):
+        back = kernel.precision_backward(weights, masks, gram, found[1], adjoint)
+        assert back is not None
+        agree(back[1], dgram, tolerance)
+        for ours, theirs in zip(back[0], dweights, strict=True):
+            agree(ours, theirs, tolerance)
+    for now, then in zip(found[1], before, strict=True):
+        assert torch.equal(now, then)
 
 
 @NEEDS_KERNEL
@@ -139,12 +146,14 @@ def test_threads_change_nothing() -> None:
         torch.set_num_threads(1)
 
 
+@NEEDS_KERNEL
 def test_switched_off(monkeypatch) -> None:
-    monkeypatch.setenv("CURVAE_KERNEL", "0")
     weights, masks, gram, adjoint = problem([3, 8], 2)
+    _, kept = kernel.precision(weights, masks, gram, keep=True)
+    monkeypatch.setenv("CURVAE_KERNEL", "0")
     assert not native.available()
     assert kernel.precision(weights, masks, gram) is None
-    assert kernel.precision_backward(weights, masks, gram, adjoint) is None
+    assert kernel.precision_backward(weights, masks, gram, kept, adjoint) is None
 
 
 @pytest.mark.parametrize("compiler", ["/bin/false", "no-such-compiler-here", "true", "env false"])
@@ -194,10 +203,99 @@ def test_no_second_derivative() -> None:
         slope.sum().backward()
 
 
+@pytest.fixture
+def calls(monkeypatch) -> list[str]:
+    """The names of the compiled functions that run."""
+    seen: list[str] = []
+    run = native.call
+    monkeypatch.setattr(native, "call", lambda name, *rest: seen.append(name) or run(name, *rest))
+    return seen
+
+
+@NEEDS_KERNEL
+@pytest.mark.parametrize(("widths", "rows"), [([3, 6], [1]), ([3, 6, 4], [0, 2]), ([20, 9, 4, 7], [0, 1, 2])])
+def test_what_is_kept_are_the_active_rows_of_two_layers(widths, rows) -> None:
+    """M_2 .. M_L and G M_L, and M_1 is not: it is a copy of rows of W_0."""
+    weights, masks, gram, _ = problem(widths, 5)
+    _, (kept, starts) = kernel.precision(weights, masks, gram, keep=True)
+    expected = sum(times * mask.sum(1).long() for times, mask in zip(rows, masks, strict=True))
+    ends = expected.cumsum(0)
+    assert len(kept) == ends[-1]
+    assert torch.equal(starts, ends - expected)
+    m = torch.diag_embed(masks[0]) @ weights[0]
+    for layer, mask in zip(weights[1:], masks[1:], strict=True):
+        m = torch.diag_embed(mask) @ layer @ m
+    for item, on in enumerate(masks[-1].bool()):
+        agree(kept[ends[item] - on.sum() : ends[item], : widths[0]], (gram @ m[item])[on])
+
+
+@NEEDS_KERNEL
+@pytest.mark.parametrize("wanted", ["nothing", "no_grad", "weight", "gram"])
+def test_kept_only_where_a_gradient_is_wanted(wanted) -> None:
+    weights, masks, gram, _ = problem([3, 8, 6], 4)
+    (gram if wanted == "gram" else weights[1]).requires_grad_(wanted != "nothing")
+    saved: list[Tensor] = []
+    with (
+        torch.set_grad_enabled(wanted != "no_grad"),
+        torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor) or tensor, lambda tensor: tensor),
+    ):
+        lam = kernel.relu_precision(weights, masks, gram)
+    assert lam.requires_grad == bool(saved) == (wanted in ("weight", "gram"))
+    inputs = {tensor.data_ptr() for tensor in (*weights, *masks, gram)}
+    assert [tuple(one.shape) for one in saved if one.data_ptr() not in inputs] == (
+        [(2 * int(masks[1].sum()), 8), (4,)] if saved else []
+    )
+
+
+@NEEDS_KERNEL
+def test_the_gradient_is_compiled_unless_something_else_asks_for_it(calls) -> None:
+    weights, masks, gram, adjoint = problem([3, 8, 6], 4)
+    leaf = weights[0].clone().requires_grad_()
+    lam = kernel.relu_precision([leaf, weights[1]], masks, gram)
+    (slope,) = torch.autograd.grad(lam, leaf, adjoint)
+    assert calls == ["precision_kept", "precision_backward"]
+
+    def run(weight: Tensor) -> Tensor:
+        return (kernel.relu_precision([weight, weights[1]], masks, gram) * adjoint).sum()
+
+    agree(torch.func.grad(run)(weights[0]), slope)
+    agree(slope, reference(weights, masks, gram, adjoint)[1][0])
+    assert calls.count("precision_backward") == 1
+
+
+@NEEDS_KERNEL
+def test_a_gradient_that_nobody_passes_on() -> None:
+    class Stop(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, value):
+            return value.clone()
+
+        @staticmethod
+        def backward(ctx, slope):
+            return None
+
+    weights, masks, gram, _ = problem([3, 8], 2)
+    weight = weights[0].requires_grad_()
+    stopped = Stop.apply(kernel.relu_precision([weight], masks, gram)).sum()
+    (stopped + weight.sum()).backward()
+    assert torch.equal(weight.grad, torch.ones_like(weight))
+
+
+@NEEDS_KERNEL
+def test_whatever_the_default_device() -> None:
+    given = problem([3, 8, 6], 4)
+    with torch.device("meta"):
+        lam, kept = kernel.precision(*given[:3], keep=True)
+        (slope, _), _ = kernel.precision_backward(*given[:3], kept, given[3])
+    expected = reference(*given)
+    agree(lam, expected[0])
+    agree(slope, expected[1][0])
+
+
 def test_inputs_stay_as_they_were() -> None:
     given = problem([5, 20, 11], 3)
     before = copy.deepcopy(given)
-    kernel.precision(*given[:3])
-    kernel.precision_backward(*given)
+    _, kept = kernel.precision(*given[:3], keep=True)
+    kernel.precision_backward(*given[:3], kept, given[3])
     for now, then in zip([*given[0], *given[1], *given[2:]], [*before[0], *before[1], *before[2:]], strict=True):
         assert torch.equal(now, then)

@@ -1,7 +1,8 @@
 /* Lam = M'GM and its gradient for a ReLU chain, item by item, over active units alone.
 
    M_1 = K_1 W_0,  M_l = K_l W_{l-1} M_{l-1},  Lam = M_L' G M_L.  Only the rows of M_l that are active are kept, packed:
-   n_l rows of D columns, padded to whole vectors. Every product has the form  out_i = sum_c a_i[off_c] x_c  with rows
+   n_l rows of D columns, padded to whole vectors. Where a gradient will be wanted, M_2 .. M_L and T = G M_L stay in
+   memory of the caller; elsewhere half of T is enough. Every product has the form  out_i = sum_c a_i[off_c] x_c  with rows
    x_c in vectors and scalars a gathered by the offsets of the active units; a tile keeps several rows i in registers.
    Items go in groups, and the rows of a weight in chunks, so that a chunk serves a whole group from the cache.
 
@@ -40,7 +41,11 @@ typedef struct {
     const REAL *const *weights;
     const uint8_t *const *masks;
     const REAL *gram;
-    size columns; /* D in whole vectors */
+    size columns;       /* D in whole vectors */
+    REAL *kept;         /* for each item b M_2 .. M_L and T, from row starts[b] on; NULL: nothing is kept */
+    const int64_t *starts;
+    size *ones, *strides; /* 0, 1, 2 ..  and  0, columns, 2 columns .. */
+    REAL *values;         /* what a tile of outer gives */
 } CHAIN;
 
 /* What is kept of one item of a group; index l = 1 .. L. */
@@ -203,8 +208,9 @@ static void NAME(spread)(const ITEM *item, size l, size from, size rows, const R
 /* Rows first .. last-1 of  target[active_l, active_k] += left turned,  left (n_l, D) and turned (D, n_k) packed;
    upper: only columns from the diagonal on are right afterwards, the others are anything finite. */
 static void NAME(outer)(const CHAIN *chain, const ITEM *item, size l, size k, size first, size last, const REAL *left,
-                        REAL *values, const size *count_up, REAL *target, int upper) {
+                        REAL *target, int upper) {
     size width = chain->widths[k], stride = up(item->count[k], LANES);
+    REAL *values = chain->values;
     const REAL *rows[8];
     REAL *into[8];
     if (!stride)
@@ -220,7 +226,7 @@ static void NAME(outer)(const CHAIN *chain, const ITEM *item, size l, size k, si
             rows[r] = left + (i + r) * chain->columns;
             into[r] = target + item->active[l][i + r] * width;
         }
-        NAME(panels)(high, stride / LANES - skip, rows, count_up, 0, chain->widths[0], item->turned + skip * LANES,
+        NAME(panels)(high, stride / LANES - skip, rows, chain->ones, 0, chain->widths[0], item->turned + skip * LANES,
                      stride, values + skip * LANES, stride);
         NAME(spread)(item, k, group, high, values + before, stride, into, width);
     }
@@ -249,9 +255,11 @@ static void NAME(lay)(const CHAIN *chain, ITEM *item, Arena *arena, int backward
 #ifdef __AVX512F__
         item->bits[l] = take(arena, (width / LANES + 2) * 2);
 #endif
-        item->m[l] = take(arena, width * columns * real);
+        if (l == 1 || !chain->kept)
+            item->m[l] = take(arena, width * columns * real);
     }
-    item->t = take(arena, widest * columns * real);
+    if (!chain->kept)
+        item->t = take(arena, widest * columns * real);
     item->s = take(arena, chain->widths[0] * columns * real);
     if (backward) {
         item->upper = take(arena, widest * columns * real);
@@ -260,7 +268,32 @@ static void NAME(lay)(const CHAIN *chain, ITEM *item, Arena *arena, int backward
     }
 }
 
-/* The active units of item b, and M_1. */
+/* Memory for the items of a group, to be freed; NULL: there is none. */
+static void *NAME(room)(CHAIN *chain, ITEM *items, int backward) {
+    size widest = 0;
+    for (size l = 0; l <= chain->depth; l++)
+        widest = chain->widths[l] > widest ? chain->widths[l] : widest;
+    Arena arena = {NULL, 64};
+    for (int pass = 0; pass < 2; pass++) {
+        for (size i = 0; i < GROUP; i++)
+            NAME(lay)(chain, &items[i], &arena, backward);
+        chain->ones = take(&arena, widest * sizeof(size));
+        chain->strides = take(&arena, widest * sizeof(size));
+        chain->values = take(&arena, 8 * up(widest, LANES) * sizeof(REAL));
+        if (!pass) {
+            void *memory = malloc(arena.used + 64);
+            if (!memory)
+                return NULL;
+            arena = (Arena){memory, 64 - (size)((uintptr_t)memory % 64)};
+        }
+    }
+    memset(chain->values, 0, 8 * up(widest, LANES) * sizeof(REAL));
+    for (size i = 0; i < widest; i++)
+        chain->ones[i] = i, chain->strides[i] = i * chain->columns;
+    return arena.base;
+}
+
+/* The active units of item b, M_1, and where the others are kept. */
 static void NAME(gather)(const CHAIN *chain, ITEM *item, size b) {
     for (size l = 1; l <= chain->depth; l++) {
         size width = chain->widths[l], count = 0, *active = item->active[l];
@@ -283,6 +316,13 @@ static void NAME(gather)(const CHAIN *chain, ITEM *item, size b) {
         item->count[l] = count;
     }
     size wide = chain->widths[0], columns = chain->columns;
+    if (chain->kept) {
+        item->t = chain->kept + chain->starts[b] * columns;
+        for (size l = 2; l <= chain->depth; l++) {
+            item->m[l] = item->t;
+            item->t += item->count[l] * columns;
+        }
+    }
     for (size i = 0; i < item->count[1]; i++) {
         const REAL *from = chain->weights[0] + item->active[1][i] * wide;
         REAL *row = item->m[1] + i * columns;
@@ -299,126 +339,92 @@ static void NAME(gather)(const CHAIN *chain, ITEM *item, size b) {
         for (ITEM *item = items; item < items + members; item++)
 #define ROWS(l) item->start[l][chunk], item->start[l][chunk + 1]
 
-/* M_2 .. M_L of a group. */
-static void NAME(climb)(const CHAIN *chain, ITEM *items, size members) {
-    for (size l = 2; l <= chain->depth; l++)
-        EACH_CHUNK(chain->widths[l])
-            NAME(multiply)(chain->weights[l - 1], item->active[l], chain->widths[l - 1], ROWS(l), item->active[l - 1],
-                           item->count[l - 1], item->m[l - 1], chain->columns, item->m[l], 0);
-}
-
-static CHAIN NAME(chain)(size depth, const size *widths, const REAL *const *weights, const uint8_t *const *masks,
-                         const REAL *gram) {
-    return (CHAIN){depth, widths, weights, masks, gram, up(widths[0], LANES)};
-}
-
-/* Lam of items begin .. end-1, in its place in lam (B, D, D). 0 = done. */
-int NAME(precision)(size depth, const size *widths, const REAL *const *weights, const uint8_t *const *masks,
-                    const REAL *gram, size begin, size end, REAL *lam) {
+/* Lam of items begin .. end-1, in its place in lam (B, D, D); for kept and starts see the chain. 0 = done. */
+int NAME(precision_kept)(size depth, const size *widths, const REAL *const *weights, const uint8_t *const *masks,
+                         const REAL *gram, size begin, size end, REAL *lam, REAL *kept, const int64_t *starts) {
     if (depth < 1 || depth > LAYERS)
         return 1;
-    CHAIN chain = NAME(chain)(depth, widths, weights, masks, gram);
+    CHAIN chain = {depth, widths, weights, masks, gram, up(widths[0], LANES), kept, starts, NULL, NULL, NULL};
     ITEM items[GROUP];
-    size wide = widths[0], columns = chain.columns, top = widths[depth], *steps = NULL;
-    Arena arena = {NULL, 64};
-    for (int pass = 0; pass < 2; pass++) {
-        for (size i = 0; i < GROUP; i++)
-            NAME(lay)(&chain, &items[i], &arena, 0);
-        steps = take(&arena, top * sizeof(size));
-        if (!pass) {
-            void *memory = malloc(arena.used + 64);
-            if (!memory)
-                return 1;
-            arena = (Arena){memory, 64 - (size)((uintptr_t)memory % 64)};
-        }
-    }
-    for (size i = 0; i < top; i++)
-        steps[i] = i * columns;
+    size wide = widths[0], columns = chain.columns, top = widths[depth];
+    REAL share = kept ? (REAL)0.5 : 1;
+    void *memory = NAME(room)(&chain, items, 0);
+    if (!memory)
+        return 1;
     for (size b = begin; b < end; b += GROUP) {
         size members = end - b < GROUP ? end - b : GROUP;
         for (size i = 0; i < members; i++)
             NAME(gather)(&chain, &items[i], b + i);
-        NAME(climb)(&chain, items, members);
+        for (size l = 2; l <= depth; l++)
+            EACH_CHUNK(widths[l])
+                NAME(multiply)(weights[l - 1], item->active[l], widths[l - 1], ROWS(l), item->active[l - 1],
+                               item->count[l - 1], item->m[l - 1], columns, item->m[l], 0);
         EACH_CHUNK(top)
             NAME(multiply)(gram, item->active[depth], top, ROWS(depth), item->active[depth], item->count[depth],
-                           item->m[depth], columns, item->t, 1);
+                           item->m[depth], columns, item->t, !kept);
         for (size i = 0; i < members; i++) {
             REAL *s = items[i].s, *out = lam + (b + i) * wide * wide;
-            NAME(multiply)(items[i].m[depth], NULL, 1, 0, wide, steps, items[i].count[depth], items[i].t, columns, s, 0);
+            NAME(multiply)(items[i].m[depth], NULL, 1, 0, wide, chain.strides, items[i].count[depth], items[i].t, columns,
+                           s, 0);
             for (size r = 0; r < wide; r++)
                 for (size c = 0; c < wide; c++)
-                    out[r * wide + c] = s[r * columns + c] + s[c * columns + r];
+                    out[r * wide + c] = share * (s[r * columns + c] + s[c * columns + r]);
         }
     }
-    free(arena.base);
+    free(memory);
     return 0;
 }
 
-/* Adds to dweights and dgram what items begin .. end-1 give for the symmetric adjoint (B, D, D) of Lam. Of dgram only the
-   upper triangle is right afterwards. turned_weights are W_l' for l >= 1. 0 = done. */
-int NAME(precision_backward)(size depth, const size *widths, const REAL *const *weights,
-                             const REAL *const *turned_weights, const uint8_t *const *masks, const REAL *gram,
-                             size begin, size end, const REAL *adjoint, REAL *const *dweights, REAL *dgram) {
+/* The same, with nothing kept; of gram only the upper triangle is read. */
+int NAME(precision)(size depth, const size *widths, const REAL *const *weights, const uint8_t *const *masks,
+                    const REAL *gram, size begin, size end, REAL *lam) {
+    return NAME(precision_kept)(depth, widths, weights, masks, gram, begin, end, lam, NULL, NULL);
+}
+
+/* Adds to dweights and dgram what items begin .. end-1 give for the adjoint (B, D, D) of Lam, with what was kept. Of dgram
+   only the upper triangle is right afterwards. turned are W_1' .. W_{L-1}'. 0 = done. */
+int NAME(precision_backward)(size depth, const size *widths, const REAL *const *weights, const uint8_t *const *masks,
+                             const REAL *const *turned, size begin, size end, const REAL *adjoint, REAL *kept,
+                             const int64_t *starts, REAL *const *dweights, REAL *dgram) {
     if (depth < 1 || depth > LAYERS)
         return 1;
-    CHAIN chain = NAME(chain)(depth, widths, weights, masks, gram);
+    CHAIN chain = {depth, widths, weights, masks, NULL, up(widths[0], LANES), kept, starts, NULL, NULL, NULL};
     ITEM items[GROUP];
-    size wide = widths[0], columns = chain.columns, top = widths[depth], widest = wide, *count_up = NULL;
-    for (size l = 1; l <= depth; l++)
-        widest = widths[l] > widest ? widths[l] : widest;
-    REAL *values = NULL;
-    Arena arena = {NULL, 64};
-    for (int pass = 0; pass < 2; pass++) {
-        for (size i = 0; i < GROUP; i++)
-            NAME(lay)(&chain, &items[i], &arena, 1);
-        count_up = take(&arena, wide * sizeof(size));
-        values = take(&arena, 8 * up(widest, LANES) * sizeof(REAL));
-        if (!pass) {
-            void *memory = malloc(arena.used + 64);
-            if (!memory)
-                return 1;
-            arena = (Arena){memory, 64 - (size)((uintptr_t)memory % 64)};
-        }
-    }
-    memset(values, 0, 8 * up(widest, LANES) * sizeof(REAL));
-    for (size i = 0; i < wide; i++)
-        count_up[i] = i;
+    size wide = widths[0], columns = chain.columns, top = widths[depth];
+    void *memory = NAME(room)(&chain, items, 1);
+    if (!memory)
+        return 1;
     for (size b = begin; b < end; b += GROUP) {
         size members = end - b < GROUP ? end - b : GROUP;
-        for (size i = 0; i < members; i++)
-            NAME(gather)(&chain, &items[i], b + i);
-        NAME(climb)(&chain, items, members);
-        for (size i = 0; i < members; i++) { /* t = M A,  turned = M' */
+        for (size i = 0; i < members; i++) { /* upper = dM = T (A + A'),  lower = M (A + A') / 2 */
+            ITEM *item = &items[i];
             const REAL *a = adjoint + (b + i) * wide * wide;
-            REAL *s = items[i].s;
-            for (size r = 0; r < wide; r++) {
-                memcpy(s + r * columns, a + r * wide, wide * sizeof(REAL));
-                memset(s + r * columns + wide, 0, (columns - wide) * sizeof(REAL));
-            }
-            NAME(multiply)(items[i].m[depth], NULL, columns, 0, items[i].count[depth], count_up, wide, s, columns,
-                           items[i].t, 0);
-            NAME(turn)(&chain, &items[i], depth);
+            NAME(gather)(&chain, item, b + i);
+            for (size r = 0; r < wide; r++)
+                for (size c = 0; c < columns; c++)
+                    item->s[r * columns + c] = c < wide ? a[r * wide + c] + a[c * wide + r] : 0;
+            NAME(multiply)(item->t, NULL, columns, 0, item->count[depth], chain.ones, wide, item->s, columns, item->upper,
+                           0);
+            for (size k = 0; k < wide * columns; k++)
+                item->s[k] *= (REAL)0.5;
+            NAME(multiply)(item->m[depth], NULL, columns, 0, item->count[depth], chain.ones, wide, item->s, columns,
+                           item->lower, 0);
+            NAME(turn)(&chain, item, depth);
         }
-        EACH_CHUNK(top) { /* dG += M A M',  dM = G M A, doubled below */
-            NAME(outer)(&chain, item, depth, depth, ROWS(depth), item->t, values, count_up, dgram, 1);
-            NAME(multiply)(gram, item->active[depth], top, ROWS(depth), item->active[depth], item->count[depth],
-                           item->t, columns, item->upper, 0);
-        }
-        for (size i = 0; i < members; i++)
-            for (size k = 0; k < items[i].count[depth] * columns; k++)
-                items[i].upper[k] *= 2;
+        EACH_CHUNK(top) /* dG += M (A + A')/2 M' */
+            NAME(outer)(&chain, item, depth, depth, ROWS(depth), item->lower, dgram, 1);
         for (size l = depth; l > 1; l--) { /* dW += dM_l M_{l-1}',  dM_{l-1} = W' dM_l */
             for (size i = 0; i < members; i++)
                 NAME(turn)(&chain, &items[i], l - 1);
             EACH_CHUNK(widths[l])
-                NAME(outer)(&chain, item, l, l - 1, ROWS(l), item->upper, values, count_up, dweights[l - 1], 0);
+                NAME(outer)(&chain, item, l, l - 1, ROWS(l), item->upper, dweights[l - 1], 0);
             EACH_CHUNK(widths[l - 1])
-                NAME(multiply)(turned_weights[l - 1], item->active[l - 1], widths[l], ROWS(l - 1), item->active[l],
+                NAME(multiply)(turned[l - 2], item->active[l - 1], widths[l], ROWS(l - 1), item->active[l],
                                item->count[l], item->upper, columns, item->lower, 0);
             for (size i = 0; i < members; i++) {
-                REAL *kept = items[i].upper;
+                REAL *done = items[i].upper;
                 items[i].upper = items[i].lower;
-                items[i].lower = kept;
+                items[i].lower = done;
             }
         }
         for (size i = 0; i < members; i++)
@@ -428,7 +434,7 @@ int NAME(precision_backward)(size depth, const size *widths, const REAL *const *
                     row[c] += d[c];
             }
     }
-    free(arena.base);
+    free(memory);
     return 0;
 }
 

@@ -8,12 +8,11 @@ Without the compiled kernel (:mod:`curvae.curvature.native`), and on another dev
 computes the same with torch.
 """
 
-import ctypes
 from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -25,6 +24,8 @@ Weights = list[Float[Tensor, "_out _in"]]
 Masks = list[Shaped[Tensor, "B _H"]]
 """For each layer which units are on: bool, or 0 and 1."""
 Gradients = tuple[list[Tensor], Tensor]
+Kept = tuple[Tensor, ...]
+"""Of each item the active rows of M_2 .. M_L and of ``T = G M_L``, and where they begin, (B,); or nothing."""
 
 
 def usable(gram: Float[Tensor, "H H"]) -> bool:
@@ -32,48 +33,59 @@ def usable(gram: Float[Tensor, "H H"]) -> bool:
     return native.plain(gram) and native.available()
 
 
-def precision(weights: Weights, masks: Masks, gram: Float[Tensor, "H H"]) -> Matrix | None:
-    """``Lam = M'GM`` (B, D, D) by the kernel, without autograd; None where it cannot.
+def precision(
+    weights: Weights, masks: Masks, gram: Float[Tensor, "H H"], keep: bool = False
+) -> tuple[Matrix, Kept] | None:
+    """``Lam = M'GM`` (B, D, D) by the kernel, without autograd, and what its gradient needs; None where it cannot.
 
-    Only the upper triangle of the symmetric ``gram`` is read.
+    Without ``keep`` only the upper triangle of the symmetric ``gram`` is read.
     """
     chain = _Chain.of(weights, masks, gram)
     if chain is None:
         return None
     latent = weights[0].shape[1]
     out = gram.new_empty(len(masks[0]), latent, latent)
-    done = native.split(len(out), lambda part, begin, end: chain.call("precision", (begin, end, out.data_ptr())))
-    return out if done else None
+    kept = chain.room() if keep else ()
+
+    def work(_part: int, begin: int, end: int) -> bool:
+        return chain.call("precision_kept", chain.gram, begin, end, out, *(kept or (None, None)))
+
+    return (out, kept) if native.split(len(out), work) else None
 
 
-def precision_backward(weights: Weights, masks: Masks, gram: Float[Tensor, "H H"], adjoint: Matrix) -> Gradients | None:
-    """``(dW, dG)`` by the kernel, for the symmetric adjoint A of Lam; None where it cannot.
+def precision_backward(
+    weights: Weights, masks: Masks, gram: Float[Tensor, "H H"], kept: Kept, adjoint: Matrix
+) -> Gradients | None:
+    """``(dW, dG)`` by the kernel, for the adjoint of Lam; None where it cannot, or where nothing was kept.
 
-    ``dG = sum_b M A M'``, ``dM_L = 2 K G M A``, ``dW_l = sum_b dM_{l+1} M_l'`` and ``dM_l = K W_l' dM_{l+1}``.
+    With its symmetric part A ``dG = sum_b M A M'``, ``dM_L = 2 T A``, ``dW_l = sum_b dM_{l+1} M_l'`` and
+    ``dM_l = K W_l' dM_{l+1}``.
     """
-    chain = _Chain.of(weights, masks, gram)
-    if chain is None or adjoint.dtype != gram.dtype or not native.plain(adjoint):
+    chain = _Chain.of(weights, masks, gram) if kept else None
+    if chain is None or adjoint.dtype != gram.dtype or not all(map(native.plain, (adjoint, *kept))):
         return None
-    adjoint = adjoint.detach().contiguous()
-    turned = [weight.mT.contiguous() for weight in chain.weights]
+    known = [tensor.detach().contiguous() for tensor in (adjoint, *kept)]
+    turned = [weight.mT.contiguous() for weight in chain.weights[1:]]
     parts = native.threads(len(masks[0]))
     grads = [gram.new_zeros(parts, *tensor.shape) for tensor in (*chain.weights, gram)]
 
     def work(part: int, begin: int, end: int) -> bool:
-        own = [grad[part] for grad in grads]
-        after = (begin, end, adjoint.data_ptr(), native.pointers(own[:-1]), own[-1].data_ptr())
-        return chain.call("precision_backward", after, turned)
+        *dweights, dgram = (grad[part] for grad in grads)
+        return chain.call("precision_backward", turned, begin, end, *known, dweights, dgram)
 
     if not native.split(len(masks[0]), work):
         return None
     *dweights, dgram = (grad[0] if parts == 1 else grad.sum(0) for grad in grads)
-    return dweights, dgram.triu() + dgram.triu(1).mT
+    dgram = dgram.triu_() + dgram.mT
+    dgram.diagonal().mul_(0.5)
+    return dweights, dgram
 
 
 def relu_precision(weights: Weights, masks: Masks, gram: Float[Tensor, "H H"]) -> Matrix:
     """``Lam = M'GM`` (B, D, D), once differentiable in the weights and the symmetric ``gram``.
 
-    The masks are constants. The gradient is that of the formula, by hand: nothing of size (B, D, H) is kept for it.
+    The masks are constants. The gradient is that of the formula, by hand: where one will be wanted, M_2 .. M_L and
+    ``G M_L`` are kept for it over the active units, L (B, D, H) at most.
 
     Args:
         weights: those of the L linear layers, each followed by a ReLU.
@@ -87,32 +99,36 @@ def relu_precision(weights: Weights, masks: Masks, gram: Float[Tensor, "H H"]) -
         tensor([[[2., 2.],
                  [2., 4.]]])
     """
-    return Precision.apply(len(weights), gram, *masks, *weights)  # pyright: ignore[reportReturnType]
+    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (gram, *weights))
+    return Precision.apply(keep, len(weights), gram, *masks, *weights)[0]  # pyright: ignore[reportOptionalSubscript]
 
 
 class Precision(torch.autograd.Function):
-    """``relu_precision`` as a node of the graph: inputs L, G, the L masks and the L weights."""
+    """``relu_precision`` as a node of the graph: whether to keep, L, G, the L masks and the L weights; what is kept."""
 
     @staticmethod
-    def forward(depth: int, gram: Tensor, *rest: Tensor) -> Tensor:
+    def forward(keep: bool, depth: int, gram: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         weights, masks = list(rest[depth:]), list(rest[:depth])
-        found = precision(weights, masks, gram)
-        return dense_precision(weights, masks, gram) if found is None else found
+        lam, kept = precision(weights, masks, gram, keep) or (dense_precision(weights, masks, gram), ())
+        return lam, *kept
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.depth = inputs[0]
-        ctx.save_for_backward(*inputs[1:])
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.depth = inputs[1]
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs[2:], *output[1:])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, adjoint: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, adjoint: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         gram, *rest = ctx.saved_tensors
-        weights, masks = rest[ctx.depth :], rest[: ctx.depth]
-        adjoint = 0.5 * (adjoint + adjoint.mT)
-        found = precision_backward(weights, masks, gram, adjoint)
-        dweights, dgram = dense_backward(weights, masks, gram, adjoint) if found is None else found
-        return None, dgram, *(None for _ in masks), *dweights
+        masks, weights, kept = rest[: ctx.depth], rest[ctx.depth : 2 * ctx.depth], tuple(rest[2 * ctx.depth :])
+        if adjoint is None:
+            return (None,) * (3 + 2 * ctx.depth)
+        found = precision_backward(weights, masks, gram, kept, adjoint)
+        dweights, dgram = found or dense_backward(weights, masks, gram, adjoint)
+        return None, None, dgram, *(None for _ in masks), *dweights
 
 
 def dense_precision(weights: Weights, masks: Masks, gram: Float[Tensor, "H H"]) -> Matrix:
@@ -124,7 +140,7 @@ def dense_precision(weights: Weights, masks: Masks, gram: Float[Tensor, "H H"]) 
 def dense_backward(weights: Weights, masks: Masks, gram: Float[Tensor, "H H"], adjoint: Matrix) -> Gradients:
     """``precision_backward`` with torch."""
     rows = _rows(weights, masks)
-    along = adjoint @ rows[-1]
+    along = 0.5 * (adjoint + adjoint.mT) @ rows[-1]
     dgram = along.flatten(0, 1).mT @ rows[-1].flatten(0, 1)
     back = 2 * along @ gram
     dweights: list[Tensor] = []
@@ -147,12 +163,11 @@ def _rows(weights: Weights, masks: Masks) -> list[Float[Tensor, "B D _H"]]:
 class _Chain:
     """One call's arguments, contiguous and alive while C reads them."""
 
-    def __init__(self, library: ctypes.CDLL, weights: Weights, masks: Masks, gram: Tensor):
-        self.library = library
+    def __init__(self, weights: Weights, masks: Masks, gram: Tensor):
         self.weights = [weight.detach().contiguous() for weight in weights]
-        self.masks: list[Bool[Tensor, "B _H"]] = [(mask != 0).contiguous() for mask in masks]
+        self.masks: list[Bool[Tensor, "B _H"]] = [mask.bool().contiguous() for mask in masks]
         self.gram = gram.detach().contiguous()
-        self.widths = [weights[0].shape[1], *(len(weight) for weight in weights)]
+        self.widths = torch.tensor([weights[0].shape[1], *(len(weight) for weight in weights)], device="cpu")
 
     @classmethod
     def of(cls, weights: Weights, masks: Masks, gram: Tensor) -> "_Chain | None":
@@ -172,17 +187,16 @@ class _Chain:
             and gram.shape == (widths[-1], widths[-1])
             and min(widths) > 0
         )
-        library = native.library() if fitting else None
-        return None if library is None else cls(library, weights, masks, gram)
+        return cls(weights, masks, gram) if fitting and native.available() else None
 
-    def call(self, name: str, rest: tuple[Any, ...], turned: list[Tensor] | None = None) -> bool:
-        """One call into C, which releases the interpreter's lock."""
-        widths = (ctypes.c_ssize_t * len(self.widths))(*self.widths)
-        kind = "float" if self.gram.dtype == torch.float32 else "double"
-        lists = [native.pointers(part) for part in (self.weights, turned, self.masks) if part is not None]
-        sizes = [ctypes.c_ssize_t(part) for part in rest[:2]]
-        arrays = [
-            ctypes.c_void_p(part) if isinstance(part, int) else part for part in (self.gram.data_ptr(), *rest[2:])
-        ]
-        depth = ctypes.c_ssize_t(len(self.weights))
-        return getattr(self.library, f"{name}_{kind}")(depth, widths, *lists, arrays[0], *sizes, *arrays[1:]) == 0
+    def room(self) -> tuple[Float[Tensor, "N columns"], Int[Tensor, " B"]]:
+        """For what is kept: rows of whole vectors, and where each item's begin."""
+        counts = torch.stack([mask.sum(1) for mask in (*self.masks[1:], self.masks[-1])]).sum(0)
+        ends, lanes = counts.cumsum(0), native.BYTES // self.gram.element_size()
+        columns = -(-self.weights[0].shape[1] // lanes) * lanes
+        return self.gram.new_empty(int(counts.sum()), columns), ends - counts
+
+    def call(self, name: str, *rest: native.Argument) -> bool:
+        """One call into C."""
+        depth = len(self.weights)
+        return native.call(name, self.gram.dtype, depth, self.widths, self.weights, self.masks, *rest)

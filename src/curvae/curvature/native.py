@@ -24,10 +24,14 @@ from torch import Tensor
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernel.c", "search.c"))
 HEADER = Path(__file__).with_name("native.h")
 FLAGS = ("-O3", "-std=c11", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
+BYTES = 64
+"""Of the longest vectors that the code is made for."""
 LAYERS = 16
 """Layers that the code is made for."""
 SHARE = 8
 """Items that are worth a thread."""
+Argument = Tensor | list[Tensor] | int | None
+"""A tensor is passed as its address, a list of them as an array of addresses, a number as a size."""
 
 
 def available() -> bool:
@@ -49,6 +53,18 @@ def plain(tensor: Tensor) -> bool:
 def pointers(tensors: list[Tensor]) -> Any:
     """An array of addresses."""
     return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
+
+
+def call(name: str, dtype: torch.dtype, *arguments: Argument) -> bool:
+    """Call the library's ``name`` for this dtype, without the interpreter's lock; whether all went well."""
+    function = getattr(library(), f"{name}_{'float' if dtype == torch.float32 else 'double'}", None)
+    return function is not None and function(*map(_argument, arguments)) == 0
+
+
+def _argument(value: Argument) -> Any:
+    if isinstance(value, Tensor):
+        return ctypes.c_void_p(value.data_ptr())
+    return pointers(value) if isinstance(value, list) else value if value is None else ctypes.c_ssize_t(value)
 
 
 def threads(items: int) -> int:
