@@ -53,19 +53,19 @@ from solvers_page import publish
 COUNT, BATCH = 512, 128
 TOLERANCE = 0.01
 SOLVERS: dict[str, tuple[Solver, tuple[int, ...]]] = {
-    "paper schedule": (Newton(PaperSchedule(), chords=0), (1, 2, 4, 8, 16)),
-    "Newton": (Newton(chords=0), (1, 2, 3, 4, 6, 8)),
-    "Newton, 2 chords": (Newton(chords=2), (1, 2, 3, 4)),
-    "Newton, 4 chords": (Newton(chords=4), (1, 2, 3)),
+    "paper schedule": (Newton(PaperSchedule(), bfgs=0), (1, 2, 4, 8, 16)),
+    "Newton": (Newton(bfgs=0), (1, 2, 3, 4, 6, 8)),
+    "Newton, 3 BFGS": (Newton(bfgs=3), (1, 2, 3, 4)),
+    "Newton, 6 BFGS": (Newton(bfgs=6), (1, 2, 3)),
     "Levenberg-Marquardt": (LevenbergMarquardt(), (1, 2, 3, 4, 6, 8)),
     "Gauss-Newton CG, 3": (ConjugateGradient(iterations=3), (1, 2, 4, 8, 16)),
     "Gauss-Newton CG, 8": (ConjugateGradient(iterations=8), (1, 2, 4, 8)),
     "gradient": (Gradient(), (4, 16, 64)),
 }
-FROZEN = (2, 4, 8, 16)
-"""Chord steps of a single factor; each is a solver of its own."""
-STEPS, CHORDS = (1, 2, 3, 4, 5), (0, 1, 2, 3, 4)
-"""Of the patterns: what ``Laplace(start, steps, Newton(chords=chords))`` does, its last step included."""
+SINGLE = (2, 4, 8, 16)
+"""BFGS steps from a single Lam; each is a solver of its own."""
+STEPS, BFGS = (1, 2, 3, 4), (0, 2, 4, 6, 8)
+"""Of the patterns: what ``Laplace(start, steps, Newton(bfgs=bfgs))`` does, its last step included."""
 
 
 class Case(NamedTuple):
@@ -153,18 +153,18 @@ def search_by(solver: Solver, steps: int) -> Callable[[Route, Tensor], Tensor]:
     return lambda route, z: solver.search(route, z, steps, TOLERANCE)[0]
 
 
-def pattern(steps: int, chords: int) -> Callable[[Route, Tensor], Tensor]:
+def pattern(steps: int, bfgs: int) -> Callable[[Route, Tensor], Tensor]:
     """The value of ``Laplace``: all steps but one by the solver, then a plain Newton step; its own tolerance."""
-    solver, last = Newton(chords=chords), Newton(chords=0)
+    solver, last = Newton(bfgs=bfgs), Newton(bfgs=0)
     return lambda route, z: last.search(route, solver.search(route, z, steps - 1, 0.1)[0], 1)[0]
 
 
 def searches() -> dict[tuple[str, int], Callable[[Route, Tensor], Tensor]]:
     """Everything that is measured, by solver and steps."""
     found = {(name, steps): search_by(solver, steps) for name, (solver, every) in SOLVERS.items() for steps in every}
-    frozen = {("chord, one factor", chords): search_by(Newton(chords=chords), 1) for chords in FROZEN}
-    patterns = {(f"pattern {chords}", steps): pattern(steps, chords) for steps in STEPS for chords in CHORDS}
-    return found | frozen | patterns
+    single = {("BFGS, one precision", bfgs): search_by(Newton(bfgs=bfgs), 1) for bfgs in SINGLE}
+    patterns = {(f"pattern {bfgs}", steps): pattern(steps, bfgs) for steps in STEPS for bfgs in BFGS}
+    return found | single | patterns
 
 
 def counts_of(case: Case, search: Callable[[Route, Tensor], Tensor]) -> dict[str, float]:
@@ -180,7 +180,7 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
     """Gap, time and counts of every search."""
     every = searches()
     levels = {key: case.level(case.run(search)) for key, search in every.items()}
-    long = case.run(lambda route, z: Newton(chords=4).search(route, z, 40)[0])
+    long = case.run(lambda route, z: Newton(bfgs=6).search(route, z, 40)[0])
     best = torch.stack([case.level(long), *levels.values()]).amax(0)
     seconds: dict[tuple[str, int], list[float]] = {key: [] for key in every}
     for _ in range(repeats):

@@ -33,10 +33,10 @@ def _reached(model: Content, solver: str) -> str:
 
 
 def patterns(content: Content) -> str:
-    """Mean gap and time of each number of steps and chord steps."""
-    chords = list(next(iter(content["models"].values()))["patterns"])
-    lines = ["| decoder | steps | " + " | ".join(f"{each} chord{'' if each == '1' else 's'}" for each in chords) + " |"]
-    lines.append("|---|---|" + "---|" * len(chords))
+    """Mean gap and time of each number of steps and BFGS steps."""
+    counts = list(next(iter(content["models"].values()))["patterns"])
+    lines = ["| decoder | steps | " + " | ".join(f"{each} BFGS" for each in counts) + " |"]
+    lines.append("|---|---|" + "---|" * len(counts))
     for name, model in content["models"].items():
         for rows in zip(*model["patterns"].values(), strict=True):
             cells = [f"{row['mean']:.2f} ({row['microseconds']:.0f})" for row in rows]

@@ -14,9 +14,9 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from curvae.report import style
 
 LINES = {
-    "Newton, 2 chords": (style.BLUE, "o", "-"),
-    "Newton, 4 chords": (style.BLUE, "v", "--"),
-    "chord, one factor": ("#56b4e9", "<", "-"),
+    "Newton, 3 BFGS": (style.BLUE, "o", "-"),
+    "Newton, 6 BFGS": (style.BLUE, "v", "--"),
+    "BFGS, one precision": ("#56b4e9", "<", "-"),
     "Newton": (style.ORANGE, "s", "-"),
     "paper schedule": (style.RED, "P", "-"),
     "Levenberg-Marquardt": (style.GREEN, "D", "-"),
