@@ -3,7 +3,7 @@
 A decoder D-H-H-P (ReLU) trained for a while on binary data, batch 128, float32, one thread; in one process, in turns,
 medians of CPU time. ``search`` is the search and the precision at its end without gradients, ``step`` a whole training
 step (forward, backward, Adam), each with its ratio to the exact-information search of the default ``Laplace``; ``left``
-the nats per datum that the search leaves to the mode, which 25 rounds of the default search find from the best of the ends.
+the nats per datum that the search leaves to the mode, which 25 rounds of the default search find from the best end.
 
     python benchmarks/majorized.py [--size 784,256,16 ...] [--repeats 7]
 """

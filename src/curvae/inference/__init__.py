@@ -16,6 +16,7 @@ from curvae.inference.matrix_free_laplace import MatrixFreeLaplace
 from curvae.inference.multimodal_laplace import MultimodalLaplace
 from curvae.inference.predictive_coding import PredictiveCoding
 from curvae.inference.refiner import Refiner, at_test_time
+from curvae.inference.refit import refit
 from curvae.inference.semi_amortized import SemiAmortized, Uninformed
 from curvae.inference.tempering import FreeTempering, NoTempering, QuadraticTempering, Tempering
 
@@ -52,4 +53,5 @@ __all__ = [
     "at_test_time",
     "hmc_chains",
     "prefixed",
+    "refit",
 ]

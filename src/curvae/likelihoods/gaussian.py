@@ -93,3 +93,14 @@ class Gaussian(Likelihood):
         squares = ((x - mean).square() * seen).sum(0)
         variance = squares / count if self.learn == "element" else squares.sum(0, keepdim=True) / count.sum()
         self.log_variance.copy_(variance.clamp(min=self.floor**2).log())
+
+    @torch.no_grad()
+    def maximize(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> None:
+        """A learned variance becomes the mean square of x - eta."""
+        if not self.learn:
+            return
+        squares = (self.flat(x) - eta).square()
+        seen = torch.ones_like(self.flat(x)) if mask is None else self.flat(mask).to(x.dtype)
+        total, count = (masked(squares, seen > 0).flatten(0, -2).sum(0), seen.expand_as(squares).flatten(0, -2).sum(0))
+        variance = total / count.clamp(min=1) if self.learn == "element" else total.sum(0, True) / count.sum()
+        self.log_variance.copy_((variance - self.floor**2).clamp(min=self.floor**2).log())

@@ -88,6 +88,12 @@ class Likelihood(nn.Module, ABC):
     def initialize(self, x: Tensor, mask: Tensor | None = None) -> None:
         """Set parameters of our own from the training data, once, before training; most have none."""
 
+    def maximize(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> None:
+        """Set parameters of our own to those of the highest mean ``log p(x | eta)``, where that has a closed form.
+
+        ``eta`` may have leading dimensions of its own, (*S, B, P). Most likelihoods have no such parameters.
+        """
+
     def flat(self, value: Tensor) -> Tensor:
         """(*L, *event) -> (*L, E)."""
         return value.flatten(-len(self.event))

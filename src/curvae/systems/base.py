@@ -57,6 +57,9 @@ class Stage(NamedTuple):
     levels: tuple[Level, ...] = ()
     """In place of ``bound``: efforts of inference, cheapest first. Training begins at the first and moves among them as
     the gap between their bounds comes to outweigh what the time would bring otherwise."""
+    finish: Callable[[Table], None] | None = None
+    """Called after each epoch with the training data, for the weights that are validated and kept and for these alone:
+    what has a closed form, given the rest."""
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from curvae.curvature import Newton, PaperSchedule
-from curvae.inference import AmortizedGaussian, Inference, Laplace
+from curvae.inference import AmortizedGaussian, Inference, Laplace, refit
 from curvae.likelihoods import Likelihood
 from curvae.objectives import Bound, monte_carlo_elbo
 from curvae.systems.base import LatentSystem, Level, Stage, register
 from curvae.systems.parts import standard_encoder, standard_model, train
 from curvae.typing import Batch, DataSpec, Table
+
+NOISE_ROWS = 512
+"""Training data from which a budget's runs take the output noise under the refined posterior, after each epoch."""
 
 
 @register("vlae")
@@ -46,7 +50,8 @@ def vlae(
         bfgs: cheap quasi-Newton steps after each Newton step but the last; none where ``published``.
         warmup: share of the epochs, in [0, 1), trained as a plain VAE first.
         budget: refine more or less from epoch to epoch, as the inference gap comes to be worth the time, in place of
-            ``warmup``: a plain VAE's step, one Newton step, or all of them.
+            ``warmup``: a plain VAE's step, one Newton step, or all of them. Whatever they were trained with, the
+            weights that are kept have the output noise of the refined posterior.
         memory: start the search for a training datum at the mode of its last visit; keeps N x D numbers.
         published: the paper's step schedule, unrolled, instead of backtracking Newton.
         encoder: your own network, from a batch of data to 2 D values.
@@ -72,13 +77,19 @@ def vlae(
     def keep(table: Table) -> None:
         inference.remember(len(table) if memory else 0, latent)
 
+    def fit_noise(table: Table) -> None:
+        rows = torch.linspace(0, len(table) - 1, min(len(table), NOISE_ROWS)).long()
+        mask = None if table.mask is None else table.mask[rows]
+        refit(model, inference.with_steps(1), Batch.of(table.x[rows], mask))
+
     def bound_of(inference: Inference) -> Callable[[Batch], Bound]:
         return lambda batch: system.bound_of(inference, batch)
 
     if budget:
         counts = sorted({min(steps, 1), steps})
         refined = [Level(f"{n} steps", bound_of(inference.with_steps(n)), 3.5 + 0.5 * n) for n in counts]
-        stages = (train(model, "laplace", keep, levels=(Level("amortized", bound_of(start), 1.0), *refined)),)
+        levels = (Level("amortized", bound_of(start), 1.0), *refined)
+        stages = (train(model, "laplace", keep, levels=levels, finish=fit_noise),)
     elif warmup:
         first = train(model, "vae", bound=bound_of(start), share=warmup)
         stages = (first, Stage("laplace", prepare=keep, share=1 - warmup))

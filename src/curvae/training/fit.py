@@ -34,6 +34,7 @@ def fit(
     max_skipped: int = 20,
     devices: int = 1,
     compile: bool = False,
+    average: float = 0.0,
     progress: bool = True,
 ) -> Run:
     """Train a system and leave a folder with all that is known of the run.
@@ -62,6 +63,8 @@ def fit(
         devices: number of processes, which the script is started anew for; they all run what follows.
         compile: a training step as one compiled graph, captured on CUDA; for small networks on a GPU. What cannot be
             compiled runs as it is.
+        average: share of each epoch's steps, the last ones, whose mean weights are validated and kept: single steps
+            scatter around them. 0 keeps those after the last step; training itself goes on from these in any case.
         progress: show a progress bar, if standard error is a terminal.
 
     Raises:
@@ -81,7 +84,7 @@ def fit(
         (2, True)
     """
     settings = Settings(
-        epochs, batch_size, learning_rate, seed, device, precision, patience, max_skipped, devices, compile
+        epochs, batch_size, learning_rate, seed, device, precision, patience, max_skipped, devices, compile, average
     )
     _check(system, data, settings)
     config = configuration(system, data, settings)

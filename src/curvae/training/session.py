@@ -106,19 +106,19 @@ class Session:
         if self.best is not None:
             weights.restore(self.system, self.best, self.path)
 
-    def finish_epoch(self, row: Row, score: float, optimizer: torch.optim.Optimizer, last: bool, patience: int | None):
-        """Book an epoch: is it the best, is it the last, write what is due."""
+    def finish_epoch(self, row: Row, optimizer: torch.optim.Optimizer, last: bool, patience: int | None):
+        """Book an epoch that has been judged: is it the last, write what is due."""
         here = self.position
         here.epoch, here.stage_epoch = here.epoch + 1, here.stage_epoch + 1
         here.seconds = time.monotonic() - self._since
-        self._judge(score)
         here.done = last or (patience is not None and here.stale >= patience)
         if self.writes:
             self.log.write(row._replace(epoch=here.epoch, step=here.step, seconds=round(here.seconds, 3)))
         if here.done or time.monotonic() - self._saved >= max(SAVE_EVERY, self._cost / SAVE_SHARE):
             self.save(optimizer)
 
-    def _judge(self, score: float) -> None:
+    def judge(self, score: float) -> None:
+        """Keep the weights that the system has now, if they are the best of the stage."""
         here = self.position
         better = here.best is None or math.isnan(here.best) or score > here.best
         here.stale = 0 if better else here.stale + 1

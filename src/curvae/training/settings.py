@@ -27,6 +27,7 @@ class Settings:
     max_skipped: int = 20
     devices: int = 1
     compile: bool = False
+    average: float = 0.0
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "max_skipped", "devices"):
@@ -36,6 +37,8 @@ class Settings:
             raise ValueError(f"patience: expected 1 epoch or more, or None for no early stopping; got {self.patience}.")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise ValueError(f"learning_rate: expected a positive number, got {self.learning_rate}.")
+        if not 0 <= self.average <= 1:
+            raise ValueError(f"average: expected a share of an epoch's steps, in [0, 1]; got {self.average}.")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: expected an integer in [0, 2^32), got {self.seed}.")
         if self.precision not in PRECISIONS:

@@ -13,6 +13,7 @@ from curvae.data import ArrayTable, Data
 from curvae.objectives import Bound
 from curvae.systems import Level, Stage, System
 from curvae.training import budget
+from curvae.training.average import Average, copied, put
 from curvae.training.batches import VALIDATION_ROWS, Batches, Shard, part
 from curvae.training.compiled import Compiled
 from curvae.training.errors import RunError
@@ -24,7 +25,7 @@ from curvae.training.skips import Skips
 from curvae.training.state import several, write_state
 from curvae.typing import Batch
 
-NOISE, VALIDATION, REVIEW = 0, 3, 5
+NOISE, VALIDATION, REVIEW, FINISH = 0, 3, 5, 6
 """Streams of random numbers."""
 TRAIN_MEANS = ("bound", "grad_norm", "not_ok", "kl")
 VALIDATION_MEANS = ("value", "surrogate")
@@ -64,6 +65,8 @@ class StageModule(LightningModule):
         self._culprit = ""
         self._ahead = False
         self._last: Bound | None = None
+        self._own: list[Tensor] = []
+        """The weights that training goes on from, while others are judged."""
         self._compiled: dict[int, Compiled] = {}
         """One for each level of the budget."""
 
@@ -103,12 +106,16 @@ class StageModule(LightningModule):
         self.means, self.skipped = Means(TRAIN_MEANS), 0
         self._skips = Skips(self.session.position.in_a_row, self.device)
         self._ahead = runs_ahead(self.device, self.trainer.optimizers[0])
+        steps = len(self.train_dataloader()) * self.stage.repeat
+        self._average = Average(list(self.system.parameters()), steps, self.settings.average)
 
     def training_step(self, shard: Shard, batch_idx: int) -> None:
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         for _ in range(self.stage.repeat):
             self._step(shard, optimizer)
+            if self.settings.average:
+                self._average.add()
 
     def _step(self, shard: Shard, optimizer: LightningOptimizer) -> None:
         bound = self._bound(shard.batch)
@@ -187,8 +194,19 @@ class StageModule(LightningModule):
         )
 
     def on_validation_epoch_start(self) -> None:
+        self._show()
         seed_everything(derive(self.settings.seed, VALIDATION, self.global_rank), verbose=False)
         self._validation = Means(VALIDATION_MEANS)
+
+    def _show(self) -> None:
+        """Give the system the weights that are judged and kept: the mean of the last ones, finished by the stage."""
+        parameters = list(self.system.parameters())
+        self._own = copied(parameters)
+        if self._average.values:
+            put(parameters, self._average.values)
+        if self.stage.finish is not None:
+            seed_everything(derive(self.settings.seed, FINISH), verbose=False)
+            self.stage.finish(self._here(self.data.train))
 
     def validation_step(self, shard: Shard, batch_idx: int) -> None:
         if shard.share:
@@ -200,6 +218,8 @@ class StageModule(LightningModule):
         if self._ahead:
             self._look()
         train, validation = self.means.read(self._total), self._validation.read(self._total)
+        self.session.judge(validation[self.stage.monitor])
+        put(list(self.system.parameters()), self._own)
         level, gap = self._review()
         row = Row(
             self.stage.name,
@@ -214,8 +234,7 @@ class StageModule(LightningModule):
             gap=gap,
         )
         last = self.session.position.stage_epoch + 1 >= self.epochs
-        score, optimizer = validation[self.stage.monitor], self.trainer.optimizers[0]
-        self.session.finish_epoch(row, score, optimizer, last, self.settings.patience)
+        self.session.finish_epoch(row, self.trainer.optimizers[0], last, self.settings.patience)
         self.trainer.should_stop = self.session.position.done
 
     def _review(self) -> tuple[float, float]:
