@@ -29,6 +29,7 @@ from curvae.evaluation.importance import estimates, posterior_weights
 from curvae.evaluation.proposal import common_proposal
 from curvae.systems import LatentSystem, vae, vlae
 from curvae.training import budget
+from curvae.training.average import Average, copied, put
 from curvae.training.batches import Batches
 from curvae.training.budget import Standing
 from curvae.training.state import write_state
@@ -47,6 +48,8 @@ CURVES: dict[str, Callable[[DataSpec], LatentSystem]] = {
     "memory": lambda spec: vlae(spec, steps=1, warmup=0, memory=True),
     "finish": lambda spec: vlae(spec, steps=1, warmup=0),
 }
+AVERAGE = 0.25
+"""Share of an epoch's steps whose mean weights are kept: by a run under the budget, and beside a plain VAE's last."""
 LATE = 5.0
 """CPU minutes after which "late" and "memory" take over from the plain VAE, with one Newton step a datum."""
 PLAIN = 0.9
@@ -69,6 +72,11 @@ class Runner:
         self.standing = Standing()
         self.points: list[dict[str, float]] = []
         self.reviews: list[dict[str, float]] = []
+        self.averaged: list[dict[str, float]] = []
+        """Points of a plain VAE's averaged weights, which cost it nothing here."""
+        self.kept: list[torch.Tensor] = []
+        """What the last epoch has left: averaged weights, finished by the stage."""
+        self.free = 0.0
         assert self.stage.prepare
         self.stage.prepare(data.train)
         torch.manual_seed(seed)
@@ -81,6 +89,11 @@ class Runner:
         if self.saved.exists():
             self.load()
         self.shards = self.rest_of_epoch()
+        self.average = self.of_epoch()
+
+    def of_epoch(self) -> Average:
+        """The mean of the weights at the end of this epoch."""
+        return Average(list(self.system.parameters()), -(-len(self.data.train) // 128), AVERAGE)
 
     def rest_of_epoch(self) -> Any:
         """The batches of this epoch that are still to come."""
@@ -91,14 +104,15 @@ class Runner:
         """Train for so long."""
         torch.set_rng_state(self.noise)
         self.system.train()
-        begin = time.process_time()
-        while time.process_time() - begin < seconds and self.epoch < self.length:
+        begin, self.free = time.process_time(), 0.0
+        while time.process_time() - begin - self.free < seconds and self.epoch < self.length:
             shard = next(self.shards, None)
             if shard is None:
-                self.end_epoch(self.seconds + time.process_time() - begin)
+                self.keep_epoch()
+                self.end_epoch(self.seconds + time.process_time() - begin - self.free)
             else:
                 self.step(shard.batch)
-        self.seconds += time.process_time() - begin
+        self.seconds += time.process_time() - begin - self.free
         self.noise = torch.get_rng_state()
 
     def step(self, batch: Any) -> None:
@@ -111,6 +125,30 @@ class Runner:
         if bound.state:
             write_state(self.system, bound.state, batch.index, len(self.data.train))
         self.batch, self.steps = self.batch + 1, self.steps + 1
+        begin = time.process_time()
+        self.average.add()
+        self.forgive(begin)
+
+    def forgive(self, begin: float) -> None:
+        """What has happened since then costs a plain VAE nothing."""
+        if self.name == "vae":
+            self.free += time.process_time() - begin
+
+    def keep_epoch(self) -> None:
+        """Averaged weights, finished by the stage: what a run under the budget keeps."""
+        begin, parameters = time.process_time(), list(self.system.parameters())
+        own = copied(parameters)
+        if self.average.values:
+            put(parameters, self.average.values)
+        if self.stage.finish:
+            self.system.eval()
+            with torch.random.fork_rng():
+                torch.manual_seed(self.seed)
+                self.stage.finish(self.data.train)
+            self.system.train()
+        self.kept, self.average = copied(parameters), self.of_epoch()
+        put(parameters, own)
+        self.forgive(begin)
 
     def end_epoch(self, seconds: float) -> None:
         """Review the levels, begin the next epoch."""
@@ -134,9 +172,19 @@ class Runner:
             self.seconds = before
         self.shards = self.rest_of_epoch()
 
-    @torch.no_grad()
     def measure(self) -> None:
-        """A point of the curve."""
+        """A point of the curve: a plain VAE by its last weights and, beside them, by those kept; a budget by these."""
+        own, parameters = copied(list(self.system.parameters())), list(self.system.parameters())
+        if self.name == "vae":
+            self.points.append(self.measured())
+        if self.name in ("vae", "budget") and self.kept:
+            put(parameters, self.kept)
+        (self.averaged if self.name == "vae" else self.points).append(self.measured())
+        put(parameters, own)
+
+    @torch.no_grad()
+    def measured(self) -> dict[str, float]:
+        """The likelihood and the bound of test images with the weights that the system has now."""
         self.system.eval()
         likelihood, shape, bound = [], [], []
         generator = torch.Generator().manual_seed(0)
@@ -162,12 +210,12 @@ class Runner:
             "elbo": float(torch.cat(bound).mean()),
             "khat_above": float((torch.cat(shape) > 0.7).double().mean()),
         }
-        self.points.append(point)
         print(f"{self.name:>10} {self.seed}", {name: round(value, 2) for name, value in point.items()}, flush=True)
+        return point
 
     def save(self, path: Path | None = None) -> None:
         """Leave what a later process needs to go on."""
-        names = ("seconds", "epoch", "batch", "steps", "points", "reviews", "noise")
+        names = ("seconds", "epoch", "batch", "steps", "points", "averaged", "reviews", "noise")
         state = {name: getattr(self, name) for name in names}
         state |= {"standing": asdict(self.standing), "model": self.system.state_dict()}
         state["optimizer"] = self.optimizer.state_dict()
@@ -200,6 +248,8 @@ class Runner:
         content = {"curve": self.name, "seed": self.seed, "points": self.points}
         if self.stage.levels:
             content |= {"reviews": self.reviews}
+        if self.averaged:
+            content |= {"averaged": self.averaged}
         (folder / f"{self.name}-{self.seed}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
@@ -222,7 +272,7 @@ def main() -> None:
         for epochs in chosen.epochs:
             ruled(data, chosen.seed, chosen.work, chosen.target, epochs)
         return
-    names = [name for name in chosen.curves if name not in ("finish", "budget")]
+    names = [name for name in chosen.curves if name != "finish"]
     runners = [Runner(name, data, chosen.seed, chosen.work) for name in names]
     stops = {*MARKS, *(PLAIN * mark for mark in MARKS)}
     for minutes in sorted(stop for stop in stops if stop <= chosen.until):
