@@ -5,8 +5,7 @@
 network of 256 units spends more time on calls into torch than on products.
 """
 
-import ctypes
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -33,7 +32,8 @@ def search(
     if known is None:
         return None
     end, seen = z.detach().contiguous().clone(), z.new_empty(2, steps, len(z))
-    if not known.call("search", len(z), len(z), steps, cycle, tolerance, end, *seen):
+    limits = known.limits(tolerance)
+    if not known.call("search", len(z), limits, len(z), steps, cycle, end, *seen):
         return None
     return end, [Seen(log_joint, grad_norm) for log_joint, grad_norm in zip(*seen, strict=True)]
 
@@ -47,7 +47,7 @@ def step(
         return None
     given = [one.detach().contiguous() for one in (here.z, step)]
     end = End(here.log_joint.detach().clone(), grad.detach().contiguous().clone(), torch.empty_like(here.log_joint))
-    return end if known.call("step", len(grad), *given, *end) else None
+    return end if known.call("step", len(grad), known.limits(), *given, *end) else None
 
 
 class _Known(NamedTuple):
@@ -76,24 +76,15 @@ class _Known(NamedTuple):
         weights, biases, shared = ([one.detach().contiguous() for one in part] for part in (weights, biases, shared))
         return cls(weights, biases, shared, rule, z.shape[-1])
 
-    def call(self, name: str, items: int, *rest: Tensor | float) -> bool:
+    def limits(self, *others: float) -> Tensor:
+        """The rule's settings and others, as C reads them."""
+        return self.shared[0].new_tensor([self.rule.shortest, self.rule.worth, self.rule.sufficient, *others])
+
+    def call(self, name: str, items: int, *rest: native.Argument) -> bool:
         """One call into C for all items; whether it went well."""
-        library = native.library()
-        single = self.weights[0].dtype == torch.float32
-        real = ctypes.c_float if single else ctypes.c_double
-        function = getattr(library, f"{name}_{'float' if single else 'double'}")
-        widths = (self.latent, *(len(weight) for weight in self.weights))
-        lists = native.pointers(self.weights), native.pointers(self.biases)
-        rule = (real * 3)(self.rule.shortest, self.rule.worth, self.rule.sufficient)
-
-        def of(value: Tensor | float) -> Any:
-            if isinstance(value, Tensor):
-                return ctypes.c_void_p(value.data_ptr())
-            return ctypes.c_ssize_t(value) if isinstance(value, int) else real(value)
-
-        given = (of(len(self.weights)), (ctypes.c_ssize_t * len(widths))(*widths), *lists, *map(of, self.shared))
-        after = tuple(map(of, rest))
-        return native.split(items, lambda _, first, last: function(*given, of(first), of(last), rule, *after) == 0)
+        kind, widths = self.shared[0].dtype, torch.tensor([self.latent, *map(len, self.weights)], device="cpu")
+        given = (len(self.weights), widths, self.weights, self.biases, *self.shared)
+        return native.split(items, lambda _, first, last: native.call(name, kind, *given, first, last, *rest))
 
 
 def _bias(linear: nn.Linear) -> Tensor:

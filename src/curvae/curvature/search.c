@@ -368,15 +368,17 @@ static void NAME(admit)(FRAME *frame, size first, size members, const REAL *z, I
 }
 
 /* Items begin .. end-1 from z to where up to `visits` steps lead, z (B, D) in place; every `cycle` steps the factor is
-   made anew. An item is done when a step promises `tolerance` nats at most, or when no step from a factor moved it; one
+   made anew. An item is done when a step promises tolerance nats at most, or when no step from a factor moved it; one
    that does not move by the factor alone waits for the next.
    log_joint and grad_norm (visits, B) are what was seen before each step, the last of it repeated for what is done.
-   level (B), origin and pitch (B, H_L) and gram say log p(x | h), rule is {shortest, worth, sufficient}. 0 = done. */
-int NAME(search)(GIVEN, size begin, size end, const REAL *rule, size batch, size visits, size cycle, REAL tolerance,
-                 REAL *z, REAL *log_joint, REAL *grad_norm) {
+   level (B), origin and pitch (B, H_L) and gram say log p(x | h), rule is {shortest, worth, sufficient,
+   tolerance}. 0 = done. */
+int NAME(search)(GIVEN, size begin, size end, const REAL *rule, size batch, size visits, size cycle, REAL *z,
+                 REAL *log_joint, REAL *grad_norm) {
     FRAME frame;
     ITEM *items = frame.items, *going[BLOCK];
     size wide = widths[0];
+    REAL tolerance = rule[3];
     if (NAME(open)(&frame, cycle, depth, widths, weights, biases, gram, level, origin, pitch))
         return 1;
     int failed = 0;
