@@ -1,6 +1,7 @@
 """The picture and the table of docs/budget.md: test log-likelihood against CPU time, and the gap to the ELBO.
 
 python docs/images/budget.py benchmarks/results/budget docs/images/budget.svg
+python docs/images/budget.py benchmarks/results/budget/anytime docs/images/anytime.svg
 """
 
 import json
@@ -16,8 +17,10 @@ from curvae.report import style
 
 CURVES = {
     "vae": ("plain VAE", style.GRAY, "^"),
+    "averaged": ("plain VAE, averaged weights", style.BLUE, "o"),
+    "budget": ("VLAE under the budget, averaged weights", style.ORANGE, "s"),
     "finish": ("refined for the last tenth", style.GREEN, "D"),
-    "late": ("refined from minute 5", style.ORANGE, "s"),
+    "late": ("refined from minute 5", "#aa4499", "s"),
     "memory": ("the same with memory", "#332288", "v"),
     "published": ("published schedule", style.RED, "P"),
 }
@@ -30,6 +33,7 @@ Runs = dict[str, list[dict[str, Any]]]
 def read(folder: Path) -> Runs:
     """The runs of each curve, one a seed."""
     found = {name: [json.loads(path.read_text()) for path in sorted(folder.glob(f"{name}-*.json"))] for name in CURVES}
+    found["averaged"] = [{**run, "points": run["averaged"]} for run in found["vae"] if "averaged" in run]
     for name, minute in TAKEN_OVER.items():
         for run in found[name]:
             run["points"] = [point for point in run["points"] if point["minutes"] > minute - 0.1]
