@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernel.c", "search.c"))
-HEADER = Path(__file__).with_name("native.h")
+HEADERS = tuple(Path(__file__).with_name(name) for name in ("native.h", "active.h", "chain.h"))
 FLAGS = ("-O3", "-std=c11", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
 BYTES = 64
 """Of the longest vectors that the code is made for."""
@@ -95,7 +95,7 @@ def _load(compiler: str, folder: str | None) -> ctypes.CDLL | None:
     command = shlex.split(compiler)
     try:
         version = subprocess.run([*command, "--version"], capture_output=True, check=True, timeout=60).stdout
-        sources = (source.read_bytes() for source in (*SOURCES, HEADER))
+        sources = (source.read_bytes() for source in (*SOURCES, *HEADERS))
         key = hashlib.sha256(b"\0".join((*sources, version, repr((command, FLAGS)).encode(), _processor())))
         path = _cache(folder) / "kernel" / f"{key.hexdigest()[:32]}.so"
         if not path.exists():
