@@ -58,8 +58,8 @@ class Newton(Solver):
 
     A quasi-Newton step needs the gradient only, a few vector products, where Lam needs D of them; it has learned the
     curvature along the steps since then (BFGS). A datum is done when a step promises ``tolerance`` nats at most, or
-    when neither a Newton step nor those after it moved it. (On a GPU or in a compiled
-    graph all data take all steps: asking who is done would cost more.)
+    when neither a Newton step nor those after it moved it. (On a GPU or in a compiled graph all data take all steps:
+    asking who is done would cost more.)
     """
 
     rule: StepRule = field(default_factory=Backtracking)
