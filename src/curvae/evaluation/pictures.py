@@ -30,10 +30,10 @@ def pictures(system: System, table: ArrayTable, scores: Scores, seed: int = 0) -
         >>> from curvae.evaluation import score
         >>> from curvae.systems import vlae
         >>> data = from_array(torch.randn(300, 5))
-        >>> system = vlae(data.spec, latent=2, hidden=8, steps=3)
+        >>> system = vlae(data.spec, latent=2, hidden=8, steps=1)
         >>> shown = pictures(system, data.test, score(system, data.test, samples=5))
         >>> shown["reconstructions"].shape, shown["covariances"].shape, shown["trace_grad_norm"].shape
-        ((24, 5), (8, 2, 2), (8, 45))
+        ((24, 5), (8, 2, 2), (2, 45))
     """
     with untouched(system, seed):
         found = {"samples": _samples(system, table, Generator(place(system)[0]).manual_seed(seed))}

@@ -63,8 +63,7 @@ def fit(
         devices: number of processes, which the script is started anew for; they all run what follows.
         compile: a training step as one compiled graph, captured on CUDA; for small networks on a GPU. What cannot be
             compiled runs as it is.
-        average: share of each epoch's steps, the last ones, whose mean weights are validated and kept: single steps
-            scatter around them. 0 keeps those after the last step; training itself goes on from these in any case.
+        average: share of an epoch's steps, the last ones, whose mean weights are judged and kept.
         progress: show a progress bar, if standard error is a terminal.
 
     Raises:
