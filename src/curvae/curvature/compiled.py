@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from curvae.curvature import layers, native
+from curvae.curvature.bfgs import CAUTION
 from curvae.curvature.gram import Gram
 from curvae.curvature.route import Point, Route
 from curvae.curvature.search import Backtracking, End, Seen, StepRule
@@ -32,7 +33,7 @@ def search(
     if known is None:
         return None
     end, seen = z.detach().contiguous().clone(), z.new_empty(2, steps, len(z))
-    limits = known.limits(tolerance)
+    limits = known.limits(tolerance, CAUTION)
     if not known.call("search", len(z), limits, len(z), steps, cycle, end, *seen):
         return None
     return end, [Seen(log_joint, grad_norm) for log_joint, grad_norm in zip(*seen, strict=True)]

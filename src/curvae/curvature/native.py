@@ -50,11 +50,6 @@ def plain(tensor: Tensor) -> bool:
     )
 
 
-def pointers(tensors: list[Tensor]) -> Any:
-    """An array of addresses."""
-    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
-
-
 def call(name: str, dtype: torch.dtype, *arguments: Argument) -> bool:
     """Call the library's ``name`` for this dtype, without the interpreter's lock; whether all went well."""
     function = getattr(library(), f"{name}_{'float' if dtype == torch.float32 else 'double'}", None)
@@ -64,7 +59,9 @@ def call(name: str, dtype: torch.dtype, *arguments: Argument) -> bool:
 def _argument(value: Argument) -> Any:
     if isinstance(value, Tensor):
         return ctypes.c_void_p(value.data_ptr())
-    return pointers(value) if isinstance(value, list) else value if value is None else ctypes.c_ssize_t(value)
+    if isinstance(value, list):
+        return (ctypes.c_void_p * len(value))(*(tensor.data_ptr() for tensor in value))
+    return None if value is None else ctypes.c_ssize_t(value)
 
 
 def threads(items: int) -> int:

@@ -15,7 +15,6 @@
 #define TALL (MANY_REGISTERS ? 6 : 4) /* rows and vectors of a tile: as many sums as registers hold */
 #define WIDE (MANY_REGISTERS ? 4 : 2)
 #define BLOCK 48 /* items: a multiple of every height of a tile */
-#define CAUTION 0.1 /* as in bfgs.py */
 
 #define REAL float
 #include "search.c"
@@ -60,13 +59,13 @@ static int NAME(factorize)(const CHAIN *chain, ITEM *const *items, size n, uint8
 }
 
 /* What the step just taken tells of the curvature. */
-static void NAME(learn)(const CHAIN *chain, ITEM *item) {
+static void NAME(learn)(const CHAIN *chain, ITEM *item, REAL caution) {
     size wide = chain->widths[0], stride = chain->stride[0];
     REAL *s = item->steps + item->pairs * stride, *y = item->falls + item->pairs * stride;
     for (size k = 0; k < wide; k++)
         s[k] = item->length * item->step[k], y[k] = item->last[k] - item->grad[k];
     REAL curvature = NAME(dot)(s, y, wide);
-    if (curvature > (REAL)CAUTION * (item->length * item->length * item->gain))
+    if (curvature > caution * (item->length * item->length * item->gain))
         item->weights[item->pairs++] = 1 / curvature;
 }
 
@@ -134,13 +133,13 @@ static void NAME(advance)(const CHAIN *chain, ITEM *const *items, size n, const 
    that does not move by the factor alone waits for the next.
    log_joint and grad_norm (visits, B) are what was seen before each step, the last of it repeated for what is done.
    level (B), origin and pitch (B, H_L) and gram say log p(x | h), rule is {shortest, worth, sufficient,
-   tolerance}. 0 = done. */
+   tolerance, caution}. 0 = done. */
 int NAME(search)(GIVEN, size begin, size end, const REAL *rule, size batch, size visits, size cycle, REAL *z,
                  REAL *log_joint, REAL *grad_norm) {
     FRAME frame;
     ITEM *items = frame.items, *going[BLOCK];
     size wide = widths[0];
-    REAL tolerance = rule[3];
+    REAL tolerance = rule[3], caution = rule[4];
     if (NAME(open)(&frame, cycle, depth, widths, weights, biases, gram, level, origin, pitch))
         return 1;
     int failed = 0;
@@ -174,7 +173,7 @@ int NAME(search)(GIVEN, size begin, size end, const REAL *rule, size batch, size
                 if (fresh)
                     item->pairs = item->moved = 0;
                 else if (item->moves)
-                    NAME(learn)(&frame.chain, item);
+                    NAME(learn)(&frame.chain, item, caution);
                 NAME(solve)(&frame.chain, item);
                 item->gain = NAME(dot)(item->grad, item->step, wide);
                 log_joint[t * batch + item->index] = item->here.log_joint;
