@@ -68,7 +68,7 @@ def half_log_det(factor: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B"]:
 
 
 class LeastSquares(NamedTuple):
-    """``|x - b - W h|^2 = square - 2 slope'h + h' gram h``, for every h."""
+    """``|x - b - W h|^2 / v = square - 2 slope'h + h' gram h``, for every h."""
 
     square: Float[Tensor, " B"]
     slope: Float[Tensor, "B H"]
@@ -81,23 +81,37 @@ class _LeastSquares(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(x: Tensor, weight: Tensor, bias: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         offset = x - bias
-        return torch.linalg.vecdot(offset, offset), offset @ weight, _gram(weight)
+        square, slope = torch.linalg.vecdot(offset, offset), offset @ weight
+        return square / variance, slope / variance, _gram(weight) / variance, offset
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: tuple[Tensor, ...]) -> None:
-        ctx.save_for_backward(*inputs)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(output[3])
+        ctx.set_materialize_grads(False)  # zeros of the size of x
+        ctx.save_for_backward(*inputs, *output)
 
     @staticmethod
-    def backward(ctx: Any, *adjoints: Tensor) -> tuple[Tensor | None, ...]:
-        (x, weight, bias), (square, slope, gram) = ctx.saved_tensors, adjoints
-        offset = x - bias
+    def backward(ctx: Any, *adjoints: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, weight, bias, variance, *found, offset = ctx.saved_tensors
+        square, slope, gram = found
+        dsquare, dslope, dgram = (
+            torch.zeros_like(one) if adjoint is None else adjoint
+            for one, adjoint in zip(found, adjoints[:3], strict=True)
+        )
+        if torch.is_grad_enabled():  # a second derivative goes through it
+            offset = x - bias
+        dsquare, dslope = dsquare / variance, dslope / variance
+        dgram = (dgram + dgram.mT) / variance
         with torch.autocast(weight.device.type, enabled=False):
-            dx = 2 * square.unsqueeze(-1) * offset + slope @ weight.mT if ctx.needs_input_grad[0] else None
-            dweight = (offset.mT @ slope).addmm_(weight, gram + gram.mT)
-            dbias = -2 * (square @ offset) - weight @ slope.sum(0) if ctx.needs_input_grad[2] else None
-        return dx, dweight, dbias
+            dx = 2 * dsquare.unsqueeze(-1) * offset + dslope @ weight.mT if ctx.needs_input_grad[0] else None
+            dweight = (offset.mT @ dslope).addmm_(weight, dgram)
+            dbias = -2 * (dsquare @ offset) - weight @ dslope.sum(0) if ctx.needs_input_grad[2] else None
+        dvariance = None
+        if ctx.needs_input_grad[3]:
+            dvariance = -(dsquare @ square + (dslope * slope).sum() + 0.5 * (dgram * gram).sum())
+        return dx, dweight, dbias, dvariance
 
 
 def _gram(weight: Tensor) -> Tensor:
@@ -108,15 +122,18 @@ def _gram(weight: Tensor) -> Tensor:
     return torch.cat([top, torch.cat([top[:, half:].mT, right.mT @ right], 1)])
 
 
-def least_squares(x: Float[Tensor, "B P"], weight: Float[Tensor, "P H"], bias: Float[Tensor, " P"]) -> LeastSquares:
-    """The coefficients of ``|x - b - W h|^2`` in h.
+def least_squares(
+    x: Float[Tensor, "B P"], weight: Float[Tensor, "P H"], bias: Float[Tensor, " P"], variance: Float[Tensor, ""]
+) -> LeastSquares:
+    """The coefficients of ``|x - b - W h|^2 / v`` in h.
 
     Example:
-        >>> found = least_squares(torch.tensor([[3.0, 1.0]]), torch.tensor([[1.0], [2.0]]), torch.zeros(2))
+        >>> weight, variance = torch.tensor([[1.0], [2.0]]), torch.tensor(2.0)
+        >>> found = least_squares(torch.tensor([[3.0, 1.0]]), weight, torch.zeros(2), variance)
         >>> [part.squeeze().item() for part in found]
-        [10.0, 5.0, 5.0]
+        [5.0, 2.5, 2.5]
     """
-    return LeastSquares(*_LeastSquares.apply(x, weight, bias))  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
+    return LeastSquares(*_LeastSquares.apply(x, weight, bias, variance)[:3])  # pyright: ignore[reportArgumentType, reportOptionalSubscript]
 
 
 def standard_normal_log_prob(x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:

@@ -158,12 +158,17 @@ def test_default_likelihood_follows_the_support():
 def test_least_squares_and_its_gradient():
     shapes = ((5, 4), (4, 3), (4,))
     x, weight, bias = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
+    variance = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     h = torch.randn(5, 3, dtype=torch.float64)
-    square, slope, gram = linalg.least_squares(x, weight, bias)
-    expected = (x - bias - h @ weight.mT).square().sum(-1)
+    square, slope, gram = linalg.least_squares(x, weight, bias, variance)
+    expected = (x - bias - h @ weight.mT).square().sum(-1) / variance
     torch.testing.assert_close(square - 2 * (slope * h).sum(-1) + ((h @ gram) * h).sum(-1), expected)
-    assert torch.autograd.gradcheck(linalg.least_squares, (x, weight, bias))
-    assert torch.autograd.gradgradcheck(linalg.least_squares, (x, weight, bias))
+    assert torch.autograd.gradcheck(linalg.least_squares, (x, weight, bias, variance))
+    assert torch.autograd.gradgradcheck(linalg.least_squares, (x, weight, bias, variance))
     many = torch.randn(2, 5, 4, dtype=torch.float64)
-    found = torch.func.vmap(linalg.least_squares, in_dims=(0, None, None))(many, weight, bias)
-    torch.testing.assert_close(found.slope, (many - bias) @ weight)
+    found = torch.func.vmap(linalg.least_squares, in_dims=(0, None, None, None))(many, weight, bias, variance)
+    torch.testing.assert_close(found.slope, (many - bias) @ weight / variance)
+    found = torch.func.vmap(linalg.least_squares, in_dims=(None, None, None, 0))(
+        x, weight, bias, torch.rand(3).double()
+    )
+    assert found.gram.shape == (3, 3, 3)

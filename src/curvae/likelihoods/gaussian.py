@@ -69,11 +69,11 @@ class Gaussian(Likelihood):
         return masked(v * self.variance.rsqrt(), None if mask is None else self.flat(mask))
 
     def quadratic(self, x: Tensor, weight: Tensor, bias: Tensor) -> Quadratic:
-        if len(self.variance) > 1:
+        if len(variance := self.variance) > 1:
             return super().quadratic(x, weight, bias)
-        found, variance = least_squares(self.flat(x), weight, bias), self.variance[0]
-        level = -0.5 * (found.square / variance + self.size * (variance.log() + LOG_2PI))
-        return Quadratic(level, found.slope / variance, found.gram / variance)
+        found = least_squares(self.flat(x), weight, bias, variance[0])
+        level = -0.5 * (found.square + self.size * (variance.log() + LOG_2PI))
+        return Quadratic(level, found.slope, found.gram)
 
     def mean(self, eta: Tensor) -> Tensor:
         return self.unflat(eta)
