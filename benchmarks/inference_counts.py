@@ -1,5 +1,6 @@
 """What inference asks of the decoder, counted: rows through it, precisions formed, and products with them."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Counts:
 
 @contextmanager
 def counting() -> Iterator[Counts]:
-    """Count meanwhile, for all models.
+    """Count meanwhile, for all models; compiled code, which could not be seen, is off.
 
     Example:
         >>> import torch
@@ -67,6 +68,7 @@ def counting() -> Iterator[Counts]:
     """
     counts = Counts()
     with ExitStack() as stack:
+        stack.enter_context(patch.dict(os.environ, CURVAE_KERNEL="0"))
         kinds = {**dict.fromkeys(PRECISIONS, "precision"), **dict.fromkeys(VALUES, "decoder")}
         for route in ROUTES:
             for name, kind in kinds.items():

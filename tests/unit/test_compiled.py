@@ -69,29 +69,6 @@ def test_the_steps_are_those_of_torch(latent, hidden, data, steps, bfgs, toleran
 
 
 @NEEDS_COMPILER
-@settings(max_examples=40, deadline=None)
-@given(
-    latent=st.integers(1, 20),
-    hidden=st.lists(st.integers(1, 40), min_size=1, max_size=3),
-    data=st.integers(0, 101),
-    scale=st.sampled_from([0.05, 0.3, 2.0]),
-    seed=st.integers(0, 1000),
-)
-def test_one_step_ends_where_that_of_torch_does(latent, hidden, data, scale, seed) -> None:
-    torch.manual_seed(seed)
-    route, z = problem(latent, hidden, data, scale)
-    here = route.point(z)
-    grad = route.grad_at(here)
-    reach = torch.tensor([1.0, -0.3, 3.0, 0.4], dtype=z.dtype).repeat(data)[:data].unsqueeze(-1)
-    step = reach * torch.linalg.solve(route.local_at(here).precision, grad)
-    found = compiled.step(route, here, grad, step, Backtracking())
-    assert found is not None
-    there, length = Backtracking().advance(0, route, here, grad, step)
-    for ours, theirs in zip(found, (there.log_joint, route.grad_at(there), length), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
-
-
-@NEEDS_COMPILER
 def test_every_kind_of_step_is_among_them(monkeypatch) -> None:
     """Full, shorter and none: far starts of a sharp model, and another rule's settings."""
     for rule in (Backtracking(), Backtracking(shortest=0.3, worth=5.0, sufficient=0.4)):

@@ -7,12 +7,14 @@ from curvae.curvature.conjugate_gradient import ConjugateGradient
 from curvae.curvature.generic import Generic
 from curvae.curvature.gradient import Gradient
 from curvae.curvature.gram import Gram
+from curvae.curvature.last import last_step
 from curvae.curvature.layerwise import Layerwise
 from curvae.curvature.levenberg_marquardt import LevenbergMarquardt
 from curvae.curvature.majorized import Majorized
 from curvae.curvature.route import Local, Point, Product, Route, Routed
 from curvae.curvature.search import (
     Backtracking,
+    Mode,
     PaperSchedule,
     Seen,
     Status,
@@ -91,6 +93,7 @@ __all__ = [
     "LevenbergMarquardt",
     "Local",
     "Majorized",
+    "Mode",
     "Newton",
     "PaperSchedule",
     "Point",
@@ -105,6 +108,7 @@ __all__ = [
     "Trace",
     "Typical",
     "follow",
+    "last_step",
     "local",
     "moved",
     "newton",

@@ -1,17 +1,23 @@
 /* A block of data in a ReLU chain: the log joint at their points, its gradient there, and the memory for both.
 
-   Every product has the form  out_i = sum_c a_i[c] w_c  with rows w_c of a weight, padded to whole vectors.
+   Every product has the form  out_i = sum_c a_i[c] w_c  with rows w_c of a weight, padded where they need it.
 
-   Included by search.c, once per number type. */
+   Included by search.c and last.c, once per number type. */
+
+#ifndef BLOCK
+#define TALL (MANY_REGISTERS ? 6 : 4) /* rows and vectors of a tile: as many sums as registers hold */
+#define WIDE (MANY_REGISTERS ? 4 : 2)
+#define BLOCK 48 /* items: a multiple of every height of a tile */
+#endif
 
 /* What all items share; index l = 1 .. L is a layer, strides are widths in whole vectors. */
 #define CHAIN NAME(Chain)
 typedef struct {
     size depth;
     const size *widths; /* D, H_1 .. H_L */
-    size stride[LAYERS + 1];
-    const REAL *const *weights, *gram, *level, *origin, *pitch; /* as given */
-    REAL *forth[LAYERS + 1], *back[LAYERS + 1], *bias[LAYERS + 1], *bend; /* W_l', W_l, b_l and G, padded */
+    size stride[LAYERS + 1]; /* of rows so wide */
+    const REAL *const *weights, *const *turned, *const *biases, *gram, *level, *origin, *pitch; /* as given */
+    const REAL *forth[LAYERS + 1], *back[LAYERS + 1], *bias[LAYERS + 1], *bend; /* W_l', W_l, b_l and G, padded */
 } CHAIN;
 
 #define POINT NAME(Point)
@@ -24,7 +30,8 @@ typedef struct {
 #define ITEM NAME(Item)
 typedef struct {
     POINT here, there;
-    REAL *grad, *last, *step, *factor, *spare[2]; /* last: the gradient before */
+    REAL *grad, *last, *step, *factor, *offset; /* last: the gradient before */
+    REAL *pulled[LAYERS + 1];                    /* the slope, back through the layers after l */
     REAL *steps, *falls, *weights, *shares;        /* of BFGS, one for each pair */
     const REAL *origin, *pitch;
     REAL level, gain, length;
@@ -72,12 +79,19 @@ INLINE void NAME(tile)(const int vectors, const REAL *const *a, size count, cons
             *(VEC *)(out[i] + at + v * LANES) = sum[i][v];
 }
 
+/* From one row to the next: whole vectors, and not 2 KiB or a multiple, which few sets of a cache would have to hold. */
+static size NAME(pitch)(size width) {
+    size whole = up(width, LANES);
+    return whole % (size)(2048 / sizeof(REAL)) ? whole : whole + LANES;
+}
+
 /* out_i = sum_c a_i[c] w_c for n rows i; the lists have room for a whole tile. */
-static void NAME(product)(size n, const REAL **a, size count, const REAL *w, size stride, REAL **out) {
+static void NAME(product)(size n, const REAL **a, size count, const REAL *w, size width, REAL **out) {
+    size stride = NAME(pitch)(width);
     for (size i = n; i % TALL; i++)
         a[i] = a[n - 1], out[i] = out[n - 1];
-    for (size at = 0; at < stride;) {
-        int wide = at + WIDE * LANES <= stride;
+    for (size at = 0; at < width;) {
+        int wide = at + WIDE * LANES <= up(width, LANES);
         for (size i = 0; i < n; i += TALL)
             if (wide)
                 NAME(tile)(WIDE, a + i, count, w, stride, out + i, at);
@@ -91,29 +105,16 @@ static void NAME(product)(size n, const REAL **a, size count, const REAL *w, siz
     const REAL *in[BLOCK + TALL];                                                                                      \
     REAL *out[BLOCK + TALL]
 
-/* The log joint at there.z, and what its gradient needs. */
-static void NAME(look)(const CHAIN *chain, ITEM *const *items, size n) {
+/* The log joint at there, where the layers' values are known, and its slope in the last of them. */
+static void NAME(weigh)(const CHAIN *chain, ITEM *const *items, size n) {
     LISTS;
-    if (!n)
-        return;
     size top = chain->depth, width = chain->widths[top];
-    for (size l = 1; l <= top; l++) {
-        for (size i = 0; i < n; i++)
-            in[i] = items[i]->there.value[l - 1], out[i] = items[i]->there.value[l];
-        NAME(product)(n, in, chain->widths[l - 1], chain->forth[l], chain->stride[l], out);
-        for (size i = 0; i < n; i++)
-            for (size k = 0; k < chain->stride[l]; k++) {
-                REAL value = out[i][k] + chain->bias[l][k];
-                out[i][k] = value < 0 ? 0 : value;
-            }
-    }
     for (size i = 0; i < n; i++) {
-        REAL *offset = items[i]->spare[0];
         for (size k = 0; k < width; k++)
-            offset[k] = items[i]->there.value[top][k] - items[i]->origin[k];
-        in[i] = offset, out[i] = items[i]->there.slope;
+            items[i]->offset[k] = items[i]->there.value[top][k] - items[i]->origin[k];
+        in[i] = items[i]->offset, out[i] = items[i]->there.slope;
     }
-    NAME(product)(n, in, width, chain->bend, chain->stride[top], out);
+    NAME(product)(n, in, width, chain->bend, width, out);
     for (size i = 0; i < n; i++) {
         const REAL *pitch = items[i]->pitch, *z = items[i]->there.value[0];
         for (size k = 0; k < width; k++)
@@ -123,23 +124,41 @@ static void NAME(look)(const CHAIN *chain, ITEM *const *items, size n) {
     }
 }
 
+/* The same at there.z. */
+static void NAME(look)(const CHAIN *chain, ITEM *const *items, size n) {
+    LISTS;
+    if (!n)
+        return;
+    for (size l = 1; l <= chain->depth; l++) {
+        for (size i = 0; i < n; i++)
+            in[i] = items[i]->there.value[l - 1], out[i] = items[i]->there.value[l];
+        NAME(product)(n, in, chain->widths[l - 1], chain->forth[l], chain->widths[l], out);
+        for (size i = 0; i < n; i++)
+            for (size k = 0; k < chain->stride[l]; k++) {
+                REAL value = out[i][k] + chain->bias[l][k];
+                out[i][k] = value < 0 ? 0 : value;
+            }
+    }
+    NAME(weigh)(chain, items, n);
+}
+
 /* The gradient of the log joint in z, here. */
 static void NAME(gradient)(const CHAIN *chain, ITEM *const *items, size n) {
     LISTS;
+    size top = chain->depth;
     for (size i = 0; i < n; i++) {
         REAL *last = items[i]->last;
         items[i]->last = items[i]->grad, items[i]->grad = last;
-        memcpy(items[i]->spare[0], items[i]->here.slope, chain->stride[chain->depth] * sizeof(REAL));
+        memcpy(items[i]->pulled[top], items[i]->here.slope, chain->stride[top] * sizeof(REAL));
     }
-    for (size l = chain->depth; l >= 1; l--) {
+    for (size l = top; l >= 1; l--) {
         for (size i = 0; i < n; i++) {
-            REAL *slope = items[i]->spare[0], *value = items[i]->here.value[l];
+            REAL *slope = items[i]->pulled[l], *value = items[i]->here.value[l];
             for (size k = 0; k < chain->stride[l]; k++)
                 slope[k] = value[k] > 0 ? slope[k] : 0;
-            items[i]->spare[0] = items[i]->spare[1], items[i]->spare[1] = slope;
-            in[i] = slope, out[i] = l > 1 ? items[i]->spare[0] : items[i]->grad;
+            in[i] = slope, out[i] = l > 1 ? items[i]->pulled[l - 1] : items[i]->grad;
         }
-        NAME(product)(n, in, chain->widths[l], chain->back[l], chain->stride[l - 1], out);
+        NAME(product)(n, in, chain->widths[l], chain->back[l], chain->widths[l - 1], out);
     }
     for (size i = 0; i < n; i++)
         for (size k = 0; k < chain->widths[0]; k++)
@@ -152,20 +171,30 @@ static void NAME(lay_point)(const CHAIN *chain, POINT *point, Arena *arena) {
     point->slope = take(arena, chain->stride[chain->depth] * sizeof(REAL));
 }
 
+/* Rows as `product` wants them: those given where they are. */
+static const REAL *NAME(padded)(Arena *arena, const REAL *rows, size count, size width) {
+    size stride = NAME(pitch)(width);
+    if (stride == width)
+        return rows;
+    REAL *room = take(arena, count * stride * sizeof(REAL));
+    for (size r = 0; room && r < count; r++)
+        memcpy(room + r * stride, rows + r * width, width * sizeof(REAL));
+    return room;
+}
+
 /* Everything in its place, in memory or only counted. */
 static void NAME(lay)(CHAIN *chain, ITEM *items, size members, size cycle, uint8_t **masks, REAL **lam, Arena *arena) {
-    size wide = chain->widths[0], widest = 0, real = sizeof(REAL);
-    for (size l = 0; l <= chain->depth; l++) {
-        chain->stride[l] = up(chain->widths[l], LANES);
-        widest = chain->stride[l] > widest ? chain->stride[l] : widest;
-    }
+    size wide = chain->widths[0], real = sizeof(REAL);
+    for (size l = 0; l <= chain->depth; l++)
+        chain->stride[l] = NAME(pitch)(chain->widths[l]);
     for (size l = 1; l <= chain->depth; l++) {
-        chain->forth[l] = take(arena, chain->widths[l - 1] * chain->stride[l] * real);
-        chain->back[l] = take(arena, chain->widths[l] * chain->stride[l - 1] * real);
-        chain->bias[l] = take(arena, chain->stride[l] * real);
-        masks[l - 1] = take(arena, members * chain->widths[l]);
+        size in = chain->widths[l - 1], out = chain->widths[l];
+        chain->forth[l] = NAME(padded)(arena, chain->turned[l - 1], in, out);
+        chain->back[l] = NAME(padded)(arena, chain->weights[l - 1], out, in);
+        chain->bias[l] = NAME(padded)(arena, chain->biases[l - 1], 1, out);
+        masks[l - 1] = take(arena, members * out);
     }
-    chain->bend = take(arena, chain->widths[chain->depth] * chain->stride[chain->depth] * real);
+    chain->bend = NAME(padded)(arena, chain->gram, chain->widths[chain->depth], chain->widths[chain->depth]);
     *lam = take(arena, members * wide * wide * real);
     for (ITEM *item = items; item < items + members; item++) {
         NAME(lay_point)(chain, &item->here, arena);
@@ -177,26 +206,11 @@ static void NAME(lay)(CHAIN *chain, ITEM *items, size members, size cycle, uint8
         item->falls = take(arena, cycle * chain->stride[0] * real);
         item->weights = take(arena, cycle * real);
         item->shares = take(arena, cycle * real);
-        item->factor = take(arena, wide * wide * real);
-        item->spare[0] = take(arena, widest * real);
-        item->spare[1] = take(arena, widest * real);
+        item->factor = take(arena, wide * chain->stride[0] * real);
+        item->offset = take(arena, chain->stride[chain->depth] * real);
+        for (size l = 1; l <= chain->depth; l++)
+            item->pulled[l] = take(arena, chain->stride[l] * real);
     }
-}
-
-static void NAME(pad)(const CHAIN *chain, const REAL *const *biases) {
-    size top = chain->depth, last = chain->widths[top];
-    for (size l = 1; l <= top; l++) {
-        size in = chain->widths[l - 1], out = chain->widths[l];
-        for (size o = 0; o < out; o++) {
-            const REAL *row = chain->weights[l - 1] + o * in;
-            memcpy(chain->back[l] + o * chain->stride[l - 1], row, in * sizeof(REAL));
-            for (size i = 0; i < in; i++)
-                chain->forth[l][i * chain->stride[l] + o] = row[i];
-        }
-        memcpy(chain->bias[l], biases[l - 1], out * sizeof(REAL));
-    }
-    for (size o = 0; o < last; o++)
-        memcpy(chain->bend + o * chain->stride[top], chain->gram + o * last, last * sizeof(REAL));
 }
 
 /* What a call works in. */
@@ -210,23 +224,23 @@ typedef struct {
 } FRAME;
 
 #define GIVEN                                                                                                          \
-    size depth, const size *widths, const REAL *const *weights, const REAL *const *biases, const REAL *gram,           \
-        const REAL *level, const REAL *origin, const REAL *pitch
+    size depth, const size *widths, const REAL *const *weights, const REAL *const *turned, const REAL *const *biases,  \
+        const REAL *gram, const REAL *level, const REAL *origin, const REAL *pitch
+#define SAME depth, widths, weights, turned, biases, gram, level, origin, pitch
 
 /* 0 = done, and memory is to be freed. */
 static int NAME(open)(FRAME *frame, size cycle, GIVEN) {
     Arena arena = {NULL, 0};
     if (depth < 1 || depth > LAYERS)
         return 1;
-    frame->chain = (CHAIN){.depth = depth, .widths = widths, .weights = weights, .gram = gram};
+    frame->chain = (CHAIN){.depth = depth, .widths = widths, .weights = weights, .turned = turned, .biases = biases,
+                           .gram = gram, .level = level, .origin = origin, .pitch = pitch};
     NAME(lay)(&frame->chain, frame->items, BLOCK, cycle, frame->masks, &frame->lam, &arena);
     frame->memory = calloc(arena.used + 64, 1);
     if (!frame->memory)
         return 1;
     arena = (Arena){frame->memory, 64 - (size)((uintptr_t)frame->memory % 64)};
     NAME(lay)(&frame->chain, frame->items, BLOCK, cycle, frame->masks, &frame->lam, &arena);
-    NAME(pad)(&frame->chain, biases);
-    frame->chain.level = level, frame->chain.origin = origin, frame->chain.pitch = pitch;
     return 0;
 }
 

@@ -5,7 +5,7 @@
 network of 256 units spends more time on calls into torch than on products.
 """
 
-from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from curvae.curvature import layers, native
 from curvae.curvature.bfgs import CAUTION
 from curvae.curvature.gram import Gram
-from curvae.curvature.route import Point, Route
-from curvae.curvature.search import Backtracking, End, Seen, StepRule
+from curvae.curvature.route import Route
+from curvae.curvature.search import Backtracking, Seen, StepRule
 from curvae.linalg import LOG_2PI
 from curvae.priors import StandardNormal
 
@@ -27,65 +27,79 @@ def search(
 ) -> Found | None:
     """Where up to ``steps`` steps lead, the factor made anew every ``cycle`` of them, and what was seen before each.
 
+
     None where it is not compiled for this, or where a precision has no factor without jitter.
     """
-    known = _Known.of(route, z, rule)
+    known = Known.of(route, z, rule)
     if known is None:
         return None
     end, seen = z.detach().contiguous().clone(), z.new_empty(2, steps, len(z))
-    limits = known.limits(tolerance, CAUTION)
-    if not known.call("search", len(z), limits, len(z), steps, cycle, end, *seen):
+    values = [z.new_empty(len(z), len(weight)) for weight in known.weights]
+    limits = known.limits(rule, tolerance, CAUTION)
+    if not known.call("search", len(z), limits, len(z), steps, cycle, end, values, *seen):
         return None
+    known.end, known.values = end, values
     return end, [Seen(log_joint, grad_norm) for log_joint, grad_norm in zip(*seen, strict=True)]
 
 
-def step(
-    route: Route, here: Point, grad: Float[Tensor, "B D"], step: Float[Tensor, "B D"], rule: StepRule
-) -> End | None:
-    """Where one step leads by the rule; None where it is not compiled for this."""
-    known = _Known.of(route, here.z, rule)
-    if known is None or grad.dtype != here.z.dtype or step.dtype != here.z.dtype:
-        return None
-    given = [one.detach().contiguous() for one in (here.z, step)]
-    end = End(here.log_joint.detach().clone(), grad.detach().contiguous().clone(), torch.empty_like(here.log_joint))
-    return end if known.call("step", len(grad), known.limits(), *given, *end) else None
+class Known:
+    """What every call for one route begins with, alive while C reads it, and where the last search ended."""
 
-
-class _Known(NamedTuple):
-    """A route and a rule that the code knows: what every call begins with, alive while C reads it."""
-
-    weights: list[Tensor]
-    biases: list[Tensor]
-    shared: list[Tensor]
-    """G, log p(x, h0) up to z'z / 2, h0 and the slope there."""
-    rule: Backtracking
-    latent: int
+    def __init__(self, route: Gram, linears: list[nn.Linear]):
+        self.linear = [linear.weight for linear in linears], [_bias(linear) for linear in linears]
+        self.weights, self.biases = ([one.detach().contiguous() for one in part] for part in self.linear)
+        self.turned = [weight.mT.contiguous() for weight in self.weights]
+        self.latent = self.weights[0].shape[1]
+        quadratic = (route.gram, route.level - 0.5 * LOG_2PI * self.latent, route.origin, route.pitch)
+        self.quadratic = [one.detach().contiguous() for one in quadratic]
+        self.widths = torch.tensor([self.latent, *map(len, self.weights)], device="cpu")
+        self.end: Tensor | None = None
+        self.values: list[Tensor] = []
 
     @classmethod
-    def of(cls, route: Route, z: Tensor, rule: StepRule) -> "_Known | None":
-        """None where the code does not know one."""
-        if type(route) is not Gram or type(rule) is not Backtracking or type(route.model.prior) is not StandardNormal:
+    def of(cls, route: Route, z: Tensor, rule: StepRule) -> "Known | None":
+        """None where the code does not know one of them."""
+        if type(route) is not Gram or type(rule) is not Backtracking or not native.plain(z) or not native.available():
             return None
-        linears = [layer for layer in route.hidden if isinstance(layer, nn.Linear)]
-        if not layers.is_relu_chain(route.hidden) or not 0 < len(linears) <= native.LAYERS:
-            return None
-        weights, biases = [linear.weight for linear in linears], [_bias(linear) for linear in linears]
-        shared = [route.gram, route.level - 0.5 * LOG_2PI * z.shape[-1], route.origin, route.pitch]
-        alike = all(tensor.dtype == z.dtype and native.plain(tensor) for tensor in (z, *weights, *biases, *shared))
-        if not alike or z.dtype not in (torch.float32, torch.float64) or not native.available():
-            return None
-        weights, biases, shared = ([one.detach().contiguous() for one in part] for part in (weights, biases, shared))
-        return cls(weights, biases, shared, rule, z.shape[-1])
+        if route not in _KNOWN:
+            _KNOWN[route] = cls._of(route)
+        known = _KNOWN[route]
+        return None if known is None or known.quadratic[0].dtype != z.dtype else known
 
-    def limits(self, *others: float) -> Tensor:
+    @classmethod
+    def _of(cls, route: Gram) -> "Known | None":
+        linears = [layer for layer in route.hidden if isinstance(layer, nn.Linear)]
+        fitting = layers.is_relu_chain(route.hidden) and 0 < len(linears) <= native.LAYERS
+        if not fitting or type(route.model.prior) is not StandardNormal:
+            return None
+        tensors = [tensor for linear in linears for tensor in (linear.weight, _bias(linear))]
+        tensors, kind = [*tensors, route.gram, route.level, route.origin, route.pitch], route.gram.dtype
+        alike = all(tensor.dtype == kind and native.plain(tensor) for tensor in tensors)
+        alike = alike and kind in (torch.float32, torch.float64)
+        return cls(route, linears) if alike else None
+
+    def layers(self, z: Float[Tensor, "B D"]) -> list[Tensor]:
+        """What the layers give at z; known where a search has just ended there."""
+        if z is self.end:
+            return self.values
+        values = [z.detach()]
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            values.append(torch.nn.functional.linear(values[-1], weight, bias).relu_())
+        return values[1:]
+
+    def limits(self, rule: StepRule, *others: float) -> Tensor:
         """The rule's settings and others, as C reads them."""
-        return self.shared[0].new_tensor([self.rule.shortest, self.rule.worth, self.rule.sufficient, *others])
+        assert isinstance(rule, Backtracking)
+        return self.quadratic[0].new_tensor([rule.shortest, rule.worth, rule.sufficient, *others])
 
     def call(self, name: str, items: int, *rest: native.Argument) -> bool:
         """One call into C for all items; whether it went well."""
-        kind, widths = self.shared[0].dtype, torch.tensor([self.latent, *map(len, self.weights)], device="cpu")
-        given = (len(self.weights), widths, self.weights, self.biases, *self.shared)
+        given = (len(self.weights), self.widths, self.weights, self.turned, self.biases, *self.quadratic)
+        kind = self.quadratic[0].dtype
         return native.split(items, lambda _, first, last: native.call(name, kind, *given, first, last, *rest))
+
+
+_KNOWN: WeakKeyDictionary[Route, Known | None] = WeakKeyDictionary()
 
 
 def _bias(linear: nn.Linear) -> Tensor:

@@ -1,11 +1,14 @@
 """The Gram route: nothing of size P for a point, where the last layer is linear and the information constant."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from curvae.curvature import layers
 from curvae.curvature.hidden import Hidden
+from curvae.likelihoods import Quadratic
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch, PerDatum
 
@@ -17,7 +20,10 @@ class Gram(Hidden):
     hidden layer: ``log p(x | h) = l0 + c'(h - h0) - 1/2 (h - h0)' G (h - h0)``.
     """
 
+    quadratic: Quadratic
+    """The same around 0: what is differentiated."""
     origin: Float[Tensor, "B H"]
+    """h0, near the points asked for, where differences are small."""
     level: PerDatum
     pitch: Float[Tensor, "B H"]
 
@@ -37,12 +43,13 @@ class Gram(Hidden):
         assert parts is not None
         route.hidden, last = parts
         bias = last.bias if last.bias is not None else z.new_zeros(last.out_features)
-        level, slope, route.gram = model.likelihood.quadratic(batch.x, last.weight, bias)
-        # moved from 0 to near z, where differences are small; exact around any fixed point, so it needs no gradient
+        route.quadratic = model.likelihood.quadratic(batch.x, last.weight, bias)
+        route.gram = route.quadratic.gram
         with torch.no_grad():
             route.origin = layers.forward(route.hidden, z)
-        bend = route.origin @ route.gram
-        route.level, route.pitch = level + (route.origin * (slope - 0.5 * bend)).sum(-1), slope - bend
+            level, slope, gram = route.quadratic
+            bend = route.origin @ gram
+            route.level, route.pitch = level + torch.linalg.vecdot(route.origin, slope - 0.5 * bend), slope - bend
         return route
 
     @property
@@ -54,12 +61,42 @@ class Gram(Hidden):
         return all(isinstance(layer, (nn.Linear, *layers.PIECEWISE_LINEAR)) for layer in self.hidden)
 
     def take(self, rows: Int[Tensor, " n"]) -> "Gram":
-        part = Gram(self.model)
-        part.hidden, part.gram = self.hidden, self.gram
+        part, (level, slope, gram) = Gram(self.model), self.quadratic
+        part.hidden, part.gram, part.quadratic = self.hidden, gram, Quadratic(level[rows], slope[rows], gram)
         part.origin, part.level, part.pitch = self.origin[rows], self.level[rows], self.pitch[rows]
         return part
 
     def _outer(self, value: Float[Tensor, "*S B H"]) -> tuple[Float[Tensor, "*S B"], Float[Tensor, "*S B H"]]:
-        offset = value - self.origin
-        slope = self.pitch - offset @ self.gram
-        return self.level + 0.5 * torch.linalg.vecdot(offset, self.pitch + slope), slope
+        return _Expanded.apply(value, *self.quadratic, self.origin, self.level, self.pitch)  # pyright: ignore[reportReturnType]
+
+
+class _Expanded(torch.autograd.Function):
+    """``log p(x | h)`` and its slope: the values around h0, the derivatives around 0, which are shorter."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+        _, _, gram, origin, level, pitch = given
+        offset = value - origin
+        slope = pitch - offset @ gram
+        return level + 0.5 * torch.linalg.vecdot(offset, pitch + slope), slope
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(inputs[0], inputs[3], output[1])
+
+    @staticmethod
+    def backward(ctx: Any, dlevel: Tensor | None, dslope: Tensor | None) -> tuple[Tensor | None, ...]:
+        value, gram, slope = ctx.saved_tensors
+        dlevel = value.new_zeros(value.shape[:-1]) if dlevel is None else dlevel
+        assert dlevel is not None
+        along = dlevel.unsqueeze(-1) * value
+        dvalue, half = dlevel.unsqueeze(-1) * slope, 0.5 * along
+        if dslope is not None:
+            dvalue, along, half = dvalue - dslope @ gram, along + dslope, half + dslope
+        dgram = -value.flatten(0, -2).mT @ half.flatten(0, -2)
+        if value.ndim > 2:  # several draws of each datum
+            dlevel, along = dlevel.flatten(0, -2).sum(0), along.flatten(0, -3).sum(0)
+        return dvalue, dlevel, along, dgram, None, None, None

@@ -54,18 +54,23 @@ def precision(
 
 
 def precision_backward(
-    weights: Weights, masks: Masks, gram: Float[Tensor, "H H"], kept: Kept, adjoint: Matrix
+    weights: Weights,
+    masks: Masks,
+    gram: Float[Tensor, "H H"],
+    kept: Kept,
+    adjoint: Matrix,
+    turned: list[Tensor] | None = None,
 ) -> Gradients | None:
     """``(dW, dG)`` by the kernel, for the adjoint of Lam; None where it cannot, or where nothing was kept.
 
     With its symmetric part A ``dG = sum_b M A M'``, ``dM_L = 2 T A``, ``dW_l = sum_b dM_{l+1} M_l'`` and
-    ``dM_l = K W_l' dM_{l+1}``.
+    ``dM_l = K W_l' dM_{l+1}``. ``turned`` are the transposed weights, contiguous, where they are at hand.
     """
     chain = _Chain.of(weights, masks, gram) if kept else None
     if chain is None or adjoint.dtype != gram.dtype or not all(map(native.plain, (adjoint, *kept))):
         return None
     known = [tensor.detach().contiguous() for tensor in (adjoint, *kept)]
-    turned = [weight.mT.contiguous() for weight in chain.weights[1:]]
+    turned = (turned or [weight.mT.contiguous() for weight in chain.weights])[1:]
     parts = native.threads(len(masks[0]))
     grads = [gram.new_zeros(parts, *tensor.shape) for tensor in (*chain.weights, gram)]
 

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernel.c", "search.c"))
-HEADERS = tuple(Path(__file__).with_name(name) for name in ("native.h", "active.h", "chain.h"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernel.c", "search.c", "last.c"))
+HEADERS = tuple(Path(__file__).with_name(name) for name in ("native.h", "active.h", "chain.h", "newton.h"))
 FLAGS = ("-O3", "-std=c11", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
 BYTES = 64
 """Of the longest vectors that the code is made for."""

@@ -12,10 +12,6 @@
 #include "native.h"
 #include <math.h>
 
-#define TALL (MANY_REGISTERS ? 6 : 4) /* rows and vectors of a tile: as many sums as registers hold */
-#define WIDE (MANY_REGISTERS ? 4 : 2)
-#define BLOCK 48 /* items: a multiple of every height of a tile */
-
 #define REAL float
 #include "search.c"
 #undef REAL
@@ -25,13 +21,14 @@
 #else
 
 #include "chain.h"
+#include "newton.h"
 
 int NAME(precision)(size depth, const size *widths, const REAL *const *weights, const uint8_t *const *masks,
                     const REAL *gram, size begin, size end, REAL *lam);
 
 /* The factor U of Lam = U'U here, Lam the likelihood's part and the identity. 0 = done. */
 static int NAME(factorize)(const CHAIN *chain, ITEM *const *items, size n, uint8_t *const *masks, REAL *lam) {
-    size wide = chain->widths[0];
+    size wide = chain->widths[0], stride = chain->stride[0];
     for (size l = 1; l <= chain->depth; l++)
         for (size i = 0; i < n; i++)
             for (size k = 0; k < chain->widths[l]; k++)
@@ -40,20 +37,12 @@ static int NAME(factorize)(const CHAIN *chain, ITEM *const *items, size n, uint8
                         lam))
         return 1;
     for (size i = 0; i < n; i++) {
-        REAL *u = memcpy(items[i]->factor, lam + i * wide * wide, wide * wide * sizeof(REAL));
+        ITEM *item = items[i];
+        NAME(copy)(item->factor, stride, lam + i * wide * wide, wide);
         for (size j = 0; j < wide; j++)
-            u[j * wide + j] += 1;
-        for (size j = 0; j < wide; j++) {
-            REAL *pivot = u + j * wide;
-            if (!(pivot[j] > 0) || pivot[j] > (sizeof(REAL) == 4 ? 1e38 : 1e300))
-                return 1;
-            REAL scale = 1 / (REAL)sqrt(pivot[j]);
-            for (size k = j; k < wide; k++)
-                pivot[k] *= scale;
-            for (size r = j + 1; r < wide; r++)
-                for (size k = r; k < wide; k++)
-                    u[r * wide + k] -= pivot[r] * pivot[k];
-        }
+            item->factor[j * stride + j] += 1;
+        if (NAME(cholesky)(item->factor, wide, stride, item->step))
+            return 1;
     }
     return 0;
 }
@@ -72,20 +61,13 @@ static void NAME(learn)(const CHAIN *chain, ITEM *item, REAL caution) {
 /* step = B^-1 grad, B = Lam corrected by the pairs */
 static void NAME(solve)(const CHAIN *chain, ITEM *item) {
     size wide = chain->widths[0], stride = chain->stride[0];
-    const REAL *u = item->factor;
     REAL *x = memcpy(item->step, item->grad, wide * sizeof(REAL)), *share = item->shares;
     for (size p = item->pairs; p-- > 0;) {
         share[p] = item->weights[p] * NAME(dot)(item->steps + p * stride, x, wide);
         for (size k = 0; k < wide; k++)
             x[k] -= share[p] * item->falls[p * stride + k];
     }
-    for (size j = 0; j < wide; j++) {
-        x[j] /= u[j * wide + j];
-        for (size k = j + 1; k < wide; k++)
-            x[k] -= u[j * wide + k] * x[j];
-    }
-    for (size j = wide; j-- > 0;)
-        x[j] = (x[j] - NAME(dot)(u + j * wide + j + 1, x + j + 1, wide - j - 1)) / u[j * wide + j];
+    NAME(substitute)(item->factor, wide, stride, x);
     for (size p = 0; p < item->pairs; p++) {
         REAL rest = share[p] - item->weights[p] * NAME(dot)(item->falls + p * stride, x, wide);
         for (size k = 0; k < wide; k++)
@@ -93,54 +75,19 @@ static void NAME(solve)(const CHAIN *chain, ITEM *item) {
     }
 }
 
-static void NAME(aim)(const CHAIN *chain, ITEM *item, REAL length) {
-    item->length = length;
-    for (size k = 0; k < chain->widths[0]; k++)
-        item->there.value[0][k] = item->here.value[0][k] + length * item->step[k];
-}
-
-/* The full step, a shorter one where that does not climb, or none: search.py's Backtracking. */
-static void NAME(advance)(const CHAIN *chain, ITEM *const *items, size n, const REAL *rule) {
-    REAL shortest = rule[0], worth = rule[1], sufficient = rule[2];
-    ITEM *tried[BLOCK];
-    size left = n;
-    memcpy(tried, items, n * sizeof(*tried));
-    for (size i = 0; i < n; i++) {
-        NAME(aim)(chain, items[i], 1);
-        items[i]->moves = 0;
-    }
-    for (int again = 0; again < 2; again++) {
-        size trials = left;
-        NAME(look)(chain, tried, trials);
-        left = 0;
-        for (size i = 0; i < trials; i++) {
-            ITEM *item = tried[i];
-            REAL rise = item->there.log_joint - item->here.log_joint, gain = item->gain;
-            if (rise >= sufficient * item->length * gain) {
-                POINT old = item->here;
-                item->here = item->there, item->there = old, item->moved = item->moves = 1;
-            } else if (!again && !(gain / 2 <= worth)) {
-                REAL length = gain / 2 / (gain - rise);
-                NAME(aim)(chain, item, !(length >= shortest) ? shortest : length > 0.5 ? (REAL)0.5 : length);
-                tried[left++] = item;
-            }
-        }
-    }
-}
-
 /* Items begin .. end-1 from z to where up to `visits` steps lead, z (B, D) in place; every `cycle` steps the factor is
    made anew. An item is done when a step promises tolerance nats at most, or when no step from a factor moved it; one
    that does not move by the factor alone waits for the next.
-   log_joint and grad_norm (visits, B) are what was seen before each step, the last of it repeated for what is done.
-   level (B), origin and pitch (B, H_L) and gram say log p(x | h), rule is {shortest, worth, sufficient,
-   tolerance, caution}. 0 = done. */
+   values (L times B, H_l) are what the layers give at the end, log_joint and grad_norm (visits, B) what was seen before
+   each step, the last of it repeated for what is done. turned are W_0' .. W_{L-1}'; level (B), origin and pitch
+   (B, H_L) and gram say log p(x | h); rule is {shortest, worth, sufficient, tolerance, caution}. 0 = done. */
 int NAME(search)(GIVEN, size begin, size end, const REAL *rule, size batch, size visits, size cycle, REAL *z,
-                 REAL *log_joint, REAL *grad_norm) {
+                 REAL *const *values, REAL *log_joint, REAL *grad_norm) {
     FRAME frame;
     ITEM *items = frame.items, *going[BLOCK];
     size wide = widths[0];
     REAL tolerance = rule[3], caution = rule[4];
-    if (NAME(open)(&frame, cycle, depth, widths, weights, biases, gram, level, origin, pitch))
+    if (NAME(open)(&frame, cycle, SAME))
         return 1;
     int failed = 0;
     for (size first = begin; first < end && !failed; first += BLOCK) {
@@ -191,45 +138,14 @@ int NAME(search)(GIVEN, size begin, size end, const REAL *rule, size batch, size
                     going[n++] = item;
             }
         }
-        for (size i = 0; i < members; i++)
+        for (size i = 0; i < members; i++) {
             memcpy(z + items[i].index * wide, items[i].here.value[0], wide * sizeof(REAL));
+            for (size l = 1; l <= depth; l++)
+                memcpy(values[l - 1] + items[i].index * widths[l], items[i].here.value[l], widths[l] * sizeof(REAL));
+        }
     }
     free(frame.memory);
     return failed;
-}
-
-/* One given step of items begin .. end-1 from z, where log_joint and grad are known; both are those at its end
-   afterwards, and length says how long it was. 0 = done. */
-int NAME(step)(GIVEN, size begin, size end, const REAL *rule, const REAL *z, const REAL *step, REAL *log_joint,
-               REAL *grad, REAL *length) {
-    FRAME frame;
-    ITEM *going[BLOCK];
-    size bytes = widths[0] * sizeof(REAL);
-    if (NAME(open)(&frame, 0, depth, widths, weights, biases, gram, level, origin, pitch))
-        return 1;
-    for (size first = begin; first < end; first += BLOCK) {
-        size members = end - first < BLOCK ? end - first : BLOCK, n = 0;
-        NAME(admit)(&frame, first, members, z, going);
-        for (size i = 0; i < members; i++) {
-            ITEM *item = going[i];
-            memcpy(item->step, step + item->index * widths[0], bytes);
-            item->gain = NAME(dot)(grad + item->index * widths[0], item->step, widths[0]);
-            item->here.log_joint = log_joint[item->index];
-        }
-        NAME(advance)(&frame.chain, going, members, rule);
-        for (size i = 0; i < members; i++) {
-            ITEM *item = &frame.items[i];
-            length[item->index] = item->moves ? item->length : 0;
-            log_joint[item->index] = item->here.log_joint;
-            if (item->moves)
-                going[n++] = item;
-        }
-        NAME(gradient)(&frame.chain, going, n);
-        for (size i = 0; i < n; i++)
-            memcpy(grad + going[i]->index * widths[0], going[i]->grad, bytes);
-    }
-    free(frame.memory);
-    return 0;
 }
 
 #undef CHAIN
@@ -238,5 +154,6 @@ int NAME(step)(GIVEN, size begin, size end, const REAL *rule, const REAL *z, con
 #undef LISTS
 #undef FRAME
 #undef GIVEN
+#undef SAME
 
 #endif

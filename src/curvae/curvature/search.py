@@ -11,7 +11,7 @@ from torch import Tensor
 
 from curvae import linalg
 from curvae.curvature.route import Local, Point, Route
-from curvae.typing import Info, PerDatum
+from curvae.typing import Info, Matrix, PerDatum
 
 
 class Status(IntEnum):
@@ -120,13 +120,20 @@ class Seen(NamedTuple):
         return Seen(*(old.index_copy(0, rows, new) for old, new in zip(self, part, strict=True)))
 
 
-class End(NamedTuple):
-    """Where a step has led."""
+class Mode(NamedTuple):
+    """Where a search has led: the mode of each datum, the precision there, and how far it is from done."""
 
-    log_joint: PerDatum
-    grad: Float[Tensor, "B D"]
-    length: PerDatum
-    """0 where a datum stayed."""
+    mean: Float[Tensor, "B D"]
+    precision: Matrix
+    factor: Matrix
+    """The lower Cholesky factor of the precision."""
+    seen: list[Seen]
+    left: PerDatum
+    """Newton decrement at the mean: the nats that one more step promises."""
+    stuck: Bool[Tensor, " B"]
+    """Whether the last step could not raise the log joint."""
+    ok: Bool[Tensor, " B"]
+    """Whether the precision needed no jitter."""
 
 
 @dataclass(frozen=True)

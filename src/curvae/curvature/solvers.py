@@ -14,7 +14,7 @@ from torch import Tensor
 from curvae.curvature import compiled
 from curvae.curvature.bfgs import BFGS
 from curvae.curvature.route import Point, Route
-from curvae.curvature.search import Backtracking, End, Seen, StepRule
+from curvae.curvature.search import Backtracking, Seen, StepRule
 from curvae.curvature.stepwise import Step, stepwise
 
 
@@ -41,15 +41,6 @@ class Solver(ABC):
     def visits(self, steps: int) -> int:
         """The most points seen in so many steps."""
         return steps
-
-    @torch.no_grad()
-    def end(self, t: int, route: Route, here: Point, grad: Float[Tensor, "B D"], step: Float[Tensor, "B D"]) -> End:
-        """Where the rule leads along a given step, the t-th."""
-        found = compiled.step(route, here, grad, step, self.rule)
-        if found is not None:
-            return found
-        there, length = self.rule.advance(t, route, here.detach(), grad, step)
-        return End(there.log_joint, route.grad_at(there), length)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,13 @@
 """Laplace inference: the posterior mode by Newton's method, and a full-covariance Gaussian there."""
 
 import copy
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature import Newton, Route, Routed, Seen, Solver, Trace, follow, route_for
+from curvae.curvature import Mode, Newton, Route, Routed, Seen, Solver, Trace, follow, last_step, route_for
 from curvae.inference.implicit import with_gradient
 from curvae.inference.inference import Inference, Inferred, as_precise, prefixed
 from curvae.model import LatentVariableModel
@@ -116,14 +115,14 @@ class Laplace(Inference):
         shorter = Routed(route) if route.shorter else None
         return Inferred(posterior, info, bound, {**prefixed("start", begin.state), **state}, shorter)
 
-    def _unrolled(self, route: Route, mu0: Float[Tensor, "B D"]) -> "_Found":
+    def _unrolled(self, route: Route, mu0: Float[Tensor, "B D"]) -> Mode:
         """Every step differentiated, and the precision at the end."""
         mu, seen = follow(route, mu0, self.steps, self.solver.rule)
         here = route.local(mu)
         seen = [*seen, Seen.of(here.log_joint, here.grad)]
         factor, ok = linalg.cholesky(here.precision)
         left = 0.5 * torch.linalg.vecdot(here.grad, linalg.solve_spd(factor, here.grad)).detach()
-        return _Found(mu, here.precision, factor, seen, left, torch.zeros_like(ok), ok)
+        return Mode(mu, here.precision, factor, seen, left, torch.zeros_like(ok), ok)
 
     @torch.no_grad()
     def _begin(self, route: Route, mu0: Float[Tensor, "B D"], batch: Batch) -> Float[Tensor, "B D"]:
@@ -136,29 +135,15 @@ class Laplace(Inference):
         better = route.log_joint(known) > route.log_joint(mu0)
         return torch.where(better.unsqueeze(-1), known, mu0)
 
-    def _searched(self, route: Route, begin: Float[Tensor, "B D"]) -> "_Found":
+    def _searched(self, route: Route, begin: Float[Tensor, "B D"]) -> Mode:
         """A search without gradients, a last step with them, and the precision."""
         if self.solver.settles:
             return self._settled(route, begin)
         z, seen = self.solver.search(route, begin, self.steps - 1, self.tolerance)
-        point = route.point(z)
-        here = route.local_at(point)
-        factor, ok = linalg.cholesky(here.precision)
-        fixed = factor.detach()
-        step = linalg.solve_spd(fixed, here.grad.detach())
-        end = self.solver.end(len(seen), route, point, here.grad.detach(), step)
-        # the value is that of the accepted step, the gradient that of the full one: Lam^-1 (grad - Lam step)'
-        residual = here.grad - (here.precision @ step.unsqueeze(-1)).squeeze(-1)
-        mu = z + end.length.unsqueeze(-1) * step + linalg.solve_spd(fixed, residual - residual.detach())
-        seen, precision = [*seen, Seen.of(here.log_joint, here.grad)], here.precision
-        if not route.locally_constant:  # else Lam is the same at both ends, but for units that switch on the way
-            precision = route.local(mu).precision
-            factor, ok = linalg.cholesky(precision)
-        left = 0.5 * torch.linalg.vecdot(end.grad, linalg.solve_spd(factor.detach(), end.grad))
-        seen = [*seen, Seen.of(end.log_joint, end.grad)]
-        return _Found(mu, precision, factor, seen, left, end.length == 0, ok)
+        mode = last_step(route, z, len(seen), self.solver.rule)
+        return mode._replace(seen=[*seen, *mode.seen])
 
-    def _settled(self, route: Route, begin: Float[Tensor, "B D"]) -> "_Found":
+    def _settled(self, route: Route, begin: Float[Tensor, "B D"]) -> Mode:
         """A search to the end, without gradients; then the precision, which the derivative of the mode awaits."""
         z, seen = self.solver.search(route, begin, self.steps, 0.1 * self.tolerance)
         factors: list[Tensor] = []
@@ -172,9 +157,9 @@ class Laplace(Inference):
             length = self.solver.rule.advance(len(seen), route, route.point(z), grad, step)[1]
             left = 0.5 * torch.linalg.vecdot(grad, step)
         seen = [*seen, Seen.of(here.log_joint, grad)]
-        return _Found(mu, here.precision, factor, seen, left, length == 0, ok)
+        return Mode(mu, here.precision, factor, seen, left, length == 0, ok)
 
-    def _info(self, found: "_Found") -> Info:
+    def _info(self, found: Mode) -> Info:
         """What the search did, padded to T + 1 entries."""
         *seen, end = found.seen
         if self.unroll or self.steps == 0:
@@ -186,19 +171,6 @@ class Laplace(Inference):
         return trace.info
 
 
-class _Found(NamedTuple):
-    """What a search found for each datum."""
-
-    mean: Float[Tensor, "B D"]
-    precision: Float[Tensor, "B D D"]
-    factor: Float[Tensor, "B D D"]
-    seen: list[Seen]
-    left: PerDatum
-    """Newton decrement at the end, nats."""
-    stuck: Bool[Tensor, " B"]
-    ok: Bool[Tensor, " B"]
-
-
 def _check(steps: int) -> None:
     if steps < 0:
         raise ValueError(f"Laplace: steps must be 0 or more; got {steps}.")
@@ -206,5 +178,7 @@ def _check(steps: int) -> None:
 
 def _encoder_bound(mu0: Tensor, mu: Tensor, precision: Tensor) -> PerDatum:
     """``-1/2 (mu0 - mu)' Lam (mu0 - mu)``, all but mu0 detached: the log joint that mu0 misses."""
-    offset = mu0 - mu.detach()
-    return -0.5 * torch.einsum("bi,bij,bj->b", offset, precision.detach(), offset)
+    with torch.no_grad():  # linear in mu0 for autograd: a product with Lam less
+        offset = mu0 - mu
+        slope = (precision @ offset.unsqueeze(-1)).squeeze(-1)
+    return 0.5 * torch.linalg.vecdot(offset, slope) - torch.linalg.vecdot(mu0 - mu.detach(), slope)

@@ -1,0 +1,84 @@
+"""The last, differentiated step by compiled code, and its derivative by hand, where ``compiled.py`` knows the route."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from curvae.curvature import kernel, native
+from curvae.curvature.compiled import Known
+from curvae.curvature.gram import Gram
+from curvae.curvature.route import Route
+from curvae.curvature.search import Mode, Seen, StepRule
+
+
+@torch.no_grad()
+def last(route: Route, z: Float[Tensor, "B D"], rule: StepRule, differentiated: bool) -> Mode | None:
+    """The last step from z; None where it is not compiled for this, or where Lam has no factor without jitter."""
+    known = Known.of(route, z, rule)
+    if known is None or not isinstance(route, Gram):
+        return None
+    given = (*route.quadratic[1:], *known.linear[0], *known.linear[1])
+    differentiated = differentiated and any(tensor.requires_grad for tensor in given)
+    values = known.layers(z)
+    masks = [value > 0 for value in values]
+    found = kernel.precision(known.weights, masks, known.quadratic[0], keep=differentiated)
+    if found is None:
+        return None
+    (precision, kept), start = found, z.detach().contiguous()
+    factor, step, mean = torch.empty_like(precision), torch.empty_like(start), torch.empty_like(start)
+    pulled = [torch.empty_like(value) for value in values]
+    seen, (left, length) = z.new_empty(2, 2, len(z)), z.new_empty(2, len(z))
+    outputs = (precision, factor, step, mean, pulled, *seen, left, length)
+    if not known.call("last", len(z), known.limits(rule), len(z), start, values, *outputs):
+        return None
+    if differentiated:
+        lists = (*values, *masks, *pulled, *known.weights, *known.turned)
+        with torch.enable_grad():
+            mean, factor = _LastStep.apply((start, step, known.quadratic[0], *kept, *lists), mean, factor, *given)  # pyright: ignore[reportGeneralTypeIssues]
+    ok = torch.ones_like(length, dtype=torch.bool)
+    return Mode(mean, precision, factor, [Seen(*one) for one in zip(*seen, strict=True)], left, length == 0, ok)
+
+
+class _LastStep(torch.autograd.Function):
+    """``mean`` and ``factor`` as functions of the last layer's slope c and matrix G and the linear layers before it.
+
+    With ``v = Lam^-1 dmean`` the mean's derivative is that of ``v'(grad - Lam step)``, v and step held fixed, and
+    ``grad = M's``, ``s = c - G h``: the tangents ``t_l = K_l W_{l-1} t_{l-1}`` from ``t_0 = v`` meet the slopes pulled
+    back to the layers, ``dc = t_L``, ``dG = -h t_L'``, and h is differentiated as in any network.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, taken: tuple[Tensor, ...], mean: Tensor, factor: Tensor, *given: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        ctx.mark_dirty(mean, factor)
+        ctx.save_for_backward(factor, *taken)
+        return mean, factor
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dmean: Tensor, dfactor: Tensor) -> tuple[Tensor | None, ...]:
+        factor, start, step, gram, *kept = ctx.saved_tensors
+        depth = (len(kept) - 2) // 5
+        values, masks, pulled, weights, turned = (kept[2 + part * depth :][:depth] for part in range(5))
+        dgrad, adjoint = torch.empty_like(step), torch.empty_like(factor)
+        known = (factor, step, dmean.contiguous(), dfactor.contiguous(), dgrad, adjoint)
+        native.call("last_backward", gram.dtype, step.shape[1], 0, len(step), *known)
+        found = kernel.precision_backward(weights, masks, gram, tuple(kept[:2]), adjoint, turned)
+        dweights, dgram = found or kernel.dense_backward(weights, masks, gram, adjoint)
+        with torch.autocast(step.device.type, enabled=False):
+            tangents, dbiases = [dgrad], []
+            for weight, value in zip(weights, values, strict=True):
+                tangents.append(torch.ops.aten.threshold_backward(tangents[-1] @ weight.mT, value, 0))
+            dgram.addmm_(values[-1].mT, tangents[-1], alpha=-1)
+            back = -tangents[-1] @ gram
+            for layer in reversed(range(depth)):
+                back = torch.ops.aten.threshold_backward(back, values[layer], 0)
+                below = torch.cat([tangents[layer], values[layer - 1] if layer else start])
+                dweights[layer].addmm_(torch.cat([pulled[layer], back]).mT, below)
+                dbiases.append(back.sum(0))
+                back = back @ weights[layer] if layer else back
+        return None, None, None, tangents[-1], dgram, *dweights, *reversed(dbiases)

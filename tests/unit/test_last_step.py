@@ -1,0 +1,161 @@
+"""The last step: what it gives, and its gradient by hand against autograd."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from curvae import linalg
+from curvae.curvature import Backtracking, Gram, Layerwise, PaperSchedule, compiled_last, last_step, native, route_for
+from curvae.likelihoods import Gaussian
+from curvae.model import LatentVariableModel
+from curvae.networks import MLP
+from curvae.priors import StandardNormal
+from zoo import batch_of
+
+NEEDS_COMPILER = pytest.mark.skipif(not native.available(), reason="no C compiler here")
+
+
+def problem(latent=3, hidden=(20, 31), data=30, scale=0.3):
+    """A model with a learned variance, a batch, and points near and far from the modes."""
+    outputs = max(hidden) + 5
+    likelihood = Gaussian(outputs, scale=scale, learn="shared")
+    model = LatentVariableModel(StandardNormal(latent), MLP(latent, list(hidden), outputs), likelihood).double()
+    x = model.sample(data)[0].detach().double() if data else torch.zeros(0, outputs).double()
+    return model, batch_of(x), 2 * torch.randn(data, latent).double()
+
+
+def gradients(model, batch, z):
+    """What the last step gives, and the gradient of a random combination of its mean and factor."""
+    mode = last_step(route_for(model, batch, z), z, 0, Backtracking())
+    weigh = torch.Generator().manual_seed(1)
+    shares = [torch.randn(one.shape, generator=weigh).double() for one in (mode.mean, mode.factor)]
+    total = (shares[0] * mode.mean).sum() + (shares[1] * mode.factor).sum()
+    return mode, slopes(total, list(model.parameters()))
+
+
+def slopes(total, parameters):
+    """By autograd, zeros for what does not matter."""
+    found = torch.autograd.grad(total, parameters, allow_unused=True)
+    return [torch.zeros_like(one) if slope is None else slope for one, slope in zip(parameters, found, strict=True)]
+
+
+@NEEDS_COMPILER
+@settings(max_examples=60, deadline=None)
+@given(
+    latent=st.integers(1, 40),
+    hidden=st.lists(st.integers(1, 70), min_size=1, max_size=3),
+    data=st.integers(0, 101),
+    scale=st.sampled_from([0.05, 0.3, 2.0]),
+    seed=st.integers(0, 1000),
+)
+def test_the_last_step_and_its_gradient_are_those_of_torch(latent, hidden, data, scale, seed) -> None:
+    torch.manual_seed(seed)
+    model, batch, z = problem(latent, hidden, data, scale)
+    ours, gradient = gradients(model, batch, z)
+    assert compiled_last.last(route_for(model, batch, z), z, Backtracking(), True) is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CURVAE_KERNEL", "0")
+        theirs, expected = gradients(model, batch, z)
+    for name in ("mean", "precision", "factor", "left"):
+        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), rtol=1e-8, atol=1e-8)
+    for name in ("stuck", "ok"):
+        assert torch.equal(getattr(ours, name), getattr(theirs, name))
+    for one, other in zip(ours.seen, theirs.seen, strict=True):
+        torch.testing.assert_close(tuple(one), tuple(other), rtol=1e-8, atol=1e-7)
+    for value, other in zip(gradient, expected, strict=True):
+        torch.testing.assert_close(value, other, rtol=1e-8, atol=1e-8 * (1 + float(other.abs().sum())))
+
+
+@NEEDS_COMPILER
+def test_its_gradient_is_that_of_finite_differences() -> None:
+    """Of the full step and of the factor at a fixed z, within a linear piece."""
+    torch.manual_seed(0)
+    model, batch, z = problem(3, (12, 9), 4)
+
+    def combined():
+        mode = last_step(route_for(model, batch, z), z, 0, Backtracking(shortest=1.0))
+        return mode, (mode.mean.sin().sum() + (mode.factor.tril() * torch.arange(3.0).double()).sum())
+
+    mode, value = combined()
+    full = ~mode.stuck
+    assert full.all(), "the gradient of a step that was not taken is that of the full one"
+    for parameter, gradient in zip(
+        model.parameters(), torch.autograd.grad(value, list(model.parameters())), strict=True
+    ):
+        at = int(gradient.abs().argmax())
+        ends = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                parameter.view(-1)[at] += sign * 1e-6
+                ends.append(combined()[1])
+                parameter.view(-1)[at] -= sign * 1e-6
+        torch.testing.assert_close(gradient.view(-1)[at], (ends[0] - ends[1]) / 2e-6, rtol=1e-4, atol=1e-5)
+
+
+@NEEDS_COMPILER
+def test_a_layer_without_bias_frozen_weights_and_only_one_adjoint(monkeypatch) -> None:
+    torch.manual_seed(0)
+    model, batch, z = problem(4, (16, 32), 20)
+    next(layer for layer in model.decoder.modules() if isinstance(layer, nn.Linear)).bias = None
+    assert len(list(model.parameters())) == 6
+    model.decoder[-1].weight.requires_grad_(False)
+    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    found = []
+    for switch in ("1", "0"):
+        monkeypatch.setenv("CURVAE_KERNEL", switch)
+        for part in ("mean", "factor"):
+            mode = last_step(route_for(model, batch, z), z, 0, Backtracking())
+            found.append(slopes(getattr(mode, part).square().sum(), wanted))
+    for ours, theirs in zip(found[:2], found[2:], strict=True):
+        for value, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(value, other)
+
+
+@NEEDS_COMPILER
+def test_without_gradients_nothing_is_kept() -> None:
+    model, batch, z = problem()
+    with torch.no_grad():
+        mode = last_step(route_for(model, batch, z), z, 0, Backtracking())
+    assert mode.mean.grad_fn is None
+    assert mode.factor.grad_fn is None
+    assert last_step(route_for(model, batch, z), z, 0, Backtracking()).mean.grad_fn is not None
+
+
+@NEEDS_COMPILER
+def test_threads_change_no_more_than_the_order_of_sums() -> None:
+    model, batch, z = problem(4, (20, 20), 90)
+    alone, gradient = gradients(model, batch, z)
+    torch.set_num_threads(3)
+    try:
+        shared, other = gradients(model, batch, z)
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(alone.mean, shared.mean)
+    assert torch.equal(alone.factor, shared.factor)
+    for one, two in zip(gradient, other, strict=True):
+        torch.testing.assert_close(one, two)
+
+
+@NEEDS_COMPILER
+def test_where_a_precision_has_no_factor_torch_takes_over() -> None:
+    model, batch, z = problem(3, (12, 9), 20)
+    route = route_for(model, batch, z)
+    route.gram = -100 * torch.eye(9).double()
+    assert compiled_last.last(route, z, Backtracking(), False) is None
+    with torch.no_grad():
+        mode = last_step(route, z, 0, Backtracking())
+    assert not mode.ok.all()
+    torch.testing.assert_close(mode.factor, linalg.cholesky(mode.precision)[0])
+
+
+def test_anything_else_is_left_to_torch() -> None:
+    model, batch, z = problem()
+    route = Gram.at(model, batch, z)
+    assert compiled_last.last(route, z, PaperSchedule(), False) is None
+    assert compiled_last.last(route, z.float(), Backtracking(), False) is None
+    assert compiled_last.last(Layerwise.at(model, batch, z), z, Backtracking(), False) is None
+    smooth = LatentVariableModel(StandardNormal(3), MLP(3, [8], 40, nn.Tanh), Gaussian(40)).double()
+    other = batch_of(torch.zeros(30, 40).double())
+    assert compiled_last.last(Gram.at(smooth, other, z), z, Backtracking(), False) is None
