@@ -114,6 +114,15 @@ def test_a_layer_without_bias_frozen_weights_and_only_one_adjoint(monkeypatch) -
 
 
 @NEEDS_COMPILER
+def test_a_backward_pass_without_the_code_says_so(monkeypatch) -> None:
+    model, batch, z = problem()
+    mode = last_step(route_for(model, batch, z), z, 0, Backtracking())
+    monkeypatch.setenv("CURVAE_KERNEL", "0")
+    with pytest.raises(RuntimeError, match="CURVAE_KERNEL has changed"):
+        mode.mean.sum().backward()
+
+
+@NEEDS_COMPILER
 def test_without_gradients_nothing_is_kept() -> None:
     model, batch, z = problem()
     with torch.no_grad():

@@ -13,6 +13,11 @@ from curvae.curvature.gram import Gram
 from curvae.curvature.route import Route
 from curvae.curvature.search import Mode, Seen, StepRule
 
+FAILED = (
+    "Laplace: the compiled backward pass could not run: out of memory, or CURVAE_KERNEL has changed since the forward "
+    "pass. Leave it as it was, or set CURVAE_KERNEL=0 for both."
+)
+
 
 @torch.no_grad()
 def last(route: Route, z: Float[Tensor, "B D"], rule: StepRule, differentiated: bool) -> Mode | None:
@@ -66,7 +71,8 @@ class _LastStep(torch.autograd.Function):
         values, masks, pulled, weights, turned = (kept[2 + part * depth :][:depth] for part in range(5))
         dgrad, adjoint = torch.empty_like(step), torch.empty_like(factor)
         known = (factor, step, dmean.contiguous(), dfactor.contiguous(), dgrad, adjoint)
-        native.call("last_backward", gram.dtype, step.shape[1], 0, len(step), *known)
+        if not native.call("last_backward", gram.dtype, step.shape[1], 0, len(step), *known):
+            raise RuntimeError(FAILED)
         found = kernel.precision_backward(weights, masks, gram, tuple(kept[:2]), adjoint, turned)
         dweights, dgram = found or kernel.dense_backward(weights, masks, gram, adjoint)
         with torch.autocast(step.device.type, enabled=False):

@@ -109,9 +109,10 @@ static void NAME(solve_lower)(const REAL *lower, size wide, REAL *x) {
 int NAME(last_backward)(size wide, size begin, size end, const REAL *factor, const REAL *step, const REAL *dmean,
                         const REAL *dfactor, REAL *dgrad, REAL *adjoint) {
     size stride = up(wide, LANES), square = wide * wide;
-    REAL *padded = calloc(2 * wide * stride + stride, sizeof(REAL)), *p = padded + wide * stride, *row = p + wide * stride;
+    REAL *padded = calloc(2 * wide * stride + stride, sizeof(REAL)), *p, *row;
     if (!padded)
         return 1;
+    p = padded + wide * stride, row = p + wide * stride;
     for (size b = begin; b < end; b++) {
         const REAL *lower = factor + b * square, *d = dfactor + b * square;
         REAL *v = memcpy(dgrad + b * wide, dmean + b * wide, wide * sizeof(REAL)), *out = adjoint + b * square;
