@@ -6,8 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from curvae import linalg
-from curvae.curvature import Backtracking, Gram, Layerwise, PaperSchedule, compiled_last, last_step, native, route_for
+from curvae.curvature import (
+    Backtracking,
+    Gram,
+    Layerwise,
+    Newton,
+    PaperSchedule,
+    compiled_last,
+    last_step,
+    native,
+    route_for,
+)
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
@@ -148,15 +157,32 @@ def test_threads_change_no_more_than_the_order_of_sums() -> None:
 
 
 @NEEDS_COMPILER
-def test_where_a_precision_has_no_factor_torch_takes_over() -> None:
-    model, batch, z = problem(3, (12, 9), 20)
+def test_it_says_who_is_stuck_on_a_kink(monkeypatch) -> None:
+    torch.manual_seed(0)
+    model, batch, z = problem(4, (30, 30), 200, scale=0.05)
     route = route_for(model, batch, z)
-    route.gram = -100 * torch.eye(9).double()
-    assert compiled_last.last(route, z, Backtracking(), False) is None
+    end = Newton().search(route, z, 30)[0]
+    end[::2] = z[::2]
+    ours = last_step(route, end, 0, Backtracking())
+    monkeypatch.setenv("CURVAE_KERNEL", "0")
+    theirs = last_step(route, end, 0, Backtracking())
+    kink = theirs.left > 1e-3  # at a smooth mode rounding decides
+    assert 0 < ours.stuck[kink].sum() < kink.sum()
+    assert torch.equal(ours.stuck[kink], theirs.stuck[kink])
+    torch.testing.assert_close(ours.mean[kink], theirs.mean[kink])
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("level", [-100.0, torch.inf, torch.nan])
+def test_where_a_precision_has_no_factor_torch_takes_over(level) -> None:
+    model, batch, z = problem(1, (9,), 20)
     with torch.no_grad():
-        mode = last_step(route, z, 0, Backtracking())
-    assert not mode.ok.all()
-    torch.testing.assert_close(mode.factor, linalg.cholesky(mode.precision)[0])
+        next(model.decoder.parameters()).abs_()
+    route = route_for(model, batch, z.abs())
+    route.gram = torch.full((9, 9), level).double()
+    assert compiled_last.last(route, z.abs(), Backtracking(), False) is None
+    with torch.no_grad():
+        assert not last_step(route, z.abs(), 0, Backtracking()).ok.all()
 
 
 def test_anything_else_is_left_to_torch() -> None:
