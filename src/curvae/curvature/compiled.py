@@ -38,7 +38,8 @@ def search(
     limits = known.limits(rule, tolerance, CAUTION)
     if not known.call("search", len(z), limits, len(z), steps, cycle, end, values, *seen):
         return None
-    known.end, known.values = end, values
+    if not end.is_inference():
+        known.ended, known.values = (end, end._version), values
     return end, [Seen(log_joint, grad_norm) for log_joint, grad_norm in zip(*seen, strict=True)]
 
 
@@ -53,7 +54,7 @@ class Known:
         quadratic = (route.gram, route.level - 0.5 * LOG_2PI * self.latent, route.origin, route.pitch)
         self.quadratic = [one.detach().contiguous() for one in quadratic]
         self.widths = torch.tensor([self.latent, *map(len, self.weights)], device="cpu")
-        self.end: Tensor | None = None
+        self.ended: tuple[Tensor, int] | None = None
         self.values: list[Tensor] = []
 
     @classmethod
@@ -79,8 +80,8 @@ class Known:
         return cls(route, linears) if alike else None
 
     def layers(self, z: Float[Tensor, "B D"]) -> list[Tensor]:
-        """What the layers give at z; known where a search has just ended there."""
-        if z is self.end:
+        """What the layers give at z; known where a search has just ended there, and z is as it left it."""
+        if self.ended and self.ended[0] is z and self.ended[1] == z._version:
             return self.values
         values = [z.detach()]
         for weight, bias in zip(self.weights, self.biases, strict=True):
