@@ -200,15 +200,52 @@ static void NAME(outer)(const CHAIN *chain, const ITEM *item, size l, size k, si
     }
 }
 
+/* Columns d .. d + LANES - 1 of rows i .. i + LANES - 1 of m to rows of turned, which begin at column i; 1 = done. */
+INLINE int NAME(turn_tile)(const REAL *m, size columns, size rows, REAL *turned, size stride, size wide) {
+#ifdef __AVX512F__
+    if (sizeof(REAL) == 4) {
+        __m512 row[16];
+        __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++)
+            row[i] = i < rows ? _mm512_loadu_ps((const float *)m + i * columns) : _mm512_setzero_ps();
+#pragma GCC unroll 4
+        for (int step = 8; step; step /= 2) { /* blocks of step by step, swapped across the diagonal */
+            __m512i apart = _mm512_set1_epi32(step);
+            __mmask16 far = _mm512_test_epi32_mask(lane, apart);
+            __m512i upper = _mm512_mask_add_epi32(lane, far, lane, _mm512_sub_epi32(_mm512_set1_epi32(16), apart));
+            __m512i lower = _mm512_mask_add_epi32(_mm512_add_epi32(lane, apart), far, lane, _mm512_set1_epi32(16));
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; i++)
+                if (!(i & step)) {
+                    __m512 one = row[i], other = row[i + step];
+                    row[i] = _mm512_permutex2var_ps(one, upper, other);
+                    row[i + step] = _mm512_permutex2var_ps(one, lower, other);
+                }
+        }
+#pragma GCC unroll 16
+        for (int d = 0; d < 16; d++)
+            if (d < wide)
+                _mm512_storeu_ps((float *)turned + d * stride, row[d]);
+        return 1;
+    }
+#endif
+    (void)m, (void)columns, (void)rows, (void)turned, (void)stride, (void)wide;
+    return 0;
+}
+
 /* turned = m' */
 static void NAME(turn)(const CHAIN *chain, ITEM *item, size l) {
     size count = item->count[l], stride = up(count, LANES), columns = chain->columns, wide = chain->widths[0];
     const REAL *m = item->m[l];
-    for (size i = 0; i < count; i += 16)
-        for (size d = 0; d < wide; d++)
-            for (size k = i; k < i + 16 && k < count; k++)
-                item->turned[d * stride + k] = m[k * columns + d];
-    for (size d = 0; d < wide; d++)
-        for (size k = count; k < stride; k++)
-            item->turned[d * stride + k] = 0;
+    for (size i = 0; i < count; i += LANES)
+        for (size first = 0; first < wide; first += LANES) {
+            const REAL *from = m + i * columns + first;
+            REAL *to = item->turned + first * stride + i;
+            if (NAME(turn_tile)(from, columns, count - i, to, stride, wide - first))
+                continue;
+            for (size d = 0; d < LANES && d < wide - first; d++)
+                for (size k = 0; k < LANES; k++)
+                    to[d * stride + k] = k < count - i ? from[k * columns + d] : 0;
+        }
 }
