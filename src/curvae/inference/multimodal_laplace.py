@@ -46,6 +46,7 @@ class MultimodalLaplace(Inference):
         >>> from curvae.inference import AmortizedGaussian, MultimodalLaplace
         >>> from curvae.likelihoods import Gaussian
         >>> from curvae.priors import StandardNormal
+        >>> _ = torch.manual_seed(0)
         >>> class Square(torch.nn.Module):
         ...     def forward(self, z):
         ...         return z**2
