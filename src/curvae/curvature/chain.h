@@ -2,7 +2,7 @@
 
    Every product has the form  out_i = sum_c a_i[c] w_c  with rows w_c of a weight, padded where they need it.
 
-   Included by search.c and last.c, once per number type. */
+   Included by search.c and last.c, once per number type; its macros are the same each time, for the names of that type. */
 
 #ifndef BLOCK
 #define TALL (MANY_REGISTERS ? 6 : 4) /* rows and vectors of a tile: as many sums as registers hold */

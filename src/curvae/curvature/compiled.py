@@ -27,7 +27,6 @@ def search(
 ) -> Found | None:
     """Where up to ``steps`` steps lead, the factor made anew every ``cycle`` of them, and what was seen before each.
 
-
     None where it is not compiled for this, or where a precision has no factor without jitter.
     """
     known = Known.of(route, z, rule)

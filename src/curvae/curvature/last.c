@@ -1,5 +1,6 @@
 /* The last Newton step to the mode, the one that is differentiated, for what search.c knows; and the adjoint of what it
-   gives. last.py calls both and says what they are for; the part below "#else" is included once per number type. */
+   gives. compiled_last.py calls both, and last.py says what they are for; the part below "#else" is included once per
+   number type. */
 
 #ifndef REAL
 
@@ -135,13 +136,5 @@ int NAME(last_backward)(size wide, size begin, size end, const REAL *factor, con
     free(padded);
     return 0;
 }
-
-#undef CHAIN
-#undef POINT
-#undef ITEM
-#undef LISTS
-#undef FRAME
-#undef GIVEN
-#undef SAME
 
 #endif

@@ -148,12 +148,4 @@ int NAME(search)(GIVEN, size begin, size end, const REAL *rule, size batch, size
     return failed;
 }
 
-#undef CHAIN
-#undef POINT
-#undef ITEM
-#undef LISTS
-#undef FRAME
-#undef GIVEN
-#undef SAME
-
 #endif
