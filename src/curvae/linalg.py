@@ -83,7 +83,7 @@ class _LeastSquares(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         offset = x - bias
-        square, slope = torch.linalg.vecdot(offset, offset), offset @ weight
+        square, slope = torch.linalg.vector_norm(offset, dim=-1).square(), offset @ weight
         return square / variance, slope / variance, _gram(weight) / variance, offset
 
     @staticmethod
@@ -107,11 +107,17 @@ class _LeastSquares(torch.autograd.Function):
         with torch.autocast(weight.device.type, enabled=False):
             dx = 2 * dsquare.unsqueeze(-1) * offset + dslope @ weight.mT if ctx.needs_input_grad[0] else None
             dweight = (offset.mT @ dslope).addmm_(weight, dgram)
-            dbias = -2 * (dsquare @ offset) - weight @ dslope.sum(0) if ctx.needs_input_grad[2] else None
+            dbias = None
+            if ctx.needs_input_grad[2]:
+                dbias = (dsquare @ offset).addmv(weight, dslope.sum(0), beta=-2, alpha=-1)
         dvariance = None
         if ctx.needs_input_grad[3]:
-            dvariance = -(dsquare @ square + (dslope * slope).sum() + 0.5 * (dgram * gram).sum())
+            dvariance = -(dsquare @ square + _inner(dslope, slope) + 0.5 * _inner(dgram, gram))
         return dx, dweight, dbias, dvariance
+
+
+def _inner(one: Tensor, other: Tensor) -> Tensor:
+    return one.flatten() @ other.flatten()
 
 
 def _gram(weight: Tensor) -> Tensor:

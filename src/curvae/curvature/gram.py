@@ -93,10 +93,10 @@ class _Expanded(torch.autograd.Function):
         dlevel = value.new_zeros(value.shape[:-1]) if dlevel is None else dlevel
         assert dlevel is not None
         along = dlevel.unsqueeze(-1) * value
-        dvalue, half = dlevel.unsqueeze(-1) * slope, 0.5 * along
+        dvalue, half = dlevel.unsqueeze(-1) * slope, -0.5 * along
         if dslope is not None:
-            dvalue, along, half = dvalue - dslope @ gram, along + dslope, half + dslope
-        dgram = -value.flatten(0, -2).mT @ half.flatten(0, -2)
+            dvalue, along, half = dvalue - dslope @ gram, along + dslope, half - dslope
+        dgram = value.flatten(0, -2).mT @ half.flatten(0, -2)
         if value.ndim > 2:  # several draws of each datum
             dlevel, along = dlevel.flatten(0, -2).sum(0), along.flatten(0, -3).sum(0)
         return dvalue, dlevel, along, dgram, None, None, None

@@ -172,8 +172,17 @@ int NAME(precision)(size depth, const size *widths, const REAL *const *weights, 
     return NAME(precision_kept)(depth, widths, weights, masks, gram, begin, end, lam, NULL, NULL);
 }
 
-/* Adds to dweights and dgram what items begin .. end-1 give for the adjoint (B, D, D) of Lam, with what was kept. Of dgram
-   only the upper triangle is right afterwards. turned are W_1' .. W_{L-1}'. 0 = done. */
+/* m is symmetric: what is below its diagonal comes from above, block by block as rows are far apart. */
+static void NAME(mirror)(REAL *m, size width) {
+    for (size top = 0; top < width; top += LANES)
+        for (size left = 0; left <= top; left += LANES)
+            for (size r = top; r < width && r < top + LANES; r++)
+                for (size c = left; c < r && c < left + LANES; c++)
+                    m[r * width + c] = m[c * width + r];
+}
+
+/* Adds to dweights and dgram, 0 at first, what items begin .. end-1 give for the adjoint (B, D, D) of Lam, with what was
+   kept. turned are W_1' .. W_{L-1}'. 0 = done. */
 int NAME(precision_backward)(size depth, const size *widths, const REAL *const *weights, const uint8_t *const *masks,
                              const REAL *const *turned, size begin, size end, const REAL *adjoint, REAL *kept,
                              const int64_t *starts, REAL *const *dweights, REAL *dgram) {
@@ -225,6 +234,7 @@ int NAME(precision_backward)(size depth, const size *widths, const REAL *const *
                     row[c] += d[c];
             }
     }
+    NAME(mirror)(dgram, top);
     free(memory);
     return 0;
 }

@@ -81,8 +81,6 @@ def precision_backward(
     if not native.split(len(masks[0]), work):
         return None
     *dweights, dgram = (grad[0] if parts == 1 else grad.sum(0) for grad in grads)
-    dgram = dgram.triu_() + dgram.mT
-    dgram.diagonal().mul_(0.5)
     return dweights, dgram
 
 
