@@ -14,6 +14,7 @@ typedef struct {
     const int64_t *starts;
     size *ones, *strides; /* 0, 1, 2 ..  and  0, columns, 2 columns .. */
     REAL *values;         /* what a tile of outer gives */
+    REAL *turned[LAYERS + 1]; /* of l = 2 .. L: W_{l-1}', rows of whole vectors */
 } CHAIN;
 
 /* What is kept of one item of a group; index l = 1 .. L. */
@@ -234,18 +235,16 @@ INLINE int NAME(turn_tile)(const REAL *m, size columns, size rows, REAL *turned,
     return 0;
 }
 
-/* turned = m' */
-static void NAME(turn)(const CHAIN *chain, ITEM *item, size l) {
-    size count = item->count[l], stride = up(count, LANES), columns = chain->columns, wide = chain->widths[0];
-    const REAL *m = item->m[l];
+/* to = m' for `count` rows of m, `columns` apart and `wide` long; rows of `to` are `stride` apart, whole vectors. */
+void NAME(turn)(const REAL *m, size columns, size count, size wide, REAL *to, size stride) {
     for (size i = 0; i < count; i += LANES)
         for (size first = 0; first < wide; first += LANES) {
             const REAL *from = m + i * columns + first;
-            REAL *to = item->turned + first * stride + i;
-            if (NAME(turn_tile)(from, columns, count - i, to, stride, wide - first))
+            REAL *into = to + first * stride + i;
+            if (first + LANES <= columns && NAME(turn_tile)(from, columns, count - i, into, stride, wide - first))
                 continue;
             for (size d = 0; d < LANES && d < wide - first; d++)
                 for (size k = 0; k < LANES; k++)
-                    to[d * stride + k] = k < count - i ? from[k * columns + d] : 0;
+                    into[d * stride + k] = k < count - i ? from[k * columns + d] : 0;
         }
 }

@@ -16,9 +16,11 @@ typedef struct {
     size depth;
     const size *widths; /* D, H_1 .. H_L */
     size stride[LAYERS + 1]; /* of rows so wide */
-    const REAL *const *weights, *const *turned, *const *biases, *gram, *level, *origin, *pitch; /* as given */
+    const REAL *const *weights, *const *biases, *gram, *level, *origin, *pitch; /* as given */
     const REAL *forth[LAYERS + 1], *back[LAYERS + 1], *bias[LAYERS + 1], *bend; /* W_l', W_l, b_l and G, padded */
 } CHAIN;
+
+void NAME(turn)(const REAL *m, size columns, size count, size wide, REAL *to, size stride); /* active.h */
 
 #define POINT NAME(Point)
 typedef struct {
@@ -182,6 +184,15 @@ static const REAL *NAME(padded)(Arena *arena, const REAL *rows, size count, size
     return room;
 }
 
+/* The columns of `count` rows as rows. */
+static const REAL *NAME(turned)(Arena *arena, const REAL *rows, size count, size width) {
+    size stride = NAME(pitch)(count);
+    REAL *room = take(arena, width * stride * sizeof(REAL));
+    if (room)
+        NAME(turn)(rows, width, count, width, room, stride);
+    return room;
+}
+
 /* Everything in its place, in memory or only counted. */
 static void NAME(lay)(CHAIN *chain, ITEM *items, size members, size cycle, uint8_t **masks, REAL **lam, Arena *arena) {
     size wide = chain->widths[0], real = sizeof(REAL);
@@ -189,7 +200,7 @@ static void NAME(lay)(CHAIN *chain, ITEM *items, size members, size cycle, uint8
         chain->stride[l] = NAME(pitch)(chain->widths[l]);
     for (size l = 1; l <= chain->depth; l++) {
         size in = chain->widths[l - 1], out = chain->widths[l];
-        chain->forth[l] = NAME(padded)(arena, chain->turned[l - 1], in, out);
+        chain->forth[l] = NAME(turned)(arena, chain->weights[l - 1], out, in);
         chain->back[l] = NAME(padded)(arena, chain->weights[l - 1], out, in);
         chain->bias[l] = NAME(padded)(arena, chain->biases[l - 1], 1, out);
         masks[l - 1] = take(arena, members * out);
@@ -224,16 +235,16 @@ typedef struct {
 } FRAME;
 
 #define GIVEN                                                                                                          \
-    size depth, const size *widths, const REAL *const *weights, const REAL *const *turned, const REAL *const *biases,  \
-        const REAL *gram, const REAL *level, const REAL *origin, const REAL *pitch
-#define SAME depth, widths, weights, turned, biases, gram, level, origin, pitch
+    size depth, const size *widths, const REAL *const *weights, const REAL *const *biases, const REAL *gram,           \
+        const REAL *level, const REAL *origin, const REAL *pitch
+#define SAME depth, widths, weights, biases, gram, level, origin, pitch
 
 /* 0 = done, and memory is to be freed. */
 static int NAME(open)(FRAME *frame, size cycle, GIVEN) {
     Arena arena = {NULL, 0};
     if (depth < 1 || depth > LAYERS)
         return 1;
-    frame->chain = (CHAIN){.depth = depth, .widths = widths, .weights = weights, .turned = turned, .biases = biases,
+    frame->chain = (CHAIN){.depth = depth, .widths = widths, .weights = weights, .biases = biases,
                            .gram = gram, .level = level, .origin = origin, .pitch = pitch};
     NAME(lay)(&frame->chain, frame->items, BLOCK, cycle, frame->masks, &frame->lam, &arena);
     frame->memory = calloc(arena.used + 64, 1);

@@ -48,7 +48,6 @@ class Known:
     def __init__(self, route: Gram, linears: list[nn.Linear]):
         self.linear = [linear.weight for linear in linears], [_bias(linear) for linear in linears]
         self.weights, self.biases = ([one.detach().contiguous() for one in part] for part in self.linear)
-        self.turned = [weight.mT.contiguous() for weight in self.weights]
         self.latent = self.weights[0].shape[1]
         quadratic = (route.gram, route.level - 0.5 * LOG_2PI * self.latent, route.origin, route.pitch)
         self.quadratic = [one.detach().contiguous() for one in quadratic]
@@ -94,7 +93,7 @@ class Known:
 
     def call(self, name: str, items: int, *rest: native.Argument) -> bool:
         """One call into C for all items; whether it went well."""
-        given = (len(self.weights), self.widths, self.weights, self.turned, self.biases, *self.quadratic)
+        given = (len(self.weights), self.widths, self.weights, self.biases, *self.quadratic)
         kind = self.quadratic[0].dtype
         return native.split(items, lambda _, first, last: native.call(name, kind, *given, first, last, *rest))
 

@@ -40,7 +40,7 @@ def last(route: Route, z: Float[Tensor, "B D"], rule: StepRule, differentiated: 
     if not known.call("last", len(z), known.limits(rule), len(z), start, values, *outputs):
         return None
     if differentiated:
-        lists = (*values, *masks, *pulled, *known.weights, *known.turned)
+        lists = (*values, *masks, *pulled, *known.weights)
         with torch.enable_grad():
             mean, factor = _LastStep.apply((start, step, known.quadratic[0], *kept, *lists), mean, factor, *given)  # pyright: ignore[reportGeneralTypeIssues]
     ok = torch.ones_like(length, dtype=torch.bool)
@@ -67,13 +67,13 @@ class _LastStep(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dmean: Tensor, dfactor: Tensor) -> tuple[Tensor | None, ...]:
         factor, start, step, gram, *kept = ctx.saved_tensors
-        depth = (len(kept) - 2) // 5
-        values, masks, pulled, weights, turned = (kept[2 + part * depth :][:depth] for part in range(5))
+        depth = (len(kept) - 2) // 4
+        values, masks, pulled, weights = (kept[2 + part * depth :][:depth] for part in range(4))
         dgrad, adjoint = torch.empty_like(step), torch.empty_like(factor)
         known = (factor, step, dmean.contiguous(), dfactor.contiguous(), dgrad, adjoint)
         if not native.call("last_backward", gram.dtype, step.shape[1], 0, len(step), *known):
             raise RuntimeError(FAILED)
-        found = kernel.precision_backward(weights, masks, gram, tuple(kept[:2]), adjoint, turned)
+        found = kernel.precision_backward(weights, masks, gram, tuple(kept[:2]), adjoint)
         dweights, dgram = found or kernel.dense_backward(weights, masks, gram, adjoint)
         with torch.autocast(step.device.type, enabled=False):
             tangents, dbiases = [dgrad], []

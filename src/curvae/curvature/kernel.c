@@ -71,6 +71,8 @@ static void *NAME(room)(CHAIN *chain, ITEM *items, int backward) {
         chain->ones = take(&arena, widest * sizeof(size));
         chain->strides = take(&arena, widest * sizeof(size));
         chain->values = take(&arena, 8 * up(widest, LANES) * sizeof(REAL));
+        for (size l = 2; backward && l <= chain->depth; l++)
+            chain->turned[l] = take(&arena, chain->widths[l - 1] * up(chain->widths[l], LANES) * sizeof(REAL));
         if (!pass) {
             void *memory = malloc(arena.used + 64);
             if (!memory)
@@ -81,6 +83,9 @@ static void *NAME(room)(CHAIN *chain, ITEM *items, int backward) {
     memset(chain->values, 0, 8 * up(widest, LANES) * sizeof(REAL));
     for (size i = 0; i < widest; i++)
         chain->ones[i] = i, chain->strides[i] = i * chain->columns;
+    for (size l = 2; backward && l <= chain->depth; l++)
+        NAME(turn)(chain->weights[l - 1], chain->widths[l - 1], chain->widths[l], chain->widths[l - 1], chain->turned[l],
+                   up(chain->widths[l], LANES));
     return arena.base;
 }
 
@@ -135,7 +140,8 @@ int NAME(precision_kept)(size depth, const size *widths, const REAL *const *weig
                          const REAL *gram, size begin, size end, REAL *lam, REAL *kept, const int64_t *starts) {
     if (depth < 1 || depth > LAYERS)
         return 1;
-    CHAIN chain = {depth, widths, weights, masks, gram, up(widths[0], LANES), kept, starts, NULL, NULL, NULL};
+    CHAIN chain = {.depth = depth, .widths = widths, .weights = weights, .masks = masks, .gram = gram,
+                   .columns = up(widths[0], LANES), .kept = kept, .starts = starts};
     ITEM items[GROUP];
     size wide = widths[0], columns = chain.columns, top = widths[depth];
     REAL share = kept ? (REAL)0.5 : 1;
@@ -172,6 +178,11 @@ int NAME(precision)(size depth, const size *widths, const REAL *const *weights, 
     return NAME(precision_kept)(depth, widths, weights, masks, gram, begin, end, lam, NULL, NULL);
 }
 
+static void NAME(turn_part)(const CHAIN *chain, ITEM *item, size l) {
+    size count = item->count[l];
+    NAME(turn)(item->m[l], chain->columns, count, chain->widths[0], item->turned, up(count, LANES));
+}
+
 /* m is symmetric: what is below its diagonal comes from above, block by block as rows are far apart. */
 static void NAME(mirror)(REAL *m, size width) {
     for (size top = 0; top < width; top += LANES)
@@ -182,13 +193,14 @@ static void NAME(mirror)(REAL *m, size width) {
 }
 
 /* Adds to dweights and dgram, 0 at first, what items begin .. end-1 give for the adjoint (B, D, D) of Lam, with what was
-   kept. turned are W_1' .. W_{L-1}'. 0 = done. */
+   kept. 0 = done. */
 int NAME(precision_backward)(size depth, const size *widths, const REAL *const *weights, const uint8_t *const *masks,
-                             const REAL *const *turned, size begin, size end, const REAL *adjoint, REAL *kept,
-                             const int64_t *starts, REAL *const *dweights, REAL *dgram) {
+                             size begin, size end, const REAL *adjoint, REAL *kept, const int64_t *starts,
+                             REAL *const *dweights, REAL *dgram) {
     if (depth < 1 || depth > LAYERS)
         return 1;
-    CHAIN chain = {depth, widths, weights, masks, NULL, up(widths[0], LANES), kept, starts, NULL, NULL, NULL};
+    CHAIN chain = {.depth = depth, .widths = widths, .weights = weights, .masks = masks, .columns = up(widths[0], LANES),
+                   .kept = kept, .starts = starts};
     ITEM items[GROUP];
     size wide = widths[0], columns = chain.columns, top = widths[depth];
     void *memory = NAME(room)(&chain, items, 1);
@@ -209,17 +221,17 @@ int NAME(precision_backward)(size depth, const size *widths, const REAL *const *
                 item->s[k] *= (REAL)0.5;
             NAME(multiply)(item->m[depth], NULL, columns, 0, item->count[depth], chain.ones, wide, item->s, columns,
                            item->lower, 0);
-            NAME(turn)(&chain, item, depth);
+            NAME(turn_part)(&chain, item, depth);
         }
         EACH_CHUNK(top) /* dG += M (A + A')/2 M' */
             NAME(outer)(&chain, item, depth, depth, ROWS(depth), item->lower, dgram, 1);
         for (size l = depth; l > 1; l--) { /* dW += dM_l M_{l-1}',  dM_{l-1} = W' dM_l */
             for (size i = 0; i < members; i++)
-                NAME(turn)(&chain, &items[i], l - 1);
+                NAME(turn_part)(&chain, &items[i], l - 1);
             EACH_CHUNK(widths[l])
                 NAME(outer)(&chain, item, l, l - 1, ROWS(l), item->upper, dweights[l - 1], 0);
             EACH_CHUNK(widths[l - 1])
-                NAME(multiply)(turned[l - 2], item->active[l - 1], widths[l], ROWS(l - 1), item->active[l],
+                NAME(multiply)(chain.turned[l], item->active[l - 1], up(widths[l], LANES), ROWS(l - 1), item->active[l],
                                item->count[l], item->upper, columns, item->lower, 0);
             for (size i = 0; i < members; i++) {
                 REAL *done = items[i].upper;

@@ -54,29 +54,23 @@ def precision(
 
 
 def precision_backward(
-    weights: Weights,
-    masks: Masks,
-    gram: Float[Tensor, "H H"],
-    kept: Kept,
-    adjoint: Matrix,
-    turned: list[Tensor] | None = None,
+    weights: Weights, masks: Masks, gram: Float[Tensor, "H H"], kept: Kept, adjoint: Matrix
 ) -> Gradients | None:
     """``(dW, dG)`` by the kernel, for the adjoint of Lam; None where it cannot, or where nothing was kept.
 
     With its symmetric part A ``dG = sum_b M A M'``, ``dM_L = 2 T A``, ``dW_l = sum_b dM_{l+1} M_l'`` and
-    ``dM_l = K W_l' dM_{l+1}``. ``turned`` are the transposed weights, contiguous, where they are at hand.
+    ``dM_l = K W_l' dM_{l+1}``.
     """
     chain = _Chain.of(weights, masks, gram) if kept else None
     if chain is None or adjoint.dtype != gram.dtype or not all(map(native.plain, (adjoint, *kept))):
         return None
     known = [tensor.detach().contiguous() for tensor in (adjoint, *kept)]
-    turned = (turned or [weight.mT.contiguous() for weight in chain.weights])[1:]
     parts = native.threads(len(masks[0]))
     grads = [gram.new_zeros(parts, *tensor.shape) for tensor in (*chain.weights, gram)]
 
     def work(part: int, begin: int, end: int) -> bool:
         *dweights, dgram = (grad[part] for grad in grads)
-        return chain.call("precision_backward", turned, begin, end, *known, dweights, dgram)
+        return chain.call("precision_backward", begin, end, *known, dweights, dgram)
 
     if not native.split(len(masks[0]), work):
         return None

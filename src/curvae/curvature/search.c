@@ -79,8 +79,8 @@ static void NAME(solve)(const CHAIN *chain, ITEM *item) {
    made anew. An item is done when a step promises tolerance nats at most, or when no step from a factor moved it; one
    that does not move by the factor alone waits for the next.
    values (L times B, H_l) are what the layers give at the end, log_joint and grad_norm (visits, B) what was seen before
-   each step, the last of it repeated for what is done. turned are W_0' .. W_{L-1}'; level (B), origin and pitch
-   (B, H_L) and gram say log p(x | h); rule is {shortest, worth, sufficient, tolerance, caution}. 0 = done. */
+   each step, the last of it repeated for what is done. level (B), origin and pitch (B, H_L) and gram say log p(x | h);
+   rule is {shortest, worth, sufficient, tolerance, caution}. 0 = done. */
 int NAME(search)(GIVEN, size begin, size end, const REAL *rule, size batch, size visits, size cycle, REAL *z,
                  REAL *const *values, REAL *log_joint, REAL *grad_norm) {
     FRAME frame;
