@@ -20,7 +20,10 @@ typedef struct {
     const REAL *forth[LAYERS + 1], *back[LAYERS + 1], *bias[LAYERS + 1], *bend; /* W_l', W_l, b_l and G, padded */
 } CHAIN;
 
-void NAME(turn)(const REAL *m, size columns, size count, size wide, REAL *to, size stride); /* active.h */
+/* What kernel.c gives. */
+void NAME(turn)(const REAL *m, size columns, size count, size wide, REAL *to, size stride);
+int NAME(precision)(size depth, const size *widths, const REAL *const *weights, const uint8_t *const *masks,
+                    const REAL *gram, size begin, size end, REAL *lam, REAL *kept, const int64_t *starts);
 
 #define POINT NAME(Point)
 typedef struct {

@@ -27,22 +27,21 @@ def last(route: Route, z: Float[Tensor, "B D"], rule: StepRule, differentiated: 
         return None
     given = (*route.quadratic[1:], *known.linear[0], *known.linear[1])
     differentiated = differentiated and any(tensor.requires_grad for tensor in given)
-    values = known.layers(z)
-    masks = [value > 0 for value in values]
-    found = kernel.precision(known.weights, masks, known.quadratic[0], keep=differentiated)
-    if found is None:
+    values, start = known.layers(z), z.detach().contiguous()
+    masks, starts = [torch.empty_like(value, dtype=torch.bool) for value in values], known.widths.new_empty(len(z) + 1)
+    if not native.call("survey", z.dtype, len(values), known.widths, values, len(z), masks, starts):
         return None
-    (precision, kept), start = found, z.detach().contiguous()
-    factor, step, mean = torch.empty_like(precision), torch.empty_like(start), torch.empty_like(start)
-    pulled = [torch.empty_like(value) for value in values]
+    kept = kernel.room(int(starts[-1]), known.weights[0]) if differentiated else None
+    precision, factor = (z.new_empty(len(z), known.latent, known.latent) for _ in range(2))
+    step, mean, pulled = torch.empty_like(start), torch.empty_like(start), list(map(torch.empty_like, values))
     seen, (left, length) = z.new_empty(2, 2, len(z)), z.new_empty(2, len(z))
-    outputs = (precision, factor, step, mean, pulled, *seen, left, length)
+    outputs = (masks, kept, starts, precision, factor, step, mean, pulled, *seen, left, length)
     if not known.call("last", len(z), known.limits(rule), len(z), start, values, *outputs):
         return None
     if differentiated:
-        lists = (*values, *masks, *pulled, *known.weights)
+        taken = (start, step, known.quadratic[0], kept, starts, *values, *masks, *pulled, *known.weights)
         with torch.enable_grad():
-            mean, factor = _LastStep.apply((start, step, known.quadratic[0], *kept, *lists), mean, factor, *given)  # pyright: ignore[reportGeneralTypeIssues]
+            mean, factor = _LastStep.apply(taken, mean, factor, *given)  # pyright: ignore[reportGeneralTypeIssues]
     ok = torch.ones_like(length, dtype=torch.bool)
     return Mode(mean, precision, factor, [Seen(*one) for one in zip(*seen, strict=True)], left, length == 0, ok)
 

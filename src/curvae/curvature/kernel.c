@@ -135,9 +135,10 @@ static void NAME(gather)(const CHAIN *chain, ITEM *item, size b) {
         for (ITEM *item = items; item < items + members; item++)
 #define ROWS(l) item->start[l][chunk], item->start[l][chunk + 1]
 
-/* Lam of items begin .. end-1, in its place in lam (B, D, D); for kept and starts see the chain. 0 = done. */
-int NAME(precision_kept)(size depth, const size *widths, const REAL *const *weights, const uint8_t *const *masks,
-                         const REAL *gram, size begin, size end, REAL *lam, REAL *kept, const int64_t *starts) {
+/* Lam of items begin .. end-1, in its place in lam (B, D, D); for kept and starts see the chain. Where nothing is kept
+   only the upper triangle of gram is read. 0 = done. */
+int NAME(precision)(size depth, const size *widths, const REAL *const *weights, const uint8_t *const *masks,
+                    const REAL *gram, size begin, size end, REAL *lam, REAL *kept, const int64_t *starts) {
     if (depth < 1 || depth > LAYERS)
         return 1;
     CHAIN chain = {.depth = depth, .widths = widths, .weights = weights, .masks = masks, .gram = gram,
@@ -170,12 +171,6 @@ int NAME(precision_kept)(size depth, const size *widths, const REAL *const *weig
     }
     free(memory);
     return 0;
-}
-
-/* The same, with nothing kept; of gram only the upper triangle is read. */
-int NAME(precision)(size depth, const size *widths, const REAL *const *weights, const uint8_t *const *masks,
-                    const REAL *gram, size begin, size end, REAL *lam) {
-    return NAME(precision_kept)(depth, widths, weights, masks, gram, begin, end, lam, NULL, NULL);
 }
 
 static void NAME(turn_part)(const CHAIN *chain, ITEM *item, size l) {

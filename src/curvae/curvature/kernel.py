@@ -48,9 +48,15 @@ def precision(
     kept = chain.room() if keep else ()
 
     def work(_part: int, begin: int, end: int) -> bool:
-        return chain.call("precision_kept", chain.gram, begin, end, out, *(kept or (None, None)))
+        return chain.call("precision", chain.gram, begin, end, out, *(kept or (None, None)))
 
     return (out, kept) if native.split(len(out), work) else None
+
+
+def room(rows: int, weight: Float[Tensor, "H D"]) -> Float[Tensor, "rows columns"]:
+    """For so many rows of D numbers, as the kernel wants them: in whole vectors."""
+    lanes = native.BYTES // weight.element_size()
+    return weight.new_empty(rows, -(-weight.shape[1] // lanes) * lanes)
 
 
 def precision_backward(
@@ -189,9 +195,8 @@ class _Chain:
     def room(self) -> tuple[Float[Tensor, "N columns"], Int[Tensor, " B"]]:
         """For what is kept: rows of whole vectors, and where each item's begin."""
         counts = torch.stack([mask.sum(1) for mask in (*self.masks[1:], self.masks[-1])]).sum(0)
-        ends, lanes = counts.cumsum(0), native.BYTES // self.gram.element_size()
-        columns = -(-self.weights[0].shape[1] // lanes) * lanes
-        return self.gram.new_empty(int(counts.sum()), columns), ends - counts
+        ends = counts.cumsum(0)
+        return room(int(counts.sum()), self.weights[0]), ends - counts
 
     def call(self, name: str, *rest: native.Argument) -> bool:
         """One call into C."""

@@ -23,13 +23,32 @@ static void NAME(note)(const ITEM *item, size wide, REAL *log_joint, REAL *grad_
     grad_norm[item->index] = (REAL)sqrt(NAME(dot)(item->grad, item->grad, wide));
 }
 
-/* Items begin .. end-1 of `batch`, from z, where values (L times B, H_l) are what the layers give. precision (B, D, D) has
-   M'GM and gets the prior's added, factor is its lower one, step = precision^-1 grad. Where that leads by the rule
+/* masks (L times B, H_l) say which units are on where values are what the layers give; the rows of M_2 .. M_L and G M_L
+   that belong to item b begin at starts[b], and starts[items] is how many there are. 0 = done. */
+int NAME(survey)(size depth, const size *widths, const REAL *const *values, size items, uint8_t *const *masks,
+                 int64_t *starts) {
+    for (size b = starts[0] = 0; b < items; b++) {
+        starts[b + 1] = starts[b];
+        for (size l = 1; l <= depth; l++) {
+            const REAL *value = values[l - 1] + b * widths[l];
+            uint8_t *mask = masks[l - 1] + b * widths[l];
+            size count = 0;
+            for (size k = 0; k < widths[l]; k++)
+                count += mask[k] = value[k] > 0;
+            starts[b + 1] += count * ((l > 1) + (l == depth));
+        }
+    }
+    return 0;
+}
+
+/* Items begin .. end-1 of `batch`, from z, where values (L times B, H_l) are what the layers give, masks and
+   starts are those of `survey`, and kept is as for `precision`. precision (B, D, D), factor its lower one,
+   step = precision^-1 grad. Where that leads by the rule
    {shortest, worth, sufficient} is mean, length (B) says how much of it, left (B) the nats that a further step promises.
    pulled (L times B, H_l) are the slopes at z back through the layers after l; log_joint and grad_norm (2, B) are those
    at z and at the mean. 0 = done. */
 int NAME(last)(GIVEN, size begin, size end, const REAL *rule, size batch, const REAL *z, const REAL *const *values,
-               REAL *precision, REAL *factor, REAL *step, REAL *mean, REAL *const *pulled, REAL *log_joint,
+               const uint8_t *const *masks, REAL *kept, const int64_t *starts, REAL *precision, REAL *factor, REAL *step, REAL *mean, REAL *const *pulled, REAL *log_joint,
                REAL *grad_norm, REAL *left, REAL *length) {
     FRAME frame;
     CHAIN *chain = &frame.chain;
@@ -37,7 +56,7 @@ int NAME(last)(GIVEN, size begin, size end, const REAL *rule, size batch, const 
     size wide = widths[0], square = wide * wide, bytes = wide * sizeof(REAL), stride;
     if (NAME(open)(&frame, 0, SAME))
         return 1;
-    int failed = 0;
+    int failed = NAME(precision)(depth, widths, weights, masks, gram, begin, end, precision, kept, starts);
     stride = chain->stride[0];
     for (size first = begin; first < end && !failed; first += BLOCK) {
         size members = end - first < BLOCK ? end - first : BLOCK;

@@ -23,9 +23,6 @@
 #include "chain.h"
 #include "newton.h"
 
-int NAME(precision)(size depth, const size *widths, const REAL *const *weights, const uint8_t *const *masks,
-                    const REAL *gram, size begin, size end, REAL *lam);
-
 /* The factor U of Lam = U'U here, Lam the likelihood's part and the identity. 0 = done. */
 static int NAME(factorize)(const CHAIN *chain, ITEM *const *items, size n, uint8_t *const *masks, REAL *lam) {
     size wide = chain->widths[0], stride = chain->stride[0];
@@ -34,7 +31,7 @@ static int NAME(factorize)(const CHAIN *chain, ITEM *const *items, size n, uint8
             for (size k = 0; k < chain->widths[l]; k++)
                 masks[l - 1][i * chain->widths[l] + k] = items[i]->here.value[l][k] > 0;
     if (NAME(precision)(chain->depth, chain->widths, chain->weights, (const uint8_t *const *)masks, chain->gram, 0, n,
-                        lam))
+                        lam, NULL, NULL))
         return 1;
     for (size i = 0; i < n; i++) {
         ITEM *item = items[i];
