@@ -155,6 +155,24 @@ def test_default_likelihood_follows_the_support():
     assert default(DataSpec((4,), "category", 5)).size == 20
 
 
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_solving_with_a_lower_factor_and_its_gradient(transposed, columns):
+    lower = torch.randn(2, 4, 4, dtype=torch.float64).tril() + 4 * torch.eye(4, dtype=torch.float64)
+    right = torch.randn(2, 4, columns, dtype=torch.float64)
+
+    def solve(lower, right):
+        return linalg.solve_lower(lower, right, transposed)
+
+    torch.testing.assert_close(solve(lower, right), torch.linalg.solve(lower.mT if transposed else lower, right))
+    given = (lower.requires_grad_(), right.requires_grad_())
+    assert torch.autograd.gradcheck(solve, given)
+    assert torch.autograd.gradgradcheck(solve, given)
+    many = torch.randn(5, 2, 4, columns, dtype=torch.float64)
+    found = torch.func.vmap(solve, in_dims=(None, 0))(lower, many)
+    torch.testing.assert_close(found, solve(lower.expand(5, 2, 4, 4), many))
+
+
 def test_least_squares_and_its_gradient():
     shapes = ((5, 4), (4, 3), (4,))
     x, weight, bias = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.linalg import half_log_det, standard_normal_log_prob
+from curvae.linalg import half_log_det, solve_lower, standard_normal_log_prob
 from curvae.noise import noise
 from curvae.posteriors.posterior import DensityPosterior, Draws, plain
 
@@ -138,7 +138,7 @@ class FullGaussian(GaussianPosterior):
         return torch.einsum("bij,sbj->sbi", self.factor, noise)
 
     def whiten(self, offset: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
-        return solve_lower(self.factor, offset)
+        return _solve_each(self.factor, offset)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +185,7 @@ class PrecisionGaussian(GaussianPosterior):
         return -half_log_det(self.factor)
 
     def color(self, noise: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
-        return solve_lower(self.factor, noise, transposed=True)
+        return _solve_each(self.factor, noise, transposed=True)
 
     def whiten(self, offset: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
         return torch.einsum("bji,sbj->sbi", self.factor, offset)
@@ -201,10 +201,8 @@ def unpack(packed: Float[Tensor, "B D D"]) -> Float[Tensor, "B D D"]:
     return packed.tril(-1) + torch.diag_embed(packed.diagonal(dim1=-2, dim2=-1).exp())
 
 
-def solve_lower(
+def _solve_each(
     factor: Float[Tensor, "B D D"], vectors: Float[Tensor, "S B D"], transposed: bool = False
 ) -> Float[Tensor, "S B D"]:
     """``L^-1 v`` or ``L'^-1 v`` for S vectors of each datum."""
-    columns = vectors.permute(1, 2, 0)
-    matrix = factor.mT if transposed else factor
-    return torch.linalg.solve_triangular(matrix, columns, upper=transposed).permute(2, 0, 1)
+    return solve_lower(factor, vectors.permute(1, 2, 0), transposed).permute(2, 0, 1)
