@@ -1,5 +1,7 @@
 """The last step: what it gives, and its gradient by hand against autograd."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -44,6 +46,23 @@ def gradients(model, batch, z):
     return mode, slopes(total, list(model.parameters()))
 
 
+def compare(model, batch, z) -> None:
+    """The compiled step and its gradient with those of torch."""
+    ours, gradient = gradients(model, batch, z)
+    assert compiled_last.last(route_for(model, batch, z), z, Backtracking(), True) is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CURVAE_KERNEL", "0")
+        theirs, expected = gradients(model, batch, z)
+    for name in ("mean", "precision", "factor", "left"):
+        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), rtol=1e-8, atol=1e-8)
+    for name in ("stuck", "ok"):
+        assert torch.equal(getattr(ours, name), getattr(theirs, name))
+    for one, other in zip(ours.seen, theirs.seen, strict=True):
+        torch.testing.assert_close(tuple(one), tuple(other), rtol=1e-8, atol=1e-7)
+    for value, other in zip(gradient, expected, strict=True):
+        torch.testing.assert_close(value, other, rtol=1e-8, atol=1e-8 * (1 + float(other.abs().sum())))
+
+
 def slopes(total, parameters):
     """By autograd, zeros for what does not matter."""
     found = torch.autograd.grad(total, parameters, allow_unused=True)
@@ -61,20 +80,23 @@ def slopes(total, parameters):
 )
 def test_the_last_step_and_its_gradient_are_those_of_torch(latent, hidden, data, scale, seed) -> None:
     torch.manual_seed(seed)
-    model, batch, z = problem(latent, hidden, data, scale)
-    ours, gradient = gradients(model, batch, z)
-    assert compiled_last.last(route_for(model, batch, z), z, Backtracking(), True) is not None
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CURVAE_KERNEL", "0")
-        theirs, expected = gradients(model, batch, z)
-    for name in ("mean", "precision", "factor", "left"):
-        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), rtol=1e-8, atol=1e-8)
-    for name in ("stuck", "ok"):
-        assert torch.equal(getattr(ours, name), getattr(theirs, name))
-    for one, other in zip(ours.seen, theirs.seen, strict=True):
-        torch.testing.assert_close(tuple(one), tuple(other), rtol=1e-8, atol=1e-7)
-    for value, other in zip(gradient, expected, strict=True):
-        torch.testing.assert_close(value, other, rtol=1e-8, atol=1e-8 * (1 + float(other.abs().sum())))
+    compare(*problem(latent, hidden, data, scale))
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("without", ["-mno-avx512f", "-mno-avx"])
+@pytest.mark.parametrize(("latent", "hidden"), [(3, (20, 31)), (21, (50, 9, 34))])
+def test_so_they_are_on_processors_with_shorter_vectors(without, latent, hidden, monkeypatch) -> None:
+    monkeypatch.setenv("CC", f"{os.environ.get('CC') or 'cc'} {without}")
+    if not native.available():
+        pytest.skip(f"this compiler does not know {without}")
+    torch.manual_seed(0)
+    model, batch, z = problem(latent, hidden)
+    compare(model, batch, z)
+    route = route_for(model, batch, z)
+    found = route.log_joint(Newton().search(route, z, 1, 0.0)[0])
+    monkeypatch.setenv("CURVAE_KERNEL", "0")
+    torch.testing.assert_close(found, route.log_joint(Newton().search(route, z, 1, 0.0)[0]))
 
 
 @NEEDS_COMPILER

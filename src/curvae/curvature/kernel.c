@@ -26,6 +26,8 @@
 #define GROUP 4    /* items */
 #define WHOLE 24   /* rows: a multiple of every height of a tile */
 
+const int vector_bytes = BYTES; /* kernel.py makes room for whole vectors */
+
 #define REAL float
 #include "kernel.c"
 #undef REAL

@@ -55,7 +55,7 @@ def precision(
 
 def room(rows: int, weight: Float[Tensor, "H D"]) -> Float[Tensor, "rows columns"]:
     """For so many rows of D numbers, as the kernel wants them: in whole vectors."""
-    lanes = native.BYTES // weight.element_size()
+    lanes = native.vector_bytes() // weight.element_size()
     return weight.new_empty(rows, -(-weight.shape[1] // lanes) * lanes)
 
 

@@ -24,8 +24,6 @@ from torch import Tensor
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernel.c", "search.c", "last.c"))
 HEADERS = tuple(Path(__file__).with_name(name) for name in ("native.h", "active.h", "chain.h", "newton.h"))
 FLAGS = ("-O3", "-std=c11", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
-BYTES = 64
-"""Of the longest vectors that the code is made for."""
 LAYERS = 16
 """Layers that the code is made for."""
 SHARE = 8
@@ -48,6 +46,11 @@ def plain(tensor: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # pyright: ignore[reportAttributeAccessIssue]
     )
+
+
+def vector_bytes() -> int:
+    """The length of the vectors that the library was compiled for."""
+    return ctypes.c_int.in_dll(library(), "vector_bytes").value  # pyright: ignore[reportArgumentType]
 
 
 def call(name: str, dtype: torch.dtype, *arguments: Argument) -> bool:
