@@ -43,12 +43,12 @@ def route_for(
         ValueError: the forced route does not fit, or the latents are discrete.
     """
     require_continuous(model, "curvature")
-    chosen = route or next(candidate for candidate in ROUTES if candidate.fits(model, batch))
-    if not chosen.fits(model, batch):
+    if route is not None and not route.fits(model, batch):
         raise ValueError(
-            f"{chosen.__name__} route: expects {FITS[chosen]}; got decoder {type(model.decoder).__name__} with "
+            f"{route.__name__} route: expects {FITS[route]}; got decoder {type(model.decoder).__name__} with "
             f"{type(model.likelihood).__name__}. Leave route=None to have one chosen."
         )
+    chosen = route or next(candidate for candidate in ROUTES if candidate.fits(model, batch))
     return chosen.at(model, batch, z)
 
 

@@ -51,7 +51,7 @@ class Known:
         self.latent = self.weights[0].shape[1]
         quadratic = (route.gram, route.level - 0.5 * LOG_2PI * self.latent, route.origin, route.pitch)
         self.quadratic = [one.detach().contiguous() for one in quadratic]
-        self.widths = torch.tensor([self.latent, *map(len, self.weights)], device="cpu")
+        self.widths = native.numbers(torch.int64, self.latent, *map(len, self.weights))
         self.ended: tuple[Tensor, int] | None = None
         self.values: list[Tensor] = []
 
@@ -89,7 +89,7 @@ class Known:
     def limits(self, rule: StepRule, *others: float) -> Tensor:
         """The rule's settings and others, as C reads them."""
         assert isinstance(rule, Backtracking)
-        return self.quadratic[0].new_tensor([rule.shortest, rule.worth, rule.sufficient, *others])
+        return native.numbers(self.quadratic[0].dtype, rule.shortest, rule.worth, rule.sufficient, *others)
 
     def call(self, name: str, items: int, *rest: native.Argument) -> bool:
         """One call into C for all items; whether it went well."""

@@ -170,7 +170,7 @@ class _Chain:
         self.weights = [weight.detach().contiguous() for weight in weights]
         self.masks: list[Bool[Tensor, "B _H"]] = [mask.bool().contiguous() for mask in masks]
         self.gram = gram.detach().contiguous()
-        self.widths = torch.tensor([weights[0].shape[1], *(len(weight) for weight in weights)], device="cpu")
+        self.widths = native.numbers(torch.int64, weights[0].shape[1], *map(len, weights))
 
     @classmethod
     def of(cls, weights: Weights, masks: Masks, gram: Tensor) -> "_Chain | None":

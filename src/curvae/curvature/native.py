@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,12 @@ def call(name: str, dtype: torch.dtype, *arguments: Argument) -> bool:
     """Call the library's ``name`` for this dtype, without the interpreter's lock; whether all went well."""
     function = getattr(library(), f"{name}_{'float' if dtype == torch.float32 else 'double'}", None)
     return function is not None and function(*map(_argument, arguments)) == 0
+
+
+@lru_cache(64)
+def numbers(dtype: torch.dtype, *values: float) -> Tensor:
+    """Settings and sizes as C reads them: one tensor for all calls with the same."""
+    return torch.tensor(values, dtype=dtype, device="cpu")
 
 
 def _argument(value: Argument) -> Any:
