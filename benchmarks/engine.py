@@ -16,6 +16,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -67,8 +68,8 @@ def data(outputs: int, count: int = 2000) -> Tensor:
     return (factors @ first).sin() @ second + 0.05 * torch.randn(count, outputs, generator=generator)
 
 
-def times(turns: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, run in turns."""
+def rounds(turns: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each, run in turns, after a turn that is not counted."""
     seen: dict[str, list[float]] = {name: [] for name in turns}
     for turn in range(repeats + 1):
         for name, run in turns.items():
@@ -76,11 +77,22 @@ def times(turns: dict[str, Callable[[], object]], repeats: int) -> dict[str, flo
             run()
             if turn:
                 seen[name].append(time.process_time() - begin)
-    return {name: statistics.median(values) for name, values in seen.items()}
+    return seen
 
 
-def measure(size: tuple[int, int, int], batch: int, steps: int, repeats: int) -> dict[str, float]:
-    """Seconds of one training step of each column."""
+def times(turns: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each, run in turns."""
+    return {name: statistics.median(values) for name, values in rounds(turns, repeats).items()}
+
+
+def ratio(seen: dict[str, list[float]], name: str) -> list[float]:
+    """How often the turn of ``name`` fits into that of the published step beside it: quartiles over the turns."""
+    shares = [one / other for one, other in zip(seen["published"], seen[name], strict=True)]
+    return statistics.quantiles(shares, n=4, method="inclusive") if len(shares) > 1 else 3 * shares
+
+
+def measure(size: tuple[int, int, int], batch: int, steps: int, repeats: int) -> dict[str, list[float]]:
+    """Seconds of one training step of each column, turn by turn."""
     outputs, hidden, latent = size
     torch.manual_seed(0)
     baseline = Published(outputs, hidden, latent, steps)
@@ -101,7 +113,7 @@ def measure(size: tuple[int, int, int], batch: int, steps: int, repeats: int) ->
     for kind in ("same", "default", "vae"):
         ours = system(baseline, outputs, latent, kind)
         turns[kind] = stepper(lambda ours=ours: -ours.bound(Batch(x[rows], rows)).surrogate.mean())
-    return times(turns, repeats)
+    return rounds(turns, repeats)
 
 
 def main() -> None:
@@ -112,15 +124,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--size", nargs="*", default=[",".join(map(str, size)) for size in SIZES])
     chosen = parser.parse_args()
-    print(f"{'P, H, D':>16} {'published':>10} {'same':>9} {'default':>9} {'vae':>8} ms of CPU   ratios: same default")
+    print("median ms of CPU, and the ratio of adjacent turns: median (quartiles)")
+    columns = f"{'published':>10} {'same':>7} {'default':>8} {'vae':>6}"
+    print(f"{'P, H, D':>13} {columns} {'published/same':>19} {'/default':>19}")
     for text in chosen.size:
         outputs, hidden, latent = (int(part) for part in text.split(","))
-        found = measure((outputs, hidden, latent), chosen.batch, chosen.steps, chosen.repeats)
-        ms = {name: 1e3 * value for name, value in found.items()}
-        ratios = [found["published"] / found[name] for name in ("same", "default")]
+        seen = measure((outputs, hidden, latent), chosen.batch, chosen.steps, chosen.repeats)
+        ratios = partial(ratio, seen)
+        ms = {name: 1e3 * statistics.median(values) for name, values in seen.items()}
+        same, default = (
+            f"{middle:.1f} ({low:.1f}-{high:.1f})" for low, middle, high in map(ratios, ("same", "default"))
+        )
         print(
-            f"{text:>16} {ms['published']:10.1f} {ms['same']:9.1f} {ms['default']:9.1f} {ms['vae']:8.1f}"
-            f"{'':20}{ratios[0]:8.1f} {ratios[1]:7.1f}", flush=True
+            f"{text:>13} {ms['published']:10.0f} {ms['same']:7.1f} {ms['default']:8.1f} {ms['vae']:6.1f}"
+            f" {same:>19} {default:>19}", flush=True
         )  # fmt: skip
 
 
