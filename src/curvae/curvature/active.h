@@ -12,9 +12,9 @@ typedef struct {
     size columns;       /* D in whole vectors */
     REAL *kept;         /* for each item b M_2 .. M_L and T, from row starts[b] on; NULL: nothing is kept */
     const int64_t *starts;
-    size *ones, *strides; /* 0, 1, 2 ..  and  0, columns, 2 columns .. */
-    REAL *values;         /* what a tile of outer gives */
-    REAL *turned[LAYERS + 1]; /* of l = 2 .. L: W_{l-1}', rows of whole vectors */
+    size *ones, *strides;     /* 0, 1, 2 ..  and  0, columns, 2 columns .. */
+    REAL *values;             /* what a tile of outer gives */
+    REAL *turned[LAYERS + 1]; /* l = 2 .. L: W_{l-1}', rows of whole vectors; for a gradient */
 } CHAIN;
 
 /* What is kept of one item of a group; index l = 1 .. L. */

@@ -28,7 +28,8 @@ def last(route: Route, z: Float[Tensor, "B D"], rule: StepRule, differentiated: 
     given = (*route.quadratic[1:], *known.linear[0], *known.linear[1])
     differentiated = differentiated and any(tensor.requires_grad for tensor in given)
     values, start = known.layers(z), z.detach().contiguous()
-    masks, starts = [torch.empty_like(value, dtype=torch.bool) for value in values], known.widths.new_empty(len(z) + 1)
+    masks = [torch.empty_like(value, dtype=torch.bool) for value in values]
+    starts = torch.empty(len(z) + 1, dtype=torch.int64, device="cpu")
     if not native.call("survey", z.dtype, len(values), known.widths, values, len(z), masks, starts):
         return None
     kept = kernel.room(int(starts[-1]), known.weights[0]) if differentiated else None

@@ -41,15 +41,15 @@ int NAME(survey)(size depth, const size *widths, const REAL *const *values, size
     return 0;
 }
 
-/* Items begin .. end-1 of `batch`, from z, where values (L times B, H_l) are what the layers give, masks and
-   starts are those of `survey`, and kept is as for `precision`. precision (B, D, D), factor its lower one,
-   step = precision^-1 grad. Where that leads by the rule
-   {shortest, worth, sufficient} is mean, length (B) says how much of it, left (B) the nats that a further step promises.
-   pulled (L times B, H_l) are the slopes at z back through the layers after l; log_joint and grad_norm (2, B) are those
-   at z and at the mean. 0 = done. */
+/* Items begin .. end-1 of `batch`, from z, where values (L times B, H_l) are what the layers give; masks and starts are
+   those of `survey`, kept is as for `precision`. precision (B, D, D) is Lam, the prior's part included, factor its lower
+   one, step = precision^-1 grad. Where that leads by the rule {shortest, worth, sufficient} is mean, length (B) says how
+   much of it, left (B) the nats that a further step promises. pulled (L times B, H_l) are the slopes at z back through
+   the layers after l; log_joint and grad_norm (2, B) are those at z and at the mean. 0 = done. */
 int NAME(last)(GIVEN, size begin, size end, const REAL *rule, size batch, const REAL *z, const REAL *const *values,
-               const uint8_t *const *masks, REAL *kept, const int64_t *starts, REAL *precision, REAL *factor, REAL *step, REAL *mean, REAL *const *pulled, REAL *log_joint,
-               REAL *grad_norm, REAL *left, REAL *length) {
+               const uint8_t *const *masks, REAL *kept, const int64_t *starts, REAL *precision, REAL *factor,
+               REAL *step, REAL *mean, REAL *const *pulled, REAL *log_joint, REAL *grad_norm, REAL *left,
+               REAL *length) {
     FRAME frame;
     CHAIN *chain = &frame.chain;
     ITEM *going[BLOCK];
