@@ -63,7 +63,7 @@ def fit(
         devices: number of processes, which the script is started anew for; they all run what follows.
         compile: a training step as one compiled graph, captured on CUDA; for small networks on a GPU. What cannot be
             compiled runs as it is.
-        average: share of an epoch's steps, the last ones, whose mean weights are judged and kept.
+        average: share of an epoch's last steps whose mean weights are kept; 0 takes no mean.
         progress: show a progress bar, if standard error is a terminal.
 
     Raises:
