@@ -18,7 +18,6 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -87,10 +86,11 @@ def times(turns: dict[str, Callable[[], object]], repeats: int) -> dict[str, flo
     return {name: statistics.median(values) for name, values in rounds(turns, repeats).items()}
 
 
-def ratio(seen: dict[str, list[float]], name: str) -> list[float]:
-    """How often the turn of ``name`` fits into that of the published step beside it: quartiles over the turns."""
+def ratio(seen: dict[str, list[float]], name: str) -> str:
+    """How often the turn of ``name`` fits into that of the published step beside it: median and quartiles of turns."""
     shares = [one / other for one, other in zip(seen["published"], seen[name], strict=True)]
-    return statistics.quantiles(shares, n=4, method="inclusive") if len(shares) > 1 else 3 * shares
+    low, middle, high = statistics.quantiles(shares, n=4, method="inclusive") if len(shares) > 1 else 3 * shares
+    return f"{middle:.1f} ({low:.1f}-{high:.1f})"
 
 
 def trained(size: tuple[int, int, int], steps: int) -> tuple[Published, Tensor]:
@@ -151,14 +151,11 @@ def main() -> None:
         outputs, hidden, latent = (int(part) for part in text.split(","))
         baseline, x = trained((outputs, hidden, latent), chosen.steps)
         seen, lead = measure(baseline, x, latent, chosen.batch, chosen.repeats), leads(baseline, x[:512], latent)
-        ratios = partial(ratio, seen)
         ms = {name: 1e3 * statistics.median(values) for name, values in seen.items()}
-        same, default = (
-            f"{middle:.1f} ({low:.1f}-{high:.1f})" for low, middle, high in map(ratios, ("same", "default"))
-        )
         print(
             f"{text:>13} {ms['published']:10.0f} {ms['same']:7.1f} {ms['default']:8.1f} {ms['vae']:6.1f}"
-            f" {same:>19} {default:>19} {int((lead < 0).sum()):6} {float(lead.min()):7.3f}", flush=True
+            f" {ratio(seen, 'same'):>19} {ratio(seen, 'default'):>19}"
+            f" {int((lead < 0).sum()):6} {float(lead.min()):7.3f}", flush=True
         )  # fmt: skip
 
 

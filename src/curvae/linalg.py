@@ -75,6 +75,13 @@ class _Triangular(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.transposed = inputs[2]
         ctx.save_for_backward(inputs[0], output)
+        ctx.save_for_forward(inputs[0], output)
+
+    @staticmethod
+    def jvp(ctx: Any, dfactor: Tensor, dright: Tensor, _: None) -> Tensor:
+        factor, found = ctx.saved_tensors
+        dfactor = dfactor.tril()
+        return solve_lower(factor, dright - (dfactor.mT if ctx.transposed else dfactor) @ found, ctx.transposed)
 
     @staticmethod
     def backward(ctx: Any, adjoint: Tensor) -> tuple[Tensor | None, ...]:

@@ -166,7 +166,7 @@ def test_solving_with_a_lower_factor_and_its_gradient(transposed, columns):
 
     torch.testing.assert_close(solve(lower, right), torch.linalg.solve(lower.mT if transposed else lower, right))
     given = (lower.requires_grad_(), right.requires_grad_())
-    assert torch.autograd.gradcheck(solve, given)
+    assert torch.autograd.gradcheck(solve, given, check_forward_ad=True)
     assert torch.autograd.gradgradcheck(solve, given)
     many = torch.randn(5, 2, 4, columns, dtype=torch.float64)
     found = torch.func.vmap(solve, in_dims=(None, 0))(lower, many)

@@ -177,8 +177,7 @@ class PrecisionGaussian(GaussianPosterior):
     @property
     def variance(self) -> Float[Tensor, "B D"]:
         eye = torch.eye(self.loc.shape[-1], dtype=self.loc.dtype, device=self.loc.device)
-        inverse = torch.linalg.solve_triangular(self.factor, eye.expand_as(self.factor), upper=False)
-        return inverse.square().sum(-2)
+        return solve_lower(self.factor, eye.expand_as(self.factor)).square().sum(-2)
 
     @property
     def half_log_det(self) -> Float[Tensor, " B"]:

@@ -58,7 +58,7 @@ class AggregateNormal(Prior):
     def log_prob(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
         factor = self.factor
         rows = (z - self.mean).reshape(-1, self.size)
-        white = torch.linalg.solve_triangular(factor, rows.mT, upper=False).mT.reshape(z.shape)
+        white = linalg.solve_lower(factor, rows.mT).mT.reshape(z.shape)
         return linalg.standard_normal_log_prob(white) - factor.diagonal().log().sum()
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n D"]:
