@@ -103,6 +103,8 @@ def solve_lower(
         tensor([[1.],
                 [2.]])
     """
+    if torch.compiler.is_compiling():  # a forward mode by hand would break the graph
+        return _Triangular.forward(factor, right, transposed)
     return _Triangular.apply(factor, right, transposed)  # pyright: ignore[reportReturnType]
 
 
