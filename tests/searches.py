@@ -1,8 +1,9 @@
-"""A model to search the mode of, and how far a search is from it."""
+"""A model to search the mode of, the barest step rule, and how far a search is from the mode."""
 
 import torch
 from torch import nn
 
+from curvae.curvature import StepRule, Tried
 from curvae.likelihoods import Bernoulli, Gaussian
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
@@ -16,6 +17,14 @@ def smooth_model(bernoulli: bool = False):
     model = LatentVariableModel(StandardNormal(3), decoder, likelihood).double()
     with torch.no_grad():
         return model, batch_of(model.sample(8)[0].double())
+
+
+class Undamped(StepRule):
+    """Every step in full."""
+
+    def advance(self, t, route, here, grad, direction):
+        length = torch.ones_like(here.log_joint)
+        return Tried(route.point(here.z + direction), length, length > 0)
 
 
 def left(route, z):

@@ -15,7 +15,7 @@ from curvae.report import style
 
 LINES = {
     "Newton, 3 BFGS": (style.BLUE, "o", "-"),
-    "Newton, 6 BFGS": (style.BLUE, "v", "--"),
+    "Newton, 8 BFGS": (style.BLUE, "v", "--"),
     "BFGS, one precision": ("#56b4e9", "<", "-"),
     "Newton": (style.ORANGE, "s", "-"),
     "paper schedule": (style.RED, "P", "-"),

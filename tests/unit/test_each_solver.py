@@ -13,7 +13,6 @@ from curvae.curvature import (
     LevenbergMarquardt,
     Newton,
     Route,
-    StepRule,
     Trace,
     local,
     moved,
@@ -25,7 +24,7 @@ from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.priors import StandardNormal
-from searches import left, smooth_model
+from searches import Undamped, left, smooth_model
 from zoo import LIKELIHOODS, LinearGaussian, Normal, batch_of, points, relu_model
 
 
@@ -106,11 +105,6 @@ def test_a_good_preconditioner_helps():
         for route in (MatrixFree(model, batch), MatrixFree(model, batch, variance))
     )
     assert (helped > plain).all()
-
-
-class Undamped(StepRule):
-    def advance(self, t, route, here, grad, direction):
-        return route.point(here.z + direction), torch.ones_like(here.log_joint)
 
 
 class Bends(nn.Module):

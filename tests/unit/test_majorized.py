@@ -5,22 +5,18 @@ import torch
 from torch import nn
 
 from curvae import curvature
-from curvae.curvature import Bound, Layerwise, Majorized, Newton, Shared, Status, StepRule, Typical, route_for
+from curvae.curvature import Bound, Layerwise, Majorized, Newton, Shared, Status, Typical, route_for
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Bernoulli, Categorical, Gaussian
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP, ConvDecoder
 from curvae.objectives import log_weights
 from curvae.priors import StandardNormal
+from searches import Undamped
 from zoo import LIKELIHOODS, batch_of, data_for, relu_model
 
 BOUNDED = ("bernoulli", "categorical")
 KINDS = {"bound": Bound(), "typical": Typical()}
-
-
-class Undamped(StepRule):
-    def advance(self, t, route, here, grad, direction):
-        return route.point(here.z + direction), torch.ones_like(here.log_joint)
 
 
 def encoder() -> AmortizedGaussian:

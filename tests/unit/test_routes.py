@@ -14,6 +14,7 @@ from curvae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
 from curvae.priors import StandardNormal
+from searches import Undamped
 from zoo import LIKELIHOODS, Residual, batch_of, data_for
 
 CLOSE = {"atol": 1e-10, "rtol": 1e-10}
@@ -201,10 +202,6 @@ def test_gradcheck_of_the_unrolled_posterior(route, likelihood):
     model, batch, _ = smooth_problem(likelihood)
     if not route.fits(model, batch):
         return
-
-    class Undamped(curvature.StepRule):
-        def advance(self, t, route, here, grad, direction):
-            return route.point(here.z + direction), torch.ones_like(here.log_joint)
 
     class Outputs(nn.Module):
         def __init__(self):

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from curvae import linalg
@@ -48,11 +48,18 @@ class BFGS(NamedTuple):
             vector = vector + (share - (weight * torch.linalg.vecdot(y, vector)).unsqueeze(-1)) * s
         return vector
 
-    def after(self, step: Float[Tensor, "B D"], fall: Float[Tensor, "B D"], expected: PerDatum) -> "BFGS":
-        """With one more pair, ``expected`` being s'Bs; where the step is 0 all pairs are forgotten."""
+    def after(
+        self, step: Float[Tensor, "B D"], fall: Float[Tensor, "B D"], expected: PerDatum, taken: Bool[Tensor, " B"]
+    ) -> "BFGS":
+        """With one more pair, ``expected`` being s'Bs.
+
+        Where the step was tried in vain, and teaches nothing either, all pairs are forgotten: they led nowhere.
+        """
         curvature = torch.linalg.vecdot(step, fall)
-        weight = torch.where(curvature > CAUTION * expected, 1 / curvature, 0.0)
-        weights = torch.cat([self.weights, weight.unsqueeze(1)], 1)
-        weights = torch.where((expected == 0).unsqueeze(1), 0.0, weights)
-        steps, falls = (torch.cat([old, new.unsqueeze(1)], 1) for old, new in ((self.steps, step), (self.falls, fall)))
-        return BFGS(self.factor, steps, falls, weights)
+        learned = curvature > CAUTION * expected
+        weights = torch.where((learned | taken).unsqueeze(1), self.weights, 0.0)
+        weight = torch.where(learned, 1 / curvature, 0.0)
+        step, fall = (torch.where(learned.unsqueeze(-1), new, 0.0) for new in (step, fall))  # they may be infinite
+        new = (step, fall, weight)
+        pairs = (torch.cat([old, one.unsqueeze(1)], 1) for old, one in zip((*self[1:3], weights), new, strict=True))
+        return BFGS(self.factor, *pairs)

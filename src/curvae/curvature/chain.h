@@ -35,7 +35,7 @@ typedef struct {
 #define ITEM NAME(Item)
 typedef struct {
     POINT here, there;
-    REAL *grad, *last, *step, *factor, *offset; /* last: the gradient before */
+    REAL *grad, *last, *step, *factor, *offset; /* last: the gradient before, or where a step was tried in vain */
     REAL *pulled[LAYERS + 1];                    /* the slope, back through the layers after l */
     REAL *steps, *falls, *weights, *shares;        /* of BFGS, one for each pair */
     const REAL *origin, *pitch;
@@ -43,6 +43,12 @@ typedef struct {
     size index, pairs;
     int moved, moves, done; /* since the factor was made, in the last step, for good */
 } ITEM;
+
+/* here for there */
+static void NAME(exchange)(ITEM *item) {
+    POINT old = item->here;
+    item->here = item->there, item->there = old;
+}
 
 static REAL NAME(dot)(const REAL *a, const REAL *b, size count) {
     VEC sum = {0};

@@ -64,7 +64,7 @@ class ConjugateGradient(Solver):
         def step(t: int, route: Route, here: Point) -> Step:
             grad, product = route.grad_at(here), route.product_at(here)
             d = conjugate_gradients(product, grad, self.iterations, self.forcing, route.variance).solution
-            there, length = self.rule.advance(t, route, here, grad, d)
+            there, length = self.rule.advance(t, route, here, grad, d).taken(here)
             return Step(grad, there, (0.5 * torch.linalg.vecdot(grad, d) > tolerance) & (length != 0))
 
         return stepwise(route, z, steps, step)

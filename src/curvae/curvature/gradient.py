@@ -48,7 +48,7 @@ class Gradient(Solver):
             grad = route.grad_at(here)
             length = self.reach / grad.norm(dim=-1).clamp(min=torch.finfo(z.dtype).tiny) if t == 0 else 2 * length
             direction = length.unsqueeze(-1) * grad
-            there, share = self.rule.advance(t, route, here, grad, direction)
+            there, share = self.rule.advance(t, route, here, grad, direction).taken(here)
             # where every shorter step failed, the next begins below them all
             kept = length * torch.where(share > 0, share, 2.0**-9)
             hopeful = torch.linalg.vecdot(direction, grad) > torch.finfo(z.dtype).eps * here.log_joint.abs()

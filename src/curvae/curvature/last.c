@@ -65,10 +65,8 @@ int NAME(last)(GIVEN, size begin, size end, const REAL *rule, size batch, const 
             for (size l = 1; l <= depth; l++)
                 memcpy(going[i]->there.value[l], values[l - 1] + (first + i) * widths[l], widths[l] * sizeof(REAL));
         NAME(weigh)(chain, going, members);
-        for (size i = 0; i < members; i++) {
-            POINT old = going[i]->here;
-            going[i]->here = going[i]->there, going[i]->there = old;
-        }
+        for (size i = 0; i < members; i++)
+            NAME(exchange)(going[i]);
         NAME(gradient)(chain, going, members);
         for (size i = 0; i < members && !failed; i++) {
             ITEM *item = going[i];

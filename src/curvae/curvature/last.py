@@ -26,7 +26,7 @@ def last_step(route: Route, z: Float[Tensor, "B D"], t: int, rule: StepRule) -> 
     fixed, grad = factor.detach(), here.grad.detach()
     step = linalg.solve_spd(fixed, grad)
     with torch.no_grad():
-        there, length = rule.advance(t, route, point.detach(), grad, step)
+        there, length = rule.advance(t, route, point.detach(), grad, step).taken(point.detach())
         slope = route.grad_at(there)
     residual = here.grad - (here.precision @ step.unsqueeze(-1)).squeeze(-1)
     mean = z + length.unsqueeze(-1) * step + linalg.solve_spd(fixed, residual - residual.detach())

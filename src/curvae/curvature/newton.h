@@ -81,8 +81,8 @@ static void NAME(advance)(const CHAIN *chain, ITEM *const *items, size n, const 
             ITEM *item = tried[i];
             REAL rise = item->there.log_joint - item->here.log_joint, gain = item->gain;
             if (rise >= sufficient * item->length * gain) {
-                POINT old = item->here;
-                item->here = item->there, item->there = old, item->moved = item->moves = 1;
+                NAME(exchange)(item);
+                item->moved = item->moves = 1;
             } else if (!again && !(gain / 2 <= worth)) {
                 REAL length = gain / 2 / (gain - rise);
                 NAME(aim)(chain, item, !(length >= shortest) ? shortest : length > 0.5 ? (REAL)0.5 : length);

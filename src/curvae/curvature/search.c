@@ -44,15 +44,42 @@ static int NAME(factorize)(const CHAIN *chain, ITEM *const *items, size n, uint8
     return 0;
 }
 
-/* What the step just taken tells of the curvature. */
-static void NAME(learn)(const CHAIN *chain, ITEM *item, REAL caution) {
+/* What the step just tried tells of the curvature; whether anything. */
+static int NAME(learn)(const CHAIN *chain, ITEM *item, REAL caution) {
     size wide = chain->widths[0], stride = chain->stride[0];
     REAL *s = item->steps + item->pairs * stride, *y = item->falls + item->pairs * stride;
     for (size k = 0; k < wide; k++)
         s[k] = item->length * item->step[k], y[k] = item->last[k] - item->grad[k];
     REAL curvature = NAME(dot)(s, y, wide);
-    if (curvature > caution * (item->length * item->length * item->gain))
-        item->weights[item->pairs++] = 1 / curvature;
+    if (!(curvature > caution * (item->length * item->length * item->gain)))
+        return 0;
+    item->weights[item->pairs++] = 1 / curvature;
+    return 1;
+}
+
+/* The gradient where the last step has led, and what it tells; of a step tried in vain that of its end, seen from here.
+   Left are the items that can still move: one that learns nothing goes back to the bare factor, and waits for the next
+   where that leads nowhere. */
+static size NAME(review)(const CHAIN *chain, ITEM **items, size n, REAL caution) {
+    size left = 0;
+    for (size i = 0; i < n; i++)
+        if (!items[i]->moves)
+            NAME(exchange)(items[i]);
+    NAME(gradient)(chain, items, n);
+    for (size i = 0; i < n; i++) {
+        ITEM *item = items[i];
+        size known = item->pairs;
+        int learned = NAME(learn)(chain, item, caution);
+        if (!item->moves) {
+            REAL *beyond = item->grad;
+            item->grad = item->last, item->last = beyond;
+            NAME(exchange)(item);
+            item->pairs = learned ? item->pairs : 0;
+        }
+        if (item->moves || learned || known)
+            items[left++] = item;
+    }
+    return left;
 }
 
 /* step = B^-1 grad, B = Lam corrected by the pairs */
@@ -73,8 +100,7 @@ static void NAME(solve)(const CHAIN *chain, ITEM *item) {
 }
 
 /* Items begin .. end-1 from z to where up to `visits` steps lead, z (B, D) in place; every `cycle` steps the factor is
-   made anew. An item is done when a step promises tolerance nats at most, or when no step from a factor moved it; one
-   that does not move by the factor alone waits for the next.
+   made anew. An item is done when a step promises tolerance nats at most, or when no step from a factor moved it.
    values (L times B, H_l) are what the layers give at the end, log_joint and grad_norm (visits, B) what was seen before
    each step, the last of it repeated for what is done. level (B), origin and pitch (B, H_L) and gram say log p(x | h);
    rule is {shortest, worth, sufficient, tolerance, caution}. 0 = done. */
@@ -91,33 +117,26 @@ int NAME(search)(GIVEN, size begin, size end, const REAL *rule, size batch, size
         size members = end - first < BLOCK ? end - first : BLOCK, n = members;
         NAME(admit)(&frame, first, members, z, going);
         NAME(look)(&frame.chain, going, n);
-        for (size i = 0; i < members; i++) {
-            POINT old = items[i].here;
-            items[i].here = items[i].there, items[i].there = old;
-        }
-        for (size t = 0; t < visits; t++) {
+        for (size i = 0; i < members; i++)
+            NAME(exchange)(&items[i]);
+        for (size t = 0; t < visits && !failed; t++) {
             int fresh = t % cycle == 0;
             for (size i = 0; t && i < members; i++) {
                 size at = t * batch + items[i].index;
                 log_joint[at] = log_joint[at - batch], grad_norm[at] = grad_norm[at - batch];
             }
-            if (fresh)
+            if (fresh) {
                 for (size i = n = 0; i < members; i++)
-                    if (!items[i].done)
+                    if (!items[i].done && (!t || items[i].moved))
                         going[n++] = &items[i];
-            if (!n)
-                continue;
-            NAME(gradient)(&frame.chain, going, n);
-            if (fresh && NAME(factorize)(&frame.chain, going, n, frame.masks, frame.lam)) {
-                failed = 1;
-                break;
-            }
+                NAME(gradient)(&frame.chain, going, n);
+                failed = n && NAME(factorize)(&frame.chain, going, n, frame.masks, frame.lam);
+                for (size i = 0; i < n; i++)
+                    going[i]->pairs = going[i]->moved = 0;
+            } else
+                n = NAME(review)(&frame.chain, going, n, caution);
             for (size i = 0; i < n; i++) {
                 ITEM *item = going[i];
-                if (fresh)
-                    item->pairs = item->moved = 0;
-                else if (item->moves)
-                    NAME(learn)(&frame.chain, item, caution);
                 NAME(solve)(&frame.chain, item);
                 item->gain = NAME(dot)(item->grad, item->step, wide);
                 log_joint[t * batch + item->index] = item->here.log_joint;
@@ -128,10 +147,8 @@ int NAME(search)(GIVEN, size begin, size end, const REAL *rule, size batch, size
             n = 0;
             for (size i = 0; i < trying; i++) {
                 ITEM *item = going[i];
-                int stuck = !item->moves && !item->pairs;
-                item->done = !(item->gain / 2 > tolerance) || (stuck && !item->moved);
-                item->pairs = item->moves ? item->pairs : 0;
-                if (!item->done && !stuck)
+                item->done = !(item->gain / 2 > tolerance);
+                if (!item->done)
                     going[n++] = item;
             }
         }

@@ -34,14 +34,31 @@ def not_ok(status: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
     return status > Status.KINK
 
 
+class Tried(NamedTuple):
+    """What a step rule tried, and whether that is to be taken."""
+
+    point: Point
+    """The last point tried."""
+    length: PerDatum
+    """Of the step there."""
+    good: Bool[Tensor, " B"]
+    """Whether to go there."""
+
+    def taken(self, here: Point) -> tuple[Point, PerDatum]:
+        """Where this leads from here, and the length of the step; 0 leaves a datum where it is."""
+        if linalg.may_look(self.good) and bool(self.good.all()):
+            return self.point, self.length
+        return self.point.where(self.good, here), torch.where(self.good, self.length, 0.0)
+
+
 class StepRule(ABC):
     """How far to go along a Newton direction."""
 
     @abstractmethod
     def advance(
         self, t: int, route: Route, here: Point, grad: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
-    ) -> tuple[Point, PerDatum]:
-        """Where step t = 0, 1, ... leads each datum, and its length; 0 leaves it where it is."""
+    ) -> Tried:
+        """What step t = 0, 1, ... comes to for each datum."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +72,9 @@ class PaperSchedule(StepRule):
 
     def advance(
         self, t: int, route: Route, here: Point, grad: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
-    ) -> tuple[Point, PerDatum]:
-        a = self.scale / (t + 1)
-        return route.point(here.z + a * direction), torch.full_like(here.log_joint, a)
+    ) -> Tried:
+        length = torch.full_like(here.log_joint, self.scale / (t + 1))
+        return Tried(route.point(here.z + length.unsqueeze(-1) * direction), length, length > 0)
 
 
 @dataclass(frozen=True)
@@ -76,32 +93,27 @@ class Backtracking(StepRule):
 
     def advance(
         self, t: int, route: Route, here: Point, grad: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
-    ) -> tuple[Point, PerDatum]:
+    ) -> Tried:
         gain = torch.linalg.vecdot(grad, direction)
-        there = route.point(here.z + direction)
-        rise = there.log_joint - here.log_joint
-        enough = rise >= self.sufficient * gain
-        length = enough.to(gain.dtype)
-        if linalg.may_look(enough) and bool(enough.all()):
-            return there, length
-        stay = enough.logical_not() & (0.5 * gain <= self.worth)
-        there = here.where(stay, there)
+        full = self._tried(route, here, torch.ones_like(gain), gain, direction)
+        short = full.good.logical_not() & (0.5 * gain <= self.worth).logical_not()
+        rise = full.point.log_joint - here.log_joint
         a = (0.5 * gain / (gain - rise)).nan_to_num(self.shortest).clamp(self.shortest, 0.5)
-        short = (enough | stay).logical_not()
-        if not linalg.may_look(enough):
-            tried, fine = self._shorter(route, here, a, gain, direction)
-            return tried.where(fine & short, here.where(short, there)), torch.where(short, a * fine, length)
+        if not linalg.may_look(short):
+            less = self._tried(route, here, a, gain, direction)
+            length, good = torch.where(short, a, full.length), torch.where(short, less.good, full.good)
+            return Tried(less.point.where(short, full.point), length, good)
         rows = short.nonzero().squeeze(-1)
-        old = here.take(rows)
-        tried, fine = self._shorter(route.take(rows), old, a[rows], gain[rows], direction[rows])
-        return there.updated(rows, tried.where(fine, old)), length.index_copy(0, rows, a[rows] * fine)
+        if len(rows) == 0:
+            return full
+        less = self._tried(route.take(rows), here.take(rows), a[rows], gain[rows], direction[rows])
+        length, good = full.length.index_copy(0, rows, less.length), full.good.index_copy(0, rows, less.good)
+        return Tried(full.point.updated(rows, less.point), length, good)
 
-    def _shorter(
-        self, route: Route, here: Point, a: PerDatum, gain: PerDatum, direction: Float[Tensor, "B D"]
-    ) -> tuple[Point, Bool[Tensor, " B"]]:
-        """Where the shorter step leads, and whether that raises the log joint enough."""
-        tried = route.point(here.z + a.unsqueeze(-1) * direction)
-        return tried, tried.log_joint >= here.log_joint + self.sufficient * a * gain
+    def _tried(self, route: Route, here: Point, a: PerDatum, gain: PerDatum, direction: Float[Tensor, "B D"]) -> Tried:
+        """A step of length a."""
+        point = route.point(here.z + a.unsqueeze(-1) * direction)
+        return Tried(point, a, point.log_joint - here.log_joint >= self.sufficient * a * gain)
 
 
 class Seen(NamedTuple):
@@ -203,6 +215,6 @@ def follow(
         local, step = newton(route, here._replace(z=z))
         seen.append(Seen.of(local.log_joint, local.grad))
         with torch.no_grad():
-            here, length = rule.advance(t, route, here, local.grad, step)
+            here, length = rule.advance(t, route, here, local.grad, step).taken(here)
         z = z + length.unsqueeze(-1) * step
     return z, seen

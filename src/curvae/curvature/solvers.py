@@ -48,13 +48,14 @@ class Newton(Solver):
     """Newton steps ``Lam^-1 grad``, each followed by ``bfgs`` quasi-Newton steps from its factor of Lam.
 
     A quasi-Newton step needs the gradient only, a few vector products, where Lam needs D of them; it has learned the
-    curvature along the steps since then (BFGS). A datum is done when a step promises ``tolerance`` nats at most, or
-    when neither a Newton step nor those after it moved it. (On a GPU or in a compiled graph all data take all steps:
+    curvature along the steps since then (BFGS), from those tried in vain as well: the gradient beyond a ridge of the
+    decoder turns the next step along it. A datum is done when a step promises ``tolerance`` nats at most, or when
+    neither a Newton step nor those after it moved it. (On a GPU or in a compiled graph all data take all steps:
     asking who is done would cost more.)
     """
 
     rule: StepRule = field(default_factory=Backtracking)
-    bfgs: int = 6
+    bfgs: int = 8
 
     def __post_init__(self) -> None:
         if self.bfgs < 0:
@@ -67,23 +68,25 @@ class Newton(Solver):
     def search(
         self, route: Route, z: Float[Tensor, "B D"], steps: int, tolerance: float = 0.0
     ) -> tuple[Float[Tensor, "B D"], list[Seen]]:
-        def step(t: int, route: Route, here: Point, last: Tensor | None = None, *known: Tensor) -> Step:
-            if last is None:
+        def step(t: int, route: Route, here: Point, point: Point | None = None, *known: Tensor) -> Step:
+            if point is None:
                 local = route.local_at(here)
                 grad, moved, bend = local.grad, None, BFGS.of(local.precision)
             else:
-                taken, expected, moved, *bent = known
-                grad = route.grad_at(here)
-                bend = BFGS(*bent).after(taken, last - grad, expected)
+                last, taken, expected, good, moved, *bent = known
+                grad = route.grad_at(point)
+                bend = BFGS(*bent).after(taken, last - grad, expected, good)
+                grad = torch.where(good.unsqueeze(-1), grad, last)
             d = bend.solve(grad)
-            there, length = self.rule.advance(t, route, here, grad, d)
+            tried = self.rule.advance(t, route, here, grad, d)
+            there, _ = tried.taken(here)
             gain = torch.linalg.vecdot(grad, d)
-            moved = length != 0 if moved is None else moved | (length != 0)
+            moved = tried.good if moved is None else moved | tried.good
             going = 0.5 * gain > tolerance
             if (t + 1) % self.visits(1) == 0:
                 return Step(grad, there, going & moved)
-            carried = (grad, length.unsqueeze(-1) * d, length.square() * gain, moved, *bend)
-            return Step(grad, there, going, carried)
+            taken, expected = tried.length.unsqueeze(-1) * d, tried.length.square() * gain
+            return Step(grad, there, going, (tried.point, grad, taken, expected, tried.good, moved, *bend))
 
         visits = self.visits(steps)
         found = compiled.search(route, z, visits, self.visits(1), self.rule, tolerance)

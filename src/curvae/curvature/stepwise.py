@@ -21,12 +21,12 @@ class Step(NamedTuple):
     """Where it led."""
     going: Bool[Tensor, " B"] | None = None
     """Who is not done; None: nobody is."""
-    carried: tuple[Tensor, ...] = ()
+    carried: tuple[Tensor | Point, ...] = ()
     """What the solver keeps of each datum from one step to the next, each (B, ...)."""
 
 
 def stepwise(
-    route: Route, z: Float[Tensor, "B D"], steps: int, step: Callable[..., Step], *carried: Tensor
+    route: Route, z: Float[Tensor, "B D"], steps: int, step: Callable[..., Step], *carried: Tensor | Point
 ) -> tuple[Float[Tensor, "B D"], list[Seen]]:
     """Up to ``steps`` times ``step(t, route, point, *carried)``, of the data that are going; and what was seen.
 
@@ -46,5 +46,5 @@ def stepwise(
             break
         if len(left) < len(rows):
             rows, route, here = rows[left], route.take(left), here.take(left)
-            carried = tuple(value[left] for value in carried)
+            carried = tuple(value.take(left) if isinstance(value, Point) else value[left] for value in carried)
     return z, seen

@@ -154,10 +154,10 @@ class Laplace(Inference):
         with torch.no_grad():
             grad = here.grad.detach()
             step = linalg.solve_spd(factors[0], grad)
-            length = self.solver.rule.advance(len(seen), route, route.point(z), grad, step)[1]
+            tried = self.solver.rule.advance(len(seen), route, route.point(z), grad, step)
             left = 0.5 * torch.linalg.vecdot(grad, step)
         seen = [*seen, Seen.of(here.log_joint, grad)]
-        return Mode(mu, here.precision, factor, seen, left, length == 0, ok)
+        return Mode(mu, here.precision, factor, seen, left, tried.good.logical_not(), ok)
 
     def _info(self, found: Mode) -> Info:
         """What the search did, padded to T + 1 entries."""

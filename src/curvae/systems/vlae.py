@@ -24,7 +24,7 @@ def vlae(
     hidden: int = 256,
     depth: int = 2,
     steps: int = 2,
-    bfgs: int = 6,
+    bfgs: int = 8,
     warmup: float = 0.5,
     budget: bool = False,
     memory: bool = False,
