@@ -37,6 +37,18 @@ def test_root_gives_the_expected_information(likelihood, eta):
         torch.testing.assert_close(root @ root.mT, expected, atol=1e-12, rtol=1e-9)
 
 
+def test_a_diagonal_information_is_that_of_the_root(likelihood, eta):
+    """Its entries, nothing beside them, and 0 where nothing is seen; None where there are cross terms."""
+    eye, mask = torch.eye(likelihood.size, dtype=torch.float64), torch.rand(6, EVENT) < 0.5
+    root = likelihood.root(eta.unsqueeze(1), eye.expand(6, -1, -1))
+    for seen in (None, mask):
+        diagonal = likelihood.diagonal(eta, seen)
+        assert (diagonal is None) == (likelihood.information == "block")
+        if diagonal is not None:
+            expected = root @ root.mT if seen is None else (root @ root.mT) * seen.unsqueeze(-1)
+            torch.testing.assert_close(diagonal.diag_embed(), expected)
+
+
 def test_root_is_linear_and_broadcasts(likelihood, eta):
     v, w = torch.randn(2, 5, 6, likelihood.size, dtype=torch.float64)
     together = likelihood.root(eta, 2 * v - w)

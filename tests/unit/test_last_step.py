@@ -10,12 +10,14 @@ from torch import nn
 
 from curvae.curvature import (
     Backtracking,
+    Generic,
     Gram,
     Layerwise,
     Newton,
     PaperSchedule,
     compiled_last,
     last_step,
+    local,
     native,
     route_for,
 )
@@ -23,7 +25,8 @@ from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
 from curvae.priors import StandardNormal
-from zoo import batch_of
+from searches import Undamped
+from zoo import batch_of, points, relu_model
 
 NEEDS_COMPILER = pytest.mark.skipif(not native.available(), reason="no C compiler here")
 
@@ -67,6 +70,27 @@ def slopes(total, parameters):
     """By autograd, zeros for what does not matter."""
     found = torch.autograd.grad(total, parameters, allow_unused=True)
     return [torch.zeros_like(one) if slope is None else slope for one, slope in zip(parameters, found, strict=True)]
+
+
+@pytest.mark.parametrize("name", ["gaussian-shared", "bernoulli", "categorical"])
+def test_its_gradient_is_that_of_a_newton_step_written_out(name):
+    """The mean by autograd through the solve, Lam and its factor at that mean: full steps, so no step is held back."""
+    model, batch = relu_model(name, hidden=(9, 8))
+    z, parameters = points(), list(model.parameters())
+    mode = last_step(route_for(model, batch, z), z, 0, Undamped())
+    here = local(model, batch, z, Generic)
+    mean = z + torch.linalg.solve(here.precision, here.grad.unsqueeze(-1)).squeeze(-1)
+    factor = torch.linalg.cholesky(
+        here.precision if name.startswith("gaussian") else local(model, batch, mean, Generic).precision
+    )
+    shares = torch.randn_like(mean), torch.randn_like(factor)
+    found, expected = (
+        slopes((shares[0] * one).sum() + (shares[1] * other).sum(), parameters)
+        for one, other in ((mode.mean, mode.factor), (mean, factor))
+    )
+    torch.testing.assert_close((mode.mean, mode.factor), (mean, factor), rtol=1e-9, atol=1e-9)
+    for value, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(value, other, rtol=1e-8, atol=1e-8)
 
 
 @NEEDS_COMPILER

@@ -69,14 +69,14 @@ def size_of(*tensors: Tensor) -> float:
     return max(1.0, *(tensor.abs().max().item() for tensor in tensors))
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=70, deadline=None, derandomize=True)
 @given(
     size=st.integers(1, 6),
     count=st.integers(1, 4),
     name=st.sampled_from(sorted(LIKELIHOODS)),
     event=st.integers(1, 9),
-    activation=st.sampled_from(ACTIVATIONS),
-    hidden=st.lists(st.integers(1, 6), max_size=3) | st.just("residual"),
+    activation=st.just(nn.ReLU) | st.sampled_from(ACTIVATIONS),
+    hidden=st.lists(st.integers(1, 6), min_size=1, max_size=3) | st.sampled_from([[], "residual"]),
     masked=st.booleans(),
     repeated=st.booleans(),
     seed=st.integers(0, 1000),

@@ -8,9 +8,9 @@ typedef struct {
     const size *widths; /* D, H_1 .. H_L */
     const REAL *const *weights;
     const uint8_t *const *masks;
-    const REAL *gram;
-    size columns;       /* D in whole vectors */
-    REAL *kept;         /* for each item b M_2 .. M_L and T, from row starts[b] on; NULL: nothing is kept */
+    const REAL *gram, *own; /* G, or the diagonal of each item's own (B, H_L); the other is NULL */
+    size columns;           /* D in whole vectors */
+    REAL *kept;             /* for each item b M_2 .. M_L, and T where G is shared, from row starts[b] on, or NULL */
     const int64_t *starts;
     size *ones, *strides;     /* 0, 1, 2 ..  and  0, columns, 2 columns .. */
     REAL *values;             /* what a tile of outer gives */

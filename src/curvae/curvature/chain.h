@@ -23,7 +23,8 @@ typedef struct {
 /* What kernel.c gives. */
 void NAME(turn)(const REAL *m, size columns, size count, size wide, REAL *to, size stride);
 int NAME(precision)(size depth, const size *widths, const REAL *const *weights, const uint8_t *const *masks,
-                    const REAL *gram, size begin, size end, REAL *lam, REAL *kept, const int64_t *starts);
+                    const REAL *gram, const REAL *own, size begin, size end, REAL *lam, REAL *kept,
+                    const int64_t *starts);
 
 #define POINT NAME(Point)
 typedef struct {

@@ -1,6 +1,6 @@
 /* Lam = M'GM and its gradient for a ReLU chain, item by item, over active units alone.
 
-   M_1 = K_1 W_0,  M_l = K_l W_{l-1} M_{l-1},  Lam = M_L' G M_L.  Only the rows of M_l that are active are kept, packed:
+   M_1 = K_1 W_0,  M_l = K_l W_{l-1} M_{l-1},  Lam = M_L' G M_L, with one G for all items or each one's own diagonal.  Only the rows of M_l that are active are kept, packed:
    n_l rows of D columns, padded to whole vectors. Where a gradient will be wanted, M_2 .. M_L and T = G M_L stay in
    memory of the caller; elsewhere half of T is enough. Every product has the form  out_i = sum_c a_i[off_c] x_c  with rows
    x_c in vectors and scalars a gathered by the offsets of the active units; a tile keeps several rows i in registers.
@@ -51,7 +51,7 @@ static void NAME(lay)(const CHAIN *chain, ITEM *item, Arena *arena, int backward
         if (l == 1 || !chain->kept)
             item->m[l] = take(arena, width * columns * real);
     }
-    if (!chain->kept)
+    if (!chain->kept || chain->own)
         item->t = take(arena, widest * columns * real);
     item->s = take(arena, chain->widths[0] * columns * real);
     if (backward) {
@@ -115,11 +115,12 @@ static void NAME(gather)(const CHAIN *chain, ITEM *item, size b) {
     }
     size wide = chain->widths[0], columns = chain->columns;
     if (chain->kept) {
-        item->t = chain->kept + chain->starts[b] * columns;
+        REAL *place = chain->kept + chain->starts[b] * columns;
         for (size l = 2; l <= chain->depth; l++) {
-            item->m[l] = item->t;
-            item->t += item->count[l] * columns;
+            item->m[l] = place;
+            place += item->count[l] * columns;
         }
+        item->t = chain->own ? item->t : place;
     }
     for (size i = 0; i < item->count[1]; i++) {
         const REAL *from = chain->weights[0] + item->active[1][i] * wide;
@@ -132,22 +133,31 @@ static void NAME(gather)(const CHAIN *chain, ITEM *item, size b) {
     }
 }
 
+/* to = F from, F the item's own diagonal, for the rows of M_L. */
+static void NAME(weight)(const CHAIN *chain, const ITEM *item, size b, const REAL *from, REAL *to) {
+    const REAL *own = chain->own + b * chain->widths[chain->depth];
+    for (size i = 0; i < item->count[chain->depth]; i++)
+        for (size c = 0; c < chain->columns; c++)
+            to[i * chain->columns + c] = own[item->active[chain->depth][i]] * from[i * chain->columns + c];
+}
+
 #define EACH_CHUNK(width)                                                                                              \
     for (size chunk = 0; chunk * CHUNK < (width); chunk++)                                                             \
         for (ITEM *item = items; item < items + members; item++)
 #define ROWS(l) item->start[l][chunk], item->start[l][chunk + 1]
 
-/* Lam of items begin .. end-1, in its place in lam (B, D, D); for kept and starts see the chain. Where nothing is kept
-   only the upper triangle of gram is read. 0 = done. */
+/* Lam of items begin .. end-1, in its place in lam (B, D, D); for gram or own, kept and starts see the chain. Where
+   nothing is kept only the upper triangle of gram is read. 0 = done. */
 int NAME(precision)(size depth, const size *widths, const REAL *const *weights, const uint8_t *const *masks,
-                    const REAL *gram, size begin, size end, REAL *lam, REAL *kept, const int64_t *starts) {
+                    const REAL *gram, const REAL *own, size begin, size end, REAL *lam, REAL *kept,
+                    const int64_t *starts) {
     if (depth < 1 || depth > LAYERS)
         return 1;
     CHAIN chain = {.depth = depth, .widths = widths, .weights = weights, .masks = masks, .gram = gram,
-                   .columns = up(widths[0], LANES), .kept = kept, .starts = starts};
+                   .own = own, .columns = up(widths[0], LANES), .kept = kept, .starts = starts};
     ITEM items[GROUP];
     size wide = widths[0], columns = chain.columns, top = widths[depth];
-    REAL share = kept ? (REAL)0.5 : 1;
+    REAL share = kept || own ? (REAL)0.5 : 1;
     void *memory = NAME(room)(&chain, items, 0);
     if (!memory)
         return 1;
@@ -159,7 +169,9 @@ int NAME(precision)(size depth, const size *widths, const REAL *const *weights, 
             EACH_CHUNK(widths[l])
                 NAME(multiply)(weights[l - 1], item->active[l], widths[l - 1], ROWS(l), item->active[l - 1],
                                item->count[l - 1], item->m[l - 1], columns, item->m[l], 0);
-        EACH_CHUNK(top)
+        for (size i = 0; own && i < members; i++)
+            NAME(weight)(&chain, &items[i], b + i, items[i].m[depth], items[i].t);
+        EACH_CHUNK(own ? 0 : top)
             NAME(multiply)(gram, item->active[depth], top, ROWS(depth), item->active[depth], item->count[depth],
                            item->m[depth], columns, item->t, !kept);
         for (size i = 0; i < members; i++) {
@@ -180,6 +192,17 @@ static void NAME(turn_part)(const CHAIN *chain, ITEM *item, size l) {
     NAME(turn)(item->m[l], chain->columns, count, chain->widths[0], item->turned, up(count, LANES));
 }
 
+/* a'b for whole vectors */
+static REAL NAME(along)(const REAL *a, const REAL *b, size count) {
+    VEC sum = {0};
+    REAL total = 0;
+    for (size c = 0; c < count; c += LANES)
+        sum += *(const VEC *)(a + c) * *(const VEC *)(b + c);
+    for (size lane = 0; lane < LANES; lane++)
+        total += sum[lane];
+    return total;
+}
+
 /* m is symmetric: what is below its diagonal comes from above, block by block as rows are far apart. */
 static void NAME(mirror)(REAL *m, size width) {
     for (size top = 0; top < width; top += LANES)
@@ -190,14 +213,14 @@ static void NAME(mirror)(REAL *m, size width) {
 }
 
 /* Adds to dweights and dgram, 0 at first, what items begin .. end-1 give for the adjoint (B, D, D) of Lam, with what was
-   kept. 0 = done. */
+   kept; dgram is that of `own` where that is given. 0 = done. */
 int NAME(precision_backward)(size depth, const size *widths, const REAL *const *weights, const uint8_t *const *masks,
-                             size begin, size end, const REAL *adjoint, REAL *kept, const int64_t *starts,
-                             REAL *const *dweights, REAL *dgram) {
+                             const REAL *own, size begin, size end, const REAL *adjoint, REAL *kept,
+                             const int64_t *starts, REAL *const *dweights, REAL *dgram) {
     if (depth < 1 || depth > LAYERS)
         return 1;
-    CHAIN chain = {.depth = depth, .widths = widths, .weights = weights, .masks = masks, .columns = up(widths[0], LANES),
-                   .kept = kept, .starts = starts};
+    CHAIN chain = {.depth = depth, .widths = widths, .weights = weights, .masks = masks, .own = own,
+                   .columns = up(widths[0], LANES), .kept = kept, .starts = starts};
     ITEM items[GROUP];
     size wide = widths[0], columns = chain.columns, top = widths[depth];
     void *memory = NAME(room)(&chain, items, 1);
@@ -212,15 +235,22 @@ int NAME(precision_backward)(size depth, const size *widths, const REAL *const *
             for (size r = 0; r < wide; r++)
                 for (size c = 0; c < columns; c++)
                     item->s[r * columns + c] = c < wide ? a[r * wide + c] + a[c * wide + r] : 0;
-            NAME(multiply)(item->t, NULL, columns, 0, item->count[depth], chain.ones, wide, item->s, columns, item->upper,
-                           0);
+            const REAL *from = own ? item->m[depth] : item->t;
+            NAME(multiply)(from, NULL, columns, 0, item->count[depth], chain.ones, wide, item->s, columns, item->upper, 0);
+            if (own) { /* upper = M (A + A') is weighted after all, and dF = M (A + A')/2 M' wanted on its diagonal */
+                REAL *down = dgram + (b + i) * top;
+                for (size r = 0; r < item->count[depth]; r++)
+                    down[item->active[depth][r]] += NAME(along)(from + r * columns, item->upper + r * columns, columns) / 2;
+                NAME(weight)(&chain, item, b + i, item->upper, item->upper);
+                continue;
+            }
             for (size k = 0; k < wide * columns; k++)
                 item->s[k] *= (REAL)0.5;
             NAME(multiply)(item->m[depth], NULL, columns, 0, item->count[depth], chain.ones, wide, item->s, columns,
                            item->lower, 0);
             NAME(turn_part)(&chain, item, depth);
         }
-        EACH_CHUNK(top) /* dG += M (A + A')/2 M' */
+        EACH_CHUNK(own ? 0 : top) /* dG += M (A + A')/2 M' */
             NAME(outer)(&chain, item, depth, depth, ROWS(depth), item->lower, dgram, 1);
         for (size l = depth; l > 1; l--) { /* dW += dM_l M_{l-1}',  dM_{l-1} = W' dM_l */
             for (size i = 0; i < members; i++)
@@ -243,7 +273,8 @@ int NAME(precision_backward)(size depth, const size *widths, const REAL *const *
                     row[c] += d[c];
             }
     }
-    NAME(mirror)(dgram, top);
+    if (!own)
+        NAME(mirror)(dgram, top);
     free(memory);
     return 0;
 }

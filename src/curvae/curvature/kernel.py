@@ -1,8 +1,9 @@
 """``Lam = M'GM`` of a ReLU chain and its gradient, over active units alone: a compiled kernel, and the same in torch.
 
 With the activity masks K_l of an item, ``M_1 = K_1 W_0`` and ``M_l = K_l W_{l-1} M_{l-1}`` are the Jacobians of the
-layers, and ``Lam = M_L' G M_L`` its precision. About half of the units of a layer are off: their rows and columns are
-skipped, which no dense product can do, as every item has others.
+layers, and ``Lam = M_L' G M_L`` its precision, with one G for all items or for each a diagonal of its own. About half
+of the units of a layer are off: their rows and columns are skipped, which no dense product can do, as every item has
+others.
 
 Without the compiled kernel (:mod:`curvae.curvature.native`), and on another device or dtype, ``relu_precision``
 computes the same with torch.
@@ -23,22 +24,23 @@ Weights = list[Float[Tensor, "_out _in"]]
 """W_0 (H_1, D), W_1 (H_2, H_1) ... W_{L-1} (H_L, H_{L-1})."""
 Masks = list[Shaped[Tensor, "B _H"]]
 """For each layer which units are on: bool, or 0 and 1."""
+Gram = Float[Tensor, "*B _one H"]
+"""G: symmetric (H, H), or the diagonal of each item's own, (B, 1, H)."""
 Gradients = tuple[list[Tensor], Tensor]
 Kept = tuple[Tensor, ...]
-"""Of each item the active rows of M_2 .. M_L and of ``T = G M_L``, and where they begin, (B,); or nothing."""
+"""Of each item the active rows of M_2 .. M_L, where G is shared those of ``G M_L`` too, and where they begin, (B,); or
+nothing."""
 
 
-def usable(gram: Float[Tensor, "H H"]) -> bool:
+def usable(gram: Gram) -> bool:
     """Whether the kernel is there and can read this tensor: on the CPU, and not within a function transform."""
     return native.plain(gram) and native.available()
 
 
-def precision(
-    weights: Weights, masks: Masks, gram: Float[Tensor, "H H"], keep: bool = False
-) -> tuple[Matrix, Kept] | None:
+def precision(weights: Weights, masks: Masks, gram: Gram, keep: bool = False) -> tuple[Matrix, Kept] | None:
     """``Lam = M'GM`` (B, D, D) by the kernel, without autograd, and what its gradient needs; None where it cannot.
 
-    Without ``keep`` only the upper triangle of the symmetric ``gram`` is read.
+    Without ``keep`` only the upper triangle of a symmetric ``gram`` is read.
     """
     chain = _Chain.of(weights, masks, gram)
     if chain is None:
@@ -48,7 +50,7 @@ def precision(
     kept = chain.room() if keep else ()
 
     def work(_part: int, begin: int, end: int) -> bool:
-        return chain.call("precision", chain.gram, begin, end, out, *(kept or (None, None)))
+        return chain.call("precision", chain.shared, chain.own, begin, end, out, *(kept or (None, None)))
 
     return (out, kept) if native.split(len(out), work) else None
 
@@ -59,33 +61,34 @@ def room(rows: int, weight: Float[Tensor, "H D"]) -> Float[Tensor, "rows columns
     return weight.new_empty(rows, -(-weight.shape[1] // lanes) * lanes)
 
 
-def precision_backward(
-    weights: Weights, masks: Masks, gram: Float[Tensor, "H H"], kept: Kept, adjoint: Matrix
-) -> Gradients | None:
+def precision_backward(weights: Weights, masks: Masks, gram: Gram, kept: Kept, adjoint: Matrix) -> Gradients | None:
     """``(dW, dG)`` by the kernel, for the adjoint of Lam; None where it cannot, or where nothing was kept.
 
-    With its symmetric part A ``dG = sum_b M A M'``, ``dM_L = 2 T A``, ``dW_l = sum_b dM_{l+1} M_l'`` and
-    ``dM_l = K W_l' dM_{l+1}``.
+    With its symmetric part A ``dG = sum_b M A M'``, ``dM_L = 2 G M A``, ``dW_l = sum_b dM_{l+1} M_l'`` and
+    ``dM_l = K W_l' dM_{l+1}``; of a G of its own each item has the diagonal of its ``M A M'``.
     """
     chain = _Chain.of(weights, masks, gram) if kept else None
     if chain is None or adjoint.dtype != gram.dtype or not all(map(native.plain, (adjoint, *kept))):
         return None
     known = [tensor.detach().contiguous() for tensor in (adjoint, *kept)]
     parts = native.threads(len(masks[0]))
-    grads = [gram.new_zeros(parts, *tensor.shape) for tensor in (*chain.weights, gram)]
+    summed = chain.weights if chain.shared is None else [*chain.weights, gram]
+    grads = [gram.new_zeros(parts, *tensor.shape) for tensor in summed]
+    if chain.shared is None:  # every item has a place of its own in it
+        grads.append(gram.new_zeros(1, *gram.shape).expand(parts, *gram.shape))
 
     def work(part: int, begin: int, end: int) -> bool:
         *dweights, dgram = (grad[part] for grad in grads)
-        return chain.call("precision_backward", begin, end, *known, dweights, dgram)
+        return chain.call("precision_backward", chain.own, begin, end, *known, dweights, dgram)
 
     if not native.split(len(masks[0]), work):
         return None
-    *dweights, dgram = (grad[0] if parts == 1 else grad.sum(0) for grad in grads)
+    *dweights, dgram = (grad[0] if parts == 1 or grad.stride(0) == 0 else grad.sum(0) for grad in grads)
     return dweights, dgram
 
 
-def relu_precision(weights: Weights, masks: Masks, gram: Float[Tensor, "H H"]) -> Matrix:
-    """``Lam = M'GM`` (B, D, D), once differentiable in the weights and the symmetric ``gram``.
+def relu_precision(weights: Weights, masks: Masks, gram: Gram) -> Matrix:
+    """``Lam = M'GM`` (B, D, D), once differentiable in the weights and ``gram``.
 
     The masks are constants. The gradient is that of the formula, by hand: where one will be wanted, M_2 .. M_L and
     ``G M_L`` are kept for it over the active units, L (B, D, H) at most.
@@ -93,7 +96,7 @@ def relu_precision(weights: Weights, masks: Masks, gram: Float[Tensor, "H H"]) -
     Args:
         weights: those of the L linear layers, each followed by a ReLU.
         masks: for each of them the units that are on, (B, H_l), bool or 0 and 1.
-        gram: G, symmetric, of the size of the last layer.
+        gram: G, symmetric, of the size of the last layer (H, H); or for each item a diagonal G of its own, (B, 1, H).
 
     Example:
         >>> import torch
@@ -134,18 +137,20 @@ class Precision(torch.autograd.Function):
         return None, None, dgram, *(None for _ in masks), *dweights
 
 
-def dense_precision(weights: Weights, masks: Masks, gram: Float[Tensor, "H H"]) -> Matrix:
+def dense_precision(weights: Weights, masks: Masks, gram: Gram) -> Matrix:
     """``precision`` with torch: the M_l' as rows (B, D, H_l), zeros multiplied."""
     last = _rows(weights, masks)[-1]
-    return last @ gram @ last.mT
+    return (last * gram if gram.ndim == 3 else last @ gram) @ last.mT
 
 
-def dense_backward(weights: Weights, masks: Masks, gram: Float[Tensor, "H H"], adjoint: Matrix) -> Gradients:
+def dense_backward(weights: Weights, masks: Masks, gram: Gram, adjoint: Matrix) -> Gradients:
     """``precision_backward`` with torch."""
     rows = _rows(weights, masks)
     along = 0.5 * (adjoint + adjoint.mT) @ rows[-1]
-    dgram = along.flatten(0, 1).mT @ rows[-1].flatten(0, 1)
-    back = 2 * along @ gram
+    if gram.ndim == 3:
+        dgram, back = (along * rows[-1]).sum(1, keepdim=True), 2 * along * gram
+    else:
+        dgram, back = along.flatten(0, 1).mT @ rows[-1].flatten(0, 1), 2 * along @ gram
     dweights: list[Tensor] = []
     for layer in reversed(range(len(weights))):
         back = back * masks[layer].unsqueeze(1)
@@ -166,14 +171,16 @@ def _rows(weights: Weights, masks: Masks) -> list[Float[Tensor, "B D _H"]]:
 class _Chain:
     """One call's arguments, contiguous and alive while C reads them."""
 
-    def __init__(self, weights: Weights, masks: Masks, gram: Tensor):
+    def __init__(self, weights: Weights, masks: Masks, gram: Gram):
         self.weights = [weight.detach().contiguous() for weight in weights]
         self.masks: list[Bool[Tensor, "B _H"]] = [mask.bool().contiguous() for mask in masks]
-        self.gram = gram.detach().contiguous()
+        known = gram.detach().contiguous()
+        self.shared, self.own = (None, known) if gram.ndim == 3 else (known, None)
+        self.dtype = gram.dtype
         self.widths = native.numbers(torch.int64, weights[0].shape[1], *map(len, weights))
 
     @classmethod
-    def of(cls, weights: Weights, masks: Masks, gram: Tensor) -> "_Chain | None":
+    def of(cls, weights: Weights, masks: Masks, gram: Gram) -> "_Chain | None":
         """None where the kernel cannot do it."""
         tensors = [*weights, gram]
         if not all(map(native.plain, (*tensors, *masks))) or not 0 < len(weights) <= native.LAYERS:
@@ -187,18 +194,19 @@ class _Chain:
                 for weight, (before, after) in zip(weights, pairwise(widths), strict=True)
             )
             and [mask.shape for mask in masks] == [(len(masks[0]), width) for width in widths[1:]]
-            and gram.shape == (widths[-1], widths[-1])
+            and gram.shape == ((len(masks[0]), 1, widths[-1]) if gram.ndim == 3 else (widths[-1], widths[-1]))
             and min(widths) > 0
         )
         return cls(weights, masks, gram) if fitting and native.available() else None
 
     def room(self) -> tuple[Float[Tensor, "N columns"], Int[Tensor, " B"]]:
         """For what is kept: rows of whole vectors, and where each item's begin."""
-        counts = torch.stack([mask.sum(1) for mask in (*self.masks[1:], self.masks[-1])]).sum(0)
+        masks = self.masks[1:] if self.shared is None else [*self.masks[1:], self.masks[-1]]
+        counts = sum((mask.sum(1) for mask in masks), torch.zeros(len(self.masks[0]), dtype=torch.int64, device="cpu"))
         ends = counts.cumsum(0)
         return room(int(counts.sum()), self.weights[0]), ends - counts
 
     def call(self, name: str, *rest: native.Argument) -> bool:
         """One call into C."""
         depth = len(self.weights)
-        return native.call(name, self.gram.dtype, depth, self.widths, self.weights, self.masks, *rest)
+        return native.call(name, self.dtype, depth, self.widths, self.weights, self.masks, *rest)

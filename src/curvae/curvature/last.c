@@ -56,7 +56,7 @@ int NAME(last)(GIVEN, size begin, size end, const REAL *rule, size batch, const 
     size wide = widths[0], square = wide * wide, bytes = wide * sizeof(REAL), stride;
     if (NAME(open)(&frame, 0, SAME))
         return 1;
-    int failed = NAME(precision)(depth, widths, weights, masks, gram, begin, end, precision, kept, starts);
+    int failed = NAME(precision)(depth, widths, weights, masks, gram, NULL, begin, end, precision, kept, starts);
     stride = chain->stride[0];
     for (size first = begin; first < end && !failed; first += BLOCK) {
         size members = end - first < BLOCK ? end - first : BLOCK;

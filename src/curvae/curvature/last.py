@@ -20,18 +20,22 @@ def last_step(route: Route, z: Float[Tensor, "B D"], t: int, rule: StepRule) -> 
     found = compiled_last.last(route, z, rule, torch.is_grad_enabled())
     if found is not None:
         return found
-    point = route.point(z)
-    here = route.local_at(point)
-    factor, ok = linalg.cholesky(here.precision)
+    stays = route.locally_constant
+    with torch.set_grad_enabled(torch.is_grad_enabled() and stays):
+        point = route.point(z)
+        here = route.local_at(point)
+        precision = here.precision
+        factor, ok = linalg.cholesky(precision)
     fixed, grad = factor.detach(), here.grad.detach()
     step = linalg.solve_spd(fixed, grad)
     with torch.no_grad():
         there, length = rule.advance(t, route, point.detach(), grad, step).taken(point.detach())
         slope = route.grad_at(there)
-    residual = here.grad - (here.precision @ step.unsqueeze(-1)).squeeze(-1)
-    mean = z + length.unsqueeze(-1) * step + linalg.solve_spd(fixed, residual - residual.detach())
-    precision = here.precision
-    if not route.locally_constant:
+    mean = z + length.unsqueeze(-1) * step
+    if torch.is_grad_enabled():
+        residual = here.grad - (precision @ step.unsqueeze(-1)).squeeze(-1) if stays else route.residual(z, step)
+        mean = mean + linalg.solve_spd(fixed, residual - residual.detach())
+    if not stays:
         precision = route.local(mean).precision
         factor, ok = linalg.cholesky(precision)
     left = 0.5 * torch.linalg.vecdot(slope, linalg.solve_spd(factor.detach(), slope))

@@ -1,9 +1,10 @@
 """The layerwise route: J by plain matrix products, for any chain of linear and elementwise layers."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from curvae.curvature import layers
+from curvae.curvature import kernel, layers
 from curvae.curvature.decoded import Decoded
 from curvae.curvature.route import Local, Point, Product, assemble, informed, missed
 from curvae.model import LatentVariableModel
@@ -19,7 +20,7 @@ class Layerwise(Decoded):
 
     def likelihood_part(self, z: Float[Tensor, "B D"]) -> Local:
         eta, slopes = layers.linearize(self.parts, z)
-        return assemble(self.model, self.batch, eta, layers.rows(self.parts, slopes, z))
+        return self._part(eta, slopes, z)
 
     def likelihood_slope(self, z: Float[Tensor, "B D"]) -> tuple[PerDatum, Float[Tensor, "B D"]]:
         eta, slopes = layers.linearize(self.parts, z)
@@ -36,8 +37,7 @@ class Layerwise(Decoded):
 
     def local_at(self, point: Point) -> Local:
         eta, *kept = point.kept
-        rows = layers.rows(self.parts, layers.restored(self.parts, kept), point.z)
-        part, prior = assemble(self.model, self.batch, eta, rows), self.model.prior
+        part, prior = self._part(eta, layers.restored(self.parts, kept), point.z), self.model.prior
         return Local(point.log_joint, part.grad + prior.score(point.z), part.precision + prior.precision(point.z))
 
     def likelihood_residual(self, z: Float[Tensor, "B D"], step: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
@@ -54,6 +54,19 @@ class Layerwise(Decoded):
     def parts(self) -> list[nn.Module]:
         """The layers of the decoder."""
         return layers.chain(self.model.decoder) or []
+
+    def _part(self, eta: Float[Tensor, "B P"], slopes: layers.Slopes, z: Float[Tensor, "B D"]) -> Local:
+        """The likelihood's part where eta and the slopes of the layers are known: over active units where that is known
+        how to do, a ReLU chain before a linear layer and an information without cross terms."""
+        *hidden, last = self.parts
+        diagonal = self.model.likelihood.diagonal(eta, self.batch.mask) if layers.is_relu_chain(hidden) else None
+        if diagonal is None or not isinstance(last, nn.Linear) or not kernel.usable(diagonal):
+            return assemble(self.model, self.batch, eta, layers.rows(self.parts, slopes, z))
+        weights = [layer.weight for layer in self.parts if isinstance(layer, nn.Linear)]
+        masks = [slope > 0 for slope in slopes if slope is not None]
+        every = torch.ones_like(diagonal, dtype=torch.bool)
+        precision = kernel.relu_precision(weights, [*masks, every], diagonal.unsqueeze(1))
+        return Local(self._level(eta), layers.pull(self.parts, slopes, self._score(eta)), precision)
 
     def _level(self, eta: Float[Tensor, "B P"]) -> PerDatum:
         return self.model.likelihood.log_prob(self.batch.x, eta, self.batch.mask)

@@ -30,8 +30,8 @@ static int NAME(factorize)(const CHAIN *chain, ITEM *const *items, size n, uint8
         for (size i = 0; i < n; i++)
             for (size k = 0; k < chain->widths[l]; k++)
                 masks[l - 1][i * chain->widths[l] + k] = items[i]->here.value[l][k] > 0;
-    if (NAME(precision)(chain->depth, chain->widths, chain->weights, (const uint8_t *const *)masks, chain->gram, 0, n,
-                        lam, NULL, NULL))
+    if (NAME(precision)(chain->depth, chain->widths, chain->weights, (const uint8_t *const *)masks, chain->gram, NULL,
+                        0, n, lam, NULL, NULL))
         return 1;
     for (size i = 0; i < n; i++) {
         ITEM *item = items[i];

@@ -57,9 +57,9 @@ class Typical(Information):
 
     def gram(self, model: LatentVariableModel, weight: Float[Tensor, "P H"]) -> Float[Tensor, "H H"]:
         z = model.prior.sample(self.draws, torch.Generator(weight.device).manual_seed(0)).to(weight)
-        eta = model.decode(z)
-        diagonal = model.likelihood.root(eta, torch.ones_like(eta)).square().mean(0)
-        return (weight.mT * diagonal) @ weight
+        diagonal = model.likelihood.diagonal(model.decode(z))
+        assert diagonal is not None
+        return (weight.mT * diagonal.mean(0)) @ weight
 
 
 class Shared(Hidden):

@@ -68,6 +68,9 @@ class Gaussian(Likelihood):
     def root(self, eta: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         return masked(v * self.variance.rsqrt(), None if mask is None else self.flat(mask))
 
+    def diagonal(self, eta: Tensor, mask: Tensor | None = None) -> Tensor:
+        return masked((1 / self.variance).expand_as(eta), None if mask is None else self.flat(mask))
+
     def quadratic(self, x: Tensor, weight: Tensor, bias: Tensor) -> Quadratic:
         if len(variance := self.variance) > 1:
             return super().quadratic(x, weight, bias)

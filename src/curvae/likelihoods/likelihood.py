@@ -61,6 +61,10 @@ class Likelihood(nn.Module, ABC):
     def root(self, eta: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """``R'v`` with ``R R'`` the expected information of x about eta; linear in v, (*L, P) -> (*L, Q)."""
 
+    def diagonal(self, eta: Float[Tensor, "*L P"], mask: Tensor | None = None) -> Float[Tensor, "*L P"] | None:
+        """The information about eta where that is a diagonal matrix, (*L, P); None where it is not."""
+        return self.root(eta, torch.ones_like(eta), mask).square() if self.information == "diagonal" else None
+
     def bound(self, v: Float[Tensor, "*L P"]) -> Float[Tensor, "*L Q"]:
         """``R0'v`` with ``R0 R0' >= -d2 log p(x | eta) / d eta2`` at every eta and x, nothing missing; linear in v.
 
