@@ -59,13 +59,14 @@ def gram_flops(s: Size) -> float:
 
 
 def layerwise_flops(s: Size) -> float:
-    """D rows through all layers, and ``J' J``."""
-    return (1 + s.D) * (_hidden(s) + 2 * s.H * s.P) + 2 * s.P * s.D * (s.D + 1)
+    """The decoder and back; ``M_2``, J from what is on there, and ``J'FJ``."""
+    on = s.H / 2
+    return 2 * _hidden(s) + 4 * s.H * s.P + 2 * on**2 * s.D + 2 * on * s.P * s.D + 2 * s.P * s.D**2
 
 
 def generic_flops(s: Size) -> float:
-    """The same by D tangents; eta is computed once more beside them."""
-    return layerwise_flops(s) + _hidden(s) + 2 * s.H * s.P
+    """D tangents through all layers, ``J'FJ``; eta is computed once more beside them."""
+    return (2 + s.D) * (_hidden(s) + 2 * s.H * s.P) + 2 * s.P * s.D * (s.D + 1)
 
 
 def search_flops(s: Size, solver: Solver) -> float:
@@ -89,8 +90,8 @@ def gram_bytes(s: Size) -> float:
 
 
 def layerwise_bytes(s: Size) -> float:
-    """The rows of J and their products with the root of the information; two vectors of size P, three of size H."""
-    return 4 * (2 * s.D * s.P + 2 * s.P + 3 * s.H)
+    """Three vectors of size P, which of P units are on (all of them), three of size H, and Lam; or Lam twice. No J."""
+    return 4 * max(3.25 * s.P + 3 * s.H + s.D**2, 2 * s.D**2)
 
 
 def generic_bytes(s: Size) -> float:
