@@ -56,8 +56,8 @@ def compare(model, batch, z) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CURVAE_KERNEL", "0")
         theirs, expected = gradients(model, batch, z)
-    for name in ("mean", "precision", "factor", "left"):
-        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), rtol=1e-8, atol=1e-8)
+    for name, tolerance in (("mean", 1e-8), ("precision", 1e-8), ("factor", 1e-8), ("left", 1e-6)):
+        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), rtol=tolerance, atol=tolerance)
     for name in ("stuck", "ok"):
         assert torch.equal(getattr(ours, name), getattr(theirs, name))
     for one, other in zip(ours.seen, theirs.seen, strict=True):

@@ -2,6 +2,8 @@
 
    Included by kernel.c, once per number type. */
 
+#include "dot.h"
+
 #define CHAIN NAME(Chain)
 typedef struct {
     size depth;         /* L */

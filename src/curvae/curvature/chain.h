@@ -4,6 +4,8 @@
 
    Included by search.c and last.c, once per number type; its macros are the same each time, for the names of that type. */
 
+#include "dot.h"
+
 #ifndef BLOCK
 #define TALL (MANY_REGISTERS ? 6 : 4) /* rows and vectors of a tile: as many sums as registers hold */
 #define WIDE (MANY_REGISTERS ? 4 : 2)
@@ -49,19 +51,6 @@ typedef struct {
 static void NAME(exchange)(ITEM *item) {
     POINT old = item->here;
     item->here = item->there, item->there = old;
-}
-
-static REAL NAME(dot)(const REAL *a, const REAL *b, size count) {
-    VEC sum = {0};
-    REAL total = 0;
-    size k = 0;
-    for (; k + LANES <= count; k += LANES)
-        sum += *(const VEC *)(a + k) * *(const VEC *)(b + k);
-    for (size lane = 0; lane < LANES; lane++)
-        total += sum[lane];
-    for (; k < count; k++)
-        total += a[k] * b[k];
-    return total;
 }
 
 INLINE void NAME(tile)(const int vectors, const REAL *const *a, size count, const REAL *w, size stride,

@@ -1,9 +1,10 @@
 /* Lam = M'GM and its gradient for a ReLU chain, item by item, over active units alone.
 
-   M_1 = K_1 W_0,  M_l = K_l W_{l-1} M_{l-1},  Lam = M_L' G M_L, with one G for all items or each one's own diagonal.  Only the rows of M_l that are active are kept, packed:
-   n_l rows of D columns, padded to whole vectors. Where a gradient will be wanted, M_2 .. M_L and T = G M_L stay in
-   memory of the caller; elsewhere half of T is enough. Every product has the form  out_i = sum_c a_i[off_c] x_c  with rows
-   x_c in vectors and scalars a gathered by the offsets of the active units; a tile keeps several rows i in registers.
+   M_1 = K_1 W_0,  M_l = K_l W_{l-1} M_{l-1},  Lam = M_L' G M_L,  with one G for all items or for each a diagonal of its
+   own. Only the rows of M_l that are active are kept, packed: n_l rows of D columns, padded to whole vectors. Where a
+   gradient will be wanted, M_2 .. M_L and T = G M_L stay in memory of the caller (T = F M_L does not: it is made again);
+   elsewhere half of T is enough. Every product has the form  out_i = sum_c a_i[off_c] x_c  with rows x_c in vectors and
+   scalars a gathered by the offsets of the active units; a tile keeps several rows i in registers.
    Items go in groups, and the rows of a weight in chunks, so that a chunk serves a whole group from the cache.
 
    Vectors over active units, packed from each matrix for each item, were measured too: they need no row of D padded and
@@ -192,17 +193,6 @@ static void NAME(turn_part)(const CHAIN *chain, ITEM *item, size l) {
     NAME(turn)(item->m[l], chain->columns, count, chain->widths[0], item->turned, up(count, LANES));
 }
 
-/* a'b for whole vectors */
-static REAL NAME(along)(const REAL *a, const REAL *b, size count) {
-    VEC sum = {0};
-    REAL total = 0;
-    for (size c = 0; c < count; c += LANES)
-        sum += *(const VEC *)(a + c) * *(const VEC *)(b + c);
-    for (size lane = 0; lane < LANES; lane++)
-        total += sum[lane];
-    return total;
-}
-
 /* m is symmetric: what is below its diagonal comes from above, block by block as rows are far apart. */
 static void NAME(mirror)(REAL *m, size width) {
     for (size top = 0; top < width; top += LANES)
@@ -237,10 +227,11 @@ int NAME(precision_backward)(size depth, const size *widths, const REAL *const *
                     item->s[r * columns + c] = c < wide ? a[r * wide + c] + a[c * wide + r] : 0;
             const REAL *from = own ? item->m[depth] : item->t;
             NAME(multiply)(from, NULL, columns, 0, item->count[depth], chain.ones, wide, item->s, columns, item->upper, 0);
-            if (own) { /* upper = M (A + A') is weighted after all, and dF = M (A + A')/2 M' wanted on its diagonal */
-                REAL *down = dgram + (b + i) * top;
+            if (own) { /* of M (A + A')/2 M' the diagonal, and then the weights in upper */
+                REAL *diagonal = dgram + (b + i) * top;
                 for (size r = 0; r < item->count[depth]; r++)
-                    down[item->active[depth][r]] += NAME(along)(from + r * columns, item->upper + r * columns, columns) / 2;
+                    diagonal[item->active[depth][r]] +=
+                        NAME(dot)(from + r * columns, item->upper + r * columns, columns) / 2;
                 NAME(weight)(&chain, item, b + i, item->upper, item->upper);
                 continue;
             }

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernel.c", "search.c", "last.c"))
-HEADERS = tuple(Path(__file__).with_name(name) for name in ("native.h", "active.h", "chain.h", "newton.h"))
+HEADERS = tuple(Path(__file__).with_name(name) for name in ("native.h", "dot.h", "active.h", "chain.h", "newton.h"))
 FLAGS = ("-O3", "-std=c11", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
 LAYERS = 16
 """Layers that the code is made for."""
