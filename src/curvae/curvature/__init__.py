@@ -54,7 +54,7 @@ def route_for(
 
 
 FITS = {
-    Gram: "a chain ending in a Linear layer that widens, constant information and no mask",
+    Gram: "a chain ending in a Linear layer that widens (or of ReLU layers as large), constant information and no mask",
     Layerwise: "a Sequential chain of Linear and elementwise layers",
     Generic: "any decoder",
 }

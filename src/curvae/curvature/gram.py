@@ -14,10 +14,11 @@ from curvae.typing import Batch, PerDatum
 
 
 class Gram(Hidden):
-    """With the decoder's last layer W, from H to P > H values, and constant information F, nothing has size P.
+    """With the decoder's last layer W, from H to P values, and constant information F, nothing has size P.
 
     ``G = W'FW``, H by H, is formed once, and the (quadratic) log-likelihood expanded around one point h0 of the last
-    hidden layer: ``log p(x | h) = l0 + c'(h - h0) - 1/2 (h - h0)' G (h - h0)``.
+    hidden layer: ``log p(x | h) = l0 + c'(h - h0) - 1/2 (h - h0)' G (h - h0)``. That pays where P > H; for ReLU chains,
+    which compiled code knows, wherever G is no larger than the decoder.
     """
 
     quadratic: Quadratic
@@ -26,6 +27,8 @@ class Gram(Hidden):
     """h0, near the points asked for, where differences are small."""
     level: PerDatum
     pitch: Float[Tensor, "B H"]
+    wide: bool
+    """Whether P > H."""
 
     @classmethod
     def fits(cls, model: LatentVariableModel, batch: Batch) -> bool:
@@ -34,7 +37,7 @@ class Gram(Hidden):
             parts is not None
             and batch.mask is None
             and model.likelihood.information == "constant"
-            and parts[1].out_features > parts[1].in_features
+            and (_wide(parts[1]) or (layers.is_relu_chain(parts[0]) and _small(*parts)))
         )
 
     @classmethod
@@ -42,6 +45,7 @@ class Gram(Hidden):
         route, parts = cls(model), cls.split(model)
         assert parts is not None
         route.hidden, last = parts
+        route.wide = _wide(last)
         bias = last.bias if last.bias is not None else z.new_zeros(last.out_features)
         route.quadratic = model.likelihood.quadratic(batch.x, last.weight, bias)
         route.gram = route.quadratic.gram
@@ -54,7 +58,7 @@ class Gram(Hidden):
 
     @property
     def shorter(self) -> bool:
-        return True
+        return self.wide
 
     @property
     def locally_constant(self) -> bool:
@@ -63,11 +67,21 @@ class Gram(Hidden):
     def take(self, rows: Int[Tensor, " n"]) -> "Gram":
         part, (level, slope, gram) = Gram(self.model), self.quadratic
         part.hidden, part.gram, part.quadratic = self.hidden, gram, Quadratic(level[rows], slope[rows], gram)
+        part.wide = self.wide
         part.origin, part.level, part.pitch = self.origin[rows], self.level[rows], self.pitch[rows]
         return part
 
     def _outer(self, value: Float[Tensor, "*S B H"]) -> tuple[Float[Tensor, "*S B"], Float[Tensor, "*S B H"]]:
         return _Expanded.apply(value, *self.quadratic, self.origin, self.level, self.pitch)  # pyright: ignore[reportReturnType]
+
+
+def _wide(last: nn.Linear) -> bool:
+    return last.out_features > last.in_features
+
+
+def _small(hidden: list[nn.Module], last: nn.Linear) -> bool:
+    """Whether G has no more entries than the weights of the layers together."""
+    return last.in_features**2 <= sum(layer.weight.numel() for layer in (*hidden, last) if isinstance(layer, nn.Linear))
 
 
 class _Expanded(torch.autograd.Function):
@@ -76,8 +90,9 @@ class _Expanded(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(value: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
-        _, _, gram, origin, level, pitch = given
+    def forward(
+        value: Tensor, _level: Tensor, _slope: Tensor, gram: Tensor, origin: Tensor, level: Tensor, pitch: Tensor
+    ) -> tuple[Tensor, Tensor]:
         offset = value - origin
         slope = pitch - offset @ gram
         return level + 0.5 * torch.linalg.vecdot(offset, pitch + slope), slope
