@@ -127,10 +127,7 @@ def test_cheapest_route_is_chosen_and_a_wrong_one_refused():
         found = route_for(model, batch_of(torch.randn(8, 4).double()), points())
         assert type(found) is route
         assert not found.shorter
-    with pytest.raises(
-        ValueError,
-        match="Gram route: expects a chain ending in a Linear layer that widens",
-    ):
+    with pytest.raises(ValueError, match="Gram route: expects a chain ending in a Linear layer that widens"):
         route_for(bernoulli, coins, points(), Gram)
 
 

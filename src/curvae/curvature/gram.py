@@ -27,8 +27,6 @@ class Gram(Hidden):
     """h0, near the points asked for, where differences are small."""
     level: PerDatum
     pitch: Float[Tensor, "B H"]
-    wide: bool
-    """Whether P > H."""
 
     @classmethod
     def fits(cls, model: LatentVariableModel, batch: Batch) -> bool:
@@ -45,7 +43,6 @@ class Gram(Hidden):
         route, parts = cls(model), cls.split(model)
         assert parts is not None
         route.hidden, last = parts
-        route.wide = _wide(last)
         bias = last.bias if last.bias is not None else z.new_zeros(last.out_features)
         route.quadratic = model.likelihood.quadratic(batch.x, last.weight, bias)
         route.gram = route.quadratic.gram
@@ -58,7 +55,8 @@ class Gram(Hidden):
 
     @property
     def shorter(self) -> bool:
-        return self.wide
+        parts = self.split(self.model)
+        return parts is not None and _wide(parts[1])
 
     @property
     def locally_constant(self) -> bool:
@@ -67,7 +65,6 @@ class Gram(Hidden):
     def take(self, rows: Int[Tensor, " n"]) -> "Gram":
         part, (level, slope, gram) = Gram(self.model), self.quadratic
         part.hidden, part.gram, part.quadratic = self.hidden, gram, Quadratic(level[rows], slope[rows], gram)
-        part.wide = self.wide
         part.origin, part.level, part.pitch = self.origin[rows], self.level[rows], self.pitch[rows]
         return part
 
@@ -76,6 +73,7 @@ class Gram(Hidden):
 
 
 def _wide(last: nn.Linear) -> bool:
+    """Whether P > H."""
     return last.out_features > last.in_features
 
 

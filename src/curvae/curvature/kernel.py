@@ -24,7 +24,7 @@ Weights = list[Float[Tensor, "_out _in"]]
 """W_0 (H_1, D), W_1 (H_2, H_1) ... W_{L-1} (H_L, H_{L-1})."""
 Masks = list[Shaped[Tensor, "B _H"]]
 """For each layer which units are on: bool, or 0 and 1."""
-Gram = Float[Tensor, "*B _one H"]
+GramMatrix = Float[Tensor, "*B _one H"]
 """G: symmetric (H, H), or the diagonal of each item's own, (B, 1, H)."""
 Gradients = tuple[list[Tensor], Tensor]
 Kept = tuple[Tensor, ...]
@@ -32,12 +32,12 @@ Kept = tuple[Tensor, ...]
 nothing."""
 
 
-def usable(gram: Gram) -> bool:
+def usable(tensor: Tensor) -> bool:
     """Whether the kernel is there and can read this tensor: on the CPU, and not within a function transform."""
-    return native.plain(gram) and native.available()
+    return native.plain(tensor) and native.available()
 
 
-def precision(weights: Weights, masks: Masks, gram: Gram, keep: bool = False) -> tuple[Matrix, Kept] | None:
+def precision(weights: Weights, masks: Masks, gram: GramMatrix, keep: bool = False) -> tuple[Matrix, Kept] | None:
     """``Lam = M'GM`` (B, D, D) by the kernel, without autograd, and what its gradient needs; None where it cannot.
 
     Without ``keep`` only the upper triangle of a symmetric ``gram`` is read.
@@ -61,7 +61,9 @@ def room(rows: int, weight: Float[Tensor, "H D"]) -> Float[Tensor, "rows columns
     return weight.new_empty(rows, -(-weight.shape[1] // lanes) * lanes)
 
 
-def precision_backward(weights: Weights, masks: Masks, gram: Gram, kept: Kept, adjoint: Matrix) -> Gradients | None:
+def precision_backward(
+    weights: Weights, masks: Masks, gram: GramMatrix, kept: Kept, adjoint: Matrix
+) -> Gradients | None:
     """``(dW, dG)`` by the kernel, for the adjoint of Lam; None where it cannot, or where nothing was kept.
 
     With its symmetric part A ``dG = sum_b M A M'``, ``dM_L = 2 G M A``, ``dW_l = sum_b dM_{l+1} M_l'`` and
@@ -72,22 +74,20 @@ def precision_backward(weights: Weights, masks: Masks, gram: Gram, kept: Kept, a
         return None
     known = [tensor.detach().contiguous() for tensor in (adjoint, *kept)]
     parts = native.threads(len(masks[0]))
-    summed = chain.weights if chain.shared is None else [*chain.weights, gram]
-    grads = [gram.new_zeros(parts, *tensor.shape) for tensor in summed]
-    if chain.shared is None:  # every item has a place of its own in it
-        grads.append(gram.new_zeros(1, *gram.shape).expand(parts, *gram.shape))
+    grads = [gram.new_zeros(parts, *weight.shape) for weight in chain.weights]
+    grads.append(gram.new_zeros(1 if chain.shared is None else parts, *gram.shape))  # each item's own has its place
 
     def work(part: int, begin: int, end: int) -> bool:
-        *dweights, dgram = (grad[part] for grad in grads)
+        *dweights, dgram = (grad[part % len(grad)] for grad in grads)
         return chain.call("precision_backward", chain.own, begin, end, *known, dweights, dgram)
 
     if not native.split(len(masks[0]), work):
         return None
-    *dweights, dgram = (grad[0] if parts == 1 or grad.stride(0) == 0 else grad.sum(0) for grad in grads)
+    *dweights, dgram = (grad[0] if len(grad) == 1 else grad.sum(0) for grad in grads)
     return dweights, dgram
 
 
-def relu_precision(weights: Weights, masks: Masks, gram: Gram) -> Matrix:
+def relu_precision(weights: Weights, masks: Masks, gram: GramMatrix) -> Matrix:
     """``Lam = M'GM`` (B, D, D), once differentiable in the weights and ``gram``.
 
     The masks are constants. The gradient is that of the formula, by hand: where one will be wanted, M_2 .. M_L and
@@ -137,13 +137,13 @@ class Precision(torch.autograd.Function):
         return None, None, dgram, *(None for _ in masks), *dweights
 
 
-def dense_precision(weights: Weights, masks: Masks, gram: Gram) -> Matrix:
+def dense_precision(weights: Weights, masks: Masks, gram: GramMatrix) -> Matrix:
     """``precision`` with torch: the M_l' as rows (B, D, H_l), zeros multiplied."""
     last = _rows(weights, masks)[-1]
     return (last * gram if gram.ndim == 3 else last @ gram) @ last.mT
 
 
-def dense_backward(weights: Weights, masks: Masks, gram: Gram, adjoint: Matrix) -> Gradients:
+def dense_backward(weights: Weights, masks: Masks, gram: GramMatrix, adjoint: Matrix) -> Gradients:
     """``precision_backward`` with torch."""
     rows = _rows(weights, masks)
     along = 0.5 * (adjoint + adjoint.mT) @ rows[-1]
@@ -171,7 +171,7 @@ def _rows(weights: Weights, masks: Masks) -> list[Float[Tensor, "B D _H"]]:
 class _Chain:
     """One call's arguments, contiguous and alive while C reads them."""
 
-    def __init__(self, weights: Weights, masks: Masks, gram: Gram):
+    def __init__(self, weights: Weights, masks: Masks, gram: GramMatrix):
         self.weights = [weight.detach().contiguous() for weight in weights]
         self.masks: list[Bool[Tensor, "B _H"]] = [mask.bool().contiguous() for mask in masks]
         known = gram.detach().contiguous()
@@ -180,7 +180,7 @@ class _Chain:
         self.widths = native.numbers(torch.int64, weights[0].shape[1], *map(len, weights))
 
     @classmethod
-    def of(cls, weights: Weights, masks: Masks, gram: Gram) -> "_Chain | None":
+    def of(cls, weights: Weights, masks: Masks, gram: GramMatrix) -> "_Chain | None":
         """None where the kernel cannot do it."""
         tensors = [*weights, gram]
         if not all(map(native.plain, (*tensors, *masks))) or not 0 < len(weights) <= native.LAYERS:

@@ -56,11 +56,14 @@ class Layerwise(Decoded):
         return layers.chain(self.model.decoder) or []
 
     def _part(self, eta: Float[Tensor, "B P"], slopes: layers.Slopes, z: Float[Tensor, "B D"]) -> Local:
-        """The likelihood's part where eta and the slopes of the layers are known: over active units where that is known
-        how to do, a ReLU chain before a linear layer and an information without cross terms."""
+        """The likelihood's part from eta and the slopes of the layers.
+
+        Over active units alone for a ReLU chain, a linear layer after it and an information without cross terms.
+        """
         *hidden, last = self.parts
-        diagonal = self.model.likelihood.diagonal(eta, self.batch.mask) if layers.is_relu_chain(hidden) else None
-        if diagonal is None or not isinstance(last, nn.Linear) or not kernel.usable(diagonal):
+        known = layers.is_relu_chain(hidden) and isinstance(last, nn.Linear) and kernel.usable(eta)
+        diagonal = self.model.likelihood.diagonal(eta, self.batch.mask) if known else None
+        if diagonal is None:
             return assemble(self.model, self.batch, eta, layers.rows(self.parts, slopes, z))
         weights = [layer.weight for layer in self.parts if isinstance(layer, nn.Linear)]
         masks = [slope > 0 for slope in slopes if slope is not None]

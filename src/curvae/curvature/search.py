@@ -58,7 +58,7 @@ class StepRule(ABC):
     def advance(
         self, t: int, route: Route, here: Point, grad: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
     ) -> Tried:
-        """What step t = 0, 1, ... comes to for each datum."""
+        """What step t = 0, 1, ... tries for each datum."""
 
 
 @dataclass(frozen=True)
