@@ -15,11 +15,11 @@ from curvae.data import Data
 from curvae.evaluation.importance import estimates, posterior_weights
 from curvae.evaluation.proposal import common_proposal
 from curvae.systems import LatentSystem, vae, vlae
-from curvae.training import budget
-from curvae.training.average import Average, copied, put
-from curvae.training.batches import Batches
-from curvae.training.budget import Standing
-from curvae.training.state import write_state
+from curvae.training.loop import inference_budget as budget
+from curvae.training.loop.inference_budget import Standing
+from curvae.training.loop.loader import Batches
+from curvae.training.loop.state import write_state
+from curvae.training.loop.weight_averaging import Average, copied, put
 from curvae.typing import DataSpec
 
 MARKS = (1.0, 2.0, 3.0, 5.0, 6.0, 7.0, 10.0)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from curvae.data import Data, from_array
 from curvae.objectives import Bound
 from curvae.systems import Stage, System, Weights
-from curvae.training import Run, session
+from curvae.training import Run
+from curvae.training.loop import checkpoint as session
 from curvae.typing import Batch, Table
 
 FEATURES = 3

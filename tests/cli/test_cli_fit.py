@@ -76,7 +76,7 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, capsys: pyte
 def test_ctrl_c_and_the_command_that_goes_on(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    from curvae.training.session import Session
+    from curvae.training.loop.checkpoint import Session
 
     finish = Session.finish_epoch
 
@@ -95,7 +95,7 @@ def test_ctrl_c_and_the_command_that_goes_on(
 
 
 def test_full_disk(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    from curvae.training import files
+    from curvae.training.run import files
 
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

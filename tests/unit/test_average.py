@@ -12,7 +12,7 @@ from curvae.likelihoods import Bernoulli, Gaussian
 from curvae.model import LatentVariableModel
 from curvae.priors import StandardNormal
 from curvae.systems import Stage, vlae
-from curvae.training import session
+from curvae.training.loop import checkpoint as session
 from curvae.typing import Batch
 from training_toys import Toy, data_of, interrupt
 

@@ -10,8 +10,9 @@ from torch import nn
 import curvae
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.systems import Level, Stage, vlae
-from curvae.training import budget, session
-from curvae.training.budget import Standing, learned, moved
+from curvae.training.loop import checkpoint as session
+from curvae.training.loop import inference_budget as budget
+from curvae.training.loop.inference_budget import Standing, learned, moved
 from training_toys import Toy, data_of, interrupt
 from zoo import relu_model
 

@@ -7,7 +7,7 @@ from torch import nn
 from curvae.inference import AmortizedLangevin
 from curvae.objectives import PointJoint, monte_carlo_elbo
 from curvae.posteriors import DiagonalGaussian
-from curvae.training.state import write_state
+from curvae.training.loop.state import write_state
 from methods import SPEC, systems
 from zoo import D, LinearGaussian, smooth_model
 

@@ -17,7 +17,7 @@ from curvae.priors import AggregateNormal, FixedNormal, Layered, LearnedNormal, 
 from curvae.systems import predictive_coding
 from curvae.systems.parts import layer_family
 from curvae.training import fit
-from curvae.training.state import write_state
+from curvae.training.loop.state import write_state
 from curvae.typing import Batch, DataSpec
 from zoo import FAMILIES, batch_of
 

@@ -13,7 +13,8 @@ from torch import nn
 
 import curvae
 from curvae.systems import vae, vlae
-from curvae.training import RunError, weights
+from curvae.training import RunError
+from curvae.training.run import weights
 from training_toys import Toy, content, data_of
 
 GLOBAL: dict[str, Path] = {}

@@ -8,7 +8,7 @@ from curvae.flows import Autoregressive, affine
 from curvae.linalg import standard_normal_log_prob
 from curvae.objectives import ScoreClimbing
 from curvae.posteriors import DiagonalGaussian, FullGaussian, pushed, transport
-from curvae.training.state import write_state
+from curvae.training.loop.state import write_state
 from zoo import D, LinearGaussian, TwoModes, batch_of
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 import curvae
-from curvae.training.batches import part
+from curvae.training.loop.loader import part
 from training_script import make
 from training_toys import Toy
 

@@ -11,7 +11,8 @@ import torch
 import curvae
 from curvae import linalg
 from curvae.systems import vae, vlae
-from curvae.training import RunError, stage_module
+from curvae.training import RunError
+from curvae.training.loop import lightning_module as stage_module
 from training_toys import Toy, data_of, interrupt, not_finite
 
 

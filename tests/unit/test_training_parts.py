@@ -13,14 +13,16 @@ from torch import nn
 import curvae
 from curvae.data import ArrayTable
 from curvae.systems import Recipe
-from curvae.training import RunError, files, log
-from curvae.training.bar import Bar
-from curvae.training.batches import Batches
-from curvae.training.log import Log, Row
-from curvae.training.means import Means
-from curvae.training.recipe import plain
+from curvae.training import RunError
+from curvae.training.loop.loader import Batches
+from curvae.training.loop.progress import Bar
+from curvae.training.loop.running_means import Means
+from curvae.training.loop.state import write_state
+from curvae.training.run import files
+from curvae.training.run import metrics as log
+from curvae.training.run.config import plain
+from curvae.training.run.metrics import Log, Row
 from curvae.training.settings import derive, divide
-from curvae.training.state import write_state
 from training_toys import Toy, data_of
 
 
@@ -117,7 +119,7 @@ def test_a_module_that_remembers_how_it_was_made_is_recorded():
 
 def test_the_bar_shows_stage_and_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     console = Console(force_terminal=True, width=120, record=True, file=open(tmp_path / "screen", "w"))  # noqa: SIM115
-    from curvae.training import loop
+    from curvae.training.loop import stages as loop
 
     monkeypatch.setattr(loop, "Console", lambda **_: console)
     monkeypatch.setattr(loop, "Bar", lambda total, done: Bar(total, done, console))

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import curvae
-from curvae.training import RunError, session
+from curvae.training import RunError
+from curvae.training.loop import checkpoint as session
 from training_script import make
 from training_toys import Toy, content, data_of, interrupt
 
@@ -118,7 +119,7 @@ def test_an_empty_folder_is_taken(tmp_path: Path):
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path: Path):
-    from curvae.training import folder
+    from curvae.training.run import claim as folder
 
     with folder.lock(tmp_path), pytest.raises(RunError, match="another process is training in"), folder.lock(tmp_path):
         pass
@@ -139,7 +140,7 @@ def test_a_damaged_resume_file_is_named(tmp_path: Path, saving: None):
 def test_a_full_disk_is_one_line_and_destroys_nothing(tmp_path: Path, saving: None, monkeypatch: pytest.MonkeyPatch):
     import errno
 
-    from curvae.training import files
+    from curvae.training.run import files
 
     system, original = Toy(), files.os.fsync
     arguments = {"epochs": 6, "batch_size": 20, "learning_rate": 0.1}

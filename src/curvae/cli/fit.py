@@ -144,7 +144,7 @@ def _train(request: Request, sources: Sources, made: Any, chosen: Any) -> None:
 
 def _folder(request: Request, training: Mapping[str, Any]) -> Path | None:
     """The run's folder: chosen here where nothing is said, so that it can be named when the run is cut off."""
-    from curvae.training.folder import next_name
+    from curvae.training.run.claim import next_name
 
     if training["out"] is not None or training["devices"] > 1:
         return training["out"]

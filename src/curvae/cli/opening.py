@@ -163,7 +163,7 @@ def existing(run: Path | str) -> Path:
 
 def read_spec(run: "Run") -> "DataSpec":
     """What the run's system was made for."""
-    from curvae.training import files
+    from curvae.training.run import files
     from curvae.typing import DataSpec
 
     spec = files.read_json(run.path / "model.json")["spec"]

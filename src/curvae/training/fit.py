@@ -10,13 +10,14 @@ from typing import Any
 from curvae.data import Data
 from curvae.systems import System
 from curvae.training import devices as machine
-from curvae.training import files, folder
-from curvae.training.environment import environment, version
-from curvae.training.log import Log
-from curvae.training.loop import Training
-from curvae.training.recipe import custom_parts, plain, record
-from curvae.training.run import Run, write_about
-from curvae.training.session import Session
+from curvae.training.loop.checkpoint import Session
+from curvae.training.loop.stages import Training
+from curvae.training.run import claim as folder
+from curvae.training.run import files
+from curvae.training.run.config import custom_parts, plain, record
+from curvae.training.run.environment import environment, version
+from curvae.training.run.folder import Run, write_about
+from curvae.training.run.metrics import Log
 from curvae.training.settings import Settings, divide
 
 

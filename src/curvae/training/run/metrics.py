@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from curvae.training import files
+from curvae.training.run import files
 
 
 class Row(NamedTuple):

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from curvae.training import files
 from curvae.training.errors import RunError
+from curvae.training.run import files
 
 RUNS = Path("runs")
 

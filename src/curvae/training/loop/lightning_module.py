@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from curvae.data import ArrayTable, Data
 from curvae.objectives import Bound
 from curvae.systems import Level, Stage, System
-from curvae.training import budget
-from curvae.training.average import Average, copied, put
-from curvae.training.batches import VALIDATION_ROWS, Batches, Shard, part
-from curvae.training.compiled import Compiled
 from curvae.training.errors import RunError
-from curvae.training.log import Row
-from curvae.training.means import Means
-from curvae.training.session import Session
+from curvae.training.loop import inference_budget as budget
+from curvae.training.loop.checkpoint import Session
+from curvae.training.loop.compiled import Compiled
+from curvae.training.loop.loader import VALIDATION_ROWS, Batches, Shard, part
+from curvae.training.loop.nonfinite import Skips
+from curvae.training.loop.running_means import Means
+from curvae.training.loop.state import several, write_state
+from curvae.training.loop.weight_averaging import Average, copied, put
+from curvae.training.run.metrics import Row
 from curvae.training.settings import Settings, derive
-from curvae.training.skips import Skips
-from curvae.training.state import several, write_state
 from curvae.typing import Batch
 
 NOISE, VALIDATION, REVIEW, FINISH = 0, 3, 5, 6

@@ -6,7 +6,7 @@ from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from curvae.training.stage_module import StageModule
+from curvae.training.loop.lightning_module import StageModule
 
 REFRESH = 0.2
 """Seconds between two refreshes."""

@@ -11,9 +11,10 @@ from curvae import registry
 from curvae.data import Data, Transform, reopen
 from curvae.data.transforms import restore as restore_transform
 from curvae.systems import System
-from curvae.training import files, log, weights
 from curvae.training.errors import RunError
-from curvae.training.recipe import custom_parts
+from curvae.training.run import files, weights
+from curvae.training.run import metrics as log
+from curvae.training.run.config import custom_parts
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from torch import nn
 from curvae.data import Data
 from curvae.systems import Stage, System
 from curvae.training import devices
-from curvae.training.bar import Bar
-from curvae.training.session import Session
+from curvae.training.loop.checkpoint import Session
+from curvae.training.loop.lightning_module import StageModule
+from curvae.training.loop.progress import Bar
 from curvae.training.settings import Settings, derive, divide
-from curvae.training.stage_module import StageModule
 
 PREPARE = 4
 """Stream of random numbers."""

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from curvae.training import files, weights
-from curvae.training.budget import Standing
 from curvae.training.errors import RunError
-from curvae.training.log import Log, Row
+from curvae.training.loop.inference_budget import Standing
+from curvae.training.run import files, weights
+from curvae.training.run.metrics import Log, Row
 
 SAVE_EVERY = 1.0
 """Seconds between two saves at least; a run that is killed loses no more than this and the epoch at hand."""
