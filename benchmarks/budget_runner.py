@@ -64,8 +64,8 @@ class Runner:
         self.kept: list[torch.Tensor] = []
         """What the last epoch has left: averaged weights, finished by the stage."""
         self.free = 0.0
-        assert self.stage.prepare
-        self.stage.prepare(data.train)
+        for prepare in self.stage.prepare:
+            prepare(self.system, data)
         torch.manual_seed(seed)
         self.noise = torch.get_rng_state()
         work.mkdir(parents=True, exist_ok=True)
@@ -104,8 +104,7 @@ class Runner:
 
     def step(self, batch: Any) -> None:
         """One optimizer step at the current level."""
-        levels = self.stage.levels
-        bound = (levels[self.standing.level].bound if levels else self.system.bound)(batch)
+        bound = self.stage.bound_at(self.standing.level, self.system, batch)
         self.optimizer.zero_grad()
         (-bound.surrogate.mean()).backward()
         self.optimizer.step()
@@ -131,7 +130,8 @@ class Runner:
             self.system.eval()
             with torch.random.fork_rng():
                 torch.manual_seed(self.seed)
-                self.stage.finish(self.data.train)
+                for finish in self.stage.finish:
+                    finish(self.system, self.data)
             self.system.train()
         self.kept, self.average = copied(parameters), self.of_epoch()
         put(parameters, own)
@@ -146,7 +146,7 @@ class Runner:
             for level in levels:
                 with torch.no_grad(), torch.random.fork_rng():
                     torch.manual_seed(self.seed)
-                    bounds.append(float(level.bound(some).value.mean()))
+                    bounds.append(float(level.bound(self.system, some).value.mean()))
             here = budget.learned(self.standing, bounds[self.standing.level])
             gap = bounds[-1] - bounds[here.level]
             self.reviews.append({"seconds": seconds, "level": here.level, "rate": here.rate, "gap": gap})

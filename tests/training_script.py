@@ -21,12 +21,12 @@ def make(kind: str, call: int = 0) -> tuple[System, "curvae.data.Data", dict]:
         return toy, data, {"epochs": EPOCHS, "batch_size": 20, "learning_rate": 0.1}
     data = curvae.data.load("digits")
     system = vlae(data.spec, latent=2, hidden=8)
-    original, calls = system.bound_of, iter(range(1, 10**9))
+    original, calls = system.bound_by, iter(range(1, 10**9))
 
-    def bound_of(*arguments):  # every call counts, of training and of validation
+    def bound_by(*arguments):  # every call counts, of training and of validation
         return kill(None) if next(calls) == call else original(*arguments)
 
-    system.bound_of = bound_of
+    system.bound_by = bound_by
     return system, data, {"epochs": EPOCHS, "batch_size": 256}
 
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from curvae.data import Data, from_array
 from curvae.objectives import Bound
-from curvae.systems import Stage, System, Weights
+from curvae.systems import Optimizer, Stage, System, Weights
 from curvae.training import Run
 from curvae.training.loop import checkpoint as session
-from curvae.typing import Batch, Table
+from curvae.typing import Batch, Tables
 
 FEATURES = 3
 
@@ -39,6 +39,7 @@ class Counter(nn.Module):
 class Toy(System):
     """bound = -|x - center|^2 - (scale - 2)^2, with as much noise as asked for."""
 
+    per_example = ("visits",)
     visits: Tensor
     seen: Tensor
 
@@ -73,14 +74,20 @@ class Toy(System):
 
     def stages(self) -> tuple[Stage, ...]:
         second = Stage(
-            "two", ("scale",), self.shifted, lambda table: self.prepared.append("two"),
-            lambda parameters: torch.optim.SGD(parameters, lr=0.05), repeat=2, monitor="surrogate",
+            "two", ("scale",), Toy.shifted, (Toy.note,), optimizer=Optimizer(torch.optim.SGD, {"lr": 0.05}),
+            repeat=2, monitor="surrogate",
         )  # fmt: skip
-        return Stage("one", ("center",), prepare=self.size), second
+        return Stage("one", ("center",), prepare=(Toy.size,)), second
 
-    def size(self, table: Table) -> None:
+    def note(self, data: Tables) -> None:
+        self.prepared.append("two")
+
+    def size(self, data: Tables) -> None:
         self.prepared.append("one")
-        self.visits = torch.zeros(len(table))
+        self.remember(len(data.train))
+
+    def remember(self, rows: int, prior: object = None) -> None:
+        self.visits = torch.zeros(rows)
 
     def log_weights(self, batch: Batch, n: int, generator: torch.Generator | None = None) -> Weights:
         value = self.bound(batch).value.expand(n, -1)

@@ -61,7 +61,7 @@ class DataSpec(NamedTuple):
 
 @runtime_checkable
 class Table(Protocol):
-    """What a ``Stage.prepare`` may read of the training data."""
+    """Rows of data in model space."""
 
     @property
     def x(self) -> Shaped[Tensor, "N *event"]: ...
@@ -70,3 +70,28 @@ class Table(Protocol):
     @property
     def label(self) -> Shaped[Tensor, " N"] | None: ...
     def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class Tables(Protocol):
+    """What ``Stage.prepare`` and ``Stage.finish`` may read: the data that a run is trained and judged on."""
+
+    @property
+    def train(self) -> Table: ...
+    @property
+    def validation(self) -> Table: ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A module that keeps a state for each training example: some of its buffers have a row for each of them.
+
+    They are empty until :meth:`remember`; the trainer writes the rows of a batch at ``Batch.index``.
+    """
+
+    per_example: tuple[str, ...]
+    """Names of these buffers."""
+
+    def remember(self, rows: int, prior: Any) -> None:
+        """Make room for so many training examples with latents under this prior; no state is known yet."""
+        ...

@@ -1,5 +1,6 @@
 """Weights that are judged and kept in place of those that training goes on from."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,10 @@ class Finished(Single):
     """Sets its scale to 2, the best there is, where it is judged."""
 
     def stages(self) -> tuple[Stage, ...]:
-        return (super().stages()[0]._replace(finish=self.fill),)
+        return (replace(super().stages()[0], finish=(Finished.fill,)),)
 
-    def fill(self, table) -> None:
-        assert len(table) == 50
+    def fill(self, data) -> None:
+        assert (len(data.train), len(data.validation)) == (50, 20)
         self.scale.data.fill_(2.0)
 
 
@@ -137,7 +138,7 @@ def test_a_budget_keeps_the_noise_of_the_refined_posterior(tmp_path: Path):
     kept = system.model.likelihood.variance.item()
     rows = torch.linspace(0, len(data.train) - 1, 512).long()
     change = []
-    for inference in (system.inference.with_steps(1), system.inference.start):
-        refit(system.model, inference, Batch.of(data.train.x[rows]))
+    for inference, steps in ((system.inference, 1), (system.inference.start, None)):
+        refit(system.model, inference, Batch.of(data.train.x[rows]), steps)
         change.append(abs(system.model.likelihood.variance.item() / kept - 1))
     assert change[0] < 0.02 < change[1]

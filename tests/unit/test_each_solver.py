@@ -179,7 +179,7 @@ def test_laplace_counts_the_steps_of_each_datum():
         begin = start(oracle.model, oracle.batch).posterior.center
     oracle.x[0] = oracle.model.decode(begin[:1])[0].detach()
     inference = Laplace(start, 3)
-    inference.remember(8, 3)
+    inference.remember(8, oracle.model.prior)
     inference.modes = torch.where((torch.arange(8) == 0).unsqueeze(-1), oracle.mean(), torch.nan)
     assert inference(oracle.model, oracle.batch).info["steps"].tolist() == [0] + [1] * 7
     assert Laplace(start, 0)(oracle.model, oracle.batch).info["steps"].tolist() == [0] * 8

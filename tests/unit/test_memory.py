@@ -6,13 +6,14 @@ from torch import nn
 import curvae
 from curvae.curvature import Status
 from curvae.inference import AmortizedGaussian, Laplace
+from curvae.priors import StandardNormal
 from curvae.systems import vlae
 from zoo import relu_model
 
 
 def remembering(rows: int) -> Laplace:
     inference = Laplace(AmortizedGaussian(nn.Linear(10, 6).double()), steps=2)
-    inference.remember(rows, 3)
+    inference.remember(rows, StandardNormal(3))
     return inference
 
 
@@ -32,7 +33,7 @@ def test_other_data_and_worse_modes_start_at_the_encoder():
     model, batch = relu_model("gaussian", hidden=(30, 30))
     plain = Laplace(AmortizedGaussian(nn.Linear(10, 6).double()), steps=2)
     inference = Laplace(plain.start, steps=2)
-    inference.remember(8, 3)
+    inference.remember(8, model.prior)
     reference = plain(model, batch).posterior.mean
     new = batch._replace(index=torch.full((8,), -1))
     inference.modes.fill_(0.123)

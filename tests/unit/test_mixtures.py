@@ -127,7 +127,7 @@ def test_components_must_have_a_density():
 def test_encoder_bounds_and_state_of_the_components_come_through():
     model, batch = relu_model("gaussian")
     parts = [Laplace(AmortizedGaussian(methods.encoder(2 * methods.D)), 2) for _ in range(2)]
-    parts[1].remember(8, methods.D)
+    parts[1].remember(8, model.prior)
     found = AmortizedMixture(parts, methods.encoder(2))(model, batch)
     each = [part(model, batch) for part in parts]
     torch.testing.assert_close(found.encoder_bound, sum(part.encoder_bound for part in each))

@@ -146,8 +146,8 @@ def test_detaching_the_mode_would_be_another_gradient():
     exact = _surrogate_gradient(Laplace(start, 4), model, batch)
 
     class Detached(Laplace):
-        def _searched(self, route, mu0):
-            found = super()._searched(route, mu0)
+        def _searched(self, route, mu0, steps):
+            found = super()._searched(route, mu0, steps)
             return found._replace(mean=found.mean.detach())
 
     other = _surrogate_gradient(Detached(start, 4), model, batch)

@@ -104,7 +104,7 @@ def test_it_finds_the_moments_of_a_posterior_that_is_no_gaussian():
     oracle.x = oracle.x[:1].repeat(64, 1)
     oracle.batch = batch_of(oracle.x)
     objective = ScoreClimbing(leapfrogs=2).double()
-    objective.remember(64, 1)
+    objective.remember(64, oracle.model.prior)
 
     def climbed(q):
         found = objective(oracle.model, q, oracle.batch)
@@ -123,7 +123,7 @@ def test_it_finds_the_moments_of_a_posterior_that_is_no_gaussian():
 def test_chains_are_kept_by_index_as_z():
     oracle = LinearGaussian()
     objective = ScoreClimbing().double()
-    objective.remember(20, D)
+    objective.remember(20, oracle.model.prior)
     objective.states = objective.states.double()
     batch = oracle.batch._replace(index=torch.tensor([3, -1, 0, 7, 9, 12, 15, 19]))
     found = objective(oracle.model, exact(oracle), batch, 2)
@@ -143,7 +143,7 @@ def test_model_and_posterior_learn_at_the_state():
     loc = q.loc.clone().requires_grad_(True)
     found = ScoreClimbing().double()(oracle.model, FullGaussian(loc, q.packed), oracle.batch)
     objective = ScoreClimbing().double()
-    objective.remember(8, D)
+    objective.remember(8, oracle.model.prior)
     objective.states = objective.states.double()
     found = objective(oracle.model, FullGaussian(loc, q.packed), oracle.batch)
     z = found.state["states"].unsqueeze(0)

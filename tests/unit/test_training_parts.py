@@ -37,6 +37,18 @@ def test_epochs_divide_without_a_rest(shares: list[float], more: int):
         assert all(abs(count - want) < 1 for count, want in zip(counts, wanted, strict=True))
 
 
+def remembers(module: nn.Module) -> None:
+    """Its buffer ``table`` has a row for each training example."""
+    module.per_example, module.remember = ("table",), print
+
+
+def test_a_stage_without_a_share_gets_no_epoch():
+    assert divide(5, [1.0, 0.0, 1.5]) == [2, 0, 3]
+    assert divide(1, [0.0, 2.0]) == [0, 1]
+    with pytest.raises(ValueError, match="expected 2 or more, one for each stage of training; got 1"):
+        divide(1, [0.0, 2.0, 1.0])
+
+
 def test_derived_seeds_differ():
     places = [(stream, epoch, rank) for stream in range(4) for epoch in range(50) for rank in range(2)]
     assert len({derive(0, *place) for place in places}) == len(places)
@@ -58,28 +70,42 @@ def test_state_is_copied_or_written_by_row():
     module = nn.Module()
     module.register_buffer("table", torch.zeros(4, 2))
     module.register_buffer("plain", torch.zeros(3))
+    remembers(module)
     index = torch.tensor([3, -1, 0])
     value = torch.arange(6.0).reshape(3, 2)
     write_state(module, {"table": value, "plain": torch.ones(3)}, index, rows=4)
     assert module.table.tolist() == [[4, 5], [0, 0], [0, 0], [0, 1]]
     assert module.plain.tolist() == [1, 1, 1]
-    write_state(module, {"table": torch.ones(4, 2)}, index, rows=4)
-    assert bool((module.table == 1).all())
 
 
 def test_a_batch_of_the_whole_table_is_still_written_by_row():
     module = nn.Module()
     module.register_buffer("table", torch.zeros(3))
+    remembers(module)
     write_state(module, {"table": torch.tensor([5.0, 6.0, 7.0])}, torch.tensor([2, 0, 1]), rows=3)
     assert module.table.tolist() == [6, 7, 5]
+
+
+def test_a_buffer_that_only_looks_like_a_table_is_replaced():
+    """As many rows as the batch and the table have; the order of the batch is not its business."""
+    module = nn.Module()
+    module.register_buffer("weight", torch.zeros(3, 2))
+    value = torch.arange(6.0).reshape(3, 2)
+    write_state(module, {"weight": value}, torch.tensor([2, 0, 1]), rows=3)
+    assert torch.equal(module.weight, value)
 
 
 def test_state_that_does_not_fit_is_named():
     module = nn.Module()
     module.register_buffer("plain", torch.zeros(3))
+    module.register_buffer("table", torch.zeros(4, 2))
+    remembers(module)
+    for wrong in (torch.zeros(3, 2), torch.zeros(2, 3), torch.zeros(4, 2)):
+        with pytest.raises(RunError, match=r"state\['table'\]: expected a value of shape \(2, 2\)"):
+            write_state(module, {"table": wrong}, torch.arange(2), rows=4)
     with pytest.raises(RunError, match=r"expected names of buffers of the system, got 'other\.step'"):
         write_state(module, {"other.step": torch.zeros(())}, torch.arange(2), rows=4)
-    with pytest.raises(RunError, match=r"state\['plain'\]: expected \(3,\), .* batch's 2 data; got \(5,\)"):
+    with pytest.raises(RunError, match=r"state\['plain'\]: expected a value of shape \(3,\) .*; got \(5,\)"):
         write_state(module, {"plain": torch.zeros(5)}, torch.arange(2), rows=4)
 
 

@@ -1,6 +1,6 @@
 """Laplace inference: the posterior mode by Newton's method, and a full-covariance Gaussian there."""
 
-import copy
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from curvae.inference.implicit import with_gradient
 from curvae.inference.inference import Inference, Inferred, as_precise, prefixed
 from curvae.model import LatentVariableModel
 from curvae.posteriors import PrecisionGaussian
+from curvae.priors import Prior
 from curvae.typing import Batch, Info, PerDatum
 
 
@@ -62,6 +63,7 @@ class Laplace(Inference):
         (torch.Size([8, 3]), torch.Size([8, 3, 3]), torch.Size([5, 8, 3]))
     """
 
+    per_example: ClassVar[tuple[str, ...]] = ("modes",)
     modes: Float[Tensor, "N D"]
 
     def __init__(
@@ -74,50 +76,41 @@ class Laplace(Inference):
         tolerance: float = 0.1,
     ):
         super().__init__()
-        _check(steps)
         self.start = start
-        self.steps = steps
+        self.steps = _checked(steps)
         self.solver = solver or Newton()
         self.unroll = unroll
         self.route = route
         self.tolerance = tolerance
         self.register_buffer("modes", torch.empty(0, 0))
 
-    def remember(self, rows: int, size: int) -> None:
-        """Keep the modes of ``rows`` training data, each of ``size`` latents; none is known yet."""
-        self.modes = torch.full((rows, size), torch.nan, dtype=self.modes.dtype, device=self.modes.device)
+    def remember(self, rows: int, prior: Prior) -> None:
+        """Keep the modes of ``rows`` training data under this prior; none is known yet."""
+        size = (rows, sum(prior.blocks))
+        self.modes = torch.full(size, torch.nan, dtype=self.modes.dtype, device=self.modes.device)
 
-    def with_steps(self, steps: int) -> "Laplace":
-        """The same inference with another number of steps; its parameters and its memory are these ones, not copies.
-
-        Raises:
-            ValueError: negative steps.
-        """
-        _check(steps)
-        other = copy.copy(self)
-        other.steps = steps
-        return other
-
-    def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
+    def forward(self, model: LatentVariableModel, batch: Batch, steps: int | None = None) -> Inferred:
+        """The posterior of each datum; ``steps`` in place of our own number of them."""
+        steps = self.steps if steps is None else _checked(steps)
         begin = self.start(model, batch)
         mu0 = begin.posterior.center
         with torch.autocast(mu0.device.type, enabled=False), model.evaluating():
             mu0 = as_precise(mu0, batch)
             route = route_for(model, batch, mu0.detach(), self.route)
-            if self.unroll or self.steps == 0:
-                found = self._unrolled(route, mu0)
+            if self.unroll or steps == 0:
+                found = self._unrolled(route, mu0, steps)
             else:
-                found = self._searched(route, self._begin(route, mu0, batch))
-        bound = None if self.unroll or self.steps == 0 else _encoder_bound(mu0, found.mean, found.precision)
+                found = self._searched(route, self._begin(route, mu0, batch), steps)
+        bound = None if self.unroll or steps == 0 else _encoder_bound(mu0, found.mean, found.precision)
         posterior = PrecisionGaussian(found.mean, found.factor)
-        info = {**begin.info, **self._info(found)}
+        info = {**begin.info, **self._info(found, steps)}
         state = {"modes": found.mean.detach()} if len(self.modes) else {}
         shorter = Routed(route) if route.shorter else None
         return Inferred(posterior, info, bound, {**prefixed("start", begin.state), **state}, shorter)
 
-    def _unrolled(self, route: Route, mu0: Float[Tensor, "B D"]) -> Mode:
+    def _unrolled(self, route: Route, mu0: Float[Tensor, "B D"], steps: int) -> Mode:
         """Every step differentiated, and the precision at the end."""
-        mu, seen = follow(route, mu0, self.steps, self.solver.rule)
+        mu, seen = follow(route, mu0, steps, self.solver.rule)
         here = route.local(mu)
         seen = [*seen, Seen.of(here.log_joint, here.grad)]
         factor, ok = linalg.cholesky(here.precision)
@@ -135,17 +128,17 @@ class Laplace(Inference):
         better = route.log_joint(known) > route.log_joint(mu0)
         return torch.where(better.unsqueeze(-1), known, mu0)
 
-    def _searched(self, route: Route, begin: Float[Tensor, "B D"]) -> Mode:
+    def _searched(self, route: Route, begin: Float[Tensor, "B D"], steps: int) -> Mode:
         """A search without gradients, a last step with them, and the precision."""
         if self.solver.settles:
-            return self._settled(route, begin)
-        z, seen = self.solver.search(route, begin, self.steps - 1, self.tolerance)
+            return self._settled(route, begin, steps)
+        z, seen = self.solver.search(route, begin, steps - 1, self.tolerance)
         mode = last_step(route, z, len(seen), self.solver.rule)
         return mode._replace(seen=[*seen, *mode.seen])
 
-    def _settled(self, route: Route, begin: Float[Tensor, "B D"]) -> Mode:
+    def _settled(self, route: Route, begin: Float[Tensor, "B D"], steps: int) -> Mode:
         """A search to the end, without gradients; then the precision, which the derivative of the mode awaits."""
-        z, seen = self.solver.search(route, begin, self.steps, 0.1 * self.tolerance)
+        z, seen = self.solver.search(route, begin, steps, 0.1 * self.tolerance)
         factors: list[Tensor] = []
         mu = with_gradient(z, lambda mode: route.slope(mode)[1], lambda v: linalg.solve_spd(factors[0], v))
         here = route.local(mu)
@@ -159,21 +152,22 @@ class Laplace(Inference):
         seen = [*seen, Seen.of(here.log_joint, grad)]
         return Mode(mu, here.precision, factor, seen, left, tried.good.logical_not(), ok)
 
-    def _info(self, found: Mode) -> Info:
+    def _info(self, found: Mode, steps: int) -> Info:
         """What the search did, padded to T + 1 entries."""
         *seen, end = found.seen
-        if self.unroll or self.steps == 0:
-            total = self.steps
+        if self.unroll or steps == 0:
+            total = steps
         else:
-            total = self.solver.visits(self.steps) if self.solver.settles else self.solver.visits(self.steps - 1) + 1
+            total = self.solver.visits(steps) if self.solver.settles else self.solver.visits(steps - 1) + 1
         padding = [seen[-1] if seen else end] * (total - len(seen))
         trace = Trace.of([*seen, *padding, end], found.left, found.stuck, found.ok, self.tolerance)
         return trace.info
 
 
-def _check(steps: int) -> None:
+def _checked(steps: int) -> int:
     if steps < 0:
         raise ValueError(f"Laplace: steps must be 0 or more; got {steps}.")
+    return steps
 
 
 def _encoder_bound(mu0: Tensor, mu: Tensor, precision: Tensor) -> PerDatum:

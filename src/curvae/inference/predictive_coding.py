@@ -1,5 +1,7 @@
 """Predictive coding: the states of all layers descend the energy of their prediction errors."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -8,7 +10,7 @@ from curvae.inference.inference import Inference, Inferred
 from curvae.model import LatentVariableModel
 from curvae.objectives import energies
 from curvae.posteriors import Factored
-from curvae.priors import Layered, layered
+from curvae.priors import Layered, Prior, layered
 from curvae.typing import Batch, PerDatum
 
 SHRINK, GROW = 0.5, 1.2
@@ -56,6 +58,7 @@ class PredictiveCoding(Inference):
         (torch.Size([8, 3]), torch.Size([6, 8]))
     """
 
+    per_example: ClassVar[tuple[str, ...]] = ("states", "rates", "calls")
     states: Float[Tensor, "N Q"]
     rates: Float[Tensor, " N"]
     calls: Tensor
@@ -71,8 +74,9 @@ class PredictiveCoding(Inference):
         self.register_buffer("rates", torch.empty(0))
         self.register_buffer("calls", torch.empty(0))
 
-    def remember(self, rows: int, prior: Layered) -> None:
+    def remember(self, rows: int, prior: Prior) -> None:
         """Keep the states of ``rows`` training data; none is known yet."""
+        prior = layered(prior)
         self.states = torch.zeros(rows, sum(prior.widths)).to(prior.top)
         self.rates = torch.zeros(rows).to(prior.top)
         self.calls = torch.full((rows,), self.steps).to(prior.top)

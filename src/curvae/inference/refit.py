@@ -11,7 +11,7 @@ DRAWS = 4
 
 
 @torch.no_grad()
-def refit(model: LatentVariableModel, inference: Inference, batch: Batch) -> None:
+def refit(model: LatentVariableModel, inference: Inference, batch: Batch, steps: int | None = None) -> None:
     """Give the likelihood the parameters of its own that maximize ``sum_i E_{q_i} log p(x_i | z)``, where it can.
 
     A decoder trained with a poor posterior has learned an output noise that makes up for it; with the posterior that
@@ -21,6 +21,7 @@ def refit(model: LatentVariableModel, inference: Inference, batch: Batch) -> Non
         model: its likelihood's :meth:`~curvae.likelihoods.Likelihood.maximize` is called.
         inference: gives the q_i.
         batch: the data.
+        steps: of refinement, where the inference takes another number than its own.
 
     Example:
         >>> from curvae.inference import AmortizedGaussian, Laplace
@@ -33,6 +34,7 @@ def refit(model: LatentVariableModel, inference: Inference, batch: Batch) -> Non
         >>> round(float(model.likelihood.variance.detach().sqrt()), 1)   # from 1.0
         0.2
     """
-    z = inference(model, batch).posterior.draw(DRAWS).z
+    inferred = inference(model, batch) if steps is None else inference(model, batch, steps)
+    z = inferred.posterior.draw(DRAWS).z
     with model.evaluating():
         model.likelihood.maximize(batch.x, model.decode(z, batch.x), batch.mask)

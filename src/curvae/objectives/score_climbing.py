@@ -12,6 +12,7 @@ from curvae.objectives.importance import iwae
 from curvae.objectives.objective import Bound, Kind
 from curvae.posteriors import DensityPosterior, Posterior
 from curvae.posteriors.transport import Transport, transport
+from curvae.priors import Prior
 from curvae.typing import Batch
 
 
@@ -45,13 +46,15 @@ class ScoreClimbing(nn.Module):
     Differences: the number of leapfrog steps is fixed, where their code takes ``min(1 / step + 1, 4)``.
 
     Example:
+        >>> from curvae.priors import StandardNormal
         >>> objective = ScoreClimbing()
-        >>> objective.remember(rows=1000, size=16)
+        >>> objective.remember(1000, StandardNormal(16))
         >>> objective.kind, objective.states.shape
         ('none', torch.Size([1000, 16]))
     """
 
     kind: ClassVar[Kind] = "none"
+    per_example: ClassVar[tuple[str, ...]] = ("states",)
     states: Float[Tensor, "N D"]
     step: Float[Tensor, ""]
 
@@ -68,9 +71,9 @@ class ScoreClimbing(nn.Module):
         self.register_buffer("step", torch.tensor(float(step)))
         self.register_buffer("states", torch.empty(0, 0))
 
-    def remember(self, rows: int, size: int) -> None:
-        """Keep a chain for each of ``rows`` training data, of ``size`` latents; none has begun yet."""
-        self.states = torch.full((rows, size), torch.nan, device=self.states.device)
+    def remember(self, rows: int, prior: Prior) -> None:
+        """Keep a chain for each of ``rows`` training data; none has begun yet."""
+        self.states = torch.full((rows, sum(prior.blocks)), torch.nan, device=self.states.device)
 
     def forward(self, model: LatentVariableModel, posterior: Posterior, batch: Batch, samples: int = 1) -> Bound:
         across = transport(posterior)

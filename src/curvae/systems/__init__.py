@@ -2,7 +2,7 @@
 
 from curvae.systems.ais_vae import ais_vae
 from curvae.systems.baggins import baggins
-from curvae.systems.base import LatentSystem, Level, Recipe, Stage, System, Weights, register
+from curvae.systems.base import LatentSystem, Recipe, System, Weights, register
 from curvae.systems.bilbo import bilbo
 from curvae.systems.chi_vae import chi_vae
 from curvae.systems.ciwae import ciwae
@@ -25,17 +25,24 @@ from curvae.systems.radial_vae import radial_vae
 from curvae.systems.recursive_mixture import recursive_mixture
 from curvae.systems.renyi_vae import renyi_vae
 from curvae.systems.sa_vae import sa_vae
+from curvae.systems.schedules import Cosine
 from curvae.systems.skew_vae import skew_vae
 from curvae.systems.spline_vae import spline_vae
+from curvae.systems.stages import BoundBy, Level, Optimizer, RefitNoise, Remember, Stage, initialize_likelihood
 from curvae.systems.tsc import tsc
 from curvae.systems.vae import vae
 from curvae.systems.vlae import vlae
 from curvae.systems.wake_wake import wake_wake
 
 __all__ = [
+    "BoundBy",
+    "Cosine",
     "LatentSystem",
     "Level",
+    "Optimizer",
     "Recipe",
+    "RefitNoise",
+    "Remember",
     "Stage",
     "System",
     "Weights",
@@ -51,6 +58,7 @@ __all__ = [
     "householder_vae",
     "hvae",
     "iaf_vae",
+    "initialize_likelihood",
     "iwae",
     "langevin_ae",
     "miwae",

@@ -6,7 +6,7 @@ from curvae.inference import AmortizedGaussian, AnnealedHMC
 from curvae.likelihoods import Likelihood
 from curvae.objectives import iwae
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_encoder, standard_model, train
+from curvae.systems.parts import standard_encoder, standard_model
 from curvae.typing import DataSpec
 
 
@@ -32,18 +32,11 @@ def ais_vae(
     Differences: every transition has a fresh momentum; temperatures are spaced evenly and not learned.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         steps: number of temperatures.
         leapfrogs: leapfrog steps at each; one draw costs their number in gradients, and one more.
         step: length of the leapfrog steps to begin with, below 0.5; learned for each temperature and dimension.
         metropolis: accept or refuse transitions, as annealed importance sampling does; then samples must be 2 or more.
         samples: draws per datum in the bound.
-        encoder: your own network, from a batch of data to 2 D values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Example:
         >>> ais_vae(DataSpec((64,)), latent=2, hidden=32, steps=3).inference.steps.count
@@ -52,4 +45,4 @@ def ais_vae(
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     start = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     inference = AnnealedHMC(start, latent, steps, leapfrogs, step, metropolis)
-    return LatentSystem(model, inference, iwae, samples=samples, stages=(train(model),))
+    return LatentSystem(model, inference, iwae, samples=samples)

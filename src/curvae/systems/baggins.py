@@ -7,7 +7,7 @@ from curvae.likelihoods import Gaussian, Likelihood
 from curvae.objectives import BatchLikelihood
 from curvae.priors import AggregateNormal
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_model, standard_network, train
+from curvae.systems.parts import standard_model, standard_network
 from curvae.typing import DataSpec
 
 
@@ -32,13 +32,8 @@ def baggins(
         ValueError: data that are not real numbers.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         floor: share of an element's variance below which an error no longer counts.
         encoder: your own network, from a batch of data to D values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
         likelihood: your own Gaussian; by default one with a learned variance of each element.
 
     Example:
@@ -50,4 +45,4 @@ def baggins(
     likelihood = likelihood or Gaussian(spec.event, learn="element")
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood, AggregateNormal(latent))
     inference = AmortizedMean(encoder or standard_network(spec, latent, hidden, depth))
-    return LatentSystem(model, inference, BatchLikelihood(floor), stages=(train(model),))
+    return LatentSystem(model, inference, BatchLikelihood(floor))

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, ParamSpec
 
@@ -15,7 +15,9 @@ from curvae.inference import Inference, Inferred, Refiner, at_test_time, prefixe
 from curvae.model import LatentVariableModel
 from curvae.objectives import Bound, Kind, Objective, kind_of, log_weights
 from curvae.posteriors import Posterior
-from curvae.typing import Batch, PerDraw, Table
+from curvae.systems.arguments import described
+from curvae.systems.stages import Stage, initialize_likelihood
+from curvae.typing import Batch, PerDraw
 
 Evidence = Literal["exact", "bound", "none"]
 
@@ -25,41 +27,6 @@ class Weights(NamedTuple):
 
     log_w: PerDraw
     log_c: PerDraw
-
-
-class Level(NamedTuple):
-    """One effort of inference among several that training may choose from."""
-
-    name: str
-    bound: Callable[[Batch], Bound]
-    cost: float
-    """Of a training step, relative to the other levels."""
-
-
-class Stage(NamedTuple):
-    """One phase of training; the default is a single one."""
-
-    name: str
-    trained: tuple[str, ...] = ("",)
-    """Prefixes of parameter names; all others are frozen."""
-    bound: Callable[[Batch], Bound] | None = None
-    """None = ``System.bound``."""
-    prepare: Callable[[Table], None] | None = None
-    """Called once before it with the training data: output variance, k-means, sizes of tables, ..."""
-    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None
-    """None = that of the run."""
-    repeat: int = 1
-    """Optimizer steps per batch."""
-    monitor: Literal["value", "surrogate"] = "value"
-    """Field of the bound by which early stopping and the best checkpoint are chosen."""
-    share: float = 1.0
-    """Share of the run's epochs, relative to the other stages."""
-    levels: tuple[Level, ...] = ()
-    """In place of ``bound``: efforts of inference, cheapest first. Training begins at the first and moves among them as
-    the gap between their bounds comes to outweigh what the time would bring otherwise."""
-    finish: Callable[[Table], None] | None = None
-    """Called after each epoch with the training data, for the weights that are validated and kept and for these alone:
-    what has a closed form, given the rest."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +82,7 @@ class LatentSystem(System):
         inference: x -> q(z | x).
         objective: the bound to be maximized.
         samples: draws that the objective asks for in training.
-        stages: phases of training; a single one if not given.
+        stages: phases of training; by default a single one, before which the likelihood starts from the data.
 
     Raises:
         ValueError: samples below 1, or an objective that does not say whether it is a bound.
@@ -148,7 +115,7 @@ class LatentSystem(System):
         self.inference = inference
         self.objective = objective
         self.samples = samples
-        self._stages = stages
+        self._stages = stages or (Stage("train", prepare=(initialize_likelihood,)),)
 
     @property
     def kind(self) -> Kind:
@@ -156,18 +123,26 @@ class LatentSystem(System):
         return kind_of(self.objective)
 
     def bound(self, batch: Batch) -> Bound:
-        return self.bound_of(self.inference, batch)
+        return self.bound_by("inference", batch)
 
-    def bound_of(self, inference: Inference, batch: Batch) -> Bound:
-        """The bound with another inference method in the place of ours, for a stage of training."""
-        inferred: Inferred = inference(self.model, batch)
+    def bound_by(self, path: str, batch: Batch, steps: int | None = None, objective: Objective | None = None) -> Bound:
+        """The bound with the posterior of the inference method at ``path``, for a stage of training.
+
+        Args:
+            path: of the method among our modules: ``"inference"``, ``"inference.start"``.
+            batch: the data.
+            steps: of refinement, where the method takes another number than its own.
+            objective: a function or frozen dataclass, in place of ours.
+        """
+        inference = self.get_submodule(path)
+        inferred: Inferred = inference(self.model, batch) if steps is None else inference(self.model, batch, steps)
         model = inferred.model if self.training and inferred.model is not None else self.model
-        bound = self.objective(model, inferred.posterior, batch, self.samples)
+        bound = (objective or self.objective)(model, inferred.posterior, batch, self.samples)
         surrogate = bound.surrogate
         if inferred.encoder_bound is not None:
             surrogate = surrogate + inferred.encoder_bound
         ours = prefixed("objective", bound.state) if isinstance(self.objective, nn.Module) else bound.state
-        state = {**prefixed("inference", inferred.state), **ours}
+        state = {**prefixed(path, inferred.state), **({} if objective else ours)}
         return Bound(bound.value, surrogate, {**inferred.info, **bound.info}, state)
 
     def log_weights(self, batch: Batch, n: int, generator: torch.Generator | None = None) -> Weights:
@@ -182,7 +157,7 @@ class LatentSystem(System):
         return self.model.sample(n, generator)[0]
 
     def stages(self) -> tuple[Stage, ...]:
-        return self._stages or super().stages()
+        return self._stages
 
     @torch.no_grad()
     def posterior(
@@ -236,6 +211,7 @@ def register(name: str) -> Callable[[Callable[Arguments, LatentSystem]], Callabl
             system.recipe = Recipe(name, dict(bound.arguments))
             return system
 
+        built.__doc__ = described(build)
         if name in SYSTEMS:
             raise ValueError(f"register: a system named {name!r} exists already; choose another name.")
         SYSTEMS[name] = built

@@ -7,7 +7,7 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import BatchInformation
 from curvae.priors import AggregateNormal
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_model, standard_network, train
+from curvae.systems.parts import standard_model, standard_network
 from curvae.typing import DataSpec
 
 
@@ -28,13 +28,7 @@ def bilbo(
     Differences: see :class:`curvae.objectives.BatchInformation`.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         encoder: your own network, from a batch of data to D values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Example:
         >>> bilbo(DataSpec((64,)), latent=2, hidden=32).kind
@@ -42,4 +36,4 @@ def bilbo(
     """
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood, AggregateNormal(latent))
     inference = AmortizedMean(encoder or standard_network(spec, latent, hidden, depth))
-    return LatentSystem(model, inference, BatchInformation(), stages=(train(model),))
+    return LatentSystem(model, inference, BatchInformation())

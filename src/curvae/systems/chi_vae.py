@@ -29,16 +29,8 @@ def chi_vae(
     Differences: there the model is given; the bound by which the decoder learns is our choice.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         order: n of the chi divergence, above 1.
         samples: draws per datum in both bounds.
-        gradient: estimator for the encoder: "standard", "stl" (biased here) or "dreg" (doubly reparameterized).
-        encoder: your own network, from a batch of data to 2 D values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Example:
         >>> chi_vae(DataSpec((64,)), latent=2, hidden=32).kind

@@ -27,16 +27,8 @@ def ciwae(
     Reference: Rainforth et al., *Tighter Variational Bounds are Not Necessarily Better*, ICML 2018.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         beta: share of the ELBO, in [0, 1]; the rest is the importance-weighted bound.
         samples: draws per datum in both.
-        gradient: estimator for the encoder: "standard", "stl" (biased here) or "dreg" (doubly reparameterized).
-        encoder: your own network, from a batch of data to 2 D values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Example:
         >>> ciwae(DataSpec((64,)), latent=2, hidden=32, beta=0.1).objective.beta

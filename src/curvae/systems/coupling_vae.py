@@ -6,7 +6,7 @@ from curvae.flows import Autoregressive, affine
 from curvae.inference import AmortizedFlow
 from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after, flow_encoder, standard_model, train
+from curvae.systems.parts import elbo_after, flow_encoder, standard_model
 from curvae.typing import DataSpec
 
 
@@ -32,17 +32,10 @@ def coupling_vae(
     Differences: of a posterior, not of the data; the half that conditions is itself mapped, by the context alone.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         flows: number of steps of the flow.
         width: of the two hidden layers of each step's network.
         context: values of each datum that the networks see beside z.
-        kl_warmup: training steps over which the divergence's weight grows to 1; never in a reported number.
         encoder: your own network, from a batch of data to 2 D + context values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Example:
         >>> len(coupling_vae(DataSpec((64,)), latent=4, hidden=32, flows=3).inference.flow.steps)
@@ -51,4 +44,4 @@ def coupling_vae(
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     flow = Autoregressive(latent, context, flows, [width, width], affine(), passes=2)
     network = encoder or flow_encoder(spec, latent, context, hidden, depth)
-    return LatentSystem(model, AmortizedFlow(network, flow), elbo_after(kl_warmup), stages=(train(model),))
+    return LatentSystem(model, AmortizedFlow(network, flow), elbo_after(kl_warmup))

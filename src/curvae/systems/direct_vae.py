@@ -12,7 +12,6 @@ from curvae.systems.parts import (
     discrete_gradient_for,
     standard_model,
     standard_network,
-    train,
 )
 from curvae.typing import DataSpec
 
@@ -41,11 +40,8 @@ def direct_vae(
     Epsilon is in units of the reward's spread and constant. With ``pairwise`` the posterior is normalized exactly.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
         variables: number N of discrete variables.
         categories: number K of categories of each.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         pairwise: binary variables that attract one another, at most 16, instead of independent ones.
         gradient: "direct", "gumbel-softmax", "straight-through", "leave-one-out" or "exact", by enumeration.
         epsilon: of the direct gradient.
@@ -53,7 +49,6 @@ def direct_vae(
         samples: draws of each datum in training; 2 or more for "leave-one-out".
         encoder: your own network, from a batch of data to N K values, or N (N + 1) / 2 if pairwise.
         decoder: your own network, from (N, N K) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Raises:
         ValueError: pairwise with other than 2 categories, or a relaxed gradient.
@@ -70,4 +65,4 @@ def direct_vae(
     network = encoder or standard_network(spec, outputs, hidden, depth)
     inference = AmortizedPairwise(network) if pairwise else AmortizedCategorical(network)
     objective = DiscreteElbo(discrete_gradient_for(gradient, epsilon, temperature))
-    return LatentSystem(model, inference, objective, samples, stages=(train(model),))
+    return LatentSystem(model, inference, objective, samples)

@@ -10,7 +10,7 @@ from curvae.networks import TopDown
 from curvae.objectives import elbo
 from curvae.priors import StandardNormal
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_network, train
+from curvae.systems.parts import standard_network
 from curvae.typing import DataSpec
 
 
@@ -32,14 +32,11 @@ def dlgm(
     Differences: no prior over the weights and no noise on the encoder's input.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
         latent: size of each stochastic layer.
         layers: number of them; D = ``latent * layers``, the top layer first.
-        hidden: width of the hidden layers.
         depth: number of hidden layers, in the encoder and from each stochastic layer to the next; 1 or more.
         rank_one: False makes the precision diagonal.
         encoder: your own network, from a batch of data to 3 D values (means, log-scales, directions), or 2 D.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Raises:
         ValueError: latent, layers, hidden or depth below 1.
@@ -55,4 +52,4 @@ def dlgm(
     model = LatentVariableModel(StandardNormal(latent * layers, blocks), decoder, likelihood)
     network = encoder or standard_network(spec, (3 if rank_one else 2) * latent * layers, hidden, depth)
     inference = AmortizedRankOne(network, blocks) if rank_one else AmortizedGaussian(network)
-    return LatentSystem(model, inference, elbo, stages=(train(model),))
+    return LatentSystem(model, inference, elbo)

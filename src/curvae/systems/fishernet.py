@@ -6,7 +6,7 @@ from curvae.inference import FisherGaussian, Laplace, MatrixFreeLaplace
 from curvae.likelihoods import Likelihood
 from curvae.objectives import elbo
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_model, standard_network, train
+from curvae.systems.parts import standard_model, standard_network
 from curvae.typing import DataSpec
 
 
@@ -31,16 +31,10 @@ def fishernet(
     known to us. ``steps`` is ours.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         through: whether gradients flow through the Fisher information.
         dense: the most dimensions for which it is formed; beyond, draws are matrix-free and none flow.
         steps: Newton steps from the encoder's mean; 0 is the published method.
         encoder: your own network, from a batch of data to D values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Example:
         >>> import torch
@@ -50,4 +44,4 @@ def fishernet(
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     inference = FisherGaussian(encoder or standard_network(spec, latent, hidden, depth), through, dense)
     search = Laplace(inference, steps) if latent <= dense else MatrixFreeLaplace(inference, steps, dense=dense)
-    return LatentSystem(model, search if steps else inference, elbo, stages=(train(model),))
+    return LatentSystem(model, search if steps else inference, elbo)

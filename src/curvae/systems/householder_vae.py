@@ -5,7 +5,7 @@ from torch import nn
 from curvae.inference import AmortizedHouseholder
 from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after, flow_encoder, standard_model, train
+from curvae.systems.parts import elbo_after, flow_encoder, standard_model
 from curvae.typing import DataSpec
 
 
@@ -28,15 +28,8 @@ def householder_vae(
     Differences: the divergence is in closed form; plain ReLU layers instead of gated ones.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         reflections: their number; latent - 1 reach every covariance.
-        kl_warmup: training steps over which the divergence's weight grows to 1; never in a reported number.
         encoder: your own network, from a batch of data to 3 D values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Example:
         >>> len(householder_vae(DataSpec((64,)), latent=4, hidden=32, reflections=3).inference.chain)
@@ -45,4 +38,4 @@ def householder_vae(
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     network = encoder or flow_encoder(spec, latent, latent, hidden, depth)
     inference = AmortizedHouseholder(network, latent, reflections)
-    return LatentSystem(model, inference, elbo_after(kl_warmup), stages=(train(model),))
+    return LatentSystem(model, inference, elbo_after(kl_warmup))

@@ -8,7 +8,7 @@ from curvae.inference import AmortizedGaussian, FreeTempering, HamiltonianFlow, 
 from curvae.likelihoods import Likelihood
 from curvae.objectives import monte_carlo_elbo
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_encoder, standard_model, train
+from curvae.systems.parts import standard_encoder, standard_model
 from curvae.typing import DataSpec
 
 
@@ -33,17 +33,10 @@ def hvae(
     Differences: the steps begin at 0.05, not 0.2, as the default likelihood of real data is sharper than binary pixels.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         steps: number of leapfrog steps; one draw costs one gradient more.
         tempering: of the momentum: none, a quadratic schedule from a learned temperature, or each factor learned.
         step: length of the leapfrog steps to begin with, below 0.5; learned for each dimension.
         varied: learn other lengths for each step.
-        encoder: your own network, from a batch of data to 2 D values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Example:
         >>> hvae(DataSpec((64,)), latent=2, hidden=32, steps=3).inference.steps.count
@@ -53,4 +46,4 @@ def hvae(
     start = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     schedule = {"none": NoTempering, "fixed": QuadraticTempering, "free": lambda: FreeTempering(steps)}[tempering]()
     inference = HamiltonianFlow(start, latent, steps, schedule, step, varied)
-    return LatentSystem(model, inference, monte_carlo_elbo, stages=(train(model),))
+    return LatentSystem(model, inference, monte_carlo_elbo)

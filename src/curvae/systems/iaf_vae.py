@@ -7,7 +7,7 @@ from curvae.inference import AmortizedFlow
 from curvae.likelihoods import Likelihood
 from curvae.objectives import FreeBits
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after, flow_encoder, standard_model, train
+from curvae.systems.parts import elbo_after, flow_encoder, standard_model
 from curvae.typing import DataSpec
 
 
@@ -35,19 +35,12 @@ def iaf_vae(
     Differences: fully connected networks on one flat z, no ResNet-VAE; free bits for all of z as one group.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         flows: number of steps of the flow.
         width: of the two hidden layers of each step's network.
         context: values of each datum that the networks see beside z.
         gated_update: ``g z + (1 - g) m``; False is ``m + exp(s) z``.
         free_bits: nats of divergence that cost nothing, on the mean of a batch; no kl_warmup beside it.
-        kl_warmup: training steps over which the divergence's weight grows to 1; never in a reported number.
         encoder: your own network, from a batch of data to 2 D + context values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Raises:
         ValueError: both free_bits and kl_warmup.
@@ -62,4 +55,4 @@ def iaf_vae(
     if free_bits and kl_warmup:
         raise ValueError(f"iaf_vae: pass free_bits or kl_warmup, not both; got {free_bits} and {kl_warmup}.")
     objective = FreeBits(free_bits) if free_bits else elbo_after(kl_warmup)
-    return LatentSystem(model, AmortizedFlow(network, flow), objective, stages=(train(model),))
+    return LatentSystem(model, AmortizedFlow(network, flow), objective)

@@ -26,15 +26,7 @@ def iwae(
     Reference: Burda, Grosse and Salakhutdinov, *Importance Weighted Autoencoders*, ICLR 2016.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         samples: draws per datum in the bound.
-        gradient: estimator for the encoder: "standard", "stl" (biased here) or "dreg" (doubly reparameterized).
-        encoder: your own network, from a batch of data to 2 D values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Example:
         >>> iwae(DataSpec((64,)), latent=2, hidden=32, samples=3).samples

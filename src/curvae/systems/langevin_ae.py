@@ -6,7 +6,7 @@ from curvae.inference import AmortizedLangevin
 from curvae.likelihoods import Likelihood
 from curvae.objectives import PointJoint
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_model, standard_network, train
+from curvae.systems.parts import standard_model, standard_network
 from curvae.typing import DataSpec
 
 
@@ -32,18 +32,12 @@ def langevin_ae(
     Differences: the networks learn by the run's optimizer, not plain SGD, from the last state of each visit.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         steps: Langevin transitions at each visit of a batch.
         step: of the dynamics, for a mean over data.
         metropolis: accept or refuse each transition.
         scale: standard deviation, set by hand, of the posterior whose ELBO is reported.
         encoder: your own network, from a batch of data to its features.
         features: their number, as large as a batch or larger; the width of the hidden layers if not given.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Example:
         >>> langevin_ae(DataSpec((64,)), latent=2, hidden=32).inference.weight.shape
@@ -53,4 +47,4 @@ def langevin_ae(
     count = features or hidden
     network = encoder or standard_network(spec, count, hidden, depth)
     inference = AmortizedLangevin(network, latent, count, steps, step, metropolis, scale)
-    return LatentSystem(model, inference, PointJoint(), stages=(train(model),))
+    return LatentSystem(model, inference, PointJoint())

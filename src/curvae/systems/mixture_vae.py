@@ -5,7 +5,7 @@ from torch import nn
 from curvae.likelihoods import Likelihood
 from curvae.objectives import monte_carlo_elbo
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_mixture, standard_model, train
+from curvae.systems.parts import standard_mixture, standard_model
 from curvae.typing import DataSpec
 
 
@@ -24,13 +24,8 @@ def mixture_vae(
     Reference: the baseline of Kim and Pavlovic, *Recursive Inference for Variational Autoencoders*, NeurIPS 2020.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
         depth: number of hidden layers, in each encoder and the decoder.
         components: number K of components.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Example:
         >>> len(mixture_vae(DataSpec((64,)), latent=2, hidden=32).inference.components)
@@ -38,4 +33,4 @@ def mixture_vae(
     """
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     inference = standard_mixture(spec, latent, hidden, depth, components)
-    return LatentSystem(model, inference, monte_carlo_elbo, stages=(train(model),))
+    return LatentSystem(model, inference, monte_carlo_elbo)

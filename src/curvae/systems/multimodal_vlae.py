@@ -7,8 +7,9 @@ from torch import nn
 from curvae.inference import AmortizedGaussian, Laplace, MultimodalLaplace
 from curvae.likelihoods import Likelihood
 from curvae.objectives import monte_carlo_elbo
-from curvae.systems.base import LatentSystem, Stage, register
-from curvae.systems.parts import standard_encoder, standard_model, train
+from curvae.systems.base import LatentSystem, register
+from curvae.systems.parts import standard_encoder, standard_model
+from curvae.systems.stages import BoundBy, Stage, warmed_up
 from curvae.typing import DataSpec
 
 
@@ -32,16 +33,9 @@ def multimodal_vlae(
     Differences: the paper finds one mode.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         components: number of starts: the encoder's mean, and draws of the prior.
         steps: number of Newton steps from each.
         warmup: share of the epochs, in [0, 1), trained as a plain VAE first.
-        encoder: your own network, from a batch of data to 2 D values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Raises:
         ValueError: warmup outside [0, 1).
@@ -50,14 +44,8 @@ def multimodal_vlae(
         >>> multimodal_vlae(DataSpec((64,)), latent=2, hidden=32).inference.components
         4
     """
-    if not 0 <= warmup < 1:
-        raise ValueError(f"warmup is a share of the epochs, in [0, 1); got {warmup}.")
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     start = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     inference = MultimodalLaplace(start, components, partial(Laplace, steps=steps))
-    stages = (train(model, "laplace"),)
-    if warmup:
-        first = train(model, "vae", bound=lambda batch: system.bound_of(start, batch), share=warmup)
-        stages = (first, Stage("laplace", share=1 - warmup))
-    system = LatentSystem(model, inference, monte_carlo_elbo, stages=stages)
-    return system
+    stages = warmed_up(Stage("laplace"), warmup, BoundBy("inference.search.start.start"))
+    return LatentSystem(model, inference, monte_carlo_elbo, stages=stages)

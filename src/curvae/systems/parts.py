@@ -28,8 +28,8 @@ from curvae.objectives import (
     elbo,
 )
 from curvae.priors import Family, FixedNormal, LearnedNormal, OneHot, Prior, StandardNormal
-from curvae.systems.base import LatentSystem, Stage
-from curvae.typing import DataSpec, Table
+from curvae.systems.base import LatentSystem
+from curvae.typing import DataSpec
 
 Gradient = Literal["standard", "stl", "dreg"]
 """Word for an estimator in a system's signature."""
@@ -121,7 +121,7 @@ def standard_system(
     """
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     inference = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
-    return LatentSystem(model, inference, objective, samples, (train(model),))
+    return LatentSystem(model, inference, objective, samples)
 
 
 def standard_model(
@@ -176,16 +176,3 @@ def standard_mixture(spec: DataSpec, latent: int, hidden: int, depth: int, compo
     """
     parts = [AmortizedGaussian(standard_encoder(spec, latent, hidden, depth)) for _ in range(components)]
     return AmortizedMixture(parts, standard_network(spec, components, hidden, depth))
-
-
-def train(
-    model: LatentVariableModel, name: str = "train", *others: Callable[[Table], None], **options: object
-) -> Stage:
-    """A stage that first lets the likelihood start from the data, and prepares what else is given."""
-
-    def prepare(table: Table) -> None:
-        model.likelihood.initialize(table.x, table.mask)
-        for other in others:
-            other(table)
-
-    return Stage(name, prepare=prepare)._replace(**options)

@@ -27,16 +27,8 @@ def piwae(
     Reference: Rainforth et al., *Tighter Variational Bounds are Not Necessarily Better*, ICML 2018.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         groups: number M of importance-weighted bounds that the encoder's is the mean of.
         samples: draws K per datum in each of them; the decoder's bound takes all M K.
-        gradient: estimator for the encoder: "standard", "stl" (biased here) or "dreg" (doubly reparameterized).
-        encoder: your own network, from a batch of data to 2 D values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Example:
         >>> piwae(DataSpec((64,)), latent=2, hidden=32, groups=2, samples=3).objective.groups

@@ -8,8 +8,9 @@ from curvae.networks import MLP, Lowest
 from curvae.objectives import PredictiveEnergy
 from curvae.priors import Layered
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import LayerFamily, layer_family, train
-from curvae.typing import DataSpec, Table
+from curvae.systems.parts import LayerFamily, layer_family
+from curvae.systems.stages import Remember, Stage, initialize_likelihood
+from curvae.typing import DataSpec
 
 
 @register("predictive-coding")
@@ -34,7 +35,6 @@ def predictive_coding(
     has a likelihood; no weight decay of its own.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
         latent: size of each stochastic layer.
         layers: number of them; D = ``latent * layers``, the top layer first.
         hidden: width of the hidden layers of the map from each layer to the next.
@@ -44,7 +44,6 @@ def predictive_coding(
         steps: number T of steps on the states.
         rate: of the first step.
         incremental: one step on the model with every step on the states (Salvatori et al., arXiv:2212.00720).
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Raises:
         ValueError: a size below 1, an unknown family, or a latent that is not a multiple of the categories.
@@ -57,12 +56,8 @@ def predictive_coding(
         raise ValueError(f"predictive-coding: sizes must be 1 or more; got {latent=}, {layers=}, {hidden=}, {depth=}.")
     likelihood, layer = likelihood or likelihoods.default(spec), layer_family(family, latent, categories)
     maps = [MLP(latent, [hidden] * depth, layer.parameters) for _ in range(layers - 1)]
-    prior, below = Layered([layer] * layers, maps), MLP(latent, [hidden] * depth, likelihood.size)
-    model = LatentVariableModel(prior, Lowest(latent, below), likelihood)
-    inference = PredictiveCoding(steps, rate, incremental)
-
-    def keep(table: Table) -> None:
-        inference.remember(len(table) if incremental else 0, prior)
-
-    stage = train(model, "train", keep, repeat=steps if incremental else 1, monitor="surrogate")
-    return LatentSystem(model, inference, PredictiveEnergy(), stages=(stage,))
+    below = Lowest(latent, MLP(latent, [hidden] * depth, likelihood.size))
+    model = LatentVariableModel(Layered([layer] * layers, maps), below, likelihood)
+    prepare = (initialize_likelihood, *((Remember(),) if incremental else ()))
+    stage = Stage("train", prepare=prepare, repeat=steps if incremental else 1, monitor="surrogate")
+    return LatentSystem(model, PredictiveCoding(steps, rate, incremental), PredictiveEnergy(), stages=(stage,))

@@ -6,7 +6,7 @@ from curvae.flows import Radial
 from curvae.inference import AmortizedFlow
 from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after, flow_encoder, standard_model, train
+from curvae.systems.parts import elbo_after, flow_encoder, standard_model
 from curvae.typing import DataSpec
 
 
@@ -29,15 +29,8 @@ def radial_vae(
     Differences: the divergence, not the log joint, is annealed, and only with kl_warmup; ReLU layers, no maxout.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         flows: number of steps of the flow.
-        kl_warmup: training steps over which the divergence's weight grows to 1; never in a reported number.
         encoder: your own network, from a batch of data to 2 D + flows (D + 2) values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Example:
         >>> radial_vae(DataSpec((64,)), latent=4, hidden=32, flows=3).inference.flow.context
@@ -46,4 +39,4 @@ def radial_vae(
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     flow = Radial(latent, flows)
     network = encoder or flow_encoder(spec, latent, flow.context, hidden, depth)
-    return LatentSystem(model, AmortizedFlow(network, flow), elbo_after(kl_warmup), stages=(train(model),))
+    return LatentSystem(model, AmortizedFlow(network, flow), elbo_after(kl_warmup))

@@ -5,7 +5,7 @@ from torch import nn
 from curvae.likelihoods import Likelihood
 from curvae.objectives import RecursiveElbo
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_mixture, standard_model, train
+from curvae.systems.parts import standard_mixture, standard_model
 from curvae.typing import DataSpec
 
 
@@ -28,15 +28,10 @@ def recursive_mixture(
     Differences: the paper weights examples by how badly they are explained so far; here all count the same.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
         depth: number of hidden layers, in each encoder and the decoder.
         components: number K of components.
         strength: weight of a component's divergence from those before it.
         cap: nats beyond which that divergence counts no more.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Example:
         >>> recursive_mixture(DataSpec((64,)), latent=2, hidden=32).objective.cap
@@ -44,4 +39,4 @@ def recursive_mixture(
     """
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     inference = standard_mixture(spec, latent, hidden, depth, components)
-    return LatentSystem(model, inference, RecursiveElbo(strength, cap), stages=(train(model),))
+    return LatentSystem(model, inference, RecursiveElbo(strength, cap))

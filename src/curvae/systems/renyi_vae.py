@@ -27,16 +27,8 @@ def renyi_vae(
     Reference: Li and Turner, arXiv:1602.02311, 2016.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         alpha: order of the divergence: 1 is the ELBO, 0 the importance-weighted bound; below 0 it is no bound.
         samples: draws per datum in the bound.
-        gradient: estimator for the encoder: "standard", "stl" (biased here) or "dreg" (doubly reparameterized).
-        encoder: your own network, from a batch of data to 2 D values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Example:
         >>> renyi_vae(DataSpec((64,)), latent=2, hidden=32, alpha=0.3).objective.alpha

@@ -5,7 +5,7 @@ from torch import nn
 from curvae.inference import AmortizedGaussian, HeavyBall, Refiner, SemiAmortized, Uninformed
 from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after, standard_encoder, standard_model, train
+from curvae.systems.parts import elbo_after, standard_encoder, standard_model
 from curvae.typing import DataSpec
 
 
@@ -35,10 +35,6 @@ def sa_vae(
     of 5 is there 35 a datum, where all data have gradients of the same length. Second derivatives are exact.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         steps: gradient steps on each datum's ELBO; 0 is the plain VAE.
         rate: of a step; too high for a likelihood of small variance.
         momentum: share of the last step that is kept.
@@ -46,10 +42,6 @@ def sa_vae(
         amortized: False starts every datum at the prior, without an encoder (the ablation SVI).
         through: False trains the encoder on its own ELBO (the ablation VAE+SVI).
         imitate: without through, weight of KL(start, end) for the encoder (the ablation VAE+SVI+KL has 1).
-        kl_warmup: training steps over which the divergence's weight grows to 1; never in a reported number.
-        encoder: your own network, from a batch of data to 2 D values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Example:
         >>> sa_vae(DataSpec((64,)), latent=2, hidden=32, steps=5).inference.refiner.steps
@@ -59,4 +51,4 @@ def sa_vae(
     network = encoder or standard_encoder(spec, latent, hidden, depth)
     start = AmortizedGaussian(network) if amortized else Uninformed(latent)
     inference = SemiAmortized(start, Refiner(steps, HeavyBall(rate, momentum, clip)), through, imitate)
-    return LatentSystem(model, inference, elbo_after(kl_warmup), stages=(train(model),))
+    return LatentSystem(model, inference, elbo_after(kl_warmup))

@@ -26,15 +26,8 @@ def skew_vae(
     Reference: after Deasy et al., 2020.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         skew: 0 is the ELBO, 1 takes the opposite divergence.
         weight: factor on the divergence in training.
-        encoder: your own network, from a batch of data to 2 D values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Example:
         >>> skew_vae(DataSpec((64,)), latent=2, hidden=32).kind

@@ -6,7 +6,7 @@ from curvae.flows import Autoregressive, spline
 from curvae.inference import AmortizedFlow
 from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after, flow_encoder, standard_model, train
+from curvae.systems.parts import elbo_after, flow_encoder, standard_model
 from curvae.typing import DataSpec
 
 
@@ -33,19 +33,12 @@ def spline_vae(
     Differences: the half that conditions is itself mapped, by the context alone; no linear layers between steps.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         flows: number of steps of the flow.
         width: of the two hidden layers of each step's network.
         context: values of each datum that the networks see beside z.
         bins: of each spline, on [-5, 5].
         passes: 2 is a coupling flow; latent, or more, is fully autoregressive.
-        kl_warmup: training steps over which the divergence's weight grows to 1; never in a reported number.
         encoder: your own network, from a batch of data to 2 D + context values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Example:
         >>> len(spline_vae(DataSpec((64,)), latent=4, hidden=32, flows=3).inference.flow.steps)
@@ -54,4 +47,4 @@ def spline_vae(
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     flow = Autoregressive(latent, context, flows, [width, width], spline(bins), passes)
     network = encoder or flow_encoder(spec, latent, context, hidden, depth)
-    return LatentSystem(model, AmortizedFlow(network, flow), elbo_after(kl_warmup), stages=(train(model),))
+    return LatentSystem(model, AmortizedFlow(network, flow), elbo_after(kl_warmup))

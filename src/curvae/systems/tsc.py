@@ -6,9 +6,10 @@ from curvae.flows import Autoregressive, affine
 from curvae.inference import AmortizedFlow, AmortizedGaussian
 from curvae.likelihoods import Likelihood
 from curvae.objectives import ScoreClimbing, elbo
-from curvae.systems.base import LatentSystem, Stage, register
-from curvae.systems.parts import standard_model, standard_network, train
-from curvae.typing import DataSpec, Table
+from curvae.systems.base import LatentSystem, register
+from curvae.systems.parts import standard_model, standard_network
+from curvae.systems.stages import BoundBy, Remember, Stage, warmed_up
+from curvae.typing import DataSpec
 
 
 @register("tsc")
@@ -34,10 +35,6 @@ def tsc(
     Differences: after the warm-up the decoder is kept, where the paper's code starts a new one.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         flows: number of affine coupling steps after the encoder's Gaussian; 0 leaves the Gaussian.
         width: of the two hidden layers of each coupling step's network.
         context: values of each datum that these networks see beside z.
@@ -45,8 +42,6 @@ def tsc(
         samples: draws per datum in the reported bound.
         warmup: share of the epochs, in [0, 1), trained as a VAE first.
         encoder: your own network, from a batch of data to 2 D values, and context more where there are flows.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Raises:
         ValueError: warmup outside [0, 1).
@@ -55,17 +50,9 @@ def tsc(
         >>> [stage.name for stage in tsc(DataSpec((64,)), latent=2, hidden=32).stages()]
         ['vae', 'climb']
     """
-    if not 0 <= warmup < 1:
-        raise ValueError(f"warmup is a share of the epochs, in [0, 1); got {warmup}.")
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     network = encoder or standard_network(spec, 2 * latent + (context if flows else 0), hidden, depth)
     flow = Autoregressive(latent, context, flows, [width, width], affine(), passes=2) if flows else None
     inference = AmortizedFlow(network, flow) if flow else AmortizedGaussian(network)
-    objective = ScoreClimbing(leapfrogs)
-
-    def keep(table: Table) -> None:
-        objective.remember(len(table), latent)
-
-    plain = train(model, "vae", bound=LatentSystem(model, inference, elbo).bound, share=warmup)
-    stages = (plain, Stage("climb", prepare=keep, share=1 - warmup)) if warmup else (train(model, "climb", keep),)
-    return LatentSystem(model, inference, objective, samples, stages)
+    stages = warmed_up(Stage("climb", prepare=(Remember("objective"),)), warmup, BoundBy(objective=elbo))
+    return LatentSystem(model, inference, ScoreClimbing(leapfrogs), samples, stages)

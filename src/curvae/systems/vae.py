@@ -23,16 +23,6 @@ def vae(
 
     Reference: Kingma and Welling, *Auto-Encoding Variational Bayes*, ICLR 2014.
 
-    Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
-        kl_warmup: training steps over which the divergence's weight grows to 1; never in a reported number.
-        encoder: your own network, from a batch of data to 2 D values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
-
     Example:
         >>> vae(DataSpec((64,)), latent=2, hidden=32).model.prior.size
         2

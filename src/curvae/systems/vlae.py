@@ -1,20 +1,17 @@
 """The variational Laplace autoencoder."""
 
-from collections.abc import Callable
+from dataclasses import replace
 
-import torch
 from torch import nn
 
 from curvae.curvature import Newton, PaperSchedule
-from curvae.inference import AmortizedGaussian, Inference, Laplace, refit
+from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Likelihood
-from curvae.objectives import Bound, monte_carlo_elbo
-from curvae.systems.base import LatentSystem, Level, Stage, register
-from curvae.systems.parts import standard_encoder, standard_model, train
-from curvae.typing import Batch, DataSpec, Table
-
-NOISE_ROWS = 512
-"""Training data from which a budget's runs take the output noise under the refined posterior, after each epoch."""
+from curvae.objectives import monte_carlo_elbo
+from curvae.systems.base import LatentSystem, register
+from curvae.systems.parts import standard_encoder, standard_model
+from curvae.systems.stages import BoundBy, RefitNoise, Remember, Stage, newton_levels, warmed_up
+from curvae.typing import DataSpec
 
 
 @register("vlae")
@@ -42,10 +39,6 @@ def vlae(
     as a plain VAE for a share ``warmup`` of the epochs, which costs far less per epoch; 0 trains as the paper does.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         steps: number of Newton steps.
         bfgs: cheap quasi-Newton steps after each Newton step but the last; none where ``published``.
         warmup: share of the epochs, in [0, 1), trained as a plain VAE first.
@@ -54,9 +47,6 @@ def vlae(
             weights that are kept have the output noise of the refined posterior.
         memory: start the search for a training datum at the mode of its last visit; keeps N x D numbers.
         published: the paper's step schedule, unrolled, instead of backtracking Newton.
-        encoder: your own network, from a batch of data to 2 D values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Raises:
         ValueError: warmup outside [0, 1); ``budget`` with ``published``, which takes all steps always.
@@ -65,35 +55,14 @@ def vlae(
         >>> [stage.name for stage in vlae(DataSpec((64,)), latent=2, hidden=32).stages()]
         ['vae', 'laplace']
     """
-    if not 0 <= warmup < 1:
-        raise ValueError(f"warmup is a share of the epochs, in [0, 1); got {warmup}.")
     if budget and published:
         raise ValueError("budget chooses among numbers of steps, published takes all always; choose one of them.")
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     start = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     solver = Newton(PaperSchedule()) if published else Newton(bfgs=bfgs)
-    inference = Laplace(start, steps, solver, unroll=published)
-
-    def keep(table: Table) -> None:
-        inference.remember(len(table) if memory else 0, latent)
-
-    def fit_noise(table: Table) -> None:
-        rows = torch.linspace(0, len(table) - 1, min(len(table), NOISE_ROWS)).long()
-        mask = None if table.mask is None else table.mask[rows]
-        refit(model, inference.with_steps(1), Batch.of(table.x[rows], mask))
-
-    def bound_of(inference: Inference) -> Callable[[Batch], Bound]:
-        return lambda batch: system.bound_of(inference, batch)
-
+    stage = Stage("laplace", prepare=(Remember(),) if memory else ())
     if budget:
-        counts = sorted({min(steps, 1), steps})
-        refined = [Level(f"{n} steps", bound_of(inference.with_steps(n)), 3.5 + 0.5 * n) for n in counts]
-        levels = (Level("amortized", bound_of(start), 1.0), *refined)
-        stages = (train(model, "laplace", keep, levels=levels, finish=fit_noise),)
-    elif warmup:
-        first = train(model, "vae", bound=bound_of(start), share=warmup)
-        stages = (first, Stage("laplace", prepare=keep, share=1 - warmup))
-    else:
-        stages = (train(model, "laplace", keep),)
-    system = LatentSystem(model, inference, monte_carlo_elbo, stages=stages)
-    return system
+        stage = replace(stage, levels=newton_levels(steps), finish=(RefitNoise(steps=1),))
+    stages = warmed_up(stage, 0 if budget else warmup, BoundBy("inference.start"))
+    inference = Laplace(start, steps, solver, unroll=published)
+    return LatentSystem(model, inference, monte_carlo_elbo, stages=stages)

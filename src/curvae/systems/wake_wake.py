@@ -26,15 +26,8 @@ def wake_wake(
     Reference: the wake phases of reweighted wake-sleep, as in Tucker, Lawson, Gu and Maddison, ICLR 2019.
 
     Args:
-        spec: shape and support of the data (``data.spec``).
-        latent: number of latent dimensions D.
-        hidden: width of the hidden layers.
-        depth: number of hidden layers, in encoder and decoder.
         samples: draws per datum.
         doubly: reparameterize the encoder's gradient: less noise, where draws have path gradients.
-        encoder: your own network, from a batch of data to 2 D values.
-        decoder: your own network, from (N, D) to the likelihood's parameters.
-        likelihood: your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.
 
     Example:
         >>> wake_wake(DataSpec((64,)), latent=2, hidden=32).kind

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from curvae.data import Data
 from curvae.systems import System
@@ -36,6 +36,8 @@ def fit(
     devices: int = 1,
     compile: bool = False,
     average: float = 0.0,
+    schedule: Literal["constant", "cosine"] = "constant",
+    clip: float | None = None,
     progress: bool = True,
 ) -> Run:
     """Train a system and leave a folder with all that is known of the run.
@@ -65,6 +67,9 @@ def fit(
         compile: a training step as one compiled graph, captured on CUDA; for small networks on a GPU. What cannot be
             compiled runs as it is.
         average: share of an epoch's last steps whose mean weights are kept; 0 takes no mean.
+        schedule: of the learning rate over each stage, where that does not bring its own: constant, or a short linear
+            rise and half a cosine down to 0.
+        clip: largest norm of the gradient, where a stage does not bring its own; None = as it is.
         progress: show a progress bar, if standard error is a terminal.
 
     Raises:
@@ -84,7 +89,19 @@ def fit(
         (2, True)
     """
     settings = Settings(
-        epochs, batch_size, learning_rate, seed, device, precision, patience, max_skipped, devices, compile, average
+        epochs,
+        batch_size,
+        learning_rate,
+        seed,
+        device,
+        precision,
+        patience,
+        max_skipped,
+        devices,
+        compile,
+        average,
+        schedule,
+        clip,
     )
     _check(system, data, settings)
     config = configuration(system, data, settings)

@@ -3,10 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from curvae.systems import Cosine
+from curvae.systems.stages import Schedule
+
 PRECISIONS = ("32-true", "tf32", "bf16-mixed")
+SCHEDULES: dict[str, Schedule | None] = {"constant": None, "cosine": Cosine()}
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class Settings:
     devices: int = 1
     compile: bool = False
     average: float = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    clip: float | None = None
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "max_skipped", "devices"):
@@ -39,29 +46,37 @@ class Settings:
             raise ValueError(f"learning_rate: expected a positive number, got {self.learning_rate}.")
         if not 0 <= self.average <= 1:
             raise ValueError(f"average: expected a share of an epoch's steps, in [0, 1]; got {self.average}.")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule: expected one of {', '.join(SCHEDULES)}; got {self.schedule!r}.")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip: expected a positive norm of the gradient, or None; got {self.clip}.")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: expected an integer in [0, 2^32), got {self.seed}.")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}; got {self.precision!r}.")
 
+    @property
+    def schedule_of_rate(self) -> Schedule | None:
+        """What the learning rate follows; None = it stays as it is."""
+        return SCHEDULES[self.schedule]
+
 
 def divide(epochs: int, shares: Sequence[float]) -> list[int]:
-    """Whole epochs in proportion to the shares, at least 1 each, by largest remainders.
+    """Whole epochs in proportion to the shares, at least 1 each but where a share is 0, by largest remainders.
 
     Raises:
-        ValueError: fewer epochs than stages, or a share that is not positive.
+        ValueError: fewer epochs than stages that have a share.
 
     Example:
-        >>> divide(20, [0.5, 0.5]), divide(7, [2, 1]), divide(3, [0.01, 0.99])
-        ([10, 10], [5, 2], [1, 2])
+        >>> divide(20, [0.5, 0.5]), divide(7, [2, 0, 1]), divide(3, [0.01, 0.99]), divide(5, [0])
+        ([10, 10], [5, 0, 2], [1, 2], [0])
     """
-    if epochs < len(shares):
-        raise ValueError(f"epochs: expected {len(shares)} or more, one for each stage of training; got {epochs}.")
-    if min(shares) <= 0:
-        raise ValueError(f"Stage.share: expected positive shares, got {list(shares)}.")
-    wanted = [epochs * share / sum(shares) for share in shares]
-    counts = [max(1, math.floor(want)) for want in wanted]
-    while sum(counts) != epochs:
+    stages = sum(share > 0 for share in shares)
+    if epochs < stages:
+        raise ValueError(f"epochs: expected {stages} or more, one for each stage of training; got {epochs}.")
+    wanted = [epochs * share / max(sum(shares), 1e-300) for share in shares]
+    counts = [max(1, math.floor(want)) if want > 0 else 0 for want in wanted]
+    while stages and sum(counts) != epochs:
         short = [want - count for want, count in zip(wanted, counts, strict=True)]
         if sum(counts) < epochs:
             counts[int(np.argmax(short))] += 1

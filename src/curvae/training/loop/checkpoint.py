@@ -117,13 +117,28 @@ class Session:
         if here.done or time.monotonic() - self._saved >= max(SAVE_EVERY, self._cost / SAVE_SHARE):
             self.save(optimizer)
 
-    def judge(self, score: float) -> None:
-        """Keep the weights that the system has now, if they are the best of the stage."""
+    def finish_stage(self) -> None:
+        """The stage is at its end, without an epoch."""
+        self.position.done = True
+        self.save(None)
+
+    def judge(self, score: float, keep: str = "best") -> None:
+        """Book the monitored bound, and keep the weights that the system has now as the stage wants it.
+
+        Args:
+            score: the bound.
+            keep: "best" = where it is the best of the stage; "last" = always; "snapshots" = always, and of each epoch
+                in a file of its own.
+        """
         here = self.position
         better = here.best is None or math.isnan(here.best) or score > here.best
         here.stale = 0 if better else here.stale + 1
         if better:
-            here.best, self.best = score, weights.snapshot(self.system)
+            here.best = score
+        if better or keep != "best":
+            self.best = weights.snapshot(self.system)
+        if keep == "snapshots" and self.writes:
+            self._write_snapshot()
 
     def save(self, optimizer: torch.optim.Optimizer | None) -> None:
         """Write all that is needed to go on from here, then the best model so far."""
@@ -158,6 +173,13 @@ class Session:
         here = self.position
         value = {"state": state, "stage": here.stage, "epoch": here.epoch, "step": here.step, "reason": reason}
         files.write_json(self.path / "status.json", value)
+
+    def _write_snapshot(self) -> None:
+        """The weights of this epoch; a run that is taken up again writes the same ones again."""
+        assert self.best is not None
+        folder = self.path / "snapshots"
+        folder.mkdir(exist_ok=True)
+        files.write(folder / f"{self.position.epoch + 1:06d}.safetensors", weights.encode(self.best))
 
     def _write_model(self) -> None:
         if self.best is not None:

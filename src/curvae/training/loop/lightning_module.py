@@ -1,5 +1,6 @@
 """One stage of training as Lightning sees it: a step, a validation pass, the end of an epoch."""
 
+import functools
 import math
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -9,9 +10,9 @@ from lightning import LightningModule, seed_everything
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from curvae.data import ArrayTable, Data
+from curvae.data import Data
 from curvae.objectives import Bound
-from curvae.systems import Level, Stage, System
+from curvae.systems import Stage, System
 from curvae.training.errors import RunError
 from curvae.training.loop import inference_budget as budget
 from curvae.training.loop.checkpoint import Session
@@ -67,22 +68,29 @@ class StageModule(LightningModule):
         self._last: Bound | None = None
         self._own: list[Tensor] = []
         """The weights that training goes on from, while others are judged."""
+        self._average = Average([], 1, 0.0)
+        self._moved: Data | None = None
+        """The data on this device."""
+        self._schedule = stage.schedule or settings.schedule_of_rate
+        self._clip = settings.clip if stage.clip is None else stage.clip
         self._compiled: dict[int, Compiled] = {}
         """One for each level of the budget."""
 
     def train_dataloader(self) -> Batches:
-        table = self._here(self.data.train)
-        return Batches(
-            table, self.settings.batch_size, self.settings.seed, self._epoch, self.global_rank, self.trainer.world_size
-        )
+        size, seed = self.settings.batch_size, self.settings.seed
+        return Batches(self._here.train, size, seed, self._epoch, self.global_rank, self.trainer.world_size)
 
     def val_dataloader(self) -> Batches:
-        table = self._here(self.data.validation)
         size = max(VALIDATION_ROWS, self.settings.batch_size)
-        return Batches(table, size, rank=self.global_rank, world=self.trainer.world_size)
+        return Batches(self._here.validation, size, rank=self.global_rank, world=self.trainer.world_size)
 
-    def _here(self, table: ArrayTable) -> ArrayTable:
-        return table if table.raw.device == self.device else table.to(self.device)
+    @property
+    def _here(self) -> Data:
+        """The data on this device, moved once."""
+        if self._moved is None:
+            there = self.data.train.raw.device == self.device
+            self._moved = self.data if there else self.data.to(self.device)
+        return self._moved
 
     def transfer_batch_to_device(self, batch: Shard, device: torch.device, dataloader_idx: int) -> Shard:
         return batch
@@ -90,6 +98,8 @@ class StageModule(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         trained = [parameter for parameter in self.system.parameters() if parameter.requires_grad]
         optimizer = (self.stage.optimizer or self._adam)(trained)
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
         if self.session.optimizer is not None:
             optimizer.load_state_dict(dict(self.session.optimizer))
         return optimizer
@@ -106,16 +116,25 @@ class StageModule(LightningModule):
         self.means, self.skipped = Means(TRAIN_MEANS), 0
         self._skips = Skips(self.session.position.in_a_row, self.device)
         self._ahead = runs_ahead(self.device, self.trainer.optimizers[0])
-        steps = len(self.train_dataloader()) * self.stage.repeat
-        self._average = Average(list(self.system.parameters()), steps, self.settings.average)
+        self._steps = len(self.train_dataloader()) * self.stage.repeat
+        self._average = Average(list(self.system.parameters()), self._steps, self.settings.average)
 
     def training_step(self, shard: Shard, batch_idx: int) -> None:
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
-        for _ in range(self.stage.repeat):
+        for again in range(self.stage.repeat):
+            self._set_rate(optimizer, batch_idx * self.stage.repeat + again)
             self._step(shard, optimizer)
             if self.settings.average:
                 self._average.add()
+
+    def _set_rate(self, optimizer: LightningOptimizer, step: int) -> None:
+        """The learning rate of this step of the epoch, where it follows a schedule over the stage."""
+        if self._schedule is None:
+            return
+        factor = self._schedule((self.session.position.stage_epoch + step / self._steps) / self.epochs)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
 
     def _step(self, shard: Shard, optimizer: LightningOptimizer) -> None:
         bound = self._bound(shard.batch)
@@ -123,6 +142,8 @@ class StageModule(LightningModule):
         optimizer.zero_grad()
         self.manual_backward(loss)
         norm = gradient_norm(self.system)
+        if self._clip is not None:
+            nn.utils.clip_grads_with_norm_(self.system.parameters(), self._clip, norm)
         self.session.position.step += 1
         finite = (loss.detach() + norm).isfinite()
         if self._ahead:
@@ -158,7 +179,7 @@ class StageModule(LightningModule):
 
     def _bound(self, batch: Batch) -> Bound:
         level = self.session.position.budget["level"] if self.stage.levels else 0
-        bound = self.stage.levels[level].bound if self.stage.levels else self.stage.bound or self.system.bound
+        bound = functools.partial(self.stage.bound_at, level, self.system)
         if not (self.settings.compile and self.training):
             return bound(batch)
         if level not in self._compiled:
@@ -204,9 +225,10 @@ class StageModule(LightningModule):
         self._own = copied(parameters)
         if self._average.values:
             put(parameters, self._average.values)
-        if self.stage.finish is not None:
+        if self.stage.finish:
             seed_everything(derive(self.settings.seed, FINISH), verbose=False)
-            self.stage.finish(self._here(self.data.train))
+        for finish in self.stage.finish:
+            finish(self.system, self._here)
 
     def validation_step(self, shard: Shard, batch_idx: int) -> None:
         if shard.share:
@@ -218,7 +240,7 @@ class StageModule(LightningModule):
         if self._ahead:
             self._look()
         train, validation = self.means.read(self._total), self._validation.read(self._total)
-        self.session.judge(validation[self.stage.monitor])
+        self.session.judge(validation[self.stage.monitor], self.stage.keep)
         put(list(self.system.parameters()), self._own)
         level, gap = self._review()
         row = Row(
@@ -237,18 +259,24 @@ class StageModule(LightningModule):
         self.session.finish_epoch(row, self.trainer.optimizers[0], last, self.settings.patience)
         self.trainer.should_stop = self.session.position.done
 
+    def finish_stage(self) -> None:
+        """Keep the weights of a stage without an epoch, as they were validated."""
+        self.session.judge(self._validation.read(self._total)[self.stage.monitor], "last")
+        self.session.finish_stage()
+
     def _review(self) -> tuple[float, float]:
         """The level of this epoch and what it leaves on the table, NaN without levels; chooses that of the next one."""
         levels, position = self.stage.levels, self.session.position
         if not levels:
             return math.nan, math.nan
-        here, bounds = budget.Standing(**position.budget), [self._reviewed(level) for level in levels]
+        here = budget.Standing(**position.budget)
+        bounds = [self._reviewed(level) for level in range(len(levels))]
         costs, remaining = [level.cost for level in levels], self.epochs - position.stage_epoch - 1
         after = budget.moved(budget.learned(here, bounds[here.level]), bounds, costs, remaining)
         position.budget = asdict(after)
         return float(here.level), bounds[-1] - bounds[here.level]
 
-    def _reviewed(self, level: Level) -> float:
+    def _reviewed(self, level: int) -> float:
         """Mean bound of a level on a fixed part of the validation data, always with the same noise."""
         table = self.data.validation
         count = budget.rows(len(self.data.train), len(table))
@@ -260,7 +288,7 @@ class StageModule(LightningModule):
         self.system.eval()
         with torch.no_grad(), self.trainer.precision_plugin.forward_context():
             if share:
-                means.add("value", level.bound(batch).value)
+                means.add("value", self.stage.bound_at(level, self.system, batch).value)
         self.system.train()
         return means.read(self._total)["value"]
 

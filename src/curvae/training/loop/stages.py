@@ -47,12 +47,15 @@ class Training:
         position = self.session.position
         if not position.begun:
             seed_everything(derive(self.settings.seed, PREPARE, position.stage), verbose=False)
-            if stage.prepare is not None:
-                stage.prepare(self.data.train)
+            for prepare in stage.prepare:
+                prepare(self.system, self.data)
             self.session.begin()
-        if not position.done:
+        module = StageModule(self.system, stage, epochs, self.data, self.settings, self.session)
+        if not position.done and epochs:
             with only(self.system, stage):
-                self._fit(StageModule(self.system, stage, epochs, self.data, self.settings, self.session))
+                self._fit(module)
+        elif not position.done:
+            self._finish(module)
 
     def _fit(self, module: StageModule) -> None:
         done, batches = self.session.position.stage_epoch, -(-len(self.data.train) // self.settings.batch_size)
@@ -62,6 +65,12 @@ class Training:
         with devices.quiet(), devices.products(self.settings.precision), interrupt.kept():
             trainer = devices.trainer(self.settings, module.epochs - done, [interrupt, *bar])
             trainer.fit(module)
+
+    def _finish(self, module: StageModule) -> None:
+        """A stage without an epoch: what it prepared and finishes is judged once, and kept."""
+        with devices.quiet(), devices.products(self.settings.precision):
+            devices.trainer(self.settings, 1, []).validate(module, verbose=False)
+        module.finish_stage()
 
 
 @contextmanager

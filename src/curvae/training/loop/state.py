@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from curvae import linalg
 from curvae.training.errors import RunError
-from curvae.typing import State
+from curvae.typing import Remembers, State
 
 
 @torch.no_grad()
@@ -16,9 +16,10 @@ def write_state(
 ) -> None:
     """Give buffers their new values, by name relative to the system.
 
-    A value of the buffer's shape replaces it. A value with a row for each datum of the batch, where the buffer has a
-    row for each datum of the training table, is written at ``index``; -1 writes nothing. With several processes such
-    rows are gathered from all, and other values are those of the first.
+    A module that keeps a state for each training example says which of its buffers have a row for each of them
+    (:class:`curvae.typing.Remembers`): there the rows of a batch are written at ``index``, and -1 writes nothing. With
+    several processes such rows are gathered from all. Any other value replaces its buffer; of several processes' that
+    of the first.
 
     Args:
         system: whose buffers are written.
@@ -28,30 +29,32 @@ def write_state(
         keep: where False, on the device, nothing changes.
 
     Raises:
-        RunError: no such buffer, or a value that fits it in neither way.
+        RunError: no such buffer, or a value that does not fit it.
 
     Example:
         >>> module = torch.nn.Module()
         >>> module.register_buffer("table", torch.zeros(4))
+        >>> module.per_example, module.remember = ("table",), print
         >>> write_state(module, {"table": torch.tensor([5.0, 6.0, 7.0])}, torch.tensor([2, 0, -1]), rows=4)
         >>> module.table
         tensor([6., 0., 5., 0.])
     """
     for name, value in state.items():
-        buffer = _buffer(system, name)
-        if _is_table(buffer, value, index, rows):
+        buffer, by_example = _buffer(system, name)
+        expected = (len(index), *buffer.shape[1:]) if by_example else buffer.shape
+        if value.shape != expected or (by_example and len(buffer) < rows):
+            raise RunError(
+                f"Bound.state[{name!r}]: expected a value of shape {tuple(expected)} for a buffer of shape "
+                f"{tuple(buffer.shape)}; got {tuple(value.shape)}."
+            )
+        if by_example:
             everywhere, values = _gathered(index), _gathered(value.to(buffer.dtype))
             if keep is not None:
                 values = torch.where(keep, values, buffer[everywhere.clamp(min=0)])
             _write_rows(buffer, everywhere, values)
-        elif buffer.shape == value.shape:
+        else:
             value = _first(value)
             buffer.copy_(value if keep is None else torch.where(keep, value, buffer))
-        else:
-            raise RunError(
-                f"Bound.state[{name!r}]: expected {tuple(buffer.shape)}, the buffer's shape, or a row for each of the "
-                f"batch's {len(index)} data; got {tuple(value.shape)}."
-            )
 
 
 def _write_rows(buffer: Tensor, index: Tensor, values: Tensor) -> None:
@@ -65,16 +68,14 @@ def _write_rows(buffer: Tensor, index: Tensor, values: Tensor) -> None:
         buffer.copy_(longer[:-1])
 
 
-def _buffer(system: nn.Module, name: str) -> Tensor:
+def _buffer(system: nn.Module, name: str) -> tuple[Tensor, bool]:
+    """The buffer of this name, and whether it has a row for each training example."""
+    path, _, leaf = name.rpartition(".")
     try:
-        return system.get_buffer(name)
+        module = system.get_submodule(path)
+        return system.get_buffer(name), isinstance(module, Remembers) and leaf in module.per_example
     except AttributeError:
         raise RunError(f"Bound.state: expected names of buffers of the system, got {name!r}.") from None
-
-
-def _is_table(buffer: Tensor, value: Tensor, index: Tensor, rows: int) -> bool:
-    by_datum = value.ndim > 0 and buffer.ndim == value.ndim and value.shape[1:] == buffer.shape[1:]
-    return by_datum and len(value) == len(index) and len(buffer) >= rows
 
 
 def _gathered(mine: Tensor) -> Tensor:

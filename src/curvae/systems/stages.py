@@ -1,0 +1,209 @@
+"""The phases of training as plain data: a :class:`Stage`, and the values that stages are put together from.
+
+Nothing here refers to a system. Every callable is given the system that is trained, so a copied, pickled or reloaded
+system trains itself. What belongs to one part of a system names it by its path among the system's modules, as
+``torch.nn.Module.get_submodule`` does: ``"inference.start"``.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from curvae.inference import refit
+from curvae.objectives import Bound, Objective
+from curvae.typing import Batch, Remembers, Tables
+
+if TYPE_CHECKING:
+    from curvae.systems.base import System
+
+Maximized = Callable[[Any, Batch], Bound]
+"""(system, batch) -> the bound that a stage maximizes: a function of a module, or a frozen dataclass."""
+
+Prepared = Callable[[Any, Tables], None]
+"""(system, data) -> None: sets what has a closed form."""
+
+Schedule = Callable[[float], float]
+"""Share of a stage's steps that are done, in [0, 1), -> factor on the learning rate."""
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer and its options, made for the parameters that a stage trains.
+
+    Example:
+        >>> make = Optimizer(torch.optim.SGD, {"lr": 0.1, "momentum": 0.9})
+        >>> make([nn.Parameter(torch.zeros(3))]).defaults["momentum"]
+        0.9
+    """
+
+    kind: Callable[..., torch.optim.Optimizer]
+    options: dict[str, Any]
+
+    def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return self.kind(parameters, **self.options)
+
+
+@dataclass(frozen=True)
+class Level:
+    """One effort of inference among several that training may choose from."""
+
+    name: str
+    bound: Maximized
+    cost: float
+    """Of a training step, relative to the other levels."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One phase of training: plain, comparable, picklable.
+
+    Args:
+        name: for messages and metrics.
+        trained: prefixes of parameter names; all others are frozen.
+        bound: what is maximized; None = ``System.bound``.
+        prepare: called in turn before the stage, with the system and the data.
+        finish: called after each epoch, for the weights that are validated and kept and for these alone: what has a
+            closed form, given the rest.
+        optimizer: None = that of the run.
+        schedule: of the learning rate over the stage's steps; None = that of the run.
+        clip: largest norm of the gradient; None = that of the run.
+        repeat: optimizer steps per batch.
+        monitor: field of the bound by which early stopping and the best checkpoint are chosen.
+        share: of the run's epochs, relative to the other stages; 0 = prepare and finish only, no epoch.
+        keep: the weights that go on from here: of the best epoch, of the last one, or of the last one with those of
+            every epoch saved beside it (``RunFolder.snapshots``).
+        levels: in place of ``bound``: efforts of inference, cheapest first. Training begins at the first and moves
+            among them as the gap between their bounds comes to outweigh what the time would bring otherwise.
+
+    Raises:
+        ValueError: a negative share, fewer than 1 step per batch, a clip that is not positive, both bound and levels.
+
+    Example:
+        >>> Stage("climb", share=0.8) == Stage("climb", share=0.8)
+        True
+    """
+
+    name: str
+    trained: tuple[str, ...] = ("",)
+    bound: Maximized | None = None
+    prepare: tuple[Prepared, ...] = ()
+    finish: tuple[Prepared, ...] = ()
+    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None
+    schedule: Schedule | None = None
+    clip: float | None = None
+    repeat: int = 1
+    monitor: Literal["value", "surrogate"] = "value"
+    share: float = 1.0
+    keep: Literal["best", "last", "snapshots"] = "best"
+    levels: tuple[Level, ...] = ()
+
+    def __post_init__(self):
+        if not (self.share >= 0 and math.isfinite(self.share)):
+            raise ValueError(f"Stage.share: expected 0 or more, got {self.share}.")
+        if self.repeat < 1:
+            raise ValueError(f"Stage.repeat: expected 1 or more, got {self.repeat}.")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"Stage.clip: expected a positive norm, or None for the run's; got {self.clip}.")
+        if self.bound and self.levels:
+            raise ValueError(f"Stage {self.name!r}: expected bound or levels, got both; leave bound out.")
+
+    def bound_at(self, level: int, system: "System", batch: Batch) -> Bound:
+        """What is maximized for a batch, at this level of inference where there are several."""
+        maximized = self.levels[level].bound if self.levels else self.bound
+        return system.bound(batch) if maximized is None else maximized(system, batch)
+
+
+def initialize_likelihood(system: Any, data: Tables) -> None:
+    """The likelihood's own parameters start from the training data: the output variance, say."""
+    system.model.likelihood.initialize(data.train.x, data.train.mask)
+
+
+@dataclass(frozen=True)
+class Remember:
+    """A module keeps a state for each training example from here on: modes, chains; none is known yet.
+
+    Args:
+        path: of the module, which is a :class:`curvae.typing.Remembers`.
+    """
+
+    path: str = "inference"
+
+    def __call__(self, system: Any, data: Tables) -> None:
+        module = system.get_submodule(self.path)
+        if not isinstance(module, Remembers):
+            raise ValueError(
+                f"Remember: expected a module that remembers at {self.path!r}; got {type(module).__name__}."
+            )
+        module.remember(len(data.train), system.model.prior)
+
+
+@dataclass(frozen=True)
+class BoundBy:
+    """The bound with another of a system's inference methods in the place of the whole: the encoder alone, say.
+
+    Args:
+        path: of the inference method.
+        steps: of refinement, where it takes another number than its own.
+        objective: in place of the system's.
+    """
+
+    path: str = "inference"
+    steps: int | None = None
+    objective: Objective | None = None
+
+    def __call__(self, system: Any, batch: Batch) -> Bound:
+        return system.bound_by(self.path, batch, self.steps, self.objective)
+
+
+@dataclass(frozen=True)
+class RefitNoise:
+    """The likelihood's own parameters under a refined posterior: the M-step, see :func:`curvae.inference.refit`.
+
+    Args:
+        path: of the inference method.
+        steps: of refinement.
+        rows: training rows that it is taken from, evenly spread.
+    """
+
+    path: str = "inference"
+    steps: int | None = None
+    rows: int = 512
+
+    def __call__(self, system: Any, data: Tables) -> None:
+        table = data.train
+        rows = torch.linspace(0, len(table) - 1, min(len(table), self.rows)).long()
+        mask = None if table.mask is None else table.mask[rows]
+        refit(system.model, system.get_submodule(self.path), Batch.of(table.x[rows], mask), self.steps)
+
+
+def warmed_up(stage: Stage, share: float, bound: Maximized, name: str = "vae") -> tuple[Stage, ...]:
+    """A stage after one that maximizes another, cheaper bound for a share of the epochs; both start the likelihood.
+
+    Raises:
+        ValueError: a share outside [0, 1).
+
+    Example:
+        >>> [each.share for each in warmed_up(Stage("laplace"), 0.25, BoundBy("inference.start"))]
+        [0.25, 0.75]
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"warmup is a share of the epochs, in [0, 1); got {share}.")
+    if share == 0:
+        return (replace(stage, prepare=(initialize_likelihood, *stage.prepare)),)
+    return Stage(name, bound=bound, prepare=(initialize_likelihood,), share=share), replace(stage, share=1 - share)
+
+
+def newton_levels(steps: int, path: str = "inference") -> tuple[Level, ...]:
+    """Efforts of a Laplace inference: its encoder alone, one Newton step, all of them; with costs in plain VAE steps.
+
+    Example:
+        >>> [level.name for level in newton_levels(2)]
+        ['amortized', '1 steps', '2 steps']
+    """
+    counts = sorted({min(steps, 1), steps})
+    refined = (Level(f"{n} steps", BoundBy(path, n), 3.5 + 0.5 * n) for n in counts)
+    return Level("amortized", BoundBy(f"{path}.start"), 1.0), *refined
