@@ -1,6 +1,8 @@
 """Every system is a value: it can be copied, pickled and sent to another process, and its copy trains itself."""
 
+import ast
 import copy
+import inspect
 import io
 import os
 import pickle
@@ -103,6 +105,14 @@ def test_a_description_says_what_is_shared(name):
     text = SYSTEMS[name].__doc__ or ""
     assert text.count("    spec: shape and support of the data") == 1
     assert text.index("Args:") < text.index("    spec:") < text.index("Example:")
+
+
+@pytest.mark.parametrize("name", sorted(SYSTEMS))
+def test_a_system_only_chooses_parts(name):
+    """At most twelve lines of code: an equation, or a phase of training, belongs where others find it."""
+    function = ast.parse(inspect.getsource(inspect.unwrap(SYSTEMS[name]))).body[0]
+    lines = ast.unparse(function.body[1:]).splitlines()
+    assert len(lines) <= 12, lines
 
 
 def test_a_spec_of_its_own_kind_is_kept():

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from curvae.data import Data
 from curvae.systems import System
@@ -36,7 +36,7 @@ def fit(
     devices: int = 1,
     compile: bool = False,
     average: float = 0.0,
-    schedule: Literal["constant", "cosine"] = "constant",
+    schedule: str = "constant",
     clip: float | None = None,
     progress: bool = True,
 ) -> Run:

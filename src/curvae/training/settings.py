@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -33,7 +32,7 @@ class Settings:
     devices: int = 1
     compile: bool = False
     average: float = 0.0
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: str = "constant"
     clip: float | None = None
 
     def __post_init__(self):
