@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from curvae.curvature import native
+
 torch.set_num_threads(1)
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -15,6 +17,12 @@ _ROOT = Path(__file__).resolve().parent.parent
 def _seed() -> None:
     """Every test starts from the same random numbers, in whatever order the tests run."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernel() -> None:
+    """Compiled before a test looks at what a command says on stderr."""
+    native.available()
 
 
 @pytest.fixture(scope="session")

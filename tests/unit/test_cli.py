@@ -1,5 +1,7 @@
 """The command line without a run: words to flags, help, and everything that can be wrong with a line."""
 
+import logging
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ from curvae.cli import main
 from curvae.cli.failures import UsageError
 from curvae.cli.flags import Source
 from curvae.cli.parsing import parse, parser
+from curvae.curvature import native
 
 
 def sample(
@@ -147,10 +150,36 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist" / "file").write_bytes(bytes(2_000_000))
     monkeypatch.setenv("CURVAE_CACHE", str(tmp_path))
+    monkeypatch.setenv("CURVAE_KERNEL", "0")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     out = says(capsys, "doctor")
+    assert re.search(r"curvature kernel +torch \(switched off by CURVAE_KERNEL=0\)", out)
     for part in ("torch", "device cpu", "OMP_WAIT_POLICY", "mnist", "2.0 MB", "GB free", "advice: OMP_NUM_THREADS=1"):
         assert part in out
+
+
+@pytest.mark.skipif(not native.available(), reason="no C compiler here")
+def test_doctor_says_which_kernel(capsys: pytest.CaptureFixture[str]):
+    out, found = says(capsys, "doctor"), native.describe()
+    instructions, folder = str(found["instructions"]), str(Path(str(found["path"])).parent)
+    assert re.search(rf"curvature kernel +compiled, {instructions}, vectors of {found['vector_bytes']} bytes", out)
+    assert folder[:40] in out
+    assert re.search(rf"instructions of torch +{found['torch']}", out)
+
+
+def test_compiling_is_said_on_stderr(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """And a compiler that fails; without a command line, logging decides who hears of it."""
+    monkeypatch.setenv("CURVAE_CACHE", str(tmp_path))
+    monkeypatch.setenv("CC", "true")
+    assert main(["doctor"]) == 0
+    out, err = capsys.readouterr()
+    assert re.search(r"curvature kernel +torch \(true made no library\)", out)
+    first, second = err.splitlines()
+    assert first == "curvae: compiling the curvature kernel once for this processor, about 5 s"
+    assert second.startswith("curvae: the curvature kernel cannot be had (true made no library); computing with torch")
+    assert logging.getLogger("curvae").handlers == []
 
 
 def test_doctor_finds_a_broken_torchvision(

@@ -12,6 +12,7 @@ import yaml
 from torch import nn
 
 import curvae
+from curvae.curvature import native
 from curvae.systems import vae, vlae
 from curvae.training import RunError
 from curvae.training.run import weights
@@ -40,6 +41,7 @@ def test_the_folder_is_complete(trained: "curvae.Run"):
     assert trained.config["system"]["arguments"]["hidden"] == 16
     assert trained.config["replayable"]
     assert trained.environment["torch"] == torch.__version__
+    assert trained.environment["curvature"] == native.describe()
     assert trained.environment["data_checksum"] == trained.data().checksum
     assert yaml.safe_load((trained.path / "config.yaml").read_text())["training"]["epochs"] == 2
 

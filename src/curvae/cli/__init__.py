@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from curvae.cli.failures import UsageError, closest, guarded
+from curvae.cli.messages import told
 
 __all__ = ["main"]
 
@@ -51,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 if the line cannot be read, 1 if it cannot be carried out, 130 after Ctrl-C.
     """
-    return guarded(_run, sys.argv[1:] if argv is None else argv)
+    with told():
+        return guarded(_run, sys.argv[1:] if argv is None else argv)
 
 
 def _run(words: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ def doctor(words: Sequence[str]) -> None:
     """What this installation finds: versions, devices, threads, caches; and what to mend."""
     parse(parser("doctor", "", getdoc(doctor) or "", ["curvae doctor"], []), words)
     advice = [*_thread_advice(), *_torchvision_advice()]
-    rows = [*_versions(), *_devices(), *_threads(), *_cache(), ("free disk here", _free(Path.cwd()))]
+    rows = [*_versions(), *_devices(), *_threads(), *_kernel(), *_cache(), ("free disk here", _free(Path.cwd()))]
     show("", ["", ""], rows)
     print("\n".join(f"advice: {line}" for line in advice) or "All is well.")
 
@@ -77,6 +77,17 @@ def _threads() -> Iterator[Row]:
 
     yield "threads of torch", str(torch.get_num_threads())
     yield from ((name, os.environ.get(name, "not set")) for name in THREADS)
+
+
+def _kernel() -> Iterator[Row]:
+    from curvae.curvature import native
+
+    found = native.describe()
+    of = f", {found['instructions']}, vectors of {found['vector_bytes']} bytes" if found["instructions"] else ""
+    yield "curvature kernel", f"{found['kernel']}{of}" + (f" ({found['reason']})" if found["reason"] else "")
+    if found["path"]:
+        yield "  kept in", str(Path(str(found["path"])).parent)
+    yield "instructions of torch", str(found["torch"])
 
 
 def _thread_advice() -> Iterator[str]:

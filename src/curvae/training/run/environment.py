@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from curvae.curvature import native
 from curvae.data import Data
 from curvae.training.devices import choose
 from curvae.training.settings import Settings
@@ -24,6 +25,7 @@ def environment(settings: Settings, data: Data) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "devices": settings.devices,
         "threads": torch.get_num_threads(),
+        "curvature": native.describe(),
         "seed": settings.seed,
         "data_checksum": data.checksum,
         "git": revision(),

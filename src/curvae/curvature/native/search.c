@@ -5,7 +5,7 @@
    spend more time on calls than on products. The items of a block step together, so that one pass over a weight serves
    many of them; an item that is done is left out.
 
-   native.py compiles it with kernel.c, and compiled.py calls it; the part below "#else" is included once per type. */
+   compiler.py compiles it with kernel.c, and ../compiled.py calls it; the part below "#else" is included once per type. */
 
 #ifndef REAL
 

@@ -10,7 +10,7 @@
    Vectors over active units, packed from each matrix for each item, were measured too: they need no row of D padded and
    fewer loads, but at 256 units and 16 latents packing took as long as that saved.
 
-   native.py compiles it, and kernel.py calls it; the part below "#else" is included once per number type. */
+   compiler.py compiles it, and ../kernel.py calls it; the part below "#else" is included once per number type. */
 
 #ifndef REAL
 
@@ -28,6 +28,7 @@
 #define WHOLE 24   /* rows: a multiple of every height of a tile */
 
 const int vector_bytes = BYTES; /* kernel.py makes room for whole vectors */
+const char *const instructions = INSTRUCTIONS;
 
 #define REAL float
 #include "kernel.c"

@@ -16,6 +16,19 @@
 #else
 #define BYTES 16
 #endif
+#if defined(__AVX512F__)
+#define INSTRUCTIONS "avx512"
+#elif defined(__AVX2__)
+#define INSTRUCTIONS "avx2"
+#elif defined(__AVX__)
+#define INSTRUCTIONS "avx"
+#elif defined(__SSE2__)
+#define INSTRUCTIONS "sse2"
+#elif defined(__ARM_NEON)
+#define INSTRUCTIONS "neon"
+#else
+#define INSTRUCTIONS "generic"
+#endif
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define MANY_REGISTERS 1
 #else
