@@ -14,8 +14,9 @@ import pytest
 import torch
 from scipy.io import savemat
 
+from curvae.cache import cache_folder
 from curvae.data import DataError, load, names, reopen
-from curvae.data.fetch import Files, Remote, cache_folder, download
+from curvae.data.fetch import Files, Remote, download
 from curvae.data.mnist import BINARIZED_HASHES
 from curvae.data.sources import sources
 from curvae.data.transforms import Identity, restore

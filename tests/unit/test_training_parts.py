@@ -13,7 +13,7 @@ from torch import nn
 import curvae
 from curvae.data import ArrayTable
 from curvae.systems import Recipe
-from curvae.training import RunError
+from curvae.training import RunError, devices
 from curvae.training.loop.loader import Batches
 from curvae.training.loop.progress import Bar
 from curvae.training.loop.running_means import Means
@@ -177,3 +177,20 @@ def test_rows_are_written_without_tensorboard(tmp_path: Path, monkeypatch: pytes
     book.close()
     assert not (tmp_path / "tensorboard").exists()
     assert book.path.is_file()
+
+
+@pytest.mark.parametrize(
+    ("environment", "first"),
+    [({}, True), ({"LOCAL_RANK": "1"}, False), ({"LOCAL_RANK": "0"}, True), ({"RANK": "2", "LOCAL_RANK": "0"}, False)],
+)
+def test_the_first_process_is_known_from_the_start(
+    environment: dict[str, str], first: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """As Lightning sees it, which is not asked."""
+    from lightning.fabric.utilities.rank_zero import _get_rank
+
+    for name in devices.RANKS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert devices.is_first() == first == ((_get_rank() or 0) == 0)

@@ -112,7 +112,7 @@ def _torchvision_advice() -> Iterator[str]:
 
 
 def _cache() -> Iterator[Row]:
-    from curvae.data.fetch import cache_folder
+    from curvae.cache import cache_folder
 
     folder = cache_folder()
     yield "data cache", f"{folder} ({_free(folder)})"

@@ -121,14 +121,14 @@ def _defaults(config: replay.Config, sources: Sources) -> dict[str, Any]:
 
 
 def _train(request: Request, sources: Sources, made: Any, chosen: Any) -> None:
-    from lightning.pytorch import seed_everything
+    import torch
 
     from curvae.training import fit
     from curvae.training.devices import is_first
 
     data = opening.open_data(str(request.data), sources.data.arguments(chosen))
     training = sources.training.arguments(chosen)
-    seed_everything(training["seed"], verbose=False)
+    torch.manual_seed(training["seed"])
     system = opening.built(sources.system, made, chosen, data.spec)
     if chosen["print_config"]:
         print(_printed(system, data, training), end="")

@@ -1,11 +1,11 @@
 """Where the files of a known data set are: a folder of the user's, or a cache filled from public addresses."""
 
-import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
 
+from curvae.cache import cache_folder
 from curvae.data.errors import DataError
 
 SUFFIXES = ("", ".gz", ".xz")
@@ -44,13 +44,6 @@ class Files:
             return download(what, remote)
         place = f"{self.folder}" if self.folder else "no --data-dir (there is no public download)"
         raise DataError(f"{what}: expected one of {', '.join(names)} (or .gz, .xz), got {place}; check --data-dir.")
-
-
-def cache_folder() -> Path:
-    """The folder of downloads: ``$CURVAE_CACHE``, else the platform's cache folder."""
-    import pooch
-
-    return Path(os.environ.get("CURVAE_CACHE") or pooch.os_cache("curvae"))
 
 
 def download(what: str, remote: Remote) -> Path:

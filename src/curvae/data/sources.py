@@ -1,6 +1,8 @@
 """The known data sets by name, and what a data set is before it is split and transformed."""
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -28,10 +30,16 @@ class Source(NamedTuple):
 
 def digits(files: Files) -> Source:
     """1,797 handwritten digits of 8 x 8 pixels with grey levels 0..16, which scikit-learn ships."""
-    from sklearn.datasets import load_digits
+    table = np.loadtxt(files_of("sklearn") / "datasets" / "data" / "digits.csv.gz", delimiter=",", dtype=np.int64)
+    return Source("digits", Part(table[:, :-1].astype(np.uint8).reshape(-1, 1, 8, 8), table[:, -1]), levels=17)
 
-    x, label = (np.asarray(part) for part in load_digits(return_X_y=True))
-    return Source("digits", Part(x.astype(np.uint8).reshape(-1, 1, 8, 8), label), levels=17)
+
+def files_of(package: str) -> Path:
+    """The folder of an installed package, which is not imported: scikit-learn takes a second."""
+    spec = find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
 
 
 def sources() -> Mapping[str, Callable[[Files], Source]]:

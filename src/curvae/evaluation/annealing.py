@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from scipy.stats import chi2
 from torch import Generator, Tensor
 
 from curvae.curvature import Gram, Routed
 from curvae.data import ArrayTable
 from curvae.dynamics import Annealed, Bridge, anneal, tune
+from curvae.evaluation.diagnostics import chi2_quantile
 from curvae.evaluation.importance import MEMORY, bytes_per_draw, estimates, exact
 from curvae.evaluation.judging import named
 from curvae.evaluation.scores import like, place, untouched
@@ -239,7 +239,7 @@ def log_normal_limit(log_w: NDArray) -> NDArray:
     """
     count = len(log_w)
     with np.errstate(all="ignore"):
-        most = np.square(spread(log_w)) * (count - 1) / chi2.ppf(0.05, count - 1)
+        most = np.square(spread(log_w)) * (count - 1) / chi2_quantile(0.05, count - 1)
         return np.sqrt(np.expm1(most) / count)
 
 

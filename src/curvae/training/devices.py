@@ -1,19 +1,17 @@
-"""Choosing the machine's device, and Lightning's Trainer for it."""
+"""The machine that a run is on: its device, its processes, how it multiplies."""
 
-import logging
-import warnings
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from lightning import Callback, Trainer
-from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.strategies import DDPStrategy
+import torch.distributed as dist
 
 from curvae.training.errors import RunError
-from curvae.training.settings import Settings
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+"""Where the environment says which of several processes this one is, before they have found one another."""
 
 
 def choose(device: str, count: int = 1) -> str:
@@ -41,28 +39,9 @@ def choose(device: str, count: int = 1) -> str:
 
 def is_first() -> bool:
     """Whether this process is the one that writes files."""
-    return (rank_zero_only.rank or 0) == 0
-
-
-def trainer(settings: Settings, epochs: int, callbacks: list[Callback]) -> Trainer:
-    """Lightning's Trainer without what this package does itself: checkpoints, logs, progress, samplers."""
-    device = choose(settings.device, settings.devices)
-    backend = "nccl" if device == "cuda" else "gloo"
-    strategy = DDPStrategy(process_group_backend=backend, find_unused_parameters=True, broadcast_buffers=False)
-    return Trainer(
-        accelerator=device,
-        devices=settings.devices,
-        strategy=strategy if settings.devices > 1 else "auto",
-        precision="32-true" if settings.precision == "tf32" else settings.precision,  # pyright: ignore[reportArgumentType]
-        max_epochs=epochs,
-        callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank() == 0
+    return int(next((os.environ[name] for name in RANKS if name in os.environ), 0)) == 0
 
 
 @contextmanager
@@ -74,20 +53,3 @@ def products(precision: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Lightning without its tips, and without warnings about what is meant to be so."""
-    names = ("lightning.pytorch", "lightning.fabric")
-    levels = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\.")
-            warnings.filterwarnings("ignore", message=r".*LeafSpec.*")
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)

@@ -11,7 +11,6 @@ from curvae.data import Data
 from curvae.systems import System
 from curvae.training import devices as machine
 from curvae.training.loop.checkpoint import Session
-from curvae.training.loop.stages import Training
 from curvae.training.run import claim as folder
 from curvae.training.run import files
 from curvae.training.run.config import custom_parts, plain, record
@@ -106,6 +105,8 @@ def fit(
     _check(system, data, settings)
     config = configuration(system, data, settings)
     path = _path(out, config, settings)
+    from curvae.training.loop.stages import Training  # Lightning takes seconds: what is refused does not wait for it
+
     with ExitStack() as stack:
         if first := machine.is_first():
             about = functools.partial(write_about, recorded=config["system"], data=data)

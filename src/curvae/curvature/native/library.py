@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 
+from curvae.cache import cache_folder
 from curvae.curvature.native import private
 from curvae.curvature.native.compiler import LOG, CompileError, NoCompiler, compiled, key
 
@@ -67,14 +68,14 @@ def _instructions(library: ctypes.CDLL) -> str:
 def _kernel() -> Kernel:
     if os.environ.get("CURVAE_KERNEL") == "0":
         return Kernel(None, reason="switched off by CURVAE_KERNEL=0")
-    return _load(os.environ.get("CC") or "cc", os.environ.get("CURVAE_CACHE"))
+    return _load(os.environ.get("CC") or "cc", cache_folder() / "kernel")
 
 
 @cache
-def _load(compiler: str, cache: str | None) -> Kernel:
+def _load(compiler: str, folder: Path) -> Kernel:
     """Made at most once for each source, compiler and processor, and tried at most once in a process."""
     try:
-        return _loaded(shlex.split(compiler), _cache(cache) / "kernel")
+        return _loaded(shlex.split(compiler), folder)
     except NoCompiler as error:
         LOG.info("%s: curvature is computed with torch, which takes longer", error)
         return Kernel(None, reason=str(error))
@@ -119,10 +120,3 @@ def _opened(content: bytes) -> ctypes.CDLL:
         path = Path(folder) / "kernel.so"
         path.write_bytes(content)
         return ctypes.CDLL(str(path))
-
-
-def _cache(folder: str | None) -> Path:
-    """The folder that the data sets use too."""
-    import pooch
-
-    return Path(folder or pooch.os_cache("curvae"))

@@ -10,10 +10,11 @@ from torch import nn
 
 from curvae.data import Data
 from curvae.systems import Stage, System
-from curvae.training import devices
+from curvae.training.devices import products
 from curvae.training.loop.checkpoint import Session
 from curvae.training.loop.lightning_module import StageModule
 from curvae.training.loop.progress import Bar
+from curvae.training.loop.trainer import quiet, trainer
 from curvae.training.settings import Settings, derive, divide
 
 PREPARE = 4
@@ -62,9 +63,8 @@ class Training:
         interrupt = Interrupt()
         bar = [Bar(module.epochs * batches, done * batches)] if self.progress else []
         self.system.train()
-        with devices.quiet(), devices.products(self.settings.precision), interrupt.kept():
-            trainer = devices.trainer(self.settings, module.epochs - done, [interrupt, *bar])
-            trainer.fit(module)
+        with quiet(), products(self.settings.precision), interrupt.kept():
+            trainer(self.settings, module.epochs - done, [interrupt, *bar]).fit(module)
 
     def _finish(self, module: StageModule) -> None:
         """A stage without an epoch: what it prepared and finishes is judged once, and kept."""
