@@ -7,7 +7,7 @@ import pytest
 
 from curvae.cli import main
 
-TINY = ["--latent", "2", "--hidden", "16", "--epochs", "2"]
+TINY = ["--latent", "2", "--hidden", "16", "--epochs", "2", "--no-progress"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

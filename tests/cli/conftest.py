@@ -14,7 +14,7 @@ from curvae.cli import main
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on digits; read, never written."""
     folder = tmp_path_factory.mktemp("cli") / "run"
-    assert main(["fit", "vae", "digits", *TINY, "--out", str(folder), "--no-progress"]) == 0
+    assert main(["fit", "vae", "digits", *TINY, "--out", str(folder)]) == 0
     return folder
 
 

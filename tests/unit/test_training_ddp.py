@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 import curvae
@@ -38,4 +39,13 @@ def test_weights_of_the_parts_add_up_to_the_global_mean():
     for world in (1, 2, 3, 9):
         parts = [part(values, rank, world) for rank in range(world)]
         assert sum(rows.mean() * share for rows, share in parts) / world == values.mean()
-        assert all(len(rows) for rows, _ in parts)
+        assert all(len(rows) >= 2 for rows, _ in parts)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8])
+def test_no_process_gets_a_single_row_of_more(count: int):
+    rows = torch.arange(count)
+    for world in (2, 3, 4):
+        parts = [part(rows, rank, world) for rank in range(world)]
+        assert all(len(mine) >= min(2, count) for mine, _ in parts)
+        assert torch.cat([mine for mine, share in parts if share]).equal(rows)

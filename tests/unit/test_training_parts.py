@@ -7,15 +7,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 from torch import nn
 
 import curvae
 from curvae.data import ArrayTable
 from curvae.systems import Recipe
 from curvae.training import RunError, devices
-from curvae.training.loop.loader import Batches
-from curvae.training.loop.progress import Bar
+from curvae.training.loop.loader import Batches, sizes
 from curvae.training.loop.running_means import Means
 from curvae.training.loop.state import write_state
 from curvae.training.run import files
@@ -23,7 +21,6 @@ from curvae.training.run import metrics as log
 from curvae.training.run.config import plain
 from curvae.training.run.metrics import Log, Row
 from curvae.training.settings import derive, divide
-from training_toys import Toy, data_of
 
 
 @given(st.lists(st.floats(0.01, 10), min_size=1, max_size=5), st.integers(0, 300))
@@ -64,6 +61,28 @@ def test_each_epoch_has_an_order_of_its_own_and_sees_every_row():
     assert first == again != second
     plain_order = torch.cat([shard.batch.x[:, 0] for shard in Batches(table, 4)])
     assert plain_order.tolist() == list(range(10))
+
+
+@given(st.integers(1, 400), st.integers(2, 60))
+def test_no_batch_has_a_single_row(rows: int, size: int):
+    """But the only row of a table; the batches hold all rows, and no more than one too many."""
+    found = sizes(rows, size)
+    assert sum(found) == rows
+    assert min(found) >= min(2, rows)
+    assert max(found) <= size + 1
+    assert found[:-1] == [size] * (len(found) - 1)
+
+
+def test_batches_of_one_row_where_they_are_asked_for():
+    assert sizes(3, 1) == [1, 1, 1]
+
+
+def test_the_batches_are_as_many_as_they_say():
+    table = ArrayTable(torch.arange(9.0)[:, None], training=True)
+    for size in (1, 2, 4, 8, 9, 20):
+        batches = Batches(table, size, epoch=lambda: 0)
+        assert [len(shard.batch.x) for shard in batches] == sizes(9, size)
+        assert len(batches) == len(sizes(9, size))
 
 
 def test_state_is_copied_or_written_by_row():
@@ -141,26 +160,6 @@ def test_a_module_that_remembers_how_it_was_made_is_recorded():
     module = nn.Linear(2, 3)
     module.recipe = Recipe("torch.nn.Linear", {"in_features": 2, "out_features": 3})
     assert plain(module) == {"class_path": "torch.nn.Linear", "init_args": {"in_features": 2, "out_features": 3}}
-
-
-def test_the_bar_shows_stage_and_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    console = Console(force_terminal=True, width=120, record=True, file=open(tmp_path / "screen", "w"))  # noqa: SIM115
-    from curvae.training.loop import stages as loop
-
-    monkeypatch.setattr(loop, "Console", lambda **_: console)
-    monkeypatch.setattr(loop, "Bar", lambda total, done: Bar(total, done, console))
-    curvae.fit(Toy(), data_of(), epochs=4, batch_size=20, out=tmp_path / "run")
-    console.file.close()
-    shown = console.export_text()
-    assert "one 1/2" in shown
-    assert "two 2/2" in shown
-    assert "bound -" in shown
-    assert "not ok " in shown
-
-
-def test_no_bar_without_a_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
-    curvae.fit(Toy(), data_of(), epochs=2, out=tmp_path / "run")
-    assert capfd.readouterr() == ("", "")
 
 
 def test_public_names_are_there():

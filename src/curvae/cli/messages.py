@@ -1,11 +1,17 @@
 """What the library has to say while a command runs, on stderr."""
 
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from curvae.progress import say
+
 LOG = logging.getLogger("curvae")
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"curvae: {record.getMessage()}")
 
 
 @contextmanager
@@ -17,8 +23,7 @@ def told() -> Iterator[None]:
         ...     LOG.isEnabledFor(logging.INFO)
         True
     """
-    handler, level = logging.StreamHandler(sys.stderr), LOG.level
-    handler.setFormatter(logging.Formatter("curvae: %(message)s"))
+    handler, level = _Lines(), LOG.level
     LOG.addHandler(handler)
     LOG.setLevel(logging.INFO)
     try:

@@ -10,6 +10,7 @@ from typing import Any
 from curvae.data import Data
 from curvae.systems import System
 from curvae.training import devices as machine
+from curvae.training.check import check_networks
 from curvae.training.loop.checkpoint import Session
 from curvae.training.run import claim as folder
 from curvae.training.run import files
@@ -69,12 +70,12 @@ def fit(
         schedule: of the learning rate over each stage, where that does not bring its own: constant, or a short linear
             rise and half a cosine down to 0.
         clip: largest norm of the gradient, where a stage does not bring its own; None = as it is.
-        progress: show a progress bar, if standard error is a terminal.
+        progress: show on standard error how it goes: a bar on a terminal, a line every half a minute elsewhere.
 
     Raises:
         RunError: ``out`` holds something else or a finished run, the device is not there, the disk is full, too many
             steps were skipped.
-        ValueError: an argument out of its range, a system made for data of another shape.
+        ValueError: an argument out of its range, a system made for data of another shape, a network that does not fit.
 
     Example:
         >>> import curvae, tempfile, torch
@@ -138,6 +139,7 @@ def _check(system: System, data: Data, settings: Settings) -> None:
     spec = system.recipe and system.recipe.arguments.get("spec")
     if spec is not None and spec.event != data.spec.event:
         raise ValueError(f"system: made for data of shape {spec.event}, got data of shape {data.spec.event}.")
+    check_networks(system, data)
 
 
 def _path(out: str | Path | None, config: dict[str, Any], settings: Settings) -> Path:

@@ -22,7 +22,7 @@ class Shard(NamedTuple):
     batch: Batch
     share: float
     """Its rows, times the number of processes, over the global batch's rows: the weight of its mean. 0 = only a
-    stand-in, where the last global batch has fewer rows than there are processes."""
+    stand-in, where the last global batch has fewer than two rows for each process."""
 
 
 class Batches:
@@ -30,7 +30,7 @@ class Batches:
 
     Args:
         table: on the device already.
-        size: rows of a global batch; the last one may be smaller.
+        size: rows of a global batch, see :func:`sizes`.
         seed: of order and data noise.
         epoch: the current epoch's number, asked at the start of each; None = in the table's order, without noise.
         rank: of this process.
@@ -54,7 +54,7 @@ class Batches:
         self.world = world
 
     def __len__(self) -> int:
-        return -(-len(self.table) // self.size)
+        return len(sizes(len(self.table), self.size))
 
     def __iter__(self) -> Iterator[Shard]:
         device = self.table.raw.device
@@ -64,21 +64,36 @@ class Batches:
             epoch = self.epoch()
             order = torch.randperm(len(self.table), generator=Generator().manual_seed(derive(self.seed, ORDER, epoch)))
             noise = Generator(device).manual_seed(derive(self.seed, DATA_NOISE, epoch, self.rank))
-        for rows in order.to(device).split(self.size):
+        for rows in order.to(device).split(sizes(len(self.table), self.size)):
             mine, share = part(rows, self.rank, self.world)
             yield Shard(self.table.batch(mine, noise), share)
 
 
-def part(rows: Tensor, rank: int, world: int) -> tuple[Tensor, float]:
-    """This process's rows of a global batch, and the weight of their mean.
+def sizes(rows: int, size: int) -> list[int]:
+    """Rows of each batch of a table: ``size``, and what is left in the last one.
+
+    A single row that is left joins the batch before it: there is no variance in one row for a network to normalize by.
 
     Example:
-        >>> part(torch.arange(5), 0, 2), part(torch.arange(1), 1, 2)
-        ((tensor([0, 1, 2]), 1.2), (tensor([0]), 0.0))
+        >>> sizes(10, 4), sizes(9, 4), sizes(1, 4), sizes(3, 1)
+        ([4, 4, 2], [4, 5], [1], [1, 1, 1])
+    """
+    whole, left = divmod(rows, size)
+    if left == 1 and whole and size > 1:
+        return [size] * (whole - 1) + [size + 1]
+    return [size] * whole + [left] * (left > 0)
+
+
+def part(rows: Tensor, rank: int, world: int) -> tuple[Tensor, float]:
+    """This process's rows of a global batch, two or more where there are so many, and the weight of their mean.
+
+    Example:
+        >>> part(torch.arange(5), 0, 2), part(torch.arange(3), 1, 2)
+        ((tensor([0, 1, 2]), 1.2), (tensor([0, 1]), 0.0))
     """
     if world == 1:
         return rows, 1.0
-    mine = rows.tensor_split(world)[rank]
-    if len(mine) == 0:
-        return rows[:1], 0.0
-    return mine, len(mine) * world / len(rows)
+    parts = rows.tensor_split(min(world, max(1, len(rows) // 2)))
+    if rank >= len(parts):
+        return rows[:2], 0.0
+    return parts[rank], len(parts[rank]) * world / len(rows)

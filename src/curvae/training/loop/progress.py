@@ -1,56 +1,37 @@
-"""The line that shows how training goes."""
-
-import time
+"""What is shown of training while it goes on."""
 
 from lightning import Callback, LightningModule, Trainer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from curvae.progress import Progress
 from curvae.training.loop.lightning_module import StageModule
 
-REFRESH = 0.2
-"""Seconds between two refreshes."""
 
-
-class Bar(Callback):
-    """Stage, epoch, bound, gradient norm, share of data not ok, skipped steps; on a terminal only.
+class Shown(Callback):
+    """Shows a stage as it goes: epoch, bound, gradient norm, share of rows not ok, skipped steps.
 
     Args:
-        total: number of batches of the whole stage.
+        progress: where it is shown.
+        title: the stage.
         done: batches of the stage finished by an earlier process.
-        console: standard error if not given.
     """
 
-    def __init__(self, total: int, done: int = 0, console: Console | None = None):
-        columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
-        console = console or Console(stderr=True)
-        self._bar = Progress(*columns, TextColumn("{task.fields[numbers]}"), console=console, auto_refresh=False)
-        self._task = self._bar.add_task("", total=total, completed=done, numbers="")
-        self._waiting = 0
-        self._last = 0.0
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._bar.start()
+    def __init__(self, progress: Progress, title: str, done: int = 0):
+        self.progress = progress
+        self.title = title
+        self.done = done
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        self._waiting += 1
-        if time.monotonic() - self._last >= REFRESH:
+        self.done += 1
+        if self.progress.due():
             self._show(pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._bar.stop()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._bar.stop()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._show(pl_module)
 
     def _show(self, module: LightningModule) -> None:
         assert isinstance(module, StageModule)
-        name = f"{module.stage.name} {module.session.position.stage_epoch + 1}/{module.epochs}"
-        self._bar.update(self._task, advance=self._waiting, description=name, numbers=numbers(module), refresh=True)
-        self._waiting, self._last = 0, time.monotonic()
+        epoch = f"epoch {module.session.position.stage_epoch + 1}/{module.epochs}"
+        self.progress.show(self.done, f"{self.title}  {epoch}", numbers(module))
 
 
 def numbers(module: StageModule) -> str:

@@ -5,15 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lightning import Callback, LightningModule, Trainer, seed_everything
-from rich.console import Console
 from torch import nn
 
 from curvae.data import Data
+from curvae.progress import on_terminal, progress, say
 from curvae.systems import Stage, System
 from curvae.training.devices import products
 from curvae.training.loop.checkpoint import Session
 from curvae.training.loop.lightning_module import StageModule
-from curvae.training.loop.progress import Bar
+from curvae.training.loop.loader import sizes
+from curvae.training.loop.progress import Shown
 from curvae.training.loop.trainer import quiet, trainer
 from curvae.training.settings import Settings, derive, divide
 
@@ -24,12 +25,12 @@ PREPARE = 4
 class Training:
     """The stages of a run, one after the other."""
 
-    def __init__(self, system: System, data: Data, settings: Settings, session: Session, progress: bool):
+    def __init__(self, system: System, data: Data, settings: Settings, session: Session, shown: bool):
         self.system = system
         self.data = data
         self.settings = settings
         self.session = session
-        self.progress = progress and Console(stderr=True).is_terminal
+        self.shown = shown
         self.stages = system.stages()
         self.epochs = divide(settings.epochs, [stage.share for stage in self.stages])
 
@@ -39,13 +40,35 @@ class Training:
             number = self.session.position.stage
             self._train(self.stages[number], self.epochs[number])
             self.session.take_best()
+            self._say(f"ended after {self.session.position.stage_epoch} epochs, {self._best()}")
             if number + 1 == len(self.stages):
                 break
             self.session.next_stage()
         self.system.eval()
+        if self.shown:
+            say(f"{self._best()}: {self.session.path}")
+
+    def _say(self, line: str) -> None:
+        """What the bar shows on a terminal is said where there is none."""
+        if self.shown and not on_terminal():
+            say(f"{self._title()}: {line}")
+
+    def _title(self) -> str:
+        number = self.session.position.stage
+        count = f" {number + 1}/{len(self.stages)}" if len(self.stages) > 1 else ""
+        return f"stage{count} {self.stages[number].name}"
+
+    def _best(self) -> str:
+        """The best of this stage, as it was monitored."""
+        here = self.session.position
+        if here.best is None:
+            return "never judged"
+        what = {"value": "bound", "surrogate": "surrogate"}[self.stages[here.stage].monitor]
+        return f"best validation {what} {here.best:.4f} nats after epoch {here.epoch - here.stale}"
 
     def _train(self, stage: Stage, epochs: int) -> None:
         position = self.session.position
+        self._say(f"{epochs} epochs" + (f", {position.stage_epoch} of them done" if position.stage_epoch else ""))
         if not position.begun:
             seed_everything(derive(self.settings.seed, PREPARE, position.stage), verbose=False)
             for prepare in stage.prepare:
@@ -59,17 +82,24 @@ class Training:
             self._finish(module)
 
     def _fit(self, module: StageModule) -> None:
-        done, batches = self.session.position.stage_epoch, -(-len(self.data.train) // self.settings.batch_size)
-        interrupt = Interrupt()
-        bar = [Bar(module.epochs * batches, done * batches)] if self.progress else []
+        done, interrupt = self.session.position.stage_epoch, Interrupt()
         self.system.train()
-        with quiet(), products(self.settings.precision), interrupt.kept():
-            trainer(self.settings, module.epochs - done, [interrupt, *bar]).fit(module)
+        with quiet(), products(self.settings.precision), interrupt.kept(), self._showing(module.epochs, done) as shown:
+            trainer(self.settings, module.epochs - done, [interrupt, *shown]).fit(module)
+
+    @contextmanager
+    def _showing(self, epochs: int, done: int) -> Iterator[list[Callback]]:
+        if not self.shown:
+            yield []
+            return
+        batches = len(sizes(len(self.data.train), self.settings.batch_size))
+        with progress(epochs * batches, done * batches) as work:
+            yield [Shown(work, self._title(), done * batches)]
 
     def _finish(self, module: StageModule) -> None:
         """A stage without an epoch: what it prepared and finishes is judged once, and kept."""
-        with devices.quiet(), devices.products(self.settings.precision):
-            devices.trainer(self.settings, 1, []).validate(module, verbose=False)
+        with quiet(), products(self.settings.precision):
+            trainer(self.settings, 1, []).validate(module, verbose=False)
         module.finish_stage()
 
 

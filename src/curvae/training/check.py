@@ -1,0 +1,158 @@
+"""The networks of a system, tried on two rows before training starts: what does not fit is said in one line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from curvae.data import Data
+from curvae.inference import Inference
+from curvae.model import LatentVariableModel
+from curvae.systems import LatentSystem, System
+from curvae.typing import Batch
+
+ROWS = 2
+
+
+class Call(NamedTuple):
+    """A network at work."""
+
+    name: str
+    given: Tensor
+
+
+def check_networks(system: System, data: Data) -> None:
+    """Try decoders and encoders; nothing of the system changes, and no random number is used up.
+
+    Raises:
+        ValueError: a network does not take its input, or gives something else than is asked of it.
+
+    Example:
+        >>> import curvae, torch
+        >>> from curvae.systems import vae
+        >>> data = curvae.data.load("digits")
+        >>> check_networks(vae(data.spec, latent=2, decoder=torch.nn.Linear(2, 63)), data)
+        Traceback (most recent call last):
+        ...
+        ValueError: decoder: expected (N, 64) from (N, 2), got (N, 63); change its last layer.
+    """
+    with _trial(system):
+        for module in system.modules():
+            if isinstance(module, LatentVariableModel) and not module.autoregressive:
+                _try_decoder(module)
+        if isinstance(system, LatentSystem):
+            _try_encoders(system, data)
+
+
+@contextmanager
+def _trial(system: nn.Module) -> Iterator[None]:
+    """In evaluation mode, without gradients, and with the random numbers of before afterwards."""
+    training = [module for module in system.modules() if module.training]
+    system.eval()
+    try:
+        with torch.random.fork_rng(), torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _try_decoder(model: LatentVariableModel) -> None:
+    call = Call("decoder", torch.randn(ROWS, model.prior.size, device=_device(model)))
+    try:
+        out = model.decoder(call.given)
+    except Exception as error:
+        raise _refusal(call, error) from error
+    _judge(call, out)
+    if out.flatten(1).shape[1] != model.likelihood.size:
+        wanted, got = _shape(model.likelihood.size), _shape(*out.shape[1:])
+        raise ValueError(f"decoder: expected {wanted} from {_takes(call)}, got {got}; change its last layer.")
+
+
+def _try_encoders(system: LatentSystem, data: Data) -> None:
+    """Each is judged as it is called; then whether they are for as many latents as the prior has."""
+    batch, device = data.train.batch(torch.arange(min(ROWS, len(data.train)))), _device(system)
+    x, mask = batch.x.to(device), None if batch.mask is None else batch.mask.to(device)
+    under_way: list[Call] = []
+    try:
+        with _watched(system, under_way):
+            center = system.posterior(x, mask).center
+    except Exception as error:
+        if under_way:
+            raise _refusal(under_way[-1], error) from error
+        _check_parts(system, Batch.of(x, mask))
+        if isinstance(error, ValueError):
+            raise
+        return  # no network's fault: training will tell
+    _check_size(system, system.inference, center)
+
+
+def _check_parts(system: LatentSystem, batch: Batch) -> None:
+    """Which of the methods that inference is made of is for another number of latents, the innermost first."""
+    parts = [module for module in system.inference.modules() if isinstance(module, Inference)]
+    for part in reversed(parts[1:]):
+        try:
+            center = part(system.model, batch).posterior.center
+        except Exception:  # not this one, or not by itself
+            continue
+        _check_size(system, part, center)
+
+
+def _check_size(system: LatentSystem, inference: Inference, center: Tensor) -> None:
+    size, got = system.model.prior.size, center.shape[-1]
+    if got != size:
+        raise ValueError(
+            f"encoder: expected what {type(inference).__name__} takes for {size} latent dimensions, as many as the "
+            f"prior has, got it for {got}; change its last layer."
+        )
+
+
+@contextmanager
+def _watched(system: nn.Module, under_way: list[Call]) -> Iterator[None]:
+    """Encoders are in the list while they compute, and are judged when they have."""
+
+    def before(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        under_way.append(Call("encoder", inputs[0]))
+
+    def after(_module: nn.Module, _inputs: tuple[Any, ...], out: Any) -> None:
+        _judge(under_way.pop(), out)
+
+    encoders = [module for path, module in system.named_modules() if path.rpartition(".")[2] == "encoder"]
+    handles = [module.register_forward_pre_hook(before) for module in encoders]
+    handles += [module.register_forward_hook(after) for module in encoders]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _judge(call: Call, out: Any) -> None:
+    """Whether it is a finite tensor with a row for each row that was given."""
+    name, takes = call.name, _takes(call)
+    if not isinstance(out, Tensor):
+        raise ValueError(f"{name}: expected a tensor from {takes}, got {type(out).__name__}; return one tensor.")
+    if out.ndim < 2 or len(out) != len(call.given):
+        got = f"{tuple(out.shape)} from {tuple(call.given.shape)}"
+        raise ValueError(f"{name}: expected a row for each row of {takes}, got {got}; return (N, ...).")
+    if not bool(out.isfinite().all()):
+        raise ValueError(f"{name}: expected finite values from {takes}, got NaN or infinity; check its weights.")
+
+
+def _refusal(call: Call, error: Exception) -> ValueError:
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return ValueError(f"{call.name}: expected a network that takes {_takes(call)}, got {reason[:200].rstrip('.')}.")
+
+
+def _takes(call: Call) -> str:
+    return _shape(*call.given.shape[1:])
+
+
+def _shape(*event: int) -> str:
+    return f"({', '.join(['N', *map(str, event)])})"
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
