@@ -32,7 +32,7 @@ def test_fit_says_where_the_run_lies_and_what_is_next(capsys: pytest.CaptureFixt
 
 
 def test_replay_gives_the_same_numbers(run: Path, capsys: pytest.CaptureFixture[str]):
-    says(capsys, "fit", "--config", str(run / "config.yaml"), "--out", "again")
+    says(capsys, "fit", "--config", str(run / "config.yaml"), "--out", "again", "--no-progress")
     assert numbers(Path("again")) == numbers(run)
     assert (Path("again") / "config.yaml").read_bytes() == (run / "config.yaml").read_bytes()
     assert (Path("again") / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
@@ -49,7 +49,7 @@ def test_flags_override_a_configuration(run: Path, capsys: pytest.CaptureFixture
 
 
 def test_replay_of_a_file(table_run: Path, capsys: pytest.CaptureFixture[str]):
-    says(capsys, "fit", "--config", str(table_run), "--out", "again")
+    says(capsys, "fit", "--config", str(table_run), "--out", "again", "--no-progress")
     assert (Path("again") / "config.yaml").read_bytes() == (table_run / "config.yaml").read_bytes()
     assert numbers(Path("again")) == numbers(table_run)
 
@@ -90,7 +90,7 @@ def test_ctrl_c_and_the_command_that_goes_on(
     out, err = capsys.readouterr()
     assert out == ""
     assert err == "\ncurvae: interrupted: curvae fit --config cut --out cut goes on from here.\n"
-    says(capsys, "fit", "--config", "cut", "--out", "cut")
+    says(capsys, "fit", "--config", "cut", "--out", "cut", "--no-progress")
     assert numbers(Path("cut")) == numbers(run)
 
 
@@ -115,5 +115,5 @@ def test_own_module(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypa
     assert decoder == {"class_path": "our_nets.Decoder", "init_args": {"latent": 2, "outputs": 64}}
     fails(capsys, ["sample", "own"], 1, "has a part of your own, our_nets.Decoder; --trust our_nets")
     says(capsys, "sample", "own", "--trust", "our_nets")
-    says(capsys, "fit", "--config", "own", "--out", "again")
+    says(capsys, "fit", "--config", "own", "--out", "again", "--no-progress")
     assert numbers(Path("again")) == numbers(Path("own"))

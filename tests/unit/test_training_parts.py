@@ -193,3 +193,13 @@ def test_the_first_process_is_known_from_the_start(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert devices.is_first() == first == ((_get_rank() or 0) == 0)
+
+
+@pytest.mark.parametrize("count", [2, 3, 999])
+def test_a_cpu_takes_as_many_processes_as_it_has_cores(count: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(devices, "PROCESSES", 2)
+    if count == 2:
+        assert devices.choose("cpu", count) == "cpu"
+    else:
+        with pytest.raises(RunError, match=f"devices: expected at most 2 on cpu, got {count}"):
+            devices.choose("cpu", count)

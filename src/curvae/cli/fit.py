@@ -14,6 +14,7 @@ from curvae.cli.parsing import dashed, given, parse, parser, spoken
 if TYPE_CHECKING:
     from curvae.data import Data
     from curvae.systems import System
+    from curvae.training.settings import Settings
 
 HELP = """usage: curvae fit SYSTEM DATA [flags]
        curvae fit --config RUN [flags]
@@ -126,12 +127,13 @@ def _train(request: Request, sources: Sources, made: Any, chosen: Any) -> None:
     from curvae.training import fit
     from curvae.training.devices import is_first
 
-    data = opening.open_data(str(request.data), sources.data.arguments(chosen))
     training = sources.training.arguments(chosen)
-    torch.manual_seed(training["seed"])
+    settings = _settings(training)
+    data = opening.open_data(str(request.data), sources.data.arguments(chosen))
+    torch.manual_seed(settings.seed)
     system = opening.built(sources.system, made, chosen, data.spec)
     if chosen["print_config"]:
-        print(_printed(system, data, training), end="")
+        print(_printed(system, data, settings), end="")
         return
     out = training["out"] = _folder(request, training)
     try:
@@ -151,13 +153,21 @@ def _folder(request: Request, training: Mapping[str, Any]) -> Path | None:
     return next_name(f"{request.system}-{_stem(str(request.data))}")
 
 
-def _printed(system: "System", data: "Data", training: Mapping[str, Any]) -> str:
-    import yaml
-
-    from curvae.training.fit import configuration
+def _settings(training: Mapping[str, Any]) -> "Settings":
+    """Refused before data are opened and weights are drawn."""
+    from curvae.training.devices import choose
     from curvae.training.settings import Settings
 
     settings = Settings(**{name: value for name, value in training.items() if name not in ("out", "progress")})
+    choose(settings.device, settings.devices)
+    return settings
+
+
+def _printed(system: "System", data: "Data", settings: "Settings") -> str:
+    import yaml
+
+    from curvae.training.fit import configuration
+
     return yaml.safe_dump(configuration(system, data, settings), sort_keys=False, allow_unicode=True)
 
 

@@ -65,9 +65,18 @@ def parse(made: Any, words: Sequence[str], defaults: Mapping[str, Any] | None = 
     _check_known(made, words)
     try:
         made.set_defaults(dict(defaults or {}))
-        return made.parse_args(words)
+        chosen = made.parse_args(words)
     except (argparse.ArgumentError, TypeError, ValueError, KeyError) as error:
         raise UsageError(_plain(str(error))) from error
+    _check_seeds(chosen)
+    return chosen
+
+
+def _check_seeds(chosen: Any) -> None:
+    """What no generator of random numbers takes is refused here for all commands."""
+    for name in ("seed", "split_seed"):
+        if name in chosen and not 0 <= chosen[name] < 2**32:
+            raise UsageError(f"--{name.replace('_', '-')}: expected an integer in [0, 2^32), got {chosen[name]}.")
 
 
 def dashed(words: Sequence[str]) -> list[str]:

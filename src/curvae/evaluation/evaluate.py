@@ -90,7 +90,7 @@ def evaluate(
         most: of these draws at most, in multiples of ``samples``.
         smooth: also estimate from Pareto-smoothed weights, which vary less and are no longer unbiased.
         quality: also compare samples and reconstructions with held-out data, see :func:`curvae.evaluation.quality`.
-        progress: show on standard error how it goes: a bar on a terminal, a line every half a minute elsewhere.
+        progress: show how it goes on stderr: a bar, or a line every 30 s without a terminal.
 
     Raises:
         ValueError: an argument out of its range, a device that is not there, or ``ais`` of a system without a

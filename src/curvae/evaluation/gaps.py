@@ -55,7 +55,7 @@ def gaps(
         memory: bytes that the draws of a batch may take at a time.
         batch_size: data at a time.
         device: "auto" (a CUDA device where there is one), "cpu", "cuda", "cuda:1", "mps".
-        progress: show on standard error how it goes: a bar on a terminal, a line every half a minute elsewhere.
+        progress: show how it goes on stderr: a bar, or a line every 30 s without a terminal.
 
     Raises:
         ValueError: an argument out of its range, or a system without a posterior over continuous latents.

@@ -6,6 +6,8 @@ from itertools import pairwise
 
 from torch import nn
 
+from curvae import memory
+
 
 class MLP(nn.Sequential):
     """``inputs -> hidden[0] -> ... -> outputs``, an activation between layers, none at the end; flattens its input.
@@ -19,6 +21,9 @@ class MLP(nn.Sequential):
         outputs: size of the output.
         activation: class of the activation.
 
+    Raises:
+        ValueError: there is no memory for the weights.
+
     Example:
         >>> import torch
         >>> MLP(12, [32, 32], 4)(torch.zeros(5, 3, 4)).shape
@@ -27,6 +32,7 @@ class MLP(nn.Sequential):
 
     def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, activation: type[nn.Module] = nn.ReLU):
         widths = [inputs, *hidden, outputs]
+        memory.require(sum(before * after for before, after in pairwise(widths)), "MLP")
         gain = 2 ** (0.5 * len(hidden) / (len(hidden) + 1))
         layers: list[nn.Module] = [nn.Flatten()]
         for fan_in, fan_out in pairwise(widths):

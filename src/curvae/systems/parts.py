@@ -31,6 +31,8 @@ from curvae.priors import Family, FixedNormal, LearnedNormal, OneHot, Prior, Sta
 from curvae.systems.base import LatentSystem
 from curvae.typing import DataSpec
 
+DEEPEST = 1000
+"""Layers of a default network."""
 Gradient = Literal["standard", "stl", "dreg"]
 """Word for an estimator in a system's signature."""
 
@@ -141,6 +143,8 @@ def standard_model(
     for name, value in {"latent": latent, "hidden": hidden, "depth": depth}.items():
         if value < 1:
             raise ValueError(f"{name} must be 1 or more; got {value}.")
+    if depth > DEEPEST:
+        raise ValueError(f"depth must be {DEEPEST} or less; got {depth}.")
     likelihood = likelihood or likelihoods.default(spec)
     decoder = decoder or MLP(latent, [hidden] * depth, likelihood.size)
     return LatentVariableModel(prior or StandardNormal(latent), decoder, likelihood)

@@ -10,6 +10,8 @@ import torch.distributed as dist
 from curvae.training.errors import RunError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+PROCESSES = max(2, os.cpu_count() or 1)
+"""On a CPU: one for each core, or two, which can be tried anywhere."""
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 """Where the environment says which of several processes this one is, before they have found one another."""
 
@@ -31,7 +33,7 @@ def choose(device: str, count: int = 1) -> str:
     if not present[chosen]:
         have = ", ".join(name for name, here in present.items() if here)
         raise RunError(f"device: {chosen!r} is not available here; this machine has {have}.")
-    limit = {"cuda": torch.cuda.device_count(), "mps": 1}.get(chosen, count)
+    limit = {"cuda": torch.cuda.device_count(), "mps": 1, "cpu": PROCESSES}[chosen]
     if count > limit:
         raise RunError(f"devices: expected at most {limit} on {chosen}, got {count}.")
     return chosen

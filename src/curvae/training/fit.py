@@ -70,7 +70,7 @@ def fit(
         schedule: of the learning rate over each stage, where that does not bring its own: constant, or a short linear
             rise and half a cosine down to 0.
         clip: largest norm of the gradient, where a stage does not bring its own; None = as it is.
-        progress: show on standard error how it goes: a bar on a terminal, a line every half a minute elsewhere.
+        progress: show how it goes on stderr: a bar, or a line every 30 s without a terminal.
 
     Raises:
         RunError: ``out`` holds something else or a finished run, the device is not there, the disk is full, too many

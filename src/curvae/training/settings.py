@@ -9,6 +9,8 @@ import numpy as np
 from curvae.systems import Cosine
 from curvae.systems.stages import Schedule
 
+MOST = {"epochs": 10**7, "batch_size": 10**9, "max_skipped": 10**9, "devices": 10**4}
+"""More is a slip of the hand, and would take for ever."""
 PRECISIONS = ("32-true", "tf32", "bf16-mixed")
 SCHEDULES: dict[str, Schedule | None] = {"constant": None, "cosine": Cosine()}
 
@@ -36,9 +38,11 @@ class Settings:
     clip: float | None = None
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "max_skipped", "devices"):
+        for name, most in MOST.items():
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}: expected 1 or more, got {value}.")
+            if value > most:
+                raise ValueError(f"{name}: expected at most {most:,}, got {value:,}.")
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"patience: expected 1 epoch or more, or None for no early stopping; got {self.patience}.")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):

@@ -1,0 +1,57 @@
+"""Asking the memory before taking it."""
+
+import contextlib
+import os
+from pathlib import Path
+
+VALUE = 4
+"""Bytes of a parameter."""
+GROUP = Path("/sys/fs/cgroup")
+MACHINE = Path("/proc/meminfo")
+
+
+def available() -> int | None:
+    """Bytes that this process can still take; None where the system does not tell."""
+    known = [found for found in (_of_machine(), _of_group()) if found is not None]
+    return min(known) if known else None
+
+
+def require(values: int, what: str) -> None:
+    """The door of whatever allocates parameters.
+
+    Args:
+        values: how many.
+        what: the words before the colon of the message.
+
+    Raises:
+        ValueError: there is no room for them.
+
+    Example:
+        >>> require(1_000, "MLP")
+        >>> require(10**30, "MLP")
+        Traceback (most recent call last):
+        ...
+        ValueError: MLP: expected parameters that fit into memory, got 4e+21 GB where ... are free; take ...
+    """
+    free = available()
+    if free is not None and values * VALUE > free:
+        raise ValueError(
+            f"{what}: expected parameters that fit into memory, got {values * VALUE / 1e9:,.4g} GB where "
+            f"{free / 1e9:,.1f} GB are free; take fewer latents or narrower layers."
+        )
+
+
+def _of_machine() -> int | None:
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = MACHINE.read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]) * 1024
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def _of_group() -> int | None:
+    """Of a container, where it has a limit of its own."""
+    with contextlib.suppress(OSError, ValueError):
+        return max(0, int((GROUP / "memory.max").read_text()) - int((GROUP / "memory.current").read_text()))
+    return None
