@@ -110,8 +110,10 @@ def progress(total: int, done: int = 0, console: "Console | None" = None) -> Pro
 
 def on_terminal() -> bool:
     """Whether standard error is a terminal that can move its cursor."""
-    there = sys.stderr is not None and not sys.stderr.closed
-    return there and sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    stream = sys.stderr
+    if stream is None or stream.closed:
+        return False
+    return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def say(line: str) -> None:
