@@ -60,6 +60,11 @@ class LatentVariableModel(nn.Module):
             )
         return eta.unflatten(0, z.shape[:-1])
 
+    def mean(self, z: Float[Tensor, "B D"], x: Tensor | None = None) -> Float[Tensor, "B *event"]:
+        """``E[x | z]``; the most probable category where x is categorical. An autoregressive decoder also gets x."""
+        mean = self.likelihood.mean(self.decode(z, x))
+        return mean.argmax(-1).to(z.dtype) if mean.ndim > 1 + len(self.likelihood.event) else mean
+
     def log_likelihood(
         self, x: Tensor, z: Float[Tensor, "*S B D"], mask: Tensor | None = None
     ) -> Float[Tensor, "*S B"]:

@@ -9,7 +9,6 @@ from torch import nn
 
 from curvae.data import from_array
 from curvae.evaluation.annealing import annealed
-from curvae.evaluation.latent import typical
 from curvae.evaluation.proposal import common_proposal
 from curvae.evaluation.scores import score
 from curvae.inference import (
@@ -35,6 +34,7 @@ from curvae.posteriors import (
     common_noise,
     gumbel,
     maximize_pairwise,
+    typical,
 )
 from curvae.priors import StandardNormal, UniformCategorical, all_states
 from curvae.systems import LatentSystem

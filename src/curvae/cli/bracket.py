@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curvae.cli.files import fresh
-from curvae.cli.latents import latent_system
 from curvae.cli.opening import open_run
 from curvae.cli.parsing import carry_out
 from curvae.cli.tables import show
@@ -56,7 +55,7 @@ def _bracket(
     from curvae.evaluation.progress import bar
 
     with fresh(to, force) as numbers, bar(data) as report:
-        system = latent_system(open_run(run, trust or ()))
+        system = open_run(run, trust or ()).system()
         found = evaluation.bracket(system, temperatures, data, chains, samples, seed, report=report)
         if numbers is not None:
             numbers.write_text(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")

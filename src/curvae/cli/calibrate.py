@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curvae.cli.files import fresh
-from curvae.cli.latents import latent_system
 from curvae.cli.opening import open_run
 from curvae.cli.parsing import carry_out
 from curvae.cli.tables import show
@@ -56,7 +55,7 @@ def _calibrate(
 
     with fresh(to, force) as numbers, fresh(figure, force) as picture:
         opened = open_run(run, trust or ())
-        found = evaluation.calibrate(latent_system(opened), count, draws, seed)
+        found = evaluation.calibrate(opened.system(), count, draws, seed)
         write_json(opened.path / NAME, {**found.to_dict(), "seed": seed})
         if numbers is not None:
             numbers.write_text(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")

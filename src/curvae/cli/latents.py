@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from curvae.cli.failures import Refused, UsageError
+from curvae.cli.failures import UsageError
 from curvae.cli.files import fresh
 from curvae.cli.flags import Source
 from curvae.cli.opening import open_rows, open_run, read_spec, set_name
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from curvae.data import ArrayTable
     from curvae.posteriors import Posterior
-    from curvae.systems import LatentSystem
     from curvae.training import Run
     from curvae.typing import Batch
 
@@ -67,10 +66,12 @@ def _sample(
     check(to, at_least_one={"n": n})
     import torch
 
+    from curvae.systems import CanSample, require
+
     with fresh(to, force) as target:
         opened = open_run(run, trust or ())
         with torch.no_grad():
-            y = opened.system().sample(n, torch.Generator().manual_seed(seed))
+            y = require(opened.system(), CanSample, "sample").sample(n, torch.Generator().manual_seed(seed))
         x = opened.transform().inverse(y).numpy()
         write(target, {"x": x}, {f"x{i}": column for i, column in enumerate(x.reshape(n, -1).T)})
     print(f"{n} samples of shape {tuple(x.shape[1:])}: {to}")
@@ -98,9 +99,12 @@ def _encode(
         options: what :func:`how_to_read` gives.
     """
     check(to, level=level)
+    from curvae.systems import HasPosterior, require
+
     with fresh(to, force) as target:
         opened = open_run(run, trust or ())
-        table, system = rows_of(data, opened, options), latent_system(opened)
+        system = require(opened.system(), HasPosterior, "encode")
+        table = rows_of(data, opened, options)
         arrays = gathered(table, lambda batch: described(system.posterior(batch.x, batch.mask), level))
         write(target, arrays, dict(columns_of(arrays)))
     print(f"{len(table)} data in {arrays['mean'].shape[1]} latent dimensions: {to}")
@@ -134,16 +138,6 @@ def rows_of(data: str, run: "Run", options: Mapping[str, Any]) -> "ArrayTable":
     if set_name(data) == run.config["data"].get("name") and options["data_dir"] is None:
         return run.data().test
     return open_rows(data, run, read_spec(run), options)
-
-
-def latent_system(run: "Run") -> "LatentSystem":
-    """The trained system, if it has a posterior over latents."""
-    from curvae.systems import LatentSystem
-
-    system = run.system()
-    if not isinstance(system, LatentSystem):
-        raise Refused(f"{run.path}: expected a system with a posterior over latents, got {type(system).__name__}.")
-    return system
 
 
 def gathered(table: "ArrayTable", see: "Callable[[Batch], Mapping[str, Tensor]]") -> Arrays:

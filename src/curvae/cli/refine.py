@@ -16,7 +16,6 @@ from curvae.cli.latents import (
     described,
     gathered,
     how_to_read,
-    latent_system,
     rows_of,
     write,
 )
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from curvae.inference import Refiner
-    from curvae.systems import LatentSystem
+    from curvae.model import LatentVariableModel
+    from curvae.systems import HasPosterior
     from curvae.typing import Batch
 
 DRAWS = 256
@@ -79,18 +79,25 @@ def _refine(
     import torch
 
     from curvae.inference import at_test_time
+    from curvae.systems import HasModel, HasPosterior, require
 
     refiner, generator = at_test_time(steps, rate, samples), torch.Generator().manual_seed(2)
     with fresh(to, force) as target:
         opened = open_run(run, trust or ())
-        table, system = rows_of(data, opened, options), latent_system(opened)
-        arrays = gathered(table, lambda batch: _refined(system, refiner, batch, level, generator))
+        system = require(opened.system(), HasPosterior, "refine")
+        model, table = require(system, HasModel, "refine").parts().model, rows_of(data, opened, options)
+        arrays = gathered(table, lambda batch: _refined(system, model, refiner, batch, level, generator))
         write(target, arrays, dict(columns_of(arrays)))
     print(_worth(arrays, steps), f"means and covariances: {to}", sep="\n")
 
 
 def _refined(
-    system: "LatentSystem", refiner: "Refiner", batch: "Batch", level: float, generator: "Generator"
+    system: "HasPosterior",
+    model: "LatentVariableModel",
+    refiner: "Refiner",
+    batch: "Batch",
+    level: float,
+    generator: "Generator",
 ) -> "dict[str, Tensor]":
     """The posteriors after refinement, and both ELBOs from the same draws."""
     import torch
@@ -100,8 +107,8 @@ def _refined(
     start, end = (system.posterior(batch.x, batch.mask, steps) for steps in (0, refiner))
     again = generator.clone_state()
     with torch.no_grad():
-        before = elbo(system.model, start, batch, DRAWS, generator=generator).value
-        after = elbo(system.model, end, batch, DRAWS, generator=again).value
+        before = elbo(model, start, batch, DRAWS, generator=generator).value
+        after = elbo(model, end, batch, DRAWS, generator=again).value
     return described(end, level) | {"elbo_before": before, "elbo_after": after}
 
 

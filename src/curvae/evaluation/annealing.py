@@ -26,7 +26,7 @@ from curvae.evaluation.judging import named
 from curvae.evaluation.scores import like, place, untouched
 from curvae.evaluation.weighing import Scores, part_of
 from curvae.model import LatentVariableModel, require_continuous
-from curvae.systems import LatentSystem, System, Weights
+from curvae.systems import HasModel, System, Weights, require
 from curvae.typing import Batch
 
 CHAINS = 16
@@ -161,7 +161,7 @@ def annealed(
     gets 2, 4 ... 16 times the temperatures.
 
     Args:
-        system: with continuous latents.
+        system: with a model of continuous latents.
         table: the data.
         temperatures: K; a datum costs 2 K gradients of log p(x, z) for each chain, tuning included, and up to 17 K
             where it gets more temperatures.
@@ -172,21 +172,21 @@ def annealed(
         report: called with the number of data done and the mean so far, nats.
 
     Raises:
-        ValueError: fewer than 1 temperature, datum, chain or byte; or a system without a latent-variable model,
-            without evidence or with discrete latents.
+        ValueError: fewer than 1 temperature, datum, chain or byte; or a system without a model (HasModel), without
+            evidence or with discrete latents.
 
     Reference: Neal, *Annealed importance sampling*, Statistics and Computing 2001. Steps of one leapfrog each, tuned to
     an acceptance of 0.8; 0.7 of the momentum is kept from one to the next.
     """
-    latent = checked(system, temperatures=temperatures, data=count, chains=chains, memory=memory)
+    model = checked(system, temperatures=temperatures, data=count, chains=chains, memory=memory).parts().model
     generator = Generator(place(system)[0]).manual_seed(seed)
     parts: list[Scores] = []
     with untouched(system, seed):
         first = like(system, table.batch(torch.arange(1)))
-        rows = rows_within(latent.model, first, temperatures, chains, memory)
+        rows = rows_within(model, first, temperatures, chains, memory)
         for index in torch.arange(min(count, len(table))).split(rows):
             batch = like(system, table.batch(index))
-            path = AnnealingPath.to(latent.model, batch, temperatures, chains, generator)
+            path = AnnealingPath.to(model, batch, temperatures, chains, generator)
             found = path.each(lambda finer, _: _scores(finer, finer.forward(chains, generator)))
             parts.append({"index_ais": index.numpy(), **found})
             if report is not None:
@@ -243,7 +243,7 @@ def log_normal_limit(log_w: NDArray) -> NDArray:
         return np.sqrt(np.expm1(most) / count)
 
 
-def checked(system: System, what: str = "ais", /, **counts: int) -> LatentSystem:
+def checked(system: System, what: str = "ais", /, **counts: int) -> HasModel:
     """The system, if annealing can be done.
 
     Raises:
@@ -252,10 +252,8 @@ def checked(system: System, what: str = "ais", /, **counts: int) -> LatentSystem
     for name, value in counts.items():
         if value < 1:
             raise ValueError(f"{what}: {name} must be 1 or more; got {value}.")
-    if not isinstance(system, LatentSystem) or system.evidence == "none":
-        raise ValueError(
-            f"{what}: needs a system with a latent-variable model that gives evidence; got {type(system).__name__} "
-            f"with evidence {system.evidence!r}." + (" Leave out ais." if what == "ais" else "")
-        )
-    require_continuous(system.model, what)
-    return system
+    latent = require(system, HasModel, what)
+    if system.evidence == "none":
+        raise ValueError(f"{what}: expected a system that gives evidence; got one of evidence 'none'.")
+    require_continuous(latent.parts().model, what)
+    return latent

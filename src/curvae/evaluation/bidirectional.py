@@ -18,7 +18,7 @@ from curvae.evaluation.importance import MEMORY, exact
 from curvae.evaluation.scores import place, untouched, weighed
 from curvae.evaluation.values import Estimate, plain
 from curvae.evaluation.weighing import Sampling, Scores
-from curvae.systems import LatentSystem, System
+from curvae.systems import HasModel, System
 from curvae.typing import Batch, Latent
 
 NARROW = 0.5
@@ -92,7 +92,7 @@ def bracket(
     It tells whether *the evaluator* can be trusted for this model, on data that are like the model's own.
 
     Args:
-        system: with continuous latents.
+        system: with a model of continuous latents.
         temperatures: K; a datum costs 3 K gradients of log p(x, z) for each chain, and up to 33 K where it gets more.
         count: number of data to draw.
         chains: independent chains in each direction.
@@ -102,7 +102,7 @@ def bracket(
         report: called with the number of data done and the mean of the lower bound, nats.
 
     Raises:
-        ValueError: fewer than 1 temperature, datum, chain, draw or byte; or a system without a latent-variable model,
+        ValueError: fewer than 1 temperature, datum, chain, draw or byte; or a system without a model (HasModel),
             without evidence or with discrete latents.
 
     Reference: Grosse, Ghahramani and Adams, *Sandwiching the marginal likelihood using bidirectional Monte Carlo*,
@@ -121,12 +121,12 @@ def bracket(
     generator = Generator(place(system)[0]).manual_seed(seed)
     parts: list[Scores] = []
     with untouched(system, seed):
-        x, z = latent.model.sample(count, generator)
-        first = Batch(x[:1], torch.full((1,), -1, device=x.device))
-        rows = rows_within(latent.model, first, temperatures, chains, memory)
+        model = latent.parts().model
+        x, z = model.sample(count, generator)
+        rows = rows_within(model, Batch.of(x[:1]), temperatures, chains, memory)
         for some in torch.arange(count, device=x.device).split(rows):
-            batch = Batch(x[some], torch.full_like(some, -1))
-            path = AnnealingPath.to(latent.model, batch, temperatures, chains, generator)
+            batch = Batch.of(x[some])
+            path = AnnealingPath.to(model, batch, temperatures, chains, generator)
             found = path.each(partial(_bounds, z=z[some], chains=chains, generator=generator))
             parts.append(found | _sampled(latent, batch, Sampling(samples, memory, generator)))
             if report is not None:
@@ -154,9 +154,9 @@ def log_mean(log_w: NDArray) -> NDArray:
     return logsumexp(log_w, axis=0) - math.log(len(log_w))
 
 
-def _sampled(system: LatentSystem, batch: Batch, sampling: Sampling) -> Scores:
+def _sampled(system: HasModel, batch: Batch, sampling: Sampling) -> Scores:
     """What the evaluator says of the same data."""
-    found = weighed(system, system.inference(system.model, batch), batch, sampling)
+    found = weighed(system, system.parts().infer(batch), batch, sampling)
     value = found["log_likelihood"]
     flagged = ~np.isfinite(value) | (found["khat_best"] > KHAT_BAD)
     return {"sampled": value, "sampled_stderr": found["limit_best"], "flagged": flagged}

@@ -17,8 +17,9 @@ from torch import Generator, Tensor
 
 from curvae.evaluation.scores import place, untouched
 from curvae.evaluation.values import Estimate, plain, read_estimate
+from curvae.model import require_continuous
 from curvae.posteriors import Draws
-from curvae.systems import LatentSystem
+from curvae.systems import HasModel, Parts, System, require
 from curvae.typing import Batch
 
 NAME = "calibration.json"
@@ -90,7 +91,7 @@ class _Truth(NamedTuple):
 
 
 def calibrate(
-    system: LatentSystem,
+    system: System,
     count: int = 1000,
     draws: int = 99,
     seed: int = 0,
@@ -107,7 +108,7 @@ def calibrate(
     encoder was never trained, and the test says so, rightly.
 
     Args:
-        system: with continuous latents.
+        system: with a model of continuous latents.
         count: N, data drawn.
         draws: L for each of them; one less than a multiple of 20 makes the bins of the test equal.
         seed: of everything drawn.
@@ -115,7 +116,8 @@ def calibrate(
         batch_size: data at a time.
 
     Raises:
-        ValueError: a count below 1, a level outside (0, 1), fewer data than the test needs (10 for each bin).
+        ValueError: a system without a model (HasModel) of continuous latents, a count below 1, a level outside (0, 1),
+            fewer data than the test needs (10 for each bin).
 
     Reference: Talts, Betancourt, Simpson, Vehtari and Gelman, *Validating Bayesian inference algorithms with
     simulation-based calibration*, 2018.
@@ -130,12 +132,14 @@ def calibrate(
         (('z1', 'z2', 'log p(x, z)'), (200, 3), True)
     """
     _check(count, draws, levels, batch_size)
+    parts = require(system, HasModel, "calibrate").parts()
+    require_continuous(parts.model, "calibrate")
     generator = Generator(place(system)[0]).manual_seed(seed)
     with untouched(system, seed):
-        parts = [_truth(system, n, draws, levels, generator) for n in _sizes(count, batch_size)]
-    ranks = torch.cat([part.ranks for part in parts]).numpy()
+        found = [_truth(parts, n, draws, levels, generator) for n in _sizes(count, batch_size)]
+    ranks = torch.cat([part.ranks for part in found]).numpy()
     names = (*(f"z{d + 1}" for d in range(ranks.shape[1] - 1)), "log p(x, z)")
-    inside = {level: torch.cat([part.inside[level] for part in parts]) for level in levels}
+    inside = {level: torch.cat([part.inside[level] for part in found]) for level in levels}
     coverage = {level: Estimate.of(hit.double().mean(1).numpy()) for level, hit in inside.items()}
     return Calibration(ranks, names, draws, tuple(uniform(column, draws) for column in ranks.T), coverage)
 
@@ -154,12 +158,11 @@ def uniform(ranks: Int[NDArray[Any], " N"], draws: int) -> float:
     return float(chisquare(seen, len(ranks) * np.diff(edges) / (draws + 1)).pvalue)
 
 
-def _truth(system: LatentSystem, n: int, draws: int, levels: Sequence[float], generator: Generator) -> _Truth:
-    x, z = system.model.sample(n, generator)
-    batch = Batch(x, torch.full((n,), -1, device=x.device))
-    posterior = system.inference(system.model, batch).posterior
+def _truth(parts: Parts, n: int, draws: int, levels: Sequence[float], generator: Generator) -> _Truth:
+    x, z = parts.model.sample(n, generator)
+    posterior = parts.infer(Batch.of(x)).posterior
     guesses = equally_weighted(posterior.draw(draws, generator), draws, generator)
-    below = torch.cat([guesses < z, (system.model.log_joint(x, guesses) < system.model.log_joint(x, z))[..., None]], -1)
+    below = torch.cat([guesses < z, (parts.model.log_joint(x, guesses) < parts.model.log_joint(x, z))[..., None]], -1)
     inside = {level: _within(z, *posterior.interval(level)).cpu() for level in levels}
     return _Truth(below.sum(0).cpu(), inside)
 

@@ -62,11 +62,12 @@ def evaluate(
 ) -> Evaluation:
     """Log-likelihood, ELBO, diagnostics and collapse of a run, with errors; written into its folder.
 
-    log p(x) is estimated by importance sampling, with draws from the system's own posterior and, for a
-    ``LatentSystem``, from a common proposal: the Laplace posterior at the mode, its covariance widened by 1.3 (less
-    beyond 16 latents); and with the same draws as those of a mixture of both. The headline is the common proposal's
-    where its k-hat is at most 0.5, else that of the smallest k-hat. Data for which that is above 0.7 are flagged. The
-    same arguments give the same numbers; the system and torch's own random numbers stay as they are.
+    log p(x) is taken from the density where the system has one, and else estimated by importance sampling, with draws
+    from the system's own posterior and, for a model of continuous latents, from a common proposal: the Laplace
+    posterior at the mode, its covariance widened by 1.3 (less beyond 16 latents); and with the same draws as those of a
+    mixture of both. The headline is the common proposal's where its k-hat is at most 0.5, else that of the smallest
+    k-hat. Data for which that is above 0.7 are flagged. The same arguments give the same numbers; the system and
+    torch's own random numbers stay as they are.
 
     Files: ``evaluation.json`` (the result, settings and warnings), ``evaluation.npz`` (arrays of each datum) and
     ``pictures.npz`` (what the report draws).
@@ -93,8 +94,8 @@ def evaluate(
         progress: show how it goes on stderr: a bar, or a line every 30 s without a terminal.
 
     Raises:
-        ValueError: an argument out of its range, a device that is not there, or ``ais`` of a system without a
-            latent-variable model or without evidence.
+        ValueError: an argument out of its range, a device that is not there, or ``ais`` of a system without a model
+            (HasModel) or without evidence.
         OSError: the folder cannot be written; earlier files stay as they were.
     """
     folder = opened(run)

@@ -18,10 +18,10 @@ from curvae.evaluation.gap_results import KHAT_BAD, MEMBERS, Gaps, Member
 from curvae.evaluation.importance import MEMORY, estimates, posterior_weights
 from curvae.evaluation.progress import bar
 from curvae.evaluation.results import Estimate
-from curvae.evaluation.scores import Report, like, place, untouched
+from curvae.evaluation.scores import Report, like, place, running, untouched
 from curvae.model import require_continuous
 from curvae.posteriors import Posterior
-from curvae.systems import LatentSystem, System
+from curvae.systems import HasModel, Parts, System, require
 from curvae.typing import Batch
 
 NAME = "gaps.json"
@@ -58,7 +58,7 @@ def gaps(
         progress: show how it goes on stderr: a bar, or a line every 30 s without a terminal.
 
     Raises:
-        ValueError: an argument out of its range, or a system without a posterior over continuous latents.
+        ValueError: an argument out of its range, or a system without a model (HasModel) of continuous latents.
         OSError: the folder cannot be written.
     """
     folder = opened(run)
@@ -112,7 +112,7 @@ def measure(
     """For the first data of a table: ``log_likelihood``, ``stderr``, ``khat``, and ``elbo_*``, ``error_*`` by family.
 
     Raises:
-        ValueError: an argument below 1, or a system without a posterior over continuous latents.
+        ValueError: an argument below 1, or a system without a model (HasModel) of continuous latents.
 
     Example:
         >>> from curvae.data import from_array
@@ -122,44 +122,43 @@ def measure(
         >>> found["log_likelihood"].shape, bool((found["elbo_full"] > found["elbo_own"] - 0.1).all())
         ((4,), True)
     """
-    latent = _checked(system, data=data, steps=steps, samples=samples, batch_size=batch_size)
-    parts: list[Arrays] = []
+    parts = _checked(system, data=data, steps=steps, samples=samples, batch_size=batch_size)
+    measured: list[Arrays] = []
     with untouched(system, seed):
         for index in torch.arange(min(data, len(table))).split(batch_size):
-            batch, generator = _unseen(latent, table.batch(index)), _noise(latent, seed, index)
-            found = families(latent, batch, steps)
-            weights = posterior_weights(latent.model, found.proposal, batch, samples, memory, generator)
+            batch, generator = _unseen(parts, table.batch(index)), _noise(system, seed, index)
+            found = families(parts, batch, steps)
+            weights = posterior_weights(parts.model, found.proposal, batch, samples, memory, generator)
             truth = estimates(weights)
             part = {"log_likelihood": truth.log_likelihood, "stderr": truth.stderr, "khat": truth.khat}
             for name, posterior in found.members.items():
-                part |= _scored(latent, name, posterior, batch, samples, memory, generator.clone_state())
-            parts.append(part)
+                part |= _scored(parts, name, posterior, batch, samples, memory, generator.clone_state())
+            measured.append(part)
             if report is not None:
-                values = np.concatenate([part["log_likelihood"] for part in parts])
-                report(len(values), float(np.nanmean(values)))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+                report(sum(len(part["khat"]) for part in measured), running(measured))
+    return {name: np.concatenate([part[name] for part in measured]) for name in measured[0]}
 
 
 def amortization(
     system: System, table: ArrayTable, data: int, steps: int, samples: int, seed: int = 0, batch_size: int = 100
 ) -> NDArray:
     """``ELBO(q*) - ELBO(q)`` of the first data of a table, nats."""
-    latent = _checked(system, data=data)
-    parts: list[NDArray] = []
+    parts = _checked(system, data=data)
+    gained: list[NDArray] = []
     with untouched(system, seed):
         for index in torch.arange(min(data, len(table))).split(batch_size):
-            batch, generator = _unseen(latent, table.batch(index)), _noise(latent, seed, index)
-            found = own_family(latent, batch, steps)
-            own = _scored(latent, "own", found.own, batch, samples, MEMORY, generator.clone_state())
-            best = _scored(latent, "best", found.best, batch, samples, MEMORY, generator)
-            parts.append(best["elbo_best"] - own["elbo_own"])
-    return np.concatenate(parts)
+            batch, generator = _unseen(parts, table.batch(index)), _noise(system, seed, index)
+            found = own_family(parts, batch, steps)
+            own = _scored(parts, "own", found.own, batch, samples, MEMORY, generator.clone_state())
+            best = _scored(parts, "best", found.best, batch, samples, MEMORY, generator)
+            gained.append(best["elbo_best"] - own["elbo_own"])
+    return np.concatenate(gained)
 
 
 def _scored(
-    system: LatentSystem, name: str, posterior: Posterior, batch: Batch, samples: int, memory: int, generator: Generator
+    parts: Parts, name: str, posterior: Posterior, batch: Batch, samples: int, memory: int, generator: Generator
 ) -> Arrays:
-    weights = posterior_weights(system.model, posterior, batch, samples, memory, generator)
+    weights = posterior_weights(parts.model, posterior, batch, samples, memory, generator)
     value, error = elbo_of(weights.log_w, weights.log_c)
     return {f"elbo_{name}": value.numpy(), f"error_{name}": error.numpy()}
 
@@ -169,9 +168,9 @@ def _noise(system: System, seed: int, index: Int[Tensor, " B"]) -> Generator:
     return Generator(place(system)[0]).manual_seed(seed + int(index[0]))
 
 
-def _unseen(system: LatentSystem, raw: Batch) -> Batch:
+def _unseen(parts: Parts, raw: Batch) -> Batch:
     """Data of which the system remembers nothing: it is the encoder that is measured."""
-    batch = like(system, raw)
+    batch = like(parts.model, raw)
     return batch._replace(index=torch.full_like(batch.index, -1))
 
 
@@ -192,11 +191,12 @@ def _beyond(one: Estimate, other: Estimate) -> Estimate:
     return Estimate(one.value - other.value, *map(float, errors))
 
 
-def _checked(system: System, **values: int) -> LatentSystem:
+def _checked(system: System, **values: int) -> Parts:
     for name, value in values.items():
         if value < 1:
             raise ValueError(f"gaps: expected 1 or more, got {name}={value}.")
-    if not isinstance(system, LatentSystem) or system.evidence == "none":
-        raise ValueError(f"gaps: expects a system with a posterior and evidence; got {type(system).__name__}.")
-    require_continuous(system.model, "gaps")
-    return system
+    parts = require(system, HasModel, "gaps").parts()
+    if system.evidence == "none":
+        raise ValueError("gaps: expected a system that gives evidence; got one of evidence 'none'.")
+    require_continuous(parts.model, "gaps")
+    return parts

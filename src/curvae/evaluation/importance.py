@@ -18,7 +18,7 @@ from curvae.evaluation.diagnostics import Estimates, estimate
 from curvae.model import LatentVariableModel
 from curvae.objectives import log_weights
 from curvae.posteriors import DensityPosterior, Draws, Posterior
-from curvae.systems import LatentSystem, System, Weights
+from curvae.systems import HasModel, HasWeights, System, Weights
 from curvae.typing import Batch
 
 MEMORY = 2**28
@@ -108,7 +108,7 @@ def chunk_for(model: LatentVariableModel, posterior: Posterior, batch: Batch, me
 
 
 def system_weights(
-    system: System, batch: Batch, samples: int, memory: int = MEMORY, generator: Generator | None = None
+    system: HasWeights, batch: Batch, samples: int, memory: int = MEMORY, generator: Generator | None = None
 ) -> Weights:
     """The proper weights of any system, (S, B), float64; inference is done again for each chunk of draws."""
     each = batch.x.element_size() * batch.x[0].numel() * 8
@@ -157,5 +157,5 @@ def exact(value: Tensor) -> Tensor:
 
 def rows_within(system: System, batch: Batch, memory: int) -> int:
     """How many data one draw each of fits the budget."""
-    each = bytes_per_draw(system.model, batch) if isinstance(system, LatentSystem) else batch.x[0].numel() * 32
+    each = bytes_per_draw(system.parts().model, batch) if isinstance(system, HasModel) else batch.x[0].numel() * 32
     return max(1, memory // each)

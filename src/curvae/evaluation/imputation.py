@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Shaped
-from torch import Tensor
+from torch import Generator, Tensor
 
 from curvae.evaluation.scores import untouched
+from curvae.model import LatentVariableModel
 from curvae.posteriors import DensityPosterior, Posterior
-from curvae.systems import LatentSystem
+from curvae.systems import CanImpute, HasModel, Parts, System, require
 from curvae.typing import Batch
 
 ROWS = 4096
@@ -21,11 +22,11 @@ class Imputation(NamedTuple):
     x: Shaped[Tensor, "C B *event"]
     """The last state of each chain: what was observed as it was, and draws in the place of the rest."""
     accepted: Float[Tensor, " B"]
-    """Share of the steps in which the chains of a datum took the latent that the posterior proposed."""
+    """Share of the steps in which the chains of a datum took the latent that the posterior proposed; 1 without them."""
 
 
 def impute(
-    system: LatentSystem,
+    system: System,
     x: Shaped[Tensor, "B *event"],
     mask: Bool[Tensor, "B *event"],
     steps: int = 50,
@@ -35,7 +36,8 @@ def impute(
 ) -> Imputation:
     """Draw missing values from ``p(x_missing | x_observed)``: several completions, so that their spread can be seen.
 
-    Each step draws ``z' ~ q(z | x)`` of the datum as it is now completed, takes it instead of z with probability
+    A system that has them in closed form (CanImpute) gives them; else chains of its model do. Each step of a chain
+    draws ``z' ~ q(z | x)`` of the datum as it is now completed, takes it instead of z with probability
     ``min(1, p(x, z') q(z | x) / (p(x, z) q(z' | x)))``, and then draws ``x_missing ~ p(x_missing | z)``. This
     Metropolis-within-Gibbs chain leaves ``p(z, x_missing | x_observed)`` as it is, whatever q. Without the correction
     every z' is taken, and the chain's own law is right only where q is the exact posterior.
@@ -53,8 +55,8 @@ def impute(
         seed: of all draws.
 
     Raises:
-        ValueError: fewer than 1 step or chain, an autoregressive decoder, a posterior without a density where that is
-            needed, or what ``system.posterior`` refuses.
+        ValueError: fewer than 1 step or chain, a system without a model (HasModel), an autoregressive decoder, a
+            posterior without a density where that is needed, or data that are not finite where observed.
 
     Example:
         >>> import torch
@@ -68,44 +70,53 @@ def impute(
     """
     if steps < 1 or chains < 1:
         raise ValueError(f"impute: steps and chains must be 1 or more; got steps={steps}, chains={chains}.")
-    if system.model.autoregressive:
+    seen = _observed(x, mask)
+    if isinstance(system, CanImpute):
+        with untouched(system, seed):
+            drawn = system.impute(seen, mask, chains, Generator(x.device).manual_seed(seed))
+        return Imputation(drawn, torch.ones(len(x), device=x.device))
+    parts = require(system, HasModel, "impute").parts()
+    if parts.model.autoregressive:
         raise ValueError(
             "impute: an autoregressive decoder draws element by element, not all missing ones at once; expected a "
             "model with autoregressive=False."
         )
-    event = system.model.likelihood.event
+    seen, mask = (value.reshape(-1, *parts.model.likelihood.event) for value in (seen, mask))
     with untouched(system, seed):
-        parts = [
-            _chain(system, x[rows], mask[rows].reshape(-1, *event), steps, chains, metropolis)
+        ends = [
+            _chain(parts, seen[rows], mask[rows], steps, chains, metropolis)
             for rows in torch.arange(len(x), device=x.device).split(max(1, ROWS // chains))
         ]
-    filled, accepted = zip(*parts, strict=True)
+    filled, accepted = zip(*ends, strict=True)
     return Imputation(torch.cat(filled, dim=1).reshape(chains, *x.shape), torch.cat(accepted))
 
 
+def _observed(x: Tensor, mask: Tensor) -> Tensor:
+    """The data with 0 where they are missing."""
+    seen = torch.where(mask, x, torch.zeros_like(x))
+    if not bool(seen.isfinite().all()):
+        raise ValueError("impute: x holds NaN or infinity where mask says that it was observed; mend it, or the mask.")
+    return seen
+
+
 def _chain(
-    system: LatentSystem, x: Tensor, mask: Tensor, steps: int, chains: int, metropolis: bool
+    parts: Parts, seen: Tensor, mask: Tensor, steps: int, chains: int, metropolis: bool
 ) -> tuple[Tensor, Tensor]:
     """Completed data (C, B, *event) and shares accepted (B,)."""
-    count, accepted = len(x), torch.zeros(len(x), device=x.device)
+    count, accepted = len(seen), torch.zeros(len(seen), device=seen.device)
     copies = [chains] + [1] * (mask.ndim - 1)
-    seen = torch.where(mask, x.reshape(mask.shape), 0).repeat(copies)
-    mask = mask.repeat(copies)
-    z = _one(system.posterior(seen, mask))
-    filled = _fill(system, seen, mask, z)
+    seen, mask = seen.repeat(copies), mask.repeat(copies)
+    z = _one(parts.infer(Batch.of(seen, mask)).posterior)
+    every = torch.ones_like(z[:, 0], dtype=torch.bool)
+    filled = _fill(parts.model, seen, mask, z)
     for _ in range(steps):
-        q = _posterior(system, filled)
+        q = parts.infer(Batch.of(filled)).posterior
         proposed = _one(q)
-        taken = _taken(system, q, filled, z, proposed) if metropolis else torch.ones_like(z[:, 0], dtype=torch.bool)
+        taken = _taken(parts.model, q, filled, z, proposed) if metropolis else every
         z = torch.where(taken.unsqueeze(-1), proposed, z)
-        filled = _fill(system, seen, mask, z)
+        filled = _fill(parts.model, seen, mask, z)
         accepted += taken.reshape(chains, count).float().mean(0) / steps
     return filled.unflatten(0, (chains, count)), accepted
-
-
-def _posterior(system: LatentSystem, x: Tensor) -> Posterior:
-    """q(z | x) of completed data, whatever they hold."""
-    return system.inference(system.model, Batch.of(x)).posterior
 
 
 def _one(q: Posterior) -> Float[Tensor, "B D"]:
@@ -117,18 +128,18 @@ def _one(q: Posterior) -> Float[Tensor, "B D"]:
     return draws.z[chosen, torch.arange(len(chosen), device=chosen.device)]
 
 
-def _fill(system: LatentSystem, x: Tensor, mask: Tensor, z: Float[Tensor, "B D"]) -> Tensor:
+def _fill(model: LatentVariableModel, x: Tensor, mask: Tensor, z: Float[Tensor, "B D"]) -> Tensor:
     """What was observed, and draws of the likelihood elsewhere."""
-    drawn = system.model.likelihood.sample(system.model.decode(z))
+    drawn = model.likelihood.sample(model.decode(z))
     return torch.where(mask, x, drawn.reshape(x.shape).to(x.dtype))
 
 
-def _taken(system: LatentSystem, q: Posterior, x: Tensor, z: Tensor, proposed: Tensor) -> Bool[Tensor, " B"]:
+def _taken(model: LatentVariableModel, q: Posterior, x: Tensor, z: Tensor, proposed: Tensor) -> Bool[Tensor, " B"]:
     """Whether the Metropolis-Hastings test of an independent proposal is passed."""
     if not isinstance(q, DensityPosterior):
         raise ValueError(
             f"impute: the correction needs the posterior's density; {type(q).__name__} has none. Use metropolis=False."
         )
     both = torch.stack([z, proposed])
-    now, then = (system.model.log_joint(x, both) - q.log_prob(both)).unbind()
+    now, then = (model.log_joint(x, both) - q.log_prob(both)).unbind()
     return torch.rand_like(now).log() < then - now

@@ -18,7 +18,7 @@ from curvae.evaluation.two_sample import classified, mmd
 from curvae.evaluation.values import Estimate
 from curvae.linalg import LOG_2PI
 from curvae.posteriors import DensityPosterior, GaussianPosterior, ImplicitGaussian, Posterior
-from curvae.systems import LatentSystem, System
+from curvae.systems import HasModel, Parts, System
 
 COUNT = 1000
 """Most data: all pairs of them are seen, and half a second is spent at D = 16."""
@@ -95,26 +95,27 @@ def information(system: System, table: ArrayTable, limit: int | None = None, see
     I_q(x; z_d) is estimated with the mixture of all N, which errs low by little as long as it is far below log N.
 
     Args:
-        system: None is returned for one without a posterior over continuous latents.
+        system: None is returned for one without a model of continuous latents.
         table: its first 1,000 data are taken, or as many as there are; None is returned for fewer than 20; 200
             where posteriors are not Gaussian.
         limit: the most data.
         seed: of draws, permutations and the split.
     """
     count = min(COUNT, len(table), len(table) if limit is None else limit)
-    if not isinstance(system, LatentSystem) or not system.model.prior.continuous or count < FEWEST:
+    if not isinstance(system, HasModel) or count < FEWEST or not (prior := system.parts().model.prior).continuous:
         return None
+    latent = system.parts()
     with untouched(system, seed):
         generator = Generator(place(system)[0]).manual_seed(seed)
-        simple = isinstance(_inferred(system, table, torch.arange(1)), GaussianPosterior)
+        simple = isinstance(_inferred(latent, table, torch.arange(1)), GaussianPosterior)
         count = count if simple else min(count, DEAR)
-        parts = [_inferred(system, table, index) for index in torch.arange(count).split(_rows(count, system))]
+        parts = [_inferred(latent, table, index) for index in torch.arange(count).split(_rows(count, prior.size))]
         z = torch.cat([equally_weighted(q.draw(1, generator), 1, generator)[0] for q in parts])
-        prior = system.model.prior.sample(count, generator)
-        rate = Rate.of(torch.cat([divergence(q, system.model.prior) for q in parts]).double().cpu())
+        drawn = prior.sample(count, generator)
+        rate = Rate.of(torch.cat([divergence(q, prior) for q in parts]).double().cpu())
         found = _ends(parts, z, rate)
-    points, drawn = (value.double().cpu().numpy() for value in (z, prior))
-    tests = _tests(points, drawn, seed)
+    points, expected = (value.double().cpu().numpy() for value in (z, drawn))
+    tests = _tests(points, expected, seed)
     low, high, least, most = found
     ends = [None if end is None else end.estimate for end in (low, least, most)]
     return Information(ends[0], high.estimate, ends[1], ends[2], **tests, ceiling=math.log(count), count=count)
@@ -163,12 +164,12 @@ def _marginal(z: Float[Tensor, " N"], mean: Float[Tensor, " N"], variance: Float
     return -0.5 * ((z.unsqueeze(1) - mean).square() / variance + variance.log() + LOG_2PI)
 
 
-def _inferred(system: LatentSystem, table: ArrayTable, index: Int[Tensor, " B"]) -> Posterior:
-    return system.inference(system.model, like(system, table.batch(index))).posterior
+def _inferred(parts: Parts, table: ArrayTable, index: Int[Tensor, " B"]) -> Posterior:
+    return parts.infer(like(parts.model, table.batch(index))).posterior
 
 
-def _rows(count: int, system: LatentSystem) -> int:
-    return max(1, min(200, FLOATS // (count * system.model.prior.size)))
+def _rows(count: int, latents: int) -> int:
+    return max(1, min(200, FLOATS // (count * latents)))
 
 
 def _tests(z: NDArray, prior: NDArray, seed: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from curvae.data import Transform
 from curvae.inference import Inferred
 from curvae.model import LatentVariableModel
-from curvae.posteriors import GaussianPosterior, Posterior, kl
+from curvae.posteriors import GaussianPosterior, Posterior, kl, typical
 from curvae.priors import Prior, StandardNormal
 from curvae.typing import Batch
 
@@ -47,11 +47,6 @@ def describe(model: LatentVariableModel, inferred: Inferred, batch: Batch, trans
     return {name: value.detach().cpu().numpy() for name, value in found.items()}
 
 
-def typical(posterior: Posterior) -> Float[Tensor, "B D"]:
-    """The z that stands for a posterior: its mean, or where a mean is no value of z, its most probable one."""
-    return posterior.mean if posterior.continuous else posterior.center
-
-
 def divergence(posterior: Posterior, prior: Prior) -> Float[Tensor, " B"]:
     """``KL(q(z | x) || p(z))`` in nats: in closed form where there is one, else from 64 draws."""
     closed = kl(posterior, prior)
@@ -70,12 +65,6 @@ def divergence_each(posterior: Posterior, prior: Prior) -> Float[Tensor, "B D"] 
         return None
     variance = posterior.variance
     return 0.5 * (posterior.mean.square() + variance - 1 - variance.log())
-
-
-def reconstruct(model: LatentVariableModel, z: Float[Tensor, "B D"], batch: Batch | None = None) -> Tensor:
-    """``E[x | z]`` in model space, (B, *event); the most probable category where x is categorical."""
-    mean = model.likelihood.mean(model.decode(z, None if batch is None else batch.x))
-    return mean.argmax(-1).to(z.dtype) if mean.ndim > 1 + len(model.likelihood.event) else mean
 
 
 def squared_error(

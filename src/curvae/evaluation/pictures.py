@@ -6,9 +6,8 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from curvae.data import ArrayTable
-from curvae.evaluation.latent import reconstruct, typical
 from curvae.evaluation.scores import Scores, like, place, untouched
-from curvae.systems import LatentSystem, System
+from curvae.systems import CanReconstruct, CanSample, HasModel, Parts, System
 
 SHOWN = 24
 DRAWN = 48
@@ -21,7 +20,8 @@ BYTES = 2**25
 def pictures(system: System, table: ArrayTable, scores: Scores, seed: int = 0) -> dict[str, NDArray]:
     """Arrays for pictures, float32 in data units where they are data; names that do not apply are missing.
 
-    ``originals``, ``reconstructions`` (24, *event); ``samples`` (48, *event): means of the prior's draws;
+    ``originals``, ``reconstructions`` (24, *event); ``samples`` (48, *event): means of the prior's draws, or where
+    there are no such means ``draws`` of the system;
     ``latent_mean`` (up to 2000, D), ``labels``; ``latent_covariance`` (up to 200, D, D) of the first of these, and
     ``covariances``, 8 of them; ``trace_log_joint``, ``trace_grad_norm`` (T+1, up to 200).
 
@@ -36,41 +36,44 @@ def pictures(system: System, table: ArrayTable, scores: Scores, seed: int = 0) -
         ((24, 5), (8, 2, 2), (2, 45))
     """
     with untouched(system, seed):
-        found = {"samples": _samples(system, table, Generator(place(system)[0]).manual_seed(seed))}
+        found = _made(system, table, Generator(place(system)[0]).manual_seed(seed))
         first = table.batch(torch.arange(min(SHOWN, len(scores["index"]))))
         found["originals"] = _array(table.transform.inverse(first.x))
-        if isinstance(system, LatentSystem):
-            found |= _latents(system, table, scores)
+        if isinstance(system, CanReconstruct):
+            batch = like(system, first)
+            found["reconstructions"] = _in_data_units(system.reconstruct(batch.x, batch.mask), table)
+        if isinstance(system, HasModel):
+            found |= _latents(system.parts(), table, scores)
     if "label" in scores:
         found["labels"] = scores["label"][:SCATTERED]
     return found
 
 
-def _samples(system: System, table: ArrayTable, generator: Generator) -> NDArray:
-    event = table.raw.shape[1:]
-    if isinstance(system, LatentSystem) and not system.model.autoregressive:
-        x = reconstruct(system.model, system.model.prior.sample(DRAWN, generator))
-    else:
-        x = system.sample(DRAWN, generator)
-    return _array(table.transform.inverse(x.cpu().float().reshape(-1, *event)))
+def _made(system: System, table: ArrayTable, generator: Generator) -> dict[str, NDArray]:
+    """What the system makes up, if it can."""
+    if isinstance(system, HasModel) and not (model := system.parts().model).autoregressive:
+        return {"samples": _in_data_units(model.mean(model.prior.sample(DRAWN, generator)), table)}
+    if isinstance(system, CanSample):
+        return {"draws": _in_data_units(system.sample(DRAWN, generator), table)}
+    return {}
 
 
-def _latents(system: LatentSystem, table: ArrayTable, scores: Scores) -> dict[str, NDArray]:
+def _latents(parts: Parts, table: ArrayTable, scores: Scores) -> dict[str, NDArray]:
     mean = scores["mean"][:SCATTERED].astype(np.float32)
     count = max(8, min(COVARIANCES, BYTES // (4 * mean.shape[1] ** 2)))
-    raw = table.batch(torch.arange(min(count, len(scores["index"]))))
-    batch = like(system, raw)
-    inferred = system.inference(system.model, batch)
+    inferred = parts.infer(like(parts.model, table.batch(torch.arange(min(count, len(scores["index"]))))))
     covariance = _array(inferred.posterior.covariance)
-    x = reconstruct(system.model, typical(inferred.posterior), batch)[:SHOWN].reshape(raw.x[:SHOWN].shape)
     traces = {name: inferred.info[name] for name in ("log_joint", "grad_norm") if name in inferred.info}
     return {
         "latent_mean": mean,
         "latent_covariance": covariance,
         "covariances": covariance[:8],
-        "reconstructions": _array(table.transform.inverse(x.cpu().float())),
         **{f"trace_{name}": _array(trace) for name, trace in traces.items()},
     }
+
+
+def _in_data_units(x: Tensor, table: ArrayTable) -> NDArray:
+    return _array(table.transform.inverse(x.cpu().float().reshape(-1, *table.raw.shape[1:])))
 
 
 def _array(value: Tensor) -> NDArray:

@@ -18,7 +18,7 @@ from curvae.posteriors import (
     Posterior,
     PrecisionGaussian,
 )
-from curvae.systems import LatentSystem
+from curvae.systems import HasModel
 from curvae.typing import Batch
 
 STEPS = 8
@@ -107,7 +107,7 @@ def widen(posterior: Posterior, width: float) -> DensityPosterior:
             raise TypeError(f"widen: expects a Gaussian posterior; got {type(posterior).__name__}.")
 
 
-def common_proposal(system: LatentSystem, steps: int = STEPS, width: float | None = None) -> Inference:
+def common_proposal(system: HasModel, steps: int = STEPS, width: float | None = None) -> Inference:
     """The Laplace posterior at the mode, widened: started at the center of the system's own posterior.
 
     The proposal depends on the model and the datum; the system's inference only says where the search begins. Beyond
@@ -115,16 +115,17 @@ def common_proposal(system: LatentSystem, steps: int = STEPS, width: float | Non
     estimate, half of whose error (``log_det_error``) is in log p(x), and much alike for all data.
 
     Args:
-        system: with continuous latents.
+        system: with a model of continuous latents.
         steps: Newton steps.
         width: factor on the covariance; that of :func:`width_for` if not given.
 
     Raises:
         ValueError: discrete latents, which have no curvature.
     """
-    require_continuous(system.model, "common proposal")
-    size = sum(system.model.prior.blocks)
-    search = Laplace(system.inference, steps) if size <= LARGE else _matrix_free(system.inference, steps)
+    model, start = system.parts()
+    require_continuous(model, "common proposal")
+    size = sum(model.prior.blocks)
+    search = Laplace(start, steps) if size <= LARGE else _matrix_free(start, steps)
     return Widened(search, width_for(size) if width is None else width)
 
 

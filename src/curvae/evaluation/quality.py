@@ -8,12 +8,11 @@ from torch import Generator, Tensor
 
 from curvae.data import ArrayTable, Data
 from curvae.evaluation.features import fitted
-from curvae.evaluation.latent import reconstruct, typical
 from curvae.evaluation.quality_results import Likeness, Quality
 from curvae.evaluation.scores import like, place, untouched
 from curvae.evaluation.values import Estimate
 from curvae.likelihoods import Categorical
-from curvae.systems import LatentSystem, System
+from curvae.systems import CanReconstruct, CanSample, HasModel, System
 
 COUNT = 1000
 """Most data of a kind."""
@@ -40,7 +39,7 @@ def quality(system: System, data: Data, split: str = "test", limit: int | None =
     count = min(COUNT, len(held), len(data.train), COUNT if limit is None else limit)
     if count < FEWEST or held.mask is not None or data.train.mask is not None or data.spec.support == "category":
         return None
-    if isinstance(system, LatentSystem) and isinstance(system.model.likelihood, Categorical):
+    if isinstance(system, HasModel) and isinstance(system.parts().model.likelihood, Categorical):
         return None
     with untouched(system, seed):
         index, train = _chosen(held, count, seed), _rows(data.train, _chosen(data.train, count, seed))
@@ -120,21 +119,19 @@ def _rows(table: ArrayTable, index: Tensor) -> Float[Tensor, "N *event"]:
 
 
 def _made(system: System, table: ArrayTable, rows: Int[Tensor, " N"], seed: int) -> dict[str, Tensor]:
-    """What the system makes, in data units."""
-    count = len(rows)
-    generator, event = Generator(place(system)[0]).manual_seed(seed), table.raw.shape[1:]
-    found = {"samples": torch.cat([system.sample(n, generator).cpu() for n in _parts(count)])}
-    if isinstance(system, LatentSystem) and not system.model.autoregressive:
-        drawn = [reconstruct(system.model, system.model.prior.sample(n, generator)).cpu() for n in _parts(count)]
-        rebuilt = [_rebuilt(system, table, index) for index in rows.split(200)]
-        found |= {"means": torch.cat(drawn), "reconstructions": torch.cat(rebuilt)}
-    return {name: table.transform.inverse(x.float().reshape(-1, *event)) for name, x in found.items()}
-
-
-def _rebuilt(system: LatentSystem, table: ArrayTable, index: Tensor) -> Tensor:
-    batch = like(system, table.batch(index))
-    q = system.inference(system.model, batch).posterior
-    return reconstruct(system.model, typical(q), batch).cpu()
+    """What the system makes, in data units; names that do not apply are missing."""
+    generator, sizes = Generator(place(system)[0]).manual_seed(seed), _parts(len(rows))
+    model = system.parts().model if isinstance(system, HasModel) else None
+    found: dict[str, list[Tensor]] = {}
+    if isinstance(system, CanSample):
+        found["samples"] = [system.sample(n, generator).cpu() for n in sizes]
+    if model is not None and not model.autoregressive:
+        found["means"] = [model.mean(model.prior.sample(n, generator)).cpu() for n in sizes]
+    if isinstance(system, CanReconstruct) and not (model is not None and model.autoregressive):
+        seen = (like(system, table.batch(index)) for index in rows.split(200))
+        found["reconstructions"] = [system.reconstruct(batch.x, batch.mask).cpu() for batch in seen]
+    event, inverse = table.raw.shape[1:], table.transform.inverse
+    return {name: inverse(torch.cat(parts).float().reshape(-1, *event)) for name, parts in found.items()}
 
 
 def _parts(count: int) -> list[int]:

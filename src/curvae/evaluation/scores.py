@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from jaxtyping import Int
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from curvae.data import ArrayTable
 from curvae.evaluation.diagnostics import KHAT_DRAWS
@@ -16,7 +16,7 @@ from curvae.evaluation.latent import describe
 from curvae.evaluation.proposal import LARGE, common_proposal
 from curvae.evaluation.weighing import Sampling, Scores, from_both, from_posterior, from_system
 from curvae.inference import Inferred
-from curvae.systems import LatentSystem, System
+from curvae.systems import HasDensity, HasModel, HasWeights, System, require
 from curvae.typing import Batch
 
 Report = Callable[[int, float], None]
@@ -41,8 +41,8 @@ def score(
 ) -> Scores:
     """Measure the first ``limit`` data of a table (all if None); the system and torch's own generator stay as they are.
 
-    For each proposal (``own``: the system's posterior; ``laplace``: the common one, for a ``LatentSystem`` with
-    continuous latents; ``defensive``: half of each, from the same draws, where the own density is known at any z) and
+    For each proposal (``own``: the system's posterior; ``laplace``: the common one, for a model of continuous
+    latents; ``defensive``: half of each, from the same draws, where the own density is known at any z) and
     for the ``best`` of them: ``log_likelihood_*``, ``stderr_*``, ``limit_*`` (nats), ``ess_*`` (draws), ``khat_*``.
     Beside them ``index`` (row of the table), ``log_likelihood`` (the headline: exact where ``system.evidence`` is
     "exact", else the best), ``proposal`` (which that is, see :func:`curvae.evaluation.choose`), ``draws``, ``elbo``,
@@ -65,7 +65,7 @@ def score(
 
     Raises:
         ValueError: fewer than 1 samples, byte, datum a batch, or datum in all; an error wanted that is not positive; a
-            system that calls the value of an objective exact which is no lower bound.
+            system that lacks what its ``evidence`` promises (HasDensity if "exact", HasWeights if "bound").
 
     Example:
         >>> import torch
@@ -82,11 +82,7 @@ def score(
             f"evaluate: stderr, the error wanted of each datum in nats, must be positive, and is seen from samples >= "
             f"{2 * KHAT_DRAWS}; got {stderr} and {samples} samples."
         )
-    if system.evidence == "exact" and system.kind != "lower":
-        raise ValueError(
-            f"evaluate: the system says evidence='exact', but its objective is of kind {system.kind!r}, whose value is "
-            "not log p(x). Set evidence='bound', or declare the objective 'lower'."
-        )
+    _promised(system)
     count = len(table) if limit is None else min(limit, len(table))
     if count == 0:
         raise ValueError("evaluate: the table holds no data; expected 1 or more.")
@@ -106,7 +102,7 @@ def score(
 
 def _rows_of_matrices(system: System, memory: int) -> int:
     """For how many data the common proposal's precision, its factor and what they are made of fit the budget."""
-    if not isinstance(system, LatentSystem) or (latents := sum(system.model.prior.blocks)) > LARGE:
+    if not isinstance(system, HasModel) or (latents := sum(system.parts().model.prior.blocks)) > LARGE:
         return memory
     return max(1, memory // (4 * latents**2 * place(system)[1].itemsize))
 
@@ -125,39 +121,43 @@ def _measure(system: System, table: ArrayTable, index: Int[Tensor, " B"], sampli
     found["log_det"] = exact(table.transform.log_det(raw.x, raw.mask)).numpy()
     if raw.label is not None:
         found["label"] = raw.label.cpu().numpy()
-    measured = _latent(system, table, batch, sampling) if isinstance(system, LatentSystem) else {}
-    return found | measured | _evidence(system, batch, sampling, measured)
+    if not isinstance(system, HasModel):
+        return found | _evidence(system, batch, sampling)
+    inferred = system.parts().infer(batch)
+    found |= describe(system.parts().model, inferred, batch, table.transform)
+    if system.evidence != "bound":
+        return found | _evidence(system, batch, sampling)
+    return found | weighed(system, inferred, batch, sampling)
 
 
-def _latent(system: LatentSystem, table: ArrayTable, batch: Batch, sampling: Sampling) -> Scores:
-    """What a LatentSystem has beside its evidence, and importance weights from one inference a proposal."""
-    inferred = system.inference(system.model, batch)
-    found = describe(system.model, inferred, batch, table.transform)
-    return found if system.evidence != "bound" else found | weighed(system, inferred, batch, sampling)
-
-
-def weighed(system: LatentSystem, inferred: Inferred, batch: Batch, sampling: Sampling) -> Scores:
+def weighed(system: HasModel, inferred: Inferred, batch: Batch, sampling: Sampling) -> Scores:
     """Log p(x) of a batch by every proposal, and by the best of them, from one inference of each."""
-    own, count = inferred.posterior, len(batch.x)
-    if not system.model.prior.continuous:
-        draw = from_posterior(system.model, own, batch, sampling)
+    model, own, count = system.parts().model, inferred.posterior, len(batch.x)
+    if not model.prior.continuous:
+        draw = from_posterior(model, own, batch, sampling)
         return weigh(draw, count, sampling, enumerated=own.count(1) == own.count(2))
-    common = common_proposal(system)(system.model, batch)
-    draw = from_both(system.model, own, common.posterior, batch, sampling)
+    common = common_proposal(system)(model, batch)
+    draw = from_both(model, own, common.posterior, batch, sampling)
     error = common.info.get("log_det_error", torch.zeros(count))
     normalizer = 0.5 * exact(error).numpy()
     found = weigh(draw, count, sampling, shift=normalizer)
     return found | {"status_laplace": common.info["status"].cpu().numpy(), "normalizer": normalizer}
 
 
-def _evidence(system: System, batch: Batch, sampling: Sampling, measured: Scores) -> Scores:
-    """The headline where weights from a posterior have not given it."""
-    if system.evidence == "none" or "log_likelihood" in measured:
-        return {}
-    if system.evidence == "exact":
-        value = exact(system.bound(batch).value).numpy()
-        return {"log_likelihood": value, "elbo": value}
-    return weigh(from_system(system, batch, sampling), len(batch.x), sampling)
+def _promised(system: System) -> None:
+    """Complain of a system that lacks what its evidence promises."""
+    promise = {"exact": HasDensity, "bound": HasWeights}.get(system.evidence)
+    if promise is not None:
+        require(system, promise, f"evaluate, evidence {system.evidence!r}")
+
+
+def _evidence(system: System, batch: Batch, sampling: Sampling) -> Scores:
+    """Log p(x) of a batch as its system gives it: the density itself, from weights, or not at all."""
+    if system.evidence == "exact" and isinstance(system, HasDensity):
+        return {"log_likelihood": exact(system.log_prob(batch.x, batch.mask)).numpy()}
+    if system.evidence == "bound" and isinstance(system, HasWeights):
+        return weigh(from_system(system, batch, sampling), len(batch.x), sampling)
+    return {}
 
 
 @contextmanager
@@ -176,7 +176,7 @@ def untouched(system: System, seed: int) -> Iterator[None]:
             module.training = training
 
 
-def place(system: System) -> tuple[torch.device, torch.dtype]:
+def place(system: nn.Module) -> tuple[torch.device, torch.dtype]:
     """Device and floating type of a system, by its first parameter or buffer."""
     for tensor in (*system.parameters(), *system.buffers()):
         if tensor.is_floating_point():
@@ -184,7 +184,7 @@ def place(system: System) -> tuple[torch.device, torch.dtype]:
     return torch.device("cpu"), torch.float32
 
 
-def like(system: System, batch: Batch) -> Batch:
+def like(system: nn.Module, batch: Batch) -> Batch:
     """A batch where the system is, in its floating type."""
     device, dtype = place(system)
     x = batch.x.to(device, dtype) if batch.x.is_floating_point() else batch.x.to(device)

@@ -14,7 +14,7 @@ from curvae.evaluation.diagnostics import Estimates, estimate, smooth
 from curvae.evaluation.importance import MEMORY, Balanced, balanced_weights, posterior_weights, system_weights
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DensityPosterior, Posterior
-from curvae.systems import System
+from curvae.systems import HasWeights
 from curvae.typing import Batch
 
 Scores = dict[str, NDArray]
@@ -65,7 +65,7 @@ Draw = Callable[[Int[Tensor, " R"], int], dict[str, WeightSet]]
 """New draws for some rows of a batch, so many of each: their weights by proposal."""
 
 
-def from_system(system: System, batch: Batch, sampling: Sampling) -> Draw:
+def from_system(system: HasWeights, batch: Batch, sampling: Sampling) -> Draw:
     """Draws of any system, which infers anew for them."""
 
     def draw(rows: Int[Tensor, " R"], n: int) -> dict[str, WeightSet]:

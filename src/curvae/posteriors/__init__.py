@@ -16,7 +16,7 @@ from curvae.posteriors.max_flow import maximize_pairwise
 from curvae.posteriors.mixture import Mixture
 from curvae.posteriors.moments import weighted_covariance, weighted_interval, weighted_mean
 from curvae.posteriors.pairwise import PairwiseBinary
-from curvae.posteriors.posterior import DensityPosterior, Draws, Posterior, detached, plain
+from curvae.posteriors.posterior import DensityPosterior, Draws, Posterior, detached, plain, typical
 from curvae.posteriors.rank_one import RankOneGaussian
 from curvae.posteriors.simulated import SimulatedPosterior
 from curvae.posteriors.transport import Transport, transport
@@ -57,6 +57,7 @@ __all__ = [
     "plain",
     "pushed",
     "transport",
+    "typical",
     "weighted_covariance",
     "weighted_interval",
     "weighted_mean",

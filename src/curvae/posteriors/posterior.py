@@ -105,3 +105,8 @@ def detached(posterior: AnyPosterior) -> AnyPosterior:
 def plain(z: Float[Tensor, "S B D"], log_q: Float[Tensor, "S B"]) -> Draws:
     """Independent draws: every ``log_c`` is ``-log S``."""
     return Draws(z, log_q, torch.full_like(log_q, -math.log(len(z))))
+
+
+def typical(posterior: Posterior) -> Float[Tensor, "B D"]:
+    """The z that stands for a posterior: its mean, or where a mean is no value of z, its most probable one."""
+    return posterior.mean if posterior.continuous else posterior.center

@@ -2,8 +2,20 @@
 
 from curvae.systems.ais_vae import ais_vae
 from curvae.systems.baggins import baggins
-from curvae.systems.base import LatentSystem, Recipe, System, Weights, register
+from curvae.systems.base import LatentSystem, Recipe, System, register
 from curvae.systems.bilbo import bilbo
+from curvae.systems.capabilities import (
+    CanImpute,
+    CanReconstruct,
+    CanSample,
+    HasDensity,
+    HasModel,
+    HasPosterior,
+    HasWeights,
+    Parts,
+    Weights,
+    require,
+)
 from curvae.systems.chi_vae import chi_vae
 from curvae.systems.ciwae import ciwae
 from curvae.systems.coupling_vae import coupling_vae
@@ -36,10 +48,18 @@ from curvae.systems.wake_wake import wake_wake
 
 __all__ = [
     "BoundBy",
+    "CanImpute",
+    "CanReconstruct",
+    "CanSample",
     "Cosine",
+    "HasDensity",
+    "HasModel",
+    "HasPosterior",
+    "HasWeights",
     "LatentSystem",
     "Level",
     "Optimizer",
+    "Parts",
     "Recipe",
     "RefitNoise",
     "Remember",
@@ -71,6 +91,7 @@ __all__ = [
     "recursive_mixture",
     "register",
     "renyi_vae",
+    "require",
     "sa_vae",
     "skew_vae",
     "spline_vae",

@@ -5,7 +5,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, ParamSpec
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -14,19 +14,14 @@ from torch import Tensor, nn
 from curvae.inference import Inference, Inferred, Refiner, at_test_time, prefixed
 from curvae.model import LatentVariableModel
 from curvae.objectives import Bound, Kind, Objective, kind_of, log_weights
-from curvae.posteriors import Posterior
+from curvae.posteriors import Posterior, typical
 from curvae.systems.arguments import described
+from curvae.systems.capabilities import Parts, Weights
 from curvae.systems.stages import Stage, initialize_likelihood
-from curvae.typing import Batch, PerDraw
+from curvae.typing import Batch
 
 Evidence = Literal["exact", "bound", "none"]
-
-
-class Weights(NamedTuple):
-    """Proper importance weights: ``E[sum_s exp(log_c_s + log_w_s)] = p(x)``."""
-
-    log_w: PerDraw
-    log_c: PerDraw
+"""How log p(x) is had: from the system's ``log_prob``, from its ``log_weights``, or not at all."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +33,7 @@ class Recipe:
 
 
 class System(nn.Module, ABC):
-    """Anything that can be trained, saved and evaluated."""
+    """Anything that can be trained, saved and evaluated; what else it does is a capability, as ``HasDensity``."""
 
     evidence: Evidence = "bound"
     recipe: Recipe | None = None
@@ -52,18 +47,6 @@ class System(nn.Module, ABC):
     @abstractmethod
     def bound(self, batch: Batch) -> Bound:
         """The bound of each datum."""
-
-    @abstractmethod
-    def log_weights(self, batch: Batch, n: int, generator: torch.Generator | None = None) -> Weights:
-        """Proper weights from n draws.
-
-        Raises:
-            ValueError: ``evidence`` is "none".
-        """
-
-    @abstractmethod
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw new data, (n, *event)."""
 
     def stages(self) -> tuple[Stage, ...]:
         """The phases of training, in order."""
@@ -146,6 +129,11 @@ class LatentSystem(System):
         return Bound(bound.value, surrogate, {**inferred.info, **bound.info}, state)
 
     def log_weights(self, batch: Batch, n: int, generator: torch.Generator | None = None) -> Weights:
+        """Proper weights of n draws of q(z | x).
+
+        Raises:
+            ValueError: ``evidence`` is "none".
+        """
         if self.evidence == "none":
             raise ValueError(
                 "log_weights: this system gives no evidence (evidence='none'), so it has no proper weights."
@@ -154,7 +142,19 @@ class LatentSystem(System):
         return Weights(log_weights(self.model, batch, draws), draws.log_c)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw new data, (n, *event)."""
         return self.model.sample(n, generator)[0]
+
+    def parts(self) -> Parts:
+        """The model, and its inference."""
+        return Parts(self.model, self.inference)
+
+    @torch.no_grad()
+    def reconstruct(self, x: Float[Tensor, "B *event"], mask: Tensor | None = None) -> Tensor:
+        """``E[x | z]`` at the mean of q(z | x), (B, *event), missing elements included; see :meth:`posterior`."""
+        z = typical(self.posterior(x, mask))
+        seen = x if mask is None else torch.where(mask, x, torch.zeros_like(x))
+        return self.model.mean(z, seen.reshape(len(x), *self.model.likelihood.event)).reshape(x.shape)
 
     def stages(self) -> tuple[Stage, ...]:
         return self._stages
@@ -193,19 +193,23 @@ SYSTEMS: dict[str, Callable[..., System]] = {}
 """Registered systems by name; ``registry.py`` is the one place that looks a name up."""
 
 Arguments = ParamSpec("Arguments")
+Made = TypeVar("Made", bound=System)
 
 
-def register(name: str) -> Callable[[Callable[Arguments, LatentSystem]], Callable[Arguments, LatentSystem]]:
+def register(name: str) -> Callable[[Callable[Arguments, Made]], Callable[Arguments, Made]]:
     """Enter a function that builds a system into the table; what it returns remembers how it was made.
 
     Raises:
         ValueError: the name is taken.
+        TypeError: when the function is called, if what it returns is no system.
     """
 
-    def enter(build: Callable[Arguments, LatentSystem]) -> Callable[Arguments, LatentSystem]:
+    def enter(build: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
         @functools.wraps(build)
-        def built(*args: Arguments.args, **kwargs: Arguments.kwargs) -> LatentSystem:
+        def built(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Made:
             system = build(*args, **kwargs)
+            if not isinstance(system, System):
+                raise TypeError(f"{name}: expected a function that returns a System, got {type(system).__name__}.")
             bound = inspect.signature(build).bind(*args, **kwargs)
             bound.apply_defaults()
             system.recipe = Recipe(name, dict(bound.arguments))
