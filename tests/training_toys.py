@@ -61,7 +61,7 @@ class Toy(System):
         value = -(x - self.center).square().sum(-1) - (self.scale - 2).square()
         visits = self.visits[batch.index.clamp(min=0)] + 1 if len(self.visits) else torch.zeros(len(x))
         state = {"counter.step": self.counter.step + 1, "visits": visits, "seen": batch.x.mean(0)}
-        info = {"status": (batch.x[:, 0] > 1).long(), "kl": torch.ones(len(x))}
+        info = {"status": (batch.x[:, :1] > torch.tensor([0.0, 1.0])).sum(1), "kl": torch.ones(len(x))}
         bound = Bound(value.detach(), value, info, state)
         if not torch.is_grad_enabled():
             return bound

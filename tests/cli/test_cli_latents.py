@@ -70,7 +70,7 @@ def test_refine_improves_the_posterior_of_every_datum(run: Path, capsys: pytest.
         gain = found["elbo_after"] - found["elbo_before"]
         mean, after = found["mean"], found["elbo_after"]
         assert found["covariance"].shape == (359, 2, 2)
-    pair = f"{gain.mean():+.3f} +- {gain.std(ddof=1) / 359**0.5:.3f}"
+    pair = f"{gain.mean():+.3f} ± {gain.std(ddof=1) / 359**0.5:.3f}"
     assert pair in out
     assert f"-> {after.mean():.3f}" in out
     assert gain.mean() > 5 * gain.std() / 359**0.5

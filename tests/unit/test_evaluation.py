@@ -39,15 +39,18 @@ def table_of(oracle: LinearGaussian, mask: torch.Tensor | None = None) -> ArrayT
 
 
 class Toy(System):
-    """Not a latent-variable model: log p(x) = -|x|^2, known exactly or through weights."""
+    """No latent-variable model: log p(x) = -|x|^2, known exactly or through weights, and not from its objective."""
 
     def __init__(self, evidence: str):
         super().__init__()
         self.evidence = evidence
 
     def bound(self, batch: Batch) -> Bound:
-        value = -batch.x.square().sum(-1)
+        value = torch.full((len(batch.x),), torch.nan)
         return Bound(value, value)
+
+    def log_prob(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        return -x.square().sum(-1)
 
     def log_weights(self, batch: Batch, n: int, generator: torch.Generator | None = None) -> Weights:
         noise = 0.1 * torch.randn(n, len(batch.x), generator=generator)
@@ -243,6 +246,7 @@ def test_systems_without_latents():
     exact = -table.x.square().sum(-1).double().numpy()
     known = score(Toy("exact"), table, samples=50)
     np.testing.assert_allclose(known["log_likelihood"], exact, rtol=1e-6)
+    assert "elbo" not in known
     assert summarize(known, evidence="exact").own is None
     weighed = score(Toy("bound"), table, samples=2000, memory=2**12)
     np.testing.assert_allclose(weighed["log_likelihood_own"], exact, atol=0.02)
@@ -253,7 +257,7 @@ def test_systems_without_latents():
 
 @pytest.mark.parametrize("objective", [Cubo(), WakePhi(), Renyi(-1.0)])
 def test_what_is_no_lower_bound_is_said_and_never_reported(objective):
-    """The evaluator's numbers are those of the weights, whatever training took; 'exact' it cannot be."""
+    """The evaluator's numbers are those of the weights, whatever training took; exact is a density alone."""
     oracle = LinearGaussian()
     table = table_of(oracle)
     system = linear_system(oracle)
@@ -263,7 +267,7 @@ def test_what_is_no_lower_bound_is_said_and_never_reported(objective):
     result = summarize(found, evidence="bound", objective=system.kind, samples=50)
     assert any("it is not reported" in text for text in result.warnings)
     system.evidence = "exact"
-    with pytest.raises(ValueError, match=f"evidence='exact', but its objective is of kind '{system.kind}'"):
+    with pytest.raises(ValueError, match=r"evidence 'exact': expected a system with an exact density \(HasDensity\)"):
         score(system, table, samples=50)
 
 

@@ -28,6 +28,7 @@ def test_two_stages_state_and_a_table_by_datum(tmp_path: Path):
     assert rows["step"][-1] == steps
     assert rows["train_bound"][one] < -100 < rows["validation_surrogate"][one]  # the stage's own bound
     assert rows["kl"] == [1.0] * 5
+    assert 0.2 < (data.train.x[:, 0] > 0).float().mean() < 1, "kinks, which are no failure, are among them"
     assert rows["not_ok"][0] == pytest.approx((data.train.x[:, 0] > 1).float().mean().item(), abs=1e-6)
     assert run.state == "finished"
     assert not system.training

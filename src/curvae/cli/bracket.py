@@ -67,12 +67,14 @@ def _show(run: Path, found: "Bracket") -> None:
 
     count, width = len(found.lower), found.width
     title = f"{run}: {count:,} data drawn from the model, {found.chains} chains, {found.temperatures} temperatures"
+    inside = f"{found.inside:.0%} of those not flagged, within two standard errors"
+    inside = "not known: all are flagged" if found.flagged.all() else inside
     rows = [
         ("lower bound, nats", str(Estimate.of(found.lower))),
         ("importance sampling, nats", f"{Estimate.of(found.sampled)} ({found.flagged.sum()} flagged)"),
         ("upper bound, nats", str(Estimate.of(found.upper))),
-        ("between the bounds, nats", f"{width.value:.3f} ± {width.stderr:.3f}; under 0.5 for {found.narrow:.0%}"),
-        ("estimates between them", f"{found.inside:.0%} of those not flagged, within two standard errors"),
+        ("between the bounds, nats", f"{width:.3f}; under 0.5 for {found.narrow:.0%}"),
+        ("estimates between them", inside),
     ]
     show(title, ["", ""], rows)
     print(_verdict(width.value))

@@ -65,10 +65,12 @@ def _calibrate(
 
 
 def _show(run: Path, found: "Calibration") -> None:
+    from curvae.evaluation import Estimate
+
     title = f"{run}: {len(found.ranks):,} data drawn from the model, {found.draws} draws each"
     ranks = [(f"ranks of {name}", f"p = {p:.2g}") for name, p in zip(found.names, found.p_values, strict=True)]
     cover = [
-        (f"intervals of {level:.0%}", f"hold {100 * share.value:.1f} ± {100 * share.stderr:.1f} %")
+        (f"intervals of {level:.0%}", f"hold {Estimate(100 * share.value, 100 * share.stderr):.1f} %")
         for level, share in found.coverage.items()
     ]
     show(title, ["", ""], [*ranks, *cover])

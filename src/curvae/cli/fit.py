@@ -62,7 +62,7 @@ def fit(words: Sequence[str]) -> None:
         return
     sources = _sources(request.system, request.data)
     usage = f"{request.data or 'DATA'} [flags]"
-    about, examples = _about(sources.system), _examples(request)
+    about, examples = _about(sources.system), _examples(request, sources.system)
     opening.import_from_here()
     made = parser(f"fit {request.system}", usage, about, examples, _shown(request, sources))
     chosen = parse(made, request.flags, _defaults(request.config, sources))
@@ -176,12 +176,15 @@ def _about(source: Source) -> str:
     return (getdoc(source.function) or "").split("\n\n")[0]
 
 
-def _examples(request: Request) -> list[str]:
-    word, system = request.data or "digits", request.system
+def _examples(request: Request, source: Source) -> list[str]:
+    """Command lines with flags that the system has."""
+    word, system, known = request.data or "digits", request.system, {flag.dest for flag in source.flags()}
     out = f"runs/{_stem(word)}-{system}"
+    sizes = "".join(f" --{name} {size}" for name, size in {"latent": 8, "hidden": 128}.items() if name in known)
+    own = [f"curvae fit {system} {word} --decoder my_module.Decoder --decoder.width 64"] if "decoder" in known else []
     return [
-        f"curvae fit {system} {word} --latent 8 --hidden 128 --epochs 100 --out {out}",
-        f"curvae fit {system} {word} --decoder my_module.Decoder --decoder.width 64",
+        f"curvae fit {system} {word}{sizes} --epochs 100 --out {out}",
+        *own,
         f"curvae fit --config {out} --seed 1 --out {out}-seed1",
     ]
 

@@ -11,7 +11,7 @@ from curvae.cli.parsing import parse, parser, spoken
 from curvae.cli.tables import show
 
 if TYPE_CHECKING:
-    from curvae.evaluation import Estimate, Gaps
+    from curvae.evaluation import Gaps
 
 
 def gaps(words: Sequence[str]) -> None:
@@ -51,13 +51,9 @@ def members(found: "Gaps") -> Iterator[tuple[str, str, str, str]]:
 
     for name, words in MEMBERS.items():
         member = found.members[name]
-        gain = "" if name == "own" else _signed(member.gain)
+        gain = "" if name == "own" else f"{member.gain:+.2f}"
         yield words, str(member.elbo), str(member.gap), gain
-    yield "the posterior itself: log p(x)", str(found.log_likelihood), "", _signed(found.inference)
-
-
-def _signed(found: "Estimate") -> str:
-    return f"{found.value:+.2f} ± {found.stderr:.2f}"
+    yield "the posterior itself: log p(x)", str(found.log_likelihood), "", f"{found.inference:+.2f}"
 
 
 def _on(run: Path, trust: Sequence[str] | None = None) -> None:

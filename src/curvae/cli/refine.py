@@ -113,10 +113,13 @@ def _refined(
 
 
 def _worth(arrays: Arrays, steps: int) -> str:
+    from curvae.evaluation import Estimate
+
     before, after = arrays["elbo_before"].astype(np.float64), arrays["elbo_after"].astype(np.float64)
-    gain, count = after - before, len(before)
-    error = gain.std(ddof=1) / count**0.5 if count > 1 else float("nan")
-    return (
-        f"{count} data, {steps} steps: mean ELBO {before.mean():.3f} -> {after.mean():.3f} nats, "
-        f"{gain.mean():+.3f} +- {error:.3f} (standard error, paired by datum)"
-    )
+    kept, done = np.isfinite(after - before), f"{len(before)} data, {steps} steps:"
+    if not kept.any():
+        return f"{done} no ELBO is finite"
+    gain = Estimate.of((after - before)[kept])
+    paired = " (standard error, paired by datum)" if len(before[kept]) > 1 else ""
+    lost = "" if kept.all() else f"; {(~kept).sum()} not finite, left out"
+    return f"{done} mean ELBO {before[kept].mean():.3f} -> {after[kept].mean():.3f} nats, {gain:+.3f}{paired}{lost}"

@@ -37,7 +37,8 @@ def evaluate(words: Sequence[str]) -> None:
     with spoken(made):
         opened = open_run(run, chosen["trust"] or ())
         result = evaluation.evaluate(opened, data=other_data(opened, data, folder), **flags.arguments(chosen))
-    show(f"{run}: {result.count:,} {result.split} data, {result.samples} draws each", ["", ""], facts(result))
+    drawn = f", {result.samples} draws each" if result.headline else ""
+    show(f"{run}: {result.count:,} {result.split} data{drawn}", ["", ""], facts(result))
     if found := result.quality:
         title = f"Against {found.count:,} held-out data, by {found.features}"
         show(title, ["", *SHARES, "kernel distance"], likeness(found), numbers=True)
@@ -61,7 +62,7 @@ def facts(result: "Evaluation") -> Iterator[Row]:
     nats = {"log p(x), nats": result.log_likelihood, "ELBO, nats": result.elbo, "KL(q || prior), nats": result.kl}
     yield from ((name, str(found)) for name, found in nats.items() if found)
     if found := result.bits_per_dim:
-        yield "bits per dimension", f"{found.value:.4f} ± {found.stderr:.4f}"
+        yield "bits per dimension", f"{found:.4f}"
     yield from _sampling(result)
     if found := result.ais:
         yield f"  annealed, first {found.count} data", _annealed(found)
@@ -71,8 +72,8 @@ def facts(result: "Evaluation") -> Iterator[Row]:
         yield from _information(found)
     if result.reconstruction_error is not None:
         yield "reconstruction error (RMS)", f"{result.reconstruction_error:.4g}"
-    if result.unit:
-        yield "a density of", f"{result.unit} (log-determinant {result.log_det:,.2f} nats, not in log p(x))"
+    if result.unit and result.log_likelihood:
+        yield "a density of", f"{result.unit}, with {result.log_det:+,.2f} nats for the transform beside log p(x)"
     yield "time", f"{result.seconds:.1f} s"
 
 
@@ -97,8 +98,7 @@ def likeness(found: "Quality") -> Iterator[tuple[str, ...]]:
     from curvae.evaluation.quality_results import KINDS
 
     for name, row in found.rows.items():
-        kernel = f"{row.kernel.value:.3f} ± {row.kernel.stderr:.3f}"
-        yield KINDS[name], *(f"{getattr(row, share):.2f}" for share in SHARES), kernel
+        yield KINDS[name], *(f"{getattr(row, share):.2f}" for share in SHARES), f"{row.kernel:.3f}"
 
 
 def _proposal(found: "ProposalResult") -> str:
@@ -114,15 +114,19 @@ def _information(found: "Information") -> Iterator[Row]:
     if found.correlation_lower is not None and found.correlation_upper is not None:
         least = max(0.0, found.correlation_lower.value)
         yield "total correlation of q(z)", f"between {least:.2f} and {found.correlation_upper} nats"
+    if math.isnan(found.accuracy):
+        return
     told = f"a classifier is right for {found.accuracy:.1%} (p = {found.accuracy_p_value:.2g})"
     yield "q(z) against the prior", f"{told}, MMD² {found.mmd:.2g} (p = {found.mmd_p_value:.2g})"
 
 
 def _annealed(found: "AnnealedResult") -> str:
+    from curvae.evaluation import Estimate
+
     gap, taken = found.difference, found.taken
     steps = f"{found.temperatures} temperatures"
     steps += "" if taken is None else f", median {taken.median:,.0f}, most {taken.worst:,.0f}"
-    beside = "" if gap is None else f"; {gap.value:+.2f} ± {gap.monte_carlo:.2f} to the above"
+    beside = "" if gap is None else f"; {Estimate(gap.value, gap.monte_carlo):+.2f} to the above"
     bad = f"; {found.flagged} flagged" if found.flagged else ""
     agree = "" if math.isnan(found.agreement) else f"; agree for {found.agreement:.1%} of {found.compared} not flagged"
     return f"{found.log_likelihood} ({steps}{beside}{bad}{agree})"

@@ -254,6 +254,9 @@ def checked(system: System, what: str = "ais", /, **counts: int) -> HasModel:
             raise ValueError(f"{what}: {name} must be 1 or more; got {value}.")
     latent = require(system, HasModel, what)
     if system.evidence == "none":
-        raise ValueError(f"{what}: expected a system that gives evidence; got one of evidence 'none'.")
+        raise ValueError(
+            f"{what}: needs a system with a latent-variable model that gives evidence; got {type(system).__name__} "
+            f"with evidence 'none'." + (" Leave out ais." if what == "ais" else "")
+        )
     require_continuous(latent.parts().model, what)
     return latent

@@ -73,9 +73,9 @@ class Difference:
     @property
     def stderrs(self) -> float:
         """How many paired standard errors the difference is; NaN where it has none."""
-        if self.stderr == 0 and self.value == 0:
-            return 0.0
-        return self.value / self.stderr if self.stderr > 0 else math.copysign(math.inf, self.value)
+        if self.stderr == 0:
+            return math.copysign(math.inf, self.value) if self.value else 0.0
+        return self.value / self.stderr
 
     @property
     def p_value(self) -> float:
@@ -228,7 +228,9 @@ def _row(run: Measured, proposal: str) -> Row:
 
 def _notes(rows: Sequence[Row], found: Sequence[Measured]) -> list[str]:
     notes = []
-    samples = {run.values["samples"] for run in found}
+    unlike = [row.name for row in rows if row.log_likelihood is None]
+    notes += [f"{name}: it has no log-likelihood, hence no difference from another run." for name in unlike]
+    samples = {run.values["samples"] for run, row in zip(found, rows, strict=True) if row.proposal in SOURCES}
     if len(samples) > 1:
         notes.append(
             f"Different numbers of draws ({', '.join(map(str, sorted(samples)))}): fewer err lower on average."

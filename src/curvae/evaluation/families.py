@@ -12,7 +12,7 @@ from curvae.inference.refiner import chosen, lowered
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DiagonalGaussian, FullGaussian, Mixture, Posterior, PrecisionGaussian
 from curvae.posteriors.gaussian import pack
-from curvae.systems import Parts
+from curvae.systems import HasModel
 from curvae.typing import Batch, PerDatum
 
 FAR = 4.0
@@ -68,22 +68,23 @@ class Families(NamedTuple):
     """For log p(x): a mixture of the Laplace posterior, widened little and much, and the best Gaussian, widened."""
 
 
-def own_family(parts: Parts, batch: Batch, steps: int) -> OwnFamily:
+def own_family(system: HasModel, batch: Batch, steps: int) -> OwnFamily:
     """The own posterior, and the best of its family for each datum.
 
     The search begins at the own posterior or, for a diagonal or full Gaussian, at the member of the family that belongs
     to the Laplace posterior at the mode, whichever has the higher ELBO for that datum.
     """
+    parts = system.parts()
     search = Search(parts.model, batch, steps)
     own = parts.infer(batch).posterior
     laplace = Laplace(parts.inference, STEPS)(parts.model, batch).posterior
     return OwnFamily(own, *search(nearest(search, own, laplace)), laplace)
 
 
-def families(parts: Parts, batch: Batch, steps: int) -> Families:
+def families(system: HasModel, batch: Batch, steps: int) -> Families:
     """Every family at its best for each datum: ``own``, ``first``, ``best``, ``laplace``, ``diagonal``, ``full``."""
-    search = Search(parts.model, batch, steps)
-    found = own_family(parts, batch, steps)
+    search = Search(system.parts().model, batch, steps)
+    found = own_family(system, batch, steps)
     own, laplace = found.own, found.laplace
     diagonal = found.best if isinstance(own, DiagonalGaussian) else search(uncorrelated(laplace))[1]
     if isinstance(own, FullGaussian | PrecisionGaussian):
@@ -91,8 +92,8 @@ def families(parts: Parts, batch: Batch, steps: int) -> Families:
     else:
         full = search(search.better(in_covariance(laplace), in_covariance(diagonal)))[1]
     near = width_for(laplace.loc.shape[1])
-    wide = (widen(laplace, near), widen(laplace, FAR), widen(full, near))
-    proposal = Mixture(wide, laplace.loc.new_zeros(len(laplace.loc), len(wide)))
+    parts = (widen(laplace, near), widen(laplace, FAR), widen(full, near))
+    proposal = Mixture(parts, laplace.loc.new_zeros(len(laplace.loc), len(parts)))
     return Families({**found._asdict(), "diagonal": diagonal, "full": full}, proposal)
 
 

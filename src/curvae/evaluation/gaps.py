@@ -19,9 +19,9 @@ from curvae.evaluation.importance import MEMORY, estimates, posterior_weights
 from curvae.evaluation.progress import bar
 from curvae.evaluation.results import Estimate
 from curvae.evaluation.scores import Report, like, place, running, untouched
-from curvae.model import require_continuous
+from curvae.model import LatentVariableModel, require_continuous
 from curvae.posteriors import Posterior
-from curvae.systems import HasModel, Parts, System, require
+from curvae.systems import HasModel, System, require
 from curvae.typing import Batch
 
 NAME = "gaps.json"
@@ -122,17 +122,17 @@ def measure(
         >>> found["log_likelihood"].shape, bool((found["elbo_full"] > found["elbo_own"] - 0.1).all())
         ((4,), True)
     """
-    parts = _checked(system, data=data, steps=steps, samples=samples, batch_size=batch_size)
-    measured: list[Arrays] = []
+    latent = _checked(system, data=data, steps=steps, samples=samples, batch_size=batch_size)
+    model, measured = latent.parts().model, []
     with untouched(system, seed):
         for index in torch.arange(min(data, len(table))).split(batch_size):
-            batch, generator = _unseen(parts, table.batch(index)), _noise(system, seed, index)
-            found = families(parts, batch, steps)
-            weights = posterior_weights(parts.model, found.proposal, batch, samples, memory, generator)
+            batch, generator = _unseen(system, table.batch(index)), _noise(system, seed, index)
+            found = families(latent, batch, steps)
+            weights = posterior_weights(model, found.proposal, batch, samples, memory, generator)
             truth = estimates(weights)
             part = {"log_likelihood": truth.log_likelihood, "stderr": truth.stderr, "khat": truth.khat}
             for name, posterior in found.members.items():
-                part |= _scored(parts, name, posterior, batch, samples, memory, generator.clone_state())
+                part |= _scored(model, name, posterior, batch, samples, memory, generator.clone_state())
             measured.append(part)
             if report is not None:
                 report(sum(len(part["khat"]) for part in measured), running(measured))
@@ -143,22 +143,22 @@ def amortization(
     system: System, table: ArrayTable, data: int, steps: int, samples: int, seed: int = 0, batch_size: int = 100
 ) -> NDArray:
     """``ELBO(q*) - ELBO(q)`` of the first data of a table, nats."""
-    parts = _checked(system, data=data)
-    gained: list[NDArray] = []
+    latent = _checked(system, data=data)
+    model, gained = latent.parts().model, []
     with untouched(system, seed):
         for index in torch.arange(min(data, len(table))).split(batch_size):
-            batch, generator = _unseen(parts, table.batch(index)), _noise(system, seed, index)
-            found = own_family(parts, batch, steps)
-            own = _scored(parts, "own", found.own, batch, samples, MEMORY, generator.clone_state())
-            best = _scored(parts, "best", found.best, batch, samples, MEMORY, generator)
+            batch, generator = _unseen(system, table.batch(index)), _noise(system, seed, index)
+            found = own_family(latent, batch, steps)
+            own = _scored(model, "own", found.own, batch, samples, MEMORY, generator.clone_state())
+            best = _scored(model, "best", found.best, batch, samples, MEMORY, generator)
             gained.append(best["elbo_best"] - own["elbo_own"])
     return np.concatenate(gained)
 
 
 def _scored(
-    parts: Parts, name: str, posterior: Posterior, batch: Batch, samples: int, memory: int, generator: Generator
+    model: LatentVariableModel, name: str, q: Posterior, batch: Batch, samples: int, memory: int, generator: Generator
 ) -> Arrays:
-    weights = posterior_weights(parts.model, posterior, batch, samples, memory, generator)
+    weights = posterior_weights(model, q, batch, samples, memory, generator)
     value, error = elbo_of(weights.log_w, weights.log_c)
     return {f"elbo_{name}": value.numpy(), f"error_{name}": error.numpy()}
 
@@ -168,9 +168,9 @@ def _noise(system: System, seed: int, index: Int[Tensor, " B"]) -> Generator:
     return Generator(place(system)[0]).manual_seed(seed + int(index[0]))
 
 
-def _unseen(parts: Parts, raw: Batch) -> Batch:
+def _unseen(system: System, raw: Batch) -> Batch:
     """Data of which the system remembers nothing: it is the encoder that is measured."""
-    batch = like(parts.model, raw)
+    batch = like(system, raw)
     return batch._replace(index=torch.full_like(batch.index, -1))
 
 
@@ -191,12 +191,12 @@ def _beyond(one: Estimate, other: Estimate) -> Estimate:
     return Estimate(one.value - other.value, *map(float, errors))
 
 
-def _checked(system: System, **values: int) -> Parts:
+def _checked(system: System, **values: int) -> HasModel:
     for name, value in values.items():
         if value < 1:
             raise ValueError(f"gaps: expected 1 or more, got {name}={value}.")
-    parts = require(system, HasModel, "gaps").parts()
+    latent = require(system, HasModel, "gaps")
     if system.evidence == "none":
-        raise ValueError("gaps: expected a system that gives evidence; got one of evidence 'none'.")
-    require_continuous(parts.model, "gaps")
-    return parts
+        raise ValueError(f"gaps: expects a system with a posterior and evidence; got {type(system).__name__} without.")
+    require_continuous(latent.parts().model, "gaps")
+    return latent

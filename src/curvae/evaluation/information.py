@@ -107,9 +107,10 @@ def information(system: System, table: ArrayTable, limit: int | None = None, see
     latent = system.parts()
     with untouched(system, seed):
         generator = Generator(place(system)[0]).manual_seed(seed)
-        simple = isinstance(_inferred(latent, table, torch.arange(1)), GaussianPosterior)
+        simple = isinstance(_inferred(system, latent, table, torch.arange(1)), GaussianPosterior)
         count = count if simple else min(count, DEAR)
-        parts = [_inferred(latent, table, index) for index in torch.arange(count).split(_rows(count, prior.size))]
+        chunks = torch.arange(count).split(_rows(count, prior.size))
+        parts = [_inferred(system, latent, table, index) for index in chunks]
         z = torch.cat([equally_weighted(q.draw(1, generator), 1, generator)[0] for q in parts])
         drawn = prior.sample(count, generator)
         rate = Rate.of(torch.cat([divergence(q, prior) for q in parts]).double().cpu())
@@ -164,8 +165,8 @@ def _marginal(z: Float[Tensor, " N"], mean: Float[Tensor, " N"], variance: Float
     return -0.5 * ((z.unsqueeze(1) - mean).square() / variance + variance.log() + LOG_2PI)
 
 
-def _inferred(parts: Parts, table: ArrayTable, index: Int[Tensor, " B"]) -> Posterior:
-    return parts.infer(like(parts.model, table.batch(index))).posterior
+def _inferred(system: System, latent: Parts, table: ArrayTable, index: Int[Tensor, " B"]) -> Posterior:
+    return latent.infer(like(system, table.batch(index))).posterior
 
 
 def _rows(count: int, latents: int) -> int:

@@ -43,7 +43,7 @@ def pictures(system: System, table: ArrayTable, scores: Scores, seed: int = 0) -
             batch = like(system, first)
             found["reconstructions"] = _in_data_units(system.reconstruct(batch.x, batch.mask), table)
         if isinstance(system, HasModel):
-            found |= _latents(system.parts(), table, scores)
+            found |= _latents(system, system.parts(), table, scores)
     if "label" in scores:
         found["labels"] = scores["label"][:SCATTERED]
     return found
@@ -58,10 +58,10 @@ def _made(system: System, table: ArrayTable, generator: Generator) -> dict[str, 
     return {}
 
 
-def _latents(parts: Parts, table: ArrayTable, scores: Scores) -> dict[str, NDArray]:
+def _latents(system: System, parts: Parts, table: ArrayTable, scores: Scores) -> dict[str, NDArray]:
     mean = scores["mean"][:SCATTERED].astype(np.float32)
     count = max(8, min(COVARIANCES, BYTES // (4 * mean.shape[1] ** 2)))
-    inferred = parts.infer(like(parts.model, table.batch(torch.arange(min(count, len(scores["index"]))))))
+    inferred = parts.infer(like(system, table.batch(torch.arange(min(count, len(scores["index"]))))))
     covariance = _array(inferred.posterior.covariance)
     traces = {name: inferred.info[name] for name in ("log_joint", "grad_norm") if name in inferred.info}
     return {

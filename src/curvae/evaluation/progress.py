@@ -1,5 +1,6 @@
 """How an evaluation goes, with the running log-likelihood."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,4 +21,8 @@ def bar(total: int, wanted: bool = True) -> Iterator[Report | None]:
         yield None
         return
     with progress(total) as work:
-        yield lambda done, running: work.show(done, f"evaluating {done}/{total}", f"log p(x) {running:.2f} nats")
+        yield lambda done, running: work.show(done, f"evaluating {done}/{total}", _said(running))
+
+
+def _said(running: float) -> str:
+    return "" if math.isnan(running) else f"log p(x) {running:.2f} nats"

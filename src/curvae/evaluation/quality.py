@@ -29,7 +29,7 @@ def quality(system: System, data: Data, split: str = "test", limit: int | None =
     features are not those of other libraries, and neither are the numbers.
 
     Args:
-        system: None is returned where its data are categories or have holes.
+        system: None is returned where it makes no data at all, or its data are categories or have holes.
         data: None is returned for fewer than 20 held-out or training data.
         split: that is compared with.
         limit: the most data of each kind; 1,000 at any rate.
@@ -47,7 +47,7 @@ def quality(system: System, data: Data, split: str = "test", limit: int | None =
         truth = features(_rows(held, index)).numpy()
         made = {"train": train, **_made(system, held, index, seed), "noise": _gaussian(train, count, seed)}
         rows = {name: likeness(truth, features(x).numpy()) for name, x in made.items()}
-    return Quality(rows, words, count, NEIGHBORS)
+    return Quality(rows, words, count, NEIGHBORS) if len(made) > 2 else None
 
 
 def likeness(real: NDArray, made: NDArray, k: int = NEIGHBORS) -> Likeness:

@@ -64,8 +64,8 @@ class Evaluation:
     """
 
     log_likelihood: Estimate | None = None
-    """The headline, over all data with finite estimates: exact where the system is, else that of each datum's best
-    proposal (see :func:`curvae.evaluation.choose`); None where the system gives no evidence."""
+    """The headline, over all data with finite estimates: exact where the system has a density, else that of each
+    datum's best proposal (see :func:`curvae.evaluation.choose`); None where the system gives no evidence."""
     trusted: Estimate | None = None
     """The headline over the data that are not flagged; None where none are left, or nothing is estimated."""
     flagged: int = 0
@@ -89,7 +89,7 @@ class Evaluation:
     ais: AnnealedResult | None = None
     """From annealed importance sampling, where that was asked for."""
     elbo: Estimate | None = None
-    """From all draws of the system's own posterior."""
+    """From all draws of the system's own posterior; None where there are none."""
     log_det: float = 0.0
     """Mean log-determinant of the data transform, nats."""
     unit: str = ""
@@ -101,7 +101,8 @@ class Evaluation:
     kl_per_dimension: tuple[float, ...] | None = None
     """KL of each latent's marginal, nats, mean over data; below ``kl`` in sum where q is correlated."""
     active_units: int | None = None
-    """Latents whose posterior mean varies over data by more than 0.01 (Burda, Grosse and Salakhutdinov, 2016)."""
+    """Latents whose posterior mean varies over data by more than 0.01 (Burda, Grosse and Salakhutdinov, 2016); None
+    of a single datum."""
     activity: tuple[float, ...] | None = None
     """That variance, for each latent."""
     information: Information | None = None

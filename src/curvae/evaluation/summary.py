@@ -184,14 +184,14 @@ def _bits(used: Scores, levels: float) -> Estimate:
 def _latents(used: Scores) -> dict[str, Any]:
     if "mean" not in used or len(used["mean"]) == 0:
         return {}
-    activity = used["mean"].astype(np.float64).var(0)
+    activity = used["mean"].astype(np.float64).var(0) if len(used["mean"]) > 1 else None
     error = used["squared_error"].astype(np.float64).sum() / max(1, used["size"].sum())
     each = used["kl_each"].mean(0, dtype=np.float64).tolist() if "kl_each" in used else None
     return {
         "kl": Estimate.of(used["kl"].astype(np.float64)),
         "kl_per_dimension": None if each is None else tuple(each),
-        "active_units": int((activity > ACTIVE).sum()),
-        "activity": tuple(activity.tolist()),
+        "active_units": None if activity is None else int((activity > ACTIVE).sum()),
+        "activity": None if activity is None else tuple(activity.tolist()),
         "reconstruction_error": float(np.sqrt(error)) if np.isfinite(error) else None,
     }
 

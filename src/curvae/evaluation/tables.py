@@ -1,6 +1,7 @@
 """A comparison as tables for a terminal."""
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -54,10 +55,10 @@ def _cells(row: "Row") -> tuple[str, ...]:
         _or_dash(row.log_likelihood),
         row.proposal,
         _or_dash(row.elbo),
-        "-" if row.gap is None else f"{row.gap:.2f}",
-        "-" if row.flagged is None or row.flagged != row.flagged else f"{row.flagged:.1%}",
+        _known(row.gap, ".2f"),
+        _known(row.flagged, ".1%"),
         "-" if row.active_units is None else f"{row.active_units}/{row.latents}",
-        "-" if row.seconds is None else f"{row.seconds:,.0f}",
+        _known(row.seconds, ",.0f"),
     )
 
 
@@ -74,13 +75,17 @@ def _differences(differences: Sequence["Difference"], over: str = "") -> Table:
 def _difference(difference: "Difference") -> tuple[str, ...]:
     return (
         escape(difference.name),
-        f"{difference.value:+.2f}",
-        f"{difference.stderr:.2f}",
-        f"{difference.stderrs:+.1f}",
+        _known(difference.value, "+.2f"),
+        _known(difference.stderr, ".2f"),
+        _known(difference.stderrs, "+.1f"),
         _p_value(difference.p_value),
         _p_value(difference.p_holm),
         f"{difference.count:,}",
     )
+
+
+def _known(number: float | None, spec: str) -> str:
+    return "-" if number is None or math.isnan(number) else format(number, spec)
 
 
 def _p_value(p: float) -> str:

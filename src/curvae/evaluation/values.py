@@ -16,11 +16,14 @@ class Estimate:
     The standard error is that over the choice of data, ``sd / sqrt(N)`` with sd across data. Where each datum's value
     is itself an estimate, with an error of its own that is independent of the others, sd across data contains that
     error already: nothing is added to it. ``monte_carlo = sqrt(sum_i stderr_i^2) / N`` is that part of it alone, the
-    error over the choice of draws, to be compared with the whole.
+    error over the choice of draws, to be compared with the whole. A single datum has no standard error, and none is
+    printed.
 
     Example:
         >>> Estimate.of(np.array([1.0, 2.0, 3.0]))
         Estimate(value=2.0, stderr=0.5773502691896258, monte_carlo=0.0)
+        >>> print(Estimate(2.0, 0.577), f"{Estimate(2.0, 0.577):+.1f}", Estimate(2.0, math.nan), sep=", ")
+        2.00 ± 0.58, +2.0 ± 0.6, 2.00
     """
 
     value: float
@@ -38,7 +41,14 @@ class Estimate:
         return cls(float(np.mean(values)), spread, own)
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} ± {self.stderr:.2f}"
+        return format(self, ".2f")
+
+    def __format__(self, spec: str) -> str:
+        """Both numbers by one specification, a sign for the first only; no error where there is none, "-" for NaN."""
+        if not math.isfinite(self.value):
+            return "-"
+        error = f" ± {self.stderr:{spec.lstrip('+')}}" if math.isfinite(self.stderr) else ""
+        return f"{self.value:{spec}}{error}"
 
 
 @dataclass(frozen=True)

@@ -159,13 +159,12 @@ def bars(
     place = np.arange(len(values))
     if threshold is not None:
         _logarithmic(axes)
+        axes.set_ylim(threshold / 30, max(3.0, 2 * values.max(initial=0.0)))
         axes.axhline(threshold, color=RED, linestyle="--", linewidth=1.2, zorder=3)
     for chosen, color, name in ((active, BLUE, "active"), (~active, "#aab2bd", "not active")):
         kept = chosen[order]
         if kept.any():
             axes.bar(place[kept], values[order][kept], color=color, width=0.85, label=name)
-    if threshold is not None:
-        axes.set_ylim(threshold / 30, max(3.0, 2 * values.max(initial=0.0)))
     if len(values) <= 20:
         axes.set_xticks(place, [str(dimension + 1) for dimension in order])
     else:

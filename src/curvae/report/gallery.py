@@ -7,19 +7,19 @@ import numpy as np
 from curvae.report import figures, page, pictures, style, words
 from curvae.report.page import Section
 from curvae.report.read import Arrays, Run
-from curvae.report.sections import not_evaluated
+from curvae.report.sections import left_out, not_evaluated
 
 Draw = Callable[[Arrays], tuple[str, str]]
 """From the pictures of a run to ``(html, "")`` or ``("", why there is nothing to show)``."""
 
 
-def _section(run: Run, slug: str, title: str, draw: Draw) -> Section:
+def _section(run: Run, slug: str, title: str, draw: Draw, of_latents: bool = True) -> Section:
     if run.evaluation is None:
         return Section(slug, title, absent=not_evaluated(run))
     if not run.pictures:
         return Section(slug, title, absent="this run has no pictures.npz.")
     html, why = draw(run.pictures)
-    return Section(slug, title, html, why)
+    return Section(slug, title, html, left_out(run, why) if why and of_latents else why)
 
 
 def reconstructions(run: Run) -> Section:
@@ -27,7 +27,8 @@ def reconstructions(run: Run) -> Section:
 
 
 def samples(run: Run) -> Section:
-    return _section(run, "samples", "Samples from the prior", _samples)
+    title = "Samples from the prior" if "samples" in run.pictures else "Samples"
+    return _section(run, "samples", title, _samples, of_latents=False)
 
 
 def latent(run: Run) -> Section:
@@ -68,22 +69,22 @@ def _first_columns(number: int) -> str:
 
 
 def _samples(arrays: Arrays) -> tuple[str, str]:
-    drawn = arrays.get("samples", np.array([]))
+    means = "samples" in arrays
+    drawn = arrays.get("samples" if means else "draws", np.array([]))
     if not drawn.size:
         return "", "this evaluation saved no samples."
+    what = "latents drawn from the prior, and the mean that the decoder gives them" if means else "draws of it"
     if pictures.is_image(drawn):
         limits = pictures.gray_range(arrays.get("originals", drawn))
-        caption = (
-            "What the model makes up: latents drawn from the prior, and the mean that the decoder gives them, on the "
-            "originals’ scale. They should look like the data, only smoother."
-        )
+        caption = f"What the model makes up: {what}, on the originals’ scale. They should look like the data"
+        caption += ", only smoother." if means else "."
         sheet = pictures.tiles(drawn[:48], 8, limits)
         return page.figure(style.png_of(sheet), "Images sampled from the model.", caption, "wide pixels"), ""
     made, real = (values.reshape(len(values), -1) for values in (drawn, arrays.get("originals", drawn)))
     figure = style.svg(pictures.columns_of(made, real))
     caption = (
-        "What the model makes up (filled): the decoder’s mean for latents drawn from the prior, and some of the data "
-        f"(outline), {_first_columns(made.shape[1])}. The two should have the same shape; means spread a little less."
+        f"What the model makes up (filled): {what}; and some of the data (outline), {_first_columns(made.shape[1])}. "
+        f"The two should have the same shape{'; means spread a little less' if means else ''}."
     )
     return page.figure(figure, "Histograms of sampled values and of data, by column.", caption, "wide"), ""
 

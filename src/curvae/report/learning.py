@@ -51,7 +51,7 @@ def learning(run: Run) -> Section:
         page.figure(
             style.svg(figures.curves(epochs, lines, "epoch", ylabel, stages, clip=True)),
             "Training and validation bound against the epoch.",
-            _learning_caption(lines, cut, stages),
+            _learning_caption(lines, cut, stages, _curve(run)),
         )
     ]
     if np.isfinite(metrics.get("seconds", np.nan)).any():
@@ -61,8 +61,15 @@ def learning(run: Run) -> Section:
     return Section("learning", "Learning curves", page.grid([*shown, *_health(run, epochs, stages)]))
 
 
-def _learning_caption(lines: Mapping[str, np.ndarray], cut: bool, stages: np.ndarray | None) -> str:
-    text = "The lower bound on the log-likelihood after each epoch; higher is better."
+def _curve(run: Run) -> str:
+    """What a bound is: an evaluated run says it, of others it is nearly always a lower bound."""
+    if run.evaluation is not None and run.evaluation.evidence == "exact":
+        return "log-likelihood"
+    return "lower bound on the log-likelihood"
+
+
+def _learning_caption(lines: Mapping[str, np.ndarray], cut: bool, stages: np.ndarray | None, curve: str) -> str:
+    text = f"The {curve} after each epoch; higher is better."
     if len(lines) == 2:
         text += " A validation line that falls behind the training line means overfitting."
     if stages is not None and len(np.unique(stages)) > 1:

@@ -115,11 +115,13 @@ def _panels(wanted: int) -> tuple[Figure, list[Axes]]:
 def plane(means: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """The two directions in which the means vary most: origin (D,), rotation (D, 2), share of variance.
 
-    In two dimensions the latent axes themselves.
+    In two dimensions the latent axes themselves, and of a single mean the first two.
     """
     if means.shape[1] == 2:
         return np.zeros(2), np.eye(2), 1.0
     origin = means.mean(0)
+    if len(means) < 2:
+        return origin, np.eye(means.shape[1])[:, :2], 0.0
     _, scale, directions = np.linalg.svd(means - origin, full_matrices=False)
     total = (scale**2).sum()
     return origin, directions[:2].T, float((scale[:2] ** 2).sum() / total) if total > 0 else 0.0

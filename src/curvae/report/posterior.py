@@ -9,7 +9,7 @@ from curvae.evaluation.values import Estimate
 from curvae.report import figures, page, style, words
 from curvae.report.page import Cell, Section
 from curvae.report.read import Run
-from curvae.report.sections import not_evaluated
+from curvae.report.sections import left_out, not_evaluated
 
 MISSING = "run `curvae {command} {path}` and write the report again."
 PASSES = 0.01
@@ -20,7 +20,7 @@ def gaps(run: Run) -> Section:
     """The inference gap in its parts, and other families on the same decoder."""
     title = "What a better posterior would buy"
     if run.gaps is None:
-        return Section("gaps", title, absent=MISSING.format(command="gaps", path=run.name))
+        return Section("gaps", title, absent=left_out(run, MISSING.format(command="gaps", path=run.name)))
     found = run.gaps
     names = [name for name in MEMBERS if name in found.members]
     chosen = [found.members[name].gap for name in names]
@@ -53,7 +53,7 @@ def calibration(run: Run) -> Section:
     """Ranks and coverage on data drawn from the model."""
     title, found = "Is the posterior right?", run.calibration
     if found is None:
-        return Section("calibration", title, absent=MISSING.format(command="calibrate", path=run.name))
+        return Section("calibration", title, absent=left_out(run, MISSING.format(command="calibrate", path=run.name)))
     count, level = len(found.ranks), max(found.coverage, default=None)
     text = (
         f"{count:,} data were drawn from the model itself, with the latents that made them, and each was given its "
@@ -87,7 +87,7 @@ def information(run: Run) -> Section:
     found = run.evaluation.information
     if found is None:
         why = "this evaluation says nothing of it; it takes continuous latents and 20 data or more."
-        return Section("information", title, absent=why)
+        return Section("information", title, absent=left_out(run, why))
     table = page.table(("Quantity", "Value ± error", "What it is"), _information_rows(found), "described")
     note = (
         f"From {found.count:,} data, which can show log N = {found.ceiling:.2f} nats of information at most; where the "

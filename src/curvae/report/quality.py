@@ -16,7 +16,10 @@ def quality(run: Run) -> Section:
         return Section("quality", title, absent=not_evaluated(run))
     found = run.evaluation.quality
     if found is None:
-        why = f"it was not asked for; run `curvae evaluate {run.name} --quality` and write the report again."
+        why = (
+            f"it was not asked for, or there is nothing to compare; run `curvae evaluate {run.name} --quality` and "
+            "write the report again."
+        )
         return Section("quality", title, absent=why)
     rows = [_row(KINDS[name], row) for name, row in found.rows.items()]
     note = (

@@ -21,6 +21,11 @@ def not_evaluated(run: Run) -> str:
     return NOT_EVALUATED.format(path=run.name)
 
 
+def left_out(run: Run, why: str) -> str:
+    """Why a part on latents is left out: there are none, or something else."""
+    return "this system has no latents." if run.pictures and "latent_mean" not in run.pictures else why
+
+
 def findings(run: Run) -> Section:
     return Section("warnings", "Warnings", page.warnings(words.warnings(run)))
 
@@ -55,11 +60,13 @@ def results(run: Run) -> Section:
     if found is None:
         return Section("results", "Results", absent=not_evaluated(run))
     rows = [*_likelihood(found), *_bounds(run, found), *_others(found)]
+    if not rows:
+        return Section("results", "Results", absent="this system has neither a log-likelihood nor latents.")
     cells = [[Cell(name), Cell(value, number=True), Cell(meaning)] for name, value, meaning in rows]
+    drawn = f", with {words.plural(found.samples, 'draw', 'draws')} per datum and proposal" if found.headline else ""
     note = (
-        f"Computed on {words.plural(found.count, 'datum', 'data')} of the {found.split} split, with "
-        f"{words.plural(found.samples, 'draw', 'draws')} per datum and proposal, seed {found.seed}. What "
-        "follows ± is one standard error of the mean over the data."
+        f"Computed on {words.plural(found.count, 'datum', 'data')} of the {found.split} split{drawn}, seed "
+        f"{found.seed}. What follows ± is one standard error of the mean over the data."
     )
     table = page.table(("Quantity", "Value ± error", "What it is"), cells, "described")
     return Section("results", "Results", table + page.paragraph(note) + _sampling(found))
@@ -211,14 +218,15 @@ def _log_likelihoods(run: Run) -> list[str]:
         return []
     low, high = figures.frame([column[np.isfinite(column)] for column in values.values()])
     outside = max(int((~((column >= low) & (column <= high))).sum()) for column in values.values())
+    spread = f"{' and the '.join(values)} {'is' if len(values) == 1 else 'are'} spread"
     caption = (
-        "How the log-likelihood is spread over the data, and the ELBO’s spread; dashed lines are the means. "
-        "The left tail holds the data that the model finds strange."
+        f"How the {spread} over the data; dashed lines are the means. The left tail holds the data that the model "
+        "finds strange."
     )
     if outside:
         caption += f" {words.plural(outside, 'datum lies', 'data lie')} outside the frame."
     figure = style.svg(figures.histograms(values, "nats"))
-    return [page.figure(figure, "Histogram of the log-likelihood and of the ELBO of each datum.", caption)]
+    return [page.figure(figure, f"Histogram of the {' and of the '.join(values)} of each datum.", caption)]
 
 
 def _khats(run: Run) -> list[str]:
@@ -244,7 +252,7 @@ def divergence(run: Run) -> Section:
         for values in (run.evaluation.kl_per_dimension, run.evaluation.activity)
     )
     if not kl.size:
-        return Section(section.slug, section.title, absent="this evaluation gives no KL per dimension.")
+        return Section(section.slug, section.title, absent=left_out(run, "this evaluation gives no KL per dimension."))
     order = np.argsort(-kl)
     active = activity > ACTIVE if activity.shape == kl.shape else kl > ACTIVE
     shown = [_kl_bars(kl, active, order)]

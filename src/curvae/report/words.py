@@ -141,6 +141,6 @@ def warnings(run: Run) -> list[str]:
     if run.evaluation is None and last.size and last[0] > 0:
         found.append(
             f"In the last epoch of training the mode search of {share(last[0], 1)} of the data did not end "
-            "well (it ran out of steps, stalled or needed jitter)."
+            "well (it ran out of steps, needed jitter or met a value that is not finite)."
         )
     return found

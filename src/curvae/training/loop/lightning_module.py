@@ -10,6 +10,7 @@ from lightning import LightningModule, seed_everything
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
+from curvae.curvature import not_ok
 from curvae.data import Data
 from curvae.objectives import Bound
 from curvae.systems import Stage, System
@@ -194,7 +195,7 @@ class StageModule(LightningModule):
         if share:
             self.means.add("bound", bound.value, keep)
             if "status" in bound.info:
-                self.means.add("not_ok", bound.info["status"] != 0, keep)
+                self.means.add("not_ok", not_ok(bound.info["status"]), keep)
             if "kl" in bound.info:
                 self.means.add("kl", bound.info["kl"], keep)
 
