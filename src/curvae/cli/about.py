@@ -32,6 +32,7 @@ def list_(words: Sequence[str]) -> None:
     )
     described = [(name, unmarked(_first_line(source))) for name, source in sources().items()]
     show("data sets (or a .npy, .npz, .csv, .tsv or .txt file of your own)", ["name", "what it is"], described)
+    print("your own: subclass curvae.systems.System and register it, as docs/without-latents.md does in ten lines")
     print("next: curvae fit vlae digits --help")
 
 
