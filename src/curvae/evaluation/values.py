@@ -22,8 +22,9 @@ class Estimate:
     Example:
         >>> Estimate.of(np.array([1.0, 2.0, 3.0]))
         Estimate(value=2.0, stderr=0.5773502691896258, monte_carlo=0.0)
-        >>> print(Estimate(2.0, 0.577), f"{Estimate(2.0, 0.577):+.1f}", Estimate(2.0, math.nan), sep=", ")
-        2.00 ± 0.58, +2.0 ± 0.6, 2.00
+        >>> found = Estimate(2.0, 0.577)
+        >>> f"{found}, {found:+.1f}, {Estimate(2.0, math.nan)}"
+        '2.00 ± 0.58, +2.0 ± 0.6, 2.00'
     """
 
     value: float
@@ -41,10 +42,11 @@ class Estimate:
         return cls(float(np.mean(values)), spread, own)
 
     def __str__(self) -> str:
-        return format(self, ".2f")
+        return format(self)
 
     def __format__(self, spec: str) -> str:
         """Both numbers by one specification, a sign for the first only; no error where there is none, "-" for NaN."""
+        spec = spec or ".2f"
         if not math.isfinite(self.value):
             return "-"
         error = f" ± {self.stderr:{spec.lstrip('+')}}" if math.isfinite(self.stderr) else ""
