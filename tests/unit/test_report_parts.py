@@ -119,6 +119,21 @@ def test_a_search_that_starts_at_the_mode_has_a_figure():
     assert figure.axes[0].get_yscale() == "log"
 
 
+@pytest.mark.parametrize("latents", [1, 3])
+def test_dead_latents_have_bars(latents: int):
+    """Pytest makes matplotlib's warning of an empty range an error."""
+    zeros = np.zeros(latents)
+    for threshold in (None, 0.01):
+        figures.bars(zeros, zeros > 0, np.arange(latents), "nats", threshold=threshold).canvas.draw()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize("latents", [2, 3, 4])
+def test_few_rows_have_a_plane(rows: int, latents: int):
+    means = np.random.default_rng(0).normal(size=(rows, latents))
+    pictures.latent(means, np.broadcast_to(np.eye(latents), (rows, latents, latents)), None).canvas.draw()
+
+
 def test_results_name_the_flagged_the_best_and_the_second_opinion(tmp_path: Path):
     part = ProposalResult(Estimate(-3.0, 0.1, 0.02), Summary(100, 50, 0), Summary(0.4, 1.0, 0.05))
     annealed = AnnealedResult(
