@@ -81,6 +81,21 @@ def test_a_reconstruction_is_the_mean_at_the_mean_and_takes_flat_rows():
     assert torch.equal(system.reconstruct(x.flatten(1)), rebuilt.flatten(1))
 
 
+class Shifted(nn.Module):
+    """An autoregressive decoder: each element also sees the one before."""
+
+    def forward(self, z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return z.sum(1, keepdim=True) + x.roll(1, 1)
+
+
+def test_an_autoregressive_decoder_sees_the_data_with_0_where_they_are_missing():
+    system = vae(curvae.DataSpec((3,)), latent=2, hidden=8)
+    system.model.decoder, system.model.autoregressive = Shifted(), True
+    x, mask = torch.tensor([[1.0, torch.nan, 3.0]]), torch.tensor([[True, False, True]])
+    z = system.posterior(x, mask).mean
+    torch.testing.assert_close(system.reconstruct(x, mask), z.sum() + torch.tensor([[3.0, 1.0, 0.0]]))
+
+
 def test_a_density_has_what_it_has():
     assert [each for each in EVERY if isinstance(ToyDensity((3,)), each)] == [CanSample, HasDensity, CanImpute]
     assert not [each for each in EVERY if isinstance(Pull((3,)), each)]
