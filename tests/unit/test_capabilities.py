@@ -14,6 +14,7 @@ import methods
 from curvae.data import Data, from_array
 from curvae.evaluation import bracket, calibrate, compare, evaluate, gaps, impute, information, pictures, quality, read
 from curvae.evaluation.annealing import annealed
+from curvae.report import write
 from curvae.systems import (
     CanImpute,
     CanReconstruct,
@@ -188,6 +189,21 @@ def test_pictures_and_quality_of_what_there_is():
         assert shown is None or set(pictures(system, data.test, scores)) == shown
     assert set(pictures(Pull((3,)), data.test, {"index": np.arange(30)})) == {"originals"}
     assert information(random_density(), data.test) is None
+
+
+def test_a_row_beyond_all_numbers_stops_nothing(tmp_path: Path):
+    """It is counted, left out of the means, and reconstructed from what of it is finite."""
+    data = correlated()
+    data.test.raw[1, 1] = torch.inf
+    for name, system in (("vae", vae(data.spec, latent=2, hidden=8)), ("toy", random_density())):
+        folder = Folder(tmp_path / name, system, data)
+        folder.path.mkdir()
+        result = evaluate(folder, samples=30, progress=False)
+        assert result.excluded == 1
+        with np.load(folder.path / "pictures.npz") as shown:
+            assert all(np.isfinite(shown[part]).all() for part in ("reconstructions", "samples") if part in shown.files)
+        (folder.path / "config.yaml").write_text("system: {name: toy}")
+        assert write(folder.path).is_file()
 
 
 @pytest.mark.parametrize("system", [random_density(), Pull((3,))], ids=["density", "nothing"])

@@ -127,6 +127,16 @@ def test_dead_latents_have_bars(latents: int):
         figures.bars(zeros, zeros > 0, np.arange(latents), "nats", threshold=threshold).canvas.draw()
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("rows", [slice(1), slice(None)])
+def test_values_that_are_not_finite_are_left_out_of_pictures(bad: float, rows: slice):
+    values, other = np.random.default_rng(0).normal(size=(2, 5, 2))
+    values[rows, 1] = bad
+    pictures.parity(values, other).canvas.draw()
+    for pair in ((values, other), (other, values)):
+        pictures.columns_of(*pair).canvas.draw()
+
+
 @pytest.mark.parametrize("rows", [1, 2, 3])
 @pytest.mark.parametrize("latents", [2, 3, 4])
 def test_few_rows_have_a_plane(rows: int, latents: int):

@@ -10,6 +10,7 @@ from curvae.inference import Inferred
 from curvae.model import LatentVariableModel
 from curvae.posteriors import GaussianPosterior, Posterior, kl, typical
 from curvae.priors import Prior, StandardNormal
+from curvae.systems import CanReconstruct
 from curvae.typing import Batch
 
 KL_DRAWS = 64
@@ -65,6 +66,13 @@ def divergence_each(posterior: Posterior, prior: Prior) -> Float[Tensor, "B D"] 
         return None
     variance = posterior.variance
     return 0.5 * (posterior.mean.square() + variance - 1 - variance.log())
+
+
+def rebuilt(system: CanReconstruct, batch: Batch) -> Tensor:
+    """Reconstructions of a batch, in model space, from what of it is observed and finite."""
+    finite = batch.x.isfinite()
+    seen = finite if batch.mask is None else finite & batch.mask
+    return system.reconstruct(batch.x, None if bool(seen.all()) else seen)
 
 
 def squared_error(

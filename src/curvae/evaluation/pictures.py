@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from curvae.data import ArrayTable
+from curvae.evaluation.latent import rebuilt
 from curvae.evaluation.scores import Scores, like, place, untouched
 from curvae.systems import CanReconstruct, CanSample, HasModel, Parts, System
 
@@ -40,8 +41,7 @@ def pictures(system: System, table: ArrayTable, scores: Scores, seed: int = 0) -
         first = table.batch(torch.arange(min(SHOWN, len(scores["index"]))))
         found["originals"] = _array(table.transform.inverse(first.x))
         if isinstance(system, CanReconstruct):
-            batch = like(system, first)
-            found["reconstructions"] = _in_data_units(system.reconstruct(batch.x, batch.mask), table)
+            found["reconstructions"] = _in_data_units(rebuilt(system, like(system, first)), table)
         if isinstance(system, HasModel):
             found |= _latents(system, system.parts(), table, scores)
     if "label" in scores:

@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from curvae.data import ArrayTable, Data
 from curvae.evaluation.features import fitted
+from curvae.evaluation.latent import rebuilt
 from curvae.evaluation.quality_results import Likeness, Quality
 from curvae.evaluation.scores import like, place, untouched
 from curvae.evaluation.values import Estimate
@@ -128,8 +129,8 @@ def _made(system: System, table: ArrayTable, rows: Int[Tensor, " N"], seed: int)
     if model is not None and not model.autoregressive:
         found["means"] = [model.mean(model.prior.sample(n, generator)).cpu() for n in sizes]
     if isinstance(system, CanReconstruct) and not (model is not None and model.autoregressive):
-        seen = (like(system, table.batch(index)) for index in rows.split(200))
-        found["reconstructions"] = [system.reconstruct(batch.x, batch.mask).cpu() for batch in seen]
+        batches = (like(system, table.batch(index)) for index in rows.split(200))
+        found["reconstructions"] = [rebuilt(system, batch).cpu() for batch in batches]
     event, inverse = table.raw.shape[1:], table.transform.inverse
     return {name: inverse(torch.cat(parts).float().reshape(-1, *event)) for name, parts in found.items()}
 

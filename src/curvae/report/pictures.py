@@ -74,10 +74,10 @@ def parity(originals: np.ndarray, reconstructions: np.ndarray) -> Figure:
     """
     figure, panels = _panels(originals.shape[1])
     for column, axes in enumerate(panels):
-        x, y = originals[:, column], reconstructions[:, column]
-        both = np.concatenate([x, y])
-        ends = [np.nanmin(both), np.nanmax(both)]
-        axes.plot(ends, ends, color=GRAY, linewidth=1, zorder=1)
+        both = np.stack([originals[:, column], reconstructions[:, column]])
+        x, y = both = both[:, np.isfinite(both).all(0)]
+        if both.size:
+            axes.plot([both.min(), both.max()], [both.min(), both.max()], color=GRAY, linewidth=1, zorder=1)
         axes.scatter(x, y, s=10, color=BLUE, alpha=0.7, linewidths=0, rasterized=len(x) > 500)
         axes.set_title(f"column {column + 1}")
     figure.supxlabel("original", fontsize=10)
@@ -89,10 +89,12 @@ def columns_of(samples: np.ndarray, originals: np.ndarray) -> Figure:
     """Histogram of the samples' first columns, the originals as outlines, both as densities."""
     figure, panels = _panels(samples.shape[1])
     for column, axes in enumerate(panels):
-        s, x = samples[:, column], originals[:, column]
+        s, x = (values[:, column][np.isfinite(values[:, column])] for values in (samples, originals))
         bins = np.histogram_bin_edges(np.concatenate([s, x]), 10).tolist()
-        axes.hist(s, bins, density=True, color=BLUE, alpha=0.45, label="samples")
-        axes.hist(x, bins, density=True, color=ORANGE, histtype="step", linewidth=1.5, label="data")
+        if len(s):
+            axes.hist(s, bins, density=True, color=BLUE, alpha=0.45, label="samples")
+        if len(x):
+            axes.hist(x, bins, density=True, color=ORANGE, histtype="step", linewidth=1.5, label="data")
         axes.set_title(f"column {column + 1}")
         axes.set_yticks([])
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)

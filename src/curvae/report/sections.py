@@ -176,8 +176,8 @@ def inference_gap(run: Run) -> Estimate | None:
     total, elbo = run.per_datum.get("log_likelihood"), run.per_datum.get("elbo")
     if total is None or elbo is None:
         return None
-    gap = (total - elbo)[run.per_datum.get("finite", np.isfinite(total - elbo))]
-    return Estimate.of(gap) if len(gap) else None
+    kept = np.isfinite(total) & np.isfinite(elbo) & run.per_datum.get("finite", True)
+    return Estimate.of(total[kept] - elbo[kept]) if kept.any() else None
 
 
 def _others(found: Evaluation) -> list[Row]:
