@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from curvae.data import Data
 from curvae.inference import Inference
 from curvae.model import LatentVariableModel
-from curvae.systems import LatentSystem, System
+from curvae.systems import HasModel, Parts, System
 from curvae.typing import Batch
 
 ROWS = 2
@@ -42,8 +42,8 @@ def check_networks(system: System, data: Data) -> None:
         for module in system.modules():
             if isinstance(module, LatentVariableModel) and not module.autoregressive:
                 _try_decoder(module)
-        if isinstance(system, LatentSystem):
-            _try_encoders(system, data)
+        if isinstance(system, HasModel):
+            _try_encoders(system, system.parts(), data)
 
 
 @contextmanager
@@ -71,37 +71,37 @@ def _try_decoder(model: LatentVariableModel) -> None:
         raise ValueError(f"decoder: expected {wanted} from {_takes(call)}, got {got}; change its last layer.")
 
 
-def _try_encoders(system: LatentSystem, data: Data) -> None:
+def _try_encoders(system: System, parts: Parts, data: Data) -> None:
     """Each is judged as it is called; then whether they are for as many latents as the prior has."""
     batch, device = data.train.batch(torch.arange(min(ROWS, len(data.train)))), _device(system)
-    x, mask = batch.x.to(device), None if batch.mask is None else batch.mask.to(device)
+    batch = Batch.of(batch.x.to(device), None if batch.mask is None else batch.mask.to(device))
     under_way: list[Call] = []
     try:
         with _watched(system, under_way):
-            center = system.posterior(x, mask).center
+            center = parts.infer(batch).posterior.center
     except Exception as error:
         if under_way:
             raise _refusal(under_way[-1], error) from error
-        _check_parts(system, Batch.of(x, mask))
+        _check_parts(parts, batch)
         if isinstance(error, ValueError):
             raise
         return  # no network's fault: training will tell
-    _check_size(system, system.inference, center)
+    _check_size(parts.model, parts.inference, center)
 
 
-def _check_parts(system: LatentSystem, batch: Batch) -> None:
+def _check_parts(latent: Parts, batch: Batch) -> None:
     """Which of the methods that inference is made of is for another number of latents, the innermost first."""
-    parts = [module for module in system.inference.modules() if isinstance(module, Inference)]
+    parts = [module for module in latent.inference.modules() if isinstance(module, Inference)]
     for part in reversed(parts[1:]):
         try:
-            center = part(system.model, batch).posterior.center
+            center = part(latent.model, batch).posterior.center
         except Exception:  # not this one, or not by itself
             continue
-        _check_size(system, part, center)
+        _check_size(latent.model, part, center)
 
 
-def _check_size(system: LatentSystem, inference: Inference, center: Tensor) -> None:
-    size, got = system.model.prior.size, center.shape[-1]
+def _check_size(model: LatentVariableModel, inference: Inference, center: Tensor) -> None:
+    size, got = model.prior.size, center.shape[-1]
     if got != size:
         raise ValueError(
             f"encoder: expected what {type(inference).__name__} takes for {size} latent dimensions, as many as the "
