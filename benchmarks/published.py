@@ -29,7 +29,7 @@ import torch
 
 import curvae
 from curvae.data import ArrayTable, Data, DataError
-from curvae.training import Run, RunError
+from curvae.training import RunError, RunFolder
 from published_cells import DATASETS, METHODS, NETWORKS, ORDER, PUBLISHED, Cell, plan
 from published_tables import publish
 
@@ -86,10 +86,10 @@ def fit(cell: Cell, data: Data, epochs: int, folder: Path, device: str) -> Run:
     return curvae.fit(system, data, epochs, BATCH, RATE, cell.seed, folder, device, progress=False)
 
 
-def trained(cell: Cell, data: Data, budget: Budget, folder: Path, device: str) -> tuple[Run, float | None]:
+def trained(cell: Cell, data: Data, budget: Budget, folder: Path, device: str) -> tuple[RunFolder, float | None]:
     """The finished run of a cell, and the CPU seconds of its training where this process did all of it."""
     begun = folder.exists()
-    if begun and (run := Run.open(folder, data)).state == "finished":
+    if begun and (run := RunFolder.open(folder, data)).state == "finished":
         return run, None
     epochs = run.config["training"]["epochs"] if begun else budget.epochs_for(cell, data, device)
     started = time.process_time()

@@ -9,6 +9,7 @@ import yaml
 from curvae.evaluation import Calibration, Gaps, Information, Likeness, Member, Quality, store
 from curvae.evaluation.gap_results import MEMBERS
 from curvae.evaluation.results import Estimate, Evaluation, ProposalResult, Summary
+from curvae.training.run import files
 
 
 def curves(epochs: int = 12) -> str:
@@ -63,8 +64,9 @@ def per_datum(n: int = 300) -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
     value = -38 - random.gamma(4, 1.5, n)
     shape = {"khat_own": random.normal(0.3, 0.2, n), "khat_laplace": random.normal(0.2, 0.1, n)}
+    marks = {"finite": np.full(n, True), "flagged": np.full(n, False)}
     found = {"log_likelihood": value, "log_likelihood_laplace": value, "log_likelihood_own": value - 0.1}
-    return {**found, **shape, "elbo": value - random.gamma(2, 0.4, n), "index": np.arange(n)}
+    return {**found, **shape, "elbo": value - random.gamma(2, 0.4, n), "index": np.arange(n), **marks}
 
 
 def arrays(event: tuple[int, ...], latent: int, n: int = 300) -> dict[str, np.ndarray]:
@@ -98,10 +100,15 @@ def make(folder: Path, event: tuple[int, ...] = (1, 8, 8), latent: int = 6, name
         "training": {"epochs": 12, "batch_size": 128},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    (folder / "environment.json").write_text(json.dumps({"device": "cpu", "seed": 0, "versions": {"torch": "2.6"}}))
-    (folder / "status.json").write_text(json.dumps({"state": "finished"}))
+    environment = {"data_checksum": "feed", "device": "cpu", "seed": 0, "versions": {"torch": "2.6"}}
+    (folder / "environment.json").write_text(json.dumps(environment))
+    status = {"state": "finished", "stage": 0, "epoch": 12, "step": 120, "reason": None}
+    (folder / "status.json").write_text(json.dumps(status))
+    weights = b"as good as any"
+    (folder / "model.safetensors").write_bytes(weights)
+    facts = {"weights": files.digest(weights)}
     (folder / "metrics.csv").write_text(curves())
-    store.write(folder, evaluation(latent).to_dict(), per_datum(), arrays(event, latent))
-    store.write_json(folder / "gaps.json", gaps().to_dict())
-    store.write_json(folder / "calibration.json", calibration().to_dict())
+    store.write(folder, evaluation(latent).to_dict() | facts, per_datum(), arrays(event, latent))
+    store.write_findings(folder, "gaps.json", gaps().to_dict(), facts["weights"])
+    store.write_findings(folder, "calibration.json", calibration().to_dict(), facts["weights"])
     return folder

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from curvae.data import Data, from_array
 from curvae.objectives import Bound
 from curvae.systems import Optimizer, Stage, System, Weights
-from curvae.training import Run
+from curvae.training import RunFolder
 from curvae.training.loop import checkpoint as session
 from curvae.typing import Batch, Tables
 
@@ -114,7 +114,7 @@ def save_always() -> None:
     session.SAVE_EVERY, session.SAVE_SHARE = 0.0, 1e9
 
 
-def columns(run: Run, *names: str) -> list[list[float]]:
+def columns(run: RunFolder, *names: str) -> list[list[float]]:
     metrics = run.metrics()
     return [metrics[name] for name in names]
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from curvae import data
     from curvae.evaluation import compare, evaluate
-    from curvae.training import Run, RunError, fit, load
+    from curvae.training import RunError, RunFolder, fit, load
     from curvae.typing import Batch, DataSpec
 
-__all__ = ["Batch", "DataSpec", "Run", "RunError", "compare", "data", "evaluate", "fit", "load"]
+__all__ = ["Batch", "DataSpec", "RunError", "RunFolder", "compare", "data", "evaluate", "fit", "load"]
 
 _LATER = {
     "Batch": "curvae.typing",
     "DataSpec": "curvae.typing",
-    "Run": "curvae.training",
+    "RunFolder": "curvae.training",
     "RunError": "curvae.training",
     "compare": "curvae.evaluation",
     "evaluate": "curvae.evaluation",

@@ -95,12 +95,12 @@ def test_ctrl_c_and_the_command_that_goes_on(
 
 
 def test_full_disk(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    from curvae.training.run import files
+    from curvae.io import atomic
 
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files.os, "replace", full)
+    monkeypatch.setattr(atomic.os, "replace", full)
     fails(capsys, ["fit", "vae", "digits", *TINY, "--out", "run"], 1, "No space left on device", "make room")
     assert not Path("run").exists()
 
@@ -115,5 +115,30 @@ def test_own_module(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypa
     assert decoder == {"class_path": "our_nets.Decoder", "init_args": {"latent": 2, "outputs": 64}}
     fails(capsys, ["sample", "own"], 1, "has a part of your own, our_nets.Decoder; --trust our_nets")
     says(capsys, "sample", "own", "--trust", "our_nets")
-    says(capsys, "fit", "--config", "own", "--out", "again", "--no-progress")
+    for config in ("own", "own/config.yaml"):
+        words = ["fit", "--config", config, "--out", "again"]
+        fails(capsys, words, 1, f"{config}: has a part of your own, our_nets.Decoder; --trust our_nets")
+    says(capsys, "fit", "--config", "own", "--out", "again", "--trust", "our_nets", "--no-progress")
     assert numbers(Path("again")) == numbers(Path("own"))
+
+
+SPY = "open('imported', 'w').close()\n"
+
+
+@pytest.mark.parametrize("decoder", ["spy.Decoder", {"class_path": "spy.Decoder"}, [{"class_path": "spy.Decoder"}]])
+def test_a_configuration_alone_imports_nothing(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], decoder: object
+):
+    (tmp_path / "spy.py").write_text(SPY + DECODER)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["system"]["arguments"]["decoder"] = decoder
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    for words in (["fit", "--config", "c.yaml"], ["fit", "--config", "c.yaml", "--help"]):
+        fails(capsys, words, 1, "c.yaml: has a part of your own, spy.Decoder; --trust spy imports it")
+    assert not (tmp_path / "imported").exists()
+
+
+@pytest.mark.parametrize("text", ["a: [", "&a [*a]", "system: 1", "system: {}\ndata: {}", "- 1", "[" * 9999])
+def test_what_is_no_configuration_is_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str):
+    (tmp_path / "c.yaml").write_text(text)
+    fails(capsys, ["fit", "--config", "c.yaml"], 2, "--config: c.yaml: expected", "the config.yaml of a run")

@@ -29,8 +29,16 @@ def test_evaluate_report_compare(copy: Path, table_run: Path, capsys: pytest.Cap
 
 def test_evaluate_on_other_data(copy: Path, capsys: pytest.CaptureFixture[str]):
     np.save("x.npy", np.random.default_rng(0).integers(0, 17, size=(7, 8, 8)).astype(np.uint8))
-    assert "7 test data" in says(capsys, "evaluate", str(copy), "--data", "x.npy", "--samples", "30")
+    before = contents(copy)
+    out = says(capsys, "evaluate", str(copy), "--data", "x.npy", "--samples", "30")
+    assert "7 test data" in out
+    assert f"written: {copy}/evaluations/x-test-" in out
     assert "4 test data" in says(capsys, "evaluate", str(copy), "--data", "digits", "--samples", "30", "--limit", "4")
+    after = contents(copy)
+    assert {name: after[name] for name in before} == before
+    other = shutil.copytree(copy, copy.parent / "other")
+    (place,), (again,) = (list((each / "evaluations").glob("x-test-*")) for each in (copy, other))
+    assert "paired" in says(capsys, "compare", str(place), str(again))
 
 
 @pytest.mark.parametrize("command", ["evaluate", "report", "sample"])
@@ -42,8 +50,8 @@ def test_no_run(command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 @pytest.mark.parametrize(
     ("content", "part"),
     [
-        (b"", "truncated or damaged"),
-        (b"\x00" * 100, "truncated or damaged"),
+        (b"", "copy it anew, or train again"),
+        (b"\x00" * 100, "copy it anew, or train again"),
         (b"PK\x03\x04 a torch.save file", "got a pickle"),
         (b"\x80\x04 a pickle", "got a pickle"),
     ],
@@ -60,9 +68,14 @@ def test_bad_checkpoints(content: bytes, part: str, copy: Path, capsys: pytest.C
 def test_truncated_checkpoint(copy: Path, capsys: pytest.CaptureFixture[str]):
     whole = (copy / "model.safetensors").read_bytes()
     (copy / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    fails(capsys, ["sample", str(copy)], 1, "truncated or damaged")
+    fails(capsys, ["sample", str(copy)], 1, "model.safetensors: expected safetensors, got")
 
 
 def test_missing_checkpoint(copy: Path, capsys: pytest.CaptureFixture[str]):
     (copy / "model.safetensors").unlink()
-    fails(capsys, ["sample", str(copy)], 1, "model.safetensors: expected a safetensors file, found none")
+    fails(
+        capsys,
+        ["sample", str(copy)],
+        1,
+        "model.safetensors: expected a file, found none; has the run saved a model yet?",
+    )

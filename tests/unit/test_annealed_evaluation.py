@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_evaluation_run import folder
 from torch import nn
 
 from curvae.data import ArrayTable, from_array
@@ -25,6 +24,7 @@ from curvae.evaluation.summary import flagged_annealed, summarize_annealed, warn
 from curvae.inference import AmortizedGaussian
 from curvae.objectives import elbo
 from curvae.systems import LatentSystem, vae
+from folders import folder
 from zoo import D, LinearGaussian, P, TwoModes, batch_of
 
 
@@ -193,7 +193,7 @@ def test_evaluate_writes_it_beside_the_rest(tmp_path):
     assert replace(result, ais=None, seconds=0) == replace(plain, seconds=0)
     assert (result.ais.count, result.ais.temperatures, result.ais.chains) == (5, 12, 16)
     assert abs(result.ais.difference.value) < 1
-    values, arrays = read(run.path)
+    values, arrays, *_ = read(run.path)
     assert Evaluation.from_dict(values) == result
     assert arrays["log_likelihood_ais"].shape == (5,)
 

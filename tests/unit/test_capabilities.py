@@ -30,9 +30,9 @@ from curvae.systems import (
     vae,
 )
 from curvae.systems.base import SYSTEMS
-from curvae.training import Run
+from curvae.training import RunFolder
 from density import Pull, ToyDensity, pull, registered, toy_density
-from folders import Folder
+from folders import folder
 
 LATENT = (HasPosterior, HasModel, HasWeights, CanSample, CanReconstruct)
 EVERY = (*LATENT, HasDensity, CanImpute)
@@ -147,7 +147,7 @@ def test_an_exact_density_needs_no_proposal(tmp_path: Path):
     system, x = curvae.load(run.path), data.test.x
     assert isinstance(system, ToyDensity)
     exact = [marginal(system, row, np.ones(3, bool)) for row in x.numpy()]
-    values, arrays = read(run.path)
+    values, arrays, *_ = read(run.path)
     np.testing.assert_allclose(arrays["log_likelihood"], exact, rtol=1e-5, atol=1e-4)
     assert result.log_likelihood.value == pytest.approx(np.mean(exact), abs=1e-4)
     assert not {name for name in arrays if "khat" in name or "elbo" in name or name == "draws"}
@@ -168,8 +168,7 @@ def test_nothing_known_of_the_density_is_no_failure(tmp_path: Path):
     result = evaluate(run, quality=True, progress=False)
     assert (result.log_likelihood, result.elbo, result.kl, result.quality, result.trusted) == (None,) * 5
     assert result.warnings == ("This system gives no evidence: it has no log-likelihood, and none is estimated.",)
-    exact = Folder(tmp_path / "toy", random_density(), data)
-    exact.path.mkdir()
+    exact = folder(tmp_path / "toy", random_density(), data)
     evaluate(exact, progress=False)
     found = compare([run, exact])
     assert found.differences == ()
@@ -194,33 +193,31 @@ def test_pictures_and_quality_of_what_there_is():
 def test_a_row_beyond_all_numbers_stops_nothing(tmp_path: Path):
     """It is counted, left out of the means, and reconstructed from what of it is finite."""
     data = correlated()
-    data.test.raw[1, 1] = torch.inf
+    data.test.x[1, 1] = torch.inf
     for name, system in (("vae", vae(data.spec, latent=2, hidden=8)), ("toy", random_density())):
-        folder = Folder(tmp_path / name, system, data)
-        folder.path.mkdir()
-        result = evaluate(folder, samples=30, progress=False)
+        run = folder(tmp_path / name, system, data)
+        result = evaluate(run, samples=30, progress=False)
         assert result.excluded == 1
-        with np.load(folder.path / "pictures.npz") as shown:
+        with np.load(run.path / "pictures.npz") as shown:
             assert all(np.isfinite(shown[part]).all() for part in ("reconstructions", "samples") if part in shown.files)
-        (folder.path / "config.yaml").write_text("system: {name: toy}")
-        assert write(folder.path).is_file()
+        assert write(run.path).is_file()
 
 
 @pytest.mark.parametrize("system", [random_density(), Pull((3,))], ids=["density", "nothing"])
 def test_what_needs_a_model_says_so(system: System, tmp_path: Path):
     data = correlated()
-    folder = Folder(tmp_path, system, data)
+    run = folder(tmp_path / "run", system, data)
     words = rf"expected a system with a latent-variable model \(HasModel\), got {type(system).__name__}"
     for name, call in {
         "calibrate": lambda: calibrate(system),
         "bracket": lambda: bracket(system),
         "ais": lambda: annealed(system, data.test, 5),
-        "gaps": lambda: gaps(folder, progress=False),
+        "gaps": lambda: gaps(run, progress=False),
     }.items():
         with pytest.raises(ValueError, match=f"^{name}: {words}"):
             call()
     with pytest.raises(ValueError, match=f"^ais: {words}"):
-        evaluate(folder, ais=5, progress=False)
+        evaluate(run, ais=5, progress=False)
 
 
 def test_a_promise_that_is_not_kept_is_named(tmp_path: Path):
@@ -229,7 +226,7 @@ def test_a_promise_that_is_not_kept_is_named(tmp_path: Path):
         system.evidence = evidence
         words = rf"^evaluate, evidence '{evidence}': expected .* \({capability}\), got Pull"
         with pytest.raises(ValueError, match=words):
-            evaluate(Folder(tmp_path, system, correlated()), progress=False)
+            evaluate(folder(tmp_path / evidence, system, correlated()), progress=False)
 
 
 def test_register_takes_any_system_and_nothing_else():
@@ -246,7 +243,7 @@ def test_a_run_of_it_is_made_again_from_its_folder(tmp_path: Path):
     data = correlated()
     run = curvae.fit(SYSTEMS["toy-density"](data.spec), data, 1, out=tmp_path / "run", progress=False)
     x = data.test.x
-    again = Run.open(run.path).system()
+    again = RunFolder.open(run.path).system()
     assert isinstance(again, ToyDensity)
     assert torch.equal(again.log_prob(x), curvae.load(run.path).log_prob(x))
     assert not isinstance(again, LatentSystem)

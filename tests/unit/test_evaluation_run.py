@@ -11,8 +11,9 @@ import torch
 from curvae.data import Data, from_array
 from curvae.evaluation import Evaluation, compare, evaluate, read
 from curvae.evaluation.evaluate import choose, device_for
-from curvae.systems import System, vae, vlae
-from folders import Folder
+from curvae.systems import vae, vlae
+from curvae.training import RunError, RunFolder
+from folders import folder, rewrite
 
 
 @pytest.fixture
@@ -21,25 +22,22 @@ def data() -> Data:
 
 
 @pytest.fixture
-def run(tmp_path: Path, data: Data) -> Folder:
+def run(tmp_path: Path, data: Data) -> RunFolder:
     return folder(tmp_path / "vlae", vlae(data.spec, latent=2, hidden=8), data)
 
 
-def folder(path: Path, system: System, data: Data) -> Folder:
-    path.mkdir()
-    return Folder(path, system, data)
-
-
-def test_files_say_what_the_result_says(run: Folder):
+def test_files_say_what_the_result_says(run: RunFolder):
+    folder_of_fit = list(run.path.iterdir())
     result = evaluate(run, samples=40, progress=False)
-    values, arrays = read(run.path)
-    assert values["format"] == 1
+    values, arrays, *_ = read(run.path)
+    assert values["format"] == 2
+    assert values["weights"] == run.digest()
     assert Evaluation.from_dict(values) == result
     assert result.headline is result.best
     assert result.ess == result.best.ess
     assert result.khat == result.best.khat
-    assert values["data"]["checksum"] == run.given.checksum
-    count = len(run.given.test)
+    assert values["data"]["checksum"] == run.data().checksum
+    count = len(run.data().test)
     assert result.count == count
     for name in ("log_likelihood", "stderr", "limit", "ess", "khat"):
         for proposal in ("own", "laplace", "defensive", "best"):
@@ -48,14 +46,16 @@ def test_files_say_what_the_result_says(run: Folder):
         assert arrays[name].shape == (count,)
     assert result.log_likelihood.value == pytest.approx(arrays["log_likelihood"].mean())
     assert arrays["flagged"].sum() == result.flagged
-    assert sorted(path.name for path in run.path.iterdir()) == ["evaluation.json", "evaluation.npz", "pictures.npz"]
+    names = {path.name for path in run.path.iterdir()} - {path.name for path in folder_of_fit}
+    assert names == {"evaluation.json", "evaluation.npz", "pictures.npz"}
 
 
-def test_pictures_need_no_pickle(run: Folder):
+def test_pictures_need_no_pickle(run: RunFolder):
     evaluate(run, samples=5, progress=False)
     with np.load(run.path / "pictures.npz", allow_pickle=False) as shown:
         shapes = {name: shown[name].shape for name in shown.files}
     assert shapes == {
+        "id": (),
         "originals": (24, 6),
         "reconstructions": (24, 6),
         "samples": (48, 6),
@@ -68,7 +68,7 @@ def test_pictures_need_no_pickle(run: Folder):
     }
 
 
-def test_the_same_command_gives_the_same_numbers(run: Folder):
+def test_the_same_command_gives_the_same_numbers(run: RunFolder):
     state = torch.get_rng_state()
     first = evaluate(run, samples=30, progress=False)
     assert torch.equal(state, torch.get_rng_state())
@@ -77,37 +77,38 @@ def test_the_same_command_gives_the_same_numbers(run: Folder):
     assert replace(first, seconds=0) == replace(again, seconds=0)
 
 
-def test_few_draws_are_said_to_be_few(run: Folder):
+def test_few_draws_are_said_to_be_few(run: RunFolder):
     result = evaluate(run, samples=10, split="validation", limit=7, progress=False)
     assert (result.count, result.split) == (7, "validation")
     assert result.khat.median != result.khat.median
     assert any("it needs 25 draws a datum or more, not 10" in warning for warning in result.warnings)
-    assert json.loads((run.path / "evaluation.json").read_text())["own"]["khat"]["median"] is None
-    again = Evaluation.from_dict(read(run.path)[0])
+    (place,) = (run.path / "evaluations").iterdir()
+    assert json.loads((place / "evaluation.json").read_text())["own"]["khat"]["median"] is None
+    again = read(place).result
     assert again.khat.median != again.khat.median
 
 
-def test_a_failed_write_leaves_what_was_there(run: Folder, monkeypatch: pytest.MonkeyPatch):
+def test_a_failed_write_leaves_what_was_there(run: RunFolder, monkeypatch: pytest.MonkeyPatch):
     evaluate(run, samples=5, progress=False)
-    before = {path.name: path.read_bytes() for path in run.path.iterdir()}
+    before = {path.name: path.read_bytes() for path in run.path.iterdir() if path.is_file()}
 
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez_compressed", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(RunError, match="No space left"):
         evaluate(run, samples=6, progress=False)
-    assert {path.name: path.read_bytes() for path in run.path.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in run.path.iterdir() if path.is_file()} == before
 
 
-def test_misuse_is_named(run: Folder):
+def test_misuse_is_named(run: RunFolder):
     with pytest.raises(ValueError, match="expected 'train', 'validation' or 'test'; got 'tset'"):
-        choose(run.given, "tset")
+        choose(run.data(), "tset")
     with pytest.raises(ValueError, match="device: 'toaster' is not usable"):
         device_for("toaster")
 
 
-def test_a_comparison_is_paired_by_datum(run: Folder, tmp_path: Path, data: Data):
+def test_a_comparison_is_paired_by_datum(run: RunFolder, tmp_path: Path, data: Data):
     other = folder(tmp_path / "vae", vae(data.spec, latent=2, hidden=8), data)
     third = folder(tmp_path / "third", vae(data.spec, latent=3, hidden=8), data)
     for each in (run, other, third):
@@ -130,30 +131,32 @@ def test_a_comparison_is_paired_by_datum(run: Folder, tmp_path: Path, data: Data
         assert found.figure(tmp_path / f"figure.{suffix}").stat().st_size > 1000
 
 
-def test_data_that_are_not_finite_in_either_are_left_out(run: Folder, tmp_path: Path, data: Data):
+def test_data_that_are_not_finite_in_either_are_left_out(run: RunFolder, tmp_path: Path, data: Data):
     other = folder(tmp_path / "vae", vae(data.spec, latent=2, hidden=8), data)
     for each, row in ((run, 3), (other, 5)):
         evaluate(each, samples=30, progress=False)
-        arrays = read(each.path)[1]
-        arrays["log_likelihood"][row] = np.nan
-        np.savez(each.path / "evaluation.npz", allow_pickle=False, **arrays)
+        values = read(each.path).arrays["log_likelihood"].copy()
+        values[row] = np.nan
+        rewrite(each.path, log_likelihood=values)
     assert compare([run, other]).differences[0].count == len(data.test) - 2
 
 
-def test_what_cannot_be_compared_is_refused(run: Folder, tmp_path: Path, data: Data):
+def test_what_cannot_be_compared_is_refused(run: RunFolder, tmp_path: Path, data: Data):
     other = folder(tmp_path / "vae", vae(data.spec, latent=2, hidden=8), data)
     evaluate(run, samples=5, progress=False)
-    with pytest.raises(FileNotFoundError, match=r"vae has no evaluation.json: run `curvae evaluate"):
+    with pytest.raises(RunError, match=r"vae has no evaluation.json: run `curvae evaluate"):
         compare([run, other])
     evaluate(other, samples=5, split="validation", progress=False)
-    with pytest.raises(ValueError, match=r"vlae and vae differ in split .test; validation."):
-        compare([run, other])
+    (validation,) = (other.path / "evaluations").iterdir()
+    with pytest.raises(ValueError, match=r"vlae and array-validation-\w{8} differ in split .test; validation."):
+        compare([run, validation])
     evaluate(other, samples=5, limit=4, progress=False)
     with pytest.raises(ValueError, match=r"differ in count .45; 4."):
         compare([run, other])
     evaluate(other, samples=5, data=from_array(torch.randn(300, 6)), progress=False)
+    (another,) = (other.path / "evaluations").glob("array-test-*")
     with pytest.raises(ValueError, match="differ in data"):
-        compare([run, other])
+        compare([run, another])
     with pytest.raises(ValueError, match="given twice"):
         compare([run, run.path])
     with pytest.raises(ValueError, match="expected one run or more"):
@@ -162,14 +165,20 @@ def test_what_cannot_be_compared_is_refused(run: Folder, tmp_path: Path, data: D
         compare([run]).figure(tmp_path / "none.png")
 
 
-def test_broken_files_are_one_line(run: Folder):
+def test_broken_files_are_one_line(run: RunFolder):
     evaluate(run, samples=5, progress=False)
     text = (run.path / "evaluation.json").read_text()
-    for broken, words in ((text[:50], "cannot be read"), (text.replace('"format": 1', '"format": 9'), "got 9")):
+    changed = text.replace('"count": 45', '"count": 44')
+    for broken, words in (
+        (text[:50], "expected JSON"),
+        (text.replace('"format": 2', '"format": 9'), "got 9"),
+        (changed, "changed since"),
+    ):
+        assert broken != text
         (run.path / "evaluation.json").write_text(broken)
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(RunError, match=words):
             read(run.path)
     (run.path / "evaluation.json").write_text(text)
     (run.path / "evaluation.npz").write_bytes(b"PK")
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(RunError, match="those of another evaluation"):
         read(run.path)

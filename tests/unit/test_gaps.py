@@ -20,7 +20,7 @@ from curvae.objectives import elbo
 from curvae.posteriors import DiagonalGaussian, FullGaussian, Mixture, PrecisionGaussian, kl_between
 from curvae.posteriors.gaussian import pack
 from curvae.systems import LatentSystem, direct_vae, mixture_vae, planar_vae, vae
-from folders import Folder
+from folders import folder
 from zoo import D, LinearGaussian
 
 SHIFT, WIDEN = 0.3, 0.2
@@ -164,18 +164,20 @@ def test_families_that_are_not_gaussian_are_split_too(build):
 
 def test_the_file_says_what_the_result_says_and_the_system_stays_as_it_is(tmp_path: Path):
     data = from_array(torch.randn(60, 5))
-    system = vae(data.spec, latent=2, hidden=8).train()
+    system = vae(data.spec, latent=2, hidden=8)
+    run = folder(tmp_path / "run", system, data)
+    before = {path.name for path in run.path.iterdir()}
     state = torch.random.get_rng_state()
-    got = gaps(Folder(tmp_path, system, data), data=5, steps=5, samples=50, device="cpu", progress=False)
-    values = json.loads((tmp_path / "gaps.json").read_text())
-    assert values["format"] == 1
+    got = gaps(run, data=5, steps=5, samples=50, device="cpu", progress=False)
+    values = json.loads((run.path / "gaps.json").read_text())
+    assert values["format"] == 2
+    assert values["weights"] == run.digest()
     assert values["data"]["checksum"] == data.checksum
     assert Gaps.from_dict(values) == got
-    assert [path.name for path in tmp_path.iterdir()] == ["gaps.json"]
-    assert system.training
+    assert {path.name for path in run.path.iterdir()} == before | {"gaps.json"}
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(parameter.grad is None for parameter in system.parameters())
-    again = gaps(Folder(tmp_path, system, data), data=5, steps=5, samples=50, device="cpu", progress=False)
+    again = gaps(run, data=5, steps=5, samples=50, device="cpu", progress=False)
     assert again.members == got.members
 
 

@@ -11,9 +11,12 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from curvae.evaluation import Calibration
-from curvae.report import ReportError, write
-from invented_run import arrays, calibration, curves, make
+from curvae.evaluation import Calibration, store
+from curvae.report import write
+from curvae.training import RunError
+from curvae.training.run import files
+from folders import reseal
+from invented_run import arrays, calibration, curves, evaluation, make, per_datum
 
 SECTIONS = {
     "warnings",
@@ -144,7 +147,8 @@ def test_a_calibration_comes_back_as_it_was_but_for_the_order_of_data():
 
 
 def test_a_bare_configuration_is_enough(tmp_path: Path):
-    (tmp_path / "config.yaml").write_text("system: {name: vae}\n")
+    text = "{format: 1, curvae: null, system: {name: vae}, data: {}, training: {}}\n"
+    (tmp_path / "config.yaml").write_text(text)
     page = Page(write(tmp_path))
     assert page.sections == {"warnings", "run"}
     assert "this run has no metrics.csv" in page.text
@@ -170,7 +174,7 @@ def test_one_latent_dimension_leaves_the_plane_out(tmp_path: Path):
 
 def test_an_encoder_alone_has_no_search(run: Path):
     kept = {name: value for name, value in arrays((1, 8, 8), 6).items() if not name.startswith("trace")}
-    np.savez(run / "pictures.npz", allow_pickle=False, **kept)
+    store.write(run, evaluation(6).to_dict(), per_datum(), kept)
     page = Page(write(run))
     assert page.sections == SECTIONS - {"search"}
     assert "Mode search left out: this posterior comes from one pass of the encoder" in page.text
@@ -180,10 +184,10 @@ def test_hostile_names_are_text(tmp_path: Path):
     name = '<script>alert("1")</script>`$\\frac{`\''
     run = make(tmp_path / '<b onload="x">run', name=name)
     (run / "metrics.csv").write_text(curves().replace("laplace", "<i>$^$</i>\u2603\x07"))
-    (run / "environment.json").write_text(json.dumps({"<img src=x>": '"><img src=y>', "device": "<u>"}))
-    values = json.loads((run / "evaluation.json").read_text())
-    values |= {"unit": "<em>", "split": "<script>", "warnings": ["<script>"]}
-    (run / "evaluation.json").write_text(json.dumps(values))
+    (run / "environment.json").write_text(
+        json.dumps({"<img src=x>": '"><img src=y>', "device": "<u>", "data_checksum": ""})
+    )
+    reseal(run / "evaluation.json", {"unit": "<em>", "split": "<script>", "warnings": ["<script>"]})
     page = Page(write(run))
     assert name.replace("`", "") in page.text.replace("`", "")
     assert not {"script", "i", "u", "em"} & {tag for tag, _ in page.tags}
@@ -209,7 +213,7 @@ def test_hostile_names_are_text(tmp_path: Path):
 )
 def test_broken_files_are_named_in_one_line(run: Path, name: str, content: str):
     (run / name).write_text(content)
-    with pytest.raises(ReportError) as caught:
+    with pytest.raises(RunError) as caught:
         write(run)
     assert str(caught.value).startswith(str(run / name))
     assert "\n" not in str(caught.value)
@@ -217,12 +221,17 @@ def test_broken_files_are_named_in_one_line(run: Path, name: str, content: str):
 
 
 def test_pickles_are_refused(run: Path):
-    np.savez(run / "pictures.npz", samples=np.array([{}], dtype=object))
-    with pytest.raises(ReportError, match=r"pictures\.npz: cannot be read \(Object arrays"):
+    with io.BytesIO() as file:
+        np.savez(file, samples=np.array([{}], dtype=object))
+        (run / "pictures.npz").write_bytes(file.getvalue())
+    digests = json.loads((run / "evaluation.json").read_text())["files"]
+    digests |= {"pictures.npz": files.digest((run / "pictures.npz").read_bytes())}
+    reseal(run / "evaluation.json", {"files": digests})
+    with pytest.raises(RunError, match=r"pictures\.npz: expected a \.npy array of numbers, got Object arrays"):
         write(run)
 
 
-@pytest.mark.parametrize(("folder", "message"), [("none", "no such run folder"), ("", "not a run folder")])
+@pytest.mark.parametrize(("folder", "message"), [("none", "expected the folder of a run"), ("", "found none; is this")])
 def test_other_folders_are_refused(tmp_path: Path, folder: str, message: str):
-    with pytest.raises(ReportError, match=message):
+    with pytest.raises(RunError, match=message):
         write(tmp_path / folder)

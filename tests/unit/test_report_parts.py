@@ -7,7 +7,7 @@ import pytest
 
 from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult, Summary
 from curvae.report import figures, page, pictures, sections, words
-from curvae.report.read import Run
+from curvae.report.read import Snapshot
 
 
 def test_a_correlation_matrix_by_hand():
@@ -163,7 +163,7 @@ def test_results_name_the_flagged_the_best_and_the_second_opinion(tmp_path: Path
         ais=annealed,
         count=100,
     )
-    shown = sections.results(Run(tmp_path, {}, evaluation=found)).html
+    shown = sections.results(Snapshot(tmp_path, {}, evaluation=found)).html
     for said in (
         "by importance sampling from the best proposal of each datum",
         "without the 5 data that are flagged (5.0%)",
@@ -175,4 +175,6 @@ def test_results_name_the_flagged_the_best_and_the_second_opinion(tmp_path: Path
         "(the common Laplace proposal for 90%, both together for 10%)",
     ):
         assert said in shown, said
-    assert "flagged" not in sections.results(Run(tmp_path, {}, evaluation=Evaluation(Estimate(-3, 1), own=part))).html
+    assert (
+        "flagged" not in sections.results(Snapshot(tmp_path, {}, evaluation=Evaluation(Estimate(-3, 1), own=part))).html
+    )

@@ -16,24 +16,25 @@ from curvae.curvature import native
 from curvae.systems import vae, vlae
 from curvae.training import RunError
 from curvae.training.run import weights
+from folders import reseal
 from training_toys import Toy, content, data_of
 
 GLOBAL: dict[str, Path] = {}
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> "curvae.Run":
+def trained(tmp_path_factory: pytest.TempPathFactory) -> "curvae.RunFolder":
     data = curvae.data.load("digits")
     return curvae.fit(vlae(data.spec, latent=2, hidden=16), data, epochs=2, out=tmp_path_factory.mktemp("runs") / "run")
 
 
 @pytest.fixture
-def folder(trained: "curvae.Run", tmp_path: Path) -> Path:
+def folder(trained: "curvae.RunFolder", tmp_path: Path) -> Path:
     """A copy, to be damaged."""
     return Path(shutil.copytree(trained.path, tmp_path / "run"))
 
 
-def test_the_folder_is_complete(trained: "curvae.Run"):
+def test_the_folder_is_complete(trained: "curvae.RunFolder"):
     names = {each.name for each in trained.path.iterdir()} - {"tensorboard"}
     model, transform = {"model.safetensors", "model.json"}, {"transform.safetensors", "transform.json"}
     assert names == {"config.yaml", "environment.json", "metrics.csv", "status.json"} | model | transform
@@ -46,8 +47,8 @@ def test_the_folder_is_complete(trained: "curvae.Run"):
     assert yaml.safe_load((trained.path / "config.yaml").read_text())["training"]["epochs"] == 2
 
 
-def test_a_run_opened_again_gives_the_same_back(trained: "curvae.Run"):
-    run, memory = curvae.Run.open(trained.path), trained.data()
+def test_a_run_opened_again_gives_the_same_back(trained: "curvae.RunFolder"):
+    run, memory = curvae.RunFolder.open(trained.path), trained.data()
     data = run.data()
     assert data is not memory
     assert torch.equal(data.train.x, memory.train.x)
@@ -57,10 +58,10 @@ def test_a_run_opened_again_gives_the_same_back(trained: "curvae.Run"):
     x = memory.test.x[:5]
     assert torch.equal(first.posterior(x).mean, second.posterior(x).mean)
     assert torch.equal(first.posterior(x).mean, curvae.load(trained.path).posterior(x).mean)
-    assert curvae.Run.open(run) is run
+    assert curvae.RunFolder.open(run) is run
 
 
-def test_the_configuration_makes_the_same_run_again(trained: "curvae.Run", tmp_path: Path):
+def test_the_configuration_makes_the_same_run_again(trained: "curvae.RunFolder", tmp_path: Path):
     from curvae import registry
 
     config = trained.config
@@ -75,10 +76,10 @@ def test_an_array_must_be_passed_again(tmp_path: Path):
     data = data_of()
     run = curvae.fit(vae(data.spec, latent=2, hidden=8), data, epochs=1, out=tmp_path / "run")
     assert run.data() is data
-    with pytest.raises(RunError, match=r"was trained on an array in memory; pass it, Run.open\(path, data=...\)"):
-        curvae.Run.open(run.path).data()
-    assert curvae.Run.open(run.path, data).data() is data
-    torch.testing.assert_close(curvae.Run.open(run.path).transform()(data.test.raw), data.test.x)
+    with pytest.raises(RunError, match=r"was trained on an array in memory; pass it, RunFolder.open\(path, data=...\)"):
+        curvae.RunFolder.open(run.path).data()
+    assert curvae.RunFolder.open(run.path, data).data() is data
+    torch.testing.assert_close(curvae.RunFolder.open(run.path).transform()(data.test.raw), data.test.x)
 
 
 def test_own_parts_need_the_system(tmp_path: Path):
@@ -117,12 +118,12 @@ def refused(path: Path, message: str) -> None:
 
 def test_what_is_missing_is_named(folder: Path, tmp_path: Path):
     refused(tmp_path / "nothing", "nothing: expected the folder of a run, found none")
-    (folder / "model.json").unlink()
-    refused(folder, "model.json: expected a file, found none")
     (folder / "model.safetensors").unlink()
-    refused(folder, "model.safetensors: expected a safetensors file, found none")
+    refused(folder, "model.safetensors: expected a file, found none; has the run saved a model yet")
+    (folder / "model.json").unlink()
+    refused(folder, "model.json: expected a file, found none; is this the whole folder of a run")
     with pytest.raises(RunError, match=r"config.yaml: expected a file, found none"):
-        curvae.Run.open(tmp_path)
+        curvae.RunFolder.open(tmp_path)
 
 
 def test_a_truncated_file_is_named(folder: Path):
@@ -130,9 +131,9 @@ def test_a_truncated_file_is_named(folder: Path):
     whole = path.read_bytes()
     for length in (0, 5, 100, len(whole) - 1):
         path.write_bytes(whole[:length])
-        refused(folder, "expected safetensors, got a truncated or damaged file")
+        refused(folder, "model.safetensors: expected safetensors, got .*; copy it anew")
     path.write_bytes(whole + b"more")
-    refused(folder, "truncated or damaged")
+    refused(folder, "model.safetensors: expected safetensors, got .*; copy it anew")
 
 
 def test_a_header_that_begins_like_a_pickle_is_read(tmp_path: Path):
@@ -157,26 +158,29 @@ def test_a_pickle_is_never_opened(folder: Path):
     (folder / "model.safetensors").write_bytes(pickle.dumps(Evil()))
     refused(folder / "model.safetensors", "got a pickle")
     np.save(folder / "other.npy", np.zeros(3))
-    refused(folder / "other.npy", "truncated or damaged")
+    refused(folder / "other.npy", "other.npy: expected safetensors, got")
     assert not GLOBAL
 
 
 def test_an_unknown_format_or_system_is_named(folder: Path):
     about = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps({**about, "format": 99}))
-    refused(folder, "expected format 1, got 99; read it with the version of curvae that wrote it")
-    (folder / "model.json").write_text(json.dumps({**about, "system": {"name": "vlea", "arguments": {}}}))
+    refused(folder, "expected format 1 or 2, got 99; read it with the version of curvae that wrote it")
+    (folder / "model.json").write_text(json.dumps({**about, "system": {"name": "vae", "arguments": {}}}))
+    refused(folder, "expected what curvae wrote, got something that was changed since")
+    (folder / "model.json").write_text(json.dumps(about))
+    reseal(folder / "model.json", {"system": {"name": "vlea", "arguments": {}}})
     refused(folder, "Did you mean 'vlae'")
-    (folder / "model.json").write_text(json.dumps({**about, "system": {"name": "vlae", "arguments": {"with": 1}}}))
+    reseal(folder / "model.json", {"system": {"name": "vlae", "arguments": {"with": 1}}})
     refused(folder, "unexpected keyword argument 'with'; was it saved by another version")
     (folder / "model.json").write_text("{")
-    refused(folder, "expected JSON, got something else")
+    refused(folder, "expected JSON, got")
     (folder / "model.json").write_text("[]")
-    refused(folder, "expected a mapping, got list")
+    refused(folder, "expected names and values, got list")
 
 
-def test_reading_changes_nothing(trained: "curvae.Run"):
+def test_reading_changes_nothing(trained: "curvae.RunFolder"):
     before = content(trained.path)
-    run = curvae.Run.open(trained.path)
+    run = curvae.RunFolder.open(trained.path)
     run.data(), run.system(), run.metrics(), run.transform(), run.state
     assert content(trained.path) == before

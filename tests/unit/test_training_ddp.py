@@ -28,7 +28,7 @@ def test_two_processes_agree_with_one(tmp_path: Path):
     for name, value in system.state_dict().items():
         if name != "seen":  # a statistic of the process's part: that of the first holds
             torch.testing.assert_close(two.state_dict()[name], value, atol=1e-5, rtol=0)
-    rows, others = one.metrics(), curvae.Run.open(tmp_path / "two").metrics()
+    rows, others = one.metrics(), curvae.RunFolder.open(tmp_path / "two").metrics()
     for name in rows.keys() - {"seconds", "stage"}:
         ours, theirs = (torch.tensor(found[name]) for found in (rows, others))
         torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-5, equal_nan=name in ("level", "gap"))

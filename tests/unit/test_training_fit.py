@@ -84,7 +84,7 @@ def test_too_many_skipped_steps_stop_the_run_and_name_the_tensor(tmp_path: Path)
     with pytest.raises(RunError, match=r"stopped at step 7 \(stage 'one'\): 3 steps .* first Bound.surrogate") as error:
         curvae.fit(system, data_of(), epochs=9, batch_size=20, out=tmp_path / "run", max_skipped=3)
     assert "\n" not in str(error.value)
-    run = curvae.Run.open(tmp_path / "run")
+    run = curvae.RunFolder.open(tmp_path / "run")
     assert run.state == "stopped"
     assert run.status["reason"] == str(error.value)
     kept = curvae.load(run.path, system=_sized(Toy(), 50))

@@ -1,5 +1,6 @@
 """A run that was cut off ends with the numbers and weights of one that was not."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 import curvae
+from curvae.io import atomic
+from curvae.objectives import Bound
 from curvae.training import RunError
 from curvae.training.loop import checkpoint as session
 from training_script import make
@@ -26,7 +29,7 @@ def saving(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def same_run(one: Path, other: Path) -> None:
-    first, second = curvae.Run.open(one), curvae.Run.open(other)
+    first, second = curvae.RunFolder.open(one), curvae.RunFolder.open(other)
     assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
     rows, others = first.metrics(), second.metrics()
     for name in rows.keys() - {"seconds"}:
@@ -41,7 +44,7 @@ def test_killed_and_started_again(tmp_path: Path, kind: str, call: int):
     """Call 26 of vlae lies in its second stage: three epochs of 5 training and 1 validation batches come before."""
     command = [sys.executable, str(SCRIPT), str(tmp_path / "killed"), kind, str(call), "1"]
     assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
-    before = curvae.Run.open(tmp_path / "killed")
+    before = curvae.RunFolder.open(tmp_path / "killed")
     assert before.state == "running"
     assert 0 < before.status["epoch"] < 6
     assert before.status["stage"] == (1 if kind == "vlae" else 0)
@@ -114,15 +117,28 @@ def test_a_folder_with_something_else_is_refused(tmp_path: Path):
 
 def test_an_empty_folder_is_taken(tmp_path: Path):
     (tmp_path / "run").mkdir()
-    assert curvae.Run.open(finished(tmp_path / "run")).state == "finished"
+    assert curvae.RunFolder.open(finished(tmp_path / "run")).state == "finished"
     assert [each.name for each in tmp_path.iterdir()] == ["run"]
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path: Path):
-    from curvae.training.run import claim as folder
+    system = Toy()
+    fit = lambda: curvae.fit(Toy(), data_of(), epochs=6, batch_size=20, out=tmp_path / "run")  # noqa: E731
+    said: list[str] = []
 
-    with folder.lock(tmp_path), pytest.raises(RunError, match="another process is training in"), folder.lock(tmp_path):
-        pass
+    def meanwhile(bound: Bound) -> Bound:
+        with pytest.raises(RunError) as error:
+            fit()
+        said.append(str(error.value))
+        return bound
+
+    system.at = {4: meanwhile}
+    curvae.fit(system, data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
+    before = content(tmp_path)
+    with pytest.raises(RunError, match="is finished already"):
+        fit()
+    assert said == [f"out: another process is training in {tmp_path / 'run'}; wait for it, or choose another out."]
+    assert content(tmp_path) == before
 
 
 def test_a_damaged_resume_file_is_named(tmp_path: Path, saving: None):
@@ -132,17 +148,62 @@ def test_a_damaged_resume_file_is_named(tmp_path: Path, saving: None):
         curvae.fit(system, data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
     whole = (tmp_path / "run/resume.pt").read_bytes()
     (tmp_path / "run/resume.pt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(RunError, match=r"resume.pt: cannot be read .* delete it to start this run anew") as error:
+    with pytest.raises(
+        RunError, match=r"resume.pt: expected .* damaged file; delete it to start this run anew"
+    ) as error:
         curvae.fit(Toy(), data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
     assert "\n" not in str(error.value)
+    (tmp_path / "run/resume.pt").unlink()
+    run = curvae.fit(Toy(), data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
+    assert run.metrics()["epoch"] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("place", [0, 20, 100, 2000, -1])
+def test_a_bit_that_flipped_is_never_trained_on(tmp_path: Path, saving: None, place: int):
+    system = Toy()
+    system.at = {8: interrupt}
+    with pytest.raises(KeyboardInterrupt):
+        curvae.fit(system, data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
+    content = bytearray((tmp_path / "run/resume.pt").read_bytes())
+    content[place] ^= 4
+    (tmp_path / "run/resume.pt").write_bytes(content)
+    with pytest.raises(RunError, match=r"resume.pt: expected"):
+        curvae.fit(Toy(), data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
+
+
+def test_a_slower_process_does_not_train_what_a_faster_one_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The run is finished between the look at an empty place and the folder that is put there."""
+    new = atomic.new_folder
+
+    @contextlib.contextmanager
+    def late(path: Path):
+        monkeypatch.undo()
+        curvae.fit(Toy(), data_of(), epochs=6, out=path)
+        with new(path) as made:
+            yield made
+
+    monkeypatch.setattr(atomic, "new_folder", late)
+    with pytest.raises(RunError, match="is finished already"):
+        curvae.fit(Toy(), data_of(), epochs=6, out=tmp_path / "run")
+    assert curvae.RunFolder.open(tmp_path / "run").metrics()["epoch"] == [1, 2, 3, 4, 5, 6]
+    assert [each.name for each in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_run_of_format_1_is_not_gone_on_with(tmp_path: Path, saving: None):
+    system = Toy()
+    system.at = {8: interrupt}
+    with pytest.raises(KeyboardInterrupt):
+        curvae.fit(system, data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
+    path = tmp_path / "run/config.yaml"
+    path.write_text(path.read_text().replace("format: 2", "format: 1"))
+    with pytest.raises(RunError, match=r"unfinished run of curvae 0\.\d\.\d \(format 1\)"):
+        curvae.fit(Toy(), data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
 
 
 def test_a_full_disk_is_one_line_and_destroys_nothing(tmp_path: Path, saving: None, monkeypatch: pytest.MonkeyPatch):
     import errno
 
-    from curvae.training.run import files
-
-    system, original = Toy(), files.os.fsync
+    system, original = Toy(), atomic.os.fsync
     arguments = {"epochs": 6, "batch_size": 20, "learning_rate": 0.1}
 
     def full(handle: int) -> None:
@@ -150,7 +211,7 @@ def test_a_full_disk_is_one_line_and_destroys_nothing(tmp_path: Path, saving: No
             raise OSError(errno.ENOSPC, "No space left on device")
         original(handle)
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(atomic.os, "fsync", full)
     with pytest.raises(RunError, match=r"cannot be written \(No space left on device\); make room"):
         curvae.fit(system, data_of(), **arguments, out=tmp_path / "run")
     monkeypatch.undo()

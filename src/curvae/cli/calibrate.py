@@ -50,13 +50,14 @@ def _calibrate(
         trust: modules of your own that the run has parts of.
     """
     from curvae import evaluation
-    from curvae.evaluation.calibration import NAME
-    from curvae.evaluation.store import write_json
+    from curvae.evaluation.store import write_findings
+    from curvae.training.run.layout import CALIBRATION
 
     with fresh(to, force) as numbers, fresh(figure, force) as picture:
         opened = open_run(run, trust or ())
+        sha256 = opened.digest()
         found = evaluation.calibrate(opened.system(), count, draws, seed)
-        write_json(opened.path / NAME, {**found.to_dict(), "seed": seed})
+        write_findings(opened.path, CALIBRATION, {**found.to_dict(), "seed": seed}, sha256)
         if numbers is not None:
             numbers.write_text(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         if picture is not None:

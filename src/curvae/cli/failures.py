@@ -1,10 +1,13 @@
 """What goes wrong, told in one line on stderr; nothing of it is a traceback unless CURVAE_DEBUG=1."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
+from typing import TextIO
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -23,23 +26,45 @@ class Interrupted(Exception):
 
 def guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) -> int:
     """Run a command; its exit code, after one line on stderr if it failed."""
+    _open_streams()
     try:
         command(words)
         sys.stdout.flush()
         return OK
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else OK
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # who read it has seen enough
+        _silence(sys.stdout)
         return FAILED
     except (KeyboardInterrupt, Interrupted) as stop:
-        print(f"\ncurvae: interrupted{f': {stop}' if str(stop) else '.'}", file=sys.stderr)
+        say(f"\ncurvae: interrupted{f': {stop}' if str(stop) else '.'}")
         return INTERRUPTED
     except Exception as error:
         if os.environ.get("CURVAE_DEBUG") == "1":
             raise
-        print(f"curvae: error: {told(error)}", file=sys.stderr)
+        say(f"curvae: error: {told(error)}")
         return USAGE if isinstance(error, UsageError) else FAILED
+
+
+def say(line: str) -> None:
+    """A line on stderr, where there still is one."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def _open_streams() -> None:
+    """Streams that can be written to: closed ones lead nowhere, a letter that one does not have is spelled out."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper) and stream.errors != "backslashreplace":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _silence(stream: TextIO) -> None:
+    """Let what is still to be flushed at the end go nowhere."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def told(error: Exception) -> str:

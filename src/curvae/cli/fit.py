@@ -77,6 +77,7 @@ def _request(words: Sequence[str]) -> Request:
     flags = words[len(leading) :]
     path = given("--config", flags)
     config = replay.Config() if path is None else replay.read(Path(path))
+    opening.refuse_own(Path(path or ""), config.system_arguments, (given("--trust", flags) or "").split(","))
     system, data = (*leading, None, None)[:2]
     request = Request(system or config.system, data or config.data, flags, config)
     asked = not words or bool({"-h", "--help"} & set(flags))
@@ -103,12 +104,13 @@ def _shown(request: Request, sources: Sources) -> list[Source]:
     return [sources.system, sources.data, *both, sources.training, sources.command]
 
 
-def _configuration(config: Path | None = None, print_config: bool = False) -> None:
+def _configuration(config: Path | None = None, print_config: bool = False, trust: Sequence[str] | None = None) -> None:
     """Flags of the command itself.
 
     Args:
         config: a run's config.yaml, or its folder, to start from; flags override it.
         print_config: print the whole configuration, as the run's config.yaml would say it, and stop.
+        trust: modules of your own that the configuration has parts of; those that flags name need none.
     """
 
 
@@ -139,7 +141,8 @@ def _train(request: Request, sources: Sources, made: Any, chosen: Any) -> None:
     try:
         run = fit(system, data, **training)
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C, and what Lightning makes of SIGTERM
-        raise Interrupted(f"curvae fit --config {out} --out {out} goes on from here.") from None
+        again = f"curvae fit --config {out} --out {out}{opening.trust_of(system)}"
+        raise Interrupted(f"{again} goes on from here.") from None
     if is_first():
         print(f"run: {run.path}\nnext: curvae evaluate {run.path}")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from curvae.data import ArrayTable
     from curvae.posteriors import Posterior
-    from curvae.training import Run
+    from curvae.training import RunFolder
     from curvae.typing import Batch
 
 Arrays = dict[str, np.ndarray]
@@ -132,7 +132,7 @@ def how_to_read(
     return read | {"data_dir": data_dir}
 
 
-def rows_of(data: str, run: "Run", options: Mapping[str, Any]) -> "ArrayTable":
+def rows_of(data: str, run: "RunFolder", options: Mapping[str, Any]) -> "ArrayTable":
     if data in SPLITS:
         return getattr(run.data(), data)
     if set_name(data) == run.config["data"].get("name") and options["data_dir"] is None:

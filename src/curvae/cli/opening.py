@@ -1,6 +1,7 @@
 """The words DATA and RUN: what they name, opened."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from curvae.data import ArrayTable, Data
     from curvae.systems import System
-    from curvae.training import Run
+    from curvae.training import RunFolder
     from curvae.typing import DataSpec
 
 RENAME = {"seed": "split_seed", "name": "data_name"}
@@ -62,7 +63,7 @@ def open_data(word: str, arguments: Mapping[str, Any]) -> "Data":
     return data.load(name, **arguments) if name else data.from_file(word, **arguments)
 
 
-def open_rows(word: str, run: "Run", spec: "DataSpec", options: Mapping[str, Any]) -> "ArrayTable":
+def open_rows(word: str, run: "RunFolder", spec: "DataSpec", options: Mapping[str, Any]) -> "ArrayTable":
     """All rows of a file in their order, or the test part of a known set, under the transform of a run.
 
     Args:
@@ -106,7 +107,7 @@ def _content(path: Path, options: Mapping[str, Any], recipe: Mapping[str, Any]) 
         return read(path, **told | {"label": None, "columns": columns})
 
 
-def other_data(run: "Run", word: str | None, folder: Path | None) -> "Data | None":
+def other_data(run: "RunFolder", word: str | None, folder: Path | None) -> "Data | None":
     """Data for a run to be evaluated on, under its transform; None = those of the run, where they were."""
     from curvae.data import Data, reopen
     from curvae.data.data import checksum
@@ -127,24 +128,40 @@ def _shaped(word: str, x: "Tensor", spec: "DataSpec") -> "Tensor":
     return x.reshape(len(x), *spec.event)
 
 
-def open_run(folder: Path, trust: Sequence[str] = ()) -> "Run":
+def open_run(folder: Path, trust: Sequence[str] = ()) -> "RunFolder":
     """The run in a folder.
 
     Raises:
         Refused: it has modules of the user's that ``trust`` does not name: a file alone must not make us import them.
     """
-    from curvae.training import Run
+    from curvae.training import RunFolder
 
-    run = Run.open(existing(folder))
+    run = RunFolder.open(existing(folder))
     recorded = run.config["system"]
     import_from_here()
-    own = [path for path in _class_paths(recorded.get("arguments")) if not _trusted(path, trust)]
-    if own:
-        module = own[0].partition(".")[0]
-        raise Refused(f"{folder}: has a part of your own, {own[0]}; --trust {module} imports it from this folder.")
+    arguments = recorded.get("arguments", {})
+    refuse_own(folder, arguments, trust)
     if not trust:
         return run
-    return Run(run.path, None, rebuilt(recorded["name"], recorded["arguments"], read_spec(run)))
+    return RunFolder(run.path, None, rebuilt(recorded.get("name", ""), arguments, read_spec(run)))
+
+
+def refuse_own(path: Path, arguments: Any, trust: Sequence[str]) -> None:
+    """
+    Raises:
+        Refused: a file names modules of the user's that ``trust`` does not name.
+    """
+    if own := [name for name in _class_paths(arguments) if not _trusted(name, trust)]:
+        module = own[0].partition(".")[0]
+        raise Refused(f"{path}: has a part of your own, {own[0]}; --trust {module} imports it from this folder.")
+
+
+def trust_of(system: "System") -> str:
+    """The flag with which a file may name the system's own modules again; "" where it has none."""
+    from curvae.training.run.config import record
+
+    own = {name.partition(".")[0] for name in _class_paths(record(system).get("arguments")) if not _trusted(name, ())}
+    return f" --trust {','.join(sorted(own))}" if own else ""
 
 
 def existing(run: Path | str) -> Path:
@@ -161,13 +178,12 @@ def existing(run: Path | str) -> Path:
     return folder
 
 
-def read_spec(run: "Run") -> "DataSpec":
+def read_spec(run: "RunFolder") -> "DataSpec":
     """What the run's system was made for."""
-    from curvae.training.run import files
+    from curvae.training.run import layout
     from curvae.typing import DataSpec
 
-    spec = files.read_json(run.path / "model.json")["spec"]
-    return DataSpec(**{**spec, "event": tuple(spec["event"])})
+    return DataSpec(**layout.read(run.path, layout.MODEL)["spec"])
 
 
 def rebuilt(name: str, arguments: Mapping[str, Any], spec: "DataSpec") -> "System":
@@ -212,10 +228,11 @@ def import_from_here() -> None:
 
 
 def _class_paths(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        if "class_path" in value:
-            yield str(value["class_path"])
-        for part in value.values():
+    """Every word in the arguments of a system that could be the path of a class."""
+    if isinstance(value, str) and re.fullmatch(r"[^\W\d]\w*(\.\w+)+", value):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
             yield from _class_paths(part)
 
 

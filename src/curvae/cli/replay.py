@@ -3,11 +3,27 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from curvae.cli.failures import UsageError
+from curvae.io.typed import Plain
 
 Arguments = Mapping[str, Any]
+
+
+class System(TypedDict):
+    """A system in words."""
+
+    name: NotRequired[str]
+    arguments: NotRequired[dict[str, Plain]]
+
+
+class Replayed(TypedDict):
+    """What of a configuration is read again."""
+
+    system: System
+    data: dict[str, Plain]
+    training: dict[str, Plain]
 
 
 @dataclass(frozen=True)
@@ -27,26 +43,19 @@ def read(path: Path) -> Config:
     Raises:
         UsageError: it is not there, or not a configuration.
     """
-    import yaml
+    from curvae.training.errors import RunError
+    from curvae.training.run import files
 
     file = path / "config.yaml" if path.is_dir() else path
+    mend = "expected the config.yaml of a run, or its folder"
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or "not YAML"
-        raise UsageError(f"--config: {file}: expected the config.yaml of a run, got none ({reason}).") from None
-    system, data, training = (_part(found, name) for name in ("system", "data", "training"))
-    if system is None or data is None or training is None:
-        raise UsageError(f"--config: {file}: expected system, data and training in it; is it the config.yaml of a run?")
-    return Config(
-        system.get("name"),
-        data.get("path") or data.get("name"),
-        system.get("arguments") or {},
-        {name: value for name, value in data.items() if name not in ("path", "transform")},
-        training,
-    )
-
-
-def _part(found: Any, name: str) -> Arguments | None:
-    part = found.get(name) if isinstance(found, dict) else None
-    return part if isinstance(part, dict) else None
+        found = files.read_yaml(file, mend)
+        if "format" in found:
+            files.check_format(file, found)
+        known = files.typed(file, found, Replayed, mend)
+    except RunError as error:
+        raise UsageError(f"--config: {error}") from None
+    system, data = known["system"], known["data"]
+    arguments = {name: value for name, value in data.items() if name not in ("path", "transform")}
+    word = str(data.get("path") or data.get("name") or "") or None
+    return Config(system.get("name"), word, system.get("arguments", {}), arguments, known["training"])

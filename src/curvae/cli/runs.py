@@ -14,7 +14,9 @@ from curvae.cli.parsing import carry_out, parse, parser, spoken
 from curvae.cli.tables import show
 
 if TYPE_CHECKING:
+    from curvae.data import Data
     from curvae.evaluation import AnnealedResult, Evaluation, Information, ProposalResult, Quality
+    from curvae.training import RunFolder
 
 Row = tuple[str, str]
 SHARES = ("precision", "recall", "density", "coverage")
@@ -36,14 +38,24 @@ def evaluate(words: Sequence[str]) -> None:
     run, data, folder = chosen["run"], chosen["data"], chosen["data_dir"]
     with spoken(made):
         opened = open_run(run, chosen["trust"] or ())
-        result = evaluation.evaluate(opened, data=other_data(opened, data, folder), **flags.arguments(chosen))
+        other = other_data(opened, data, folder)
+        result = evaluation.evaluate(opened, data=other, **flags.arguments(chosen))
     drawn = f", {result.samples} draws each" if result.headline else ""
     show(f"{run}: {result.count:,} {result.split} data{drawn}", ["", ""], facts(result))
     if found := result.quality:
         title = f"Against {found.count:,} held-out data, by {found.features}"
         show(title, ["", *SHARES, "kernel distance"], likeness(found), numbers=True)
     print("\n".join(f"warning: {line}" for line in result.warnings) or "No warnings.")
-    print(f"next: curvae report {run}")
+    print(_next(opened, other, result.split))
+
+
+def _next(run: "RunFolder", other: "Data | None", split: str) -> str:
+    """Where an evaluation of other data lies; of its own, what comes next."""
+    from curvae.evaluation.evaluate import place_of
+
+    if other is None and split == "test":
+        return f"next: curvae report {run.path}"
+    return f"written: {place_of(run, run.data() if other is None else other, split)}"
 
 
 def report(words: Sequence[str]) -> None:
@@ -164,12 +176,12 @@ def _compare(
     """Compare.
 
     Args:
-        runs: folders of evaluated runs.
+        runs: folders of evaluated runs, or of their evaluations of other data (RUN/evaluations/...).
         proposal: whose estimates of log p(x): the best of each datum, or one proposal for all.
         figure: also draw the comparison into this file (.png, .svg, .pdf).
         force: write over an existing file.
     """
-    folders = [existing(run) for run in runs]
+    folders = [_evaluated(run) for run in runs]
     if len(folders) < 2:
         raise Refused(f"compare: expected two runs or more, got {len(folders)}.")
     from curvae.evaluation import compare
@@ -180,3 +192,10 @@ def _compare(
         if target is not None:
             comparison.figure(target)
             print(f"figure: {figure}")
+
+
+def _evaluated(folder: str) -> Path:
+    """The folder of a run, or of one of its evaluations."""
+    from curvae.training.run.layout import EVALUATION
+
+    return Path(folder) if (Path(folder) / EVALUATION).is_file() else existing(folder)

@@ -9,6 +9,7 @@ import torch
 from curvae.data.coerce import from_frame, is_frame, observed, to_event, to_labels, to_tensor
 from curvae.data.data import Data, Rows, build
 from curvae.data.errors import DataError
+from curvae.data.finite import check_range, check_transformed
 from curvae.data.preprocess import image_transform
 from curvae.data.transforms import Identity, MeanSubtraction, Standardization, Transform
 from curvae.typing import DataSpec, Support
@@ -73,10 +74,14 @@ def from_array(
         expected, got = tuple(first.raw.shape[1:]), tuple(others.raw.shape[1:])
         raise DataError(f"test: expected data of shape {expected} as x, got {got}.")
     everything = [first] if others is None else [first, others]
+    for whose, part in zip((what, "test"), everything, strict=False):
+        check_range(whose, part.raw, part.mask, columns)
     kind = _support(everything, support)
     spec = DataSpec(tuple(first.raw.shape[1:]), kind, _categories(everything, kind, categories), name)
     parts = _split(first, others, split, seed)
     fitted = transform or _transform(parts[0], kind, standardize)
+    for whose, part in zip((what, "test"), everything, strict=False):
+        check_transformed(whose, part.raw, fitted, part.mask, columns)
     return build(parts, spec, fitted, {"name": "array"})
 
 

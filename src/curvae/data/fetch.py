@@ -1,5 +1,6 @@
 """Where the files of a known data set are: a folder of the user's, or a cache filled from public addresses."""
 
+import hashlib
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,10 +14,10 @@ SUFFIXES = ("", ".gz", ".xz")
 
 @dataclass(frozen=True)
 class Remote:
-    """A public file: its address and the hash that it must have, ``md5:...`` or a SHA-256."""
+    """A public file: its address and the hash that it must have: a SHA-256, ``md5:...``, or ``git:...`` of a blob."""
 
     url: str
-    known_hash: str | None = None
+    known_hash: str
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,20 @@ def download(what: str, remote: Remote) -> Path:
     import pooch
 
     folder, name = cache_folder() / what, remote.url.rpartition("/")[2]
-    bar = find_spec("tqdm") is not None
+    bar, blob = find_spec("tqdm") is not None, remote.known_hash.startswith("git:")
     try:
-        return Path(pooch.retrieve(remote.url, remote.known_hash, fname=name, path=folder, progressbar=bar))
+        known = None if blob else remote.known_hash
+        path = Path(pooch.retrieve(remote.url, known, fname=name, path=folder, progressbar=bar))
+        if blob and remote.known_hash != f"git:{_blob(path.read_bytes())}":
+            path.unlink()
+            raise ValueError("a file with another hash")
+        return path
     except (OSError, ValueError) as error:
         reason = shorten(str(error), 90) or type(error).__name__
         mend = f"fetch it elsewhere and pass its folder as data_dir (--data-dir), or put it into {folder}"
         raise DataError(f"{what}: expected to download {remote.url}, got {reason}; {mend}.") from None
+
+
+def _blob(content: bytes) -> str:
+    """The name that Git gives to this content."""
+    return hashlib.sha1(f"blob {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()

@@ -10,7 +10,7 @@ import numpy as np
 from curvae.data.arrays import from_array
 from curvae.data.data import Data
 from curvae.data.errors import DataError
-from curvae.data.readers import read_npy, read_npz
+from curvae.data.readers import names_of_npz, read_npy, read_npz
 from curvae.data.text import place, read_text
 from curvae.data.transforms import Transform
 
@@ -120,11 +120,13 @@ def _from_array(path: Path, x: np.ndarray, columns: Sequence[str | int] | None, 
 
 
 def _from_archive(path: Path, columns: Sequence[str | int] | None, label: str | int | None, key: str | None) -> Content:
-    arrays = read_npz(path)
-    wanted = key or ("x" if "x" in arrays else next(iter(arrays)) if len(arrays) == 1 else None)
-    for name in (wanted, *([] if label is None else [str(label)])):
-        if name not in arrays:
-            raise DataError(f"{path}: expected a key out of {', '.join(arrays)}, got {name!r}; say key= or label=.")
+    names = names_of_npz(path)
+    wanted = key or ("x" if "x" in names else names[0] if len(names) == 1 else None)
+    chosen = (wanted, *([] if label is None else [str(label)]))
+    for name in chosen:
+        if name not in names:
+            raise DataError(f"{path}: expected a key out of {', '.join(names)}, got {name!r}; say key= or label=.")
+    arrays = read_npz(path, [str(name) for name in chosen])
     content = _from_array(path, arrays[str(wanted)], columns, None)
     return content if label is None else content._replace(labels=arrays[str(label)])
 

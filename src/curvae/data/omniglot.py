@@ -6,7 +6,8 @@ from curvae.data.fetch import Files, Remote
 from curvae.data.readers import read_mat, read_packed
 from curvae.data.sources import Part, Source
 
-BURDA = Remote("https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat")
+BURDA_SITE = "https://github.com/yburda/iwae/raw/78a6075484bd7dd6f47a4bb9880d2295bc7a5220/datasets/OMNIGLOT"
+BURDA = Remote(f"{BURDA_SITE}/chardata.mat", "git:016a3536ffe5e1d38e42563a18d7a78bfaf643ec")
 BURDA_FILES = ("omniglot/chardata.mat", "OMNIGLOT/chardata.mat", "chardata.mat")
 DRAWINGS = "omniglot/omniglot105_packed.npy"
 DRAWINGS_PER_CHARACTER = 20

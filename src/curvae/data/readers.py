@@ -3,15 +3,19 @@
 import gzip
 import io
 import lzma
+import os
 import struct
-import zipfile
-import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from curvae.data.errors import DataError
+from curvae.io import FileError, formats, regular
+from curvae.io.errors import parsing
 
 OPENERS = {".gz": gzip.open, ".xz": lzma.open}
 
@@ -20,17 +24,13 @@ def read_bytes(path: Path) -> bytes:
     """The content of a plain, ``.gz`` or ``.xz`` file.
 
     Raises:
-        DataError: the file is missing, or its compression is broken.
+        DataError: the file is missing or no regular file, its compression is broken, or it inflates without measure.
     """
-    try:
-        with OPENERS.get(path.suffix, open)(path, "rb") as file:
+    with _telling(path), regular.opened(path) as file, parsing(path, f"a whole {path.suffix or 'plain'} file"):
+        if path.suffix not in OPENERS:
             return file.read()
-    except FileNotFoundError:
-        raise DataError(f"{path}: expected a file, got nothing there; check the path.") from None
-    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
-        raise DataError(
-            f"{path}: expected a whole {path.suffix or 'plain'} file, got {error}; fetch it anew."
-        ) from None
+        with OPENERS[path.suffix](file, "rb") as stream:
+            return formats.inflated(path, stream, os.fstat(file.fileno()).st_size)
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -43,25 +43,27 @@ def read_idx(path: Path) -> np.ndarray:
     start = 4 + 4 * content[3]
     _check_size(path, len(content), start, at_least=True)
     shape = struct.unpack(f">{content[3]}I", content[4:start])
-    _check_size(path, len(content), start + int(np.prod(shape, dtype=np.int64)))
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    _check_size(path, len(content), start + prod(shape))
+    with _telling(path), parsing(path, "an IDX file of bytes"):
+        return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
 def read_npy(path: Path) -> np.ndarray:
     """A ``.npy`` array, compressed or not; arrays of Python objects are refused."""
-    try:
-        return np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise _unreadable(path, "a .npy array of numbers", error) from None
+    with _telling(path):
+        return formats.read_npy(path, read_bytes(path))
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a ``.npz`` archive by name; arrays of Python objects are refused."""
-    try:
-        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (AttributeError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise _unreadable(path, "a .npz archive of numbers", error) from None
+def read_npz(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of a ``.npz`` archive by name, all or those named; arrays of Python objects are refused."""
+    with _telling(path):
+        return formats.read_npz(path, names, read_bytes(path))
+
+
+def names_of_npz(path: Path) -> list[str]:
+    """Names of the arrays in a ``.npz`` archive, compressed or not."""
+    with _telling(path):
+        return formats.names_of_npz(path, read_bytes(path))
 
 
 def read_packed(path: Path, width: int) -> np.ndarray:
@@ -113,21 +115,18 @@ def read_jpegs(path: Path) -> tuple[np.ndarray, np.ndarray]:
     _check_size(path, len(content), start + count + int(offsets[-1]))
     jpegs = memoryview(content)[start + count :]
     pictures = [jpegs[i:j] for i, j in pairwise(offsets.tolist())]
-    try:
+    with _telling(path), parsing(path, "JPEG pictures of one size"):
         images = np.stack([np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")) for jpeg in pictures])
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, "JPEG pictures of one size", error) from None
-    return images.transpose(0, 3, 1, 2), labels.astype(np.int64)
+        return images.transpose(0, 3, 1, 2), labels.astype(np.int64)
 
 
 def read_mat(path: Path, *keys: str) -> tuple[np.ndarray, ...]:
     """The named arrays of a MATLAB v5 file."""
     from scipy.io import loadmat
 
-    try:
-        found = loadmat(io.BytesIO(read_bytes(path)), variable_names=keys)
-    except (ValueError, TypeError, NotImplementedError, OSError, zlib.error) as error:
-        raise _unreadable(path, "a MATLAB v5 file", error) from None
+    content = read_bytes(path)
+    with _telling(path), parsing(path, "a MATLAB v5 file"):
+        found = loadmat(io.BytesIO(content), variable_names=keys)
     if missing := [key for key in keys if key not in found]:
         raise DataError(f"{path}: expected the arrays {list(keys)}, got none named {missing[0]!r}.")
     return tuple(found[key] for key in keys)
@@ -138,11 +137,15 @@ def _check_size(path: Path, got: int, expected: int, at_least: bool = False) -> 
         raise DataError(f"{path}: expected {expected:,} bytes, got {got:,}; the file is cut short or not what it says.")
 
 
-def _unreadable(path: Path, expected: str, error: Exception) -> DataError:
-    if isinstance(error, DataError):
-        return error
-    return DataError(f"{path}: expected {expected}, got: {_first_line(error)}; fetch or save it anew.")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """
+    Raises:
+        DataError: in place of a FileError, or of a file that is not there.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{path}: expected a file, got nothing there; check the path.") from None
+    except FileError as error:
+        raise DataError(f"{error}; fetch or save it anew.") from None

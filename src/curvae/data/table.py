@@ -8,6 +8,7 @@ from jaxtyping import Int, Shaped
 from torch import Generator, Tensor
 
 from curvae.data.errors import DataError
+from curvae.data.finite import check_finite
 from curvae.data.transforms import Identity, Transform
 from curvae.typing import Batch
 
@@ -66,7 +67,9 @@ class ArrayTable:
     @torch.inference_mode(False)  # kept beyond the validation that may be the first to ask
     def _whole(self) -> Tensor:
         generator = torch.Generator(self.raw.device).manual_seed(FIXED_NOISE) if self.transform.random else None
-        return self._filled(self.transform(self.raw, generator), self.mask)
+        x = self._filled(self.transform(self.raw, generator), self.mask)
+        check_finite("raw", x)
+        return x
 
     def batch(self, index: Int[Tensor, " B"], generator: Generator | None = None, training: bool = False) -> Batch:
         """The rows at ``index`` as a :class:`curvae.typing.Batch`, on the table's device.

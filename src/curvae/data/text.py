@@ -55,7 +55,10 @@ def read_text(path: Path, header: bool | None = None) -> TextTable:
     except UnicodeDecodeError:
         raise DataError(f"{path}: expected text in UTF-8, got other bytes; save it as UTF-8.") from None
     reader = csv.reader(text.splitlines(keepends=True), delimiter=_delimiter(text))
-    numbered = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    try:
+        numbered = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise DataError(f"{path}: expected a table, got {error} in line {reader.line_num}; mend that line.") from None
     if not numbered:
         raise DataError(f"{path}: expected a table, got an empty file.")
     width = len(numbered[0][1])

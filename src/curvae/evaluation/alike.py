@@ -1,10 +1,13 @@
 """Whether two evaluations measured the same thing: what is not alike is not compared."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from curvae.evaluation.results import Evaluation
 
 
 class Measured(NamedTuple):
@@ -12,8 +15,9 @@ class Measured(NamedTuple):
 
     name: str
     path: Path
-    values: dict[str, Any]
-    arrays: dict[str, NDArray]
+    result: Evaluation
+    values: Mapping[str, Any]
+    arrays: Mapping[str, NDArray]
 
 
 def check(first: Measured, other: Measured) -> None:
@@ -41,12 +45,12 @@ def check(first: Measured, other: Measured) -> None:
 
 def _measured_on(run: Measured) -> dict[str, Any]:
     """What must be alike, in the order in which it is named."""
-    data, values = run.values["data"], run.values
+    data, result = run.values["data"], run.result
     return {
         "data": f"{data['name']} {data['checksum'][:12]}",
         "support": data["support"],
-        "split": values["split"],
-        "unit": values["unit"],
+        "split": result.split,
+        "unit": result.unit,
         "transform": data["transform"],
-        "count": values["count"],
+        "count": result.count,
     }

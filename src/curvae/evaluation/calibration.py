@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from curvae.evaluation.scores import place, untouched
-from curvae.evaluation.values import Estimate, plain, read_estimate
+from curvae.evaluation.values import Estimate, plain
+from curvae.io.typed import Count, Range, Share, conform
 from curvae.model import require_continuous
 from curvae.posteriors import Draws
 from curvae.systems import HasModel, Parts, System, require
 from curvae.typing import Batch
 
-NAME = "calibration.json"
+MOST = 10**7
+"""Data that a file may tell of."""
 BINS = 20
 """Of the test for uniform ranks, at most."""
 
@@ -67,10 +69,16 @@ class Calibration:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Calibration":
         """The inverse of :meth:`to_dict`, but for the order of the data."""
-        names, draws = tuple(values["names"]), int(values["draws"])
-        ranks = [np.repeat(np.arange(draws + 1), values["ranks"][name]) for name in names]
-        coverage = {float(level): read_estimate(found) for level, found in values["coverage"].items()}
-        return cls(np.stack(ranks, 1), names, draws, tuple(values["p_values"]), coverage)
+        found = conform(values, _Stored)
+        names, counts = found["names"], [found["ranks"].get(name, []) for name in found["names"]]
+        sums = {sum(count) for count in counts}
+        if len(sums) != 1 or {len(count) for count in counts} != {found["draws"] + 1} or max(sums) > MOST or 0 in sums:
+            raise ValueError("ranks: expected as many of each quantity, one count for each of 0 .. draws")
+        if len(found["p_values"]) != len(names) or not all(0 < float(level) < 1 for level in found["coverage"]):
+            raise ValueError("p_values and coverage: expected one of each quantity, and levels between 0 and 1")
+        ranks = [np.repeat(np.arange(found["draws"] + 1), count) for count in counts]
+        coverage = {float(level): each for level, each in found["coverage"].items()}
+        return cls(np.stack(ranks, 1), names, found["draws"], found["p_values"], coverage)
 
     def figure(self, path: str | PathLike[str]) -> Path:
         """Draw the ranks' distribution less the uniform one, and the coverage, as PNG, SVG or PDF by the file's name.
@@ -81,6 +89,16 @@ class Calibration:
         from curvae.evaluation.calibration_figure import draw
 
         return draw(self, Path(path))
+
+
+class _Stored(TypedDict):
+    """What :meth:`Calibration.to_dict` gives."""
+
+    names: tuple[str, ...]
+    draws: Annotated[int, Range(1, 10**6)]
+    p_values: tuple[Share, ...]
+    coverage: dict[str, Estimate]
+    ranks: dict[str, list[Count]]
 
 
 class _Truth(NamedTuple):

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from curvae.io import atomic
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -25,7 +27,8 @@ def draw(found: "Calibration", path: Path) -> Path:
 
     made = figure(found)
     FigureCanvasAgg(made)
-    made.savefig(path, dpi=150)
+    with atomic.replacing(path) as beside:
+        made.savefig(beside, dpi=150)
     return path
 
 

@@ -1,6 +1,5 @@
 """Compare evaluated runs: one table, and differences paired by datum."""
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,9 +13,11 @@ from numpy.typing import NDArray
 from curvae.evaluation import store, tables
 from curvae.evaluation.alike import Measured, check
 from curvae.evaluation.choice import KHAT_BAD, PROPOSALS
-from curvae.evaluation.evaluate import RunFolder
 from curvae.evaluation.holm import holm, paired_p_value
-from curvae.evaluation.results import Estimate, Evaluation, plain
+from curvae.evaluation.results import Estimate, plain
+from curvae.training.errors import RunError
+from curvae.training.run import layout, metrics
+from curvae.training.run.folder import RunFolder
 
 SOURCES = ("best", *PROPOSALS)
 """What log p(x) can be taken from."""
@@ -140,7 +141,7 @@ def compare(
             it is taken as it is.
 
     Raises:
-        FileNotFoundError: a run has not been evaluated.
+        RunError: a run has not been evaluated, or its files are damaged or stale: of other weights than it has now.
         ValueError: no run, no such proposal of all runs, or runs evaluated on different data, transforms, splits, rows
             or units.
     """
@@ -155,15 +156,19 @@ def compare(
     first = found[0]
     differences, trusted = _differences(found, proposal, False), _differences(found, proposal, True)
     rows = tuple(_row(run, proposal) for run in found)
-    described = {name: first.values[name] for name in ("split", "count", "unit")}
+    described = {name: getattr(first.result, name) for name in ("split", "count", "unit")}
     notes = tuple(_notes(rows, found))
     return Comparison(rows, differences, trusted, first.values["data"]["name"], **described, notes=notes)
 
 
 def _read(run: RunFolder | str | PathLike[str]) -> Measured:
     path = Path(run) if isinstance(run, str | PathLike) else Path(run.path)
-    values, arrays = store.read(path)
-    return Measured(path.resolve().name, path, values, arrays)
+    found = store.read(path)
+    if found.stale:
+        raise RunError(f"compare: stale: {path} was evaluated on other weights; run `curvae evaluate {path}` again.")
+    if "data" not in found.values:
+        raise RunError(f"compare: {path / layout.EVALUATION} does not say of which data it is; evaluate the run again.")
+    return Measured(path.resolve().name, path, found.result, found.values, found.arrays)
 
 
 def _differences(found: Sequence[Measured], proposal: str, trusted: bool) -> tuple[Difference, ...]:
@@ -183,7 +188,7 @@ def _likelihoods(run: Measured, proposal: str, trusted: bool) -> NDArray | None:
     if "log_likelihood" not in run.arrays or "proposal" not in run.arrays:
         return run.arrays.get("log_likelihood")
     name = "log_likelihood" if proposal == "best" else f"log_likelihood_{proposal}"
-    if name not in run.arrays:
+    if name not in run.arrays or (proposal != "best" and f"khat_{proposal}" not in run.arrays):
         raise ValueError(f"compare: {run.name} has no log p(x) from the proposal {proposal!r}; compare by 'best'.")
     values = run.arrays[name]
     if not trusted:
@@ -208,13 +213,13 @@ def _distinct(found: list[Measured]) -> list[Measured]:
 
 
 def _row(run: Measured, proposal: str) -> Row:
-    result = Evaluation.from_dict(run.values)
+    result = run.result
     behind = result.headline if proposal == "best" else getattr(result, proposal)
     likelihood = behind.log_likelihood if behind else result.log_likelihood
     elbo, flagged = result.elbo, result.flagged / max(1, result.count)
     return Row(
         name=run.name,
-        system=run.values["system"],
+        system=run.values.get("system"),
         proposal="none" if likelihood is None else proposal if behind else "exact",
         log_likelihood=likelihood,
         elbo=elbo,
@@ -230,12 +235,12 @@ def _notes(rows: Sequence[Row], found: Sequence[Measured]) -> list[str]:
     notes = []
     unlike = [row.name for row in rows if row.log_likelihood is None]
     notes += [f"{name}: it has no log-likelihood, hence no difference from another run." for name in unlike]
-    samples = {run.values["samples"] for run, row in zip(found, rows, strict=True) if row.proposal in SOURCES}
+    samples = {run.result.samples for run, row in zip(found, rows, strict=True) if row.proposal in SOURCES}
     if len(samples) > 1:
         notes.append(
             f"Different numbers of draws ({', '.join(map(str, sorted(samples)))}): fewer err lower on average."
         )
-    excluded = {run.name: run.values["excluded"] for run in found if run.values["excluded"]}
+    excluded = {run.name: run.result.excluded for run in found if run.result.excluded}
     notes += [f"{name}: {count:,} data that are not finite are left out." for name, count in excluded.items()]
     return notes
 
@@ -243,8 +248,7 @@ def _notes(rows: Sequence[Row], found: Sequence[Measured]) -> list[str]:
 def training_seconds(folder: Path) -> float | None:
     """Training time, from the last row of ``metrics.csv``; None where it is not known."""
     try:
-        with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return float(rows[-1]["seconds"])
-    except (OSError, KeyError, IndexError, ValueError, csv.Error):
+        seconds = metrics.read(folder / layout.METRICS)["seconds"]
+    except RunError:
         return None
+    return seconds[-1] if seconds else None

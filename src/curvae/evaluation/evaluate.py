@@ -1,12 +1,13 @@
 """Evaluate a run: every system by the same measures, from its folder alone, with the files written beside it."""
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import torch
 
@@ -24,22 +25,14 @@ from curvae.evaluation.scores import place, score
 from curvae.evaluation.summary import finite, flagged, summarize, summarize_annealed
 from curvae.evaluation.weighing import Scores
 from curvae.systems import System
+from curvae.training.run import layout
+from curvae.training.run.folder import RunFolder
 
 Split = Literal["train", "validation", "test"]
 KEPT = ("index", "log_likelihood", "elbo", "log_det", "status", "label", "kl", "squared_error", "size")
 """Arrays of each datum that are saved, beside those of each proposal."""
 SAMPLED = ("proposal", "draws", "normalizer")
 """And these, where log p(x) was sampled."""
-
-
-@runtime_checkable
-class RunFolder(Protocol):
-    """What is asked of a run."""
-
-    @property
-    def path(self) -> Path: ...
-    def system(self) -> System: ...
-    def data(self) -> Data: ...
 
 
 def evaluate(
@@ -62,6 +55,9 @@ def evaluate(
 ) -> Evaluation:
     """Log-likelihood, ELBO, diagnostics and collapse of a run, with errors; written into its folder.
 
+    That of the run's own test data takes the place of an earlier one; one of other data or of another split lies beside
+    it, in ``evaluations/<data>-<split>-<checksum>``.
+
     log p(x) is taken from the density where the system has one, and else estimated by importance sampling, with draws
     from the system's own posterior and, for a model of continuous latents, from a common proposal: the Laplace
     posterior at the mode, its covariance widened by 1.3 (less beyond 16 latents); and with the same draws as those of a
@@ -69,8 +65,8 @@ def evaluate(
     k-hat. Data for which that is above 0.7 are flagged. The same arguments give the same numbers; the system and
     torch's own random numbers stay as they are.
 
-    Files: ``evaluation.json`` (the result, settings and warnings), ``evaluation.npz`` (arrays of each datum) and
-    ``pictures.npz`` (what the report draws).
+    Files: ``evaluation.json`` (the result, settings, warnings, and the digest of the weights that were evaluated),
+    ``evaluation.npz`` (a value for each row) and ``pictures.npz`` (what the report draws).
 
     Args:
         run: a run, or the path of its folder.
@@ -96,13 +92,13 @@ def evaluate(
     Raises:
         ValueError: an argument out of its range, a device that is not there, or ``ais`` of a system without a model
             (HasModel) or without evidence.
-        OSError: the folder cannot be written; earlier files stay as they were.
+        RunError: the folder cannot be read or written; earlier files stay as they were.
     """
     folder = opened(run)
     where = device_for(device)
     data = folder.data() if data is None else data
     table = choose(data, split)
-    system = folder.system()
+    system, sha256 = folder.model()
     if ais:
         checked(system, temperatures=ais, data=ais_data)
     started = time.perf_counter()
@@ -130,9 +126,19 @@ def evaluate(
     )
     settings = {"memory": memory, "batch_size": batch_size, "device": str(where), "limit": limit}
     settings |= {"stderr": stderr, "most": most, "smooth": smooth}
-    values = result.to_dict() | about(folder, system, data) | {"settings": settings}
-    store.write(folder.path, values, saved(scores) | extra, shown)
+    values = result.to_dict() | about(folder, system, data) | {"settings": settings, "weights": sha256}
+    store.write(place_of(folder, data, split), values, saved(scores) | extra, shown)
     return result
+
+
+def place_of(run: RunFolder, data: Data, split: str) -> Path:
+    """Where an evaluation lies: of the run's own test data in its folder, else in one named by what it is of."""
+    same = data.checksum == run.environment["data_checksum"]
+    if same and split == "test" and data.transform.fingerprint == run.transform().fingerprint:
+        return run.path
+    stem = Path(str(data.recipe.get("name") or data.spec.name)).name.partition(".")[0]
+    name = re.sub(r"[^\w-]+", "-", stem).strip("-")[:64]
+    return run.path / layout.EVALUATIONS / f"{name or 'data'}-{split}-{data.checksum[:8]}"
 
 
 def _annealed(
@@ -144,11 +150,7 @@ def _annealed(
 
 def opened(run: RunFolder | str | PathLike[str]) -> RunFolder:
     """The run itself, or that of a path."""
-    if isinstance(run, str | PathLike):
-        from curvae.training import Run  # a run knows nothing of its evaluation
-
-        return Run.open(Path(run))
-    return run
+    return run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from curvae.io import atomic
+
 if TYPE_CHECKING:
     from curvae.evaluation.compare import Comparison
 
@@ -32,5 +34,6 @@ def draw(comparison: "Comparison", path: Path) -> Path:
     axes.set_xlabel(f"log p(x) less that of {shown[0].against}, nats per datum (bars: 2 paired standard errors)")
     axes.set_title(f"{comparison.data}, {comparison.split}, {comparison.count:,} data", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    with atomic.replacing(path) as beside:
+        figure.savefig(beside, dpi=150)
     return path

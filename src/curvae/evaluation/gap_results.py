@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from curvae.evaluation.results import Estimate, plain, read_estimate
+from curvae.evaluation.results import Estimate, plain
+from curvae.io.typed import Count, OneOf, conform
 
 KHAT_BAD = 0.7
 MEMBERS = {
@@ -49,17 +50,17 @@ class Gaps:
     """``amortization - amortization_train``: above 0 where the encoder is better on data that it was trained on."""
     left: Estimate = field(default_factory=lambda: Estimate(0.0, 0.0))
     """What a last quarter of the steps still added to ELBO(q*); most of what remains is less."""
-    members: Mapping[str, Member] = field(default_factory=dict)
+    members: Mapping[Annotated[str, OneOf(MEMBERS)], Member] = field(default_factory=dict)
     """Families at their best, by name: ``own``, ``best``, ``laplace``, ``diagonal``, ``full``."""
     khat_flagged: float = 0.0
     """Share of data whose k-hat, of the draws behind log p(x), is above 0.7."""
-    count: int = 0
-    excluded: int = 0
+    count: Count = 0
+    excluded: Count = 0
     """Data with values that are not finite, left out of every mean."""
-    steps: int = 0
-    samples: int = 0
+    steps: Count = 0
+    samples: Count = 0
     split: str = "test"
-    seed: int = 0
+    seed: Count = 0
     seconds: float = 0.0
 
     @property
@@ -87,14 +88,4 @@ class Gaps:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Gaps":
         """The inverse of :meth:`to_dict`."""
-        made: dict[str, Any] = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
-        for name, value in made.items():
-            if name == "members":
-                made[name] = {family: _member(parts) for family, parts in value.items()}
-            elif isinstance(value, Mapping):
-                made[name] = read_estimate(value)
-        return cls(**made)
-
-
-def _member(parts: Mapping[str, Any]) -> Member:
-    return Member(**{name: read_estimate(part) for name, part in parts.items()})
+        return conform(values, cls)

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from curvae.data import ArrayTable
 from curvae.evaluation import store
-from curvae.evaluation.evaluate import RunFolder, Split, about, choose, device_for, moved, opened
+from curvae.evaluation.evaluate import Split, about, choose, device_for, moved, opened
 from curvae.evaluation.families import elbo_of, families, own_family
 from curvae.evaluation.gap_results import KHAT_BAD, MEMBERS, Gaps, Member
 from curvae.evaluation.importance import MEMORY, estimates, posterior_weights
@@ -22,9 +22,10 @@ from curvae.evaluation.scores import Report, like, place, running, untouched
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.posteriors import Posterior
 from curvae.systems import HasModel, System, require
+from curvae.training.run import layout
+from curvae.training.run.folder import RunFolder
 from curvae.typing import Batch
 
-NAME = "gaps.json"
 Arrays = dict[str, NDArray]
 
 
@@ -59,10 +60,10 @@ def gaps(
 
     Raises:
         ValueError: an argument out of its range, or a system without a model (HasModel) of continuous latents.
-        OSError: the folder cannot be written.
+        RunError: the folder cannot be read or written.
     """
     folder = opened(run)
-    where, tables, system = device_for(device), folder.data(), folder.system()
+    where, tables, (system, sha256) = device_for(device), folder.data(), folder.model()
     started = time.perf_counter()
     with moved(system, where), bar(min(data, len(choose(tables, split))), progress) as report:
         table = choose(tables, split)
@@ -71,7 +72,7 @@ def gaps(
     seconds = time.perf_counter() - started
     facts = {"steps": steps, "samples": samples, "split": split, "seed": seed, "seconds": seconds}
     result = summary(found, train, **facts)
-    store.write_json(folder.path / NAME, result.to_dict() | about(folder, system, tables))
+    store.write_findings(folder.path, layout.GAPS, result.to_dict() | about(folder, system, tables), sha256)
     return result
 
 

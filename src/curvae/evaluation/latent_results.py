@@ -1,12 +1,9 @@
 """What an evaluation found of the latents of all data together."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from curvae.evaluation.values import Estimate, read_estimate, read_number
-
-ESTIMATES = ("mutual_lower", "mutual_upper", "correlation_lower", "correlation_upper")
+from curvae.evaluation.values import Estimate
+from curvae.io.typed import Count
 
 
 @dataclass(frozen=True)
@@ -14,8 +11,8 @@ class Information:
     """Information in nats, and the aggregate posterior ``q(z) = mean q(z | x)`` against the prior.
 
     Example:
-        >>> found = Information(Estimate(2.0, 0.1), Estimate(2.2, 0.1), ceiling=6.9, count=1000)
-        >>> Information.from_dict({"mutual_lower": None, "mutual_upper": {"value": 1.0, "stderr": 0.1}}).mutual_lower
+        >>> Information(Estimate(2.0, 0.1), Estimate(2.2, 0.1), ceiling=6.9, count=1000).mutual_upper
+        Estimate(value=2.2, stderr=0.1, monte_carlo=0.0)
     """
 
     mutual_lower: Estimate | None
@@ -34,14 +31,5 @@ class Information:
     accuracy_p_value: float = 1.0
     ceiling: float = 0.0
     """log N: what N data can show at most."""
-    count: int = 0
+    count: Count = 0
     """N."""
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Information":
-        """From the plain form."""
-        made: dict[str, Any] = {name: read_number(value) for name, value in values.items() if name not in ESTIMATES}
-        for name in ESTIMATES:
-            found = values.get(name)
-            made[name] = None if found is None else read_estimate(found)
-        return cls(**made)

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated
 
-from curvae.evaluation.values import Estimate, read_estimate
+from curvae.evaluation.values import Estimate
+from curvae.io.typed import Count, OneOf
 
 KINDS = {
     "train": "training data (best case)",
@@ -34,27 +35,13 @@ class Likeness:
 
 @dataclass(frozen=True)
 class Quality:
-    """Samples and reconstructions against held-out data, between a best and a bad case.
+    """Samples and reconstructions against held-out data, between a best and a bad case."""
 
-    Example:
-        >>> row = Likeness(0.9, 0.8, 1.0, 0.9, Estimate(0.01, 0.002))
-        >>> Quality.from_dict({"rows": {"samples": {**vars(row), "kernel": vars(row.kernel)}}}).rows["samples"] == row
-        True
-    """
-
-    rows: Mapping[str, Likeness] = field(default_factory=dict)
+    rows: Mapping[Annotated[str, OneOf(KINDS)], Likeness] = field(default_factory=dict)
     """``train``, ``samples``, ``means``, ``reconstructions``, ``noise``; names that do not apply are missing."""
     features: str = ""
     """Of what distances are taken."""
-    count: int = 0
+    count: Count = 0
     """N."""
-    neighbors: int = 5
+    neighbors: Count = 5
     """That span the neighborhood of a datum."""
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Quality":
-        """From the plain form."""
-        rows = {
-            name: Likeness(**{**row, "kernel": read_estimate(row["kernel"])}) for name, row in values["rows"].items()
-        }
-        return cls(**{**values, "rows": rows})

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
 
 from curvae.evaluation.latent_results import Information
 from curvae.evaluation.quality_results import Quality
-from curvae.evaluation.values import Estimate, Summary, plain, read_estimate, read_number, read_summary
+from curvae.evaluation.values import Estimate, Summary, plain
+from curvae.io.typed import Count, OneOf, Share, conform
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,19 @@ class AnnealedResult:
     """In chains; flagged below 10."""
     acceptance: float
     """Mean probability with which a transition was accepted; steps were tuned to 0.8."""
-    temperatures: int
+    temperatures: Count
     """Asked for; a datum whose weights spread too much gets up to 16 times as many."""
-    chains: int
-    count: int
+    chains: Count
+    count: Count
     """Number of data."""
     difference: Estimate | None = None
     """``log_likelihood`` less the headline of the same data, nats; both err low, so the higher one is nearer."""
     taken: Summary | None = None
     """Median and most of the temperatures of a datum, and the share of data that are flagged even so."""
-    flagged: int = 0
+    flagged: Count = 0
     """Data whose annealing cannot be trusted, as log weights spread over chains by more than 1 nat or the estimate is
     not finite. The former are in the means above, and not in the agreement."""
-    compared: int = 0
+    compared: Count = 0
     """Data that are flagged neither here nor in the headline."""
     agreement: float = math.nan
     """Share of these on which both agree within two standard errors, ``|difference_i| <= 2 sqrt(s_i^2 + t_i^2)``,
@@ -68,11 +69,11 @@ class Evaluation:
     datum's best proposal (see :func:`curvae.evaluation.choose`); None where the system gives no evidence."""
     trusted: Estimate | None = None
     """The headline over the data that are not flagged; None where none are left, or nothing is estimated."""
-    flagged: int = 0
+    flagged: Count = 0
     """Data whose headline cannot be trusted: k-hat above 0.7 with the best proposal, or an estimate not finite."""
     best: ProposalResult | None = None
     """What stands behind ``log_likelihood``: of each datum, its best proposal."""
-    chosen: Mapping[str, float] = field(default_factory=dict)
+    chosen: Mapping[Annotated[str, OneOf(("own", "laplace", "defensive"))], Share] = field(default_factory=dict)
     """Share of data by the name of that proposal."""
     draws: Summary | None = None
     """Draws from each proposal: median and most of a datum, and the share of data that still ask for more."""
@@ -117,14 +118,14 @@ class Evaluation:
     objective: str = "lower"
     """Whether training maximized a "lower" or an "upper" bound of log p(x) or "none". Whatever it was, ``elbo`` and
     ``log_likelihood`` come from the weights of draws, never from it."""
-    excluded: int = 0
+    excluded: Count = 0
     """Data whose estimates are not finite: left out of every mean."""
-    count: int = 0
+    count: Count = 0
     """Data evaluated, excluded ones among them."""
-    samples: int = 0
+    samples: Count = 0
     """Draws asked for, per datum and proposal."""
     split: str = "test"
-    seed: int = 0
+    seed: Count = 0
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
     """What to be careful about, in plain words."""
@@ -151,30 +152,4 @@ class Evaluation:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Evaluation":
         """The inverse of :meth:`to_dict`; names that are not fields are passed over."""
-        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
-        made = {name: MAKERS[name](value) for name, value in known.items() if name in MAKERS and value is not None}
-        return cls(**known | made)
-
-
-def _proposal(values: Mapping[str, Any]) -> ProposalResult:
-    spreads = {name: read_summary(values[name]) for name in ("ess", "khat")}
-    return ProposalResult(read_estimate(values["log_likelihood"]), **spreads, status=values["status"])
-
-
-def _annealed(values: Mapping[str, Any]) -> AnnealedResult:
-    difference = None if values["difference"] is None else read_estimate(values["difference"])
-    made = {"log_likelihood": read_estimate(values["log_likelihood"]), "ess": read_summary(values["ess"])}
-    made |= {name: read_number(values.get(name)) for name in ("acceptance", "agreement")}
-    made |= {"taken": read_summary(values["taken"])} if values.get("taken") else {}
-    return AnnealedResult(**{**values, **made, "difference": difference})
-
-
-MAKERS: dict[str, Any] = {
-    "ais": _annealed,
-    "information": Information.from_dict,
-    "quality": Quality.from_dict,
-    "draws": read_summary,
-    **dict.fromkeys(("log_likelihood", "trusted", "smoothed", "elbo", "bits_per_dim", "kl"), read_estimate),
-    **dict.fromkeys(("best", "own", "laplace", "defensive"), _proposal),
-    **dict.fromkeys(("kl_per_dimension", "activity", "warnings"), tuple),
-}
+        return conform(values, cls)

@@ -62,21 +62,6 @@ class Summary:
     flagged: float
 
 
-def read_number(value: float | None) -> float:
-    """A number from its plain form."""
-    return math.nan if value is None else value
-
-
-def read_estimate(values: Mapping[str, Any]) -> Estimate:
-    """An estimate from its plain form."""
-    return Estimate(**{name: read_number(value) for name, value in values.items()})
-
-
-def read_summary(values: Mapping[str, Any]) -> Summary:
-    """A summary from its plain form."""
-    return Summary(**{name: read_number(value) for name, value in values.items()})
-
-
 def plain(value: Any) -> Any:
     """Mappings, lists, numbers and words alone; NaN and infinity as None."""
     match value:

@@ -1,15 +1,13 @@
 """The report of a run: one self-contained HTML page, made from the run folder's files and nothing else."""
 
-import os
-import tempfile
 from pathlib import Path
 
+from curvae.io import atomic
 from curvae.report import gallery, learning, page, posterior, quality, sections, style, words
-from curvae.report.read import ReportError, Run, read
+from curvae.report.read import Snapshot, read
+from curvae.training.run import files, layout
 
-__all__ = ["ReportError", "html", "write"]
-
-NAME = "report.html"
+__all__ = ["html", "write"]
 
 
 def write(run_path: str | Path) -> Path:
@@ -21,25 +19,21 @@ def write(run_path: str | Path) -> Path:
         run_path: the folder that ``curvae fit`` wrote, evaluated or not.
 
     Raises:
-        ReportError: no run folder there, a file of it that cannot be read, or the page cannot be written.
+        RunError: no run folder there, a file of it that cannot be read, or the page cannot be written.
 
     Example:
         >>> write("runs/nothing-here")
         Traceback (most recent call last):
-        curvae.report.read.ReportError: runs/nothing-here: no such run folder; name the folder that ...
+        curvae.training.errors.RunError: runs/nothing-here: expected the folder of a run, found none.
     """
     run = read(run_path)
-    target = Path(run_path) / NAME
-    try:
-        _replace(target, html(run))
-    except OSError as error:
-        raise ReportError(
-            f"{target}: cannot be written ({error.strerror or error}); free the place and try again."
-        ) from error
+    target = Path(run_path) / layout.REPORT
+    atomic.sweep(target.parent)
+    files.write(target, html(run))
     return target
 
 
-def html(run: Run) -> str:
+def html(run: Snapshot) -> str:
     """The page of a run that was read."""
     with style.applied():
         parts = [
@@ -66,21 +60,8 @@ def html(run: Run) -> str:
     )
 
 
-def _headline(run: Run) -> str:
+def _headline(run: Snapshot) -> str:
     if run.evaluation is None:
         return "Not evaluated yet"
     found = run.evaluation.log_likelihood
     return f"log p(x) = {words.measured(found)} nats" if found else "No log-likelihood"
-
-
-def _replace(target: Path, text: str) -> None:
-    """Write beside the target and move it into place, so that a reader never sees half a page."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(name).chmod(0o644)
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -6,14 +6,14 @@ import numpy as np
 
 from curvae.report import figures, page, pictures, style, words
 from curvae.report.page import Section
-from curvae.report.read import Arrays, Run
+from curvae.report.read import Arrays, Snapshot
 from curvae.report.sections import left_out, not_evaluated
 
 Draw = Callable[[Arrays], tuple[str, str]]
 """From the pictures of a run to ``(html, "")`` or ``("", why there is nothing to show)``."""
 
 
-def _section(run: Run, slug: str, title: str, draw: Draw, of_latents: bool = True) -> Section:
+def _section(run: Snapshot, slug: str, title: str, draw: Draw, of_latents: bool = True) -> Section:
     if run.evaluation is None:
         return Section(slug, title, absent=not_evaluated(run))
     if not run.pictures:
@@ -22,31 +22,32 @@ def _section(run: Run, slug: str, title: str, draw: Draw, of_latents: bool = Tru
     return Section(slug, title, html, left_out(run, why) if why and of_latents else why)
 
 
-def reconstructions(run: Run) -> Section:
+def reconstructions(run: Snapshot) -> Section:
     return _section(run, "reconstructions", "Reconstructions", _reconstructions)
 
 
-def samples(run: Run) -> Section:
+def samples(run: Snapshot) -> Section:
     title = "Samples from the prior" if "samples" in run.pictures else "Samples"
     return _section(run, "samples", title, _samples, of_latents=False)
 
 
-def latent(run: Run) -> Section:
+def latent(run: Snapshot) -> Section:
     return _section(run, "latent", "Latent space", _latent)
 
 
-def covariances(run: Run) -> Section:
+def covariances(run: Snapshot) -> Section:
     return _section(run, "covariances", "Posterior covariances", _covariances)
 
 
-def search(run: Run) -> Section:
+def search(run: Snapshot) -> Section:
     return _section(run, "search", "Mode search", _search)
 
 
 def _reconstructions(arrays: Arrays) -> tuple[str, str]:
     if not {"originals", "reconstructions"} <= arrays.keys() or not len(arrays["originals"]):
         return "", "this evaluation saved no reconstructions."
-    originals, rebuilt = arrays["originals"], arrays["reconstructions"]
+    count = min(len(arrays["originals"]), len(arrays["reconstructions"]))
+    originals, rebuilt = arrays["originals"][:count], arrays["reconstructions"][:count]
     if pictures.is_image(originals):
         kept = slice(0, 32)
         sheet = pictures.tiles(originals[kept], 8, pictures.gray_range(originals), rebuilt[kept])

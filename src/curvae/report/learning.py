@@ -6,7 +6,7 @@ import numpy as np
 
 from curvae.report import figures, page, style
 from curvae.report.page import Section
-from curvae.report.read import Run
+from curvae.report.read import Snapshot
 
 _HEALTH = {
     "kl": (
@@ -32,7 +32,7 @@ _HEALTH = {
 """Column -> label of the axis, logarithmic or not, text for those who do not see it, caption."""
 
 
-def learning(run: Run) -> Section:
+def learning(run: Snapshot) -> Section:
     """Bounds against epochs and against time; the divergence and the gradient below."""
     metrics = run.metrics
     names = {"train_bound": "training", "validation_bound": "validation"}
@@ -61,7 +61,7 @@ def learning(run: Run) -> Section:
     return Section("learning", "Learning curves", page.grid([*shown, *_health(run, epochs, stages)]))
 
 
-def _curve(run: Run) -> str:
+def _curve(run: Snapshot) -> str:
     """What a bound is: an evaluated run says it, of others it is nearly always a lower bound."""
     if run.evaluation is not None and run.evaluation.evidence == "exact":
         return "log-likelihood"
@@ -77,7 +77,7 @@ def _learning_caption(lines: Mapping[str, np.ndarray], cut: bool, stages: np.nda
     return text + (" The first epochs lie below the frame." if cut else "")
 
 
-def _health(run: Run, epochs: np.ndarray, stages: np.ndarray | None) -> list[str]:
+def _health(run: Snapshot, epochs: np.ndarray, stages: np.ndarray | None) -> list[str]:
     """What else training says of itself, in the columns that have values."""
     metrics = run.metrics
     shown = []

@@ -8,19 +8,18 @@ from curvae.evaluation.latent_results import Information
 from curvae.evaluation.values import Estimate
 from curvae.report import figures, page, style, words
 from curvae.report.page import Cell, Section
-from curvae.report.read import Run
+from curvae.report.read import Snapshot
 from curvae.report.sections import left_out, not_evaluated
 
-MISSING = "run `curvae {command} {path}` and write the report again."
 PASSES = 0.01
 """P-value below which the posterior is said to be wrong."""
 
 
-def gaps(run: Run) -> Section:
+def gaps(run: Snapshot) -> Section:
     """The inference gap in its parts, and other families on the same decoder."""
     title = "What a better posterior would buy"
     if run.gaps is None:
-        return Section("gaps", title, absent=left_out(run, MISSING.format(command="gaps", path=run.name)))
+        return Section("gaps", title, absent=left_out(run, run.missing("gaps")))
     found = run.gaps
     names = [name for name in MEMBERS if name in found.members]
     chosen = [found.members[name].gap for name in names]
@@ -49,11 +48,11 @@ def _gap_rows(found: Gaps) -> list[list[Cell]]:
     return [_row(name, words.measured(value), text) for name, value, text in rows if value is not None]
 
 
-def calibration(run: Run) -> Section:
+def calibration(run: Snapshot) -> Section:
     """Ranks and coverage on data drawn from the model."""
     title, found = "Is the posterior right?", run.calibration
     if found is None:
-        return Section("calibration", title, absent=left_out(run, MISSING.format(command="calibrate", path=run.name)))
+        return Section("calibration", title, absent=left_out(run, run.missing("calibrate")))
     count, level = len(found.ranks), max(found.coverage, default=None)
     text = (
         f"{count:,} data were drawn from the model itself, with the latents that made them, and each was given its "
@@ -79,7 +78,7 @@ def calibration(run: Run) -> Section:
     return Section("calibration", title, page.paragraph(text) + shown)
 
 
-def information(run: Run) -> Section:
+def information(run: Snapshot) -> Section:
     """What latents say about data, and the aggregate posterior against the prior."""
     title = "What the latents carry"
     if run.evaluation is None:

@@ -3,13 +3,13 @@
 from curvae.evaluation.quality_results import KINDS, Likeness
 from curvae.report import page, words
 from curvae.report.page import Cell, Section
-from curvae.report.read import Run
+from curvae.report.read import Snapshot
 from curvae.report.sections import not_evaluated
 
 HEADER = ("Set", "Precision", "Recall", "Density", "Coverage", "Kernel distance")
 
 
-def quality(run: Run) -> Section:
+def quality(run: Snapshot) -> Section:
     """Samples and reconstructions against held-out data, between two controls."""
     title = "Are samples like data?"
     if run.evaluation is None:

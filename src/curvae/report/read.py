@@ -1,38 +1,24 @@
-"""A run folder, read: the only place of the report that knows the names of files."""
+"""A run folder as the report sees it: read once, so that the page is of one moment while training goes on."""
 
-import csv
-import json
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import yaml
 
-from curvae.evaluation.calibration import NAME as CALIBRATION
+from curvae.evaluation import store
 from curvae.evaluation.calibration import Calibration
 from curvae.evaluation.gap_results import Gaps
-from curvae.evaluation.gaps import NAME as GAPS
 from curvae.evaluation.results import Evaluation
+from curvae.training.run import layout
+from curvae.training.run.folder import RunFolder
 
 Arrays = Mapping[str, np.ndarray]
-Content = TypeVar("Content")
-MADE_BY = {
-    GAPS: "gaps",
-    CALIBRATION: "calibrate",
-    **dict.fromkeys(("evaluation.json", "evaluation.npz", "pictures.npz"), "evaluate"),
-}
-"""The command that writes a file; ``fit`` the others."""
-
-
-class ReportError(ValueError):
-    """A run folder that cannot be read or reported: one line saying what, where, and how to mend it."""
 
 
 @dataclass(frozen=True)
-class Run:
+class Snapshot:
     """What the files of a run folder say; a file that is not there gives an empty mapping (``evaluation``: None)."""
 
     path: Path
@@ -46,6 +32,10 @@ class Run:
     pictures: Arrays = field(default_factory=dict)
     gaps: Gaps | None = None
     calibration: Calibration | None = None
+    stale: tuple[str, ...] = ()
+    """Commands whose findings are left out: they are of other weights than the run has now."""
+    unsure: tuple[str, ...] = ()
+    """Commands whose findings do not say of which weights they are."""
 
     @property
     def name(self) -> str:
@@ -54,123 +44,65 @@ class Run:
     @property
     def system(self) -> str:
         """Name of the system, as written in the configuration."""
-        system = self._part("system")
-        return str(system.get("name") or system.get("custom") or "system")
+        system = self.config["system"]
+        return system.get("name") or system.get("custom") or "system"
 
     @property
     def data(self) -> str:
         """Name of the data set, as written in the configuration."""
-        return str(self._part("data").get("name", "data"))
+        return str(self.config["data"].get("name", "data"))
 
     @property
     def arguments(self) -> Mapping[str, Any]:
         """Arguments of the system, as written in the configuration."""
-        arguments = self._part("system").get("arguments")
-        return arguments if isinstance(arguments, Mapping) else {}
+        return self.config["system"].get("arguments", {})
 
-    def _part(self, key: str) -> Mapping[str, Any]:
-        part = self.config.get(key)
-        return part if isinstance(part, Mapping) else {"name": part} if part is not None else {}
+    def missing(self, command: str) -> str:
+        """Why there is nothing that this command finds, and how to get it."""
+        if command in self.stale:
+            return f"stale: it is of other weights than the run has now; run `curvae {command} {self.name}` again."
+        return f"run `curvae {command} {self.name}` and write the report again."
 
 
-def read(path: str | Path) -> Run:
+def read(path: str | Path) -> Snapshot:
     """Read a run folder.
 
     Args:
         path: the folder; it must hold ``config.yaml``, every other file may be missing.
 
     Raises:
-        ReportError: there is no such folder, it is not a run folder, or one of its files cannot be read.
+        RunError: there is no such folder, it is not a run folder, or one of its files cannot be read.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise ReportError(f"{folder}: no such run folder; name the folder that `curvae fit --out` wrote.")
-    if not (folder / "config.yaml").is_file():
-        raise ReportError(
-            f"{folder}: not a run folder (no config.yaml); name the folder that `curvae fit --out` wrote."
-        )
-    evaluation = _made(folder / "evaluation.json", Evaluation.from_dict)
-    return Run(
-        path=folder.resolve(),
-        config=_mapping(folder / "config.yaml", _yaml),
-        environment=_mapping(folder / "environment.json", _json),
-        status=_mapping(folder / "status.json", _json),
-        metrics=_load(folder / "metrics.csv", _csv, {}),
-        evaluation=evaluation,
-        per_datum=_load(folder / "evaluation.npz", _npz, {}) if evaluation else {},
-        pictures=_load(folder / "pictures.npz", _npz, {}) if evaluation else {},
-        gaps=_made(folder / GAPS, Gaps.from_dict),
-        calibration=_made(folder / CALIBRATION, Calibration.from_dict),
+    run = RunFolder.open(path)
+    evaluated = run.evaluation
+    found: dict[str, tuple[Any, bool | None]] = {"evaluate": (evaluated, evaluated and evaluated.stale)}
+    found["gaps"] = _found(run, layout.GAPS, Gaps.from_dict)
+    found["calibrate"] = _found(run, layout.CALIBRATION, Calibration.from_dict)
+    current = {command: None if stale else value for command, (value, stale) in found.items()}
+    shown = current["evaluate"]
+    return Snapshot(
+        path=run.path.resolve(),
+        config=run.config,
+        environment=run.environment if _has(run, layout.ENVIRONMENT) else {},
+        status=run.status if _has(run, layout.STATUS) else {},
+        metrics=_columns(run) if _has(run, layout.METRICS) else {},
+        evaluation=shown and shown.result,
+        per_datum=shown.arrays if shown else {},
+        pictures=shown.pictures if shown else {},
+        gaps=current["gaps"],
+        calibration=current["calibrate"],
+        stale=tuple(command for command, (_, stale) in found.items() if stale),
+        unsure=tuple(command for command, (value, stale) in found.items() if value is not None and stale is None),
     )
 
 
-def _load(file: Path, parse: Callable[[Path], Content], absent: Content) -> Content:
-    """What ``parse`` makes of the file, with every way to fail turned into one line."""
-    try:
-        return parse(file)
-    except FileNotFoundError:
-        return absent
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        yaml.YAMLError,
-        csv.Error,
-        zipfile.BadZipFile,
-    ) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        made_by = MADE_BY.get(file.name, "fit")
-        raise ReportError(f"{file}: cannot be read ({reason}); write it again with `curvae {made_by}`.") from error
+def _has(run: RunFolder, name: str) -> bool:
+    return (run.path / name).exists()
 
 
-def _mapping(file: Path, parse: Callable[[Path], Any]) -> Mapping[str, Any]:
-    content = _load(file, parse, {})
-    if not isinstance(content, Mapping):
-        raise ReportError(f"{file}: expected names and values; got {type(content).__name__}.")
-    return content
+def _found(run: RunFolder, name: str, make: Callable[[Mapping[str, Any]], Any]) -> tuple[Any, bool | None]:
+    return store.read_findings(run.path, name, make) if _has(run, name) else (None, None)
 
 
-def _made(file: Path, make: Callable[[Mapping[str, Any]], Content]) -> Content | None:
-    """What a command found and wrote; None where it has not been given."""
-    content = _mapping(file, _json)
-    if not content:
-        return None
-    if content.get("format", 1) != 1:
-        raise ReportError(
-            f"{file}: format {content['format']!r} is not known here (only 1 is); update curvae, or run "
-            f"`curvae {MADE_BY[file.name]}` again."
-        )
-    return _load(file, lambda _: make(content), None)
-
-
-def _json(file: Path) -> Any:
-    return json.loads(file.read_text(encoding="utf-8"))
-
-
-def _yaml(file: Path) -> Any:
-    return yaml.safe_load(file.read_text(encoding="utf-8"))
-
-
-def _npz(file: Path) -> dict[str, np.ndarray]:
-    """All arrays of the file; arrays of Python objects, which would need a pickle, are refused."""
-    with np.load(file, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
-
-
-def _csv(file: Path) -> dict[str, np.ndarray]:
-    """Column -> values. A last line cut short, as in a run still going or killed, is left out."""
-    with file.open(newline="", encoding="utf-8") as stream:
-        header, *rows = list(csv.reader(stream)) or [[]]
-    if rows and len(rows[-1]) < len(header):
-        rows.pop()
-    if any(len(row) != len(header) for row in rows):
-        raise ValueError(f"every line must have the {len(header)} cells of the header")
-    cells = {name: [row[column] for row in rows] for column, name in enumerate(header)}
-    return {name: np.array(column) if name == "stage" else _floats(column) for name, column in cells.items()}
-
-
-def _floats(cells: list[str]) -> np.ndarray:
-    return np.array([float(cell) if cell.strip() else np.nan for cell in cells], dtype=float)
+def _columns(run: RunFolder) -> dict[str, np.ndarray]:
+    return {name: np.array(column, dtype=None if name == "stage" else float) for name, column in run.metrics().items()}

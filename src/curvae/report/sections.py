@@ -9,28 +9,27 @@ from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, Prop
 from curvae.report import figures, page, style, words
 from curvae.report.figures import KHAT_LIMIT
 from curvae.report.page import Cell, Section
-from curvae.report.read import Run
+from curvae.report.read import Snapshot
 
 ACTIVE = 0.01
 """A latent whose posterior mean varies less over the data is not active (Burda, Grosse and Salakhutdinov 2016)."""
 
-NOT_EVALUATED = "this run has not been evaluated; run `curvae evaluate {path}` and write the report again."
+
+def not_evaluated(run: Snapshot) -> str:
+    """Why there are no numbers of an evaluation."""
+    return ("" if "evaluate" in run.stale else "this run has not been evaluated; ") + run.missing("evaluate")
 
 
-def not_evaluated(run: Run) -> str:
-    return NOT_EVALUATED.format(path=run.name)
-
-
-def left_out(run: Run, why: str) -> str:
+def left_out(run: Snapshot, why: str) -> str:
     """Why a part on latents is left out: there are none, or something else."""
     return "this system has no latents." if run.pictures and "latent_mean" not in run.pictures else why
 
 
-def findings(run: Run) -> Section:
+def findings(run: Snapshot) -> Section:
     return Section("warnings", "Warnings", page.warnings(words.warnings(run)))
 
 
-def what_was_run(run: Run) -> Section:
+def what_was_run(run: Snapshot) -> Section:
     """Facts at a glance; everything else folded away."""
     environment, metrics = run.environment, run.metrics
     seconds = metrics.get("seconds", np.array([]))
@@ -54,7 +53,7 @@ def what_was_run(run: Run) -> Section:
     )
 
 
-def results(run: Run) -> Section:
+def results(run: Snapshot) -> Section:
     """The table of results, with errors."""
     found = run.evaluation
     if found is None:
@@ -156,7 +155,7 @@ def _proposal(name: str, part: ProposalResult) -> list[Cell]:
     ]
 
 
-def _bounds(run: Run, found: Evaluation) -> list[Row]:
+def _bounds(run: Snapshot, found: Evaluation) -> list[Row]:
     rows = []
     if found.elbo is not None:
         text = "The evidence lower bound with the system’s own posterior."
@@ -171,7 +170,7 @@ def _bounds(run: Run, found: Evaluation) -> list[Row]:
     return rows
 
 
-def inference_gap(run: Run) -> Estimate | None:
+def inference_gap(run: Snapshot) -> Estimate | None:
     """The mean of ``log p(x) - ELBO``, nats; its error is that of the paired differences."""
     total, elbo = run.per_datum.get("log_likelihood"), run.per_datum.get("elbo")
     if total is None or elbo is None:
@@ -196,7 +195,7 @@ def _others(found: Evaluation) -> list[Row]:
     return rows
 
 
-def per_datum(run: Run) -> Section:
+def per_datum(run: Snapshot) -> Section:
     """How the log-likelihood and its reliability are spread over the data."""
     section = Section("per-datum", "Datum by datum", absent=not_evaluated(run))
     if run.evaluation is None:
@@ -207,12 +206,12 @@ def per_datum(run: Run) -> Section:
     return Section(section.slug, section.title, page.grid(shown))
 
 
-def _present(run: Run, names: dict[str, str]) -> dict[str, np.ndarray]:
+def _present(run: Snapshot, names: dict[str, str]) -> dict[str, np.ndarray]:
     found = {text: run.per_datum[name] for name, text in names.items() if name in run.per_datum}
     return {text: values for text, values in found.items() if np.isfinite(values).any()}
 
 
-def _log_likelihoods(run: Run) -> list[str]:
+def _log_likelihoods(run: Snapshot) -> list[str]:
     values = _present(run, {"log_likelihood": "log p(x)", "elbo": "ELBO"})
     if not values:
         return []
@@ -229,7 +228,7 @@ def _log_likelihoods(run: Run) -> list[str]:
     return [page.figure(figure, f"Histogram of the {' and of the '.join(values)} of each datum.", caption)]
 
 
-def _khats(run: Run) -> list[str]:
+def _khats(run: Snapshot) -> list[str]:
     names = {"khat_own": "own posterior", "khat_laplace": "Laplace proposal", "khat_best": "best"}
     values = _present(run, names)
     if not values:
@@ -242,7 +241,7 @@ def _khats(run: Run) -> list[str]:
     return [page.figure(figure, "Histogram of k-hat for each datum, with the limit marked.", caption)]
 
 
-def divergence(run: Run) -> Section:
+def divergence(run: Snapshot) -> Section:
     """Bars of the divergence and of the activity of each latent dimension."""
     section = Section("kl", "Use of the latent dimensions", absent=not_evaluated(run))
     if run.evaluation is None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from curvae.evaluation.results import Estimate, Evaluation
 from curvae.report.figures import KHAT_LIMIT
-from curvae.report.read import Run
+from curvae.report.read import Snapshot
 
 NONE = "–"
 
@@ -74,9 +74,11 @@ def plural(count: float, one: str, many: str) -> str:
     return f"{count:,.0f} {one if count == 1 else many}"
 
 
-def verdict(run: Run) -> str:
+def verdict(run: Snapshot) -> str:
     """What the log-likelihood means, for someone who has not seen one."""
     evaluation = run.evaluation
+    if evaluation is None and "evaluate" in run.stale:
+        return f"There is no log-likelihood of these weights: {run.missing('evaluate')}"
     if evaluation is None:
         return f"There is no log-likelihood yet: run `curvae evaluate {run.name}`, then write the report again."
     found = evaluation.log_likelihood
@@ -125,9 +127,11 @@ def trust(evaluation: Evaluation) -> str:
     )
 
 
-def warnings(run: Run) -> list[str]:
+def warnings(run: Snapshot) -> list[str]:
     """Everything a reader should know before believing the numbers; empty if there is nothing."""
     found = list(run.evaluation.warnings) if run.evaluation else []
+    found += [f"What `curvae {command}` found is {run.missing(command)}" for command in run.stale]
+    found += [f"An earlier curvae wrote what `curvae {c}` found, without saying of which weights." for c in run.unsure]
     state = run.status.get("state")
     if state not in (None, "finished"):
         reason = f" ({run.status['reason']})" if run.status.get("reason") else ""

@@ -2,6 +2,6 @@
 
 from curvae.training.errors import RunError
 from curvae.training.fit import fit
-from curvae.training.run.folder import Run, load
+from curvae.training.run.folder import RunFolder, load
 
-__all__ = ["Run", "RunError", "fit", "load"]
+__all__ = ["RunError", "RunFolder", "fit", "load"]

@@ -12,11 +12,11 @@ from curvae.systems import System
 from curvae.training import devices as machine
 from curvae.training.check import check_networks
 from curvae.training.loop.checkpoint import Session
-from curvae.training.run import claim as folder
 from curvae.training.run import files
+from curvae.training.run.claim import claimed, next_name
 from curvae.training.run.config import custom_parts, plain, record
 from curvae.training.run.environment import environment, version
-from curvae.training.run.folder import Run, write_about
+from curvae.training.run.folder import RunFolder, write_about
 from curvae.training.run.metrics import Log
 from curvae.training.settings import Settings, divide
 
@@ -39,7 +39,7 @@ def fit(
     schedule: str = "constant",
     clip: float | None = None,
     progress: bool = True,
-) -> Run:
+) -> RunFolder:
     """Train a system and leave a folder with all that is known of the run.
 
     The system's stages are trained in order, each from the best weights of the one before (best by the bound on the
@@ -111,13 +111,12 @@ def fit(
     with ExitStack() as stack:
         if first := machine.is_first():
             about = functools.partial(write_about, recorded=config["system"], data=data)
-            folder.claim(path, config, environment(settings, data), about)
-            stack.enter_context(folder.lock(path))
+            stack.enter_context(claimed(path, config, environment(settings, data), about))
         session = Session(system, path, Log(path), first)
         stack.enter_context(_booked(session))
         session.resume()
         Training(system, data, settings, session, progress and first).run()
-    return Run(path, data, system)
+    return RunFolder(path, data, system)
 
 
 def configuration(system: System, data: Data, settings: Settings) -> dict[str, Any]:
@@ -148,7 +147,7 @@ def _path(out: str | Path | None, config: dict[str, Any], settings: Settings) ->
     if settings.devices > 1:
         raise ValueError("out: expected a folder where devices > 1, got None; every process must know it.")
     kind = config["system"].get("name") or config["system"]["custom"].rpartition(".")[2].lower()
-    return folder.next_name(f"{kind}-{config['data'].get('name', 'data')}")
+    return next_name(f"{kind}-{config['data'].get('name', 'data')}")
 
 
 @contextmanager

@@ -3,21 +3,25 @@
 import contextlib
 import io
 import math
-import pickle
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from curvae.io import FileError, regular
+from curvae.io.errors import parsing
 from curvae.training.errors import RunError
 from curvae.training.loop.inference_budget import Standing
-from curvae.training.run import files, weights
+from curvae.training.run import files, layout, weights
 from curvae.training.run.metrics import Log, Row
 
+HEADER, ZIP = f"curvae resume {files.FORMAT} ".encode(), b"PK"
+"""How ``resume.pt`` begins, and how it did in format 1."""
 SAVE_EVERY = 1.0
 """Seconds between two saves at least; a run that is killed loses no more than this and the epoch at hand."""
 SAVE_SHARE = 0.05
@@ -40,6 +44,10 @@ class Position:
     step: int = 0
     """Optimizer steps tried in all, skipped ones included."""
     seconds: float = 0.0
+    taken: int = 0
+    """Steps of this stage that were not skipped."""
+    counted: int = 0
+    """Steps tried up to the last epoch booked."""
     in_a_row: int = 0
     """Steps skipped since the last good one."""
     best: float | None = None
@@ -70,21 +78,21 @@ class Session:
         self.optimizer: Mapping[str, Any] | None = None
         self._since = self._saved = time.monotonic()
         self._cost = 0.0
+        self._written = False
+        """The best weights are on disk."""
 
     def resume(self) -> None:
-        """Take up what an earlier process saved, if it did.
+        """Take up what an earlier process saved, if it did; else start anew, with an empty log.
 
         Raises:
             RunError: the file is damaged, or of another system.
         """
-        path = self.path / "resume.pt"
-        if not path.exists():
-            return
-        saved = _read(path)
-        self.position = Position(**saved["position"])
-        self.best, self.optimizer = saved["best"], saved["optimizer"]
-        weights.restore(self.system, saved["model"], path)
-        self._since = time.monotonic() - self.position.seconds
+        path = self.path / layout.RESUME
+        if os.path.lexists(path):
+            saved = _read(path)
+            self.position, self.best, self.optimizer = saved.position, saved.best, saved.optimizer
+            weights.restore(self.system, saved.model, path)
+            self._since, self._written = time.monotonic() - self.position.seconds, False
         if self.writes:
             self.log.keep(self.position.epoch)
 
@@ -97,9 +105,24 @@ class Session:
         """Leave the stage for the next, with its best weights."""
         here = self.position
         self.position = Position(
-            here.stage + 1, epoch=here.epoch, step=here.step, seconds=here.seconds, in_a_row=here.in_a_row
+            here.stage + 1,
+            epoch=here.epoch,
+            step=here.step,
+            seconds=here.seconds,
+            counted=here.step,
+            in_a_row=here.in_a_row,
         )
         self.optimizer = None
+
+    @property
+    def failure(self) -> str:
+        """Why a stage that has come to its end has trained nothing; "" if it has."""
+        here = self.position
+        if here.best is None:
+            return "no epoch had a finite validation bound"
+        if here.stage_epoch and not here.taken:
+            return "every step was skipped as not finite"
+        return ""
 
     def take_best(self) -> None:
         """Give the system the best weights of the stage."""
@@ -110,6 +133,7 @@ class Session:
         """Book an epoch that has been judged: is it the last, write what is due."""
         here = self.position
         here.epoch, here.stage_epoch = here.epoch + 1, here.stage_epoch + 1
+        here.taken, here.counted = here.taken + here.step - here.counted - row.skipped, here.step
         here.seconds = time.monotonic() - self._since
         here.done = last or (patience is not None and here.stale >= patience)
         if self.writes:
@@ -126,18 +150,18 @@ class Session:
         """Book the monitored bound, and keep the weights that the system has now as the stage wants it.
 
         Args:
-            score: the bound.
+            score: the bound; where it is not finite nothing is kept, NaN is never best.
             keep: "best" = where it is the best of the stage; "last" = always; "snapshots" = always, and of each epoch
                 in a file of its own.
         """
         here = self.position
-        better = here.best is None or math.isnan(here.best) or score > here.best
+        better = math.isfinite(score) and (here.best is None or score > here.best)
         here.stale = 0 if better else here.stale + 1
         if better:
             here.best = score
-        if better or keep != "best":
-            self.best = weights.snapshot(self.system)
-        if keep == "snapshots" and self.writes:
+        if better or (keep != "best" and math.isfinite(score)):
+            self.best, self._written = weights.snapshot(self.system), False
+        if keep == "snapshots" and math.isfinite(score) and self.writes:
             self._write_snapshot()
 
     def save(self, optimizer: torch.optim.Optimizer | None) -> None:
@@ -145,11 +169,9 @@ class Session:
         if not self.writes:
             return
         start = time.monotonic()
-        content = {"format": files.FORMAT, "position": asdict(self.position), "best": self.best}
-        content |= {"model": self.system.state_dict(), "optimizer": optimizer and optimizer.state_dict()}
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        files.write(self.path / "resume.pt", buffer.getbuffer())
+        state = optimizer and optimizer.state_dict()
+        saved = Saved(self.position, self.best, dict(self.system.state_dict()), state)
+        files.write(self.path / layout.RESUME, _encoded(saved))
         self._write_model()
         self.status("running")
         self._saved = time.monotonic()
@@ -160,7 +182,7 @@ class Session:
         if self.writes:
             self._write_model()
             self.status("finished")
-            (self.path / "resume.pt").unlink(missing_ok=True)
+            (self.path / layout.RESUME).unlink(missing_ok=True)
 
     def stop(self, reason: str) -> None:
         """Leave the folder as that of a run that stopped early, with the best model so far, if the disk takes it."""
@@ -172,25 +194,48 @@ class Session:
     def status(self, state: str, reason: str | None = None) -> None:
         here = self.position
         value = {"state": state, "stage": here.stage, "epoch": here.epoch, "step": here.step, "reason": reason}
-        files.write_json(self.path / "status.json", value)
+        files.write_json(self.path / layout.STATUS, value)
 
     def _write_snapshot(self) -> None:
         """The weights of this epoch; a run that is taken up again writes the same ones again."""
         assert self.best is not None
-        folder = self.path / "snapshots"
+        folder = self.path / layout.SNAPSHOTS
         folder.mkdir(exist_ok=True)
-        files.write(folder / f"{self.position.epoch + 1:06d}.safetensors", weights.encode(self.best))
+        files.write(folder / f"{self.position.epoch + 1:06d}.safetensors", weights.sealed(self.best))
 
     def _write_model(self) -> None:
-        if self.best is not None:
-            files.write(self.path / "model.safetensors", weights.encode(self.best))
+        if self.best is not None and not self._written:
+            weights.write(self.path, self.best)
+            self._written = True
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(f"{path}: cannot be read ({first}); delete it to start this run anew.") from None
-    files.check_format(path, saved)
-    return saved
+class Saved(NamedTuple):
+    """What ``resume.pt`` holds."""
+
+    position: Position
+    best: dict[str, Tensor] | None
+    model: dict[str, Tensor]
+    optimizer: Mapping[str, Any] | None
+
+
+def _encoded(saved: Saved) -> bytes:
+    """A line that names the format and the digest of what follows, which torch reads without running code."""
+    buffer = io.BytesIO()
+    torch.save(saved._asdict() | {"position": asdict(saved.position)}, buffer)
+    content = buffer.getvalue()
+    return HEADER + files.digest(content).encode() + b"\n" + content
+
+
+def _read(path: Path) -> Saved:
+    with files.telling(path, "delete it to start this run anew"):
+        content = regular.read(path)
+        if content.startswith(ZIP):
+            raise FileError(
+                f"{path}: expected resume format {files.FORMAT}, got that of an earlier curvae; go on there"
+            )
+        digest, _, rest = content.removeprefix(HEADER).partition(b"\n")
+        if not content.startswith(HEADER) or digest.decode("latin-1") != files.digest(rest):
+            raise FileError(f"{path}: expected what training saved, got a damaged file")
+        with parsing(path, "what training saved"):
+            saved = torch.load(io.BytesIO(rest), map_location="cpu", weights_only=True)
+            return Saved(**saved | {"position": Position(**saved["position"])})

@@ -19,7 +19,7 @@ from curvae.training.loop import inference_budget as budget
 from curvae.training.loop.checkpoint import Session
 from curvae.training.loop.compiled import Compiled
 from curvae.training.loop.loader import VALIDATION_ROWS, Batches, Shard, part
-from curvae.training.loop.nonfinite import Skips
+from curvae.training.loop.nonfinite import SURROGATE, Skips, faulty_module, first_not_finite
 from curvae.training.loop.running_means import Means
 from curvae.training.loop.state import several, write_state
 from curvae.training.loop.weight_averaging import Average, copied, put
@@ -209,10 +209,11 @@ class StageModule(LightningModule):
             self._give_up(position.in_a_row, self._culprit)
 
     def _give_up(self, count: int, culprit: str) -> None:
+        part = faulty_module(self.system, self._here.train) if culprit == SURROGATE else ""
+        kept = f"the best model so far is kept in {self.session.path}" if self.session.best else "no model was kept"
         raise RunError(
             f"training stopped at step {self.session.position.step} (stage {self.stage.name!r}): {count} steps in a "
-            f"row were not finite, first {culprit}. Lower the learning rate or check the data's scale; the "
-            f"best model so far is kept in {self.session.path}."
+            f"row were not finite, first {part or culprit}. Lower the learning rate or check the data's scale; {kept}."
         )
 
     def on_validation_epoch_start(self) -> None:
@@ -308,13 +309,3 @@ def gradient_norm(system: nn.Module) -> Tensor:
 def runs_ahead(device: torch.device, optimizer: torch.optim.Optimizer) -> bool:
     """Whether steps are judged on the device: a fused optimizer leaves out those that were not finite."""
     return device.type == "cuda" and getattr(optimizer, "_step_supports_amp_scaling", False) and not several()
-
-
-def first_not_finite(system: nn.Module, bound: Bound) -> str:
-    """Which tensor is to blame, in words: a parameter, else the bound, else a gradient."""
-    parameters = dict(system.named_parameters())
-    suspects: dict[str, Tensor] = {f"the parameter {name}": value for name, value in parameters.items()}
-    suspects["Bound.surrogate"] = bound.surrogate
-    suspects |= {f"the gradient of {name}": each.grad for name, each in parameters.items() if each.grad is not None}
-    elsewhere = "in another process" if several() else "a tensor that is finite again"
-    return next((name for name, value in suspects.items() if not bool(value.isfinite().all())), elsewhere)

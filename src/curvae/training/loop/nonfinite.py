@@ -1,8 +1,21 @@
-"""Steps that were not finite, counted on the device."""
+"""Steps that were not finite, counted on the device, and the part of the system that is to blame."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import torch
 from jaxtyping import Bool
-from torch import Tensor
+from torch import Tensor, nn
+
+from curvae.data import ArrayTable
+from curvae.objectives import Bound
+from curvae.systems import LatentSystem, System
+from curvae.training.loop.state import several
+
+SURROGATE = "Bound.surrogate"
+PROBES = 64
+"""Draws of the prior, and rows of data, on which modules are tried."""
 
 
 class Skips:
@@ -33,3 +46,58 @@ class Skips:
         """Skipped in all, the most in a row, and in a row up to now; this waits for the device."""
         total, most, now = self._counts.tolist()
         return total, most, now
+
+
+def first_not_finite(system: nn.Module, bound: Bound) -> str:
+    """Which tensor is to blame, in words: a parameter, else the bound, else a gradient."""
+    parameters = dict(system.named_parameters())
+    suspects: dict[str, Tensor] = {f"the parameter {name}": value for name, value in parameters.items()}
+    suspects[SURROGATE] = bound.surrogate
+    suspects |= {f"the gradient of {name}": each.grad for name, each in parameters.items() if each.grad is not None}
+    elsewhere = "in another process" if several() else "a tensor that is finite again"
+    return next((name for name, value in suspects.items() if _bad(value)), elsewhere)
+
+
+def faulty_module(system: System, table: ArrayTable) -> str:
+    """The first module whose output is not finite though its input is: on draws of the prior, then on data; "" if none.
+
+    Moves running statistics and takes the bound's random numbers: for a run that is given up.
+    """
+    rows = table.batch(torch.arange(min(PROBES, len(table))))
+    return (_first_faulty(system, lambda: _decode(system)) if isinstance(system, LatentSystem) else "") or (
+        _first_faulty(system, lambda: system.bound(rows))
+    )
+
+
+def _decode(system: LatentSystem) -> Tensor:
+    return system.model.decode(system.model.prior.sample(PROBES))
+
+
+def _first_faulty(system: nn.Module, run: Callable[[], Any]) -> str:
+    found: list[str] = []
+
+    def look(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        if not found and isinstance(output, Tensor) and _bad(output) and not any(map(_bad, inputs)):
+            columns = (~output.detach().flatten(1).isfinite()).any(0).nonzero().flatten().tolist()
+            which = f"column {columns[0]} of {output.flatten(1).shape[1]}" if columns else "not finite"
+            found.append(f"the output of {name} ({type(module).__name__}), {which}")
+
+    hooks = [
+        module.register_forward_hook(lambda m, i, o, name=name: look(name, m, i, o))
+        for name, module in system.named_modules()
+        if name
+    ]
+    try:
+        with torch.no_grad(), suppress(Exception):  # what fails otherwise is not looked for here
+            run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found[0] if found else ""
+
+
+def _bad(value: Any) -> bool:
+    """Whether a tensor of numbers is not finite; inside of torch.func this cannot be asked."""
+    with suppress(RuntimeError):
+        return isinstance(value, Tensor) and value.is_floating_point() and not bool(value.isfinite().all())
+    return False

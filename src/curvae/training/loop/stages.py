@@ -11,9 +11,11 @@ from curvae.data import Data
 from curvae.progress import on_terminal, progress, say
 from curvae.systems import Stage, System
 from curvae.training.devices import products
+from curvae.training.errors import RunError
 from curvae.training.loop.checkpoint import Session
 from curvae.training.loop.lightning_module import StageModule
 from curvae.training.loop.loader import sizes
+from curvae.training.loop.nonfinite import faulty_module
 from curvae.training.loop.progress import Shown
 from curvae.training.loop.trainer import quiet, trainer
 from curvae.training.settings import Settings, derive, divide
@@ -39,6 +41,7 @@ class Training:
         while True:
             number = self.session.position.stage
             self._train(self.stages[number], self.epochs[number])
+            self._check(self.stages[number])
             self.session.take_best()
             self._say(f"ended after {self.session.position.stage_epoch} epochs, {self._best()}")
             if number + 1 == len(self.stages):
@@ -65,6 +68,19 @@ class Training:
             return "never judged"
         what = {"value": "bound", "surrogate": "surrogate"}[self.stages[here.stage].monitor]
         return f"best validation {what} {here.best:.4f} nats after epoch {here.epoch - here.stale}"
+
+    def _check(self, stage: Stage) -> None:
+        """
+        Raises:
+            RunError: the stage has trained nothing: a run does not finish so.
+        """
+        if failure := self.session.failure:
+            part = faulty_module(self.system.eval(), self.data.validation)
+            why = f", for {part} is not finite" if part else ""
+            raise RunError(
+                f"training stopped after stage {stage.name!r}: {failure}{why}. Lower the learning rate, or check the "
+                "data's scale and the networks."
+            )
 
     def _train(self, stage: Stage, epochs: int) -> None:
         position = self.session.position

@@ -1,18 +1,18 @@
 """Claiming a run folder: a new one, or one to go on with; anything else is left as it is."""
 
 import contextlib
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from curvae.io import atomic
+from curvae.io.errors import reason
 from curvae.training.errors import RunError
-from curvae.training.run import files
+from curvae.training.run import files, layout
 
 RUNS = Path("runs")
+OTHER = "Choose another out."
 
 
 def next_name(stem: str) -> Path:
@@ -24,8 +24,14 @@ def next_name(stem: str) -> Path:
     return path
 
 
-def claim(path: Path, config: Mapping[str, Any], environment: Mapping[str, Any], fill: Callable[[Path], None]) -> None:
-    """Make the folder of a new run, or see that what is there is this run, unfinished.
+@contextlib.contextmanager
+def claimed(
+    path: Path, config: Mapping[str, Any], environment: Mapping[str, Any], fill: Callable[[Path], None]
+) -> Iterator[None]:
+    """Hold the folder of a new run, or of this run, unfinished; no other process trains in it meanwhile.
+
+    What is there is looked at under the lock, so that a run which another process finishes just now is finished. The
+    death of a process lets go, and what it left half written is swept by the next one.
 
     Args:
         path: the folder.
@@ -34,51 +40,84 @@ def claim(path: Path, config: Mapping[str, Any], environment: Mapping[str, Any],
         fill: writes what else a new folder holds from the start.
 
     Raises:
-        RunError: the folder holds something else, a run of another configuration or other data, or a finished run; it
-            is left untouched.
+        RunError: the folder holds something else, a run of another configuration or other data, or a finished run, or
+            another process trains in it; it is left untouched.
     """
-    if path.is_dir() and any(path.iterdir()):
-        _check_same(path, config, environment)
-    elif path.exists() and not path.is_dir():
+    handle = _created(path, config, environment, fill) if _is_free(path) else _taken_up(path, config, environment)
+    try:
+        atomic.sweep(path)
+        yield
+    finally:
+        atomic.sweep(path)
+        atomic.unlock(handle)
+
+
+def _is_free(path: Path) -> bool:
+    if path.exists() and not path.is_dir():
         raise RunError(f"out: expected a folder, got the file {path}; choose another out.")
-    else:
-        _create(path, config, environment, fill)
+    return not path.exists() or not any(path.iterdir())
 
 
-def _create(
+def _created(
     path: Path, config: Mapping[str, Any], environment: Mapping[str, Any], fill: Callable[[Path], None]
-) -> None:
+) -> int | None:
     """All first files at once: a run killed here leaves no half-made folder."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        atomic.sweep(path.parent)
+        with atomic.new_folder(path) as (fresh, handle):
+            _fill(fresh, config, environment, fill)
+        return handle
+    except FileExistsError:  # another process was faster
+        return _taken_up(path, config, environment)
     except OSError as error:
-        raise RunError(f"out: {path} cannot be made ({error.strerror}); choose another out.") from None
+        raise RunError(f"out: {path} cannot be made ({reason(error)}); choose another out.") from None
+
+
+def _fill(
+    folder: Path, config: Mapping[str, Any], environment: Mapping[str, Any], fill: Callable[[Path], None]
+) -> None:
+    files.write_yaml(folder / layout.CONFIG, config)
+    files.write_json(folder / layout.ENVIRONMENT, environment)
+    status = {"state": "running", "stage": 0, "epoch": 0, "step": 0, "reason": None}
+    files.write_json(folder / layout.STATUS, status)
+    fill(folder)
+
+
+def _taken_up(path: Path, config: Mapping[str, Any], environment: Mapping[str, Any]) -> int | None:
+    handle = _locked(path)
     try:
-        files.write_yaml(fresh / "config.yaml", config)
-        files.write_json(fresh / "environment.json", environment)
-        files.write_json(fresh / "status.json", {"state": "running", "stage": 0, "epoch": 0, "step": 0, "reason": None})
-        fill(fresh)
-        fresh.chmod(0o755)
-        fresh.rename(path)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        _check_same(path, config, environment)
+    except BaseException:
+        atomic.unlock(handle)
+        raise
+    return handle
+
+
+def _locked(path: Path) -> int | None:
+    try:
+        return atomic.lock(path)
+    except BlockingIOError:
+        raise RunError(f"out: another process is training in {path}; wait for it, or choose another out.") from None
+    except OSError as error:
+        raise RunError(f"out: {path} cannot be opened ({reason(error)}); choose another out.") from None
 
 
 def _check_same(path: Path, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-    if not all((path / name).is_file() for name in ("config.yaml", "status.json", "environment.json")):
+    if not all((path / name).is_file() for name in (layout.CONFIG, layout.STATUS, layout.ENVIRONMENT)):
         raise RunError(f"out: {path} holds something that is not a run of curvae; it was left untouched. {OTHER}")
-    old = files.read_yaml(path / "config.yaml")
+    old = layout.read(path, layout.CONFIG)
     if difference := _difference(old, config):
         raise RunError(f"out: {path} holds a run of another configuration ({difference}); left untouched. {OTHER}")
-    checksum = files.read_json(path / "environment.json").get("data_checksum")
-    if checksum != environment["data_checksum"]:
+    if layout.read(path, layout.ENVIRONMENT)["data_checksum"] != environment["data_checksum"]:
         raise RunError(f"out: {path} holds a run on other data (another checksum); it was left untouched. {OTHER}")
-    if files.read_json(path / "status.json").get("state") == "finished":
+    if layout.read(path, layout.STATUS)["state"] == "finished":
         raise RunError(f"out: the run in {path} is finished already; it was left untouched. {OTHER}")
-
-
-OTHER = "Choose another out."
+    if old["format"] != files.FORMAT:
+        raise RunError(
+            f"out: {path} holds an unfinished run of curvae {old['curvae']} (format {old['format']}); go on with it "
+            f"there. {OTHER}"
+        )
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
@@ -88,30 +127,6 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             if found := _difference(before, after, f"{prefix}{key}."):
                 return found
-        elif before != after and prefix + key != "curvae":
+        elif before != after and prefix + key not in ("curvae", "format"):
             return f"{prefix}{key} was {before!r}, is {after!r}"
     return ""
-
-
-@contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Keep other processes from training in the same folder; a process that dies lets go.
-
-    Raises:
-        RunError: another process is at it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows: no such lock
-        yield
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        raise RunError(f"out: another process is training in {path}; wait for it, or choose another out.") from None
-    try:
-        yield
-    finally:
-        os.close(handle)

@@ -46,7 +46,7 @@ def custom_parts(recorded: Mapping[str, Any]) -> list[str]:
     """What in a recorded system cannot be made again from the record."""
     if "custom" in recorded:
         return [str(recorded["custom"])]
-    values = recorded["arguments"].items()
+    values = recorded.get("arguments", {}).items()
     return [f"{key}={value[8:]}" for key, value in values if isinstance(value, str) and value.startswith("custom: ")]
 
 

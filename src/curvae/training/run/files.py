@@ -1,19 +1,23 @@
-"""Writing files whole or not at all, and reading the small ones."""
+"""The files of a run in words of its own error: written whole by ``curvae.io``, read with a line on how to mend."""
 
-import contextlib
+import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import yaml
-
+from curvae.io import FileError, atomic, formats
+from curvae.io.errors import parsing, reason
+from curvae.io.typed import conform
 from curvae.training.errors import RunError
 
-FORMAT = 1
+FORMAT = 2
 """Version of everything that a run folder holds; files say it, readers check it."""
+READ = (1, 2)
+"""Versions that are read: 1 says less of what belongs together."""
+SEAL = "seal"
+Content = TypeVar("Content")
 
 
 def write(path: Path, content: bytes | memoryview | str) -> None:
@@ -22,23 +26,8 @@ def write(path: Path, content: bytes | memoryview | str) -> None:
     Raises:
         RunError: the file cannot be written (disk full, no permission); what was there stays as it was.
     """
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+    with writing(path):
+        atomic.write(path, content)
 
 
 def append(path: Path, line: str) -> None:
@@ -47,45 +36,55 @@ def append(path: Path, line: str) -> None:
     Raises:
         RunError: the file cannot be written.
     """
+    with writing(path):
+        atomic.append(path, line)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """
+    Raises:
+        RunError: in place of an OSError.
+    """
     try:
-        with path.open("a", newline="") as file:
-            file.write(line)
+        yield
     except OSError as error:
-        raise _unwritable(path, error) from None
+        told = f"{path}: cannot be written ({reason(error)}); make room or choose another out, then start again."
+        raise RunError(told) from None
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    write(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
+    import yaml
+
     write(path, yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True))
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file that says its format and the digest of what it says."""
+    value = json.loads(json.dumps({"format": FORMAT, **value}, allow_nan=False))
+    write_json(path, {**value, SEAL: _seal(value)})
+
+
+def read_json(path: Path, mend: str = "the file is damaged") -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
         RunError: no such file, or not a JSON object.
     """
-    try:
-        value = json.loads(_text(path))
-    except ValueError as error:
-        raise RunError(f"{path}: expected JSON, got something else ({error}); the file is damaged.") from None
-    return _object(path, value)
+    return _mapping(path, formats.read_json, mend)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, mend: str = "the file is damaged") -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
         RunError: no such file, or not a YAML mapping.
     """
-    try:
-        value = yaml.safe_load(_text(path))
-    except yaml.YAMLError:
-        raise RunError(f"{path}: expected YAML, got something else; the file is damaged.") from None
-    return _object(path, value)
+    return _mapping(path, formats.read_yaml, mend)
 
 
 def check_format(path: Path, value: Mapping[str, Any]) -> None:
@@ -93,28 +92,60 @@ def check_format(path: Path, value: Mapping[str, Any]) -> None:
     Raises:
         RunError: the file is of another format version.
     """
-    if value.get("format") != FORMAT:
+    if type(got := value.get("format")) is not int or got not in READ:
+        known, writer = " or ".join(map(str, READ)), value.get("curvae")
+        by = f"curvae {writer}, which" if isinstance(writer, str) else "the version of curvae that"
         raise RunError(
-            f"{path}: expected format {FORMAT}, got {value.get('format')!r}; read it with the version of curvae that "
-            "wrote it."
+            f"{path}: expected format {known}, got {reason(ValueError(repr(got)))}; read it with {by} wrote it."
         )
 
 
-def _text(path: Path) -> str:
+def check_seal(path: Path, value: Mapping[str, Any], mend: str) -> None:
+    """
+    Raises:
+        RunError: the file was changed after :func:`write_sealed`; one of format 1 has no seal.
+    """
+    if value.get(SEAL) != (_seal(value) if value["format"] > 1 or SEAL in value else None):
+        raise RunError(f"{path}: expected what curvae wrote, got something that was changed since; {mend}.")
+
+
+def typed(path: Path, value: Any, kind: Any, mend: str) -> Any:
+    """The value as one of that type, see :func:`curvae.io.typed.conform`.
+
+    Raises:
+        RunError: it is not.
+    """
+    with telling(path, mend), parsing(path, "what curvae writes"):
+        return conform(value, kind)
+
+
+@contextmanager
+def telling(path: Path, mend: str) -> Iterator[None]:
+    """
+    Raises:
+        RunError: in place of a FileError or of a file that is not there, with a line on how to mend it.
+    """
     try:
-        return path.read_text(encoding="utf-8")
+        yield
     except FileNotFoundError:
-        raise RunError(f"{path}: expected a file, found none; is this the folder of a run?") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{path}: cannot be read as text ({error}).") from None
+        raise RunError(f"{path}: expected a file, found none; {mend}.") from None
+    except FileError as error:
+        raise RunError(f"{error}; {mend}.") from None
 
 
-def _object(path: Path, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise RunError(f"{path}: expected a mapping, got {type(value).__name__}; the file is damaged.")
+def digest(content: bytes | memoryview) -> str:
+    """SHA-256 in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _seal(value: Mapping[str, Any]) -> str:
+    rest = {name: each for name, each in value.items() if name != SEAL}
+    return digest(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode())
+
+
+def _mapping(path: Path, read: Callable[[Path], Any], mend: str) -> dict[str, Any]:
+    with telling(path, mend):
+        value = read(path)
+        if not isinstance(value, dict):
+            raise FileError(f"{path}: expected names and values, got {type(value).__name__}")
     return value
-
-
-def _unwritable(path: Path, error: OSError) -> RunError:
-    reason = error.strerror or str(error)
-    return RunError(f"{path}: cannot be written ({reason}); make room or choose another out, then start again.")

@@ -1,25 +1,39 @@
 """A run folder as a value, and loading the model in it."""
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import safetensors.torch
 
 from curvae import registry
-from curvae.data import Data, Transform, reopen
+from curvae.data import Data, DataError, Transform, reopen
 from curvae.data.transforms import restore as restore_transform
+from curvae.io import FileError, regular
+from curvae.io.errors import parsing
 from curvae.systems import System
 from curvae.training.errors import RunError
-from curvae.training.run import files, weights
+from curvae.training.run import files, layout, weights
 from curvae.training.run import metrics as log
 from curvae.training.run.config import custom_parts
+from curvae.training.run.layout import MEND
+
+if TYPE_CHECKING:
+    from curvae.evaluation.store import Evaluated
+
+
+class Model(NamedTuple):
+    """A trained system, and the digest of the weights that it has."""
+
+    system: System
+    sha256: str
 
 
 @dataclass(frozen=True)
-class Run:
-    """A folder that :func:`curvae.fit` made; what it holds is read when asked for.
+class RunFolder:
+    """A folder that :func:`curvae.fit` made; what it holds is read when asked for, and checked.
 
     Args:
         path: the folder.
@@ -32,7 +46,7 @@ class Run:
     trained: System | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def open(cls, path: "str | Path | Run", data: Data | None = None) -> "Run":
+    def open(cls, path: "str | Path | RunFolder", data: Data | None = None) -> "RunFolder":
         """The run in a folder.
 
         Args:
@@ -42,37 +56,38 @@ class Run:
         Raises:
             RunError: no such folder, not a run, or of an unknown format.
         """
-        if isinstance(path, Run):
+        if isinstance(path, RunFolder):
             return path if data is None else cls(path.path, data, path.trained)
         folder = Path(path).expanduser()
         if not folder.is_dir():
             raise RunError(f"{folder}: expected the folder of a run, found none.")
-        files.check_format(folder / "config.yaml", files.read_yaml(folder / "config.yaml"))
-        return cls(folder, data)
+        run = cls(folder, data)
+        _ = run.config
+        return run
 
     @property
-    def config(self) -> Mapping[str, Any]:
+    def config(self) -> layout.Config:
         """What was run: system, data, training arguments (config.yaml)."""
-        return files.read_yaml(self.path / "config.yaml")
+        return layout.read(self.path, layout.CONFIG)
 
     @property
-    def environment(self) -> Mapping[str, Any]:
+    def environment(self) -> layout.Environment:
         """Where it was run: versions, device, checksum (environment.json)."""
-        return files.read_json(self.path / "environment.json")
+        return layout.read(self.path, layout.ENVIRONMENT)
 
     @property
-    def status(self) -> Mapping[str, Any]:
+    def status(self) -> layout.Status:
         """state, stage, epoch, step, reason (status.json)."""
-        return files.read_json(self.path / "status.json")
+        return layout.read(self.path, layout.STATUS)
 
     @property
     def state(self) -> str:
         """ "running" (also: killed), "finished" or "stopped"."""
-        return str(self.status["state"])
+        return self.status["state"]
 
     def metrics(self) -> dict[str, list[Any]]:
         """Columns of metrics.csv by name, a value for each epoch; NaN where a number does not exist."""
-        return log.read(self.path / "metrics.csv")
+        return log.read(self.path / layout.METRICS)
 
     def system(self) -> System:
         """A new system with the run's best weights, in eval mode, on the CPU.
@@ -80,7 +95,29 @@ class Run:
         Raises:
             RunError: see :func:`curvae.load`.
         """
-        return load(self.path, self.trained)
+        return self.model().system
+
+    def model(self) -> Model:
+        """The same, and the digest of its weights: training may go on meanwhile.
+
+        Raises:
+            RunError: see :func:`curvae.load`.
+        """
+        return _loaded(self.path, self.trained)
+
+    def snapshots(self) -> Iterator[System]:
+        """Systems with the weights of each epoch, in their order, where the stage kept them.
+
+        Raises:
+            RunError: see :func:`curvae.load`.
+        """
+        about = layout.read(self.path, layout.MODEL)
+        for path in sorted((self.path / layout.SNAPSHOTS).glob("*.safetensors")):
+            yield _made(self.path, weights.Loaded(about, weights.read_sealed(path), ""), copy.deepcopy(self.trained))
+
+    def digest(self) -> str | None:
+        """SHA-256 of the weights that are there; None if none are."""
+        return weights.digest(self.path)
 
     def data(self) -> Data:
         """The data given to fit, or the same opened again, under the transform of then.
@@ -93,14 +130,44 @@ class Run:
             return self.memory
         recipe = self.config["data"]
         if recipe.get("name") == "array" and "path" not in recipe:
-            raise RunError(f"{self.path}: was trained on an array in memory; pass it, Run.open(path, data=...).")
-        return reopen(recipe, self.transform(), self.environment["data_checksum"])
+            raise RunError(f"{self.path}: was trained on an array in memory; pass it, RunFolder.open(path, data=...).")
+        transform, checksum = self.transform(), self.environment["data_checksum"]
+        path = self.path / layout.CONFIG
+        with files.telling(path, MEND), parsing(path, "arguments that the data take", DataError):
+            return reopen(recipe, transform, checksum)
 
     def transform(self) -> Transform:
-        """The data's transform as it was fitted then."""
-        numbers = files.read_json(self.path / "transform.json")
-        files.check_format(self.path / "transform.json", numbers)
-        return restore_transform(numbers["transform"], weights.read(self.path / "transform.safetensors"))
+        """The data's transform as it was fitted then.
+
+        Raises:
+            RunError: its files are missing, damaged, or not those of the run.
+        """
+        known = layout.read(self.path, layout.MODEL).get("files", {})
+        path = self.path / layout.TRANSFORM
+        numbers = layout.read(self.path, layout.TRANSFORM)["transform"]
+        tensors = weights.read(self.path / layout.TRANSFORM_TENSORS)
+        for name in (layout.TRANSFORM, layout.TRANSFORM_TENSORS):
+            _check_digest(self.path / name, known.get(name))
+        with files.telling(path, MEND), parsing(path, "a transform"):
+            return restore_transform(numbers, tensors)
+
+    @property
+    def evaluation(self) -> "Evaluated | None":
+        """What `curvae evaluate` found of the run's own test data; None before it was asked to.
+
+        Raises:
+            RunError: its files are damaged, or not of one evaluation.
+        """
+        from curvae.evaluation import store  # the evaluation of a run starts from its folder
+
+        return store.read(self.path) if (self.path / layout.EVALUATION).exists() else None
+
+    def evaluations(self) -> "dict[str, Evaluated]":
+        """Those of other data and of other splits, by the name of their folder."""
+        from curvae.evaluation import store
+
+        folders: Sequence[Path] = sorted((self.path / layout.EVALUATIONS).glob("*/" + layout.EVALUATION))
+        return {each.parent.name: store.read(each.parent) for each in folders}
 
 
 def load(path: str | Path, system: System | None = None) -> System:
@@ -120,12 +187,17 @@ def load(path: str | Path, system: System | None = None) -> System:
         ...
         curvae.training.errors.RunError: nowhere: expected the folder of a run, found none.
     """
-    folder = _folder(Path(path).expanduser())
-    tensors = weights.read(folder / "model.safetensors")
-    about = files.read_json(folder / "model.json")
-    files.check_format(folder / "model.json", about)
-    made = system if system is not None else _build(folder, about)
-    weights.restore(made, tensors, folder / "model.safetensors")
+    return _loaded(_folder(Path(path).expanduser()), system).system
+
+
+def _loaded(folder: Path, system: System | None) -> Model:
+    found = weights.load(folder)
+    return Model(_made(folder, found, system), found.sha256)
+
+
+def _made(folder: Path, found: weights.Loaded, system: System | None) -> System:
+    made = system if system is not None else _build(folder, found.about)
+    weights.restore(made, found.tensors, folder / layout.WEIGHTS)
     return made.cpu().eval()
 
 
@@ -138,23 +210,33 @@ def _folder(path: Path) -> Path:
     return path.parent
 
 
-def _build(folder: Path, about: Mapping[str, Any]) -> System:
-    recorded = about["system"]
+def _build(folder: Path, about: layout.Model) -> System:
+    recorded, path = about["system"], folder / layout.MODEL
     if custom := custom_parts(recorded):
         raise RunError(
             f"{folder}: has parts that a file cannot describe ({', '.join(custom)}); make the system as you did then "
             "and pass it, curvae.load(path, system=...)."
         )
     try:
-        return registry.build(recorded["name"], recorded["arguments"], about["spec"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder / 'model.json'}: {error}") from None
+        with files.telling(path, MEND), parsing(path, "a system", ValueError):
+            return registry.build(recorded.get("name", ""), recorded.get("arguments", {}), about["spec"])
+    except RunError:
+        raise
+    except ValueError as error:
+        raise RunError(f"{path}: {' '.join(str(error).split())}") from None
+
+
+def _check_digest(path: Path, known: str | None) -> None:
+    with files.telling(path, MEND):
+        if known is not None and files.digest(regular.read(path)) != known:
+            raise FileError(f"{path}: expected what the run wrote, got something else (another SHA-256)")
 
 
 def write_about(folder: Path, recorded: Mapping[str, Any], data: Data) -> None:
     """The files beside the weights: what the system is, and the data's transform."""
-    about = {"format": files.FORMAT, "system": recorded, "spec": data.spec._asdict()}
-    files.write_json(folder / "model.json", about)
     numbers, tensors = data.transform.state()
-    files.write(folder / "transform.safetensors", safetensors.torch.save(tensors))
-    files.write_json(folder / "transform.json", {"format": files.FORMAT, "transform": numbers})
+    files.write(folder / layout.TRANSFORM_TENSORS, safetensors.torch.save(tensors))
+    files.write_sealed(folder / layout.TRANSFORM, {"transform": numbers})
+    digests = {name: files.digest(regular.read(folder / name)) for name in (layout.TRANSFORM, layout.TRANSFORM_TENSORS)}
+    about = {"system": recorded, "spec": data.spec._asdict(), "weights": [], "files": digests}
+    files.write_sealed(folder / layout.MODEL, about)

@@ -9,7 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from curvae.io import FileError, regular
+from curvae.io.errors import parsing
+from curvae.io.typed import Count, conform
 from curvae.training.run import files
+from curvae.training.run.layout import MEND
+
+LIMIT = 2**28
+"""Bytes of a file: a million epochs."""
 
 
 class Row(NamedTuple):
@@ -54,9 +61,11 @@ class Log:
         self._to_board(row)
 
     def keep(self, epochs: int) -> None:
-        """Forget what was written after that many epochs, before the run was cut off."""
-        if self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        """Forget what was written after that many epochs, before the run was cut off: all of it if it starts anew."""
+        if not epochs:
+            self.path.unlink(missing_ok=True)
+        elif self.path.exists():
+            lines = _text(self.path).splitlines(keepends=True)
             files.write(self.path, "".join(lines[: epochs + 1]))
 
     def close(self) -> None:
@@ -73,18 +82,35 @@ class Log:
 
 
 def read(path: Path) -> dict[str, list[Any]]:
-    """Columns of a metrics.csv by name: text for the stage, whole numbers for counts, NaN for an empty field."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if None not in row.values()]
-    return {name: [_value(name, row[name]) for row in rows] for name in Row._fields}
+    """Columns of a metrics.csv by name: text for the stage, whole numbers for counts, NaN for what is not there.
+
+    A last line cut short, as in a run that goes on or was killed, is left out.
+
+    Raises:
+        RunError: there is no such file, or it is damaged.
+    """
+    text = _text(path)
+    with files.telling(path, MEND), parsing(path, "a row of numbers an epoch"):
+        header, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
+        if rows and (len(rows[-1]) < len(header) or not text.endswith("\n")):
+            rows.pop()
+        if "epoch" not in header or any(len(row) != len(header) for row in rows):
+            raise FileError(f"{path}: expected the {len(header)} cells of its header in every line")
+        cells = dict(zip(header, zip(*rows, strict=True) if rows else [()] * len(header), strict=True))
+        return {name: [_value(name, cell) for cell in cells.get(name, [""] * len(rows))] for name in Row._fields}
+
+
+def _text(path: Path) -> str:
+    with files.telling(path, MEND), parsing(path, "text"):
+        return regular.read(path, LIMIT).decode("utf-8")
 
 
 def _value(name: str, text: str) -> Any:
     if name == "stage":
         return text
-    if name in ("epoch", "step", "skipped"):
-        return int(text)
-    return float(text) if text else math.nan
+    if name not in ("epoch", "step", "skipped"):
+        return float(text) if text else math.nan
+    return conform(int(text or 0), Count, name)
 
 
 def _line(values: Iterable[Any]) -> str:

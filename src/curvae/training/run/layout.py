@@ -1,0 +1,177 @@
+"""What a run folder can hold: every file, what is in it, and the command that writes it. Nothing else is read."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
+
+from curvae.io.typed import Count, Plain, Range
+from curvae.training.run import files
+from curvae.typing import Support
+
+Size = Annotated[int, Range(0, 2**40)]
+
+
+class Recorded(TypedDict):
+    """A system: its name and arguments, or the class and size of one that a file cannot describe."""
+
+    name: NotRequired[str]
+    arguments: NotRequired[dict[str, Plain]]
+    custom: NotRequired[str]
+    parameters: NotRequired[Count]
+
+
+class Config(TypedDict):
+    """All that a run needs to be made again."""
+
+    format: int
+    curvae: str | None
+    system: Recorded
+    data: dict[str, Plain]
+    training: dict[str, Plain]
+    replayable: NotRequired[bool]
+
+
+class Environment(TypedDict):
+    """Versions and machine; more may be in it."""
+
+    data_checksum: str
+    device: NotRequired[str]
+    seed: NotRequired[Count]
+
+
+class Status(TypedDict):
+    """Where training stands."""
+
+    state: Literal["running", "finished", "stopped"]
+    stage: Count
+    epoch: Count
+    step: Count
+    reason: str | None
+
+
+class Spec(TypedDict):
+    """A :class:`curvae.DataSpec`."""
+
+    event: tuple[Annotated[int, Range(1, 2**31)], ...]
+    support: Support
+    categories: Annotated[int, Range(1, 2**31)]
+    name: str
+
+
+class Tensor(TypedDict):
+    """What a tensor is, its values apart."""
+
+    dtype: str
+    shape: tuple[Size, ...]
+
+
+class Weights(TypedDict):
+    """A ``model.safetensors``: its digest, and every tensor in it."""
+
+    sha256: str
+    tensors: dict[str, Tensor]
+
+
+class Model(TypedDict):
+    """What the weights are of, and which files belong to them."""
+
+    format: int
+    system: Recorded
+    spec: Spec
+    weights: NotRequired[list[Weights]]
+    """The file that is there, and while it is replaced the one that comes: a run killed in between has either."""
+    files: NotRequired[dict[str, str]]
+    """SHA-256 of those written once, by name."""
+
+
+class Transform(TypedDict):
+    """A data transform but for its tensors."""
+
+    format: int
+    transform: dict[str, Plain]
+
+
+class Data(TypedDict):
+    """Which data something was measured on."""
+
+    name: str
+    checksum: str
+    support: Support
+    transform: NotRequired[str]
+
+
+class Findings(TypedDict):
+    """What was found of a run, beside the numbers: of which weights and data, and what belongs together."""
+
+    format: int
+    data: NotRequired[Data]
+    id: NotRequired[str]
+    """The same in all files of one evaluation."""
+    weights: NotRequired[str]
+    """SHA-256 of the weights that were measured."""
+    files: NotRequired[dict[str, str]]
+    """SHA-256 of the arrays beside it, by name."""
+
+
+class File(NamedTuple):
+    """A file of a run folder."""
+
+    by: str
+    """The command that writes it."""
+    content: Any = None
+    """The type of what a JSON or YAML file says."""
+    sealed: bool = False
+    """Whether it also says the digest of itself, from format 2 on."""
+
+
+CONFIG, ENVIRONMENT, STATUS, METRICS = "config.yaml", "environment.json", "status.json", "metrics.csv"
+MODEL, WEIGHTS, RESUME = "model.json", "model.safetensors", "resume.pt"
+TRANSFORM, TRANSFORM_TENSORS = "transform.json", "transform.safetensors"
+EVALUATION, ARRAYS, PICTURES = "evaluation.json", "evaluation.npz", "pictures.npz"
+GAPS, CALIBRATION, REPORT = "gaps.json", "calibration.json", "report.html"
+SNAPSHOTS = "snapshots"
+"""Folder of the weights of every epoch, ``000001.safetensors`` and so on, where a stage keeps them."""
+EVALUATIONS = "evaluations"
+"""Folder of evaluations of other data and other splits, each in a folder of its own with the three files of one."""
+
+MEND = "is this the whole folder of a run? Copy it anew, or train again"
+"""What training wrote cannot be written again."""
+
+LAYOUT = {
+    CONFIG: File("fit", Config),
+    ENVIRONMENT: File("fit", Environment),
+    STATUS: File("fit", Status),
+    METRICS: File("fit"),
+    MODEL: File("fit", Model, sealed=True),
+    WEIGHTS: File("fit"),
+    TRANSFORM: File("fit", Transform, sealed=True),
+    TRANSFORM_TENSORS: File("fit"),
+    RESUME: File("fit"),
+    EVALUATION: File("evaluate", Findings, sealed=True),
+    ARRAYS: File("evaluate"),
+    PICTURES: File("evaluate"),
+    GAPS: File("gaps", Findings, sealed=True),
+    CALIBRATION: File("calibrate", Findings, sealed=True),
+    REPORT: File("report"),
+}
+"""By name. The data's ``schema.json`` goes here too, see :mod:`curvae.data`."""
+
+
+def read(folder: Path, name: str) -> Any:
+    """What a JSON or YAML file of a run says, checked against its type.
+
+    Raises:
+        RunError: it is not there, is damaged, or of a format that this version does not know.
+    """
+    file, path, mend = LAYOUT[name], folder / name, how_to_mend(folder, name)
+    value = (files.read_yaml if name == CONFIG else files.read_json)(path, mend)
+    if "format" in file.content.__annotations__:
+        files.check_format(path, value)
+    if file.sealed:
+        files.check_seal(path, value, mend)
+    return files.typed(path, value, file.content, mend)
+
+
+def how_to_mend(folder: Path, name: str) -> str:
+    """What to do where a file is missing or damaged."""
+    by = LAYOUT[name].by
+    return MEND if by == "fit" else f"run `curvae {by} {folder}` again"
