@@ -19,6 +19,22 @@ def smooth_model(bernoulli: bool = False):
         return model, batch_of(model.sample(8)[0].double())
 
 
+class Roof(nn.Module):
+    """The farther z_0 is from 0, the farther the first output is from what is seen: a ridge along z_0 = 0."""
+
+    def forward(self, z):
+        return torch.stack([10 * z[..., 0].abs(), z[..., 1]], -1)
+
+
+def beside_a_ridge(count: int = 8):
+    """A model with a ridge, what is seen, points on both sides of it where no step along it is left, and the mode."""
+    model = LatentVariableModel(StandardNormal(2), Roof(), Gaussian(2, scale=0.1)).double()
+    x, mode = (torch.tensor(value).double().expand(count, 2) for value in ((-5.0, 2.0), (0.0, 2.0 / 1.01)))
+    side = torch.where(torch.arange(count) % 2 == 0, 1e-3, -1e-3).double()
+    along = torch.linspace(-3, -1, count).double()
+    return model, batch_of(x), torch.stack([side, along], -1), mode
+
+
 class Undamped(StepRule):
     """Every step in full."""
 

@@ -1,6 +1,7 @@
 """Oracle models: small, in float64, with what is exactly true of them."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -52,10 +53,23 @@ class Normal(Prior):
 
 
 class LinearGaussian:
-    """pPCA: p(x) = N(b, W W' + s^2 I), p(z | x) = N(Lam^-1 W'(x - b) / s^2, Lam^-1), Lam = W'W / s^2 + I."""
+    """pPCA: p(x) = N(b, W W' + s^2 I), p(z | x) = N(Lam^-1 W'(x - b) / s^2, Lam^-1), Lam = W'W / s^2 + I.
 
-    def __init__(self, size: int = D, outputs: int = P, scale: float = 0.3, count: int = 8):
+    With ``lengths`` the columns of W are that long and at right angles: Lam is ``diag(lengths^2) / s^2 + I``, the
+    hardness of the model, and with it what a method does on it, the same for every seed.
+    """
+
+    def __init__(
+        self,
+        size: int = D,
+        outputs: int = P,
+        scale: float = 0.3,
+        count: int = 8,
+        lengths: Sequence[float] | None = None,
+    ):
         decoder = nn.Linear(size, outputs).double()
+        if lengths is not None:
+            decoder.weight.data = torch.linalg.qr(decoder.weight.data).Q * torch.tensor(lengths).double()
         self.model = LatentVariableModel(StandardNormal(size), decoder, Gaussian(outputs, scale=scale)).double()
         self.weight, self.bias, self.scale = decoder.weight.detach(), decoder.bias.detach(), scale
         self.x = self.marginal().sample((count,))

@@ -63,7 +63,7 @@ def test_path_gradient_reaches_every_tensor(posterior):
 def test_still_a_density_where_its_free_tensors_are_moved(posterior):
     """E_q[p / q] = 1 for any narrower p, or p over all values of a discrete z.
 
-    Failure rate below 1e-5 (6 standard errors over 8 data).
+    Failure rate below 1e-5 (6 standard errors over 8 data); where all values of z are drawn the rest is rounding.
     """
     tensors = posterior.tensors
     assert set(posterior.free) <= set(tensors)
@@ -78,7 +78,7 @@ def test_still_a_density_where_its_free_tensors_are_moved(posterior):
         log_p = uniform_over(posterior).log_prob(draws.z)
     terms = (draws.log_c + log_p - draws.log_q).exp()
     error = terms.std(0) * len(terms) ** 0.5
-    assert ((terms.sum(0) - 1).abs() < 6 * error).all()
+    assert ((terms.sum(0) - 1).abs() < 6 * error + 1e-12).all()
 
 
 def test_moments_and_interval(posterior):

@@ -118,18 +118,27 @@ def test_chains_that_got_stuck_do_not_count_as_spread():
     assert [spread(rng.normal(0, s, (400, 1)))[0] for s in (0.3, 3.0)] == pytest.approx([0.3, 2.3], rel=0.1)
 
 
+def corners(scale):
+    """The linear-Gaussian model with three latents of one width, seen without noise at the corners of their cube."""
+    oracle = LinearGaussian(scale=scale, lengths=(1.0, 1.0, 1.0))
+    oracle.x = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * D) @ oracle.weight.mT
+    oracle.x = oracle.x + oracle.bias
+    oracle.batch = batch_of(oracle.x)
+    return oracle
+
+
 @torch.no_grad()
 def test_each_datum_gets_the_temperatures_it_needs():
     """A sharp likelihood needs more of them, to where the spread is half a nat; both stay unbiased."""
-    for scale, least, most in ((2.0, 1, 1), (0.3, 2, 8), (0.01, MOST, MOST)):
-        oracle = LinearGaussian(scale=scale)
+    for scale, least, most in ((2.0, 1, 1), (0.5, 4, 8), (0.01, MOST, MOST)):
+        oracle = corners(scale)
         factors = AnnealingPath.to(oracle.model, oracle.batch, 20, 100).factors()
         assert (factors >= least).all()
         assert (factors <= most).all()
     path = AnnealingPath.to(LinearGaussian().model, LinearGaussian().batch, 20, 4)
     assert path.finer(np.arange(3), 4).step.shape == (80, 3, 1)
     assert torch.equal(path.finer(np.arange(8), 4).step[::4], path.step)
-    oracle = LinearGaussian(scale=0.5)
+    oracle = corners(0.5)
     found = annealed(system_of(oracle, D, P), ArrayTable(oracle.x), 20, chains=100)
     assert set(found["temperatures_ais"].tolist()) <= {20, 40, 80, 160}
     assert found["temperatures_ais"].max() > 20

@@ -107,7 +107,7 @@ def test_hamiltonian_weights_are_proper(temperature):
 
 def test_hamiltonian_bound_is_above_that_of_its_start():
     """Where q_0 is wide and off the mean; it is the cooling that does it, as dynamics alone preserve the energy."""
-    oracle = LinearGaussian()
+    oracle = LinearGaussian(lengths=(1.0, 1.0, 1.0))
     start = detuned(oracle, 0.5)
     before, still, cooled = (
         weights_of(oracle, q, 2000).log().mean(0)

@@ -18,7 +18,7 @@ from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
 from curvae.priors import StandardNormal
-from searches import left, smooth_model
+from searches import beside_a_ridge, left, smooth_model
 from zoo import LIKELIHOODS, LinearGaussian, batch_of, points, relu_model
 
 SOLVERS = {
@@ -79,15 +79,14 @@ def test_reaches_a_mode(solver, steps, name):
 
 
 def test_steps_that_learn_from_those_in_vain_walk_on_along_ridges():
-    """Every other search stops at one; from there on these steps climb for nearly every datum."""
-    model, batch = relu_model("gaussian", hidden=(20, 20))
-    z0 = points()
+    """Every other search stops at one, nowhere near the mode; from there on these steps lead to it."""
+    model, batch, z0, mode = beside_a_ridge()
     route = route_for(model, batch, z0)
     for solver, steps in SOLVERS.values():
         if solver != Newton(bfgs=3):
             stuck, _ = solver.search(route, z0, steps, tolerance=1e-9)
-            rise = route.log_joint(Newton().search(route, stuck, 4)[0]) - route.log_joint(stuck)
-            assert (rise > 1e-3).float().mean() > 0.7
+            assert (route.log_joint(mode) - route.log_joint(stuck) > 100).all()
+            torch.testing.assert_close(Newton().search(route, stuck, 4)[0], mode, atol=0.02, rtol=0)
 
 
 @every
@@ -149,16 +148,22 @@ def test_a_bad_datum_does_not_touch_the_others(solver, steps):
 
 @every
 def test_laplace_takes_any(solver, steps):
-    """Exact on the linear-Gaussian model, whatever brought it near; in inference mode as well."""
+    """On the linear-Gaussian model as exact as its log joint can show, whatever brought it near; in inference mode too.
+
+    A step is taken where it raises the log joint, so what is left to gain may be rounding, and no more.
+    """
     oracle = LinearGaussian()
     inference = Laplace(AmortizedGaussian(nn.Linear(10, 6).double()), 3, solver)
     with torch.inference_mode():
         found = inference(oracle.model, oracle.batch)
-    torch.testing.assert_close(found.posterior.mean, oracle.mean(), atol=1e-8, rtol=0)
+    off = found.posterior.mean - oracle.mean()
+    missed = 0.5 * torch.einsum("bi,ij,bj->b", off, oracle.precision(), off)
+    log_joint = found.info["log_joint"]
+    assert (missed <= 16 * torch.finfo(missed.dtype).eps * log_joint[-1].abs().clamp(min=1)).all()
     assert (found.info["status"] == Status.OK).all()
-    assert found.info["log_joint"].shape == (solver.visits(2) + 2, 8)
+    assert log_joint.shape == (solver.visits(2) + 2, 8)
     assert found.info["steps"].shape == (8,)
-    assert (found.info["log_joint"][-1] > found.info["log_joint"][0]).all()
+    assert (log_joint[-1] > log_joint[0]).all()
     found = inference(oracle.model, oracle.batch)
     found.posterior.mean.sum().backward()
     assert all(parameter.grad is not None for parameter in oracle.model.parameters())

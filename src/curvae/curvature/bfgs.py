@@ -56,7 +56,7 @@ class BFGS(NamedTuple):
         Where the step was tried in vain, and teaches nothing either, all pairs are forgotten: they led nowhere.
         """
         curvature = torch.linalg.vecdot(step, fall)
-        learned = curvature > CAUTION * expected
+        learned = (curvature > CAUTION * expected) & curvature.isfinite()
         weights = torch.where((learned | taken).unsqueeze(1), self.weights, 0.0)
         weight = torch.where(learned, 1 / curvature, 0.0)
         step, fall = (torch.where(learned.unsqueeze(-1), new, 0.0) for new in (step, fall))  # they may be infinite

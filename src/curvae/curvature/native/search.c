@@ -51,7 +51,7 @@ static int NAME(learn)(const CHAIN *chain, ITEM *item, REAL caution) {
     for (size k = 0; k < wide; k++)
         s[k] = item->length * item->step[k], y[k] = item->last[k] - item->grad[k];
     REAL curvature = NAME(dot)(s, y, wide);
-    if (!(curvature > caution * (item->length * item->length * item->gain)))
+    if (!(curvature > caution * (item->length * item->length * item->gain)) || !isfinite(curvature))
         return 0;
     item->weights[item->pairs++] = 1 / curvature;
     return 1;
