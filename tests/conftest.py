@@ -16,7 +16,7 @@ _SEED = int(os.environ.get("CURVAE_TEST_SEED", "0"))
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
-    """Every test starts from the same random numbers, in whatever order the tests run: CURVAE_TEST_SEED names others."""
+    """Every test starts from the same random numbers, in whatever order they run; CURVAE_TEST_SEED names others."""
     torch.manual_seed(_SEED)
 
 
