@@ -85,6 +85,18 @@ def test_moments_of_the_prior_are_a_running_average():
     torch.testing.assert_close(prior.mean, parts.flatten(0, 1).mean(0))
     torch.testing.assert_close(prior.covariance, parts.flatten(0, 1).mT.cov(correction=0))
     assert prior.seen == 2
+
+
+def test_a_prior_of_one_latent_and_what_is_refused():
+    prior = AggregateNormal(1, rate=1.0).double()
+    prior.load_state_dict(prior.toward(torch.tensor([0.5]).double(), torch.tensor([[4.0]]).double()))
+    z = torch.randn(5, 1, dtype=DOUBLE)
+    torch.testing.assert_close(prior.log_prob(z), torch.distributions.Normal(0.5, 2.0).log_prob(z)[:, 0])
+    assert prior.precision(z).flatten().tolist() == [0.25] * 5
+    with pytest.raises(ValueError, match=r"size >= 1 and rate in \(0, 1\]; got 0 and 0.01"):
+        AggregateNormal(0)
+    with pytest.raises(ValueError, match=r"size >= 1 and rate in \(0, 1\]; got 2 and 1.5"):
+        AggregateNormal(2, rate=1.5)
     with pytest.raises(ValueError, match=r"size >= 1 and rate in \(0, 1\]; got 2 and 0"):
         AggregateNormal(2, rate=0)
 

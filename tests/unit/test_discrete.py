@@ -107,6 +107,14 @@ def brute_pairwise(q: PairwiseBinary):
     return torch.stack(levels)
 
 
+def test_the_interval_of_an_indicator_is_that_of_its_quantiles():
+    """At level 0.8 a tenth lies beyond each end: 0 below a probability of 0.1, 1 above 0.9, both between."""
+    share = torch.tensor([[0.01, 0.08, 0.12, 0.79], [0.92, 0.06, 0.015, 0.005]], dtype=torch.float64)
+    low, high = IndependentCategorical(share.log().unsqueeze(1)).interval(0.8)
+    assert low.tolist() == [[0, 0, 0, 0], [1, 0, 0, 0]]
+    assert high.tolist() == [[0, 0, 1, 1], [1, 0, 0, 0]]
+
+
 def test_pairwise_against_brute_force():
     q = PairwiseBinary(normal(5, 4) - 1, normal(5, 6))
     levels = brute_pairwise(q)

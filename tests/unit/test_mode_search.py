@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from curvae.curvature import Layerwise, Newton, PaperSchedule, Status, route_for
+from curvae.curvature import Backtracking, Generic, Layerwise, Newton, PaperSchedule, Status, route_for
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
@@ -37,6 +37,31 @@ def test_backtracking_never_lowers_the_log_joint(likelihood):
     levels = torch.stack([*(here.log_joint for here in visited), route.log_joint(z)])
     assert (levels.diff(dim=0) >= -1e-10).all()  # rounding: two routes to one number
     assert (levels[-1] > levels[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("rule", "times", "length", "good"),
+    [
+        (Backtracking(), 1.0, 1.0, True),
+        (Backtracking(), 4.0, 0.25, True),
+        (Backtracking(), 10.0, 0.1, True),
+        (Backtracking(), 100.0, 0.05, False),
+        (Backtracking(sufficient=0.4), 1.5, 0.5, True),
+        (Backtracking(shortest=0.3), 4.0, 0.3, True),
+        (Backtracking(worth=1e9), 4.0, 1.0, False),
+        (Backtracking(), torch.inf, 0.05, False),
+    ],
+)
+def test_the_shorter_step_goes_to_the_top_of_the_parabola(rule, times, length, good):
+    """Along so many times the Newton step d of a quadratic it is at 1 / times, within [shortest, 1/2]."""
+    oracle = LinearGaussian()
+    z0 = points()
+    route = route_for(oracle.model, oracle.batch, z0, Generic)
+    here, grad, d = route.point(z0), route.grad_at(route.point(z0)), oracle.mean() - z0
+    tried = rule.advance(0, route, here, grad, times * d)
+    torch.testing.assert_close(tried.length, torch.full((8,), length, dtype=torch.float64), **CLOSE)
+    assert (tried.good == good).all()
+    torch.testing.assert_close(tried.point.z, z0 + length * times * d, **CLOSE)
 
 
 def test_full_newton_steps_can_lower_it():

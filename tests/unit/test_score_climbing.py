@@ -131,10 +131,10 @@ def test_chains_are_kept_by_index_as_z():
     assert objective.states.isnan().all(), "forward is pure: the trainer writes the state"
     write_state(objective, found.state, batch.index, 20)
     assert objective.states.isfinite().all(1).nonzero().flatten().tolist() == [0, 3, 7, 9, 12, 15, 19]
-    known = objective.states[3].clone()
+    known = objective.states[[3, 0]].clone()
     objective.step.fill_(1e-9)
     again = objective(oracle.model, coupled(8), batch)
-    torch.testing.assert_close(again.state["states"][0], known, atol=1e-6, rtol=0)
+    torch.testing.assert_close(again.state["states"][[0, 2]], known, atol=1e-6, rtol=0)
     assert not again.state["states"].requires_grad
 
 
@@ -165,6 +165,10 @@ def test_the_step_follows_the_acceptance():
 def test_misuse():
     with pytest.raises(ValueError, match=r"leapfrogs >= 1, step > 0 and a target in \(0, 1\); got 0, 0.25 and 0.67"):
         ScoreClimbing(leapfrogs=0)
+    for refused in ({"step": 0.0}, {"step": torch.nan}, {"target": 0.0}, {"target": 1.0}):
+        with pytest.raises(ValueError, match="leapfrogs >= 1, step > 0 and a target"):
+            ScoreClimbing(**refused)
+    assert ScoreClimbing(leapfrogs=1).leapfrogs == 1
     oracle = LinearGaussian()
     with pytest.raises(ValueError, match="expects a Gaussian posterior, or an invertible flow from one; got Mixture"):
         ScoreClimbing()(oracle.model, methods.posterior("mixture"), oracle.batch)
