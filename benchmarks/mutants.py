@@ -1,0 +1,204 @@
+"""Whether the tests notice: mutants of the package drawn by a seed, each tried in a copy of the tree.
+
+A mutant is one small change (``mutation.py``): a comparison, an operator, a constant, a boolean, a return value, an
+index off by one, a removed statement; in the C code likewise. Packages are drawn with equal chances, so that small ones
+are hit too; then a file by its number of lines, then a place in it. First run the tests that enter the function
+mutated, the quickest first, as a recorded run says (``touched.py``); the whole suite only where these all pass.
+
+    python benchmarks/mutants.py --seed 1 --count 30             # writes results/mutants.md
+    python benchmarks/mutants.py --seed 1 --count 30 --list      # only says which they are
+    python benchmarks/mutants.py --seed 1 --only 7               # one of them again
+
+The first run records the map, which takes as long as the suite; ``--record`` makes it anew.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mutation import Mutation, mutations
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+MAP = ROOT / ".mutants" / "map.json"
+PAGE = HERE / "results" / "mutants.md"
+LIMIT = 1800
+"""Seconds after which a mutant is killed: it hangs."""
+CALLED_BY_C = "src/curvae/curvature/native.py:call"
+"""What tests of the C code go through."""
+EQUIVALENT: dict[str, str] = {}
+"""Mutants that compute the same, by their diff, and why."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutant."""
+
+    verdict: str
+    by: str
+    """The test that failed, or why it computes the same."""
+    seconds: float
+
+
+def sources(root: Path) -> dict[str, str]:
+    """Path and text of every file that can be mutated."""
+    found = sorted(path for end in ("py", "c", "h") for path in (root / "src" / "curvae").rglob(f"*.{end}"))
+    return {path.relative_to(root).as_posix(): path.read_text() for path in found}
+
+
+def package(path: str) -> str:
+    """The part of the package that a file belongs to; the C code is one of its own."""
+    if not path.endswith(".py"):
+        return "C"
+    parts = path.split("/")
+    return parts[2] if len(parts) > 3 else "curvae"
+
+
+def draw(texts: dict[str, str], seed: int, count: int) -> list[Mutation]:
+    """``count`` different mutants."""
+    rng = random.Random(seed)
+    pools = {path: found for path, text in texts.items() if (found := mutations(path, text))}
+    packages: dict[str, list[str]] = {}
+    for path in pools:
+        packages.setdefault(package(path), []).append(path)
+    drawn: dict[Mutation, None] = {}
+    while len(drawn) < count:
+        paths = packages[rng.choice(sorted(packages))]
+        (path,) = rng.choices(paths, [texts[path].count("\n") for path in paths])
+        drawn[rng.choice(pools[path])] = None
+    return list(drawn)
+
+
+def chosen(touched: dict[str, list], mutant: Mutation) -> list[str]:
+    """The tests that enter the function mutated, the quickest first."""
+    for key in (CALLED_BY_C,) if package(mutant.path) == "C" else (f"{mutant.path}:{mutant.inside}", f"{mutant.path}:"):
+        if found := [(seconds, test) for test, (seconds, names) in touched.items() if key in names]:
+            return [test for _, test in sorted(found)]
+    return []
+
+
+class Copy:
+    """The tracked files in a folder of their own, where one of them may be changed."""
+
+    def __init__(self, root: Path, folder: Path):
+        self.root, self.folder = root, folder
+        for name in subprocess.check_output(["git", "ls-files"], cwd=root, text=True).splitlines():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / name, folder / name)
+
+    def pytest(self, *arguments: str, seconds: int = LIMIT) -> subprocess.CompletedProcess[str]:
+        """The suite with this copy's package; what it caches stays in the folder."""
+        paths = os.pathsep.join(str(path) for path in (self.folder / "src", HERE))
+        settings = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(self.folder / ".cache")}
+        settings |= {"CURVAE_TEST_DATA": os.environ.get("CURVAE_TEST_DATA", str(self.root.parent / "shared" / "data"))}
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=no", *arguments]
+        try:
+            return subprocess.run(
+                command, cwd=self.folder, env=os.environ | settings, text=True, capture_output=True, timeout=seconds
+            )
+        except subprocess.TimeoutExpired:
+            return subprocess.CompletedProcess(command, 124, "FAILED by taking too long", "")
+
+    def outcome(self, mutant: Mutation, tests: list[str]) -> Outcome:
+        """Killed by the first test that fails, or survived all."""
+        place, started = self.folder / mutant.path, time.perf_counter()
+        before = place.read_text()
+        place.write_text(mutant.apply(before))
+        try:
+            verdict, by = self._tried(tests)
+        finally:
+            place.write_text(before)
+        if verdict == "survived" and (reason := EQUIVALENT.get(mutant.diff(before))):
+            verdict, by = "equivalent", reason
+        return Outcome(verdict, by, time.perf_counter() - started)
+
+    def _tried(self, tests: list[str]) -> tuple[str, str]:
+        (self.folder / "tests.txt").write_text("\n".join(tests))
+        for arguments in ([["-x", "@tests.txt"]] if tests else []) + [["-x"]]:
+            done = self.pytest(*arguments)
+            if done.returncode:
+                failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+                return "killed", failed[0].split(" - ")[0].split(" ", 1)[1] if failed else f"exit {done.returncode}"
+        return "survived", "the whole suite"
+
+
+def recorded(copy: Copy, anew: bool) -> dict[str, list]:
+    """Which functions each test enters."""
+    if anew or not MAP.exists():
+        MAP.parent.mkdir(exist_ok=True)
+        print("recording which functions each test enters ...", flush=True)
+        done = copy.pytest("-p", "touched", "--touched", str(MAP), seconds=3600)
+        if done.returncode:
+            raise SystemExit(f"the tests fail without any mutant:\n{done.stdout[-2000:]}")
+    return json.loads(MAP.read_text())
+
+
+def place(mutant: Mutation, texts: dict[str, str]) -> str:
+    """File and line."""
+    return f"{mutant.path.removeprefix('src/curvae/')}:{mutant.line(texts[mutant.path])}"
+
+
+def page(drawn: Iterable[tuple[int, Mutation, Outcome]], texts: dict[str, str], seed: int, revision: str) -> str:
+    """The table, and the diffs below it."""
+    drawn = list(drawn)
+    killed = sum(outcome.verdict == "killed" for _, _, outcome in drawn)
+    head = f"# Mutants, seed {seed}, at {revision}\n\n{killed} of {len(drawn)} killed.\n"
+    rows = ["", "| # | where | kind | verdict | by | s |", "|--:|---|---|---|---|--:|"]
+    for number, mutant, outcome in drawn:
+        cells = (place(mutant, texts), mutant.kind, outcome.verdict, outcome.by, f"{outcome.seconds:.0f}")
+        rows.append(f"| {number} | {' | '.join(cells)} |")
+    diffs = [f"\n{number}.\n\n```diff\n{mutant.diff(texts[mutant.path])}\n```" for number, mutant, _ in drawn]
+    return head + "\n".join([*rows, *diffs]) + "\n"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=30)
+    parser.add_argument("--only", type=int, nargs="*", default=[], help="numbers of the list")
+    parser.add_argument("--list", action="store_true", help="draw, and try none")
+    parser.add_argument("--record", action="store_true", help="record anew which functions each test enters")
+    parser.add_argument("--out", type=Path, default=PAGE)
+    return parser.parse_args()
+
+
+def tried(
+    drawn: Iterable[tuple[int, Mutation]], texts: dict[str, str], anew: bool
+) -> Iterator[tuple[int, Mutation, Outcome]]:
+    """One after the other, in one copy of the tree."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Copy(ROOT, Path(folder))
+        touched = recorded(copy, anew)
+        for number, mutant in drawn:
+            outcome = copy.outcome(mutant, chosen(touched, mutant))
+            print(f"{number} {place(mutant, texts)} {outcome.verdict} by {outcome.by}", flush=True)
+            yield number, mutant, outcome
+
+
+def main() -> None:
+    options, texts = arguments(), sources(ROOT)
+    numbered = enumerate(draw(texts, options.seed, options.count), 1)
+    drawn = [(number, mutant) for number, mutant in numbered if not options.only or number in options.only]
+    if options.list:
+        for number, mutant in drawn:
+            print(f"{number} {place(mutant, texts)} {mutant.kind}\n{mutant.diff(texts[mutant.path])}")
+        return
+    found = list(tried(drawn, texts, options.record))
+    revision = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True).strip()
+    if not options.only:
+        options.out.write_text(page(found, texts, options.seed, revision))
+    if any(outcome.verdict == "survived" for _, _, outcome in found):
+        raise SystemExit("some survived")
+
+
+if __name__ == "__main__":
+    main()
