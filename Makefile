@@ -14,7 +14,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
-.PHONY: help install dev demo test lint types layers docs check-environment tests bench format clean
+.PHONY: help install dev demo test lint types layers docs check-environment variation tests
+.PHONY: long variations mutants fuzz sanitize bench format clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,12 +64,13 @@ demo: $(STAMP)-run ## Fit, evaluate and compare a VAE and a VLAE on the digits, 
 
 # --- checks: pytest comes last, so that its summary is the last line --------------------------------------------------
 
-test: ## Run every check: lint, format, types, layers, docs, tests
+test: ## Run every check: lint, format, types, layers, docs, tests, and the contracts under one other condition
 	@$(MAKE) lint
 	@$(MAKE) types
 	@$(MAKE) layers
 	@$(MAKE) check-environment
 	@$(MAKE) docs
+	@$(MAKE) variation
 	@$(MAKE) tests
 
 lint: $(STAMP)-dev
@@ -91,6 +93,31 @@ docs: $(STAMP)-dev ## Build the documentation strictly (warnings are errors)
 
 tests: $(STAMP)-dev
 	$(BIN)/python -m pytest -q -n 2
+
+variation: $(STAMP)-dev
+	$(BIN)/python tests/variations.py
+
+# --- what takes hours ------------------------------------------------------------------------------------------------
+
+long: ## Run what takes hours: all conditions, mutants, fuzzing, the C code under sanitizers
+	@$(MAKE) variations
+	@$(MAKE) fuzz
+	@$(MAKE) sanitize
+	@$(MAKE) mutants
+
+variations: $(STAMP)-dev ## The whole suite under each other condition and with three other seeds
+	$(BIN)/python tests/variations.py --all
+
+mutants: $(STAMP)-dev ## Draw 30 mutants of the package, and see whether the tests notice
+	$(BIN)/python benchmarks/mutants.py --seed $(or $(SEED),16) --count 30
+
+fuzz: $(STAMP)-dev ## Property tests with 50 times the examples
+	CURVAE_TEST_EXAMPLES=50 $(BIN)/python -m pytest -q -n 2 -m hypothesis
+
+sanitize: $(STAMP)-dev ## Tests of the C code under the address and undefined-behavior sanitizers
+	LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
+	  CC="$(CC) -g -fsanitize=address,undefined -fno-sanitize-recover=all" CURVAE_CACHE=$$(mktemp -d) \
+	  $(BIN)/python -m pytest -q -p no:cacheprovider $(addprefix tests/unit/test_,kernel.py compiled.py last_step.py bfgs.py)
 
 bench: $(STAMP)-run ## Compare a training epoch with a bare PyTorch loop
 	$(BIN)/python benchmarks/training_overhead.py
