@@ -13,6 +13,7 @@ from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
 from curvae.priors import StandardNormal
+from fuzz import examples
 from zoo import batch_of
 
 NEEDS_COMPILER = pytest.mark.skipif(not native.available(), reason="no C compiler here")
@@ -57,7 +58,7 @@ def alike(ours, theirs) -> None:
 
 
 @NEEDS_COMPILER
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     latent=st.integers(1, 40),
     hidden=st.lists(st.integers(1, 70), min_size=1, max_size=3),
@@ -89,7 +90,7 @@ def test_every_kind_of_step_is_among_them(monkeypatch) -> None:
 
 @NEEDS_COMPILER
 def test_what_led_nowhere_is_forgotten_as_in_torch(monkeypatch) -> None:
-    """Where a step in vain teaches nothing all pairs go. It matters to few starts: a search that keeps them finds which.
+    """Where a step in vain teaches nothing all pairs go; a search that keeps them finds the few starts it matters to.
 
     Narrow deep chains with little noise have most of them, about 1 in 200.
     """

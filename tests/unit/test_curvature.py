@@ -14,6 +14,7 @@ from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP, ConvDecoder
 from curvae.priors import StandardNormal
+from fuzz import examples
 from zoo import LIKELIHOODS, batch_of, points, relu_model
 
 CLOSE = {"atol": 1e-10, "rtol": 1e-10}
@@ -38,7 +39,7 @@ def test_precision_is_the_hessian_of_a_relu_model(route, likelihood):
         torch.testing.assert_close(near.precision[item], -hessian(log_joint, z[item]), **CLOSE)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=examples(25), deadline=None, derandomize=True)
 @given(
     size=st.integers(1, 5),
     hidden=st.lists(st.integers(1, 6), max_size=3),

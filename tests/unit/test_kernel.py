@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from curvae.curvature import kernel, native
+from fuzz import examples
 
 NEEDS_KERNEL = pytest.mark.skipif(not native.available(), reason="no C compiler here")
 
@@ -60,7 +61,7 @@ def check(weights: list[Tensor], masks: list[Tensor], gram: Tensor, adjoint: Ten
 
 
 @NEEDS_KERNEL
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     latent=st.integers(1, 67),
     hidden=st.lists(st.integers(1, 70), min_size=1, max_size=3),

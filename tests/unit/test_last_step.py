@@ -25,6 +25,7 @@ from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
 from curvae.priors import StandardNormal
+from fuzz import examples
 from searches import Undamped
 from zoo import batch_of, points, relu_model
 
@@ -94,7 +95,7 @@ def test_its_gradient_is_that_of_a_newton_step_written_out(name):
 
 
 @NEEDS_COMPILER
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     latent=st.integers(1, 40),
     hidden=st.lists(st.integers(1, 70), min_size=1, max_size=3),

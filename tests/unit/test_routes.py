@@ -14,6 +14,7 @@ from curvae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
 from curvae.priors import StandardNormal
+from fuzz import examples
 from searches import Undamped
 from zoo import LIKELIHOODS, Residual, batch_of, data_for
 
@@ -69,7 +70,7 @@ def size_of(*tensors: Tensor) -> float:
     return max(1.0, *(tensor.abs().max().item() for tensor in tensors))
 
 
-@settings(max_examples=70, deadline=None, derandomize=True)
+@settings(max_examples=examples(70), deadline=None, derandomize=True)
 @given(
     size=st.integers(1, 6),
     count=st.integers(1, 4),
