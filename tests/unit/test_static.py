@@ -18,8 +18,8 @@ from curvae.typing import Batch
 from zoo import relu_model
 
 KINDS = {
-    "default": {"tolerance": 0.0},
-    "layerwise": {"tolerance": 0.0, "route": Layerwise},
+    "newton": {"solver": Newton(bfgs=2), "tolerance": 0.0},
+    "layerwise": {"solver": Newton(bfgs=2), "tolerance": 0.0, "route": Layerwise},
     "published": {"solver": Newton(PaperSchedule()), "unroll": True},
     "levenberg-marquardt": {"solver": LevenbergMarquardt(tries=2), "tolerance": 0.0},
     "conjugate-gradient": {"solver": ConjugateGradient(), "tolerance": 0.0},
@@ -95,7 +95,7 @@ def one_graph() -> None:
 def traced() -> None:
     """The backward pass can be traced too, as a true backend does."""
     torch.compiler.reset()
-    system, batch = system_and_batch("default", steps=1)
+    system, batch = system_and_batch("newton", steps=1)
     compare(system, torch.compile(system.bound, fullgraph=True, backend="aot_eager"), batch)
 
 
