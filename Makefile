@@ -97,9 +97,11 @@ tests: $(STAMP)-dev
 variation: $(STAMP)-dev
 	$(BIN)/python tests/variations.py
 
+CODE := kernel compiled last_step bfgs
+
 # --- what takes hours ------------------------------------------------------------------------------------------------
 
-long: ## Run what takes hours: all conditions, mutants, fuzzing, the C code under sanitizers
+long: ## Run what takes hours: all conditions, fuzzing, the address sanitizer, mutants
 	@$(MAKE) variations
 	@$(MAKE) fuzz
 	@$(MAKE) sanitize
@@ -114,10 +116,10 @@ mutants: $(STAMP)-dev ## Draw 30 mutants of the package, and see whether the tes
 fuzz: $(STAMP)-dev ## Property tests with 50 times the examples
 	CURVAE_TEST_EXAMPLES=50 $(BIN)/python -m pytest -q -n 2 -m hypothesis
 
-sanitize: $(STAMP)-dev ## Tests of the C code under the address and undefined-behavior sanitizers
-	LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
-	  CC="$(CC) -g -fsanitize=address,undefined -fno-sanitize-recover=all" CURVAE_CACHE=$$(mktemp -d) \
-	  $(BIN)/python -m pytest -q -p no:cacheprovider $(addprefix tests/unit/test_,kernel.py compiled.py last_step.py bfgs.py)
+sanitize: $(STAMP)-dev ## Tests of the C code under the address sanitizer
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
+	  ASAN_OPTIONS=detect_leaks=0 CURVAE_CACHE=$$(mktemp -d) CC="env LD_PRELOAD= $(CC) -g -fsanitize=address" \
+	  $(BIN)/python -m pytest -q -s -p no:cacheprovider $(CODE:%=tests/unit/test_%.py)
 
 bench: $(STAMP)-run ## Compare a training epoch with a bare PyTorch loop
 	$(BIN)/python benchmarks/training_overhead.py

@@ -2,20 +2,20 @@
 
 A mutant is one small change (``mutation.py``): a comparison, an operator, a constant, a boolean, a return value, an
 index off by one, a removed statement; in the C code likewise. Packages are drawn with equal chances, so that small ones
-are hit too; then a file by its number of lines, then a place in it. First run the tests that enter the function
-mutated, the quickest first, as a recorded run says (``touched.py``); the whole suite only where these all pass.
+are hit too; then a file by its number of lines, then a place in it. First run the doctests of the file and the tests
+that speak of what was mutated, by name or through the lists that all methods stand in; the whole suite only where these
+all pass.
 
-    python benchmarks/mutants.py --seed 1 --count 30             # writes results/mutants.md
-    python benchmarks/mutants.py --seed 1 --count 30 --list      # only says which they are
-    python benchmarks/mutants.py --seed 1 --only 7               # one of them again
-
-The first run records the map, which takes as long as the suite; ``--record`` makes it anew.
+    python benchmarks/mutants.py --seed 16 --count 30             # writes results/mutants.md
+    python benchmarks/mutants.py --seed 16 --count 30 --list      # only says which they are
+    python benchmarks/mutants.py --seed 16 --count 30 --only 7    # one of them again
+    python benchmarks/mutants.py --seed 16 --near                 # never the whole suite, for a first look
 """
 
 import argparse
-import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -29,12 +29,11 @@ from mutation import Mutation, mutations
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-MAP = ROOT / ".mutants" / "map.json"
 PAGE = HERE / "results" / "mutants.md"
 LIMIT = 1800
 """Seconds after which a mutant is killed: it hangs."""
-CALLED_BY_C = "src/curvae/curvature/native.py:call"
-"""What tests of the C code go through."""
+ABOUT_C = ("kernel", "compiled", "last_step", "bfgs", "native")
+"""Tests of the C code."""
 EQUIVALENT: dict[str, str] = {}
 """Mutants that compute the same, by their diff, and why."""
 
@@ -78,12 +77,26 @@ def draw(texts: dict[str, str], seed: int, count: int) -> list[Mutation]:
     return list(drawn)
 
 
-def chosen(touched: dict[str, list], mutant: Mutation) -> list[str]:
-    """The tests that enter the function mutated, the quickest first."""
-    for key in (CALLED_BY_C,) if package(mutant.path) == "C" else (f"{mutant.path}:{mutant.inside}", f"{mutant.path}:"):
-        if found := [(seconds, test) for test, (seconds, names) in touched.items() if key in names]:
-            return [test for _, test in sorted(found)]
-    return []
+def near(root: Path, mutant: Mutation, text: str) -> list[str]:
+    """What to try first: the file's own examples, tests that name what was mutated, tests of the lists it stands in."""
+    if package(mutant.path) == "C":
+        return [f"tests/unit/test_{name}.py" for name in ABOUT_C]
+    names = re.findall(r"^(?:class|def) ([A-Za-z]\w*)", text, re.M)
+    ranked = [mutant.path] if ">>>" in text else []
+    for wanted in ([mutant.inside], names):
+        speaks = re.compile(rf"\b({'|'.join(filter(None, wanted)) or '(?!)'})\b")
+        files = [path for path in sorted((root / "tests").rglob("*.py")) if speaks.search(path.read_text())]
+        helpers = [path.stem for path in files if not path.stem.startswith("test_")]
+        ranked += [path.relative_to(root).as_posix() for path in files if path.stem.startswith("test_")]
+        ranked += [path for helper in helpers for path in importing(root, helper)]
+    return list(dict.fromkeys(ranked))
+
+
+def importing(root: Path, helper: str) -> list[str]:
+    """Test files that import one of the helpers beside them."""
+    imports = re.compile(rf"^(?:import|from) {helper}\b", re.M)
+    files = (path for path in sorted((root / "tests").rglob("test_*.py")) if imports.search(path.read_text()))
+    return [path.relative_to(root).as_posix() for path in files]
 
 
 class Copy:
@@ -95,51 +108,38 @@ class Copy:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / name, folder / name)
 
-    def pytest(self, *arguments: str, seconds: int = LIMIT) -> subprocess.CompletedProcess[str]:
-        """The suite with this copy's package; what it caches stays in the folder."""
-        paths = os.pathsep.join(str(path) for path in (self.folder / "src", HERE))
-        settings = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(self.folder / ".cache")}
-        settings |= {"CURVAE_TEST_DATA": os.environ.get("CURVAE_TEST_DATA", str(self.root.parent / "shared" / "data"))}
+    def pytest(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The tests with this copy's package; what they cache stays in the folder."""
+        settings = {"PYTHONPATH": str(self.folder / "src"), "XDG_CACHE_HOME": str(self.folder / ".cache")}
+        data = os.environ.get("CURVAE_TEST_DATA", str(self.root.parent / "shared" / "data"))
+        settings |= {"OMP_NUM_THREADS": "1", "CURVAE_TEST_DATA": data}
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=no", *arguments]
+        options = {"cwd": self.folder, "env": os.environ | settings, "text": True, "capture_output": True}
         try:
-            return subprocess.run(
-                command, cwd=self.folder, env=os.environ | settings, text=True, capture_output=True, timeout=seconds
-            )
+            return subprocess.run(command, timeout=LIMIT, **options)
         except subprocess.TimeoutExpired:
             return subprocess.CompletedProcess(command, 124, "FAILED by taking too long", "")
 
-    def outcome(self, mutant: Mutation, tests: list[str]) -> Outcome:
+    def outcome(self, mutant: Mutation, whole: bool) -> Outcome:
         """Killed by the first test that fails, or survived all."""
         place, started = self.folder / mutant.path, time.perf_counter()
         before = place.read_text()
         place.write_text(mutant.apply(before))
         try:
-            verdict, by = self._tried(tests)
+            verdict, by = self._tried(near(self.folder, mutant, before), whole)
         finally:
             place.write_text(before)
         if verdict == "survived" and (reason := EQUIVALENT.get(mutant.diff(before))):
             verdict, by = "equivalent", reason
         return Outcome(verdict, by, time.perf_counter() - started)
 
-    def _tried(self, tests: list[str]) -> tuple[str, str]:
-        (self.folder / "tests.txt").write_text("\n".join(tests))
-        for arguments in ([["-x", "@tests.txt"]] if tests else []) + [["-x"]]:
-            done = self.pytest(*arguments)
+    def _tried(self, tests: list[str], whole: bool) -> tuple[str, str]:
+        for arguments in ([tests] if tests else []) + ([[]] if whole else []):
+            done = self.pytest("-x", *arguments)
             if done.returncode:
                 failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
                 return "killed", failed[0].split(" - ")[0].split(" ", 1)[1] if failed else f"exit {done.returncode}"
-        return "survived", "the whole suite"
-
-
-def recorded(copy: Copy, anew: bool) -> dict[str, list]:
-    """Which functions each test enters."""
-    if anew or not MAP.exists():
-        MAP.parent.mkdir(exist_ok=True)
-        print("recording which functions each test enters ...", flush=True)
-        done = copy.pytest("-p", "touched", "--touched", str(MAP), seconds=3600)
-        if done.returncode:
-            raise SystemExit(f"the tests fail without any mutant:\n{done.stdout[-2000:]}")
-    return json.loads(MAP.read_text())
+        return "survived", "the whole suite" if whole else "the tests near it"
 
 
 def place(mutant: Mutation, texts: dict[str, str]) -> str:
@@ -166,20 +166,19 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=30)
     parser.add_argument("--only", type=int, nargs="*", default=[], help="numbers of the list")
     parser.add_argument("--list", action="store_true", help="draw, and try none")
-    parser.add_argument("--record", action="store_true", help="record anew which functions each test enters")
+    parser.add_argument("--near", action="store_true", help="try the tests near it only")
     parser.add_argument("--out", type=Path, default=PAGE)
     return parser.parse_args()
 
 
 def tried(
-    drawn: Iterable[tuple[int, Mutation]], texts: dict[str, str], anew: bool
+    drawn: Iterable[tuple[int, Mutation]], texts: dict[str, str], whole: bool
 ) -> Iterator[tuple[int, Mutation, Outcome]]:
     """One after the other, in one copy of the tree."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Copy(ROOT, Path(folder))
-        touched = recorded(copy, anew)
         for number, mutant in drawn:
-            outcome = copy.outcome(mutant, chosen(touched, mutant))
+            outcome = copy.outcome(mutant, whole)
             print(f"{number} {place(mutant, texts)} {outcome.verdict} by {outcome.by}", flush=True)
             yield number, mutant, outcome
 
@@ -192,7 +191,7 @@ def main() -> None:
         for number, mutant in drawn:
             print(f"{number} {place(mutant, texts)} {mutant.kind}\n{mutant.diff(texts[mutant.path])}")
         return
-    found = list(tried(drawn, texts, options.record))
+    found = list(tried(drawn, texts, not options.near))
     revision = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True).strip()
     if not options.only:
         options.out.write_text(page(found, texts, options.seed, revision))

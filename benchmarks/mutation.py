@@ -33,7 +33,7 @@ class Mutation:
     end: int
     new: str
     inside: str = ""
-    """Name of the function around it; "" at the level of a module or a class."""
+    """The class or function of the module around it; "" where there is none."""
 
     def apply(self, text: str) -> str:
         return text[: self.begin] + self.new + text[self.end :]
@@ -122,15 +122,17 @@ class _Reader(ast.NodeVisitor):
                 self.visit(default)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        before, self.inside = self.inside, node.name
+        before, self.inside = self.inside, self.inside or node.name
         self.visit(node.args)
         for statement in node.body:
             self.visit(statement)
         self.inside = before
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        before, self.inside = self.inside, self.inside or node.name
         for statement in node.body:
             self.visit(statement)
+        self.inside = before
 
     # what is mutated
 
@@ -165,7 +167,7 @@ class _Reader(ast.NodeVisitor):
             self.add("constant", *self.span(node), repr(2 * value or 1.0))
 
     def visit_Return(self, node: ast.Return) -> None:
-        if isinstance(node.value, ast.BinOp | ast.Call | ast.Name) and self.inside:
+        if isinstance(node.value, ast.BinOp | ast.Call | ast.Name):
             begin, end = self.span(node.value)
             self.add("return value", begin, end, "None")
         self.generic_visit(node)
