@@ -155,3 +155,12 @@ def test_likelihood_of_the_batch_form_learns_its_own_variance():
     (weight,) = torch.autograd.grad(batch_likelihood(x, model.decode(z), None, 0.01), decoder.weight)
     (variance,) = torch.autograd.grad(model.log_likelihood(x, z).mean(), model.likelihood.log_variance)
     torch.testing.assert_close(found, (weight, variance))
+
+
+def test_the_floor_bounds_what_a_perfect_fit_is_worth():
+    """1/2 log 1000 nats a dimension by default, whatever the scale of the data."""
+    model = LatentVariableModel(StandardNormal(2), nn.Identity(), Gaussian(2)).double()
+    x = 100 * torch.randn(30, 2, dtype=DOUBLE)
+    bound = BatchLikelihood()(model, DiagonalGaussian(x, torch.full_like(x, -30.0)), batch_of(x), 2)
+    worth = bound.surrogate + bound.info["information"]
+    torch.testing.assert_close(worth, torch.full_like(worth, math.log(1000)))
