@@ -8,6 +8,7 @@ in how large pieces something is done (``SPEED``).
 import ast
 import re
 from dataclasses import dataclass
+from functools import cache
 
 SPEED = re.compile(r"MEMORY|CACHE|CHUNK|BLOCK|LANES|LAYERS|ROWS|memory|threads|workers|pragma|may_look|_may_stop")
 """Lines with one of these words decide how, not what."""
@@ -48,6 +49,7 @@ class Mutation:
         return "\n".join(f"{sign} {' '.join(part.split())}" for sign, part in (("-", before), ("+", after)))
 
 
+@cache
 def mutations(path: str, text: str) -> list[Mutation]:
     """All that can be drawn from one file."""
     found = python(path, text) if path.endswith(".py") else c(path, text)
