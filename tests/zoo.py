@@ -56,7 +56,8 @@ class LinearGaussian:
     """pPCA: p(x) = N(b, W W' + s^2 I), p(z | x) = N(Lam^-1 W'(x - b) / s^2, Lam^-1), Lam = W'W / s^2 + I.
 
     With ``lengths`` the columns of W are that long and at right angles: Lam is ``diag(lengths^2) / s^2 + I``, the
-    hardness of the model, and with it what a method does on it, the same for every seed.
+    hardness of the model, and with it what a method does on it, the same for every seed. ``spread`` below 1
+    moves the examples toward the mean of all.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class LinearGaussian:
         outputs: int = P,
         scale: float = 0.3,
         count: int = 8,
+        spread: float = 1.0,
         lengths: Sequence[float] | None = None,
     ):
         decoder = nn.Linear(size, outputs).double()
@@ -72,7 +74,7 @@ class LinearGaussian:
             decoder.weight.data = torch.linalg.qr(decoder.weight.data).Q * torch.tensor(lengths).double()
         self.model = LatentVariableModel(StandardNormal(size), decoder, Gaussian(outputs, scale=scale)).double()
         self.weight, self.bias, self.scale = decoder.weight.detach(), decoder.bias.detach(), scale
-        self.x = self.marginal().sample((count,))
+        self.x = self.bias + spread * (self.marginal().sample((count,)) - self.bias)
         self.batch = batch_of(self.x)
 
     def marginal(self) -> MultivariateNormal:
@@ -88,6 +90,23 @@ class LinearGaussian:
 
     def mean(self) -> Tensor:
         return torch.linalg.solve(self.precision(), self.weight.mT @ (self.x - self.bias).mT / self.scale**2).mT
+
+    def whitened(self, z: Tensor) -> Tensor:
+        """Standard normal in each dimension where z is drawn from the posterior, (..., B, D)."""
+        return (z - self.mean()) @ torch.linalg.cholesky(self.precision())
+
+    def narrow(self, z: Tensor, times: float = 3.0) -> Tensor:
+        """Log of the density ``N(mean, Lam^-1 / times)`` over that of the posterior, (..., B): mean 1 of its exponential.
+
+        Importance weights times it are bounded where the proposal's tails are heavier than those of a narrow density.
+        """
+        square = self.whitened(z).square().sum(-1)
+        return 0.5 * z.shape[-1] * math.log(times) - 0.5 * (times - 1) * square
+
+    def covering(self, width: float = 1.2) -> DiagonalGaussian:
+        """Around the posterior mean, wider than the posterior in every direction: bounded importance weights."""
+        widest = torch.linalg.eigvalsh(torch.linalg.inv(self.precision()))[-1].sqrt()
+        return DiagonalGaussian(self.mean(), (width * widest).log().expand(len(self.x), self.weight.shape[1]))
 
 
 class Squares(nn.Module):

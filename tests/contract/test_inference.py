@@ -1,9 +1,12 @@
 """Every inference method: shapes, one datum alone = in a batch, gradients, inference mode, exactness where claimed."""
 
+import math
+
 import pytest
 import torch
 
 import methods
+from chance import means
 from curvae.objectives import log_weights
 from curvae.posteriors import DensityPosterior
 from curvae.priors import StandardNormal, UniformCategorical
@@ -96,9 +99,17 @@ def test_exact_on_the_linear_gaussian_model(name):
 @pytest.mark.statistical
 @torch.no_grad()
 def test_proper_weights(name):
-    """Importance estimate = exact evidence; failure rate below 1e-4 (5 standard errors over 8 data)."""
-    oracle = Categories(*methods.CATEGORIES[name]) if name in methods.CATEGORIES else LinearGaussian(scale=2.0)
-    found = methods.inference(name)(oracle.model, oracle.batch)
-    draws = found.posterior.draw(100_000, torch.Generator().manual_seed(0))
-    terms = (draws.log_c + log_weights(oracle.model, oracle.batch, draws) - oracle.log_evidence()).exp().detach()
-    assert ((terms.sum(0) - 1).abs() < 5 * terms.std(0) * len(terms) ** 0.5 + 1e-9).all()
+    """The evidence of 8 examples, and of all together: 9 normal deviates of 5,000 draws, 6e-6 of the seeds fail.
+
+    Nothing bounds the weights of an encoder that is not trained. So they are multiplied by f, a narrow density over that
+    of the posterior: ``E[w f] = p(x)`` holds as well, and tails where a few draws decide have no share in it. The
+    examples are near the middle, where such an encoder has its draws. Seen: log q off by 0.05 nats.
+    """
+    discrete = name in methods.CATEGORIES
+    oracle = Categories(*methods.CATEGORIES[name]) if discrete else LinearGaussian(scale=2.0, spread=0.4)
+    draws = methods.inference(name)(oracle.model, oracle.batch).posterior.draw(5000)
+    log_w = draws.log_c + math.log(len(draws.z)) + log_weights(oracle.model, oracle.batch, draws)
+    narrow = 0.0 if discrete else oracle.narrow(draws.z)
+    terms = (log_w - oracle.log_evidence() + narrow).exp()
+    means("each", terms)
+    means("together", terms.mean(1))

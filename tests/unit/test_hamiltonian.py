@@ -2,9 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
+from chance import beyond, chi_square, deviates, means, p_value, within
 from curvae.dynamics import cooled
 from curvae.inference import (
     AmortizedGaussian,
@@ -45,17 +48,26 @@ def annealed(model, batch, start, steps=20, step=0.2, **options):
     return AnnealedPosterior(start, model, batch, log_step, betas, **options)
 
 
+def begin(oracle):
+    """Wider than the posterior, and off its mean."""
+    if isinstance(oracle, TwoModes):
+        return DiagonalGaussian(torch.full_like(oracle.x, 0.3), torch.zeros_like(oracle.x))
+    wide = oracle.covering()
+    return DiagonalGaussian(wide.loc + 0.3 * wide.variance.sqrt(), wide.log_scale)
+
+
 @torch.no_grad()
-def weights_of(oracle, posterior, count=20_000):
-    """Importance weights over the exact evidence: their mean is 1."""
-    draws = posterior.draw(count, torch.Generator().manual_seed(0))
-    return (log_weights(oracle.model, oracle.batch, draws) - oracle.log_evidence()).exp()
+def drawn(oracle, posterior, count):
+    """Importance weights over the exact evidence, whose mean is 1, and the draws."""
+    draws = posterior.draw(count)
+    return (log_weights(oracle.model, oracle.batch, draws) - oracle.log_evidence()).exp(), draws.z
 
 
-def assert_proper(weight):
-    error = weight.std(0) / len(weight) ** 0.5
-    assert ((weight.mean(0) - 1).abs() < 5 * error).all(), (weight.mean(0), error)
-    assert (error < 0.15).all()
+def assert_proper(oracle, posterior, count):
+    """Where the evidence is Gaussian, times the ratio of a narrow density: that bounds what a few draws can weigh."""
+    weight, z = drawn(oracle, posterior, count)
+    bounded = weight if isinstance(oracle, TwoModes) else weight * oracle.narrow(z).exp()
+    means(type(oracle).__name__, bounded)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
@@ -99,10 +111,12 @@ def test_no_step_is_the_start():
 @pytest.mark.statistical
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 def test_hamiltonian_weights_are_proper(temperature):
-    """Within 5 standard errors of the evidence of 8 + 3 data: fails for about 1e-5 of the seeds."""
+    """The evidence of 8 + 3 examples from 4,000 bounded weights: 11 normal deviates, 6e-6 of the seeds fail.
+
+    Seen: a log-density that is 0.1 nats off, as without the momentum's temperature in it.
+    """
     for oracle, step in ((LinearGaussian(), 0.1), (TwoModes(), 0.05)):
-        start = detuned(oracle, 0.4 if isinstance(oracle, LinearGaussian) else 1.0)
-        assert_proper(weights_of(oracle, hamiltonian(oracle.model, oracle.batch, start, 5, step, temperature)))
+        assert_proper(oracle, hamiltonian(oracle.model, oracle.batch, begin(oracle), 5, step, temperature), 4000)
 
 
 def test_hamiltonian_bound_is_above_that_of_its_start():
@@ -110,7 +124,7 @@ def test_hamiltonian_bound_is_above_that_of_its_start():
     oracle = LinearGaussian(lengths=(1.0, 1.0, 1.0))
     start = detuned(oracle, 0.5)
     before, still, cooled = (
-        weights_of(oracle, q, 2000).log().mean(0)
+        drawn(oracle, q, 2000)[0].log().mean(0)
         for q in (start, *(hamiltonian(oracle.model, oracle.batch, start, 5, 0.1, t) for t in (1.0, 2.5)))
     )
     assert (still > before).all()
@@ -121,26 +135,22 @@ def test_hamiltonian_bound_is_above_that_of_its_start():
 @pytest.mark.statistical
 @pytest.mark.parametrize("options", [{}, {"leapfrogs": 3}, {"metropolis": True}])
 def test_annealed_weights_are_proper(options):
-    """Within 5 standard errors of the evidence of 8 + 3 data: fails for about 1e-5 of the seeds."""
+    """The evidence of 8 + 3 examples from 2,000 bounded weights: 11 normal deviates, 6e-6 of the seeds fail."""
     for oracle, step in ((LinearGaussian(scale=0.5), 0.1), (TwoModes(), 0.05)):
-        start = detuned(oracle, 0.6 if isinstance(oracle, LinearGaussian) else 1.0)
-        assert_proper(weights_of(oracle, annealed(oracle.model, oracle.batch, start, 10, step, **options), 5000))
+        assert_proper(oracle, annealed(oracle.model, oracle.batch, begin(oracle), 10, step, **options), 2000)
 
 
 @pytest.mark.statistical
 def test_annealing_with_metropolis_ends_at_the_exact_posterior():
-    """Self-normalized moments of |z| of a two-mode posterior; failure rate below 1e-5 (5 standard errors)."""
+    """Weighted moments of |z| of a two-mode posterior: 9 normal deviates, 5e-6 of the seeds fail."""
     oracle = TwoModes()
     density = oracle.density()
-    with torch.no_grad():
-        posterior = annealed(oracle.model, oracle.batch, detuned(oracle, 1.0), 40, 0.1, metropolis=True)
-        draws = posterior.draw(5000, torch.Generator().manual_seed(0))
-        weight = (log_weights(oracle.model, oracle.batch, draws) - oracle.log_evidence()).exp()
+    posterior = annealed(oracle.model, oracle.batch, begin(oracle), 20, 0.1, metropolis=True)
+    weight, z = drawn(oracle, posterior, 4000)
     for power in (1, 2):
         exact = (density * oracle.grid[:, None].abs() ** power).sum(0)
-        term = weight * (draws.z[..., 0].abs() ** power - exact)
-        assert (term.mean(0).abs() < 5 * term.std(0) / 5000**0.5).all()
-    assert ((draws.z > 0).double().mean(0) - 0.5).abs().max() < 0.2, "both modes are found from between them"
+        means(f"moment {power}", weight * (z[..., 0].abs() ** power - exact), 0.0)
+    means("both modes are found", weight * (z[..., 0].sign()), 0.0)
 
 
 def test_choices_of_metropolis_are_in_the_score():
@@ -198,34 +208,50 @@ def test_tempering_ends_at_one():
 
 @pytest.mark.statistical
 def test_chains_reproduce_a_gaussian_posterior():
-    """Means within 5 standard errors (by ESS), covariances within 15 %; fails for about 1e-4 of the seeds."""
+    """200 chains that do not know of one another: their last states are independent draws of the posterior.
+
+    24 means, exactly normal, and a chi-square of all squares with 4,800 degrees of freedom: 2e-5 of the seeds fail.
+    """
     oracle = LinearGaussian(scale=0.5)
-    found = hmc_chains(oracle.model, oracle.batch, detuned(oracle), 16, 100, 60, leapfrogs=5)
-    q, exact = found.posterior, torch.linalg.inv(oracle.precision())
-    scale = exact.diagonal().sqrt()
-    assert ((q.mean - oracle.mean()).abs() < 5 * scale / q.ess.sqrt()).all()
-    assert ((q.covariance - exact).abs() < 0.15 * scale * scale[:, None]).all()
-    assert (found.info["r_hat"] < 1.06).all()
-    assert (found.info["ess"] > 300).all()
-    assert ((found.info["acceptance"] - 0.8).abs() < 0.12).all()
-    low, high = q.interval(0.9)
-    torch.testing.assert_close((high - low) / 2, (1.645 * scale).expand(8, -1), atol=0, rtol=0.2)
+    found = hmc_chains(oracle.model, oracle.batch, detuned(oracle), chains=200, samples=4, warmup=40, leapfrogs=5)
+    z = oracle.whitened(found.posterior.states[:, :, -1].transpose(0, 1))
+    deviates("means", z.mean(0) * 200**0.5)
+    chi_square("squares", z)
+
+
+@pytest.mark.statistical
+def test_chains_mix_and_say_how_well():
+    """The worst of 8 examples; limits by the tails over 200 seeds.
+
+    Seen: trajectories of nearly one length, whose ESS is 100 to 900 here, for 1,300 to 2,500.
+    """
+    oracle = LinearGaussian(scale=0.5)
+    found = hmc_chains(oracle.model, oracle.batch, detuned(oracle), 16, 100, 40, leapfrogs=5)
+    scale = torch.linalg.inv(oracle.precision()).diagonal().sqrt()
+    within("R-hat", found.info["r_hat"], 1.08)
+    beyond("ESS", found.info["ess"], 600)
+    within("acceptance off target", (found.info["acceptance"] - 0.8).abs(), 0.2)
+    low, high = found.posterior.interval(0.9)
+    within("90 % interval", ((high - low) / 2 / (1.645 * scale) - 1).abs(), 0.2)
 
 
 @pytest.mark.statistical
 def test_chains_find_both_modes_and_say_when_they_do_not():
-    """|z| against quadrature, within 5 standard errors by ESS; modes too far apart show in R-hat."""
+    """150 chains: the last |z| of each against quadrature by Kolmogorov and Smirnov, whose law is exact: 3e-6 fail.
+
+    Modes too far apart show in the R-hat, whose limits are by the tails over 200 seeds.
+    """
     oracle = TwoModes()
     wide = DiagonalGaussian(torch.zeros(3, 1).double(), torch.zeros(3, 1).double())
-    found = hmc_chains(oracle.model, oracle.batch, wide, 20, 100, 60, leapfrogs=5)
-    density = oracle.density()
-    size = Chains(found.posterior.states.abs())
-    exact = (density * oracle.grid[:, None].abs()).sum(0)
-    spread = ((density * oracle.grid[:, None].square()).sum(0) - exact.square()).sqrt()
-    assert ((size.mean[:, 0] - exact).abs() < 5 * spread / size.ess[:, 0].sqrt()).all()
-    assert found.info["r_hat"][0] < 1.05, "x = 0.1: no barrier"
-    assert found.info["r_hat"][2] > 1.5, "x = 2.5: 20 nats between the modes"
-    assert size.r_hat[2] < 1.05
+    states = hmc_chains(oracle.model, oracle.batch, wide, 150, 30, 50, leapfrogs=5).posterior.states
+    below = oracle.density().cumsum(0)
+    for x, each in enumerate(states[:, :, -1, 0].abs()):
+        both = [np.interp(sign * each, oracle.grid, below[:, x]) for sign in (1, -1)]
+        p_value("|z|", stats.kstest(both[0] - both[1], "uniform").pvalue)
+    r_hat = Chains(states).r_hat
+    within("R-hat, no barrier", r_hat[0], 1.15)
+    beyond("R-hat, 20 nats between the modes", r_hat[2], 1.5)
+    within("R-hat of |z|", Chains(states.abs()).r_hat[2], 1.2)
 
 
 def test_chains_repeat_by_their_generator_and_leave_torchs_alone():
