@@ -1,7 +1,7 @@
 """What a statistical test measures, and how seldom chance alone makes it fail.
 
-A statistical test states the law of its statistic and checks it by one of the functions below, which also keep statistic
-and threshold: ``make seeds`` collects them over many seeds, and docs/seeds.md shows what came out.
+A statistical test states the law of its statistic and checks it by one of the functions below, which also keep the
+statistic and its threshold: ``make seeds`` collects them over many seeds, and docs/seeds.md shows what came out.
 
 - :func:`deviates`: numbers that are standard normal when all is right, by an exact law or the central limit theorem;
 - :func:`p_value`: the p-value of an exact law, uniform when all is right;
@@ -40,7 +40,7 @@ _checks: dict[str, Check] = {}
 
 
 def within(name: str, statistic: ArrayLike, threshold: float, rate: float | None = None) -> None:
-    """The statistic, or each of them, is at most the threshold; ``rate`` is the probability that it is not, if known."""
+    """The statistic, or each of them, is at most the threshold; ``rate`` is the probability of more, where known."""
     worst = float(np.max(np.asarray(statistic, dtype=np.float64)))
     if name in _checks and rate is not None:
         _checks[name].rate += rate
@@ -77,6 +77,13 @@ def p_value(name: str, p: ArrayLike) -> None:
     """p-values, uniform or larger: none is below one in a million. Kept as ``-log10 p``."""
     p = np.asarray(p, dtype=np.float64)
     within(name, -np.log10(np.maximum(p, 1e-300)), -np.log10(LEAST), LEAST * p.size)
+
+
+def repetitions(values: ArrayLike, claims: ArrayLike) -> np.ndarray:
+    """The p-value of the spread of n independent estimates: in units of their standard errors a chi-square of n - 1."""
+    values, claims = np.asarray(values), np.asarray(claims)
+    found, law = values.var(ddof=1) * (values.size - 1) / np.square(claims).mean(), chi2(values.size - 1)
+    return two_sided(law.cdf(found), law.sf(found))
 
 
 def two_sided(lower: ArrayLike, upper: ArrayLike) -> np.ndarray:

@@ -47,12 +47,12 @@ def _cell(item: pytest.Item) -> tuple[str, int]:
     """The test without its seed, and the seed."""
     parameters = getattr(item, "callspec", None)
     number = parameters.params.get("seed", _SEED) if parameters else _SEED
-    return re.sub(rf"\[seed{number}\]|-seed{number}(?=\])", "", item.nodeid), number
+    return re.sub(rf"\[seed{number}\]|(?<=\[)seed{number}-|-seed{number}(?=[-\]])", "", item.nodeid), number
 
 
 @pytest.fixture(autouse=True)
 def seed(request: pytest.FixtureRequest) -> Iterator[int]:
-    """Every test starts from the same random numbers, in whatever order the tests run; CURVAE_TEST_SEED gives others."""
+    """Every test starts from the same random numbers, in whatever order they run; CURVAE_TEST_SEED gives others."""
     test, number = _cell(request.node)
     random.seed(number)
     np.random.seed(number)  # noqa: NPY002

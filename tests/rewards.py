@@ -14,12 +14,21 @@ def normal(*shape):
     return torch.randn(*shape, dtype=torch.float64)
 
 
+def moderate(*shape):
+    """Logits between -1 and 1: no value is so rare that a few draws decide."""
+    return 2 * torch.rand(*shape, dtype=torch.float64) - 1
+
+
 class Table:
-    """Any reward at all of one-hot z: a number for each of its values; between them it is multilinear."""
+    """Any reward at all of one-hot z: a number for each of its values; between them it is multilinear.
+
+    The numbers are evenly spaced from -2 to 2, in random order: no two of them are so close that a few draws decide.
+    """
 
     def __init__(self, variables: int, categories: int):
         self.shape = (categories,) * variables
-        self.values = normal(*self.shape)
+        spaced = torch.linspace(-2, 2, categories**variables, dtype=torch.float64)
+        self.values = spaced[torch.randperm(len(spaced))].reshape(self.shape)
 
     def __call__(self, z):
         mixed = self.values.expand(*z.shape[:-1], *self.shape)

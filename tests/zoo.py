@@ -96,7 +96,7 @@ class LinearGaussian:
         return (z - self.mean()) @ torch.linalg.cholesky(self.precision())
 
     def narrow(self, z: Tensor, times: float = 3.0) -> Tensor:
-        """Log of the density ``N(mean, Lam^-1 / times)`` over that of the posterior, (..., B): mean 1 of its exponential.
+        """Log of ``N(mean, Lam^-1 / times)`` over the posterior, (..., B): under that its exponential has mean 1.
 
         Importance weights times it are bounded where the proposal's tails are heavier than those of a narrow density.
         """

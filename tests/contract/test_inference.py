@@ -101,9 +101,9 @@ def test_exact_on_the_linear_gaussian_model(name):
 def test_proper_weights(name):
     """The evidence of 8 examples, and of all together: 9 normal deviates of 5,000 draws, 6e-6 of the seeds fail.
 
-    Nothing bounds the weights of an encoder that is not trained. So they are multiplied by f, a narrow density over that
-    of the posterior: ``E[w f] = p(x)`` holds as well, and tails where a few draws decide have no share in it. The
-    examples are near the middle, where such an encoder has its draws. Seen: log q off by 0.05 nats.
+    Nothing bounds the weights of an encoder that is not trained. So they are multiplied by f, a narrow density over
+    that of the posterior: ``E[w f] = p(x)`` holds as well, and tails where a few draws decide have no share in it.
+    The examples are near the middle, where such an encoder has its draws. Seen: log q off by 0.05 nats.
     """
     discrete = name in methods.CATEGORIES
     oracle = Categories(*methods.CATEGORIES[name]) if discrete else LinearGaussian(scale=2.0, spread=0.4)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from chance import beyond, deviates, means, p_value, repetitions, within
 from curvae.data import ArrayTable
 from curvae.evaluation import khat, posterior_weights, score
 from curvae.evaluation.importance import estimates
@@ -24,48 +25,53 @@ pytestmark = pytest.mark.statistical
 
 
 def test_a_detuned_diagonal_posterior_is_corrected():
-    """Every datum within 5 standard errors of the truth: fails for about 1e-5 of the seeds."""
+    """The evidence of 20 examples, and their ELBO by its closed form: 40 normal deviates, 2e-5 of the seeds fail.
+
+    The posterior is 1.2 times as wide as the exact one in its widest direction: weights are bounded.
+    """
     oracle = LinearGaussian(count=20)
-    marginal = torch.linalg.inv(oracle.precision()).diagonal().sqrt()
-    q = DiagonalGaussian(oracle.mean(), (1.2 * marginal).log().expand(20, D))
+    q = oracle.covering()
     with torch.no_grad():
-        found = estimates(posterior_weights(oracle.model, q, oracle.batch, 20000, memory=2**22))
-    exact = oracle.log_evidence().numpy()
-    assert (np.abs(found.log_likelihood - exact) < 5 * found.stderr).all()
-    assert (found.elbo < exact - 0.01).all()
-    assert (found.stderr < 0.1).all()
-    assert (found.khat < 0.7).all()
+        weights = posterior_weights(oracle.model, q, oracle.batch, 2000, memory=2**20)
+    found, exact = estimates(weights), oracle.log_evidence().numpy()
+    ratio = oracle.precision() * q.variance[0]
+    divergence = 0.5 * (ratio.trace() - D - ratio.logdet()).item()
+    deviates("log p(x)", (found.log_likelihood - exact) / found.stderr)
+    means("ELBO", weights.log_w, exact - divergence)
+    within("error", found.stderr, 0.15)
+    within("k-hat", found.khat, 0.7)
 
 
 def test_the_standard_error_is_that_of_repetitions():
-    """Over 400 repetitions the spread of the estimate is within 15 % of its claim: fails for about 1e-4 of seeds."""
+    """Over 400 repetitions: their squares in units of the claim are a chi-square of 399, 1e-6 of the seeds fail."""
     oracle = LinearGaussian(count=1)
     q = widen(PrecisionGaussian(oracle.mean(), torch.linalg.cholesky(oracle.precision())[None]), 2.0)
     repeated = PrecisionGaussian(q.loc.expand(400, D), q.factor.expand(400, D, D))
     batch = oracle.batch._replace(x=oracle.x.expand(400, -1))
     with torch.no_grad():
-        found = estimates(posterior_weights(oracle.model, repeated, batch, 500))
-    assert found.log_likelihood.std(ddof=1) == pytest.approx(np.sqrt(np.square(found.stderr).mean()), rel=0.15)
+        found = estimates(posterior_weights(oracle.model, repeated, batch, 200))
+    p_value("error", repetitions(found.log_likelihood, found.stderr))
 
 
 def test_khat_tells_a_narrow_proposal_from_a_good_one():
-    """In one dimension the true shape is 1 - width where width < 1: the shares fail for less than 1e-6 of the seeds."""
-    oracle = LinearGaussian(size=1, count=50)
-    exact = PrecisionGaussian(oracle.mean(), torch.linalg.cholesky(oracle.precision()).expand(50, 1, 1))
+    """In one dimension the true shape is 1 - width where width < 1; limits by the tails over 200 seeds."""
+    oracle = LinearGaussian(size=1, count=40)
+    exact = PrecisionGaussian(oracle.mean(), torch.linalg.cholesky(oracle.precision()).expand(40, 1, 1))
     with torch.no_grad():
         narrow = estimates(posterior_weights(oracle.model, widen(exact, 0.02), oracle.batch, 2000))
         good = estimates(posterior_weights(oracle.model, widen(exact, 1.1), oracle.batch, 2000))
-    assert (narrow.khat > 0.7).mean() > 0.7
-    assert (good.khat < 0.7).all()
-    assert (narrow.ess < good.ess).all()
+    beyond("share of narrow ones above 0.7", (narrow.khat > 0.7).mean(), 0.7)
+    within("k-hat of the good one", good.khat, 0.5)
+    within("narrow ESS over good ESS", narrow.ess / good.ess, 0.8)
 
 
-def test_khat_of_known_tails():
-    """Mean of 50 fits within 0.1 of the true shape, drawn towards 0.5 by its prior: about 1e-4 of the seeds fail."""
-    rng = np.random.default_rng(0)
+def test_khat_of_known_tails(rng):
+    """Mean of 100 fits to 1,000 draws, less its prior's pull towards 0.5; limit by the tail over 200 seeds."""
     for shape in (0.2, 0.5, 0.9):
-        weights = (1 - rng.random((2000, 50))) ** -shape
-        assert khat(np.log(weights)).mean() == pytest.approx(shape, abs=0.1)
+        weights = (1 - rng.random((1000, 100))) ** -shape
+        tail = int(3 * math.sqrt(1000))
+        expected = (tail * shape + 10 * 0.5) / (tail + 10)
+        within("k-hat", abs(khat(np.log(weights)).mean() - expected), 0.1)
 
 
 class Curve(nn.Module):
@@ -75,42 +81,45 @@ class Curve(nn.Module):
         return torch.cat([z.sinh(), nn.functional.softplus(3 * z)], -1)
 
 
-def test_a_curved_model_against_quadrature():
-    """Both proposals within 5 standard errors and 0.05 nats of quadrature: fails for about 1e-4 of the seeds."""
+def test_a_curved_model_against_quadrature(seed):
+    """Own and defensive proposal on 20 examples of z from -1 to 1: 40 normal deviates, 2e-5 of the seeds fail.
+
+    There the prior, which the encoder gives, puts a tenth of its draws on the posterior, and bounds the weights of the
+    mixture with the Laplace posterior. Alone that has weights of no finite variance where the decoder is flat below.
+    """
     model = LatentVariableModel(StandardNormal(1), Curve(), Gaussian(2, scale=0.5)).double()
     with torch.no_grad():
-        x, _ = model.sample(40)
+        x = model.decoder(torch.linspace(-1, 1, 20).double()[:, None])
     encoder = nn.Linear(2, 2).double()
     nn.init.zeros_(encoder.weight)
     nn.init.zeros_(encoder.bias)
-    table = ArrayTable(x)
-    found = score(LatentSystem(model, AmortizedGaussian(encoder), elbo), table, samples=20000, memory=2**22)
+    table = ArrayTable(x + 0.5 * torch.randn(20, 2).double())
+    found = score(LatentSystem(model, AmortizedGaussian(encoder), elbo), table, samples=4000, seed=seed, memory=2**20)
     grid = torch.linspace(-9, 9, 20001, dtype=torch.float64)
-    joint = model.log_joint(table.x.double(), grid[:, None, None].expand(-1, 40, 1))
+    joint = model.log_joint(table.x.double(), grid[:, None, None].expand(-1, 20, 1))
     exact = (joint.logsumexp(0) + math.log(grid[1] - grid[0])).detach().numpy()
-    for name in ("own", "laplace"):
-        miss = np.abs(found[f"log_likelihood_{name}"] - exact)
-        assert (miss < 5 * found[f"stderr_{name}"] + 1e-6).all(), name
-        assert (miss < 0.05).all(), name
+    for name in ("own", "defensive"):
+        deviates(name, (found[f"log_likelihood_{name}"] - exact) / found[f"stderr_{name}"])
+        within(f"error of {name}", found[f"stderr_{name}"], 0.1)
 
 
 def test_two_modes_are_covered_by_a_broad_posterior():
-    """Within 5 standard errors of quadrature: fails for about 1e-5 of the seeds."""
+    """Against quadrature: 3 normal deviates, 2e-6 of the seeds fail. Wider than the prior, so weights are bounded."""
     oracle = TwoModes()
     count = len(oracle.x)
-    q = DiagonalGaussian(torch.zeros(count, 1).double(), torch.full((count, 1), math.log(1.5)).double())
+    q = DiagonalGaussian(torch.zeros(count, 1).double(), torch.full((count, 1), math.log(1.2)).double())
     with torch.no_grad():
-        found = estimates(posterior_weights(oracle.model, q, oracle.batch, 50000))
-    assert (np.abs(found.log_likelihood - oracle.log_evidence().numpy()) < 5 * found.stderr).all()
+        found = estimates(posterior_weights(oracle.model, q, oracle.batch, 10_000))
+    deviates("log p(x)", (found.log_likelihood - oracle.log_evidence().numpy()) / found.stderr)
 
 
 def test_chunked_draws_agree_with_unchunked_ones():
-    """Means over 50 data of two independent estimates within 5 joint errors: fails for about 1e-6 of the seeds."""
-    oracle = LinearGaussian(count=50)
-    q = DiagonalGaussian(oracle.mean(), torch.full((50, D), -1.0).double())
+    """Means over 50 examples of two independent estimates: one normal deviate, 6e-7 of the seeds fail."""
+    oracle = LinearGaussian(scale=1.0, count=50)
     with torch.no_grad():
         whole, parts = (
-            estimates(posterior_weights(oracle.model, q, oracle.batch, 3000, memory)) for memory in (2**30, 2**18)
+            estimates(posterior_weights(oracle.model, oracle.covering(), oracle.batch, 1000, memory))
+            for memory in (2**30, 2**18)
         )
     error = math.sqrt(np.square(whole.stderr).sum() + np.square(parts.stderr).sum()) / 50
-    assert abs(whole.log_likelihood.mean() - parts.log_likelihood.mean()) < 5 * error
+    deviates("difference", (whole.log_likelihood.mean() - parts.log_likelihood.mean()) / error)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from chance import deviates, within
 from curvae.data import ArrayTable, from_array
 from curvae.evaluation import (
     AnnealedResult,
@@ -15,6 +16,7 @@ from curvae.evaluation import (
     Evaluation,
     Summary,
     annealed,
+    annealing,
     evaluate,
     read,
     score,
@@ -33,36 +35,43 @@ def system_of(oracle, size, outputs):
 
 
 @pytest.mark.statistical
-def test_it_finds_the_evidence():
-    """Every one of 8 + 3 data within 5 standard errors and a bit for its bias; failure rate below 1e-4."""
-    for oracle, size, outputs in ((LinearGaussian(scale=0.5), D, P), (TwoModes(), 1, 1)):
-        table = ArrayTable(oracle.x)
-        found = annealed(system_of(oracle, size, outputs), table, temperatures=20, chains=100)
-        oracle.x = table.x.double()
-        error = np.abs(found["log_likelihood_ais"] - oracle.log_evidence().numpy())
-        assert (error < 5 * found["stderr_ais"] + 0.01).all()
-        assert (found["stderr_ais"] < 0.2).all()
-        assert abs(found["acceptance_ais"].mean() - 0.8) < 0.1
+@pytest.mark.parametrize(("make", "size", "outputs"), [(LinearGaussian, D, P), (TwoModes, 1, 1)])
+def test_it_finds_the_evidence(seed, monkeypatch, make, size, outputs):
+    """Each example in units of the upper end of its error; limits by the tails over 200 seeds.
+
+    The logarithm of a mean of 60 skewed weights is no normal deviate: it errs low, by half the square of its error.
+    """
+    monkeypatch.setattr(annealing, "MOST", 1)
+    oracle = make(scale=0.7)
+    table = ArrayTable(oracle.x)
+    found = annealed(system_of(oracle, size, outputs), table, temperatures=30, chains=60, seed=seed)
+    oracle.x = table.x.double()
+    error = found["log_likelihood_ais"] - oracle.log_evidence().numpy()
+    within("log p(x)", np.abs(error) / found["limit_ais"], 4.5)
+    within("error", found["stderr_ais"], 0.2)
+    within("acceptance", abs(found["acceptance_ais"].mean() - 0.8), 0.12)
 
 
 @pytest.mark.statistical
 @torch.no_grad()
 def test_forward_and_backward_enclose_the_evidence():
-    """Means over 200 chains; the latents that made the data are exact draws of their posteriors."""
-    oracle = LinearGaussian(scale=0.5, count=200)
-    z = torch.randn(200, D, dtype=torch.float64)
-    noise = oracle.scale * torch.randn(200, P, dtype=torch.float64)
-    oracle.x = z @ oracle.weight.mT + oracle.bias + noise
+    """By Jensen the mean log weight is below log p(x), minus that of the way back above: 3e-7 of the seeds fail each.
+
+    Means over 300 examples, one chain each; the latents that made them are exact draws of their posteriors. The bounds
+    come together with the temperatures, by a limit from the tail over 200 seeds.
+    """
+    oracle, count = LinearGaussian(scale=0.5), 300
+    z = torch.randn(count, D, dtype=torch.float64)
+    oracle.x = z @ oracle.weight.mT + oracle.bias + oracle.scale * torch.randn(count, P, dtype=torch.float64)
     gaps = []
-    for temperatures in (10, 100):
-        path = AnnealingPath.to(oracle.model, batch_of(oracle.x), temperatures)
-        below = path.forward(1).log_weight.mean() - oracle.log_evidence().mean()
-        above = -path.backward(z.unsqueeze(0)).log_weight.mean() - oracle.log_evidence().mean()
-        assert below < 0.05
-        assert above > -0.05
-        gaps.append(above - below)
-    assert gaps[1] < 0.2
-    assert gaps[0] > 4 * gaps[1]
+    for temperatures in (4, 24):
+        path = AnnealingPath.to(oracle.model, batch_of(oracle.x), temperatures, chains=8)
+        below = path.forward(1).log_weight[0] - oracle.log_evidence()
+        above = -path.backward(z.unsqueeze(0)).log_weight[0] - oracle.log_evidence()
+        for name, side in (("below", below), ("above", -above)):
+            deviates(f"{name}, {temperatures}", side.mean() / (side.std() / count**0.5), sides=1)
+        gaps.append((above - below).mean())
+    within("gap, 24 over 4 temperatures", gaps[1] / gaps[0], 0.5)
 
 
 def test_a_wider_look_is_asked_for():

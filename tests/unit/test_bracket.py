@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from chance import beyond, deviates, within
 from curvae.data import from_array
 from curvae.evaluation import annealing, bracket
 from curvae.inference import AmortizedGaussian
@@ -25,32 +26,47 @@ def drawn(oracle: LinearGaussian | TwoModes, count: int, seed: int = 0) -> torch
         return oracle.model.sample(count, torch.Generator().manual_seed(seed))[0]
 
 
+class Constant(nn.Module):
+    """An encoder that gives all examples one mean and log scale: a single mode of two."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([1.2, -1.0], dtype=x.dtype).expand(len(x), 2)
+
+
 @pytest.mark.statistical
-@pytest.mark.parametrize("make", [LinearGaussian, TwoModes])
-def test_bounds_enclose_the_evidence(make):
-    """Mean over 100 data of each bound on its side of the truth within 3 standard errors; 5e-3 of seeds fail."""
-    oracle = make(scale=0.5)
-    size, outputs = (D, P) if isinstance(oracle, LinearGaussian) else (1, 1)
-    found = bracket(system_of(oracle, size, outputs), temperatures=12, count=100, samples=400)
-    oracle.x = drawn(oracle, 100)
+@pytest.mark.parametrize("oracle", ["one mode", "two modes"])
+def test_bounds_enclose_the_evidence(seed, monkeypatch, oracle):
+    """By Jensen, on average over 40 examples: 2 normal deviates of one side, 6e-7 of the seeds fail.
+
+    How close they come has limits by the tails over 200 seeds. Proposals that see one mode of two are caught.
+    """
+    monkeypatch.setattr(annealing, "MOST", 1)
+    single = oracle == "one mode"
+    oracle = LinearGaussian(scale=1.0) if single else TwoModes(scale=0.3)
+    system = system_of(oracle, D, P) if single else LatentSystem(oracle.model, AmortizedGaussian(Constant()), elbo)
+    found = bracket(system, 20 if single else 50, count=40, chains=32, samples=200, seed=seed)
+    oracle.x = drawn(oracle, 40, seed)
     truth = oracle.log_evidence().numpy()
-    for below in (found.lower - truth, truth - found.upper):
-        assert below.mean() < 3 * below.std(ddof=1) / 10
-        assert below.mean() > -0.1
+    for name, low in (("lower", found.lower - truth), ("upper", truth - found.upper)):
+        deviates(name, low.mean() / (low.std(ddof=1) / 40**0.5), sides=1)
+        beyond(f"{name}, nats", low.mean(), -0.2)
     assert found.width.value == pytest.approx((found.upper - found.lower).mean())
-    assert found.narrow > 0.9
-    assert (found.inside > 0.9) == isinstance(oracle, LinearGaussian)  # proposals that see one mode of two are caught
+    beyond("narrow", found.narrow, 0.7)
+    if single:
+        beyond("inside", found.inside, 0.65)
+    else:
+        within("inside", found.inside, 0.85)
 
 
 @pytest.mark.statistical
-def test_data_that_need_them_get_the_temperatures_that_bring_the_bounds_together(monkeypatch):
-    """Over 40 data; fails for less than 1e-3 of seeds."""
+def test_data_that_need_them_get_the_temperatures_that_bring_the_bounds_together(seed, monkeypatch):
+    """Over 30 examples; limits by the tails over 200 seeds."""
     system, widths = system_of(LinearGaussian(scale=0.2), D, P), []
-    for most in (1, 16):
+    for most in (1, 8):
         monkeypatch.setattr(annealing, "MOST", most)
-        widths.append(bracket(system, 10, count=40, chains=8, samples=50).width.value)
-    assert widths[0] > 5 * widths[1]
-    assert widths[1] < 0.3
+        widths.append(bracket(system, 6, count=30, chains=8, samples=50, seed=seed).width.value)
+    within("width with more over that without", widths[1] / widths[0], 0.4)
+    within("width, nats", widths[1], 1.5)
 
 
 def test_an_estimate_outside_is_seen():

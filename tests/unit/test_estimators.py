@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from chance import beyond, within
 from curvae.objectives import (
     Ciwae,
     DoublyReparameterized,
@@ -108,7 +109,7 @@ def test_no_gradient_at_the_exact_posterior(kind, estimator):
 
 @pytest.mark.statistical
 def test_signal_to_noise_falls_with_draws_unless_doubly_reparameterized():
-    """4,000 copies of a datum: a ratio is known to about 3 %, and the limits are 6 errors away or more."""
+    """4,000 copies of an example: a ratio is known to about 3 %; limits by the tails over 200 seeds."""
     oracle, count = Quadrature(draws=1, nodes=1), 4_000
     batch = oracle.batch._replace(x=oracle.x[:1].expand(count, 1))
     ratio = {}
@@ -119,9 +120,9 @@ def test_signal_to_noise_falls_with_draws_unless_doubly_reparameterized():
             surrogate = Iwae(estimator=each)(oracle.model, q, batch, draws).surrogate
             (found,) = torch.autograd.grad(surrogate.sum(), loc)
             ratio[draws, type(each)] = (found.mean().abs() / found.std()).item()
-    assert ratio[64, Reparameterized] < 0.4 * ratio[4, Reparameterized]
-    assert ratio[64, DoublyReparameterized] > 0.8 * ratio[4, DoublyReparameterized]
-    assert ratio[64, DoublyReparameterized] > 3 * ratio[64, Reparameterized]
+    within("plain, 64 over 4 draws", ratio[64, Reparameterized] / ratio[4, Reparameterized], 0.5)
+    beyond("doubly, 64 over 4 draws", ratio[64, DoublyReparameterized] / ratio[4, DoublyReparameterized], 0.8)
+    beyond("doubly over plain, 64 draws", ratio[64, DoublyReparameterized] / ratio[64, Reparameterized], 2.5)
 
 
 def test_slopes_against_closed_forms():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from chance import deviates
 from curvae.inference import FisherGaussian, Laplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
@@ -129,14 +130,17 @@ def test_formed_and_matrix_free_are_one_posterior(likelihood):
 
 @pytest.mark.statistical
 def test_covariance_of_the_matrix_free_draws():
-    """The notes' check of the sampler. Failure rate below 1e-4: 6 standard errors over 8 x 9 entries."""
+    """The notes' check of the sampler: 48 means of products of whitened draws, 3e-5 of the seeds fail.
+
+    Whitened by the Cholesky factor of the precision they are standard normal: products of two have variance 1 or 2.
+    """
     model, batch = relu_model("gaussian")
     q = FisherGaussian(Constant(torch.randn(8, 3, dtype=torch.float64)), dense=0)(model, batch).posterior
-    offset = q.draw(50_000, torch.Generator().manual_seed(0)).z.detach() - q.mean.detach()
-    found = torch.einsum("sbi,sbj->bij", offset, offset) / len(offset)
-    scale = q.covariance.diagonal(dim1=-2, dim2=-1)
-    error = ((scale[:, :, None] * scale[:, None, :] + q.covariance.square()) / len(offset)).sqrt()
-    assert ((found - q.covariance).abs() < 6 * error).all()
+    offset = (q.draw(10_000).z - q.mean).detach()
+    white = torch.einsum("sbi,bij->sbj", offset, torch.linalg.cholesky(torch.linalg.inv(q.covariance))).detach()
+    i, j = torch.tril_indices(3, 3)
+    same = (i == j).double()
+    deviates("products", ((white[..., i] * white[..., j]).mean(0) - same) * (10_000 / (1 + same)) ** 0.5)
 
 
 def test_a_newton_step_from_its_mean_climbs():

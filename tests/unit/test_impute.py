@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import methods
+from chance import beyond, deviates
 from curvae.evaluation import impute
 from curvae.inference import AmortizedGaussian, Inference, Inferred
 from curvae.objectives import elbo
@@ -15,7 +16,7 @@ from curvae.systems import LatentSystem, vae
 from curvae.typing import DataSpec
 from zoo import LIKELIHOODS, LinearGaussian, data_for, relu_model
 
-CHAINS = 4000
+CHAINS = 1500
 MASK = torch.tensor([True, False, True, False]).expand(2, 4)
 
 
@@ -51,6 +52,11 @@ def wrong(mean, covariance):
     return DiagonalGaussian(0.7 * mean + 0.3, 0.5 * covariance.diagonal(dim1=-2, dim2=-1).log() + 0.3)
 
 
+def far(mean, covariance):
+    """So wrong that no model hides it."""
+    return DiagonalGaussian(mean + 2, 0.5 * covariance.diagonal(dim1=-2, dim2=-1).log())
+
+
 def strata(mean, covariance):
     """Two components that are drawn from at once."""
     parts = (wrong(mean, covariance), wrong(mean - 0.5, 2 * covariance))
@@ -70,28 +76,28 @@ def errors(change, metropolis: bool) -> torch.Tensor:
     """Means and covariances of the chains' ends, in standard errors of independent exact draws."""
     made = oracle()
     system = LatentSystem(made.model, Gaussians(made, change), elbo)
-    filled = impute(system, made.x, MASK, steps=60, chains=CHAINS, metropolis=metropolis)
+    filled = impute(system, made.x, MASK, steps=40, chains=CHAINS, metropolis=metropolis)
     mean, covariance = conditional(made)
     ends = filled.x[..., ~MASK[0]]
     variance = covariance.diagonal()
     of_mean = (ends.mean(0) - mean) / (variance / CHAINS).sqrt()
     seen = torch.stack([torch.cov(ends[:, b].mT) for b in range(2)])
     of_covariance = (seen - covariance) / ((torch.outer(variance, variance) + covariance.square()) / CHAINS).sqrt()
-    return torch.cat([of_mean.flatten(), of_covariance.flatten()]).abs()
+    return torch.cat([of_mean.flatten(), of_covariance.flatten()])
 
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("change", [exact, wrong, strata])
 def test_the_corrected_chain_draws_from_the_conditional(change):
-    """Failure rate below 1e-5: 5 standard errors of 10 numbers."""
-    assert (errors(change, metropolis=True) < 5).all()
+    """1,500 independent chains: 12 moments are normal deviates, 7e-6 of the seeds fail."""
+    deviates("moments", errors(change, metropolis=True))
 
 
 @pytest.mark.statistical
 def test_without_the_correction_a_wrong_posterior_biases():
-    """And an exact one does not. Failure rate below 1e-5."""
-    assert errors(wrong, metropolis=False).max() > 20
-    assert (errors(exact, metropolis=False) < 5).all()
+    """And an exact one does not: 12 normal deviates, 7e-6 of the seeds fail. The bias has its limit by the tail."""
+    beyond("bias, standard errors", errors(far, metropolis=False).abs().max(), 10.0)
+    deviates("exact", errors(exact, metropolis=False))
 
 
 def test_an_exact_posterior_is_always_accepted():

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
+from chance import beyond, chi_square, deviates, p_value, within
 from curvae.inference import AmortizedLangevin
 from curvae.objectives import PointJoint, monte_carlo_elbo
 from curvae.posteriors import DiagonalGaussian
@@ -29,52 +31,55 @@ def langevin(count, features, size=2, scale=0.05, **options):
     return AmortizedLangevin(Given(values), size, features, scale=scale, **options).double()
 
 
-def run(count, features, samples=2500):
-    oracle = LinearGaussian(size=2, outputs=3, scale=1.0, count=count)
-    found = langevin(count, features, step=0.15 * count).chains(oracle.model, oracle.batch, samples, 300)
-    exact = torch.linalg.inv(oracle.precision())
-    states = found.posterior.states[:, 0]
-    offset = (states.mean(1) - oracle.mean()) / exact.diagonal().sqrt()
-    spread = states.var(1) / exact.diagonal()
-    return found, states, offset, spread, exact
-
-
 @pytest.mark.statistical
-def test_full_rank_features_give_the_exact_posteriors():
-    """n = 3 data, M = 16 features; failure rate below 1e-4 (5 standard errors at the effective sample size)."""
-    found, states, offset, spread, exact = run(3, 16)
-    ess = found.posterior.ess
-    assert (ess > 100).all()
-    assert (offset.abs() < 5 / ess.sqrt()).all()
-    assert ((spread - 1).abs() < 5 * (2 / ess).sqrt()).all()
-    torch.testing.assert_close(found.posterior.covariance[0], exact, atol=0.2, rtol=0)
-    both = torch.corrcoef(states.permute(0, 2, 1).flatten(0, 1))
-    assert both[:2, 2:].abs().max() < 5 / ess.min().sqrt(), "posteriors of different data are independent"
-    assert 0.4 < found.info["acceptance"] < 0.95
+@torch.no_grad()
+@pytest.mark.parametrize("features", [256, 16])
+def test_chains_leave_invariant_what_the_features_can_reach(features):
+    """64 examples, 2 latents: W moves z in the span of the features, by an orthonormal basis of it an exact posterior.
+
+    That is the whole where M = 256, so z stays a draw of the posteriors, and 16 of 64 directions where M = 16. Begun at
+    an exact draw, the last state is one too: whitened, a chi-square and Kolmogorov and Smirnov; 2e-6 of the seeds fail.
+    """
+    oracle = LinearGaussian(size=2, outputs=3, scale=1.0, count=64)
+    inference = langevin(64, features, step=64 * 0.03)
+    seen = inference.features(oracle.x)
+    begin = exact_draw(oracle)
+    inference.weight = (torch.linalg.pinv(seen) @ begin).mT
+    found = inference.chains(oracle.model, oracle.batch, 120, 0)
+    basis = torch.linalg.svd(seen, full_matrices=False).U
+    last = basis.mT @ oracle.whitened(found.posterior.states[:, 0, -1])
+    assert len(basis.mT) == min(features, 64)
+    beyond("acceptance", found.info["acceptance"], 0.3)
+    moved = last - basis.mT @ oracle.whitened(begin)
+    beyond("distance, mean square", moved.square().mean(), 0.5)
+    chi_square("squares", last)
+    p_value("law", stats.kstest(last.flatten(), "norm").pvalue)
 
 
-@pytest.mark.statistical
-def test_fewer_features_than_data_do_not():
-    """n = 8 data, M = 4 features: z cannot move freely."""
-    _, _, offset, spread, _ = run(8, 4, 1200)
-    assert offset.abs().max() > 0.5
-    assert (spread - 1).abs().max() > 0.4
+def exact_draw(oracle: LinearGaussian) -> torch.Tensor:
+    factor = torch.linalg.cholesky(torch.linalg.inv(oracle.precision()))
+    return oracle.mean() + torch.randn_like(oracle.mean()) @ factor.mT
 
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("metropolis", [False, True])
 def test_without_metropolis_the_variance_is_biased_as_known(metropolis):
-    """One latent, precision P, h P = 0.4: ``1 / (P (1 - h P / 2))``, a quarter too wide. 16 data with a feature each.
+    """One latent, precision P, h P = 0.4: ``1 / (P (1 - h P / 2))``, a quarter too wide. 16 examples, a feature each.
 
-    Failure rate below 1e-4.
+    Plain, z is an autoregressive process of coefficient 0.6, whose mean square over T steps has a known error: one
+    normal deviate, 6e-7 of the seeds fail. What Metropolis refuses makes it longer: a limit by the tail over 200 seeds.
     """
-    oracle = LinearGaussian(size=1, outputs=3, scale=1.0, count=16)
+    oracle, steps = LinearGaussian(size=1, outputs=3, scale=1.0, count=16), 300
     precision = oracle.precision().item()
     inference = langevin(16, 16, size=1, step=16 * 0.4 / precision, metropolis=metropolis)
     inference.features.values.data = torch.eye(16, dtype=torch.float64)
-    found = inference.chains(oracle.model, oracle.batch, 1000, 50)
+    found = inference.chains(oracle.model, oracle.batch, steps, 30)
     ratio = precision * (found.posterior.states[:, 0] - oracle.mean().unsqueeze(1)).square().mean()
-    assert abs(ratio - (1 if metropolis else 1.25)) < 0.1
+    error = (2 * (1 + 0.6**2) / (1 - 0.6**2) / (16 * steps)) ** 0.5
+    if metropolis:
+        within("variance over the exact one, less 1", abs(ratio - 1), 0.22)
+    else:
+        deviates("variance", (ratio / 1.25 - 1) / error)
 
 
 def test_one_transition_is_the_published_step():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from chance import means
 from curvae.data import from_array
 from curvae.evaluation import score
 from curvae.inference import Laplace, PredictiveCoding
@@ -186,10 +187,7 @@ def test_it_trains(incremental, tmp_path):
 
 @pytest.mark.statistical
 def test_evidence_of_a_discrete_layer_by_its_own_posterior():
-    """Against the sum over all states; failure rate below 1e-5 (5 standard errors of 4 data).
-
-    No mode is sought where there is no density.
-    """
+    """Against the sum over all states, weights of 9 states being bounded: 4 normal deviates, 2e-6 of the seeds fail."""
     model, batch = smooth(OneHot(1, 3), scale=1.0)
     states = torch.eye(3, dtype=torch.float64)
     pairs = torch.cat([states.repeat_interleave(3, 0), states.repeat(3, 1)], dim=-1)
@@ -197,12 +195,14 @@ def test_evidence_of_a_discrete_layer_by_its_own_posterior():
     joint = model.log_joint(batch.x, pairs.unsqueeze(1).expand(-1, 4, -1))
     evidence = joint.logsumexp(0)
     q = PredictiveCoding(steps=20)(model, batch).posterior
-    draws = q.draw(40_000, torch.Generator().manual_seed(0))
+    draws = q.draw(10_000)
     torch.testing.assert_close(draws.score, draws.log_q)
     assert not q.continuous
     torch.testing.assert_close(q.log_prob(q.center[None])[0], q.log_prob(pairs.unsqueeze(1).expand(-1, 4, -1)).amax(0))
-    weight = (log_weights(model, batch, draws) - evidence).exp()
-    assert ((weight.mean(0) - 1).abs() < 5 * weight.std(0) / 200).all()
+    means("weights", (log_weights(model, batch, draws) - evidence).exp().detach())
+
+
+def test_no_mode_is_sought_where_there_is_no_density():
     data = from_array(torch.randn(40, 6))
     system = predictive_coding(data.spec, latent=4, layers=2, hidden=8, family="categorical")
     found = score(system, data.test, samples=20)

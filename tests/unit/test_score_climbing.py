@@ -2,22 +2,24 @@
 
 import pytest
 import torch
+from scipy import stats
 
 import methods
+from chance import beyond, chi_square, deviates, p_value, within
 from curvae.flows import Autoregressive, affine
 from curvae.linalg import standard_normal_log_prob
-from curvae.objectives import ScoreClimbing
+from curvae.objectives import ScoreClimbing, monte_carlo_elbo
 from curvae.posteriors import DiagonalGaussian, FullGaussian, pushed, transport
 from curvae.training.loop.state import write_state
 from zoo import D, LinearGaussian, TwoModes, batch_of
 
 
-def coupled(count, size=D, scale=0.5):
+def coupled(count, size=D, scale=0.5, bend=2.0):
     """A coupling flow that bends: the image of a Gaussian that is none."""
     flow = Autoregressive(size, 2, 2, [8], affine(), passes=2).double()
     with torch.no_grad():
         for parameter in flow.parameters():
-            parameter.mul_(2.0)
+            parameter.mul_(bend)
     start = DiagonalGaussian(torch.zeros(count, size).double(), torch.full((count, size), scale).double().log())
     return pushed(start, flow, torch.randn(count, 2, dtype=torch.float64))
 
@@ -54,21 +56,23 @@ def climb(objective, oracle, q, times):
 @torch.no_grad()
 @pytest.mark.parametrize("warped", [True, False])
 def test_chains_leave_the_posterior_invariant_whatever_the_transport(warped):
-    """2,000 exact draws for each of 3 data, 8 visits under a bent flow; failure rate below 1e-5 (5 standard errors)."""
+    """1,000 exact draws for each of 3 examples, 8 visits under a bent flow: they are independent draws still.
+
+    9 means are normal deviates, all squares a chi-square, and Kolmogorov and Smirnov see the rest: 7e-6 of seeds fail.
+    """
     oracle = LinearGaussian(scale=1.0, count=3)
-    covariance, mean, oracle.x = torch.linalg.inv(oracle.precision()), oracle.mean(), oracle.x.repeat(2000, 1)
+    oracle.x = oracle.x.repeat(1000, 1)
     oracle.batch = batch_of(oracle.x)
     begin = exact(oracle).draw(1).z[0]
-    objective = ScoreClimbing(leapfrogs=3, warped=warped).double()
+    objective = ScoreClimbing(leapfrogs=3, step=0.2, warped=warped).double()
     objective.states = begin.clone()
-    found = climb(objective, oracle, coupled(6000, scale=1.5), 8)
-    assert 0.2 < found.info["acceptance"].mean() < 0.999
-    z = objective.states.unflatten(0, (2000, 3))
-    assert ((z - begin.unflatten(0, (2000, 3))).abs() > 0.05).double().mean() > 0.5
-    offset = z - mean[:3]
-    assert (offset.mean(0).abs() < 5 * (covariance.diagonal() / 2000).sqrt()).all()
-    squares = offset.square()
-    assert ((squares.mean(0) - covariance.diagonal()).abs() < 5 * squares.std(0) / 2000**0.5).all()
+    found = climb(objective, oracle, coupled(3000, scale=1.5, bend=1.0), 8)
+    beyond("acceptance", found.info["acceptance"].mean(), 0.3)
+    beyond("share that moved", ((objective.states - begin).abs() > 0.05).double().mean(), 0.5)
+    z = oracle.whitened(objective.states)
+    deviates("means", z.unflatten(0, (1000, 3)).mean(0) * 1000**0.5)
+    chi_square("squares", z)
+    p_value("law", stats.kstest(z.flatten(), "norm").pvalue)
 
 
 @torch.no_grad()
@@ -81,10 +85,10 @@ def test_the_exact_transport_is_accepted_nearly_always():
     assert plain(oracle.model, exact(oracle), oracle.batch).info["acceptance"].mean() < 0.9
 
 
-def fitted(oracle, surrogate_of, steps=250):
+def fitted(oracle, surrogate_of, steps=100):
     """One Gaussian for 64 copies of a datum, by Adam with a falling rate."""
     loc, log_scale = (torch.full((1, 1), value, dtype=torch.float64, requires_grad=True) for value in (0.5, -1.0))
-    optimizer = torch.optim.Adam([loc, log_scale], 0.05)
+    optimizer = torch.optim.Adam([loc, log_scale], 0.1)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
     for _ in range(steps):
         q = DiagonalGaussian(loc.expand(64, 1), log_scale.expand(64, 1))
@@ -98,7 +102,7 @@ def fitted(oracle, surrogate_of, steps=250):
 
 @pytest.mark.statistical
 def test_it_finds_the_moments_of_a_posterior_that_is_no_gaussian():
-    """To 0.06, 5 standard errors of 64 chains over the last hundred steps; the ELBO finds a narrower one."""
+    """64 chains over the last steps; limits by the tails over 200 seeds. The ELBO finds a narrower one."""
     oracle = TwoModes(scale=0.4)
     density = oracle.density()[:, 0]
     spread = (density * oracle.grid.square()).sum().sqrt().item()
@@ -113,12 +117,10 @@ def test_it_finds_the_moments_of_a_posterior_that_is_no_gaussian():
         return found.surrogate
 
     loc, scale = fitted(oracle, climbed)
-    assert abs(loc) < 0.06
-    assert abs(scale - spread) < 0.06
-    narrow = fitted(oracle, lambda q: methods.objectives.monte_carlo_elbo(oracle.model, q, oracle.batch, 4).surrogate)[
-        1
-    ]
-    assert narrow < spread - 0.03
+    within("mean", abs(loc), 0.25)
+    within("standard deviation", abs(scale - spread), 0.06)
+    by_elbo = fitted(oracle, lambda q: monte_carlo_elbo(oracle.model, q, oracle.batch, 4).surrogate)
+    within("standard deviation by the ELBO, less the exact one", by_elbo[1] - spread, -0.02)
 
 
 def test_chains_are_kept_by_index_as_z():

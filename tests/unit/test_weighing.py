@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torch import nn
+from torch import Tensor, nn
 
+from chance import beyond, deviates, means, p_value, repetitions, within
 from curvae.data import ArrayTable, from_array
 from curvae.evaluation import choose, defensive, estimate, score, smooth, summarize
 from curvae.evaluation.choice import PROPOSALS
@@ -18,8 +19,11 @@ from curvae.evaluation.proposal import widen
 from curvae.evaluation.summary import flagged
 from curvae.evaluation.weighing import Sampling, from_both, from_posterior, mixed
 from curvae.inference import AmortizedGaussian
+from curvae.likelihoods import Gaussian
+from curvae.model import LatentVariableModel
 from curvae.objectives import elbo
-from curvae.posteriors import DiagonalGaussian, Mixture, PrecisionGaussian
+from curvae.posteriors import DiagonalGaussian, IndependentCategorical, Mixture, PrecisionGaussian
+from curvae.priors import UniformCategorical
 from curvae.systems import LatentSystem, iaf_vae, planar_vae, spline_vae, vae
 from curvae.typing import Batch
 from zoo import D, LinearGaussian, P, TwoModes, batch_of
@@ -93,14 +97,16 @@ def test_the_mixture_finds_the_mode_that_a_laplace_proposal_misses():
 @pytest.mark.statistical
 @torch.no_grad()
 def test_the_error_of_strata_is_that_of_repetitions():
-    """400 repetitions of two parts that differ: spread within 15 % of the claim; fails for 1e-4 of seeds."""
+    """400 repetitions of two parts that differ: in units of the claim a chi-square of 399, 1e-6 of the seeds fail.
+
+    Seen: the error of draws that are taken for one stratum, 1.3 times as large.
+    """
     oracle = LinearGaussian(count=1)
     batch = repeated(oracle, 400)
     exact = PrecisionGaussian(oracle.mean().expand(400, D), torch.linalg.cholesky(oracle.precision()).expand(400, D, D))
     own = widen(exact.with_tensors({**exact.tensors, "loc": exact.loc + 0.3}), 0.7)
-    found = weigh(from_both(oracle.model, own, widen(exact, 1.5), batch, Sampling(200)), 400, Sampling(200))
-    spread, claim = found["log_likelihood_defensive"].std(ddof=1), np.sqrt(np.square(found["stderr_defensive"]).mean())
-    assert spread == pytest.approx(claim, rel=0.15)
+    found = weigh(from_both(oracle.model, own, widen(exact, 1.5), batch, Sampling(100)), 400, Sampling(100))
+    p_value("error", repetitions(found["log_likelihood_defensive"], found["stderr_defensive"]))
 
 
 def test_strata_of_equal_weight_take_their_own_mean_off():
@@ -138,16 +144,19 @@ def test_the_best_is_the_common_one_where_that_will_do_else_the_smallest_khat():
 @pytest.mark.statistical
 @torch.no_grad()
 def test_choosing_by_khat_does_not_make_estimates_high():
-    """Three poor proposals, 500 repetitions: mean p-hat is not above p by 4 errors; fails for 1e-4 of seeds."""
+    """Three poor proposals, 300 repetitions: ``E[min(p-hat / p, 2)] <= 1``. One deviate, 3e-7 of the seeds fail.
+
+    The ratios themselves have no finite variance. Seen: the largest of the three chosen.
+    """
     oracle = LinearGaussian(size=1, count=1)
-    batch = repeated(oracle, 500)
-    factor = torch.linalg.cholesky(oracle.precision()).expand(500, 1, 1)
-    exact = PrecisionGaussian(oracle.mean().expand(500, 1), factor)
+    batch = repeated(oracle, 300)
+    factor = torch.linalg.cholesky(oracle.precision()).expand(300, 1, 1)
+    exact = PrecisionGaussian(oracle.mean().expand(300, 1), factor)
     own, common = widen(exact, 0.35), widen(exact, 0.4)
-    found = weigh(from_both(oracle.model, own, common, batch, Sampling(100)), 500, Sampling(100))
-    assert len(np.unique(found["proposal"])) == 3
-    ratio = np.exp(found["log_likelihood"] - oracle.log_evidence().numpy())
-    assert ratio.mean() < 1 + 4 * ratio.std() / math.sqrt(500)
+    found = weigh(from_both(oracle.model, own, common, batch, Sampling(100)), 300, Sampling(100))
+    beyond("times the least chosen was chosen", np.bincount(found["proposal"], minlength=3), 0)
+    ratio = np.exp(found["log_likelihood"] - oracle.log_evidence().numpy()).clip(max=2)
+    deviates("mean", (ratio.mean() - 1) / (ratio.std(ddof=1) / math.sqrt(300)), sides=1)
 
 
 @pytest.mark.parametrize("make", [iaf_vae, spline_vae, vae])
@@ -188,26 +197,29 @@ def test_only_those_data_get_more_draws_that_ask_for_them():
     assert (found["stderr_best"] < 0.045).all()
 
 
+def pair(rare: float) -> tuple[LatentVariableModel, IndependentCategorical, Tensor]:
+    """Two values of z, as probable as one another under the posterior; the proposal gives one of them seldom."""
+    model = LatentVariableModel(UniformCategorical(1, 2), nn.Linear(2, 1), Gaussian(1)).double()
+    nn.init.zeros_(model.decoder.weight)
+    logits = torch.tensor([[[1 - rare, rare]]]).double().log()
+    return model, IndependentCategorical(logits), torch.zeros(1, 1).double()
+
+
 @pytest.mark.statistical
 @torch.no_grad()
-@pytest.mark.parametrize("width", [0.6, 2.0])
-def test_asking_for_more_draws_biases_nothing(width: float):
-    """1,000 repetitions: the mean of p-hat is p within 4 errors; fails for less than 1e-4 of seeds.
+@pytest.mark.parametrize("rare", [0.06, 0.15])
+def test_asking_for_more_draws_biases_nothing(rare: float):
+    """400 repetitions: the mean of p-hat is p, one normal deviate of two bounded weights, 6e-7 of the seeds fail.
 
-    Narrow and wide proposals, as going on until the error of the averaged draws looks small errs low with the first
-    (-0.043 nats here) and high with the second (+0.016).
+    Seen: going on until the error of the averaged draws looks small, which errs low where a rare weight is missed.
     """
-    oracle = LinearGaussian(count=1)
-    batch = repeated(oracle, 1000)
-    exact = PrecisionGaussian(
-        oracle.mean().expand(1000, D), torch.linalg.cholesky(oracle.precision()).expand(1000, D, D)
-    )
+    model, q, x = pair(rare)
+    batch, q = batch_of(x.expand(400, -1)), q.with_tensors({"logits": q.logits.expand(400, -1, -1)})
     sampling = Sampling(50, stderr=0.1)
-    found = weigh(from_posterior(oracle.model, widen(exact, width), batch, sampling), 1000, sampling)
-    ratio = np.exp(found["log_likelihood"] - oracle.log_evidence().numpy())
-    assert 60 < found["draws"].mean() < 700
-    assert abs(ratio.mean() - 1) < 4 * ratio.std(ddof=1) / math.sqrt(1000)
-    assert ratio.std(ddof=1) < 0.15
+    found = weigh(from_posterior(model, q, batch, sampling), 400, sampling)
+    truth = model.likelihood.log_prob(x, model.decoder.bias.expand(1, 1)).item()
+    beyond("share with more draws", (found["draws"] > 50).mean(), 0.1)
+    means("p-hat", np.exp(found["log_likelihood"] - truth))
 
 
 def test_a_wanted_error_must_be_positive_and_to_be_seen():
@@ -247,16 +259,19 @@ def test_what_has_no_tail_is_not_smoothed():
 @pytest.mark.statistical
 @torch.no_grad()
 def test_smoothed_estimates_vary_less_where_tails_are_heavy():
-    """500 repetitions with 0.4 of the posterior's variance: at most 0.9 of the spread of p-hat; fails for 1e-4."""
+    """500 repetitions with 0.4 of the posterior's variance; limits by the tails over 200 seeds.
+
+    Mean absolute errors in nats, which have a mean where squares of p-hat have none.
+    """
     oracle = LinearGaussian(size=1, count=1)
     batch = repeated(oracle, 500)
     factor = torch.linalg.cholesky(oracle.precision()).expand(500, 1, 1)
     q = widen(PrecisionGaussian(oracle.mean().expand(500, 1), factor), 0.4)
-    found = weigh(from_posterior(oracle.model, q, batch, Sampling(200)), 500, Sampling(200, smooth=True))
+    found = weigh(from_posterior(oracle.model, q, batch, Sampling(100)), 500, Sampling(100, smooth=True))
     truth = oracle.log_evidence().numpy()
     raw, smoothed = (found[f"log_likelihood_{name}"] - truth for name in ("best", "smoothed"))
-    assert np.exp(smoothed).std() < 0.9 * np.exp(raw).std()
-    assert abs(smoothed.mean()) < 0.1
+    within("smoothed error over raw error", np.abs(smoothed).mean() / np.abs(raw).mean(), 1.0)
+    within("bias of the smoothed", abs(smoothed.mean()), 0.15)
 
 
 # --- large latent spaces ------------------------------------------------------------------------------------------
