@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 .PHONY: help install dev demo test lint types layers docs check-environment variation tests
-.PHONY: long variations mutants fuzz sanitize bench format clean
+.PHONY: long seeds variations mutants fuzz sanitize bench format clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,11 +101,15 @@ CODE := kernel compiled last_step bfgs
 
 # --- what takes hours ------------------------------------------------------------------------------------------------
 
-long: ## Run what takes hours: all conditions, fuzzing, the address sanitizer, mutants
+long: ## Run what takes hours: all conditions, fuzzing, the address sanitizer, mutants, seeds
 	@$(MAKE) variations
 	@$(MAKE) fuzz
 	@$(MAKE) sanitize
 	@$(MAKE) mutants
+	@$(MAKE) seeds
+
+seeds: $(STAMP)-dev ## Run the statistical tests with 200 other seeds (hours), and write docs/seeds.md
+	$(BIN)/python benchmarks/seeds.py
 
 variations: $(STAMP)-dev ## The whole suite under each other condition and with three other seeds
 	$(BIN)/python tests/variations.py --all

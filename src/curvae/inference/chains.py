@@ -74,8 +74,8 @@ def hmc_chains(
     point = Point.at(lambda z: model.log_joint(batch.x, z, batch.mask), start.draw(chains, generator).z)
 
     def move(point: Point, step: Tensor) -> tuple[Point, Tensor]:
-        share = SHORTEST + (1 - SHORTEST) * uniform(step[None], generator)[0]
-        return _moved(lambda z: model.log_joint(batch.x, z, batch.mask), point, share * step, scale, leapfrogs, generator)
+        step = step * (SHORTEST + (1 - SHORTEST) * uniform(step[None], generator)[0])
+        return _moved(lambda z: model.log_joint(batch.x, z, batch.mask), point, step, scale, leapfrogs, generator)
 
     found = DualAveraging.start(torch.full_like(scale[:, 0], 0.5))
     for _ in range(warmup):
