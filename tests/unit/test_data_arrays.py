@@ -89,7 +89,7 @@ def test_channels_move_first():
 
 def test_sequences_say_their_event():
     assert from_array(RANDOM.normal(size=(20, 7, 3)), event=(7, 3)).spec.event == (7, 3)
-    with pytest.raises(DataError, match=r"event: expected 21 elements a datum as in x, got \(7, 4\)"):
+    with pytest.raises(DataError, match=r"event: expected 21 elements a row as in x, got \(7, 4\)"):
         from_array(RANDOM.normal(size=(20, 7, 3)), event=(7, 4))
 
 
@@ -139,9 +139,9 @@ def test_pandas_frames():
     tested = from_array(frame[:150], labels="kind", test=frame[150:])
     assert tested.test.label is not None
     assert tested.spec.event == (5,)
-    with pytest.raises(DataError, match=r"x: expected numbers, got .* in column 'kind'; pass it as labels, drop it"):
+    with pytest.raises(DataError, match=r"x: column 'kind': expected real numbers, got str 'STAR' in row 0; leave them out, pass"):
         from_array(frame)
-    with pytest.raises(DataError, match=r"columns: expected names out of .*, got 'z'"):
+    with pytest.raises(DataError, match=r"x: expected a column out of .*, got 'z'"):
         from_array(frame, columns=["u", "z"])
     frame.loc[3, "r"] = math.nan
     with pytest.raises(DataError, match=r"got 1 NaN, the first in row 3, column 'r'; pass missing='mask'"):
@@ -162,13 +162,13 @@ def replaced(value):
     [
         (
             {"x": np.arange(9)},
-            r"x: expected \(N, features\) or images, got one dimension, \(9,\); are these labels\?",
+            r"x: expected \(N, features\) or images, got one dimension, \(9,\); for one row pass x\[None\]",
         ),
-        ({"x": 3.0}, r"x: expected rows of data, got shape \(\); pass at least one datum"),
+        ({"x": 3.0}, r"x: expected rows of data, got shape \(\); pass at least one row"),
         ({"x": TABLE[:0]}, r"x: expected rows of data, got shape \(0, 4\)"),
         ({"x": np.zeros((9, 5, 5, 5))}, r"x: expected \(N, F\), \(N, H, W\) or .*, got \(9, 5, 5, 5\); say event="),
-        ({"x": [["a", "b"]]}, r"x: expected an array of real numbers, got list of dtype <U1"),
-        ({"x": TABLE + 1j}, r"x: expected an array of real numbers, got ndarray of dtype complex128"),
+        ({"x": [["a", "b"]]}, r"x: expected real numbers, got text; leave them out"),
+        ({"x": TABLE + 1j}, r"x: expected real numbers, got complex numbers; pass real and imaginary"),
         ({"x": torch.tensor(TABLE) + 1j}, r"x: expected real numbers, got torch.complex128"),
         ({"x": HOLES}, r"x: .* got \d+ NaN, the first in row \d+, column \d; pass missing='mask'"),
         ({"x": HOLES, "mask": HOLES < 99, "test": HOLES}, r"test: expected finite .* missing='mask'"),
@@ -177,9 +177,9 @@ def replaced(value):
         ({"x": replaced(np.inf), "missing": "mask"}, r"got 1 infinite, the first in row 1, column 2; drop or mend"),
         ({"x": TABLE, "missing": "fill"}, r"missing: expected 'error' or 'mask', got 'fill'"),
         ({"x": TABLE, "mask": TABLE[:, :3] > 0}, r"x: expected a mask of shape \(200, 4\), got \(200, 3\)"),
-        ({"x": TABLE, "labels": np.arange(199)}, r"labels: expected shape \(200,\), one a datum, got \(199,\)"),
-        ({"x": TABLE, "labels": HOLES[:, 0]}, r"labels: expected finite labels, got \d+ NaN or infinite"),
-        ({"x": TABLE, "test": TABLE[:, :3]}, r"test: expected data of shape \(4,\) as x, got \(3,\)"),
+        ({"x": TABLE, "labels": np.arange(199)}, r"labels: expected shape \(200,\), one a row, got \(199,\)"),
+        ({"x": TABLE, "labels": HOLES[:, 0]}, r"labels: expected a label in every row, got \d+ without one \(NaN or empty\), the first in row"),
+        ({"x": TABLE, "test": TABLE[:, :3]}, r"test: expected 4 columns, 0, 1, 2, 3, got 3"),
         ({"x": TABLE, "split": (0.5, 0.5)}, r"split: expected three shares that sum to 1, got \(0.5, 0.5\)"),
         ({"x": TABLE[:3]}, r"split: expected rows in every part, got shares .* of 3 rows; pass more data"),
         ({"x": TABLE, "support": "count"}, r"support: expected 'real', 'binary' or 'category', got 'count'"),

@@ -238,7 +238,7 @@ def test_cache_folder_of_the_platform(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "digit"}, "name: expected one of digits, mnist, .*, got 'digit'; own data: from_array or from_file."),
+        ({"name": "digit"}, "name: expected one of digits, mnist, .*, got 'digit'; did you mean 'digits'"),
         ({"name": "digits", "binarize": "hard"}, "binarize: expected 'static', 'dynamic' or None, got 'hard'"),
         ({"name": "digits", "binarize": "static", "logit": True}, "binarize: expected alone"),
         ({"name": "digits", "validation": 1.5}, "validation: expected a fraction in .0, 1. or a count in 1..1437"),

@@ -1,72 +1,127 @@
-"""What users hand over, to tensors: arrays, frames, layouts of images, labels, missing values."""
+"""What users hand over, to tensors: kinds of numbers, layouts of images, missing values."""
 
 import sys
 from collections.abc import Sequence
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from curvae.data.errors import DataError
 
 CHANNELS = (1, 3, 4)
+MEND = {
+    "c": "pass real and imaginary parts as columns",
+    "M": "pass them as numbers, days or seconds since a date",
+    "m": "pass them as numbers, of days or of seconds",
+    "U": "leave them out, pass them as labels, or code them as numbers",
+    "S": "leave them out, pass them as labels, or code them as numbers",
+}
+SPOKEN = {"c": "complex numbers", "M": "dates", "m": "durations", "U": "text", "S": "text", "V": "records"}
 
 
-def is_frame(x: Any) -> bool:
-    """Whether ``x`` is a pandas frame; pandas is looked at only if the caller has imported it."""
-    pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(x, pandas.DataFrame)
+def numeric(what: str, x: Any) -> NDArray[Any]:
+    """``x`` as an array of real numbers in NumPy's own byte order, float64 where it is wider or a list of objects.
 
+    Missing objects (None, pandas' NA) become NaN.
 
-def from_frame(frame: Any, label: Any, columns: Sequence[Any] | None) -> tuple[np.ndarray, Any, list[str]]:
-    """The numbers of a pandas frame, its label column if ``label`` names one, and the names of the columns."""
-    wanted = list(frame.columns) if columns is None else list(columns)
-    for column in [*wanted, *([label] if isinstance(label, str) else [])]:
-        if column not in frame.columns:
-            raise DataError(f"columns: expected names out of {list(frame.columns)}, got {column!r}.")
-    labels = frame[label].to_numpy() if isinstance(label, str) else label
-    kept = [column for column in wanted if not (isinstance(label, str) and column == label)]
-    return np.stack([_numeric(frame[column]) for column in kept], 1), labels, [str(column) for column in kept]
-
-
-def _numeric(series: Any) -> np.ndarray:
+    Raises:
+        DataError: anything else than real numbers.
+    """
+    if (sparse := sys.modules.get("scipy.sparse")) is not None and sparse.issparse(x):
+        raise DataError(f"{what}: expected an array, got a sparse matrix; pass x.toarray().")
     try:
-        return series.to_numpy(dtype=np.float64, na_value=np.nan)
-    except (TypeError, ValueError):
-        mend = "pass it as labels, drop it with columns=[...] or code it as numbers"
-        raise DataError(f"x: expected numbers, got {series.dtype} in column {series.name!r}; {mend}.") from None
+        array = np.asarray(x)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{what}: expected rows of equal shape, got {_first_line(error)}.") from None
+    if array.dtype.kind == "O":
+        return _objects(what, array)
+    if array.dtype.kind not in "biuf":
+        got = SPOKEN.get(array.dtype.kind, f"{type(x).__name__} of dtype {array.dtype}")
+        mend = MEND.get(array.dtype.kind, "convert it to floats or codes first")
+        raise DataError(f"{what}: expected real numbers, got {got}; {mend}.")
+    if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
+        return array.astype(np.float32 if array.dtype.itemsize == 2 else np.float64)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _objects(what: str, array: NDArray[Any]) -> NDArray[np.float64]:
+    """Numbers held as Python objects."""
+    found = np.empty(array.shape)
+    for place, value in np.ndenumerate(array):
+        if is_missing(value):
+            found[place] = np.nan
+        elif isinstance(value, Real | Decimal | np.bool_):
+            found[place] = _float(value)
+        else:
+            where = f" in row {place[0]}" if place else ""
+            got = f"{type(value).__name__} {str(value)[:40]!r}{where}"
+            raise DataError(f"{what}: expected real numbers, got {got}; {MEND['U']}.")
+    return found
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a single value stands for none: None, NaN, or pandas' NA and NaT."""
+    return (
+        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, Real) and value != value)
+    )
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf if value > 0 else -np.inf
 
 
 def to_tensor(what: str, x: Any) -> Tensor:
-    """A copy of ``x`` as a tensor: bytes, bits and floats as they are, wider integers as float64."""
+    """A copy of ``x`` as a tensor: bytes, bits and floats as they are, wider integers as float64, halves as float32."""
     if isinstance(x, Tensor):
-        tensor = x.detach().clone()
+        tensor = _own(what, x)
     else:
-        array = np.asarray(x)
-        if array.dtype.kind not in "biuf":
-            got = f"{type(x).__name__} of dtype {array.dtype}"
-            raise DataError(
-                f"{what}: expected an array of real numbers, got {got}; convert it to floats or codes first."
-            )
+        array = numeric(what, x.data if np.ma.isMaskedArray(x) else x)
         wide = array.dtype.kind in "iu" and array.dtype != np.uint8
-        tensor = torch.from_numpy(np.array(array, dtype=np.float64 if wide else array.dtype.newbyteorder("=")))
-    if tensor.is_complex():
-        raise DataError(f"{what}: expected real numbers, got {tensor.dtype}; pass real and imaginary parts as columns.")
+        tensor = torch.from_numpy(np.array(array, dtype=np.float64 if wide else array.dtype))
+    if tensor.dtype in (torch.float16, torch.bfloat16):
+        return tensor.float()
     whole = not tensor.is_floating_point() and tensor.dtype not in (torch.uint8, torch.bool)
     return tensor.double() if whole else tensor
+
+
+def _own(what: str, x: Tensor) -> Tensor:
+    if x.is_complex():
+        raise DataError(f"{what}: expected real numbers, got {x.dtype}; {MEND['c']}.")
+    if x.layout != torch.strided or x.is_quantized or x.is_meta:
+        raise DataError(f"{what}: expected a dense tensor of numbers, got {_layout(x)}; pass x.to_dense().")
+    return x.detach().clone()
+
+
+def _layout(x: Tensor) -> str:
+    return "a meta tensor" if x.is_meta else "a quantized one" if x.is_quantized else str(x.layout)
+
+
+def masked_out(x: Any) -> NDArray[np.bool_] | None:
+    """Where a masked array of NumPy has values, True = observed; None for all else, or where nothing is masked."""
+    hidden = np.ma.getmaskarray(x) if np.ma.isMaskedArray(x) else None
+    return None if hidden is None or not hidden.any() else ~hidden
 
 
 def to_event(what: str, x: Tensor, event: Sequence[int] | None) -> Tensor:
     """Rows of tables ``(N, F)``, or images with their channels first ``(N, C, H, W)``, unless ``event`` says so."""
     if x.ndim == 0 or len(x) == 0:
-        raise DataError(f"{what}: expected rows of data, got shape {tuple(x.shape)}; pass at least one datum.")
+        raise DataError(f"{what}: expected rows of data, got shape {tuple(x.shape)}; pass at least one row.")
+    if x[0].numel() == 0:
+        raise DataError(f"{what}: expected at least one feature, got shape {tuple(x.shape)}.")
     if event is not None:
         if int(np.prod(event)) != x[0].numel():
-            raise DataError(f"event: expected {x[0].numel()} elements a datum as in {what}, got {tuple(event)}.")
+            raise DataError(f"event: expected {x[0].numel()} elements a row as in {what}, got {tuple(event)}.")
         return x.reshape(len(x), *event)
     if x.ndim == 1:
-        mend = "are these labels? A single feature is a table with one column, (N, 1)"
+        mend = "for one row pass x[None], for one feature x[:, None]"
         raise DataError(f"{what}: expected (N, features) or images, got one dimension, {tuple(x.shape)}; {mend}.")
     if x.ndim == 2:
         return x
@@ -77,21 +132,6 @@ def to_event(what: str, x: Tensor, event: Sequence[int] | None) -> Tensor:
     if x.ndim == 4 and x.shape[1] in CHANNELS:
         return x
     raise DataError(f"{what}: expected (N, F), (N, H, W) or (N, H, W, C), got {tuple(x.shape)}; say event=(...).")
-
-
-def to_labels(what: str, labels: Any, count: int) -> Tensor:
-    """One label a datum ``(N,)``: whole numbers as int64, other numbers as float32, text as codes in its order."""
-    if isinstance(labels, Tensor):
-        labels = labels.detach().cpu().numpy()
-    array = np.asarray(labels)
-    if array.shape != (count,):
-        raise DataError(f"{what}: expected shape ({count},), one a datum, got {array.shape}.")
-    if array.dtype.kind not in "biuf":
-        array = np.unique(array.astype(str), return_inverse=True)[1]
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise DataError(f"{what}: expected finite labels, got {int((~np.isfinite(array)).sum())} NaN or infinite.")
-    whole = bool((array == np.floor(array)).all())
-    return torch.from_numpy(array.astype(np.int64 if whole else np.float32))
 
 
 def observed(what: str, x: Tensor, mask: Tensor | None, missing: str, columns: Sequence[str] | None) -> Tensor | None:
@@ -119,3 +159,7 @@ def _refuse(what: str, x: Tensor, bad: Tensor, columns: Sequence[str] | None) ->
     got = f"{int(bad.sum())} {'NaN' if missing else 'infinite'}, the first in row {row}, column {named}"
     mend = "pass missing='mask' to leave them out" if missing else "drop or mend these rows"
     raise DataError(f"{what}: expected finite values where observed, got {got}; {mend}.")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from curvae.data.errors import DataError
+from curvae.data.schema import Schema
 from curvae.data.table import ArrayTable
 from curvae.data.transforms import Transform
 from curvae.typing import DataSpec
@@ -19,7 +20,7 @@ class Data:
     """Training, validation and test tables with one transform, fitted on the training table only.
 
     ``recipe`` are the JSON-able arguments with which :func:`curvae.data.reopen` builds the same data again;
-    ``checksum`` is the SHA-256 of the three raw arrays.
+    ``checksum`` is the SHA-256 of the three raw arrays; ``schema`` says what later rows are read by.
     """
 
     train: ArrayTable
@@ -29,6 +30,7 @@ class Data:
     transform: Transform
     recipe: Mapping[str, Any]
     checksum: str
+    schema: Schema
 
     def to(self, device: torch.device | str) -> "Data":
         """The same data on another device."""
@@ -41,11 +43,16 @@ class Data:
 
 
 class Rows(NamedTuple):
-    """Raw data ``(N, *event)`` with labels and mask, before they have a transform."""
+    """Raw data ``(N, *event)`` with labels and mask, before they have a transform; ``row`` is each one's place."""
 
     raw: Tensor
     label: Tensor | None = None
     mask: Tensor | None = None
+    row: Tensor | None = None
+
+    def numbered(self) -> "Rows":
+        """With their places, as they stand now."""
+        return self._replace(row=torch.arange(len(self.raw)))
 
     def take(self, index: Tensor) -> "Rows":
         """The rows at ``index``, in that order."""
@@ -57,12 +64,14 @@ class Rows(NamedTuple):
         return self.take(order[size:].sort().values), self.take(order[:size].sort().values)
 
 
-def build(rows: tuple[Rows, Rows, Rows], spec: DataSpec, transform: Transform, recipe: Mapping[str, Any]) -> Data:
+def build(rows: tuple[Rows, Rows, Rows], transform: Transform, recipe: Mapping[str, Any], schema: Schema) -> Data:
     """The data of training, validation and test rows under a fitted transform."""
     train, validation, test = (
-        ArrayTable(part.raw, transform, part.label, part.mask, training=part is rows[0]) for part in rows
+        ArrayTable(part.raw, transform, part.label, part.mask, training=part is rows[0], row=part.row) for part in rows
     )
-    return Data(train, validation, test, spec, transform, recipe, checksum(*(part.raw for part in rows)))
+    digest = checksum(*(part.raw for part in rows))
+    known = replace(schema, unit=transform.unit, checksum=digest)
+    return Data(train, validation, test, schema.spec, transform, recipe, digest, known)
 
 
 def checksum(*arrays: Tensor) -> str:

@@ -1,5 +1,9 @@
-"""The one error of this package."""
+"""The one error of this package, and its one warning."""
 
 
 class DataError(ValueError):
     """Data that cannot be used as given: one line saying what, what was expected, what came, and how to mend it."""
+
+
+class DataWarning(UserWarning):
+    """Data of which a part was left out: one line that names it."""

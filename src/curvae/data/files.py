@@ -1,26 +1,30 @@
 """Own data from files: ``.npy``, ``.npz`` and text tables."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from curvae.data.arrays import from_array
+from curvae.data.assembling import Options, assemble
+from curvae.data.columnar import columnar
 from curvae.data.data import Data
 from curvae.data.errors import DataError
-from curvae.data.readers import names_of_npz, read_npy, read_npz
-from curvae.data.text import place, read_text
+from curvae.data.matching import AS_THE_RUN, Choice, Matched, match, select
+from curvae.data.readers import read_npy, read_npz
+from curvae.data.schema import Origin, Schema
+from curvae.data.taking import Content, from_columns, place, relabeled, take
+from curvae.data.text import TextTable, read_text
 from curvae.data.transforms import Transform
 
 TEXT = (".csv", ".tsv", ".txt")
 
 
-class Content(NamedTuple):
-    x: np.ndarray
-    labels: np.ndarray | None
-    columns: list[str] | None
+class Found(NamedTuple):
+    """What a file holds: a table of named columns or an array, and labels where they stand beside it."""
+
+    x: TextTable | np.ndarray
+    labels: np.ndarray | None = None
 
 
 def from_file(
@@ -29,6 +33,7 @@ def from_file(
     label: str | int | None = None,
     test: str | Path | None = None,
     *,
+    positions: Sequence[int] | None = None,
     key: str | None = None,
     header: bool | None = None,
     support: str | None = None,
@@ -45,9 +50,12 @@ def from_file(
 
     Args:
         path: a ``.npy``, ``.npz``, ``.csv``, ``.tsv`` or ``.txt`` file, plain or compressed (``.gz``, ``.xz``).
-        columns: the features, by name or number; by default all but the label.
-        label: the column with the labels, numbers or text (coded in alphabetical order); in a ``.npz`` a key.
-        test: a second file of the same kind as the test part.
+        columns: the features by name, in the order in which the model sees them; by default all but the label. Where
+            nothing has a name, columns are called 0, 1, 2, ...
+        label: the column with the labels, numbers or words, by name; a number that is no name counts columns, from the
+            end if negative. In a ``.npz`` a key.
+        test: a second file of the same kind as the test part; its columns are found by name, in whatever order.
+        positions: the features by their place instead, counted from 0, or from the end if negative.
         key: which array of a ``.npz``; by default its only one, or ``x``.
         header: whether a text file starts with names; by default it does if all cells of its first row are text.
         support: ``"real"``, ``"binary"`` or ``"category"``.
@@ -56,7 +64,7 @@ def from_file(
         standardize: to mean 0 and variance 1.
         transform: used instead; its place in the recipe stays empty.
         missing: ``"mask"`` turns empty cells, ``?``, ``NA`` and NaN into a mask; ``"error"`` refuses them.
-        event: shape of one datum.
+        event: shape of one example.
         seed: of the split.
         name: by default the file's.
 
@@ -72,74 +80,113 @@ def from_file(
     """
     if isinstance(transform, str):
         raise DataError(f"transform: expected an object, got {transform!r}; pass the one that was used again.")
-    options: dict[str, Any] = {"support": support, "categories": categories, "split": list(split)}
-    options |= {"standardize": standardize, "missing": missing, "event": event and list(event), "seed": seed}
-    options["name"] = name or _stem(Path(path))
-    content = read(Path(path).expanduser(), columns, label, key, header)
-    if test is None:
-        tested = {}
-    else:
-        part = read(Path(test).expanduser(), columns, label, key, header)
-        tested = {"test": part.x, "test_labels": part.labels}
-    data = from_array(content.x, content.labels, columns=content.columns, transform=transform, **tested, **options)
+    options = Options(
+        support, categories, list(split), standardize, transform, missing, event and list(event), seed,
+        name or _stem(Path(path)),
+    )  # fmt: skip
+    contents = [_content(Path(path).expanduser(), columns, positions, label, key, header)]
+    if test is not None:
+        contents.append(_test_part(contents[0], Path(test).expanduser(), label, key, header))
     recipe = {"path": str(path), "columns": columns and list(columns), "label": label, "test": test and str(test)}
-    return replace(data, recipe=recipe | {"key": key, "header": header, "transform": transform and "own"} | options)
+    recipe |= {"positions": positions and list(positions), "key": key, "header": header}
+    recipe |= options._asdict() | {"transform": transform and "own"}
+    return assemble(contents, options, recipe, [Origin.of(each) for each in (path, test) if each is not None])
 
 
-def read(
-    path: Path, columns: Sequence[str | int] | None, label: str | int | None, key: str | None, header: bool | None
+def match_file(
+    schema: Schema,
+    path: Path,
+    choice: Choice = AS_THE_RUN,
+    key: str | None = None,
+    header: bool | None = None,
+    missing: str | None = None,
+) -> Matched:
+    """All rows of a file as those of a run were read; see :func:`curvae.data.match`.
+
+    Args:
+        schema: of the run.
+        path: of the file.
+        choice: which columns to take, where they are not called as in the run.
+        key: which array of a ``.npz``.
+        header: whether a text file starts with names.
+        missing: what a missing value is; by default as in the run.
+
+    Raises:
+        DataError: a broken file, or rows that do not fit.
+    """
+    label = None if schema.label is None else schema.label.name
+    found = read(path, key, header, label if choice.label is None else str(choice.label), choice.label is not None)
+    if found.labels is not None:
+        choice = choice._replace(label=None)
+    return match(schema, str(path), found.x, found.labels, missing=missing, choice=choice)
+
+
+def _content(
+    path: Path,
+    columns: Sequence[str | int] | None,
+    positions: Sequence[int] | None,
+    label: str | int | None,
+    key: str | None,
+    header: bool | None,
 ) -> Content:
-    """What a file holds: features, labels, names of columns."""
+    """What a file holds, taken apart."""
+    found = read(path, key, header, None if label is None else str(label), label is not None)
+    if (table := columnar(str(path), found.x)) is not None:
+        beside = found.labels is not None
+        content = from_columns(table, columns, positions, None if beside else label)._replace(holder="file")
+        return relabeled(content._replace(labels=found.labels), str(label)) if beside else content
+    assert isinstance(found.x, np.ndarray)
+    if columns is not None:
+        positions = _places(path, found.x, columns, positions)
+    labels = label if found.labels is None else found.labels
+    content = take(str(path), found.x, labels, positions=positions)._replace(holder="file")
+    return content if found.labels is None else relabeled(content, str(label))
+
+
+def _test_part(first: Content, path: Path, label: str | int | None, key: str | None, header: bool | None) -> Content:
+    """What the file of a test part holds, its columns in the order of the first."""
+    found = read(path, key, header, None if label is None else str(label), False)
+    content = select(first.columns, first.named, str(path), found.x)
+    return content if found.labels is None else content._replace(labels=found.labels)
+
+
+def read(path: Path, key: str | None, header: bool | None, label: str | None = None, needed: bool = False) -> Found:
+    """What a file holds.
+
+    Args:
+        path: of the file.
+        key: which array of a ``.npz``.
+        header: whether a text file starts with names.
+        label: key of the labels of a ``.npz``.
+        needed: whether an archive must have it.
+    """
     kind = next((suffix for suffix in reversed(path.suffixes) if suffix not in (".gz", ".xz")), "")
     if kind in TEXT:
-        return _from_text(path, columns, label, header)
+        return Found(read_text(path, header))
     if kind == ".npy":
-        return _from_array(path, read_npy(path), columns, label)
+        return Found(read_npy(path))
     if kind == ".npz":
-        return _from_archive(path, columns, label, key)
+        return _archive(path, key, label, needed)
     raise DataError(f"{path}: expected .npy, .npz, .csv, .tsv or .txt (or .gz, .xz of it), got {kind or 'no'} suffix.")
 
 
-def _from_text(
-    path: Path, columns: Sequence[str | int] | None, label: str | int | None, header: bool | None
-) -> Content:
-    table = read_text(path, header)
-    places, labeled = _places(path, table.header, columns, label)
-    labels = None if labeled is None else table.values(labeled)
-    return Content(table.numbers(places), labels, [table.header[j] for j in places])
+def _archive(path: Path, key: str | None, label: str | None, needed: bool) -> Found:
+    arrays = read_npz(path)
+    wanted = key or ("x" if "x" in arrays else next(iter(arrays)) if len(arrays) == 1 else None)
+    for name in (wanted, *([label] if needed else [])):
+        if name not in arrays:
+            raise DataError(f"{path}: expected a key out of {', '.join(arrays)}, got {name!r}; say key= or label=.")
+    return Found(arrays[str(wanted)], arrays.get(label or ""))
 
 
-def _from_array(path: Path, x: np.ndarray, columns: Sequence[str | int] | None, label: str | int | None) -> Content:
-    if columns is None and label is None:
-        return Content(x, None, None)
+def _places(path: Path, x: np.ndarray, columns: Sequence[str | int], positions: Sequence[int] | None) -> Sequence[int]:
+    """Where the columns of an array without names are, which are called by their numbers."""
+    if positions is not None:
+        raise DataError("positions: expected columns by name or positions, got both; leave one of them out.")
     if x.ndim != 2:
         raise DataError(f"{path}: expected a table (N, F) to choose columns or a label from, got shape {x.shape}.")
-    header = [str(j) for j in range(x.shape[1])]
-    places, labeled = _places(path, header, columns, label)
-    return Content(x[:, places], None if labeled is None else x[:, labeled], [header[j] for j in places])
-
-
-def _from_archive(path: Path, columns: Sequence[str | int] | None, label: str | int | None, key: str | None) -> Content:
-    names = names_of_npz(path)
-    wanted = key or ("x" if "x" in names else names[0] if len(names) == 1 else None)
-    chosen = (wanted, *([] if label is None else [str(label)]))
-    for name in chosen:
-        if name not in names:
-            raise DataError(f"{path}: expected a key out of {', '.join(names)}, got {name!r}; say key= or label=.")
-    arrays = read_npz(path, [str(name) for name in chosen])
-    content = _from_array(path, arrays[str(wanted)], columns, None)
-    return content if label is None else content._replace(labels=arrays[str(label)])
-
-
-def _places(
-    path: Path, header: Sequence[str], columns: Sequence[str | int] | None, label: str | int | None
-) -> tuple[list[int], int | None]:
-    """Where the features are and where the label is."""
-    labeled = None if label is None else place(path, label, header)
-    chosen = range(len(header)) if columns is None else [place(path, column, header) for column in columns]
-    if not (kept := [j for j in chosen if j != labeled]):
-        raise DataError(f"{path}: expected at least one feature column besides the label, got none; widen columns.")
-    return kept, labeled
+    header = list(map(str, range(x.shape[1])))
+    return [place(str(path), column, header) for column in columns]
 
 
 def _stem(path: Path) -> str:

@@ -1,22 +1,36 @@
 """Opening the data of a run again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 from curvae.data.data import Data
 from curvae.data.errors import DataError
 from curvae.data.files import from_file
+from curvae.data.schema import Origin, Schema
 from curvae.data.sets import load
 from curvae.data.transforms import Transform
 
 
-def reopen(recipe: Mapping[str, Any], transform: Transform | None = None, checksum: str | None = None) -> Data:
+def reopen(
+    recipe: Mapping[str, Any],
+    transform: Transform | None = None,
+    checksum: str | None = None,
+    schema: Schema | None = None,
+    folder: Path | None = None,
+    data_dir: Path | None = None,
+) -> Data:
     """The data that a recipe describes, under the transform that was stored beside it.
 
     Args:
         recipe: ``Data.recipe``, as it was or after a journey through JSON.
         transform: used instead of fitting one anew.
         checksum: ``Data.checksum`` of then.
+        schema: ``Data.schema`` of then; says where files may be.
+        folder: of the run that the schema was saved in.
+        data_dir: the folder in which the files are now.
 
     Raises:
         DataError: the data were in memory only, or are not those of then.
@@ -27,8 +41,41 @@ def reopen(recipe: Mapping[str, Any], transform: Transform | None = None, checks
     """
     if recipe.get("name") == "array" and "path" not in recipe:
         raise DataError("recipe: expected a data set or a file, got an array in memory; pass it to from_array again.")
-    arguments = dict(recipe) if transform is None else {**recipe, "transform": transform}
-    data = from_file(**arguments) if "path" in recipe else load(**arguments)
+    arguments = _current(recipe) if transform is None else {**_current(recipe), "transform": transform}
+    if "path" not in recipe:
+        moved = arguments if data_dir is None else {**arguments, "data_dir": str(data_dir)}
+        return _same(load(**moved), checksum)
+    places = [{"path": recipe["path"], "test": recipe.get("test")}]
+    if schema is not None and schema.origins:
+        places = _places(schema.origins, folder or Path(), data_dir)
+    elif data_dir is not None:
+        places = _places([Origin.of(path) for path in places[0].values() if path], Path(), data_dir)
+    return _first(arguments, places, checksum)
+
+
+def _places(origins: Sequence[Origin], folder: Path, data_dir: Path | None) -> list[dict[str, Any]]:
+    """Where the file and that of the test part may be, together."""
+    each = [origin.candidates(folder, data_dir) for origin in origins]
+    return [dict(zip(("path", "test"), paths, strict=False)) for paths in product(*each)]
+
+
+def _first(arguments: Mapping[str, Any], places: Sequence[Mapping[str, Any]], checksum: str | None) -> Data:
+    """The first files that are those of then."""
+    for place in places[:-1]:
+        with suppress(DataError):
+            return _same(from_file(**{**arguments, **place}), checksum)
+    return _same(from_file(**{**arguments, **places[-1]}), checksum)
+
+
+def _same(data: Data, checksum: str | None) -> Data:
     if checksum not in (None, data.checksum):
         raise DataError(f"data: expected checksum {checksum}, got {data.checksum}; the files have changed since then.")
     return data
+
+
+def _current(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe in today's words: curvae 0.1.0 let columns be names and numbers in one list."""
+    columns = recipe.get("columns")
+    if "positions" in recipe or not columns or not any(isinstance(column, int) for column in columns):
+        return dict(recipe)
+    return {**recipe, "columns": None, "positions": columns}

@@ -1,5 +1,6 @@
 """Opening a known data set: files to parts, parts to splits, splits to tables."""
 
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from curvae.data.data import Data, Rows, build, part_size
 from curvae.data.errors import DataError
 from curvae.data.fetch import Files
 from curvae.data.preprocess import image_transform
+from curvae.data.schema import BESIDE, Column, Schema
 from curvae.data.sources import Part, Source, sources
 from curvae.data.transforms import Transform
 from curvae.typing import DataSpec
@@ -45,7 +47,7 @@ def load(
     the Variational Laplace Autoencoder paper; binary images stay as they are.
 
     Args:
-        name: one of :func:`names`.
+        name: one of :func:`names`, with hyphens or underscores.
         data_dir: a folder with the files, in the layout of the originals; None = download into the cache.
         transform: used instead of what the switches below choose; its place in the recipe stays empty.
         binarize: ``"static"`` (above 1/2) or ``"dynamic"`` (a fresh Bernoulli draw in every training batch).
@@ -61,8 +63,8 @@ def load(
     >>> load("digits")
     Data(digits: 1,198 + 240 + 359 x (1, 8, 8), real, pixels in [0,1], not dequantized)
     """
-    if name not in (known := sources()):
-        raise DataError(f"name: expected one of {', '.join(known)}, got {name!r}; own data: from_array or from_file.")
+    known = sources()
+    name = spelled(name)
     if isinstance(transform, str):
         raise DataError(f"transform: expected an object, got {transform!r}; pass the one that was used again.")
     source = known[name](Files(None if data_dir is None else Path(data_dir).expanduser()))
@@ -72,7 +74,31 @@ def load(
     recipe = {"name": source.name, "data_dir": data_dir and str(data_dir), **switches}
     recipe |= {"validation": validation, "seed": seed, "transform": transform and "own"}
     fitted = transform or image_transform(parts[0].raw, source.levels, **switches)
-    return build(parts, DataSpec(tuple(parts[0].raw.shape[1:]), support, name=source.name), fitted, recipe)
+    spec = DataSpec(tuple(parts[0].raw.shape[1:]), support, name=source.name)
+    label = () if parts[0].label is None else (Column("label", "label", "int64", BESIDE),)
+    schema = Schema(spec, label, named=False, dtype=str(parts[0].raw.dtype).removeprefix("torch."), holder="set")
+    return build(parts, fitted, recipe, schema)
+
+
+def spelled(name: str) -> str:
+    """The name of a known data set as it is written here, whether with hyphens or underscores.
+
+    Raises:
+        DataError: no such data set.
+
+    >>> spelled("fashion-mnist"), spelled("omniglot_area28")
+    ('fashion_mnist', 'omniglot-area28')
+    >>> spelled("fashon-mnist")
+    Traceback (most recent call last):
+    ...
+    curvae.data.errors.DataError: name: expected one of digits, ..., got 'fashon-mnist'; did you mean 'fashion-mnist'?
+    """
+    known = {each.replace("_", "-"): each for each in sources()}
+    if (found := known.get(plain := name.lower().replace("_", "-"))) is not None:
+        return found
+    near = get_close_matches(plain, known, n=1, cutoff=0.6)
+    mend = f"did you mean {near[0]!r}?" if near else "own data: from_array or from_file."
+    raise DataError(f"name: expected one of {', '.join(known)}, got {name!r}; {mend}")
 
 
 def _split(source: Source, validation: float | int | None, seed: int) -> tuple[Rows, Rows, Rows]:
@@ -91,4 +117,4 @@ def _split(source: Source, validation: float | int | None, seed: int) -> tuple[R
 
 def _rows(part: Part) -> Rows:
     label = None if part.label is None else torch.as_tensor(np.array(part.label, dtype=np.int64))
-    return Rows(torch.as_tensor(np.array(part.x)), label)
+    return Rows(torch.as_tensor(np.array(part.x)), label).numbered()

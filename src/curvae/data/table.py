@@ -27,6 +27,7 @@ class ArrayTable:
         label: ``(N,)``.
         mask: ``(N, *event)``, True = observed.
         training: whether this is the training table, whose batches carry their row numbers.
+        row: ``(N,)``, the place of each in the file or array that it was taken from, from 0.
 
     Raises:
         DataError: lengths or shapes differ, or an observed value is not finite.
@@ -42,10 +43,11 @@ class ArrayTable:
     label: Tensor | None = None
     mask: Tensor | None = None
     training: bool = False
+    row: Tensor | None = None
 
     def __post_init__(self):
         if self.label is not None and len(self.label) != len(self.raw):
-            raise DataError(f"label: expected {len(self.raw)} rows as in raw, got {len(self.label)}; pass one a datum.")
+            raise DataError(f"label: expected {len(self.raw)} rows as in raw, got {len(self.label)}; pass one a row.")
         if self.mask is not None and (self.mask.shape != self.raw.shape or self.mask.dtype != torch.bool):
             got = f"{self.mask.dtype} {tuple(self.mask.shape)}"
             raise DataError(f"mask: expected bool of shape {tuple(self.raw.shape)} as raw, got {got}; True = observed.")
@@ -88,9 +90,8 @@ class ArrayTable:
 
     def to(self, device: torch.device | str) -> "ArrayTable":
         """The same table on another device."""
-        moved = {
-            name: getattr(self, name).to(device) for name in ("raw", "label", "mask") if getattr(self, name) is not None
-        }
+        parts = {name: getattr(self, name) for name in ("raw", "label", "mask", "row")}
+        moved = {name: part.to(device) for name, part in parts.items() if part is not None}
         return replace(self, **moved)
 
     def __repr__(self) -> str:

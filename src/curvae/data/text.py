@@ -23,6 +23,13 @@ class TextTable(NamedTuple):
     rows: list[list[str]]
     lines: list[int]
     """Line of the file on which each row ends."""
+    named: bool
+    """Whether the file has names."""
+
+    @property
+    def what(self) -> str:
+        """The file, for messages."""
+        return str(self.path)
 
     def numbers(self, places: Sequence[int]) -> np.ndarray:
         """The columns at ``places`` as float64 ``(N, len(places))``, NaN where a cell is missing.
@@ -38,10 +45,15 @@ class TextTable(NamedTuple):
         mend = "leave the column out with columns=[...] or make it the label"
         raise DataError(f"{self.path}: expected numbers, got {self.rows[i][j]!r} in {place}; {mend}.")
 
-    def values(self, place: int) -> np.ndarray:
-        """One column ``(N,)``: numbers if all its cells are, else text."""
+    def values(self, place: int, words: bool = False) -> np.ndarray:
+        """One column ``(N,)``: numbers if all its cells are and ``words`` are not asked for, else text."""
         cells = [row[place].strip() for row in self.rows]
-        return np.array(cells if any(map(_is_text, cells)) else [_number(cell) for cell in cells])
+        return np.array(cells if words or any(map(_is_text, cells)) else [_number(cell) for cell in cells])
+
+    def dtype(self, place: int) -> str:
+        """``int64`` where every number of a column is written without a point, else ``float64``."""
+        whole = all(_is_missing(cell) or _is_whole(cell) for cell in (row[place] for row in self.rows))
+        return "int64" if whole else "float64"
 
 
 def read_text(path: Path, header: bool | None = None) -> TextTable:
@@ -69,17 +81,7 @@ def read_text(path: Path, header: bool | None = None) -> TextTable:
     lines, rows = [line for line, _ in numbered[named:]], [row for _, row in numbered[named:]]
     if not rows:
         raise DataError(f"{path}: expected rows below the header, got none; pass header=False if it is data.")
-    return TextTable(path, names, rows, lines)
-
-
-def place(path: Path, column: str | int, header: Sequence[str]) -> int:
-    """Where a column is, given by name or by number (negative = from the end)."""
-    if isinstance(column, int) and -len(header) <= column < len(header):
-        return column % len(header)
-    if list(header).count(str(column)) == 1:
-        return list(header).index(str(column))
-    few = ", ".join(header[:20]) + (", ..." if len(header) > 20 else "")
-    raise DataError(f"{path}: expected a column out of {few}, got {column!r}; give its name or number.")
+    return TextTable(path, names, rows, lines, named)
 
 
 def _delimiter(text: str) -> str:
@@ -93,6 +95,10 @@ def _number(cell: str) -> float:
 
 def _is_missing(cell: str) -> bool:
     return cell.strip().lower() in MISSING
+
+
+def _is_whole(cell: str) -> bool:
+    return cell.strip().lstrip("+-").isdecimal()
 
 
 def _is_text(cell: str) -> bool:

@@ -62,8 +62,11 @@ class Transform(ABC):
         return self._forward(raw if raw.dtype == torch.float64 else raw.float(), generator).float()
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Model space back to raw units, for pictures and imputation; noise is taken off where it can be."""
-        return self._backward(y)
+        """Model space back to raw units, in float64 where the device has it; noise is taken off where it can be.
+
+        A column with a large offset keeps its resolution: time stamps of 1.7e9 seconds have none of it in float32.
+        """
+        return self._backward(y if y.device.type == "mps" else y.double())
 
     def log_det(self, y: Tensor, mask: Tensor | None = None) -> Tensor:
         """``log |dy/draw|`` in nats, ``(B,)``, at the transformed ``y``, summed over the event's observed elements."""
@@ -72,7 +75,7 @@ class Transform(ABC):
 
     def picture(self, y: Tensor) -> Tensor:
         """Model space to grey levels or colors in [0, 1]."""
-        return (self.inverse(y) / (self.peak or 1.0)).clamp(0, 1)
+        return (self.inverse(y) / (self.peak or 1.0)).clamp(0, 1).float()
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """What :func:`curvae.data.transforms.restore` needs: a part for JSON and a part for safetensors."""
@@ -107,7 +110,7 @@ class Chain(Transform):
     (True, 'grey levels 0..255, dequantized with uniform noise')
     >>> raw = torch.tensor([[0.0, 128.0, 255.0]])
     >>> chain.inverse(chain(raw))
-    tensor([[  0., 128., 255.]])
+    tensor([[  0., 128., 255.]], dtype=torch.float64)
     """
 
     parts: tuple[Transform, ...]

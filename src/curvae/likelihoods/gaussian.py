@@ -15,7 +15,8 @@ class Gaussian(Likelihood):
 
     Args:
         event: size or shape of one datum.
-        scale: the standard deviation, fixed; or the start of a learned one.
+        scale: the standard deviation, fixed; or the start of a learned one. Left out, it is 1 where it is fixed, and a
+            learned one starts at that of the training data.
         learn: ``None`` fixed, ``"shared"`` one variance for all elements (as in VLAE), ``"element"`` one for each.
         floor: the least standard deviation that learning can reach; without one the density has no bound.
 
@@ -34,11 +35,13 @@ class Gaussian(Likelihood):
     def __init__(
         self,
         event: int | tuple[int, ...],
-        scale: float = 1.0,
+        scale: float | None = None,
         learn: Literal["shared", "element"] | None = None,
         floor: float = 1e-3,
     ):
         super().__init__(event)
+        self.starts_from_data = learn is not None and scale is None
+        scale = 1.0 if scale is None else scale
         if not (scale > 0 and floor > 0):
             raise ValueError(f"Gaussian: scale and floor must be positive; got scale={scale}, floor={floor}.")
         self.information = "constant"
@@ -87,8 +90,8 @@ class Gaussian(Likelihood):
 
     @torch.no_grad()
     def initialize(self, x: Tensor, mask: Tensor | None = None) -> None:
-        """Start a learned variance at that of the data around their mean."""
-        if not self.learn:
+        """Start a learned variance at that of the data around their mean, unless its start was given."""
+        if not self.starts_from_data:
             return
         x, seen = self.flat(x), torch.ones_like(self.flat(x)) if mask is None else self.flat(mask).to(x.dtype)
         count = seen.sum(0).clamp(min=1)

@@ -1,0 +1,142 @@
+"""From what was taken apart to data: looked at, labeled, split, transformed, described."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
+
+import torch
+
+from curvae.data.data import Data, Rows, build
+from curvae.data.errors import DataError
+from curvae.data.kinds import described
+from curvae.data.labels import coded
+from curvae.data.preprocess import image_transform
+from curvae.data.schema import Origin, Schema
+from curvae.data.taking import Content, checked, relabeled
+from curvae.data.text import MISSING
+from curvae.data.transforms import Identity, MeanSubtraction, Standardization, Transform
+from curvae.typing import DataSpec, Support
+
+
+class Options(NamedTuple):
+    """How rows become data, whatever they came in; see :func:`curvae.data.from_array`."""
+
+    support: str | None = None
+    categories: int | None = None
+    split: Sequence[float | int] = (0.7, 0.15, 0.15)
+    standardize: bool | None = None
+    transform: Transform | None = None
+    missing: str = "error"
+    event: Sequence[int] | None = None
+    seed: int = 0
+    name: str = "array"
+
+
+def assemble(
+    contents: Sequence[Content], options: Options, recipe: Mapping[str, Any], origins: Sequence[Origin] = ()
+) -> Data:
+    """Data of one content, or of one and a test part of its own; ``origins`` are their files."""
+    content = relabeled(contents[0])
+    parts = [checked(each, options.missing, options.event) for each in contents]
+    _check_shapes(parts)
+    parts, vocabulary = _labeled(contents, parts)
+    support = _support(parts, options.support)
+    spec = DataSpec(
+        tuple(parts[0].raw.shape[1:]), support, _categories(parts, support, options.categories), options.name
+    )
+    split = _split(parts[0], parts[1] if len(parts) > 1 else None, options.split, options.seed)
+    columns = _known(described(content.columns, parts, split[0], spec), vocabulary)
+    schema = Schema(
+        spec,
+        columns,
+        content.named,
+        content.dtype,
+        missing="mask" if options.missing == "mask" else "error",
+        markers=tuple(sorted(MISSING)) if content.holder == "file" else (),
+        holder=content.holder,
+        origins=tuple(origins),
+    )
+    fitted = options.transform or _transform(split[0], support, options.standardize)
+    return build(split, fitted, recipe, schema)
+
+
+def _labeled(contents: Sequence[Content], parts: Sequence[Rows]) -> tuple[list[Rows], tuple[str, ...] | None]:
+    """Rows with codes for their labels, and the words of these."""
+    called = ("labels", "test_labels")
+    given = [(what, each.labels, len(rows.raw)) for what, each, rows in zip(called, contents, parts, strict=False)]
+    found = coded(given)
+    return [rows._replace(label=codes) for rows, codes in zip(parts, found.codes, strict=True)], found.vocabulary
+
+
+def _known(columns: Sequence[Any], vocabulary: tuple[str, ...] | None) -> tuple[Any, ...]:
+    """The columns, the label with its words."""
+    return tuple(replace(each, vocabulary=vocabulary) if each.kind == "label" else each for each in columns)
+
+
+def _check_shapes(parts: Sequence[Rows]) -> None:
+    expected = tuple(parts[0].raw.shape[1:])
+    for rows in parts[1:]:
+        if (got := tuple(rows.raw.shape[1:])) != expected:
+            raise DataError(f"test: expected data of shape {expected} as x, got {got}.")
+
+
+def _split(rows: Rows, test: Rows | None, split: Sequence[float | int], seed: int) -> tuple[Rows, Rows, Rows]:
+    if len(split) != 3 or min(split) < 0 or abs(sum(split) - 1) > 1e-6:
+        raise DataError(f"split: expected three shares that sum to 1, got {tuple(split)}; e.g. (0.7, 0.15, 0.15).")
+    count = len(rows.raw)
+    if test is None:
+        held_out, tested = round(count * split[1]), round(count * split[2])
+    else:
+        held_out, tested = round(count * split[1] / (split[0] + split[1])), 0
+    if held_out < 1 or count - held_out - tested < 1 or (test is None and tested < 1):
+        raise DataError(
+            f"split: expected rows in every part, got shares {tuple(split)} of {count} rows; pass more data."
+        )
+    train, rest = rows.cut(held_out + tested, seed)
+    if test is not None:
+        return train, rest, test
+    return train, *rest.cut(tested, seed + 1)
+
+
+def _support(parts: Sequence[Rows], support: str | None) -> Support:
+    """The support asked for, if the observed values allow it; guessed as binary or real."""
+    if support not in (None, "real", "binary", "category"):
+        raise DataError(f"support: expected 'real', 'binary' or 'category', got {support!r}.")
+    if support == "real":
+        return "real"
+    binary = all(bool(((part.raw == 0) | (part.raw == 1)).all()) for part in parts)
+    if support == "binary" and not binary:
+        odd = next(float(v) for part in parts for v in part.raw.unique() if v not in (0, 1))
+        raise DataError(f"support: expected only 0 and 1 as support is 'binary', got {odd:g}; say support='real'.")
+    return cast(Support, support) if support else ("binary" if binary else "real")
+
+
+def _categories(parts: Sequence[Rows], support: Support, categories: int | None) -> int:
+    if support != "category":
+        return 2
+    values = torch.cat([part.raw.double().unique() for part in parts]).unique()
+    odd = values[(values < 0) | (values != values.floor())]
+    if len(odd):
+        raise DataError(f"x: expected integers 0, 1, ... as support is 'category', got {odd[0]:g}; code them from 0.")
+    count = int(values.max()) + 1
+    if categories is not None and count > categories:
+        raise DataError(f"categories: expected more than the largest code, {count - 1}, got {categories}.")
+    return categories or count
+
+
+def _transform(train: Rows, support: Support, standardize: bool | None) -> Transform:
+    """The default of the data's kind, fitted on the training rows."""
+    if support != "real":
+        if standardize:
+            raise DataError(
+                f"standardize: expected False for {support} data, got True; say support='real' or leave it out."
+            )
+        return Identity()
+    if train.raw.ndim != 4:
+        return Identity() if standardize is False else Standardization.fit(train.raw, train.mask)
+    if train.raw.dtype == torch.uint8:
+        return image_transform(train.raw, 256, train.mask, standardize=bool(standardize))
+    if train.raw.min() >= 0 and train.raw.max() <= 1:
+        return image_transform(train.raw, None, train.mask, standardize=bool(standardize))
+    fit = Standardization.fit if standardize else MeanSubtraction.fit
+    return fit(train.raw, train.mask)

@@ -1,0 +1,65 @@
+"""What the values of each column are, seen from the values."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from curvae.data.data import Rows
+from curvae.data.schema import Column, Kind
+from curvae.typing import DataSpec
+
+ROUNDING = 1e-12
+"""A column whose standard deviation is below this share of its mean is constant, but for rounding."""
+
+
+def described(columns: Sequence[Column], parts: Sequence[Rows], train: Rows, spec: DataSpec) -> tuple[Column, ...]:
+    """The columns with the kinds of their features, seen from all parts, and what is constant in training."""
+    features = [column for column in columns if column.is_feature]
+    if not features:
+        return tuple(columns)
+    kinds = _kinds(parts, spec, [column.dtype for column in features])
+    codes = tuple(map(str, range(spec.categories))) if spec.support == "category" else None
+    known = [
+        replace(column, kind=kind, constant=constant, vocabulary=codes)
+        for column, kind, constant in zip(features, kinds, _constants(train), strict=True)
+    ]
+    return (*known, *(column for column in columns if not column.is_feature))
+
+
+def _kinds(parts: Sequence[Rows], spec: DataSpec, dtypes: Sequence[str]) -> list[Kind]:
+    """The narrowest kind that holds all observed values of each feature."""
+    if spec.support != "real":
+        return ["binary" if spec.support == "binary" else "category"] * len(dtypes)
+    x, seen = (torch.cat(each) for each in zip(*map(_flat, parts), strict=True))
+    whole = ((x == x.floor()) | ~seen).all(0)
+    least, most = x.where(seen, torch.inf).amin(0), x.where(seen, -torch.inf).amax(0)
+    values = zip(dtypes, least.tolist(), most.tolist(), whole.tolist(), strict=True)
+    return [_kind(*each) for each in values]
+
+
+def _kind(dtype: str, least: float, most: float, whole: bool) -> Kind:
+    if dtype == "bool" or (whole and least == 0 and most == 1):
+        return "binary"
+    if whole and least >= 0:
+        return "count"
+    return "positive" if least > 0 else "real"
+
+
+def _constants(train: Rows) -> list[float | None]:
+    """The one value of each feature that does not vary; None where it does, or was never observed."""
+    x, seen = _flat(train)
+    least, most = x.where(seen, torch.inf).amin(0), x.where(seen, -torch.inf).amax(0)
+    count = seen.sum(0)
+    mean = x.where(seen, 0).sum(0) / count.clamp(min=1)
+    spread = ((x - mean).square().where(seen, 0).sum(0) / count.clamp(min=1)).sqrt()
+    constant = (count > 0) & ((least == most) | (spread <= ROUNDING * mean.abs()))
+    value = torch.where(least == most, least, mean)
+    return [v if c else None for v, c in zip(value.tolist(), constant.tolist(), strict=True)]
+
+
+def _flat(rows: Rows) -> tuple[Tensor, Tensor]:
+    """Values ``(N, features)`` in float64 and where they are observed."""
+    x = rows.raw.flatten(1).double()
+    return x, torch.ones_like(x, dtype=torch.bool) if rows.mask is None else rows.mask.flatten(1)

@@ -1,0 +1,226 @@
+"""New rows of a run: found by the names of its columns, read in its kinds, refused where they do not fit."""
+
+import warnings
+from collections.abc import Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from curvae.data.coerce import CHANNELS, observed, to_tensor
+from curvae.data.columnar import Columnar, columnar
+from curvae.data.data import Rows
+from curvae.data.errors import DataError, DataWarning
+from curvae.data.labels import UNKNOWN, flat, missing, read_as, words
+from curvae.data.schema import BESIDE, Column, Schema, unique
+from curvae.data.taking import Content, Names, few, label_place, mask_of, names_column, places_of
+from curvae.typing import DataSpec
+
+
+class Matched(NamedTuple):
+    """New rows in the order and the kinds of a run."""
+
+    rows: Rows
+    """Labels by the run's codes, -1 where it has none for them."""
+    labels: NDArray[Any] | None
+    """Labels as they came, in words or numbers."""
+
+
+class Choice(NamedTuple):
+    """Columns that are said for new rows, where they are not called as in the run."""
+
+    columns: Names | None = None
+    positions: Sequence[int] | None = None
+    label: Any = None
+
+    @property
+    def features(self) -> bool:
+        """Whether it says which the features are."""
+        return self.columns is not None or self.positions is not None
+
+
+AS_THE_RUN = Choice()
+
+
+def match(
+    schema: Schema,
+    what: str,
+    x: Any,
+    labels: Any = None,
+    mask: Any = None,
+    missing: str | None = None,
+    choice: Choice = AS_THE_RUN,
+) -> Matched:
+    """Rows as the run's were read.
+
+    Args:
+        schema: of the run.
+        what: how messages name the rows.
+        x: an array, a tensor, a frame, records or a text table. Columns with names are found by them, whatever their
+            order, others by place. Columns that the run does not know are passed over with a :class:`DataWarning`.
+        labels: one a row; by default the column that the run has for them, if there is one.
+        mask: of the shape of x, True = observed.
+        missing: what a missing value is; by default as in the run.
+        choice: which columns to take, where they are not called as in the run.
+
+    Raises:
+        DataError: a feature is missing, a value is not of its kind, a shape does not fit.
+    """
+    label = labels if names_column(labels, ()) else choice.label
+    content = select(schema.columns, schema.named, what, x, choice._replace(label=label), mask)
+    if labels is not None and not names_column(labels, ()):
+        content = content._replace(labels=labels)
+    raw = shaped(what, to_tensor(what, content.x), schema.spec)
+    seen = None if content.mask is None else shaped(f"{what}: mask", to_tensor("mask", content.mask), schema.spec)
+    seen = observed(what, raw, seen, missing or schema.missing, content.names)
+    rows = Rows(raw if seen is None else torch.where(seen, raw, 0), None, seen).numbered()
+    _check_kinds(what, rows, schema.spec, content.names)
+    if content.labels is None:
+        return Matched(rows, None)
+    told = flat(f"{what}: labels", content.labels, len(raw))
+    codes = read_as(schema.vocabulary, told)
+    _say_unknown(what, told, codes, schema)
+    return Matched(rows._replace(label=codes), told if told.dtype.kind in "biuf" else words(told))
+
+
+def select(
+    known: Sequence[Column], named: bool, what: str, x: Any, choice: Choice = AS_THE_RUN, mask: Any = None
+) -> Content:
+    """The columns of a run, in its order, of a table that need not be like its own; arrays that are no tables as is."""
+    table = columnar(what, x)
+    features = tuple(column for column in known if column.is_feature)
+    if table is None:
+        return _from_array(known, what, x, choice, mask)
+    places, labeled = _places(known, named, table, choice)
+    in_words = any(column.vocabulary is not None for column in known if column.kind == "label")
+    labels = None if labeled is None else table.values(labeled, in_words)
+    return Content(what, table.numbers(places), labels, mask, features, named)
+
+
+def _from_array(known: Sequence[Column], what: str, x: Any, choice: Choice, mask: Any) -> Content:
+    """Columns without names go by place, where there are as many as the run has."""
+    tensor, seen = to_tensor(what, x), mask_of(x, mask)
+    features = tuple(column for column in known if column.is_feature)
+    if tensor.ndim != 2 or not features:
+        return Content(what, tensor, None, seen, features)
+    header = list(map(str, range(tensor.shape[1])))
+    places, labeled = _by_place(known, what, header, False, choice)
+    labels = None if labeled is None else tensor[:, labeled]
+    return Content(what, tensor[:, places], labels, None if seen is None else seen[:, places], features)
+
+
+def _places(known: Sequence[Column], named: bool, table: Columnar, choice: Choice) -> tuple[list[int], int | None]:
+    """Where a table has the features of a run and its label: by name where there are names, else by place."""
+    header = table.header
+    names = [column.name for column in known if column.is_feature]
+    missing = [name for name in names if name not in header]
+    if choice.features or not names or (missing and not (named and table.named)):
+        return _by_place(known, table.what, header, table.named, choice)
+    if missing:
+        lacks = f"{few(missing)} {'is' if len(missing) == 1 else 'are'} missing among {few(header)}"
+        raise DataError(f"{table.what}: expected the run's columns {few(names)}, but {lacks}; name them so.")
+    unique(table.what, [name for name in header if name in set(names)])
+    labeled = _labeled(known, table.what, header, table.named, choice)
+    places = [header.index(name) for name in names]
+    _say_extra(known, table.what, header, {*places, labeled})
+    return places, labeled
+
+
+def _by_place(
+    known: Sequence[Column], what: str, header: Sequence[str], named: bool, choice: Choice
+) -> tuple[list[int], int | None]:
+    """As said; else all columns but the label where they are as many as the features, or all as in the run's file."""
+    features = [column for column in known if column.is_feature]
+    whole = [column for column in known if column.place != BESIDE]
+    if choice == AS_THE_RUN and len(header) == len(whole) > len(features) > 0:
+        label = next((column.place for column in whole if column.kind == "label"), None)
+        return [column.place for column in features], label
+    labeled = _labeled(known, what, header, named, choice)
+    if choice.features:
+        places, _ = places_of(what, header, named, choice.columns, choice.positions, None)
+    else:
+        places = [j for j in range(len(header)) if j != labeled]
+    if features and len(places) != len(features):
+        ours = few([column.name for column in features])
+        raise DataError(f"{what}: expected {len(features)} columns, {ours}, got {len(places)}.")
+    return places, labeled
+
+
+def _labeled(known: Sequence[Column], what: str, header: Sequence[str], named: bool, choice: Choice) -> int | None:
+    """Where the label is: where it is said to be, or under the run's name for it; it may be absent."""
+    if choice.label is not None:
+        return label_place(what, header, named, choice.label)
+    names = [column.name for column in known if column.kind == "label" and column.place != BESIDE]
+    return header.index(names[0]) if names and list(header).count(names[0]) == 1 else None
+
+
+def _say_extra(known: Sequence[Column], what: str, header: Sequence[str], used: set[int | None]) -> None:
+    ours = {column.name for column in known}
+    extra = [name for j, name in enumerate(header) if j not in used and name not in ours]
+    if extra:
+        _say(f"{what}: ignored {few(list(map(repr, extra)))}, which the run does not have.")
+
+
+def _say_unknown(what: str, told: NDArray[Any], codes: Tensor, schema: Schema) -> None:
+    """Name the labels that the run has no code for."""
+    empty = missing(told)
+    if empty.any():
+        _say(f"{what}: {int(empty.sum())} of {len(told)} rows have no label.")
+    unknown = sorted(set(words(told)[(codes == UNKNOWN).numpy() & ~empty].tolist()))
+    if schema.vocabulary is None:
+        unknown = [word for word in unknown if not _is_number(word)]
+    if unknown:
+        ours = "no number" if schema.vocabulary is None else f"none of {few(schema.vocabulary)}"
+        _say(f"{what}: label {few(list(map(repr, unknown)))} is {ours}, as in the run; it counts as no label.")
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return float(word) is not None
+    except ValueError:
+        return word in ("True", "False")
+
+
+def _say(line: str) -> None:
+    warnings.warn(line, DataWarning, stacklevel=3)
+
+
+def shaped(what: str, x: Tensor, spec: DataSpec) -> Tensor:
+    """Rows in the shape of an example of the run; flat rows, and images with their channels last, are put into it.
+
+    Raises:
+        DataError: no rows, or rows of another shape.
+    """
+    event = tuple(spec.event)
+    if x.ndim == 0 or len(x) == 0:
+        raise DataError(f"{what}: expected rows of data, got shape {tuple(x.shape)}; pass at least one row.")
+    got = tuple(x.shape[1:])
+    if got == event:
+        return x
+    if len(event) == 3 and x.ndim == 4 and x.shape[-1] in CHANNELS and (got[-1], *got[:-1]) == event:
+        return x.movedim(-1, 1).contiguous()
+    if x.ndim > 1 and (got == (prod(event),) or _without_ones(got) == _without_ones(event)):
+        return x.reshape(len(x), *event)
+    mend = "; for one row pass x[None]" if tuple(x.shape) == event else ""
+    raise DataError(f"{what}: expected data of shape {event}, as those of the run, got {got or tuple(x.shape)}{mend}.")
+
+
+def _without_ones(shape: Sequence[int]) -> list[int]:
+    return [size for size in shape if size != 1]
+
+
+def _check_kinds(what: str, rows: Rows, spec: DataSpec, names: Sequence[str] | None) -> None:
+    """Binary data and categories hold no other values than the run's."""
+    if spec.support == "real":
+        return
+    most = 1 if spec.support == "binary" else spec.categories - 1
+    x = rows.raw.double()
+    bad = (x < 0) | (x > most) | (x != x.floor())
+    if bad.any():
+        row, *place = (int(i) for i in bad.nonzero()[0])
+        column = names[place[0]] if names and len(place) == 1 else place[0] if len(place) == 1 else tuple(place)
+        got = f"{float(x[row, *place]):g} in row {row}, column {column!r}"
+        known = "0 and 1" if most == 1 else f"categories 0 to {most}"
+        raise DataError(f"{what}: expected {known}, as in the run, got {got}.")
