@@ -6,20 +6,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from curvae import data
     from curvae.evaluation import compare, evaluate
-    from curvae.training import RunError, RunFolder, fit, load
+    from curvae.fitted import Fitted, fit, load
+    from curvae.training import Run, RunError
     from curvae.typing import Batch, DataSpec
 
-__all__ = ["Batch", "DataSpec", "RunError", "RunFolder", "compare", "data", "evaluate", "fit", "load"]
+__all__ = ["Batch", "DataSpec", "Fitted", "Run", "RunError", "compare", "data", "evaluate", "fit", "load"]
 
 _LATER = {
     "Batch": "curvae.typing",
     "DataSpec": "curvae.typing",
-    "RunFolder": "curvae.training",
+    "Fitted": "curvae.fitted",
+    "Run": "curvae.training",
     "RunError": "curvae.training",
     "compare": "curvae.evaluation",
     "evaluate": "curvae.evaluation",
-    "fit": "curvae.training",
-    "load": "curvae.training",
+    "fit": "curvae.fitted",
+    "load": "curvae.fitted",
 }
 
 

@@ -1,8 +1,40 @@
 """Where draws get their noise: fresh for every datum, or the same for all."""
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Random states of Python, NumPy and torch, on the CPU and on GPUs, are afterwards as they were.
+
+    Example:
+        >>> import torch
+        >>> state = torch.get_rng_state()
+        >>> with kept():
+        ...     _ = torch.randn(3)
+        >>> torch.equal(torch.get_rng_state(), state)
+        True
+    """
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    cards = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    apple = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+        torch.set_rng_state(cpu)
+        if cards:
+            torch.cuda.set_rng_state_all(cards)
+        if apple is not None:
+            torch.mps.set_rng_state(apple)
 
 
 class CommonNoise(torch.Generator):

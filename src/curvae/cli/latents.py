@@ -1,29 +1,25 @@
 """``curvae sample`` and ``curvae encode``: from a run's model and posterior to arrays in a file."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from curvae.cli.failures import UsageError
 from curvae.cli.files import fresh
 from curvae.cli.flags import Source
-from curvae.cli.opening import open_rows, open_run, read_spec, set_name
+from curvae.cli.opening import noted, open_run, set_name
 from curvae.cli.parsing import carry_out
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from curvae.data import ArrayTable
-    from curvae.posteriors import Posterior
-    from curvae.training import RunFolder
-    from curvae.typing import Batch
+    from curvae.fitted import Fitted
+    from curvae.fitted.rows import Reading, Rows
+    from curvae.systems import LatentSystem
+    from curvae.training import Run
 
 Arrays = dict[str, np.ndarray]
-SPLITS = ("train", "validation", "test")
-CHUNK = 256
-"""Rows that are encoded at a time."""
 
 
 def sample(words: Sequence[str]) -> None:
@@ -35,8 +31,9 @@ def sample(words: Sequence[str]) -> None:
 def encode(words: Sequence[str]) -> None:
     """Encode data by the posterior of a run; the data are transformed as those of the run were.
 
-    A .npz file holds mean (N, D), covariance (N, D, D), lower and upper (N, D); a .csv file the mean and the
-    interval of every latent dimension, one row a datum. Either also holds the labels, where there are any.
+    A .npz file holds row (N,), mean (N, D), covariance (N, D, D), lower and upper (N, D); a .csv file row, and the mean
+    and the interval of every latent dimension. Row counts the rows of the file that they came from, from 0; where there
+    are labels, they are there too. Columns of a file are found by their names.
     """
     examples = [
         "curvae encode runs/digits-vlae test --to latents.npz",
@@ -59,22 +56,23 @@ def _sample(
         run: folder of a run.
         n: number of data to draw.
         seed: of the draws.
-        to: file to write: .npz (array x) or .csv (one row a datum).
+        to: file to write: .npz (array x) or .csv (names, kinds and precision of the columns are the data's).
         force: write over an existing file.
         trust: modules of your own that the run has parts of.
     """
     check(to, at_least_one={"n": n})
-    import torch
+    from curvae.data.restoring import by_name
+    from curvae.fitted import Fitted
 
     from curvae.systems import CanSample, require
 
     with fresh(to, force) as target:
-        opened = open_run(run, trust or ())
-        with torch.no_grad():
-            y = require(opened.system(), CanSample, "sample").sample(n, torch.Generator().manual_seed(seed))
-        x = opened.transform().inverse(y).numpy()
-        write(target, {"x": x}, {f"x{i}": column for i, column in enumerate(x.reshape(n, -1).T)})
+        fitted = Fitted(open_run(run, trust or ()))
+        x = fitted.drawn(n, seed)
+        write(target, {"x": x}, by_name(fitted.schema, x))
     print(f"{n} samples of shape {tuple(x.shape[1:])}: {to}")
+    if constant := fitted.schema.constants:
+        print(f"never varied in training, and drawn as one value: {', '.join(constant)}")
 
 
 def _encode(
@@ -85,7 +83,7 @@ def _encode(
     force: bool = False,
     trust: Sequence[str] | None = None,
     *,
-    options: Mapping[str, Any],
+    options: "Reading",
 ) -> None:
     """Encode.
 
@@ -99,67 +97,77 @@ def _encode(
         options: what :func:`how_to_read` gives.
     """
     check(to, level=level)
-    from curvae.systems import HasPosterior, require
+    from curvae.fitted import Fitted, outputs
 
     with fresh(to, force) as target:
-        opened = open_run(run, trust or ())
-        system = require(opened.system(), HasPosterior, "encode")
-        table = rows_of(data, opened, options)
-        arrays = gathered(table, lambda batch: described(system.posterior(batch.x, batch.mask), level))
-        write(target, arrays, dict(columns_of(arrays)))
-    print(f"{len(table)} data in {arrays['mean'].shape[1]} latent dimensions: {to}")
+        fitted = Fitted(open_run(run, trust or ()))
+        rows = rows_of(data, fitted.run, options)
+        arrays = fitted.encoded(rows, level)
+        columns = columns_of(rows, fitted, dict(outputs.latent_columns(arrays)))
+        write(target, {"row": numbered(rows)} | arrays | labels_of(rows, "label"), columns)
+    print(f"{len(rows.table)} data in {arrays['mean'].shape[1]} latent dimensions: {to}")
 
 
 def how_to_read(
     columns: Sequence[str | int] | None = None,
+    positions: Sequence[int] | None = None,
     label: str | int | None = None,
     key: str | None = None,
     header: bool | None = None,
     missing: Literal["error", "mask"] | None = None,
     data_dir: Path | None = None,
-) -> dict[str, Any]:
-    """How a file is read that is none of the run's own.
+) -> "Reading":
+    """How rows are read that are none of the run's own.
 
     Args:
-        columns: of a file, the features by name or number; by default as in the run.
+        columns: of a file, its names of the run's features, in the run's order; by default the run's names.
+        positions: of a file, the features by their place instead, from 0.
         label: of a file, the column with the labels; by default as in the run.
         key: which array of a .npz; by default as in the run.
         header: whether a text file starts with names; by default as in the run.
         missing: what a missing value is; by default as in the run.
-        data_dir: a folder with the files of a known set.
+        data_dir: a folder with the files of the data.
     """
-    read = {"columns": columns, "label": label, "key": key, "header": header, "missing": missing}
-    return read | {"data_dir": data_dir}
+    from curvae.fitted.rows import Reading
+
+    return Reading(columns, positions, label, key, header, missing, data_dir)
 
 
-def rows_of(data: str, run: "RunFolder", options: Mapping[str, Any]) -> "ArrayTable":
-    if data in SPLITS:
-        return getattr(run.data(), data)
-    if set_name(data) == run.config["data"].get("name") and options["data_dir"] is None:
-        return run.data().test
-    return open_rows(data, run, read_spec(run), options)
+def rows_of(data: str, run: "Run", options: "Reading") -> "Rows":
+    """Rows that a word names: a part of the run's data, a file, or a known set."""
+    from curvae.fitted.rows import PARTS, rows_of
+
+    if data not in PARTS:
+        set_name(data)
+    with noted():
+        return rows_of(run, data, reading=options)
 
 
-def gathered(table: "ArrayTable", see: "Callable[[Batch], Mapping[str, Tensor]]") -> Arrays:
-    """What is seen of each batch, for all rows of a table, and their labels."""
-    import torch
+def latent_system(run: "Run") -> "LatentSystem":
+    """The trained system, if it has a posterior over latents."""
+    from curvae.systems import LatentSystem
 
-    parts = [see(table.batch(rows)) for rows in torch.arange(len(table)).split(CHUNK)]
-    found = {name: torch.cat([part[name] for part in parts]).detach().numpy() for name in parts[0]}
-    return found if table.label is None else found | {"label": table.label.numpy()}
-
-
-def described(q: "Posterior", level: float) -> "dict[str, Tensor]":
-    """Moments and interval of a posterior."""
-    lower, upper = q.interval(level)
-    return {"mean": q.mean, "covariance": q.covariance, "lower": lower, "upper": upper}
+    system = run.system()
+    if not isinstance(system, LatentSystem):
+        raise Refused(f"{run.path}: expected a system with a posterior over latents, got {type(system).__name__}.")
+    return system
 
 
-def columns_of(arrays: Arrays) -> Iterator[tuple[str, np.ndarray]]:
-    """Columns of a text file: mean and interval of one dimension after the other, then what there is one of a datum."""
-    for d in range(arrays["mean"].shape[1]):
-        yield from ((f"z{d}_{name}", arrays[name][:, d]) for name in ("mean", "lower", "upper"))
-    yield from ((name, array) for name, array in arrays.items() if array.ndim == 1)
+def columns_of(rows: "Rows", fitted: "Fitted", columns: Arrays) -> Arrays:
+    """Columns of a text file: the row's number, what was found, and the label under its own name."""
+    from curvae.fitted.outputs import label_of
+
+    return {"row": numbered(rows)} | columns | labels_of(rows, label_of(fitted.schema))
+
+
+def numbered(rows: "Rows") -> np.ndarray:
+    """Which row of the file or array each is, from 0."""
+    return np.arange(len(rows.table)) if rows.table.row is None else rows.table.row.numpy()
+
+
+def labels_of(rows: "Rows", name: str) -> Arrays:
+    """The labels as they came, under this name; nothing where there are none."""
+    return {} if rows.labels is None else {name: rows.labels}
 
 
 def check(to: Path, at_least_one: Mapping[str, int] | None = None, level: float = 0.5) -> None:
@@ -174,10 +182,12 @@ def check(to: Path, at_least_one: Mapping[str, int] | None = None, level: float 
 
 
 def write(target: Path | None, arrays: Arrays, columns: Arrays) -> None:
-    """Arrays to a .npz file, or columns to a .csv file."""
+    """Arrays to a .npz file, or columns to a .csv file: numbers in the shortest decimals that give them again."""
     assert target is not None
     if target.suffix == ".npz":
         np.savez(target, allow_pickle=False, **arrays)
         return
-    table = np.stack([column.astype(np.float64) for column in columns.values()], 1)
-    np.savetxt(target, table, fmt="%.9g", delimiter=",", header=",".join(columns), comments="")
+    with target.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*(map(str, column) for column in columns.values()), strict=True))

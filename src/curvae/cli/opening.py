@@ -3,8 +3,9 @@
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from math import prod
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,7 @@ from curvae.cli.flags import Source
 from curvae.cli.parsing import parse, parser
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from curvae.data import ArrayTable, Data
+    from curvae.data import Data
     from curvae.systems import System
     from curvae.training import RunFolder
     from curvae.typing import DataSpec
@@ -60,72 +59,38 @@ def open_data(word: str, arguments: Mapping[str, Any]) -> "Data":
     from curvae import data
 
     name = set_name(word)
-    return data.load(name, **arguments) if name else data.from_file(word, **arguments)
-
-
-def open_rows(word: str, run: "RunFolder", spec: "DataSpec", options: Mapping[str, Any]) -> "ArrayTable":
-    """All rows of a file in their order, or the test part of a known set, under the transform of a run.
-
-    Args:
-        word: name of a set or path of a file.
-        run: whose transform, and whose columns where the options name none.
-        spec: what the run's system was made for.
-        options: flags of :func:`curvae.data.from_file` or :func:`curvae.data.load`; None = as in the run.
-
-    Raises:
-        Refused: data of another shape.
-    """
-    from curvae.data import ArrayTable, load
-    from curvae.data.arrays import rows
-
-    recipe = run.config["data"]
-    if name := set_name(word):
-        table = load(name, data_dir=options["data_dir"], transform=run.transform()).test
-    else:
-        found = _content(Path(word).expanduser(), options, recipe)
-        missing = options["missing"] or recipe.get("missing", "error")
-        seen = rows(word, found.x, found.labels, None, missing, None, found.columns)
-        mask = None if seen.mask is None else _shaped(word, seen.mask, spec)
-        table = ArrayTable(_shaped(word, seen.raw, spec), run.transform(), seen.label, mask)
-    _shaped(word, table.raw, spec)
-    return table
-
-
-def _content(path: Path, options: Mapping[str, Any], recipe: Mapping[str, Any]) -> Any:
-    """What is in a file, read as the run's file was; it need not have the labels, nor an array the names of columns."""
-    from curvae.data import DataError
-    from curvae.data.files import TEXT, read
-
-    names = ("columns", "label", "key", "header")
-    told = {name: recipe.get(name) if options[name] is None else options[name] for name in names}
-    try:
-        return read(path, **told)
-    except DataError:
-        if options["columns"] is not None or options["label"] is not None:
-            raise
-        columns = told["columns"] if any(suffix in TEXT for suffix in path.suffixes) else None
-        return read(path, **told | {"label": None, "columns": columns})
+    with noted():
+        return data.load(name, **arguments) if name else data.from_file(word, **arguments)
 
 
 def other_data(run: "RunFolder", word: str | None, folder: Path | None) -> "Data | None":
     """Data for a run to be evaluated on, under its transform; None = those of the run, where they were."""
-    from curvae.data import Data, reopen
+    from curvae.data import Data
     from curvae.data.data import checksum
+    from curvae.fitted.rows import Reading, rows_of
 
-    if word is None and folder is None:
-        return None
     if word is None:
-        recipe = dict(run.config["data"]) | {"data_dir": str(folder)}
-        return reopen(recipe, run.transform(), run.environment["data_checksum"])
-    spec, options = read_spec(run), dict.fromkeys(("columns", "label", "key", "header", "missing"))
-    table = open_rows(word, run, spec, options | {"data_dir": folder})
-    return Data(table, table, table, spec, run.transform(), {"name": word}, checksum(table.raw))
+        return None if folder is None else run.data(folder)
+    set_name(word)
+    with noted():
+        table = rows_of(run, word, reading=Reading(data_dir=folder)).table
+    schema = run.schema
+    return Data(table, table, table, schema.spec, run.transform(), {"name": word}, checksum(table.raw), schema)
 
 
-def _shaped(word: str, x: "Tensor", spec: "DataSpec") -> "Tensor":
-    if x[0].numel() != prod(spec.event):
-        raise Refused(f"{word}: expected data of shape {spec.event}, as those of the run, got {tuple(x.shape[1:])}.")
-    return x.reshape(len(x), *spec.event)
+@contextmanager
+def noted() -> Iterator[None]:
+    """What was left out of data is told in a line each on stderr."""
+    from curvae.data import DataWarning
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", DataWarning)
+        yield
+    for warning in said:
+        if issubclass(warning.category, DataWarning):
+            print(f"curvae: note: {warning.message}", file=sys.stderr)
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def open_run(folder: Path, trust: Sequence[str] = ()) -> "RunFolder":
@@ -143,25 +108,7 @@ def open_run(folder: Path, trust: Sequence[str] = ()) -> "RunFolder":
     refuse_own(folder, arguments, trust)
     if not trust:
         return run
-    return RunFolder(run.path, None, rebuilt(recorded.get("name", ""), arguments, read_spec(run)))
-
-
-def refuse_own(path: Path, arguments: Any, trust: Sequence[str]) -> None:
-    """
-    Raises:
-        Refused: a file names modules of the user's that ``trust`` does not name.
-    """
-    if own := [name for name in _class_paths(arguments) if not _trusted(name, trust)]:
-        module = own[0].partition(".")[0]
-        raise Refused(f"{path}: has a part of your own, {own[0]}; --trust {module} imports it from this folder.")
-
-
-def trust_of(system: "System") -> str:
-    """The flag with which a file may name the system's own modules again; "" where it has none."""
-    from curvae.training.run.config import record
-
-    own = {name.partition(".")[0] for name in _class_paths(record(system).get("arguments")) if not _trusted(name, ())}
-    return f" --trust {','.join(sorted(own))}" if own else ""
+    return Run(run.path, None, rebuilt(recorded["name"], recorded["arguments"], run.schema.spec))
 
 
 def existing(run: Path | str) -> Path:
@@ -176,14 +123,6 @@ def existing(run: Path | str) -> Path:
     if not (folder / "config.yaml").is_file():
         raise Refused(f"{folder}: expected the folder of a run, got one without config.yaml; name another.")
     return folder
-
-
-def read_spec(run: "RunFolder") -> "DataSpec":
-    """What the run's system was made for."""
-    from curvae.training.run import layout
-    from curvae.typing import DataSpec
-
-    return DataSpec(**layout.read(run.path, layout.MODEL)["spec"])
 
 
 def rebuilt(name: str, arguments: Mapping[str, Any], spec: "DataSpec") -> "System":

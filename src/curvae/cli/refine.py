@@ -1,8 +1,8 @@
 """``curvae refine``: posteriors after gradient steps on their ELBO, and what the steps were worth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +13,10 @@ from curvae.cli.latents import (
     Arrays,
     check,
     columns_of,
-    described,
-    gathered,
     how_to_read,
+    labels_of,
+    latent_system,
+    numbered,
     rows_of,
     write,
 )
@@ -25,6 +26,7 @@ from curvae.cli.parsing import carry_out
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
+    from curvae.fitted.rows import Reading
     from curvae.inference import Refiner
     from curvae.model import LatentVariableModel
     from curvae.systems import HasPosterior
@@ -57,7 +59,7 @@ def _refine(
     force: bool = False,
     trust: Sequence[str] | None = None,
     *,
-    options: Mapping[str, Any],
+    options: "Reading",
 ) -> None:
     """Refine.
 
@@ -78,16 +80,19 @@ def _refine(
         raise UsageError(f"--rate: expected a number above 0, got {rate}.")
     import torch
 
+    from curvae.fitted import Fitted, outputs
+    from curvae.fitted.rows import gathered
     from curvae.inference import at_test_time
     from curvae.systems import HasModel, HasPosterior, require
 
     refiner, generator = at_test_time(steps, rate, samples), torch.Generator().manual_seed(2)
     with fresh(to, force) as target:
-        opened = open_run(run, trust or ())
-        system = require(opened.system(), HasPosterior, "refine")
-        model, table = require(system, HasModel, "refine").parts().model, rows_of(data, opened, options)
-        arrays = gathered(table, lambda batch: _refined(system, model, refiner, batch, level, generator))
-        write(target, arrays, dict(columns_of(arrays)))
+        fitted = Fitted(open_run(run, trust or ()))
+        rows, system = rows_of(data, fitted.run, options), latent_system(fitted.run)
+        arrays = gathered(system, rows.table, lambda batch: _refined(system, refiner, batch, level, generator))
+        worth = {name: arrays[name] for name in ("elbo_before", "elbo_after")}
+        columns = columns_of(rows, fitted, dict(outputs.latent_columns(arrays)) | worth)
+        write(target, {"row": numbered(rows)} | arrays | labels_of(rows, "label"), columns)
     print(_worth(arrays, steps), f"means and covariances: {to}", sep="\n")
 
 
@@ -102,6 +107,7 @@ def _refined(
     """The posteriors after refinement, and both ELBOs from the same draws."""
     import torch
 
+    from curvae.fitted.outputs import described
     from curvae.objectives import elbo
 
     start, end = (system.posterior(batch.x, batch.mask, steps) for steps in (0, refiner))

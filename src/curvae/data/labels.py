@@ -63,8 +63,9 @@ def flat(what: str, labels: Any, count: int) -> NDArray[Any]:
     if isinstance(labels, Tensor):
         labels = labels.detach().cpu().numpy()
     array = np.asarray(labels)
-    if (hidden := np.ma.getmaskarray(labels) if np.ma.isMaskedArray(labels) else None) is not None and hidden.any():
-        array = np.where(hidden, None, array.astype(object))
+    if np.ma.isMaskedArray(labels) and (hidden := np.ma.getmaskarray(labels)).any():
+        array = array.astype(object)
+        array[hidden] = None
     if array.shape != (count,):
         raise DataError(f"{what}: expected shape ({count},), one a row, got {array.shape}.")
     if array.dtype.kind not in "biufUSOTMm":

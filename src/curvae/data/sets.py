@@ -63,11 +63,10 @@ def load(
     >>> load("digits")
     Data(digits: 1,198 + 240 + 359 x (1, 8, 8), real, pixels in [0,1], not dequantized)
     """
-    known = sources()
     name = spelled(name)
     if isinstance(transform, str):
         raise DataError(f"transform: expected an object, got {transform!r}; pass the one that was used again.")
-    source = known[name](Files(None if data_dir is None else Path(data_dir).expanduser()))
+    source = sources()[name](Files(None if data_dir is None else Path(data_dir).expanduser()))
     parts = _split(source, validation, seed)
     switches = {"binarize": binarize, "dequantize": dequantize, "logit": logit, "standardize": standardize}
     support = "binary" if source.levels == 2 or binarize else "real"
@@ -93,12 +92,27 @@ def spelled(name: str) -> str:
     ...
     curvae.data.errors.DataError: name: expected one of digits, ..., got 'fashon-mnist'; did you mean 'fashion-mnist'?
     """
-    known = {each.replace("_", "-"): each for each in sources()}
-    if (found := known.get(plain := name.lower().replace("_", "-"))) is not None:
+    every = {_plain(each): each for each in sources()}
+    if (found := every.get(_plain(name))) is not None:
         return found
-    near = get_close_matches(plain, known, n=1, cutoff=0.6)
+    near = get_close_matches(_plain(name), every, n=1, cutoff=0.6)
     mend = f"did you mean {near[0]!r}?" if near else "own data: from_array or from_file."
-    raise DataError(f"name: expected one of {', '.join(known)}, got {name!r}; {mend}")
+    raise DataError(f"name: expected one of {', '.join(every)}, got {name!r}; {mend}")
+
+
+def known(word: str) -> str | None:
+    """The known data set that a word names; None if it names a file.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if Path(word).suffix or Path(word).exists():
+        return next((name for name in names() if _plain(name) == _plain(word)), None)
+    return spelled(word)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")
 
 
 def _split(source: Source, validation: float | int | None, seed: int) -> tuple[Rows, Rows, Rows]:

@@ -35,8 +35,26 @@ SAMPLED = ("proposal", "draws", "normalizer")
 """And these, where log p(x) was sampled."""
 
 
+@runtime_checkable
+class RunFolder(Protocol):
+    """What is asked of a run."""
+
+    @property
+    def path(self) -> Path: ...
+    def system(self) -> System: ...
+    def data(self) -> Data: ...
+
+
+@runtime_checkable
+class HasRun(Protocol):
+    """What fit and load return: it has a run folder."""
+
+    @property
+    def run(self) -> RunFolder: ...
+
+
 def evaluate(
-    run: RunFolder | str | PathLike[str],
+    run: HasRun | RunFolder | str | PathLike[str],
     samples: int = 500,
     data: Data | None = None,
     split: Split = "test",
@@ -69,7 +87,7 @@ def evaluate(
     ``evaluation.npz`` (a value for each row) and ``pictures.npz`` (what the report draws).
 
     Args:
-        run: a run, or the path of its folder.
+        run: what fit or load returned, a run, or the path of its folder.
         samples: draws S for each datum and proposal.
         data: other data than those of the run.
         split: "train", "validation" or "test".
@@ -148,9 +166,15 @@ def _annealed(
         return annealed(system, table, temperatures, count, seed=seed, memory=memory, report=report)
 
 
-def opened(run: RunFolder | str | PathLike[str]) -> RunFolder:
-    """The run itself, or that of a path."""
-    return run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
+def opened(run: HasRun | RunFolder | str | PathLike[str]) -> RunFolder:
+    """The run itself, or that of a path or of what was fitted."""
+    if isinstance(run, HasRun):
+        return run.run
+    if isinstance(run, str | PathLike):
+        from curvae.training import Run  # a run knows nothing of its evaluation
+
+        return Run.open(Path(run))
+    return run
 
 
 @contextmanager

@@ -1,0 +1,60 @@
+"""Values from a model in the data's own units, to the names, kinds and precision that the data had."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from curvae.data.schema import Column, Schema
+
+
+def restored(schema: Schema, raw: Tensor) -> NDArray[Any]:
+    """Values ``(..., *event)`` in own units as an array of the type that the data had.
+
+    A feature that never varied in training is that one value. What the data hold as whole numbers is rounded, counts
+    to 0 or more, binary values to 0 or 1; nothing else is changed.
+
+    >>> import torch
+    >>> from curvae.typing import DataSpec
+    >>> schema = Schema(DataSpec((2,)), (Column("n", "count", "int64"), Column("u")), dtype="float64")
+    >>> restored(schema, torch.tensor([[1.7, 0.25], [-0.4, -1.5]]))
+    array([[ 2.  ,  0.25],
+           [ 0.  , -1.5 ]])
+    """
+    values = raw.detach().cpu().numpy()
+    if not schema.features:
+        return typed(values, Column("", dtype=schema.dtype))
+    flat = values.reshape(*values.shape[: values.ndim - len(schema.spec.event)], -1)
+    columns = [_column(flat[..., j], column) for j, column in enumerate(schema.features)]
+    return typed(np.stack(columns, -1).reshape(values.shape), Column("", dtype=schema.dtype))
+
+
+def by_name(schema: Schema, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Restored rows column by column, each of its own type; of images the elements of an example, x0, x1, ..."""
+    flat = values.reshape(len(values), -1)
+    if not schema.features:
+        return {f"x{j}": flat[:, j] for j in range(flat.shape[1])}
+    return {column.name: typed(flat[:, j], column) for j, column in enumerate(schema.features)}
+
+
+def typed(values: NDArray[Any], column: Column) -> NDArray[Any]:
+    """Values of a column in its type; whole numbers are rounded and stay within what the type can hold."""
+    dtype = np.dtype(column.dtype)
+    if dtype.kind == "b":
+        return values >= 0.5
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        highest = np.nextafter(float(info.max), 0) if dtype.itemsize == 8 else info.max
+        return np.clip(np.round(values), info.min, highest).astype(dtype)
+    return values.astype(dtype)
+
+
+def _column(values: NDArray[Any], column: Column) -> NDArray[Any]:
+    if column.constant is not None:
+        return np.full_like(values, column.constant)
+    if column.kind == "binary":
+        return np.clip(np.round(values), 0, 1)
+    if column.kind in ("count", "category"):
+        return np.maximum(np.round(values), 0) + 0.0
+    return typed(values, column).astype(values.dtype)

@@ -1,0 +1,170 @@
+"""``fit`` and ``load``: from words, rows and files to a trained system that knows its data."""
+
+import inspect
+from collections.abc import Mapping
+from difflib import get_close_matches
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from curvae import registry
+from curvae.data import Data, from_array, from_file
+from curvae.data import load as load_set
+from curvae.data.sets import known
+from curvae.fitted.fitted import Fitted
+from curvae.noise import kept
+from curvae.systems import System
+
+RENAMED = {"split_seed": "seed", "data_name": "name"}
+"""The run has a seed and a name of its own."""
+
+
+def fit(
+    system: System | str,
+    data: Any,
+    epochs: int = 100,
+    batch_size: int = 128,
+    learning_rate: float = 5e-4,
+    seed: int = 0,
+    out: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "32-true",
+    patience: int | None = None,
+    max_skipped: int = 20,
+    devices: int = 1,
+    compile: bool = False,
+    average: float = 0.0,
+    schedule: str = "constant",
+    clip: float | None = None,
+    progress: bool = True,
+    *,
+    label: Any = None,
+    **options: Any,
+) -> Fitted:
+    """Train a system on data; what comes back takes rows in their own units, its run folder holds all that is known.
+
+    The same call again takes up a run that was cut off, with the same final numbers. The caller's random states are
+    afterwards as they were.
+
+    Args:
+        system: the name of a system, whose weights are then drawn from ``seed`` whatever was drawn before; or a system,
+            which is trained in place from the weights that it has.
+        data: :class:`curvae.data.Data`, an array, a tensor, a pandas frame, the path of a file, or the name of a known
+            data set.
+        epochs: in all, divided among the stages by their shares.
+        batch_size: rows of a batch, over all devices together.
+        learning_rate: of Adam, where a stage does not bring its own optimizer.
+        seed: of first weights, order, noise and preparation.
+        out: the run folder; by default ``runs/<system>-<data>-<number>``.
+        device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda" or "mps".
+        precision: "32-true", "tf32" or "bf16-mixed"; see :func:`curvae.training.fit`.
+        patience: a stage ends after so many epochs without a better validation bound; None = never early.
+        max_skipped: steps in a row whose loss or gradient is not finite that stop the run.
+        devices: number of processes.
+        compile: a training step as one compiled graph.
+        average: share of an epoch's last steps whose mean weights are kept.
+        schedule: "constant" or "cosine", of the learning rate.
+        clip: largest norm of a gradient.
+        progress: show a progress bar, if standard error is a terminal.
+        label: the column of labels by its name, or labels one a row; for evaluation only.
+        options: arguments of the named system (``latent=2``), and of the data: those of
+            :func:`curvae.data.from_array`, :func:`curvae.data.from_file` or :func:`curvae.data.load`, whose ``seed``
+            and ``name`` are called ``split_seed`` and ``data_name`` here.
+
+    Raises:
+        ValueError: an option that neither the system nor the data take, an argument out of its range.
+        DataError: data that cannot be used as given.
+        RunError: ``out`` holds something else or a finished run, the disk is full, too many steps were skipped.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     fitted = fit("vae", "digits", epochs=1, latent=2, hidden=8, out=f"{folder}/run", progress=False)
+        ...     fitted.encode("test").mean.shape
+        (359, 2)
+    """
+    from curvae.training import fit as train
+
+    training = {
+        "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed, "out": out,
+        "device": device, "precision": precision, "patience": patience, "max_skipped": max_skipped, "devices": devices,
+        "compile": compile, "average": average, "schedule": schedule, "clip": clip, "progress": progress,
+    }  # fmt: skip
+    with kept():
+        ours, theirs = _parted(system, data, options)
+        table = as_data(data, label, theirs)
+        if isinstance(system, str):
+            torch.manual_seed(seed)
+            system = registry.system(system)(table.spec, **ours)
+        return Fitted(train(system, table, **training))
+
+
+def load(path: str | PathLike[str], system: System | None = None, data: Data | None = None) -> Fitted:
+    """The trained system of a run. Reads safetensors and JSON only, never a pickle.
+
+    Args:
+        path: the run folder, or the model.safetensors in it.
+        system: gets the weights; needed where the run's system has parts that a file cannot describe.
+        data: of the run, where they cannot be opened again (an array in memory).
+
+    Raises:
+        RunError: missing, pickled, truncated or otherwise damaged files, an unknown format version, weights of another
+            system.
+
+    Example:
+        >>> load("nowhere")
+        Traceback (most recent call last):
+        ...
+        curvae.training.errors.RunError: nowhere: expected the folder of a run, found none.
+    """
+    from curvae.training import Run
+    from curvae.training import load as load_system
+
+    with kept():
+        made = load_system(Path(path), system)
+    folder = Path(path).expanduser()
+    fitted = Fitted(Run(folder if folder.is_dir() else folder.parent, data, system))
+    fitted.__dict__["system"] = made  # a cached property: it was read already
+    return fitted
+
+
+def as_data(data: Any, label: Any = None, options: Mapping[str, Any] | None = None) -> Data:
+    """Data of whatever holds them; see :func:`fit`."""
+    options = options or {}
+    if isinstance(data, Data):
+        if label is not None or options:
+            said = ", ".join([*(["label"] if label is not None else []), *options])
+            raise ValueError(f"{said}: expected none with data that are made already; say it where they are made.")
+        return data
+    if not isinstance(data, str | PathLike):
+        return from_array(data, label, **options)
+    if name := known(str(data)):
+        if label is not None:
+            raise ValueError(f"label: expected none with the known set {name}, which has its own.")
+        return load_set(name, **options)
+    return from_file(Path(data), label=label, **options)
+
+
+def _parted(system: System | str, data: Any, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of the system, and those of the data."""
+    builder = registry.system(system) if isinstance(system, str) else None
+    ours = set() if builder is None else set(inspect.signature(builder).parameters) - {"spec"}
+    for name in options:
+        if name not in ours and name not in (allowed := _of_data(data)):
+            near = get_close_matches(name, [*ours, *allowed], n=1)
+            mend = f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted(ours | allowed))}."
+            raise ValueError(f"fit: expected an option of the system or the data, got {name!r}; {mend}")
+    theirs = {RENAMED.get(name, name): value for name, value in options.items() if name not in ours}
+    return {name: value for name, value in options.items() if name in ours}, theirs
+
+
+def _of_data(data: Any) -> set[str]:
+    """Names of the arguments that say how data are read."""
+    if isinstance(data, Data):
+        return set()
+    named = isinstance(data, str | PathLike)
+    function = from_array if not named else load_set if known(str(data)) else from_file
+    taken = set(inspect.signature(function).parameters) - {"x", "path", "labels", "label", "seed", "name"}
+    return taken | RENAMED.keys()

@@ -1,0 +1,251 @@
+"""What ``fit`` and ``load`` return: data in their own units in, named results out."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from curvae.data import Schema, Transform
+from curvae.data.restoring import by_name, restored
+from curvae.evaluation.imputation import impute
+from curvae.evaluation.latent import reconstruct, typical
+from curvae.evaluation.scores import like, score, untouched
+from curvae.evaluation.summary import flagged
+from curvae.fitted import outputs
+from curvae.fitted.rows import Reading, Rows, batches, gathered, rows_of
+from curvae.posteriors import Posterior
+from curvae.systems import LatentSystem, System
+from curvae.typing import Batch
+
+if TYPE_CHECKING:
+    from curvae.evaluation import Evaluation
+    from curvae.training import Run
+
+Array = NDArray[Any]
+
+
+class Encoding(NamedTuple):
+    """Posteriors of rows that came in an array."""
+
+    mean: Array
+    """(N, D)"""
+    covariance: Array
+    """(N, D, D)"""
+    lower: Array
+    """Lower end of each latent's interval, (N, D)."""
+    upper: Array
+    label: Array | None = None
+    """(N,), in words or numbers as they came; None where there are none."""
+
+
+class Score(NamedTuple):
+    """Log p(x) of rows that came in an array, (N,) each."""
+
+    log_likelihood: Array
+    """Nats, a density of the rows in the *model's* units, as ``curvae evaluate`` states it."""
+    stderr: Array
+    """Its Monte Carlo error, nats; 0 where it is exact."""
+    flagged: Array
+    """True where it is not to be trusted: a Pareto k-hat above 0.7, or not finite."""
+    log_det: Array
+    """Nats: ``log_likelihood + log_det`` is a density of the rows in their own units."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A trained system that knows its data: rows in their own units go in, results with their names come out.
+
+    Rows are an array, a tensor, nested lists, a pandas frame, the path of a file, or "train", "validation" and "test"
+    for the run's own. Named columns are found by their names, whatever their order; a label may be absent. NaN is left
+    out where the run was told so (``missing="mask"``). Where a frame came in, a frame with its index comes out, else
+    arrays.
+
+    Args:
+        run: the run folder.
+
+    Raises:
+        DataError: by every method that takes rows: a feature is missing, a value is not of its kind, a shape does not
+            fit.
+
+    Example:
+        >>> import curvae, numpy as np, tempfile
+        >>> x = np.random.default_rng(0).normal([1000, -50], [10, 1], size=(200, 2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     fitted = curvae.fit("vae", x, latent=1, hidden=8, epochs=2, out=f"{folder}/run", progress=False)
+        ...     again = curvae.load(f"{folder}/run")
+        >>> again.posterior(x[:5]).mean.shape, again.score(x[:5], samples=50).log_likelihood.shape
+        (torch.Size([5, 1]), (5,))
+        >>> bool(900 < again.sample(100)[:, 0].mean() < 1100)
+        True
+    """
+
+    run: "Run"
+
+    @property
+    def path(self) -> Path:
+        """The run folder's."""
+        return self.run.path
+
+    @cached_property
+    def system(self) -> System:
+        """The trained system, in the model's units, in eval mode, on the CPU."""
+        return self.run.system()
+
+    @cached_property
+    def schema(self) -> Schema:
+        """What is known of the data: names and kinds of columns, labels, units."""
+        return self.run.schema
+
+    @property
+    def evaluation(self) -> "Evaluation | None":
+        """What ``evaluate`` found of the run's test data; None before it was asked to."""
+        from curvae.evaluation import Evaluation, read
+
+        return Evaluation.from_dict(read(self.path)[0]) if (self.path / "evaluation.json").is_file() else None
+
+    def metrics(self) -> dict[str, list[Any]]:
+        """Columns of the run's metrics.csv by name, a value for each epoch."""
+        return self.run.metrics()
+
+    def transform(self) -> Transform:
+        """From the data's own units to the model's, as it was fitted then."""
+        return self.run.transform()
+
+    def posterior(self, x: Any, mask: Any = None, refine: int = 0) -> Posterior:
+        """q(z | x) of rows in their own units.
+
+        Args:
+            x: the rows.
+            mask: of their shape, True = observed.
+            refine: steps of gradient ascent on each row's ELBO from there.
+        """
+        system = self._latent("posterior")
+        table = rows_of(self.run, x, mask=mask).table
+        batch = like(system, table.batch(torch.arange(len(table))))
+        with untouched(system, 0):
+            return system.posterior(batch.x, batch.mask, refine)
+
+    def encode(self, x: Any, labels: Any = None, mask: Any = None, level: float = 0.9) -> Any:
+        """Mean and interval of every latent dimension, row by row.
+
+        Args:
+            x: the rows.
+            labels: one a row, to be handed through; of a frame also the name of the column.
+            mask: of the shape of x, True = observed.
+            level: probability that an interval holds.
+
+        Returns:
+            Of a frame a frame with its index and the columns z0_mean, z0_lower, z0_upper, z1_mean, ... and the labels
+            in words; else an :class:`Encoding`.
+        """
+        rows = rows_of(self.run, x, labels, mask)
+        arrays = self.encoded(rows, level)
+        if rows.frame is None:
+            return Encoding(**arrays, label=rows.labels)
+        labels = {} if rows.labels is None else {outputs.label_of(self.schema): rows.labels}
+        return outputs.frame(dict(outputs.latent_columns(arrays)) | labels, rows.frame.index)
+
+    def encoded(self, rows: Rows, level: float = 0.9) -> dict[str, Array]:
+        """``mean``, ``covariance``, ``lower`` and ``upper`` of rows that were read."""
+        system = self._latent("encode")
+
+        def see(batch: Batch) -> dict[str, torch.Tensor]:
+            return outputs.described(system.posterior(batch.x, batch.mask), level)
+
+        with untouched(system, 0):
+            return gathered(system, rows.table, see)
+
+    def score(self, x: Any, mask: Any = None, samples: int = 500, seed: int = 0, **options: Any) -> Any:
+        """Log p(x) row by row, in nats, by the same estimator as ``evaluate``.
+
+        Args:
+            x: the rows.
+            mask: of their shape, True = observed.
+            samples: draws for each row and proposal.
+            seed: of the draws.
+            options: further ones of :func:`curvae.evaluation.score`, such as ``stderr``.
+
+        Returns:
+            Of a frame a frame with its index and the columns log_likelihood, stderr, flagged and log_det; else a
+            :class:`Score`, which says what each is.
+
+        Raises:
+            ValueError: the system gives no evidence.
+        """
+        if self.system.evidence == "none":
+            raise ValueError("score: this system gives no evidence (evidence='none'), so it has no log p(x).")
+        rows = rows_of(self.run, x, mask=mask)
+        found = score(self.system, rows.table, samples, seed, **options)
+        exact = np.zeros_like(found["log_likelihood"])
+        stderr = found.get("stderr_best", exact)
+        scored = Score(found["log_likelihood"], stderr, np.asarray(flagged(found), dtype=bool), found["log_det"])
+        return scored if rows.frame is None else outputs.frame(scored._asdict(), rows.frame.index)
+
+    def reconstruct(self, x: Any, mask: Any = None) -> Any:
+        """E[x | z] at the mean of each row's posterior, in own units; names, kinds and precision are the data's."""
+        system, rows = self._latent("reconstruct"), rows_of(self.run, x, mask=mask)
+
+        def see(batch: Batch) -> dict[str, torch.Tensor]:
+            z = typical(system.posterior(batch.x, batch.mask))
+            return {"x": reconstruct(system.model, z, batch).reshape(batch.x.shape)}
+
+        with untouched(system, 0):
+            found = gathered(system, rows.table, see)["x"]
+        return self._restored(torch.from_numpy(found), rows)
+
+    def sample(self, n: int, seed: int = 0) -> Any:
+        """Draw n new rows in own units; names, kinds and precision are the data's.
+
+        A column that never varied in training is drawn as that constant. Whole numbers are rounded draws.
+
+        Returns:
+            A frame where the run was trained on a frame, else an array.
+        """
+        drawn = self.drawn(n, seed)
+        return outputs.frame(by_name(self.schema, drawn)) if self.schema.holder == "frame" else drawn
+
+    def drawn(self, n: int, seed: int = 0) -> Array:
+        """The same in an array, whatever the run was trained on."""
+        if n < 1:
+            raise ValueError(f"sample: expected 1 row or more, got {n}.")
+        with untouched(self.system, seed):
+            y = self.system.sample(n, torch.Generator().manual_seed(seed))
+        return restored(self.schema, self.transform().inverse(y.reshape(n, *self.schema.spec.event)))
+
+    def impute(self, x: Any, mask: Any = None, steps: int = 50, chains: int = 1, seed: int = 0) -> Any:
+        """Draw what is missing from p(missing | observed), several times, so that the spread can be seen.
+
+        Args:
+            x: the rows, NaN where something is missing.
+            mask: of their shape, True = observed.
+            steps: of each chain, see :func:`curvae.evaluation.impute`.
+            chains: completions of each row.
+            seed: of all draws.
+
+        Returns:
+            Of a frame a list of ``chains`` frames, else an array ``(chains, N, *event)``; what was observed is as it
+            came.
+        """
+        system, rows = self._latent("impute"), rows_of(self.run, x, mask=mask, reading=Reading(missing="mask"))
+        raw = rows.table.raw
+        seen = torch.ones_like(raw, dtype=torch.bool) if rows.table.mask is None else rows.table.mask
+        y = torch.cat([batch.x for batch in batches(system, rows.table)])
+        filled = impute(system, y, seen, steps, chains, seed=seed).x
+        own = restored(self.schema, self.transform().inverse(filled.flatten(0, 1))).reshape(filled.shape)
+        completed = np.where(seen.numpy(), raw.numpy(), own).astype(own.dtype)
+        return completed if rows.frame is None else [outputs.like(rows.frame, self.schema, each) for each in completed]
+
+    def _restored(self, y: torch.Tensor, rows: Rows) -> Any:
+        """Rows from the model's units as they came."""
+        own = restored(self.schema, self.transform().inverse(y))
+        return own if rows.frame is None else outputs.like(rows.frame, self.schema, own)
+
+    def _latent(self, what: str) -> LatentSystem:
+        if not isinstance(self.system, LatentSystem):
+            got = type(self.system).__name__
+            raise ValueError(f"{what}: expected a system with a posterior over latents, got {got} in {self.path}.")
+        return self.system

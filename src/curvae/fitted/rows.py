@@ -1,0 +1,119 @@
+"""Rows for a trained run: its own parts, files, known sets, arrays and frames, read as its data were."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from curvae.data import ArrayTable, Schema, load, match
+from curvae.data.files import match_file
+from curvae.data.matching import Choice
+from curvae.data.sets import known
+from curvae.evaluation.scores import like
+from curvae.systems import System
+from curvae.typing import Batch
+
+if TYPE_CHECKING:
+    from curvae.training import Run
+
+PARTS = ("train", "validation", "test")
+CHUNK = 256
+"""Rows that are encoded at a time."""
+
+
+class Reading(NamedTuple):
+    """How rows are read that are none of the run's own; None = as in the run."""
+
+    columns: Sequence[str | int] | None = None
+    positions: Sequence[int] | None = None
+    label: Any = None
+    key: str | None = None
+    header: bool | None = None
+    missing: str | None = None
+    data_dir: Path | None = None
+
+
+class Rows(NamedTuple):
+    """Rows under the transform of a run."""
+
+    table: ArrayTable
+    labels: NDArray[Any] | None
+    """In words or numbers, as they came."""
+    frame: Any = None
+    """The frame that they came in."""
+
+
+def rows_of(run: "Run", x: Any, labels: Any = None, mask: Any = None, reading: Reading = Reading()) -> Rows:  # noqa: B008
+    """Rows as the run's data were read.
+
+    Args:
+        run: whose schema and transform.
+        x: "train", "validation" or "test" for the run's own; a path of a file; a known data set (its test part); or an
+            array, a tensor or a frame.
+        labels: one a row, of an array or a frame; or the column of a frame.
+        mask: of the shape of x, True = observed.
+        reading: what is to be read otherwise than in the run.
+
+    Raises:
+        DataError: rows that do not fit, in one line.
+    """
+    if isinstance(x, str) and x in PARTS:
+        return _own(run, x, reading)
+    if isinstance(x, str | PathLike):
+        return _named(run, str(x), reading)
+    schema = run.schema
+    choice = Choice(reading.columns, reading.positions, reading.label)
+    found = match(schema, "x", x, labels, mask, reading.missing, choice)
+    return _rows(run, found.rows, found.labels, x if hasattr(x, "iloc") else None)
+
+
+def _own(run: "Run", part: str, reading: Reading) -> Rows:
+    table = getattr(run.data(reading.data_dir), part)
+    return Rows(table, spoken(run.schema, table.label))
+
+
+def _named(run: "Run", word: str, reading: Reading) -> Rows:
+    if (name := known(word)) is None:
+        recipe = run.config["data"]
+        key = recipe.get("key") if reading.key is None else reading.key
+        header = recipe.get("header") if reading.header is None else reading.header
+        choice = Choice(reading.columns, reading.positions, reading.label)
+        found = match_file(run.schema, Path(word).expanduser(), choice, key, header, reading.missing)
+        return _rows(run, found.rows, found.labels)
+    if name == run.config["data"].get("name"):
+        return _own(run, "test", reading)
+    table = load(name, reading.data_dir, run.transform()).test
+    found = match(run.schema, word, table.raw, table.label, table.mask)
+    return _rows(run, found.rows, found.labels)
+
+
+def _rows(run: "Run", rows: Any, labels: NDArray[Any] | None, frame: Any = None) -> Rows:
+    table = ArrayTable(rows.raw, run.transform(), rows.label, rows.mask, row=rows.row)
+    return Rows(table, labels, frame)
+
+
+def spoken(schema: Schema, codes: Tensor | None) -> NDArray[Any] | None:
+    """Labels in words, or numbers where they are numbers; none where a code has no word."""
+    if codes is None or schema.vocabulary is None:
+        return None if codes is None else codes.cpu().numpy()
+    known = np.array([*schema.vocabulary, ""])
+    return known[codes.cpu().numpy()]
+
+
+def batches(system: System, table: ArrayTable) -> Iterator[Batch]:
+    """All rows in their order, where the system is and in its precision."""
+    for rows in torch.arange(len(table)).split(CHUNK):
+        yield like(system, table.batch(rows))
+
+
+def gathered(
+    system: System, table: ArrayTable, see: Callable[[Batch], Mapping[str, Tensor]]
+) -> dict[str, NDArray[Any]]:
+    """What is seen of each batch, for all rows of a table."""
+    parts = [see(batch) for batch in batches(system, table)]
+    return {name: torch.cat([part[name] for part in parts]).detach().cpu().numpy() for name in parts[0]}
