@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 import curvae
+from curvae import training
 from curvae.data import Data
 from curvae.evaluation import Estimate, Estimates, estimate, posterior_weights
 from curvae.evaluation.families import in_covariance
@@ -133,7 +134,7 @@ def fit(system: LatentSystem, data: Data, epochs: int, rate: float) -> None:
     """Train in a folder that nobody keeps."""
     with tempfile.TemporaryDirectory() as folder, torch.enable_grad():
         out = f"{folder}/run"
-        curvae.fit(system, data, epochs, batch_size=100, learning_rate=rate, out=out, device="cpu", progress=False)
+        training.fit(system, data, epochs, batch_size=100, learning_rate=rate, out=out, device="cpu", progress=False)
 
 
 def known(path: Path, module: torch.nn.Module, learn: Callable[[], None]) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 import curvae
+from curvae import training
 from curvae.data import ArrayTable, Data
 from curvae.evaluation import Estimate, score
 from curvae.likelihoods import Gaussian
@@ -47,7 +48,7 @@ def measure(make: Make, data: Data, seed: int, epochs: int, rate: float = 2e-3) 
     system = make(data.spec)
     started = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        curvae.fit(
+        training.fit(
             system, data, epochs, batch_size=100, learning_rate=rate, seed=seed, out=f"{folder}/run", device="cpu",
             progress=False
         )  # fmt: skip

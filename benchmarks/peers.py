@@ -36,6 +36,7 @@ import torch
 from numpy.typing import NDArray
 
 import curvae
+from curvae import training
 from curvae.data import ArrayTable, Data
 from curvae.evaluation import Estimate, score
 from curvae.networks import MLP
@@ -92,7 +93,7 @@ def ours(method: str, data: Data, effort: Effort, folder: Path) -> dict[str, Any
     """Time and memory of our run, whose folder stays."""
 
     def work(epochs: int, path: Path) -> None:
-        curvae.fit(made(method, data), data, epochs, BATCH, RATE, SEED, path, "cpu", progress=False)
+        training.fit(made(method, data), data, epochs, BATCH, RATE, SEED, path, "cpu", progress=False)
 
     work(1, folder / "warm")
     return measured(lambda: work(effort.epochs, folder / "run")) | {"torch": torch.__version__}
@@ -132,7 +133,7 @@ def compare(method: str, data: Data, effort: Effort, peer: str, data_dir: str | 
     effort_flags = ["--images", str(effort.images), "--epochs", str(effort.epochs)]
     where = [] if data_dir is None else ["--data-dir", data_dir]
     mine = said(sys.executable, __file__, "--alone", method, "--folder", folder, *effort_flags, *where)
-    values = [scored(adopted(weights, data), data, effort), scored(curvae.load(folder / "run"), data, effort)]
+    values = [scored(adopted(weights, data), data, effort), scored(training.load(folder / "run"), data, effort)]
     for found, value in zip((theirs, mine), values, strict=True):
         found["cpu_seconds_an_epoch"] = found["cpu_seconds"] / effort.epochs
         found["growth_mib"] = found["peak_mib"] - found["before_mib"]

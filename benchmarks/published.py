@@ -28,6 +28,7 @@ from typing import Any
 import torch
 
 import curvae
+from curvae import training
 from curvae.data import ArrayTable, Data, DataError
 from curvae.training import RunError, RunFolder
 from published_cells import DATASETS, METHODS, NETWORKS, ORDER, PUBLISHED, Cell, plan
@@ -83,7 +84,7 @@ def fit(cell: Cell, data: Data, epochs: int, folder: Path, device: str) -> Run:
     """Train a cell's system as published: Adam at 5e-4, batches of 128."""
     torch.manual_seed(cell.seed)
     system = cell.system(data.spec)
-    return curvae.fit(system, data, epochs, BATCH, RATE, cell.seed, folder, device, progress=False)
+    return training.fit(system, data, epochs, BATCH, RATE, cell.seed, folder, device, progress=False)
 
 
 def trained(cell: Cell, data: Data, budget: Budget, folder: Path, device: str) -> tuple[RunFolder, float | None]:

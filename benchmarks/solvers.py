@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 import curvae
+from curvae import training
 from curvae.curvature import (
     ConjugateGradient,
     Gradient,
@@ -208,7 +209,7 @@ def gap(missed: Tensor) -> dict[str, float]:
 def trained(system: LatentSystem, data: Data, epochs: int, learning_rate: float) -> Case:
     """After a training of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        curvae.fit(
+        training.fit(
             system, data, epochs, batch_size=128, learning_rate=learning_rate, seed=0, out=f"{folder}/run",
             device="cpu", progress=False
         )  # fmt: skip

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 import curvae
+from curvae import training
 from curvae.systems import vae
 
 FEATURES, LATENT, HIDDEN, BATCH, RATE = 784, 16, 256, 128, 5e-4
@@ -73,7 +74,7 @@ def curvae_run(data: curvae.data.Data, epochs: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         system = vae(data.spec, latent=LATENT, hidden=HIDDEN)
         begin = time.perf_counter()
-        curvae.fit(
+        training.fit(
             system, data, epochs=epochs, seed=0, out=Path(folder) / "run", batch_size=BATCH, learning_rate=RATE,
             device="cpu",
         )  # fmt: skip

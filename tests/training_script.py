@@ -6,6 +6,7 @@ import warnings
 import torch
 
 import curvae
+from curvae import training
 from curvae.systems import System, vlae
 from training_toys import Toy, data_of, kill, save_always
 
@@ -36,4 +37,4 @@ if __name__ == "__main__":
     out, kind, call, devices = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     save_always()
     system, data, arguments = make(kind, call)
-    curvae.fit(system, data, **arguments, devices=devices, device="cpu", out=out)
+    training.fit(system, data, **arguments, devices=devices, device="cpu", out=out)

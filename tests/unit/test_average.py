@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import curvae
+from curvae import training
 from curvae.inference import AmortizedGaussian, Laplace, refit
 from curvae.likelihoods import Bernoulli, Gaussian
 from curvae.model import LatentVariableModel
@@ -41,7 +42,7 @@ class Finished(Single):
 
 def trained(folder: Path, system: Toy | None = None, **options):
     torch.manual_seed(0)
-    return curvae.fit(system or Toy(noise=0.3), data_of(), out=folder, **EPOCHS, **options)
+    return training.fit(system or Toy(noise=0.3), data_of(), out=folder, **EPOCHS, **options)
 
 
 def test_the_mean_of_the_last_steps_is_kept_and_training_does_not_notice(tmp_path: Path, monkeypatch):
@@ -134,7 +135,7 @@ def test_a_budget_keeps_the_noise_of_the_refined_posterior(tmp_path: Path):
     data = curvae.data.load("digits")
     torch.manual_seed(0)
     system = vlae(data.spec, latent=2, hidden=32, budget=True)
-    curvae.fit(system, data, 3, out=tmp_path / "run", progress=False, device="cpu")
+    training.fit(system, data, 3, out=tmp_path / "run", progress=False, device="cpu")
     kept = system.model.likelihood.variance.item()
     rows = torch.linspace(0, len(data.train) - 1, 512).long()
     change = []

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import curvae
+from curvae import training
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.systems import Level, Stage, vlae
 from curvae.training.loop import checkpoint as session
@@ -94,8 +95,8 @@ class Leveled(Toy):
         return (Stage("train", prepare=(Toy.size,), levels=levels),)
 
 
-def fitted(path: Path, system: Toy, epochs: int = 8) -> "curvae.RunFolder":
-    return curvae.fit(system, data_of(), epochs=epochs, batch_size=20, learning_rate=0.3, out=path, device="cpu")
+def fitted(path: Path, system: Toy, epochs: int = 8) -> "curvae.Run":
+    return training.fit(system, data_of(), epochs=epochs, batch_size=20, learning_rate=0.3, out=path, device="cpu")
 
 
 def test_a_run_says_which_level_and_gap(tmp_path: Path, quick: None):
@@ -118,7 +119,7 @@ def test_a_run_refines_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_stage_without_levels_has_none(tmp_path: Path):
-    rows = curvae.fit(Toy(), data_of(), epochs=2, out=tmp_path / "run", device="cpu").metrics()
+    rows = training.fit(Toy(), data_of(), epochs=2, out=tmp_path / "run", device="cpu").metrics()
     assert all(math.isnan(value) for value in rows["level"] + rows["gap"])
 
 
@@ -145,11 +146,11 @@ def test_vlae_follows_its_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     torch.manual_seed(0)
     data = curvae.data.load("digits")
     system = vlae(data.spec, latent=4, hidden=32, budget=True, memory=True)
-    rows = curvae.fit(system, data, epochs=5, learning_rate=2e-3, out=tmp_path / "run", device="cpu").metrics()
+    rows = training.fit(system, data, epochs=5, learning_rate=2e-3, out=tmp_path / "run", device="cpu").metrics()
     assert rows["level"][0] == 0
     assert rows["level"][-1] > 0
     assert min(rows["gap"]) > -1.0
-    assert curvae.load(tmp_path / "run").posterior(data.test.x[:3]).covariance.shape == (3, 4, 4)
+    assert training.load(tmp_path / "run").posterior(data.test.x[:3]).covariance.shape == (3, 4, 4)
 
 
 def test_published_takes_all_steps():

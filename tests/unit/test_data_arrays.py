@@ -139,7 +139,9 @@ def test_pandas_frames():
     tested = from_array(frame[:150], labels="kind", test=frame[150:])
     assert tested.test.label is not None
     assert tested.spec.event == (5,)
-    with pytest.raises(DataError, match=r"x: column 'kind': expected real numbers, got str 'STAR' in row 0; leave them out, pass"):
+    with pytest.raises(
+        DataError, match=r"x: column 'kind': expected real numbers, got str 'STAR' in row 0; leave them out, pass"
+    ):
         from_array(frame)
     with pytest.raises(DataError, match=r"x: expected a column out of .*, got 'z'"):
         from_array(frame, columns=["u", "z"])
@@ -178,7 +180,10 @@ def replaced(value):
         ({"x": TABLE, "missing": "fill"}, r"missing: expected 'error' or 'mask', got 'fill'"),
         ({"x": TABLE, "mask": TABLE[:, :3] > 0}, r"x: expected a mask of shape \(200, 4\), got \(200, 3\)"),
         ({"x": TABLE, "labels": np.arange(199)}, r"labels: expected shape \(200,\), one a row, got \(199,\)"),
-        ({"x": TABLE, "labels": HOLES[:, 0]}, r"labels: expected a label in every row, got \d+ without one \(NaN or empty\), the first in row"),
+        (
+            {"x": TABLE, "labels": HOLES[:, 0]},
+            r"labels: expected a label in every row, got \d+ without one \(NaN or empty\), the first in row",
+        ),
         ({"x": TABLE, "test": TABLE[:, :3]}, r"test: expected 4 columns, 0, 1, 2, 3, got 3"),
         ({"x": TABLE, "split": (0.5, 0.5)}, r"split: expected three shares that sum to 1, got \(0.5, 0.5\)"),
         ({"x": TABLE[:3]}, r"split: expected rows in every part, got shares .* of 3 rows; pass more data"),

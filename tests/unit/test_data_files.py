@@ -104,7 +104,12 @@ def test_files_can_be_reopened(tmp_path):
         ("a.csv", "u,g\n1,2\n1,2,3\n", {}, r"expected 2 cells a row as in the first, got 3 in line 3"),
         ("a.csv", STARS, {}, r"expected numbers, got 'STAR' in line 2, column 'class'; leave the column out"),
         ("a.csv", STARS, {"label": "kind"}, r"expected a column out of u, g, class, got 'kind'; give its name"),
-        ("a.csv", STARS, {"columns": [0]}, r"a column out of u, g, class, got 0; a number counts columns in positions="),
+        (
+            "a.csv",
+            STARS,
+            {"columns": [0]},
+            r"a column out of u, g, class, got 0; a number counts columns in positions=",
+        ),
         ("a.csv", "u,u\n1,2\n", {"columns": ["u"]}, r"expected one column named 'u', got 2; rename one or say"),
         ("a.csv", STARS, {"columns": ["class"], "label": "class"}, r"expected at least one feature column besides"),
         ("a.json", "{}", {}, r"expected .npy, .npz, .csv, .tsv or .txt .*, got .json suffix"),

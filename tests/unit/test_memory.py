@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 import curvae
+from curvae import training
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.priors import StandardNormal
 from curvae.systems import vlae
@@ -43,8 +44,8 @@ def test_other_data_and_worse_modes_start_at_the_encoder():
 def test_training_writes_the_modes_and_the_run_keeps_them(tmp_path):
     data = curvae.data.load("digits")
     system = vlae(data.spec, latent=2, hidden=16, warmup=0.5, memory=True)
-    curvae.fit(system, data, epochs=4, out=tmp_path / "run", device="cpu")
-    loaded = curvae.load(tmp_path / "run")
+    training.fit(system, data, epochs=4, out=tmp_path / "run", device="cpu")
+    loaded = training.load(tmp_path / "run")
     modes = loaded.inference.modes
     assert modes.shape == (len(data.train), 2)
     assert modes.isfinite().all()

@@ -12,6 +12,7 @@ import yaml
 from torch import nn
 
 import curvae
+from curvae import training
 from curvae.curvature import native
 from curvae.systems import vae, vlae
 from curvae.training import RunError
@@ -25,7 +26,9 @@ GLOBAL: dict[str, Path] = {}
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> "curvae.RunFolder":
     data = curvae.data.load("digits")
-    return curvae.fit(vlae(data.spec, latent=2, hidden=16), data, epochs=2, out=tmp_path_factory.mktemp("runs") / "run")
+    return training.fit(
+        vlae(data.spec, latent=2, hidden=16), data, epochs=2, out=tmp_path_factory.mktemp("runs") / "run"
+    )
 
 
 @pytest.fixture
@@ -57,8 +60,8 @@ def test_a_run_opened_again_gives_the_same_back(trained: "curvae.RunFolder"):
     assert not second.training
     x = memory.test.x[:5]
     assert torch.equal(first.posterior(x).mean, second.posterior(x).mean)
-    assert torch.equal(first.posterior(x).mean, curvae.load(trained.path).posterior(x).mean)
-    assert curvae.RunFolder.open(run) is run
+    assert torch.equal(first.posterior(x).mean, training.load(trained.path).posterior(x).mean)
+    assert curvae.Run.open(run) is run
 
 
 def test_the_configuration_makes_the_same_run_again(trained: "curvae.RunFolder", tmp_path: Path):
@@ -68,13 +71,13 @@ def test_the_configuration_makes_the_same_run_again(trained: "curvae.RunFolder",
     data = curvae.data.reopen(config["data"])
     torch.manual_seed(5)
     system = registry.build(config["system"]["name"], config["system"]["arguments"], data.spec)
-    again = curvae.fit(system, data, **config["training"], out=tmp_path / "again")
+    again = training.fit(system, data, **config["training"], out=tmp_path / "again")
     assert again.config == config
 
 
 def test_an_array_must_be_passed_again(tmp_path: Path):
     data = data_of()
-    run = curvae.fit(vae(data.spec, latent=2, hidden=8), data, epochs=1, out=tmp_path / "run")
+    run = training.fit(vae(data.spec, latent=2, hidden=8), data, epochs=1, out=tmp_path / "run")
     assert run.data() is data
     with pytest.raises(RunError, match=r"was trained on an array in memory; pass it, RunFolder.open\(path, data=...\)"):
         curvae.RunFolder.open(run.path).data()
@@ -88,31 +91,31 @@ def test_own_parts_need_the_system(tmp_path: Path):
     def make() -> "curvae.systems.System":
         return vae(data.spec, latent=2, hidden=8, decoder=nn.Linear(2, 3))
 
-    run = curvae.fit(make(), data, epochs=1, out=tmp_path / "run")
+    run = training.fit(make(), data, epochs=1, out=tmp_path / "run")
     assert not run.config["replayable"]
     assert run.config["system"]["arguments"]["decoder"] == "custom: torch.nn.modules.linear.Linear"
     with pytest.raises(RunError, match=r"cannot describe \(decoder=torch.nn.modules.linear.Linear\); .* system="):
-        curvae.load(run.path)
-    assert isinstance(curvae.load(run.path, system=make()), curvae.systems.LatentSystem)
+        training.load(run.path)
+    assert isinstance(training.load(run.path, system=make()), curvae.systems.LatentSystem)
     with pytest.raises(
         RunError,
         match=r"model.safetensors: inference.encoder.5.bias: expected shape \(8,\), got \(4,\)",
     ):
-        curvae.load(run.path, system=vae(data.spec, latent=4, hidden=8, decoder=nn.Linear(4, 3)))
+        training.load(run.path, system=vae(data.spec, latent=4, hidden=8, decoder=nn.Linear(4, 3)))
     with pytest.raises(RunError, match="expected the 5 tensors of Toy"):
-        curvae.load(run.path, system=Toy())
+        training.load(run.path, system=Toy())
 
 
 def test_without_out_the_folder_is_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     data = data_of()
-    paths = [curvae.fit(vae(data.spec, latent=2, hidden=8), data, epochs=1).path for _ in range(2)]
+    paths = [training.fit(vae(data.spec, latent=2, hidden=8), data, epochs=1).path for _ in range(2)]
     assert [str(path) for path in paths] == ["runs/vae-array-1", "runs/vae-array-2"]
 
 
 def refused(path: Path, message: str) -> None:
     with pytest.raises(RunError, match=message) as error:
-        curvae.load(path)
+        training.load(path)
     assert "\n" not in str(error.value)
 
 

@@ -8,6 +8,7 @@ import safetensors.torch
 import torch
 
 import curvae
+from curvae import training
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
@@ -43,7 +44,7 @@ class Staged(Toy):
 
 def fitted(folder: Path, system: Toy, **options):
     torch.manual_seed(0)
-    return curvae.fit(system, data_of(), out=folder, **{**OPTIONS, **options})
+    return training.fit(system, data_of(), out=folder, **{**OPTIONS, **options})
 
 
 @pytest.fixture
@@ -193,7 +194,7 @@ def test_state_of_a_stage_is_that_of_the_module_it_names():
 def test_systems_put_together_by_hand_start_from_the_data_too(tmp_path: Path):
     data = curvae.data.from_array(50 * torch.randn(100, 3), standardize=False)
     system = small()
-    curvae.fit(system, data, **{**OPTIONS, "epochs": 1, "learning_rate": 1e-6}, out=tmp_path / "run")
+    training.fit(system, data, **{**OPTIONS, "epochs": 1, "learning_rate": 1e-6}, out=tmp_path / "run")
     assert 40 < system.model.likelihood.variance.sqrt().item() < 60
 
 

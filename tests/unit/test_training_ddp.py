@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import curvae
+from curvae import training
 from curvae.training.loop.loader import part
 from training_script import make
 from training_toys import Toy
@@ -23,8 +24,8 @@ def test_two_processes_agree_with_one(tmp_path: Path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr
     system, data, arguments = make("toy")
-    one = curvae.fit(system, data, **arguments, device="cpu", out=tmp_path / "one")
-    two = curvae.load(tmp_path / "two", system=Toy())
+    one = training.fit(system, data, **arguments, device="cpu", out=tmp_path / "one")
+    two = training.load(tmp_path / "two", system=Toy())
     for name, value in system.state_dict().items():
         if name != "seen":  # a statistic of the process's part: that of the first holds
             torch.testing.assert_close(two.state_dict()[name], value, atol=1e-5, rtol=0)

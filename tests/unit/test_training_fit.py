@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import curvae
-from curvae import linalg
+from curvae import linalg, training
 from curvae.systems import vae, vlae
 from curvae.training import RunError
 from curvae.training.loop import lightning_module as stage_module
@@ -18,7 +18,7 @@ from training_toys import Toy, data_of, interrupt, not_finite
 
 def test_two_stages_state_and_a_table_by_datum(tmp_path: Path):
     system, data = Toy(), data_of()
-    run = curvae.fit(system, data, epochs=5, batch_size=20, learning_rate=0.1, out=tmp_path / "run")
+    run = training.fit(system, data, epochs=5, batch_size=20, learning_rate=0.1, out=tmp_path / "run")
     rows = run.metrics()
     assert system.prepared == ["one", "two"]
     assert rows["stage"] == ["one"] * 3 + ["two"] * 2 or rows["stage"] == ["one"] * 2 + ["two"] * 3
@@ -43,7 +43,7 @@ def test_only_the_stages_parameters_train_and_are_thawed_afterwards(tmp_path: Pa
     system.at = {
         k: lambda bound: seen.append((system.center[0].item(), system.scale.item())) or bound for k in range(99)
     }
-    curvae.fit(system, data_of(), epochs=4, batch_size=50, out=tmp_path / "run")
+    training.fit(system, data_of(), epochs=4, batch_size=50, out=tmp_path / "run")
     centers, scales = zip(*seen, strict=True)
     assert scales[:2] == (0.0, 0.0)
     assert centers[0] != centers[1]
@@ -56,12 +56,12 @@ def test_a_frozen_parameter_stays_frozen(tmp_path: Path):
     system = Toy()
     system.center.requires_grad_(False)
     with pytest.raises(ValueError, match=r"Stage 'one': trained=\('center',\) matches no parameter"):
-        curvae.fit(system, data_of(), epochs=4, out=tmp_path / "run")
+        training.fit(system, data_of(), epochs=4, out=tmp_path / "run")
 
 
 def test_validation_writes_no_state_and_repeats_its_noise(tmp_path: Path):
     system = Toy(noise=1.0)
-    run = curvae.fit(system, data_of(), epochs=4, batch_size=50, learning_rate=1e-12, out=tmp_path / "run")
+    run = training.fit(system, data_of(), epochs=4, batch_size=50, learning_rate=1e-12, out=tmp_path / "run")
     surrogate = run.metrics()["validation_surrogate"]
     assert surrogate[0] == surrogate[1]
     assert len(set(run.metrics()["train_bound"][:2])) == 2
@@ -71,7 +71,7 @@ def test_validation_writes_no_state_and_repeats_its_noise(tmp_path: Path):
 def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path: Path):
     system = Toy()
     system.at = {2: not_finite, 3: not_finite}
-    run = curvae.fit(system, data_of(), epochs=4, batch_size=20, out=tmp_path / "run", max_skipped=3)
+    run = training.fit(system, data_of(), epochs=4, batch_size=20, out=tmp_path / "run", max_skipped=3)
     assert run.metrics()["skipped"] == [2, 0, 0, 0]
     assert run.state == "finished"
     assert all(math.isfinite(value) for value in run.metrics()["train_bound"])
@@ -82,12 +82,12 @@ def test_too_many_skipped_steps_stop_the_run_and_name_the_tensor(tmp_path: Path)
     system = Toy()
     system.at = dict.fromkeys(range(5, 99), not_finite)
     with pytest.raises(RunError, match=r"stopped at step 7 \(stage 'one'\): 3 steps .* first Bound.surrogate") as error:
-        curvae.fit(system, data_of(), epochs=9, batch_size=20, out=tmp_path / "run", max_skipped=3)
+        training.fit(system, data_of(), epochs=9, batch_size=20, out=tmp_path / "run", max_skipped=3)
     assert "\n" not in str(error.value)
     run = curvae.RunFolder.open(tmp_path / "run")
     assert run.state == "stopped"
     assert run.status["reason"] == str(error.value)
-    kept = curvae.load(run.path, system=_sized(Toy(), 50))
+    kept = training.load(run.path, system=_sized(Toy(), 50))
     assert kept.get_parameter("center").isfinite().all()
     assert kept.get_buffer("counter.step") == 3  # of the end of the first epoch
 
@@ -102,7 +102,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def outcome(path: Path, **settings):
     system = Toy()
     system.at = {2: not_finite, 3: not_finite, 9: not_finite}
-    run = curvae.fit(system, data_of(), epochs=4, batch_size=20, out=path, **settings)
+    run = training.fit(system, data_of(), epochs=4, batch_size=20, out=path, **settings)
     metrics = {name: column for name, column in run.metrics().items() if name != "seconds"}
     return metrics, system.state_dict()
 
@@ -125,7 +125,7 @@ def test_too_many_skipped_steps_are_seen_at_the_next_look(tmp_path: Path, monkey
     system = Toy()
     system.at = dict.fromkeys(range(5, 99), not_finite)
     with pytest.raises(RunError, match=r"stopped at step 8 \(stage 'one'\): 4 steps .* first Bound.surrogate"):
-        curvae.fit(system, data_of(), epochs=9, batch_size=20, out=tmp_path / "run", max_skipped=3)
+        training.fit(system, data_of(), epochs=9, batch_size=20, out=tmp_path / "run", max_skipped=3)
 
 
 def _sized(system: Toy, rows: int) -> Toy:
@@ -138,7 +138,7 @@ def test_the_culprit_is_a_parameter_where_one_is_not_finite(tmp_path: Path):
     with torch.no_grad():
         system.scale.fill_(torch.inf)
     with pytest.raises(RunError, match="first the parameter scale"):
-        curvae.fit(system, data_of(), epochs=2, out=tmp_path / "run", max_skipped=1)
+        training.fit(system, data_of(), epochs=2, out=tmp_path / "run", max_skipped=1)
 
 
 def test_same_seed_same_weights_other_seed_others(tmp_path: Path):
@@ -147,7 +147,7 @@ def test_same_seed_same_weights_other_seed_others(tmp_path: Path):
     def weights(name: str, seed: int) -> torch.Tensor:
         torch.manual_seed(1)
         system = vae(data.spec, latent=2, hidden=16)
-        curvae.fit(system, data, epochs=2, seed=seed, out=tmp_path / name)
+        training.fit(system, data, epochs=2, seed=seed, out=tmp_path / name)
         return torch.nn.utils.parameters_to_vector(system.parameters())
 
     first = weights("a", 0)
@@ -157,20 +157,20 @@ def test_same_seed_same_weights_other_seed_others(tmp_path: Path):
 
 def test_early_stopping_ends_the_stage(tmp_path: Path):
     system = Toy()
-    run = curvae.fit(system, data_of(), epochs=40, learning_rate=1e-30, patience=3, out=tmp_path / "run")
+    run = training.fit(system, data_of(), epochs=40, learning_rate=1e-30, patience=3, out=tmp_path / "run")
     assert run.metrics()["stage"].count("one") == 4
 
 
 def test_the_best_weights_are_kept(tmp_path: Path):
     system, data = Toy(), data_of()
-    run = curvae.fit(system, data, epochs=8, learning_rate=3.0, out=tmp_path / "run")
+    run = training.fit(system, data, epochs=8, learning_rate=3.0, out=tmp_path / "run")
     scores = run.metrics()["validation_surrogate"]
     best = max(score for score, stage in zip(scores, run.metrics()["stage"], strict=True) if stage == "two")
     assert max(scores[:4]) > scores[3]  # the rate is so high that the first stage ends badly
     with torch.no_grad():
         here = system.bound(data.validation.batch(torch.arange(20))).surrogate.mean().item()
     assert here == pytest.approx(best, rel=1e-5)
-    loaded = curvae.load(run.path, system=Toy())
+    loaded = training.load(run.path, system=Toy())
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in system.state_dict().items())
 
 
@@ -179,7 +179,7 @@ def test_digits_improve_with_both_systems(tmp_path: Path):
     final = {}
     for build in (vae, vlae):
         torch.manual_seed(0)
-        run = curvae.fit(build(data.spec, latent=4, hidden=32), data, epochs=8, out=tmp_path / build.__name__)
+        run = training.fit(build(data.spec, latent=4, hidden=32), data, epochs=8, out=tmp_path / build.__name__)
         bounds = run.metrics()["validation_bound"]
         assert bounds[-1] > bounds[3] > bounds[0]
         final[build.__name__] = bounds[-1]
@@ -193,7 +193,7 @@ def test_bfloat16_leaves_the_factors_in_float32(tmp_path: Path):
         lambda module, args, out: seen.add((out.posterior.factor.dtype, out.posterior.mean.dtype))
     )
     system.model.decoder.register_forward_hook(lambda module, args, out: seen.add(out.dtype))
-    run = curvae.fit(system, data, epochs=2, precision="bf16-mixed", out=tmp_path / "run")
+    run = training.fit(system, data, epochs=2, precision="bf16-mixed", out=tmp_path / "run")
     assert (torch.float32, torch.float32) in seen
     assert torch.bfloat16 in seen
     assert not any(isinstance(each, tuple) and each != (torch.float32, torch.float32) for each in seen)
@@ -205,7 +205,7 @@ def test_interruption_is_said_and_can_be_repeated(tmp_path: Path):
     system, handler = Toy(), signal.getsignal(signal.SIGINT)
     system.at = {8: interrupt}
     with pytest.raises(KeyboardInterrupt):
-        curvae.fit(system, data_of(), epochs=8, batch_size=20, out=tmp_path / "run")
+        training.fit(system, data_of(), epochs=8, batch_size=20, out=tmp_path / "run")
     assert signal.getsignal(signal.SIGINT) is handler
     assert json.loads((tmp_path / "run/status.json").read_text())["reason"] == "interrupted"
 
@@ -225,17 +225,17 @@ def test_interruption_is_said_and_can_be_repeated(tmp_path: Path):
 )
 def test_misuse_is_named_and_nothing_is_written(tmp_path: Path, arguments: dict, message: str):
     with pytest.raises(ValueError, match=message):
-        curvae.fit(Toy(), data_of(), **{"out": tmp_path / "run", **arguments})
+        training.fit(Toy(), data_of(), **{"out": tmp_path / "run", **arguments})
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_a_device_that_is_not_there(tmp_path: Path):
     with pytest.raises(RunError, match="device: 'cuda' is not available here; this machine has cpu"):
-        curvae.fit(Toy(), data_of(), device="cuda", out=tmp_path / "run")
+        training.fit(Toy(), data_of(), device="cuda", out=tmp_path / "run")
 
 
 def test_a_system_for_other_data(tmp_path: Path):
     data = curvae.data.load("digits")
     with pytest.raises(ValueError, match=r"made for data of shape \(1, 8, 8\), got data of shape \(3,\)"):
-        curvae.fit(vae(data.spec), data_of(), out=tmp_path / "run")
+        training.fit(vae(data.spec), data_of(), out=tmp_path / "run")

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from curvae.cli.parsing import carry_out
 
 if TYPE_CHECKING:
     from curvae.fitted import Fitted
-    from curvae.fitted.rows import Reading, Rows
+    from curvae.fitted.rows import Rows
     from curvae.systems import LatentSystem
     from curvae.training import Run
 
@@ -83,7 +83,7 @@ def _encode(
     force: bool = False,
     trust: Sequence[str] | None = None,
     *,
-    options: "Reading",
+    options: Mapping[str, Any],
 ) -> None:
     """Encode.
 
@@ -116,7 +116,7 @@ def how_to_read(
     header: bool | None = None,
     missing: Literal["error", "mask"] | None = None,
     data_dir: Path | None = None,
-) -> "Reading":
+) -> dict[str, Any]:
     """How rows are read that are none of the run's own.
 
     Args:
@@ -128,19 +128,18 @@ def how_to_read(
         missing: what a missing value is; by default as in the run.
         data_dir: a folder with the files of the data.
     """
-    from curvae.fitted.rows import Reading
+    read = {"columns": columns, "positions": positions, "label": label, "key": key, "header": header}
+    return read | {"missing": missing, "data_dir": data_dir}
 
-    return Reading(columns, positions, label, key, header, missing, data_dir)
 
-
-def rows_of(data: str, run: "Run", options: "Reading") -> "Rows":
+def rows_of(data: str, run: "Run", options: Mapping[str, Any]) -> "Rows":
     """Rows that a word names: a part of the run's data, a file, or a known set."""
-    from curvae.fitted.rows import PARTS, rows_of
+    from curvae.fitted.rows import PARTS, Reading, rows_of
 
     if data not in PARTS:
         set_name(data)
     with noted():
-        return rows_of(run, data, reading=options)
+        return rows_of(run, data, reading=Reading(**options))
 
 
 def latent_system(run: "Run") -> "LatentSystem":

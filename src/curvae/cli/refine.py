@@ -1,8 +1,8 @@
 """``curvae refine``: posteriors after gradient steps on their ELBO, and what the steps were worth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,6 @@ from curvae.cli.parsing import carry_out
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-    from curvae.fitted.rows import Reading
     from curvae.inference import Refiner
     from curvae.model import LatentVariableModel
     from curvae.systems import HasPosterior
@@ -59,7 +58,7 @@ def _refine(
     force: bool = False,
     trust: Sequence[str] | None = None,
     *,
-    options: "Reading",
+    options: Mapping[str, Any],
 ) -> None:
     """Refine.
 
