@@ -35,16 +35,16 @@ def test_encode_to_npz_and_csv(run: Path, capsys: pytest.CaptureFixture[str]):
     assert says(capsys, "encode", str(run), "test") == "359 data in 2 latent dimensions: latents.npz\n"
     says(capsys, "encode", str(run), "digits", "--to", "latents.csv", "--level", "0.5")
     data = curvae.data.load("digits")
-    q = curvae.load(run).posterior(data.test.x)
+    q = curvae.load(run).posterior(data.test.raw)
     with np.load("latents.npz") as found:
         torch.testing.assert_close(torch.from_numpy(found["mean"]), q.mean)
         torch.testing.assert_close(torch.from_numpy(found["covariance"]), q.covariance)
         assert (found["label"] == data.test.label.numpy()).all()
     text = Path("latents.csv").read_text().splitlines()
-    assert text[0] == "z0_mean,z0_lower,z0_upper,z1_mean,z1_lower,z1_upper,label"
+    assert text[0] == "row,z0_mean,z0_lower,z0_upper,z1_mean,z1_lower,z1_upper,label"
     table = torch.from_numpy(np.loadtxt("latents.csv", delimiter=",", skiprows=1)).float()
     expected = torch.stack([q.mean, *q.interval(0.5)], 2).flatten(1)
-    torch.testing.assert_close(table[:, :6], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(table[:, 1:7], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_encode_a_file_is_transformed_as_the_run(run: Path, capsys: pytest.CaptureFixture[str]):
@@ -75,7 +75,7 @@ def test_refine_improves_the_posterior_of_every_datum(run: Path, capsys: pytest.
     assert f"-> {after.mean():.3f}" in out
     assert gain.mean() > 5 * gain.std() / 359**0.5
     test = curvae.data.load("digits").test
-    q = curvae.load(run).posterior(test.x, refine=5)
+    q = curvae.load(run).posterior(test.raw, refine=5)
     torch.testing.assert_close(torch.from_numpy(mean), q.mean)
 
 
@@ -85,7 +85,7 @@ def test_refine_of_other_data_to_csv(table_run: Path, capsys: pytest.CaptureFixt
     fails(capsys, words, 1, "--force")
     says(capsys, *words[:-1], "refined.csv")
     header = Path("refined.csv").read_text().splitlines()[0]
-    assert header == "z0_mean,z0_lower,z0_upper,z1_mean,z1_lower,z1_upper,elbo_before,elbo_after"
+    assert header == "row,z0_mean,z0_lower,z0_upper,z1_mean,z1_lower,z1_upper,elbo_before,elbo_after"
 
 
 def test_calibrate(copy: Path, capsys: pytest.CaptureFixture[str]):
@@ -120,7 +120,7 @@ def test_encode_of_the_wrong_width(run: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_encode_reads_a_file_as_the_run_did(table_run: Path, capsys: pytest.CaptureFixture[str]):
-    Path("labeled.csv").write_text("u,g,r,class\n1,2,3,STAR\n4,5,6,QSO\n")
+    Path("labeled.csv").write_text("u,g,r,class\n1,2,3,STAR\n4,5,6,STAR\n")
     Path("plain.csv").write_text("u,g,r\n1,2,3\n4,5,6\n")
     for name in ("labeled", "plain"):
         says(capsys, "encode", str(table_run), f"{name}.csv", "--to", f"{name}.npz")

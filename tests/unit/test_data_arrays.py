@@ -140,7 +140,7 @@ def test_pandas_frames():
     assert tested.test.label is not None
     assert tested.spec.event == (5,)
     with pytest.raises(
-        DataError, match=r"x: column 'kind': expected real numbers, got str 'STAR' in row 0; leave them out, pass"
+        DataError, match=r"column 'kind': expected real numbers, got str 'STAR' in row 0; leave them out"
     ):
         from_array(frame)
     with pytest.raises(DataError, match=r"x: expected a column out of .*, got 'z'"):
@@ -182,7 +182,7 @@ def replaced(value):
         ({"x": TABLE, "labels": np.arange(199)}, r"labels: expected shape \(200,\), one a row, got \(199,\)"),
         (
             {"x": TABLE, "labels": HOLES[:, 0]},
-            r"labels: expected a label in every row, got \d+ without one \(NaN or empty\), the first in row",
+            r"labels: expected a label in every row, got \d+ without one \(NaN",
         ),
         ({"x": TABLE, "test": TABLE[:, :3]}, r"test: expected 4 columns, 0, 1, 2, 3, got 3"),
         ({"x": TABLE, "split": (0.5, 0.5)}, r"split: expected three shares that sum to 1, got \(0.5, 0.5\)"),

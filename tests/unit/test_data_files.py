@@ -108,7 +108,7 @@ def test_files_can_be_reopened(tmp_path):
             "a.csv",
             STARS,
             {"columns": [0]},
-            r"a column out of u, g, class, got 0; a number counts columns in positions=",
+            r"out of u, g, class, got 0; a number counts columns in positions=",
         ),
         ("a.csv", "u,u\n1,2\n", {"columns": ["u"]}, r"expected one column named 'u', got 2; rename one or say"),
         ("a.csv", STARS, {"columns": ["class"], "label": "class"}, r"expected at least one feature column besides"),

@@ -11,12 +11,8 @@ from numpy.typing import NDArray
 
 from curvae.data import Schema, Transform
 from curvae.data.restoring import by_name, restored
-from curvae.evaluation.imputation import impute
-from curvae.evaluation.latent import reconstruct, typical
-from curvae.evaluation.scores import like, score, untouched
-from curvae.evaluation.summary import flagged
 from curvae.fitted import outputs
-from curvae.fitted.rows import Reading, Rows, batches, gathered, rows_of
+from curvae.fitted.rows import Reading, Rows, at_rest, batches, gathered, like, rows_of
 from curvae.posteriors import Posterior
 from curvae.systems import LatentSystem, System
 from curvae.typing import Batch
@@ -77,9 +73,9 @@ class Fitted:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     fitted = curvae.fit("vae", x, latent=1, hidden=8, epochs=2, out=f"{folder}/run", progress=False)
         ...     again = curvae.load(f"{folder}/run")
-        >>> again.posterior(x[:5]).mean.shape, again.score(x[:5], samples=50).log_likelihood.shape
+        ...     again.posterior(x[:5]).mean.shape, again.score(x[:5], samples=50).log_likelihood.shape
+        ...     bool(900 < again.sample(100)[:, 0].mean() < 1100)
         (torch.Size([5, 1]), (5,))
-        >>> bool(900 < again.sample(100)[:, 0].mean() < 1100)
         True
     """
 
@@ -126,7 +122,7 @@ class Fitted:
         system = self._latent("posterior")
         table = rows_of(self.run, x, mask=mask).table
         batch = like(system, table.batch(torch.arange(len(table))))
-        with untouched(system, 0):
+        with at_rest(system, 0):
             return system.posterior(batch.x, batch.mask, refine)
 
     def encode(self, x: Any, labels: Any = None, mask: Any = None, level: float = 0.9) -> Any:
@@ -156,7 +152,7 @@ class Fitted:
         def see(batch: Batch) -> dict[str, torch.Tensor]:
             return outputs.described(system.posterior(batch.x, batch.mask), level)
 
-        with untouched(system, 0):
+        with at_rest(system, 0):
             return gathered(system, rows.table, see)
 
     def score(self, x: Any, mask: Any = None, samples: int = 500, seed: int = 0, **options: Any) -> Any:
@@ -176,6 +172,9 @@ class Fitted:
         Raises:
             ValueError: the system gives no evidence.
         """
+        from curvae.evaluation import score
+        from curvae.evaluation.summary import flagged
+
         if self.system.evidence == "none":
             raise ValueError("score: this system gives no evidence (evidence='none'), so it has no log p(x).")
         rows = rows_of(self.run, x, mask=mask)
@@ -187,13 +186,15 @@ class Fitted:
 
     def reconstruct(self, x: Any, mask: Any = None) -> Any:
         """E[x | z] at the mean of each row's posterior, in own units; names, kinds and precision are the data's."""
+        from curvae.evaluation.latent import reconstruct, typical
+
         system, rows = self._latent("reconstruct"), rows_of(self.run, x, mask=mask)
 
         def see(batch: Batch) -> dict[str, torch.Tensor]:
             z = typical(system.posterior(batch.x, batch.mask))
             return {"x": reconstruct(system.model, z, batch).reshape(batch.x.shape)}
 
-        with untouched(system, 0):
+        with at_rest(system, 0):
             found = gathered(system, rows.table, see)["x"]
         return self._restored(torch.from_numpy(found), rows)
 
@@ -212,7 +213,7 @@ class Fitted:
         """The same in an array, whatever the run was trained on."""
         if n < 1:
             raise ValueError(f"sample: expected 1 row or more, got {n}.")
-        with untouched(self.system, seed):
+        with at_rest(self.system, seed):
             y = self.system.sample(n, torch.Generator().manual_seed(seed))
         return restored(self.schema, self.transform().inverse(y.reshape(n, *self.schema.spec.event)))
 
@@ -230,6 +231,8 @@ class Fitted:
             Of a frame a list of ``chains`` frames, else an array ``(chains, N, *event)``; what was observed is as it
             came.
         """
+        from curvae.evaluation import impute
+
         system, rows = self._latent("impute"), rows_of(self.run, x, mask=mask, reading=Reading(missing="mask"))
         raw = rows.table.raw
         seen = torch.ones_like(raw, dtype=torch.bool) if rows.table.mask is None else rows.table.mask

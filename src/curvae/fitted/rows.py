@@ -1,6 +1,7 @@
 """Rows for a trained run: its own parts, files, known sets, arrays and frames, read as its data were."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +15,7 @@ from curvae.data import ArrayTable, Schema, load, match
 from curvae.data.files import match_file
 from curvae.data.matching import Choice
 from curvae.data.sets import known
-from curvae.evaluation.scores import like
+from curvae.noise import kept
 from curvae.systems import System
 from curvae.typing import Batch
 
@@ -103,6 +104,23 @@ def spoken(schema: Schema, codes: Tensor | None) -> NDArray[Any] | None:
         return None if codes is None else codes.cpu().numpy()
     known = np.array([*schema.vocabulary, ""])
     return known[codes.cpu().numpy()]
+
+
+@contextmanager
+def at_rest(system: System, seed: int) -> Iterator[None]:
+    """Evaluation mode, no gradients, a fixed seed; the caller's random states are afterwards as they were."""
+    with kept(), torch.no_grad():
+        torch.manual_seed(seed)
+        system.eval()
+        yield
+
+
+def like(system: System, batch: Batch) -> Batch:
+    """A batch where the system is, in its floating type."""
+    tensors = (tensor for tensor in (*system.parameters(), *system.buffers()) if tensor.is_floating_point())
+    home = next(tensors, torch.empty(0))
+    x = batch.x.to(home.device, home.dtype) if batch.x.is_floating_point() else batch.x.to(home.device)
+    return Batch(x, batch.index.to(home.device), None if batch.mask is None else batch.mask.to(home.device))
 
 
 def batches(system: System, table: ArrayTable) -> Iterator[Batch]:
