@@ -62,7 +62,7 @@ def flat(what: str, labels: Any, count: int) -> NDArray[Any]:
     """One label a row ``(N,)``, as NumPy holds them; masked ones become NaN."""
     if isinstance(labels, Tensor):
         labels = labels.detach().cpu().numpy()
-    array = np.asarray(labels)
+    array = np.array(labels, dtype=object) if isinstance(labels, list | tuple) else np.asarray(labels)
     if np.ma.isMaskedArray(labels) and (hidden := np.ma.getmaskarray(labels)).any():
         array = array.astype(object)
         array[hidden] = None

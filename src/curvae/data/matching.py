@@ -92,7 +92,7 @@ def select(
     table = columnar(what, x)
     features = tuple(column for column in known if column.is_feature)
     if table is None:
-        return _from_array(known, what, x, choice, mask)
+        return _from_array(known, what, x, choice, mask)._replace(named=named)
     places, labeled = _places(known, named, table, choice)
     in_words = any(column.vocabulary is not None for column in known if column.kind == "label")
     labels = None if labeled is None else table.values(labeled, in_words)

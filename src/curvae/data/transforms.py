@@ -269,7 +269,7 @@ def _mean(x: Tensor, mask: Tensor | None, center: Tensor | None = None) -> Tenso
     """Mean, or mean square around a center, ``(*event)`` over the observed rows of ``x``, in float64, by blocks."""
     total = torch.zeros(x.shape[1:], dtype=torch.float64, device=x.device)
     for rows, seen in _blocks(x, mask):
-        terms = rows if center is None else (rows - center).square()
+        terms = rows if center is None else (rows.double() - center).square()
         total += (terms if seen is None else torch.where(seen, terms, 0)).sum(0, dtype=torch.float64)
     return total / (len(x) if mask is None else mask.sum(0).clamp(min=1))
 

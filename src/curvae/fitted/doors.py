@@ -85,14 +85,14 @@ def fit(
         ...     fitted.encode("test").mean.shape
         (359, 2)
     """
-    from curvae.training import fit as train
-
     training = {
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed, "out": out,
         "device": device, "precision": precision, "patience": patience, "max_skipped": max_skipped, "devices": devices,
         "compile": compile, "average": average, "schedule": schedule, "clip": clip, "progress": progress,
     }  # fmt: skip
     with kept():
+        from curvae.training import fit as train  # Lightning draws a number when it is imported
+
         ours, theirs = _parted(system, data, options)
         table = as_data(data, label, theirs)
         if isinstance(system, str):
@@ -119,10 +119,10 @@ def load(path: str | PathLike[str], system: System | None = None, data: Data | N
         ...
         curvae.training.errors.RunError: nowhere: expected the folder of a run, found none.
     """
-    from curvae.training import Run
-    from curvae.training import load as load_system
-
     with kept():
+        from curvae.training import Run
+        from curvae.training import load as load_system
+
         made = load_system(Path(path), system)
     folder = Path(path).expanduser()
     fitted = Fitted(Run(folder if folder.is_dir() else folder.parent, data, system))
