@@ -38,20 +38,21 @@ def own_file() -> Source:
 
 
 def set_name(word: str) -> str | None:
-    """The known data set of this name, in either spelling of its dashes; None if it is a file.
+    """The known data set of this name, in either spelling of its hyphens; None if it is a file.
 
     Raises:
         UsageError: it is neither.
     """
-    from curvae import data
+    from curvae.data import DataError
+    from curvae.data.sets import known, names
 
-    spelled = {name.replace("_", "-"): name for name in data.names()}
-    if found := spelled.get(word.replace("_", "-")):
-        return found
-    if Path(word).suffix or Path(word).exists():
-        return None
-    mend = closest(word, spelled) or f"; known are {', '.join(spelled)}."
-    raise UsageError(f"DATA: expected a known data set or a .npy, .npz or .csv file, got {word!r}{mend}")
+    try:
+        return known(word)
+    except DataError:
+        spelled = [name.replace("_", "-") for name in names()]
+        mend = closest(word.lower().replace("_", "-"), spelled) or f"; known are {', '.join(spelled)}."
+        got = f"got {word!r}{mend}"
+        raise UsageError(f"DATA: expected a known data set or a .npy, .npz or .csv file, {got}") from None
 
 
 def open_data(word: str, arguments: Mapping[str, Any]) -> "Data":

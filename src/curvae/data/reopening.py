@@ -1,5 +1,6 @@
 """Opening the data of a run again."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import product
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curvae.data.data import Data
-from curvae.data.errors import DataError
+from curvae.data.errors import DataError, DataWarning
 from curvae.data.files import from_file
 from curvae.data.schema import Origin, Schema
 from curvae.data.sets import load
@@ -60,11 +61,13 @@ def _places(origins: Sequence[Origin], folder: Path, data_dir: Path | None) -> l
 
 
 def _first(arguments: Mapping[str, Any], places: Sequence[Mapping[str, Any]], checksum: str | None) -> Data:
-    """The first files that are those of then."""
-    for place in places[:-1]:
-        with suppress(DataError):
-            return _same(from_file(**{**arguments, **place}), checksum)
-    return _same(from_file(**{**arguments, **places[-1]}), checksum)
+    """The first files that are those of then; what was left out of them was said then."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        for place in places[:-1]:
+            with suppress(DataError):
+                return _same(from_file(**{**arguments, **place}), checksum)
+        return _same(from_file(**{**arguments, **places[-1]}), checksum)
 
 
 def _same(data: Data, checksum: str | None) -> Data:
