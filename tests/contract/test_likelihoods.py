@@ -123,6 +123,7 @@ def test_learned_variance_starts_from_the_data_and_has_a_floor(likelihood):
     if not getattr(likelihood, "learn", None):
         return
     x = torch.randn(500, EVENT, dtype=torch.float64) * 3 + 1
+    likelihood = type(likelihood)(EVENT, learn=likelihood.learn).double()  # of which no start is given
     likelihood.initialize(x)
     torch.testing.assert_close(likelihood.variance.mean().item(), 9.0, rtol=0.2, atol=0)
     likelihood.initialize(torch.zeros(5, EVENT, dtype=torch.float64))

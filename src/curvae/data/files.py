@@ -50,8 +50,8 @@ def from_file(
 
     Args:
         path: a ``.npy``, ``.npz``, ``.csv``, ``.tsv`` or ``.txt`` file, plain or compressed (``.gz``, ``.xz``).
-        columns: the features by name, in the order in which the model sees them; by default all but the label. Where
-            nothing has a name, columns are called 0, 1, 2, ...
+        columns: the features by name, in the order in which the model sees them; by default all but the label. Columns
+            without names are called by their numbers, from 0.
         label: the column with the labels, numbers or words, by name; a number that is no name counts columns, from the
             end if negative. In a ``.npz`` a key.
         test: a second file of the same kind as the test part; its columns are found by name, in whatever order.
