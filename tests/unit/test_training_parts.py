@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 import curvae
-from curvae import training
 from curvae.data import ArrayTable
 from curvae.systems import Recipe
 from curvae.training import RunError, devices
