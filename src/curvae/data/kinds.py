@@ -54,7 +54,7 @@ def _constants(train: Rows) -> list[float | None]:
     count = seen.sum(0)
     mean = x.where(seen, 0).sum(0) / count.clamp(min=1)
     spread = ((x - mean).square().where(seen, 0).sum(0) / count.clamp(min=1)).sqrt()
-    constant = (count > 0) & ((least == most) | (spread <= ROUNDING * mean.abs()))
+    constant = (count > 0) & (spread <= ROUNDING * mean.abs())
     value = torch.where(least == most, least, mean)
     return [v if c else None for v, c in zip(value.tolist(), constant.tolist(), strict=True)]
 
