@@ -34,7 +34,7 @@ import torch
 import yaml
 
 import curvae
-from curvae import evaluation, report
+from curvae import evaluation, report, training
 from curvae.data import DataError
 from curvae.evaluation import store
 from curvae.systems import vae
@@ -313,7 +313,7 @@ def make(folder: Path) -> dict[int, Path]:
     torch.manual_seed(0)
     system = vae(data.spec, latent=2, hidden=8)
     new, old = folder / "new", folder / "old"
-    run = curvae.fit(system, data, epochs=2, out=new, progress=False)
+    run = training.fit(system, data, epochs=2, out=new, progress=False)
     curvae.evaluate(run.path, samples=30, limit=40, progress=False)
     sha256 = run.digest()
     found = evaluation.calibrate(run.system(), 200, 19)

@@ -7,16 +7,16 @@ if TYPE_CHECKING:
     from curvae import data
     from curvae.evaluation import compare, evaluate
     from curvae.fitted import Fitted, fit, load
-    from curvae.training import Run, RunError
+    from curvae.training import RunError, RunFolder
     from curvae.typing import Batch, DataSpec
 
-__all__ = ["Batch", "DataSpec", "Fitted", "Run", "RunError", "compare", "data", "evaluate", "fit", "load"]
+__all__ = ["Batch", "DataSpec", "Fitted", "RunError", "RunFolder", "compare", "data", "evaluate", "fit", "load"]
 
 _LATER = {
     "Batch": "curvae.typing",
     "DataSpec": "curvae.typing",
     "Fitted": "curvae.fitted",
-    "Run": "curvae.training",
+    "RunFolder": "curvae.training",
     "RunError": "curvae.training",
     "compare": "curvae.evaluation",
     "evaluate": "curvae.evaluation",

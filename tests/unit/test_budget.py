@@ -95,7 +95,7 @@ class Leveled(Toy):
         return (Stage("train", prepare=(Toy.size,), levels=levels),)
 
 
-def fitted(path: Path, system: Toy, epochs: int = 8) -> "curvae.Run":
+def fitted(path: Path, system: Toy, epochs: int = 8) -> "curvae.RunFolder":
     return training.fit(system, data_of(), epochs=epochs, batch_size=20, learning_rate=0.3, out=path, device="cpu")
 
 

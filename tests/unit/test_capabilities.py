@@ -11,6 +11,7 @@ from torch import nn
 
 import curvae
 import methods
+from curvae import training
 from curvae.data import Data, from_array
 from curvae.evaluation import bracket, calibrate, compare, evaluate, gaps, impute, information, pictures, quality, read
 from curvae.evaluation.annealing import annealed
@@ -140,11 +141,11 @@ def test_missing_values_are_drawn_by_a_system_that_can():
 
 def test_an_exact_density_needs_no_proposal(tmp_path: Path):
     data = correlated()
-    run = curvae.fit(
+    run = training.fit(
         SYSTEMS["toy-density"](data.spec), data, 60, learning_rate=0.03, out=tmp_path / "toy", progress=False
     )
     result = evaluate(run, progress=False)
-    system, x = curvae.load(run.path), data.test.x
+    system, x = training.load(run.path), data.test.x
     assert isinstance(system, ToyDensity)
     exact = [marginal(system, row, np.ones(3, bool)) for row in x.numpy()]
     values, arrays, *_ = read(run.path)
@@ -153,7 +154,7 @@ def test_an_exact_density_needs_no_proposal(tmp_path: Path):
     assert not {name for name in arrays if "khat" in name or "elbo" in name or name == "draws"}
     assert (result.khat, result.elbo, result.kl, result.activity, result.information) == (None,) * 5
     assert result.warnings == ()
-    other = curvae.fit(vae(data.spec, latent=2, hidden=8), data, 2, out=tmp_path / "vae", progress=False)
+    other = training.fit(vae(data.spec, latent=2, hidden=8), data, 2, out=tmp_path / "vae", progress=False)
     theirs = evaluate(other, samples=40, progress=False).log_likelihood
     found = compare([other, run])
     assert [row.proposal for row in found.rows] == ["best", "exact"]
@@ -164,7 +165,7 @@ def test_an_exact_density_needs_no_proposal(tmp_path: Path):
 
 def test_nothing_known_of_the_density_is_no_failure(tmp_path: Path):
     data = correlated()
-    run = curvae.fit(SYSTEMS["pull"](data.spec), data, 2, out=tmp_path / "pull", progress=False)
+    run = training.fit(SYSTEMS["pull"](data.spec), data, 2, out=tmp_path / "pull", progress=False)
     result = evaluate(run, quality=True, progress=False)
     assert (result.log_likelihood, result.elbo, result.kl, result.quality, result.trusted) == (None,) * 5
     assert result.warnings == ("This system gives no evidence: it has no log-likelihood, and none is estimated.",)
@@ -241,9 +242,9 @@ def test_register_takes_any_system_and_nothing_else():
 
 def test_a_run_of_it_is_made_again_from_its_folder(tmp_path: Path):
     data = correlated()
-    run = curvae.fit(SYSTEMS["toy-density"](data.spec), data, 1, out=tmp_path / "run", progress=False)
+    run = training.fit(SYSTEMS["toy-density"](data.spec), data, 1, out=tmp_path / "run", progress=False)
     x = data.test.x
     again = RunFolder.open(run.path).system()
     assert isinstance(again, ToyDensity)
-    assert torch.equal(again.log_prob(x), curvae.load(run.path).log_prob(x))
+    assert torch.equal(again.log_prob(x), training.load(run.path).log_prob(x))
     assert not isinstance(again, LatentSystem)

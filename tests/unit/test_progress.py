@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-import curvae
-from curvae import progress
+from curvae import progress, training
 from curvae.evaluation.progress import bar
 from training_toys import Toy, data_of, interrupt
 
@@ -87,13 +86,13 @@ def test_ctrl_c_in_training_leaves_the_terminal_as_it_was(monkeypatch: pytest.Mo
     system = Toy()
     system.at = {2: interrupt}
     with pytest.raises(KeyboardInterrupt):
-        curvae.fit(system, data_of(), epochs=4, batch_size=20, out=tmp_path / "run")
+        training.fit(system, data_of(), epochs=4, batch_size=20, out=tmp_path / "run")
     assert terminal.getvalue().count(HIDE_CURSOR) == terminal.getvalue().count(SHOW_CURSOR) == 1
 
 
 def test_the_bar_of_training_shows_stage_and_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     terminal = on_screen(monkeypatch)
-    run = curvae.fit(Toy(), data_of(), epochs=4, batch_size=20, out=tmp_path / "run")
+    run = training.fit(Toy(), data_of(), epochs=4, batch_size=20, out=tmp_path / "run")
     shown = terminal.getvalue()
     for part in ("stage 1/2 one  epoch 1/2", "stage 2/2 two  epoch 2/2", "6/6", "bound -", "|grad| ", "not ok "):
         assert part in shown
@@ -105,7 +104,7 @@ def test_without_a_terminal_training_says_how_it_goes(
 ):
     """Stages, epochs, bounds and the time left; at the end the best bound, and where the run lies."""
     monkeypatch.setattr(progress.Lines, "every", 0.0)
-    run = curvae.fit(Toy(), data_of(), epochs=4, batch_size=20, learning_rate=0.1, out=tmp_path / "run")
+    run = training.fit(Toy(), data_of(), epochs=4, batch_size=20, learning_rate=0.1, out=tmp_path / "run")
     out, err = capfd.readouterr()
     assert out == ""
     lines = err.splitlines()
@@ -120,12 +119,12 @@ def test_without_a_terminal_training_says_how_it_goes(
 
 
 def test_between_two_lines_training_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
-    curvae.fit(Toy(), data_of(), epochs=4, batch_size=20, out=tmp_path / "run")
+    training.fit(Toy(), data_of(), epochs=4, batch_size=20, out=tmp_path / "run")
     assert not [line for line in capfd.readouterr().err.splitlines() if line.endswith("left")]
 
 
 def test_no_progress_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
-    curvae.fit(Toy(), data_of(), epochs=4, out=tmp_path / "run", progress=False)
+    training.fit(Toy(), data_of(), epochs=4, out=tmp_path / "run", progress=False)
     assert capfd.readouterr() == ("", "")
 
 
@@ -133,8 +132,8 @@ def test_a_run_taken_up_says_what_is_done(tmp_path: Path, capfd: pytest.CaptureF
     system = Toy()
     system.at = {8: interrupt}
     with pytest.raises(KeyboardInterrupt):
-        curvae.fit(system, data_of(), epochs=8, batch_size=20, out=tmp_path / "run", progress=False)
-    curvae.fit(Toy(), data_of(), epochs=8, batch_size=20, out=tmp_path / "run")
+        training.fit(system, data_of(), epochs=8, batch_size=20, out=tmp_path / "run", progress=False)
+    training.fit(Toy(), data_of(), epochs=8, batch_size=20, out=tmp_path / "run")
     first = capfd.readouterr().err.splitlines()[0]
     assert first.startswith("stage 1/2 one: 4 epochs")
 

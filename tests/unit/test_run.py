@@ -61,7 +61,7 @@ def test_a_run_opened_again_gives_the_same_back(trained: "curvae.RunFolder"):
     x = memory.test.x[:5]
     assert torch.equal(first.posterior(x).mean, second.posterior(x).mean)
     assert torch.equal(first.posterior(x).mean, training.load(trained.path).posterior(x).mean)
-    assert curvae.Run.open(run) is run
+    assert curvae.RunFolder.open(run) is run
 
 
 def test_the_configuration_makes_the_same_run_again(trained: "curvae.RunFolder", tmp_path: Path):

@@ -13,7 +13,7 @@ import yaml
 from torch import nn
 
 import curvae
-from curvae import evaluation, report
+from curvae import evaluation, report, training
 from curvae.evaluation import compare, evaluate, read
 from curvae.systems import System, vae
 from curvae.training import RunError, RunFolder
@@ -38,7 +38,7 @@ def opened(run: RunFolder) -> RunFolder:
 
 
 def test_every_file_of_a_run_has_its_place_in_the_layout(tmp_path: Path):
-    run = curvae.fit(vae(data_of().spec, latent=2, hidden=8), data_of(), epochs=2, out=tmp_path / "run")
+    run = training.fit(vae(data_of().spec, latent=2, hidden=8), data_of(), epochs=2, out=tmp_path / "run")
     evaluate(run, samples=30, limit=4, progress=False)
     report.write(run.path)
     known = {*layout.LAYOUT, layout.EVALUATIONS, layout.SNAPSHOTS, "tensorboard"}
@@ -64,7 +64,7 @@ def test_other_weights_are_never_loaded(run: RunFolder, tmp_path: Path, change: 
         shutil.copy(other.path / "model.safetensors", path)
     assert path.read_bytes() != whole
     with pytest.raises(RunError, match=r"model.safetensors: expected the weights that model.json tells of"):
-        curvae.load(run.path)
+        training.load(run.path)
 
 
 def test_in_format_1_what_can_be_checked_is(run: RunFolder):
@@ -73,14 +73,14 @@ def test_in_format_1_what_can_be_checked_is(run: RunFolder):
     path = run.path / "model.safetensors"
     tensors = weights.read(path)
     expected = run.trained.state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in curvae.load(run.path).state_dict().items())
+    assert all(torch.equal(value, expected[name]) for name, value in training.load(run.path).state_dict().items())
     path.write_bytes(path.read_bytes().replace(b'"F32"', b'"I32"', 1))
     with pytest.raises(RunError, match=r"expected torch.float32, got torch.int32"):
-        curvae.load(run.path)
+        training.load(run.path)
     first = next(name for name, value in tensors.items() if value.ndim == 2)
     path.write_bytes(weights.encode({**tensors, first: tensors[first][:1]}))
     with pytest.raises(RunError, match="expected shape"):
-        curvae.load(run.path)
+        training.load(run.path)
 
 
 def test_a_run_of_format_1_is_read(run: RunFolder):
@@ -243,7 +243,7 @@ def broken(when: str) -> System:
 @pytest.mark.parametrize("when", ["always", "evaluation"])
 def test_a_decoder_that_gives_nan_is_to_blame(tmp_path: Path, when: str):
     with pytest.raises(RunError, match=r"the output of model.decoder \(Broken\), column 2 of 3") as error:
-        curvae.fit(broken(when), data_of(), epochs=2, out=tmp_path / "run", max_skipped=3)
+        training.fit(broken(when), data_of(), epochs=2, out=tmp_path / "run", max_skipped=3)
     assert "\n" not in str(error.value)
     run = RunFolder.open(tmp_path / "run")
     assert run.state == "stopped"
@@ -254,13 +254,13 @@ def test_a_run_whose_every_step_was_skipped_does_not_finish(tmp_path: Path):
     system = Toy()
     system.at = dict.fromkeys(range(1, 99), not_finite)
     with pytest.raises(RunError, match=r"after stage 'one': every step was skipped"):
-        curvae.fit(system, data_of(), epochs=4, batch_size=50, out=tmp_path / "run")
+        training.fit(system, data_of(), epochs=4, batch_size=50, out=tmp_path / "run")
     assert RunFolder.open(tmp_path / "run").state == "stopped"
 
 
 def test_nan_is_never_best(tmp_path: Path):
     """The first epoch gives none; the second is kept, and what comes after it is compared with that."""
-    run = curvae.fit(Toy(), data_of(), epochs=4, out=tmp_path / "run")
+    run = training.fit(Toy(), data_of(), epochs=4, out=tmp_path / "run")
     session = Session(Toy(), run.path, Log(run.path), writes=False)
     for score in (np.nan, np.inf, -3.0, np.nan, -2.0, -5.0):
         session.judge(score)

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import curvae
-from curvae import registry
+from curvae import registry, training
 from curvae.systems import System, vae, vlae
 from curvae.training.check import check_networks
 from training_toys import FEATURES, Toy, data_of
@@ -59,7 +58,9 @@ def test_a_network_that_does_not_fit(
 ):
     data = data_of()
     with pytest.raises(ValueError, match=message) as error:
-        curvae.fit(build(data.spec, latent=2, **{name: network}), data, epochs=2, out=tmp_path / "run", progress=False)
+        training.fit(
+            build(data.spec, latent=2, **{name: network}), data, epochs=2, out=tmp_path / "run", progress=False
+        )
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
 
@@ -107,5 +108,5 @@ def test_batch_normalization_and_a_last_batch_of_one_row(rows: int, tmp_path: Pa
         for inputs, outputs in ((FEATURES, 4), (2, FEATURES))
     ]
     system = vae(data.spec, latent=2, encoder=nets[0], decoder=nets[1])
-    run = curvae.fit(system, data, epochs=2, batch_size=32, out=tmp_path / "run", progress=False)
+    run = training.fit(system, data, epochs=2, batch_size=32, out=tmp_path / "run", progress=False)
     assert run.metrics()["step"] == [rows // 32, 2 * (rows // 32)]

@@ -11,6 +11,8 @@ import torch
 
 import curvae
 from curvae import training
+from curvae.io import atomic
+from curvae.objectives import Bound
 from curvae.training import RunError
 from curvae.training.loop import checkpoint as session
 from training_script import make
@@ -122,7 +124,7 @@ def test_an_empty_folder_is_taken(tmp_path: Path):
 
 def test_two_processes_do_not_share_a_folder(tmp_path: Path):
     system = Toy()
-    fit = lambda: curvae.fit(Toy(), data_of(), epochs=6, batch_size=20, out=tmp_path / "run")  # noqa: E731
+    fit = lambda: training.fit(Toy(), data_of(), epochs=6, batch_size=20, out=tmp_path / "run")  # noqa: E731
     said: list[str] = []
 
     def meanwhile(bound: Bound) -> Bound:
@@ -132,7 +134,7 @@ def test_two_processes_do_not_share_a_folder(tmp_path: Path):
         return bound
 
     system.at = {4: meanwhile}
-    curvae.fit(system, data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
+    training.fit(system, data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
     before = content(tmp_path)
     with pytest.raises(RunError, match="is finished already"):
         fit()
@@ -147,11 +149,13 @@ def test_a_damaged_resume_file_is_named(tmp_path: Path, saving: None):
         training.fit(system, data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
     whole = (tmp_path / "run/resume.pt").read_bytes()
     (tmp_path / "run/resume.pt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(RunError, match=r"resume.pt: cannot be read .* delete it to start this run anew") as error:
+    with pytest.raises(
+        RunError, match=r"resume.pt: expected .* damaged file; delete it to start this run anew"
+    ) as error:
         training.fit(Toy(), data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
     assert "\n" not in str(error.value)
     (tmp_path / "run/resume.pt").unlink()
-    run = curvae.fit(Toy(), data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
+    run = training.fit(Toy(), data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
     assert run.metrics()["epoch"] == [1, 2, 3, 4, 5, 6]
 
 
@@ -160,12 +164,12 @@ def test_a_bit_that_flipped_is_never_trained_on(tmp_path: Path, saving: None, pl
     system = Toy()
     system.at = {8: interrupt}
     with pytest.raises(KeyboardInterrupt):
-        curvae.fit(system, data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
+        training.fit(system, data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
     content = bytearray((tmp_path / "run/resume.pt").read_bytes())
     content[place] ^= 4
     (tmp_path / "run/resume.pt").write_bytes(content)
     with pytest.raises(RunError, match=r"resume.pt: expected"):
-        curvae.fit(Toy(), data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
+        training.fit(Toy(), data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
 
 
 def test_a_slower_process_does_not_train_what_a_faster_one_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -175,13 +179,13 @@ def test_a_slower_process_does_not_train_what_a_faster_one_finished(tmp_path: Pa
     @contextlib.contextmanager
     def late(path: Path):
         monkeypatch.undo()
-        curvae.fit(Toy(), data_of(), epochs=6, out=path)
+        training.fit(Toy(), data_of(), epochs=6, out=path)
         with new(path) as made:
             yield made
 
     monkeypatch.setattr(atomic, "new_folder", late)
     with pytest.raises(RunError, match="is finished already"):
-        curvae.fit(Toy(), data_of(), epochs=6, out=tmp_path / "run")
+        training.fit(Toy(), data_of(), epochs=6, out=tmp_path / "run")
     assert curvae.RunFolder.open(tmp_path / "run").metrics()["epoch"] == [1, 2, 3, 4, 5, 6]
     assert [each.name for each in tmp_path.iterdir()] == ["run"]
 
@@ -190,11 +194,11 @@ def test_a_run_of_format_1_is_not_gone_on_with(tmp_path: Path, saving: None):
     system = Toy()
     system.at = {8: interrupt}
     with pytest.raises(KeyboardInterrupt):
-        curvae.fit(system, data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
+        training.fit(system, data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
     path = tmp_path / "run/config.yaml"
     path.write_text(path.read_text().replace("format: 2", "format: 1"))
     with pytest.raises(RunError, match=r"unfinished run of curvae 0\.\d\.\d \(format 1\)"):
-        curvae.fit(Toy(), data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
+        training.fit(Toy(), data_of(), epochs=6, batch_size=20, out=tmp_path / "run")
 
 
 def test_a_full_disk_is_one_line_and_destroys_nothing(tmp_path: Path, saving: None, monkeypatch: pytest.MonkeyPatch):

@@ -16,8 +16,7 @@ from curvae.cli.parsing import carry_out
 if TYPE_CHECKING:
     from curvae.fitted import Fitted
     from curvae.fitted.rows import Rows
-    from curvae.systems import LatentSystem
-    from curvae.training import Run
+    from curvae.training import RunFolder
 
 Arrays = dict[str, np.ndarray]
 
@@ -63,8 +62,6 @@ def _sample(
     check(to, at_least_one={"n": n})
     from curvae.data.restoring import by_name
     from curvae.fitted import Fitted
-
-    from curvae.systems import CanSample, require
 
     with fresh(to, force) as target:
         fitted = Fitted(open_run(run, trust or ()))
@@ -132,7 +129,7 @@ def how_to_read(
     return read | {"missing": missing, "data_dir": data_dir}
 
 
-def rows_of(data: str, run: "Run", options: Mapping[str, Any]) -> "Rows":
+def rows_of(data: str, run: "RunFolder", options: Mapping[str, Any]) -> "Rows":
     """Rows that a word names: a part of the run's data, a file, or a known set."""
     from curvae.fitted.rows import PARTS, Reading, rows_of
 
@@ -140,16 +137,6 @@ def rows_of(data: str, run: "Run", options: Mapping[str, Any]) -> "Rows":
         set_name(data)
     with noted():
         return rows_of(run, data, reading=Reading(**options))
-
-
-def latent_system(run: "Run") -> "LatentSystem":
-    """The trained system, if it has a posterior over latents."""
-    from curvae.systems import LatentSystem
-
-    system = run.system()
-    if not isinstance(system, LatentSystem):
-        raise Refused(f"{run.path}: expected a system with a posterior over latents, got {type(system).__name__}.")
-    return system
 
 
 def columns_of(rows: "Rows", fitted: "Fitted", columns: Arrays) -> Arrays:

@@ -109,7 +109,25 @@ def open_run(folder: Path, trust: Sequence[str] = ()) -> "RunFolder":
     refuse_own(folder, arguments, trust)
     if not trust:
         return run
-    return Run(run.path, None, rebuilt(recorded["name"], recorded["arguments"], run.schema.spec))
+    return RunFolder(run.path, None, rebuilt(recorded.get("name", ""), arguments, run.schema.spec))
+
+
+def refuse_own(path: Path, arguments: Any, trust: Sequence[str]) -> None:
+    """
+    Raises:
+        Refused: a file names modules of the user's that ``trust`` does not name.
+    """
+    if own := [name for name in _class_paths(arguments) if not _trusted(name, trust)]:
+        module = own[0].partition(".")[0]
+        raise Refused(f"{path}: has a part of your own, {own[0]}; --trust {module} imports it from this folder.")
+
+
+def trust_of(system: "System") -> str:
+    """The flag with which a file may name the system's own modules again; "" where it has none."""
+    from curvae.training.run.config import record
+
+    own = {name.partition(".")[0] for name in _class_paths(record(system).get("arguments")) if not _trusted(name, ())}
+    return f" --trust {','.join(sorted(own))}" if own else ""
 
 
 def existing(run: Path | str) -> Path:

@@ -15,7 +15,6 @@ from curvae.cli.latents import (
     columns_of,
     how_to_read,
     labels_of,
-    latent_system,
     numbered,
     rows_of,
     write,
@@ -87,8 +86,11 @@ def _refine(
     refiner, generator = at_test_time(steps, rate, samples), torch.Generator().manual_seed(2)
     with fresh(to, force) as target:
         fitted = Fitted(open_run(run, trust or ()))
-        rows, system = rows_of(data, fitted.run, options), latent_system(fitted.run)
-        arrays = gathered(system, rows.table, lambda batch: _refined(system, refiner, batch, level, generator))
+        system = require(fitted.system, HasPosterior, "refine")
+        model, rows = require(system, HasModel, "refine").parts().model, rows_of(data, fitted.run, options)
+        arrays = gathered(
+            fitted.system, rows.table, lambda batch: _refined(system, model, refiner, batch, level, generator)
+        )
         worth = {name: arrays[name] for name in ("elbo_before", "elbo_after")}
         columns = columns_of(rows, fitted, dict(outputs.latent_columns(arrays)) | worth)
         write(target, {"row": numbered(rows)} | arrays | labels_of(rows, "label"), columns)

@@ -8,6 +8,7 @@ import torch
 
 from curvae.data.data import Data, Rows, build
 from curvae.data.errors import DataError
+from curvae.data.finite import check_range, check_transformed
 from curvae.data.kinds import described
 from curvae.data.labels import coded
 from curvae.data.preprocess import image_transform
@@ -39,6 +40,8 @@ def assemble(
     content = relabeled(contents[0])
     parts = [checked(each, options.missing, options.event) for each in contents]
     _check_shapes(parts)
+    for each, rows in zip(contents, parts, strict=True):
+        check_range(each.what, rows.raw, rows.mask, each.names)
     parts, vocabulary = _labeled(contents, parts)
     support = _support(parts, options.support)
     spec = DataSpec(
@@ -57,6 +60,8 @@ def assemble(
         origins=tuple(origins),
     )
     fitted = options.transform or _transform(split[0], support, options.standardize)
+    for each, rows in zip(contents, parts, strict=True):
+        check_transformed(each.what, rows.raw, fitted, rows.mask, each.names)
     return build(split, fitted, recipe, schema)
 
 

@@ -11,7 +11,7 @@ from curvae.data.columnar import columnar
 from curvae.data.data import Data
 from curvae.data.errors import DataError
 from curvae.data.matching import AS_THE_RUN, Choice, Matched, match, select
-from curvae.data.readers import read_npy, read_npz
+from curvae.data.readers import names_of_npz, read_npy, read_npz
 from curvae.data.schema import Origin, Schema
 from curvae.data.taking import Content, from_columns, place, relabeled, take
 from curvae.data.text import TextTable, read_text
@@ -171,11 +171,12 @@ def read(path: Path, key: str | None, header: bool | None, label: str | None = N
 
 
 def _archive(path: Path, key: str | None, label: str | None, needed: bool) -> Found:
-    arrays = read_npz(path)
-    wanted = key or ("x" if "x" in arrays else next(iter(arrays)) if len(arrays) == 1 else None)
+    names = names_of_npz(path)
+    wanted = key or ("x" if "x" in names else names[0] if len(names) == 1 else None)
     for name in (wanted, *([label] if needed else [])):
-        if name not in arrays:
-            raise DataError(f"{path}: expected a key out of {', '.join(arrays)}, got {name!r}; say key= or label=.")
+        if name not in names:
+            raise DataError(f"{path}: expected a key out of {', '.join(names)}, got {name!r}; say key= or label=.")
+    arrays = read_npz(path, [name for name in (wanted, label) if name in names])
     return Found(arrays[str(wanted)], arrays.get(label or ""))
 
 

@@ -3,10 +3,12 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from math import isfinite, prod
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypedDict
 
 from curvae.data.errors import DataError
+from curvae.io.typed import OneOf, Range, conform
 from curvae.typing import DataSpec, Support
 
 BESIDE = -1
@@ -36,8 +38,8 @@ class Column:
 
     name: str
     kind: Kind = "real"
-    dtype: str = "float64"
-    place: int = 0
+    dtype: Annotated[str, OneOf(DTYPES)] = "float64"
+    place: Annotated[int, Range(BESIDE, 2**31)] = 0
     constant: float | None = None
     vocabulary: tuple[str, ...] | None = None
 
@@ -153,9 +155,21 @@ class Schema:
         Raises:
             DataError: it says anything that a schema cannot say.
         """
-        from curvae.data.schema_file import read
-
-        return read(values)
+        try:
+            found = conform({name: values[name] for name in Written.__annotations__ if name in values}, Written)
+            schema = cls(DataSpec(**found.pop("spec")), **found)
+        except ValueError as error:
+            raise DataError(f"schema: {error}; the file is damaged.") from None
+        unique("schema", [column.name for column in schema.columns if column.kind != "ignored"])
+        if odd := [
+            column for column in schema.columns if column.constant is not None and not isfinite(column.constant)
+        ]:
+            got = f"got {odd[0].constant} as the constant of {odd[0].name!r}"
+            raise DataError(f"schema: columns: expected finite numbers, {got}; the file is damaged.")
+        if schema.features and len(schema.features) != prod(schema.spec.event):
+            got = f"got {len(schema.features)} for examples of shape {schema.spec.event}"
+            raise DataError(f"schema: expected {prod(schema.spec.event)} features, {got}; the file is damaged.")
+        return schema
 
     @classmethod
     def bare(cls, spec: DataSpec, label: str | int | None = None, columns: Sequence[Any] | None = None) -> "Schema":
@@ -169,7 +183,28 @@ class Schema:
         return cls(spec, (*features, *labeled), named=named, holder="file")
 
 
-KINDS, HOLDERS, SUPPORTS = get_args(Kind), get_args(Holder), get_args(Support)
+class WrittenSpec(TypedDict):
+    """A :class:`curvae.DataSpec` in a file."""
+
+    event: tuple[Annotated[int, Range(1, 2**31)], ...]
+    support: Support
+    categories: Annotated[int, Range(1, 2**31)]
+    name: str
+
+
+class Written(TypedDict):
+    """A schema in a file."""
+
+    spec: WrittenSpec
+    columns: tuple[Column, ...]
+    named: bool
+    dtype: Annotated[str, OneOf(DTYPES)]
+    unit: str
+    missing: Literal["error", "mask"]
+    markers: tuple[str, ...]
+    holder: Holder
+    origins: tuple[Origin, ...]
+    checksum: str
 
 
 def _brief(column: Column) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from curvae.evaluation import store, tables
 from curvae.evaluation.alike import Measured, check
 from curvae.evaluation.choice import KHAT_BAD, PROPOSALS
-from curvae.evaluation.evaluate import HasRun, RunFolder, opened
+from curvae.evaluation.evaluate import HasRun, opened
 from curvae.evaluation.holm import holm, paired_p_value
 from curvae.evaluation.results import Estimate, plain
 from curvae.training.errors import RunError
@@ -164,8 +164,12 @@ def compare(
 
 def _read(run: HasRun | RunFolder | str | PathLike[str]) -> Measured:
     path = Path(run) if isinstance(run, str | PathLike) else opened(run).path
-    values, arrays = store.read(path)
-    return Measured(path.resolve().name, path, values, arrays)
+    found = store.read(path)
+    if found.stale:
+        raise RunError(f"compare: stale: {path} was evaluated on other weights; run `curvae evaluate {path}` again.")
+    if "data" not in found.values:
+        raise RunError(f"compare: {path / layout.EVALUATION} does not say of which data it is; evaluate the run again.")
+    return Measured(path.resolve().name, path, found.result, found.values, found.arrays)
 
 
 def _differences(found: Sequence[Measured], proposal: str, trusted: bool) -> tuple[Difference, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 
@@ -34,16 +34,6 @@ KEPT = ("index", "log_likelihood", "elbo", "log_det", "status", "label", "kl", "
 """Arrays of each datum that are saved, beside those of each proposal."""
 SAMPLED = ("proposal", "draws", "normalizer")
 """And these, where log p(x) was sampled."""
-
-
-@runtime_checkable
-class RunFolder(Protocol):
-    """What is asked of a run."""
-
-    @property
-    def path(self) -> Path: ...
-    def system(self) -> System: ...
-    def data(self) -> Data: ...
 
 
 @runtime_checkable
@@ -75,18 +65,15 @@ def evaluate(
 ) -> Evaluation:
     """Log-likelihood, ELBO, diagnostics and collapse of a run, with errors; written into its folder.
 
-    log p(x) is estimated by importance sampling, with draws from the system's own posterior and, for a
-    ``LatentSystem``, from a common proposal: the Laplace posterior at the mode, its covariance widened by 1.3 (less
-    beyond 16 latents); and with the same draws as those of a mixture of both. The headline is the common proposal's
-    where its k-hat is at most 0.5, else that of the smallest k-hat. Data for which that is above 0.7 are flagged. The
-    same arguments give the same numbers; the system and the caller's random numbers stay as they are.
+    That of the run's own test data takes the place of an earlier one; one of other data or of another split lies beside
+    it, in ``evaluations/<data>-<split>-<checksum>``.
 
     log p(x) is taken from the density where the system has one, and else estimated by importance sampling, with draws
     from the system's own posterior and, for a model of continuous latents, from a common proposal: the Laplace
     posterior at the mode, its covariance widened by 1.3 (less beyond 16 latents); and with the same draws as those of a
     mixture of both. The headline is the common proposal's where its k-hat is at most 0.5, else that of the smallest
     k-hat. Data for which that is above 0.7 are flagged. The same arguments give the same numbers; the system and
-    torch's own random numbers stay as they are.
+    the caller's random numbers stay as they are.
 
     Files: ``evaluation.json`` (the result, settings, warnings, and the digest of the weights that were evaluated),
     ``evaluation.npz`` (a value for each row) and ``pictures.npz`` (what the report draws).
@@ -175,11 +162,7 @@ def opened(run: HasRun | RunFolder | str | PathLike[str]) -> RunFolder:
     """The run itself, or that of a path or of what was fitted."""
     if isinstance(run, HasRun):
         return run.run
-    if isinstance(run, str | PathLike):
-        from curvae.training import Run  # a run knows nothing of its evaluation
-
-        return Run.open(Path(run))
-    return run
+    return run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
 
 
 @contextmanager

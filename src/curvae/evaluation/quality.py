@@ -120,21 +120,19 @@ def _rows(table: ArrayTable, index: Tensor) -> Float[Tensor, "N *event"]:
 
 
 def _made(system: System, table: ArrayTable, rows: Int[Tensor, " N"], seed: int) -> dict[str, Tensor]:
-    """What the system makes, in data units."""
-    count = len(rows)
-    generator, event = Generator(place(system)[0]).manual_seed(seed), table.raw.shape[1:]
-    found = {"samples": torch.cat([system.sample(n, generator).cpu() for n in _parts(count)])}
-    if isinstance(system, LatentSystem) and not system.model.autoregressive:
-        drawn = [reconstruct(system.model, system.model.prior.sample(n, generator)).cpu() for n in _parts(count)]
-        rebuilt = [_rebuilt(system, table, index) for index in rows.split(200)]
-        found |= {"means": torch.cat(drawn), "reconstructions": torch.cat(rebuilt)}
-    return {name: table.transform.inverse(x.float().reshape(-1, *event)).float() for name, x in found.items()}
-
-
-def _rebuilt(system: LatentSystem, table: ArrayTable, index: Tensor) -> Tensor:
-    batch = like(system, table.batch(index))
-    q = system.inference(system.model, batch).posterior
-    return reconstruct(system.model, typical(q), batch).cpu()
+    """What the system makes, in data units; names that do not apply are missing."""
+    generator, sizes = Generator(place(system)[0]).manual_seed(seed), _parts(len(rows))
+    model = system.parts().model if isinstance(system, HasModel) else None
+    found: dict[str, list[Tensor]] = {}
+    if isinstance(system, CanSample):
+        found["samples"] = [system.sample(n, generator).cpu() for n in sizes]
+    if model is not None and not model.autoregressive:
+        found["means"] = [model.mean(model.prior.sample(n, generator)).cpu() for n in sizes]
+    if isinstance(system, CanReconstruct) and not (model is not None and model.autoregressive):
+        batches = (like(system, table.batch(index)) for index in rows.split(200))
+        found["reconstructions"] = [rebuilt(system, batch).cpu() for batch in batches]
+    event, inverse = table.raw.shape[1:], table.transform.inverse
+    return {name: inverse(torch.cat(parts).float().reshape(-1, *event)).float() for name, parts in found.items()}
 
 
 def _parts(count: int) -> list[int]:

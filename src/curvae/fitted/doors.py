@@ -120,12 +120,12 @@ def load(path: str | PathLike[str], system: System | None = None, data: Data | N
         curvae.training.errors.RunError: nowhere: expected the folder of a run, found none.
     """
     with kept():
-        from curvae.training import Run
+        from curvae.training import RunFolder
         from curvae.training import load as load_system
 
         made = load_system(Path(path), system)
     folder = Path(path).expanduser()
-    fitted = Fitted(Run(folder if folder.is_dir() else folder.parent, data, system))
+    fitted = Fitted(RunFolder(folder if folder.is_dir() else folder.parent, data, system))
     fitted.__dict__["system"] = made  # a cached property: it was read already
     return fitted
 

@@ -14,12 +14,12 @@ from curvae.data.restoring import by_name, restored
 from curvae.fitted import outputs
 from curvae.fitted.rows import Reading, Rows, at_rest, batches, gathered, like, rows_of
 from curvae.posteriors import Posterior
-from curvae.systems import LatentSystem, System
+from curvae.systems import CanReconstruct, CanSample, HasPosterior, System, require
 from curvae.typing import Batch
 
 if TYPE_CHECKING:
     from curvae.evaluation import Evaluation
-    from curvae.training import Run
+    from curvae.training import RunFolder
 
 Array = NDArray[Any]
 
@@ -79,7 +79,7 @@ class Fitted:
         True
     """
 
-    run: "Run"
+    run: "RunFolder"
 
     @property
     def path(self) -> Path:
@@ -99,9 +99,7 @@ class Fitted:
     @property
     def evaluation(self) -> "Evaluation | None":
         """What ``evaluate`` found of the run's test data; None before it was asked to."""
-        from curvae.evaluation import Evaluation, read
-
-        return Evaluation.from_dict(read(self.path)[0]) if (self.path / "evaluation.json").is_file() else None
+        return None if (found := self.run.evaluation) is None else found.result
 
     def metrics(self) -> dict[str, list[Any]]:
         """Columns of the run's metrics.csv by name, a value for each epoch."""
@@ -119,10 +117,10 @@ class Fitted:
             mask: of their shape, True = observed.
             refine: steps of gradient ascent on each row's ELBO from there.
         """
-        system = self._latent("posterior")
+        system = require(self.system, HasPosterior, "posterior")
         table = rows_of(self.run, x, mask=mask).table
-        batch = like(system, table.batch(torch.arange(len(table))))
-        with at_rest(system, 0):
+        batch = like(self.system, table.batch(torch.arange(len(table))))
+        with at_rest(self.system, 0):
             return system.posterior(batch.x, batch.mask, refine)
 
     def encode(self, x: Any, labels: Any = None, mask: Any = None, level: float = 0.9) -> Any:
@@ -147,13 +145,13 @@ class Fitted:
 
     def encoded(self, rows: Rows, level: float = 0.9) -> dict[str, Array]:
         """``mean``, ``covariance``, ``lower`` and ``upper`` of rows that were read."""
-        system = self._latent("encode")
+        system = require(self.system, HasPosterior, "encode")
 
         def see(batch: Batch) -> dict[str, torch.Tensor]:
             return outputs.described(system.posterior(batch.x, batch.mask), level)
 
-        with at_rest(system, 0):
-            return gathered(system, rows.table, see)
+        with at_rest(self.system, 0):
+            return gathered(self.system, rows.table, see)
 
     def score(self, x: Any, mask: Any = None, samples: int = 500, seed: int = 0, **options: Any) -> Any:
         """Log p(x) row by row, in nats, by the same estimator as ``evaluate``.
@@ -186,17 +184,15 @@ class Fitted:
 
     def reconstruct(self, x: Any, mask: Any = None) -> Any:
         """E[x | z] at the mean of each row's posterior, in own units; names, kinds and precision are the data's."""
-        from curvae.evaluation.latent import reconstruct, typical
-
-        system, rows = self._latent("reconstruct"), rows_of(self.run, x, mask=mask)
+        system, rows = require(self.system, CanReconstruct, "reconstruct"), rows_of(self.run, x, mask=mask)
 
         def see(batch: Batch) -> dict[str, torch.Tensor]:
-            z = typical(system.posterior(batch.x, batch.mask))
-            return {"x": reconstruct(system.model, z, batch).reshape(batch.x.shape)}
+            return {"x": system.reconstruct(batch.x, batch.mask)}
 
-        with at_rest(system, 0):
-            found = gathered(system, rows.table, see)["x"]
-        return self._restored(torch.from_numpy(found), rows)
+        with at_rest(self.system, 0):
+            found = torch.from_numpy(gathered(self.system, rows.table, see)["x"])
+        own = restored(self.schema, self.transform().inverse(found.reshape(rows.table.raw.shape)))
+        return own if rows.frame is None else outputs.like(rows.frame, self.schema, own)
 
     def sample(self, n: int, seed: int = 0) -> Any:
         """Draw n new rows in own units; names, kinds and precision are the data's.
@@ -214,7 +210,7 @@ class Fitted:
         if n < 1:
             raise ValueError(f"sample: expected 1 row or more, got {n}.")
         with at_rest(self.system, seed):
-            y = self.system.sample(n, torch.Generator().manual_seed(seed))
+            y = require(self.system, CanSample, "sample").sample(n, torch.Generator().manual_seed(seed))
         return restored(self.schema, self.transform().inverse(y.reshape(n, *self.schema.spec.event)))
 
     def impute(self, x: Any, mask: Any = None, steps: int = 50, chains: int = 1, seed: int = 0) -> Any:
@@ -233,22 +229,11 @@ class Fitted:
         """
         from curvae.evaluation import impute
 
-        system, rows = self._latent("impute"), rows_of(self.run, x, mask=mask, reading=Reading(missing="mask"))
+        rows = rows_of(self.run, x, mask=mask, reading=Reading(missing="mask"))
         raw = rows.table.raw
         seen = torch.ones_like(raw, dtype=torch.bool) if rows.table.mask is None else rows.table.mask
-        y = torch.cat([batch.x for batch in batches(system, rows.table)])
-        filled = impute(system, y, seen, steps, chains, seed=seed).x
+        y = torch.cat([batch.x for batch in batches(self.system, rows.table)])
+        filled = impute(self.system, y, seen, steps, chains, seed=seed).x
         own = restored(self.schema, self.transform().inverse(filled.flatten(0, 1))).reshape(filled.shape)
         completed = np.where(seen.numpy(), raw.numpy(), own).astype(own.dtype)
         return completed if rows.frame is None else [outputs.like(rows.frame, self.schema, each) for each in completed]
-
-    def _restored(self, y: torch.Tensor, rows: Rows) -> Any:
-        """Rows from the model's units as they came."""
-        own = restored(self.schema, self.transform().inverse(y))
-        return own if rows.frame is None else outputs.like(rows.frame, self.schema, own)
-
-    def _latent(self, what: str) -> LatentSystem:
-        if not isinstance(self.system, LatentSystem):
-            got = type(self.system).__name__
-            raise ValueError(f"{what}: expected a system with a posterior over latents, got {got} in {self.path}.")
-        return self.system

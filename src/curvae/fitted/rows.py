@@ -20,7 +20,7 @@ from curvae.systems import System
 from curvae.typing import Batch
 
 if TYPE_CHECKING:
-    from curvae.training import Run
+    from curvae.training import RunFolder
 
 PARTS = ("train", "validation", "test")
 CHUNK = 256
@@ -49,7 +49,7 @@ class Rows(NamedTuple):
     """The frame that they came in."""
 
 
-def rows_of(run: "Run", x: Any, labels: Any = None, mask: Any = None, reading: Reading = Reading()) -> Rows:  # noqa: B008
+def rows_of(run: "RunFolder", x: Any, labels: Any = None, mask: Any = None, reading: Reading = Reading()) -> Rows:  # noqa: B008
     """Rows as the run's data were read.
 
     Args:
@@ -73,12 +73,12 @@ def rows_of(run: "Run", x: Any, labels: Any = None, mask: Any = None, reading: R
     return _rows(run, found.rows, found.labels, x if hasattr(x, "iloc") else None)
 
 
-def _own(run: "Run", part: str, reading: Reading) -> Rows:
+def _own(run: "RunFolder", part: str, reading: Reading) -> Rows:
     table = getattr(run.data(reading.data_dir), part)
     return Rows(table, spoken(run.schema, table.label))
 
 
-def _named(run: "Run", word: str, reading: Reading) -> Rows:
+def _named(run: "RunFolder", word: str, reading: Reading) -> Rows:
     if (name := known(word)) is None:
         recipe = run.config["data"]
         key = recipe.get("key") if reading.key is None else reading.key
@@ -93,7 +93,7 @@ def _named(run: "Run", word: str, reading: Reading) -> Rows:
     return _rows(run, found.rows, found.labels)
 
 
-def _rows(run: "Run", rows: Any, labels: NDArray[Any] | None, frame: Any = None) -> Rows:
+def _rows(run: "RunFolder", rows: Any, labels: NDArray[Any] | None, frame: Any = None) -> Rows:
     table = ArrayTable(rows.raw, run.transform(), rows.label, rows.mask, row=rows.row)
     return Rows(table, labels, frame)
 

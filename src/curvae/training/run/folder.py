@@ -9,15 +9,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import safetensors.torch
 
 from curvae import registry
-from curvae.data import Data, Schema, Transform, reopen
+from curvae.data import Data, DataError, Schema, Transform, reopen
 from curvae.data.transforms import restore as restore_transform
+from curvae.io import FileError, regular
+from curvae.io.errors import parsing
 from curvae.noise import kept
 from curvae.systems import System
 from curvae.training.errors import RunError
 from curvae.training.run import files, layout, weights
 from curvae.training.run import metrics as log
 from curvae.training.run.config import custom_parts
+from curvae.training.run.layout import MEND
 from curvae.typing import DataSpec
+
+if TYPE_CHECKING:
+    from curvae.evaluation.store import Evaluated
+
+
+class Model(NamedTuple):
+    """A trained system, and the digest of the weights that it has."""
+
+    system: System
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -110,16 +123,17 @@ class RunFolder:
 
     @property
     def schema(self) -> Schema:
-        """What is known of the data: columns and their kinds, labels, where the files were (schema.json)."""
-        file = self.path / "schema.json"
-        if file.is_file():
-            values = files.read_json(file)
-            files.check_format(file, values)
-            return Schema.from_dict({name: value for name, value in values.items() if name != "format"})
-        recipe, spec = self.config["data"], files.read_json(self.path / "model.json")["spec"]
-        return Schema.bare(
-            DataSpec(**{**spec, "event": tuple(spec["event"])}), recipe.get("label"), recipe.get("columns")
-        )
+        """What is known of the data: columns and their kinds, labels, where the files were.
+
+        Raises:
+            RunError: the file is damaged. A run of curvae 0.1.0 has none: its columns go by their place.
+        """
+        path = self.path / layout.SCHEMA
+        if not path.exists():
+            recipe, spec = self.config["data"], DataSpec(**layout.read(self.path, layout.MODEL)["spec"])
+            return Schema.bare(spec, recipe.get("label"), recipe.get("columns"))
+        with files.telling(path, MEND), parsing(path, "the schema of a run"):
+            return Schema.from_dict(layout.read(self.path, layout.SCHEMA))
 
     def data(self, data_dir: Path | None = None) -> Data:
         """The data given to fit, or the same opened again, under the transform of then.
@@ -136,9 +150,11 @@ class RunFolder:
             return self.memory
         recipe = self.config["data"]
         if recipe.get("name") == "array" and "path" not in recipe:
-            raise RunError(f"{self.path}: was trained on an array in memory; pass it, Run.open(path, data=...).")
-        checksum = self.environment["data_checksum"]
-        return reopen(recipe, self.transform(), checksum, self.schema, self.path, data_dir)
+            raise RunError(f"{self.path}: was trained on an array in memory; pass it, RunFolder.open(path, data=...).")
+        transform, checksum = self.transform(), self.environment["data_checksum"]
+        path = self.path / layout.CONFIG
+        with files.telling(path, MEND), parsing(path, "arguments that the data take", DataError):
+            return reopen(recipe, transform, checksum, self.schema, self.path, data_dir)
 
     def transform(self) -> Transform:
         """The data's transform as it was fitted then.
@@ -191,13 +207,18 @@ def load(path: str | Path, system: System | None = None) -> System:
         ...
         curvae.training.errors.RunError: nowhere: expected the folder of a run, found none.
     """
-    folder = _folder(Path(path).expanduser())
-    tensors = weights.read(folder / "model.safetensors")
-    about = files.read_json(folder / "model.json")
-    files.check_format(folder / "model.json", about)
+    return _loaded(_folder(Path(path).expanduser()), system).system
+
+
+def _loaded(folder: Path, system: System | None) -> Model:
+    found = weights.load(folder)
+    return Model(_made(folder, found, system), found.sha256)
+
+
+def _made(folder: Path, found: weights.Loaded, system: System | None) -> System:
     with kept():
-        made = system if system is not None else _build(folder, about)
-    weights.restore(made, tensors, folder / "model.safetensors")
+        made = system if system is not None else _build(folder, found.about)
+    weights.restore(made, found.tensors, folder / layout.WEIGHTS)
     return made.cpu().eval()
 
 
@@ -234,12 +255,10 @@ def _check_digest(path: Path, known: str | None) -> None:
 
 def write_about(folder: Path, recorded: Mapping[str, Any], data: Data) -> None:
     """The files beside the weights: what the system is, and the data's transform."""
-    about = {"format": files.FORMAT, "system": recorded, "spec": data.spec._asdict()}
-    files.write_json(folder / "model.json", about)
-    files.write_json(folder / "schema.json", {"format": files.FORMAT, **data.schema.beside(folder).to_dict()})
     numbers, tensors = data.transform.state()
     files.write(folder / layout.TRANSFORM_TENSORS, safetensors.torch.save(tensors))
     files.write_sealed(folder / layout.TRANSFORM, {"transform": numbers})
+    files.write_sealed(folder / layout.SCHEMA, data.schema.beside(folder).to_dict())
     digests = {name: files.digest(regular.read(folder / name)) for name in (layout.TRANSFORM, layout.TRANSFORM_TENSORS)}
     about = {"system": recorded, "spec": data.spec._asdict(), "weights": [], "files": digests}
     files.write_sealed(folder / layout.MODEL, about)

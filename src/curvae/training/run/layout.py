@@ -90,6 +90,12 @@ class Transform(TypedDict):
     transform: dict[str, Plain]
 
 
+class Schema(TypedDict):
+    """What is known of the data; :class:`curvae.data.Schema` looks at the rest."""
+
+    format: int
+
+
 class Data(TypedDict):
     """Which data something was measured on."""
 
@@ -125,7 +131,7 @@ class File(NamedTuple):
 
 CONFIG, ENVIRONMENT, STATUS, METRICS = "config.yaml", "environment.json", "status.json", "metrics.csv"
 MODEL, WEIGHTS, RESUME = "model.json", "model.safetensors", "resume.pt"
-TRANSFORM, TRANSFORM_TENSORS = "transform.json", "transform.safetensors"
+TRANSFORM, TRANSFORM_TENSORS, SCHEMA = "transform.json", "transform.safetensors", "schema.json"
 EVALUATION, ARRAYS, PICTURES = "evaluation.json", "evaluation.npz", "pictures.npz"
 GAPS, CALIBRATION, REPORT = "gaps.json", "calibration.json", "report.html"
 SNAPSHOTS = "snapshots"
@@ -145,6 +151,7 @@ LAYOUT = {
     WEIGHTS: File("fit"),
     TRANSFORM: File("fit", Transform, sealed=True),
     TRANSFORM_TENSORS: File("fit"),
+    SCHEMA: File("fit", Schema, sealed=True),
     RESUME: File("fit"),
     EVALUATION: File("evaluate", Findings, sealed=True),
     ARRAYS: File("evaluate"),
@@ -153,7 +160,7 @@ LAYOUT = {
     CALIBRATION: File("calibrate", Findings, sealed=True),
     REPORT: File("report"),
 }
-"""By name. The data's ``schema.json`` goes here too, see :mod:`curvae.data`."""
+"""By name."""
 
 
 def read(folder: Path, name: str) -> Any:
