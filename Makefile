@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 .PHONY: help install dev demo test lint types layers docs check-environment variation tests
-.PHONY: long seeds variations mutants fuzz sanitize bench format clean
+.PHONY: long seeds variations mutants fuzz damage sanitize bench format clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,9 +101,10 @@ CODE := kernel compiled last_step bfgs
 
 # --- what takes hours ------------------------------------------------------------------------------------------------
 
-long: ## Run what takes hours: all conditions, fuzzing, the address sanitizer, mutants, seeds
+long: ## Run what takes hours: all conditions, fuzzing, damaged and killed runs, the address sanitizer, mutants, seeds
 	@$(MAKE) variations
 	@$(MAKE) fuzz
+	@$(MAKE) damage
 	@$(MAKE) sanitize
 	@$(MAKE) mutants
 	@$(MAKE) seeds
@@ -119,6 +120,10 @@ mutants: $(STAMP)-dev ## Draw 30 mutants of the package, and see whether the tes
 
 fuzz: $(STAMP)-dev ## Property tests with 50 times the examples
 	CURVAE_TEST_EXAMPLES=50 $(BIN)/python -m pytest -q -n 2 -m hypothesis
+
+damage: $(STAMP)-dev ## Open 10,000 damaged run folders, and kill fit, evaluate and report at 20 moments each
+	$(BIN)/python benchmarks/fuzz_run_folder.py --count 10000
+	$(BIN)/python benchmarks/kill_run.py --points 20
 
 sanitize: $(STAMP)-dev ## Tests of the C code under the address sanitizer
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \

@@ -80,7 +80,9 @@ def _writes(args: tuple[object, ...]) -> bool:
 
 
 def moments(count: int, points: int) -> list[int]:
-    """Some of ``1 .. count``, evenly."""
+    """Some of ``1 .. count``, evenly, or the one in the middle."""
+    if points == 1:
+        return [1 + count // 2]
     return sorted({1 + round(i * (count - 1) / max(1, points - 1)) for i in range(points)})
 
 

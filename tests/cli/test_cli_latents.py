@@ -1,6 +1,7 @@
 """``curvae sample``, ``encode``, ``refine`` and ``calibrate``."""
 
 import errno
+import hashlib
 import json
 from pathlib import Path
 
@@ -96,7 +97,10 @@ def test_calibrate(copy: Path, capsys: pytest.CaptureFixture[str]):
     values = json.loads(Path("c.json").read_text())
     assert (values["count"], values["draws"]) == (200, 19)
     kept = json.loads((run / "calibration.json").read_text())
-    assert kept == values | {"format": 1, "seed": 0}
+    facts = {name: kept.pop(name) for name in ("format", "seed", "weights", "seal")}
+    assert kept == values
+    assert (facts["format"], facts["seed"]) == (2, 0)
+    assert facts["weights"] == hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
     assert Path("c.svg").read_text().startswith("<?xml")
     fails(capsys, ["calibrate", str(run), "--count", "50"], 1, "needs 200 data or more with 99 draws; got --count 50")
 

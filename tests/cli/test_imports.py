@@ -57,14 +57,18 @@ def test_encode_and_sample(run: Path):
 
 def test_evaluate_report_and_compare(copy: Path):
     """They compute and draw; only training trains."""
+    other = str(copy.parent / "other")
     words = ("evaluate", str(copy), "--samples", "20", "--limit", "10", "--no-progress")
-    every = [command(0, *words), command(0, "report", str(copy)), command(0, "compare", str(copy), str(copy))]
+    copied = f"import shutil; shutil.copytree({str(copy)!r}, {other!r})"
+    every = [command(0, *words), copied, command(0, "report", other), command(0, "compare", str(copy), other)]
     assert imported("\n".join(every), ("lightning",)) == []
 
 
 def test_python():
     assert (
-        imported("import curvae; curvae.fit, curvae.load, curvae.Run, curvae.evaluate, curvae.data, curvae.compare")
+        imported(
+            "import curvae; curvae.fit, curvae.load, curvae.RunFolder, curvae.evaluate, curvae.data, curvae.compare"
+        )
         == []
     )
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -292,3 +293,12 @@ def test_an_evaluation_with_arrays_of_other_rows_is_refused(run: RunFolder):
     with pytest.raises(RunError, match=r"evaluation.npz: .* index: int64 \(10,\) for 9 rows; run `curvae evaluate"):
         read(run.path)
     assert json.loads((run.path / "evaluation.json").read_text())["count"] == 9
+
+
+def test_a_killed_command_leaves_the_old_state_or_the_new(tmp_path: Path):
+    """The small version of benchmarks/kill_run.py; in a process of its own, which forks."""
+    script = Path(kill_run.__file__)
+    done = subprocess.run(
+        [sys.executable, script, "--points", "3"], capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
