@@ -80,7 +80,7 @@ def trial(cell: Cell, data: Data, device: str, epochs: int) -> float:
     return time.process_time() - started
 
 
-def fit(cell: Cell, data: Data, epochs: int, folder: Path, device: str) -> Run:
+def fit(cell: Cell, data: Data, epochs: int, folder: Path, device: str) -> RunFolder:
     """Train a cell's system as published: Adam at 5e-4, batches of 128."""
     torch.manual_seed(cell.seed)
     system = cell.system(data.spec)

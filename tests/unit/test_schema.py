@@ -94,7 +94,7 @@ def test_images_have_no_columns_and_may_have_labels():
         ({"columns": [{"name": "u", "dtype": "object"}]}, r"columns.0.dtype: expected one of bool, .*, got 'object'"),
         (
             {"columns": [{"name": n, "constant": float("nan")} for n in "ugr"]},
-            r"columns: .* got nan as the constant of",
+            r"columns: .* got nan as the constant",
         ),
         ({"columns": [{"name": "u"}, {"name": "u"}, {"name": "g"}]}, r"got 'u' twice"),
         ({"columns": [{"name": "u"}]}, r"schema: expected 3 features, got 1 for examples of shape \(3,\)"),
