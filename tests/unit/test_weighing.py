@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torch import Tensor, nn
+from torch import nn
 
 from chance import beyond, deviates, means, p_value, repetitions, within
 from curvae.data import ArrayTable, from_array
@@ -99,12 +99,13 @@ def test_the_mixture_finds_the_mode_that_a_laplace_proposal_misses():
 def test_the_error_of_strata_is_that_of_repetitions():
     """400 repetitions of two parts that differ: in units of the claim a chi-square of 399, 1e-6 of the seeds fail.
 
-    Seen: the error of draws that are taken for one stratum, 1.3 times as large.
+    Seen: the error of draws that are taken for one stratum, 1.8 times as large.
     """
     oracle = LinearGaussian(count=1)
     batch = repeated(oracle, 400)
     exact = PrecisionGaussian(oracle.mean().expand(400, D), torch.linalg.cholesky(oracle.precision()).expand(400, D, D))
-    own = widen(exact.with_tensors({**exact.tensors, "loc": exact.loc + 0.3}), 0.7)
+    off = 2 * torch.linalg.inv(oracle.precision()).diagonal().sqrt()
+    own = widen(exact.with_tensors({**exact.tensors, "loc": exact.loc + off}), 0.3)
     found = weigh(from_both(oracle.model, own, widen(exact, 1.5), batch, Sampling(100)), 400, Sampling(100))
     p_value("error", repetitions(found["log_likelihood_defensive"], found["stderr_defensive"]))
 
@@ -197,28 +198,21 @@ def test_only_those_data_get_more_draws_that_ask_for_them():
     assert (found["stderr_best"] < 0.045).all()
 
 
-def pair(rare: float) -> tuple[LatentVariableModel, IndependentCategorical, Tensor]:
-    """Two values of z, as probable as one another under the posterior; the proposal gives one of them seldom."""
-    model = LatentVariableModel(UniformCategorical(1, 2), nn.Linear(2, 1), Gaussian(1)).double()
-    nn.init.zeros_(model.decoder.weight)
-    logits = torch.tensor([[[1 - rare, rare]]]).double().log()
-    return model, IndependentCategorical(logits), torch.zeros(1, 1).double()
-
-
 @pytest.mark.statistical
 @torch.no_grad()
-@pytest.mark.parametrize("rare", [0.06, 0.15])
-def test_asking_for_more_draws_biases_nothing(rare: float):
-    """400 repetitions: the mean of p-hat is p, one normal deviate of two bounded weights, 6e-7 of the seeds fail.
+def test_asking_for_more_draws_biases_nothing():
+    """500 repetitions: the mean of p-hat is p, one normal deviate of two bounded weights, 6e-7 of the seeds fail.
 
-    Seen: going on until the error of the averaged draws looks small, which errs low where a rare weight is missed.
+    Two values of z are as probable as one another, and the proposal gives one of them in 3 % of the draws. Seen: going
+    on until the error of the averaged draws looks small, which misses that value too often: 9 standard errors low.
     """
-    model, q, x = pair(rare)
-    batch, q = batch_of(x.expand(400, -1)), q.with_tensors({"logits": q.logits.expand(400, -1, -1)})
-    sampling = Sampling(50, stderr=0.1)
-    found = weigh(from_posterior(model, q, batch, sampling), 400, sampling)
-    truth = model.likelihood.log_prob(x, model.decoder.bias.expand(1, 1)).item()
-    beyond("share with more draws", (found["draws"] > 50).mean(), 0.1)
+    model = LatentVariableModel(UniformCategorical(1, 2), nn.Linear(2, 1), Gaussian(1)).double()
+    nn.init.zeros_(model.decoder.weight)
+    q = IndependentCategorical(torch.tensor([0.97, 0.03]).double().log().expand(500, 1, 2))
+    batch, sampling = batch_of(torch.zeros(500, 1).double()), Sampling(50, stderr=0.15)
+    found = weigh(from_posterior(model, q, batch, sampling), 500, sampling)
+    truth = model.likelihood.log_prob(batch.x[:1], model.decoder.bias.expand(1, 1)).item()
+    beyond("share with more draws", (found["draws"] > 50).mean(), 0.2)
     means("p-hat", np.exp(found["log_likelihood"] - truth))
 
 
