@@ -36,7 +36,7 @@ class Constant(nn.Module):
 @pytest.mark.statistical
 @pytest.mark.parametrize("oracle", ["one mode", "two modes"])
 def test_bounds_enclose_the_evidence(seed, monkeypatch, oracle):
-    """By Jensen, on average over 40 examples: 2 normal deviates of one side, 6e-7 of the seeds fail.
+    """By Jensen, on average over 80 examples: 2 normal deviates of one side, 6e-7 of the seeds fail.
 
     How close they come has limits by the tails over 200 seeds. Proposals that see one mode of two are caught.
     """
@@ -44,16 +44,16 @@ def test_bounds_enclose_the_evidence(seed, monkeypatch, oracle):
     single = oracle == "one mode"
     oracle = LinearGaussian(scale=1.0) if single else TwoModes(scale=0.3)
     system = system_of(oracle, D, P) if single else LatentSystem(oracle.model, AmortizedGaussian(Constant()), elbo)
-    found = bracket(system, 20 if single else 50, count=40, chains=32, samples=200, seed=seed)
-    oracle.x = drawn(oracle, 40, seed)
+    found = bracket(system, 20 if single else 40, count=80, chains=32, samples=200, seed=seed)
+    oracle.x = drawn(oracle, 80, seed)
     truth = oracle.log_evidence().numpy()
     for name, low in (("lower", found.lower - truth), ("upper", truth - found.upper)):
-        deviates(name, low.mean() / (low.std(ddof=1) / 40**0.5), sides=1)
+        deviates(name, low.mean() / (low.std(ddof=1) / 80**0.5), sides=1)
         beyond(f"{name}, nats", low.mean(), -0.2)
     assert found.width.value == pytest.approx((found.upper - found.lower).mean())
     beyond("narrow", found.narrow, 0.7)
     if single:
-        beyond("inside", found.inside, 0.65)
+        beyond("inside", found.inside, 0.7)
     else:
         within("inside", found.inside, 0.85)
 

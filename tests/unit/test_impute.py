@@ -1,6 +1,7 @@
 """Imputation: the corrected chain reaches the exact conditional whatever q, the uncorrected one does not."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -53,8 +54,8 @@ def wrong(mean, covariance):
 
 
 def far(mean, covariance):
-    """So wrong that no model hides it."""
-    return DiagonalGaussian(mean + 2, 0.5 * covariance.diagonal(dim1=-2, dim2=-1).log())
+    """Three times as wide, and shifted: so wrong that no model hides it."""
+    return DiagonalGaussian(mean + 2, 0.5 * covariance.diagonal(dim1=-2, dim2=-1).log() + math.log(3))
 
 
 def strata(mean, covariance):

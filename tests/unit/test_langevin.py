@@ -51,7 +51,7 @@ def test_chains_leave_invariant_what_the_features_can_reach(features):
     assert len(basis.mT) == min(features, 64)
     beyond("acceptance", found.info["acceptance"], 0.3)
     moved = last - basis.mT @ oracle.whitened(begin)
-    beyond("distance, mean square", moved.square().mean(), 0.5)
+    beyond("distance, mean square", moved.square().mean(), 0.2)
     chi_square("squares", last)
     p_value("law", stats.kstest(last.flatten(), "norm").pvalue)
 
