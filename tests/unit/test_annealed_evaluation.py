@@ -232,7 +232,8 @@ def test_misuse(tmp_path):
         evaluate(run, ais=-1)
     with pytest.raises(ValueError, match=r"ais: data must be 1 or more; got 0"):
         evaluate(run, ais=5, ais_data=0)
-    run.made.evidence = "none"
+    assert run.trained is not None
+    run.trained.evidence = "none"
     with pytest.raises(ValueError, match=r"model that gives evidence; got LatentSystem .* Leave out ais"):
         evaluate(run, ais=5)
-    assert list(run.path.iterdir()) == []
+    assert run.evaluation is None

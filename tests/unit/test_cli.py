@@ -214,7 +214,10 @@ def test_doctor_finds_a_broken_torchvision(
         (["fit", "vlae", "digits", "--columns", "a"], ["--columns: no such flag"]),
         (["fit", "vlae", "digits", "--latent", "many"], ["--latent: expected a whole number, got 'many'."]),
         (["fit", "vlae", "digits", "--decoder", "nowhere.Net"], ["--decoder:", "No module named 'nowhere'"]),
-        (["fit", "--config", "nowhere.yaml"], ["--config: nowhere.yaml: expected the config.yaml of a run"]),
+        (
+            ["fit", "--config", "nowhere.yaml"],
+            ["--config: nowhere.yaml: expected a file, found none; expected the config.yaml of a run"],
+        ),
         (["evaluate"], ["expected RUN too."]),
         (["evaluate", "a", "--split", "tset"], ["--split: expected 'train', 'validation', 'test', got 'tset'"]),
         (["sample", "a", "--to", "a.txt"], ["--to: expected a file name that ends in .npz or .csv, got a.txt."]),

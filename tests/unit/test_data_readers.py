@@ -90,7 +90,9 @@ def test_arrays_of_objects_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"expected a \.npy array of numbers, got Object arrays cannot be loaded"):
         read_npy(written(tmp_path, "a.npy", npy(np.array([{}], dtype=object))))
     np.savez(tmp_path / "a.npz", x=np.array([{}], dtype=object))
-    with pytest.raises(DataError, match=r"expected a \.npz archive of numbers"):
+    with pytest.raises(
+        DataError, match=r"a\.npz: expected a \.npy array of numbers, got Object arrays cannot be loaded"
+    ):
         read_npz(tmp_path / "a.npz")
 
 

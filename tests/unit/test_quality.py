@@ -12,6 +12,7 @@ from curvae.data import from_array
 from curvae.evaluation import Quality, quality
 from curvae.evaluation.features import fitted
 from curvae.evaluation.quality import kernel_distance, likeness
+from curvae.io.typed import conform
 from curvae.systems import vae
 
 
@@ -103,7 +104,7 @@ def test_a_system_stands_between_its_controls():
     assert list(found.rows) == ["train", "samples", "means", "reconstructions", "noise"]
     assert found.count == len(data.test) == 90
     assert found.rows["train"].precision > 0.8 > found.rows["noise"].precision + 0.2
-    assert Quality.from_dict(asdict(found)) == found == quality(system, data)
+    assert conform(asdict(found), Quality) == found == quality(system, data)
     assert system.training
     few = quality(system, data, limit=30)
     assert few is not None

@@ -10,7 +10,7 @@ SHARED = {
     "latent": "number of latent dimensions D.",
     "hidden": "width of the hidden layers.",
     "depth": "number of hidden layers, in encoder and decoder.",
-    "kl_warmup": "training steps over which the divergence's weight grows to 1; never in a reported number.",
+    "kl_warmup": "steps over which the divergence's weight grows to 1; never in a reported number.",
     "gradient": 'estimator for the encoder: "standard", "stl" (biased here) or "dreg" (doubly reparameterized).',
     "encoder": "your own network, from a batch of data to 2 D values.",
     "decoder": "your own network, from (N, D) to the likelihood's parameters.",

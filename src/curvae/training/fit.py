@@ -59,16 +59,13 @@ def fit(
         seed: of order, noise and preparation.
         out: the run folder; by default ``runs/<system>-<data>-<number>``.
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda" or "mps".
-        precision: "32-true"; "tf32", which rounds the factors of products on GPUs that can; or "bf16-mixed" for the
-            networks. All leave the D x D algebra in float32.
+        precision: "32-true", "tf32" (rounded factors of products) or "bf16-mixed" (networks).
         patience: a stage ends after so many epochs without a better validation bound; None = never early.
-        max_skipped: steps in a row whose loss or gradient is not finite (each is skipped) that stop the run.
+        max_skipped: steps in a row that stop the run, skipped as their loss or gradient is not finite.
         devices: number of processes, which the script is started anew for; they all run what follows.
-        compile: a training step as one compiled graph, captured on CUDA; for small networks on a GPU. What cannot be
-            compiled runs as it is.
+        compile: a training step as one compiled graph, where that works; for small networks on a GPU.
         average: share of an epoch's last steps whose mean weights are kept; 0 takes no mean.
-        schedule: of the learning rate over each stage, where that does not bring its own: constant, or a short linear
-            rise and half a cosine down to 0.
+        schedule: of the learning rate over a stage: constant, or cosine (a short rise, then down to 0).
         clip: largest norm of the gradient, where a stage does not bring its own; None = as it is.
         progress: show how it goes on stderr: a bar, or a line every 30 s without a terminal.
 
