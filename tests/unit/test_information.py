@@ -18,6 +18,7 @@ from curvae.evaluation.information import with_itself, without_itself
 from curvae.evaluation.two_sample import classified, mmd
 from curvae.inference import Inferred
 from curvae.inference.inference import Inference
+from curvae.io.typed import conform
 from curvae.objectives import elbo
 from curvae.posteriors import DiagonalGaussian, PrecisionGaussian
 from curvae.systems import LatentSystem, direct_vae, hvae, mixture_vae, spline_vae
@@ -201,5 +202,5 @@ def test_the_same_seed_gives_the_same_and_a_plain_form_there_and_back():
     one, two, other = (found(system, table, seed=seed) for seed in (0, 0, 1))
     assert one == two != other
     assert system.training
-    assert Information.from_dict(asdict(one)) == one
+    assert conform(asdict(one), Information) == one
     assert found(system, table, limit=30).count == 30
