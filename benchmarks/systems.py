@@ -39,7 +39,8 @@ from curvae.networks import MLP
 from curvae.objectives import PointJoint
 from curvae.priors import StandardNormal
 from curvae.systems import LatentSystem
-from curvae.systems.parts import standard_network, train
+from curvae.systems.parts import standard_network
+from curvae.systems.stages import Stage, initialize_likelihood
 from curvae.typing import DataSpec
 from pages import between
 from paired import SIZES, Make, Row, Scores, alike, first, measure
@@ -78,7 +79,8 @@ def backpropagation(spec: DataSpec) -> LatentSystem:
     decoder = nn.Sequential(MLP(64, [128], 64), MLP(64, [128], prod(spec.event)))
     model = LatentVariableModel(StandardNormal(64), decoder, Gaussian(spec.event))
     inference = AmortizedMean(standard_network(spec, 64, hidden=128, depth=2))
-    return LatentSystem(model, inference, PointJoint(), stages=(train(model, monitor="surrogate"),))
+    stage = Stage("train", prepare=(initialize_likelihood,), monitor="surrogate")
+    return LatentSystem(model, inference, PointJoint(), stages=(stage,))
 
 
 def digits(_: str | None) -> Data:

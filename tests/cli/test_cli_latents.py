@@ -106,7 +106,7 @@ def test_calibrate(copy: Path, capsys: pytest.CaptureFixture[str]):
 
 
 def test_bounds_of_data_from_the_model(run: Path, capsys: pytest.CaptureFixture[str]):
-    words = ("--temperatures", "20", "--data", "6", "--chains", "4", "--samples", "40")
+    words = ("--temperatures", "20", "--data", "6", "--chains", "4", "--samples", "40", "--no-progress")
     told = says(capsys, "bracket", str(run), *words, "--to", "bracket.json")
     assert "lower bound, nats" in told
     assert "estimates between them" in told

@@ -36,6 +36,7 @@ def _bracket(
     seed: int = 0,
     to: Path | None = None,
     force: bool = False,
+    progress: bool = True,
     trust: Sequence[str] | None = None,
 ) -> None:
     """Bracket.
@@ -49,12 +50,13 @@ def _bracket(
         seed: of everything drawn.
         to: also write the bounds of each datum into this file (.json).
         force: write over an existing file.
+        progress: show how it goes on stderr: a bar, or a line every 30 s without a terminal.
         trust: modules of your own that the run has parts of.
     """
     from curvae import evaluation
     from curvae.evaluation.progress import bar
 
-    with fresh(to, force) as numbers, bar(data) as report:
+    with fresh(to, force) as numbers, bar(data, progress) as report:
         system = open_run(run, trust or ()).system()
         found = evaluation.bracket(system, temperatures, data, chains, samples, seed, report=report)
         if numbers is not None:
