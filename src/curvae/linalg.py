@@ -196,3 +196,8 @@ def standard_normal_log_prob(x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
 def soft_bound(log_scale: Float[Tensor, "*B D"], bound: float = LOG_SCALE_BOUND) -> Float[Tensor, "*B D"]:
     """``bound * tanh(log_scale / bound)``: close to the identity near 0."""
     return bound * torch.tanh(log_scale / bound)
+
+
+def soft_unbound(log_scale: Float[Tensor, "*B D"], bound: float = LOG_SCALE_BOUND) -> Float[Tensor, "*B D"]:
+    """The inverse of :func:`soft_bound`; what is beyond the bound, or within 1e-6 of it, comes as near as that."""
+    return bound * torch.atanh((log_scale / bound).clamp(-1 + 1e-6, 1 - 1e-6))

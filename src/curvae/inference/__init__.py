@@ -10,7 +10,7 @@ from curvae.inference.chains import hmc_chains
 from curvae.inference.fisher import FisherGaussian
 from curvae.inference.hamiltonian import AnnealedHMC, HamiltonianFlow
 from curvae.inference.householder import AmortizedHouseholder
-from curvae.inference.inference import Inference, Inferred, prefixed
+from curvae.inference.inference import AffinePosterior, Inference, Inferred, prefixed
 from curvae.inference.laplace import Laplace
 from curvae.inference.matrix_free_laplace import MatrixFreeLaplace
 from curvae.inference.multimodal_laplace import MultimodalLaplace
@@ -22,6 +22,7 @@ from curvae.inference.tempering import FreeTempering, NoTempering, QuadraticTemp
 
 __all__ = [
     "Adam",
+    "AffinePosterior",
     "AmortizedCategorical",
     "AmortizedFlow",
     "AmortizedFullGaussian",

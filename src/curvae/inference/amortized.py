@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from curvae.inference.inference import Inference, Inferred
+from curvae.inference.inference import AffinePosterior, Inference, Inferred
+from curvae.inference.start import outputs, write_posterior
 from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DiagonalGaussian, FullGaussian, RankOneGaussian
@@ -38,6 +39,9 @@ class AmortizedGaussian(Inference):
             )
         mean, log_scale = out.chunk(2, dim=-1)
         return Inferred(DiagonalGaussian(mean, soft_bound(log_scale)))
+
+    def start_from(self, posterior: AffinePosterior) -> bool:
+        return write_posterior(self.encoder, posterior, outputs(self.encoder) // 2)
 
 
 class AmortizedMean(Inference):
@@ -106,6 +110,9 @@ class AmortizedFullGaussian(Inference):
         packed = packed.index_put((torch.arange(len(out), device=out.device)[:, None], self.rows, self.columns), below)
         return Inferred(FullGaussian(mean, packed))
 
+    def start_from(self, posterior: AffinePosterior) -> bool:
+        return write_posterior(self.encoder, posterior, self.size, zeros=len(self.rows))
+
 
 class AmortizedRankOne(Inference):
     """``q(z | x) = prod_l N(z_l; m_l, (diag(s_l)^-2 + u_l u_l')^-1)``, all from one encoder pass.
@@ -150,3 +157,6 @@ class AmortizedRankOne(Inference):
             )
         mean, log_scale, direction = out.chunk(3, dim=-1)
         return Inferred(RankOneGaussian(mean, soft_bound(log_scale), self.tilt * direction, self.blocks))
+
+    def start_from(self, posterior: AffinePosterior) -> bool:
+        return write_posterior(self.encoder, posterior, sum(self.blocks))

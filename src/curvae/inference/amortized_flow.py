@@ -3,7 +3,8 @@
 from torch import nn
 
 from curvae.flows import Flow
-from curvae.inference.inference import Inference, Inferred
+from curvae.inference.inference import AffinePosterior, Inference, Inferred
+from curvae.inference.start import write_posterior
 from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DiagonalGaussian, pushed
@@ -49,3 +50,7 @@ class AmortizedFlow(Inference):
             )
         mean, log_scale, context = out.split([size, size, self.flow.context], dim=-1)
         return Inferred(pushed(DiagonalGaussian(mean, soft_bound(log_scale)), self.flow, context))
+
+    def start_from(self, posterior: AffinePosterior) -> bool:
+        """The Gaussian that the flow begins with; what the flow makes of it stays as it is."""
+        return write_posterior(self.encoder, posterior, self.flow.size)

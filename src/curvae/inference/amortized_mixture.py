@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from curvae.inference.inference import Inference, Inferred, prefixed
+from curvae.inference.inference import AffinePosterior, Inference, Inferred, prefixed
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DensityPosterior, Mixture
 from curvae.typing import Batch
@@ -52,3 +52,8 @@ class AmortizedMixture(Inference):
         state = {name: value for each in states for name, value in each.items()}
         posterior = Mixture(tuple(part.posterior for part in parts), self.gate(batch.x))
         return Inferred(posterior, encoder_bound=torch.stack(bounds).sum(0) if bounds else None, state=state)
+
+    def start_from(self, posterior: AffinePosterior) -> bool:
+        """Every component starts there; their other weights differ, so that they part in training."""
+        taken = [component.start_from(posterior) for component in self.components]  # pyright: ignore[reportCallIssue]
+        return all(taken)

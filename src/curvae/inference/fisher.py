@@ -8,7 +8,8 @@ from curvae import linalg
 from curvae.curvature import Route, Status, route_for
 from curvae.curvature.matrix_free import stochastic_log_det
 from curvae.curvature.products import Products
-from curvae.inference.inference import Inference, Inferred, as_precise
+from curvae.inference.inference import AffinePosterior, Inference, Inferred, as_precise
+from curvae.inference.start import outputs, write_posterior
 from curvae.model import LatentVariableModel
 from curvae.posteriors import ImplicitGaussian, PrecisionGaussian
 from curvae.typing import Batch, Info
@@ -75,6 +76,9 @@ class FisherGaussian(Inference):
         self.route = route
         self.probes = probes
         self.lanczos = lanczos
+
+    def start_from(self, posterior: AffinePosterior) -> bool:
+        return write_posterior(self.encoder, posterior, outputs(self.encoder), scales=False)
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         mean = self.encoder(batch.x)

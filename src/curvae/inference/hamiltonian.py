@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from curvae.inference.inference import Inference, Inferred, prefixed
+from curvae.inference.inference import AffinePosterior, Inference, Inferred, prefixed
 from curvae.inference.tempering import NoTempering, Tempering
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.posteriors import AnnealedPosterior, DensityPosterior, HamiltonianPosterior
@@ -89,6 +89,9 @@ class HamiltonianFlow(Inference):
         self.steps = StepSizes(steps, size, step, varied)
         self.tempering = tempering or NoTempering()
 
+    def start_from(self, posterior: AffinePosterior) -> bool:
+        return self.start.start_from(posterior)
+
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         require_continuous(model, type(self).__name__)
         begin = self.start(model, batch)
@@ -139,6 +142,9 @@ class AnnealedHMC(Inference):
         self.steps = StepSizes(steps, size, step, varied=True)
         self.leapfrogs = leapfrogs
         self.metropolis = metropolis
+
+    def start_from(self, posterior: AffinePosterior) -> bool:
+        return self.start.start_from(posterior)
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         require_continuous(model, type(self).__name__)

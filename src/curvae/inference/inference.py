@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from curvae.model import LatentVariableModel
@@ -34,8 +35,20 @@ def as_precise(mean: Tensor, batch: Batch) -> Tensor:
     return mean.to(batch.x.dtype) if batch.x.is_floating_point() else mean.float()
 
 
+class AffinePosterior(NamedTuple):
+    """``q(z | x) = N(inward x + offset, diag(exp(log_scale)^2))`` of the first R latents; any others are N(0, 1)."""
+
+    inward: Float[Tensor, "R I"]
+    offset: Float[Tensor, " R"]
+    log_scale: Float[Tensor, " R"]
+
+
 class Inference(nn.Module, ABC):
     """x -> q(z | x). Forward is pure: whatever must be remembered comes back in ``Inferred.state``."""
+
+    def start_from(self, posterior: AffinePosterior) -> bool:
+        """Write a posterior into the networks, to start from; whether that was possible. Most methods have none."""
+        return False
 
     @abstractmethod
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:

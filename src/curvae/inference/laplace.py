@@ -9,7 +9,7 @@ from torch import Tensor
 from curvae import linalg
 from curvae.curvature import Mode, Newton, Route, Routed, Seen, Solver, Trace, follow, last_step, route_for
 from curvae.inference.implicit import with_gradient
-from curvae.inference.inference import Inference, Inferred, as_precise, prefixed
+from curvae.inference.inference import AffinePosterior, Inference, Inferred, as_precise, prefixed
 from curvae.model import LatentVariableModel
 from curvae.posteriors import PrecisionGaussian
 from curvae.priors import Prior
@@ -88,6 +88,9 @@ class Laplace(Inference):
         """Keep the modes of ``rows`` training data under this prior; none is known yet."""
         size = (rows, sum(prior.blocks))
         self.modes = torch.full(size, torch.nan, dtype=self.modes.dtype, device=self.modes.device)
+
+    def start_from(self, posterior: AffinePosterior) -> bool:
+        return self.start.start_from(posterior)
 
     def forward(self, model: LatentVariableModel, batch: Batch, steps: int | None = None) -> Inferred:
         """The posterior of each datum; ``steps`` in place of our own number of them."""

@@ -11,7 +11,7 @@ from curvae.curvature.conjugate_gradient import solve
 from curvae.curvature.matrix_free import MatrixFree, stochastic_log_det
 from curvae.curvature.products import Products
 from curvae.inference.implicit import with_gradient
-from curvae.inference.inference import Inference, Inferred, as_precise, prefixed
+from curvae.inference.inference import AffinePosterior, Inference, Inferred, as_precise, prefixed
 from curvae.model import LatentVariableModel
 from curvae.posteriors import GaussianPosterior, ImplicitGaussian, Posterior, PrecisionGaussian
 from curvae.typing import Batch, Info, PerDatum
@@ -92,6 +92,9 @@ class MatrixFreeLaplace(Inference):
         self.dense = dense
         self.probes = probes
         self.lanczos = lanczos
+
+    def start_from(self, posterior: AffinePosterior) -> bool:
+        return self.start.start_from(posterior)
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         begin = self.start(model, batch)

@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from curvae.curvature.route import chosen
-from curvae.inference.inference import Inference, Inferred, prefixed
+from curvae.inference.inference import AffinePosterior, Inference, Inferred, prefixed
 from curvae.inference.laplace import Laplace
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DensityPosterior, DiagonalGaussian, Mixture
@@ -48,7 +48,10 @@ class MultimodalLaplace(Inference):
         >>> from curvae.priors import StandardNormal
         >>> _ = torch.manual_seed(0)
         >>> class Square(torch.nn.Module):
-        ...     def forward(self, z):
+        ...     def start_from(self, posterior: AffinePosterior) -> bool:
+        return self.search.start_from(posterior)
+
+    def forward(self, z):
         ...         return z**2
         >>> model = LatentVariableModel(StandardNormal(1), Square(), Gaussian(1, scale=0.1))
         >>> inference = MultimodalLaplace(AmortizedGaussian(torch.nn.Linear(1, 2)), components=8)
@@ -111,6 +114,9 @@ class Scattered(Inference):
         self.start = start
         self.copies = copies
         self.seed = seed
+
+    def start_from(self, posterior: AffinePosterior) -> bool:
+        return self.start.start_from(posterior)
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         count = len(batch.x) // self.copies

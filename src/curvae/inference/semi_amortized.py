@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from curvae.inference.inference import Inference, Inferred, prefixed
+from curvae.inference.inference import AffinePosterior, Inference, Inferred, prefixed
 from curvae.inference.refiner import Refiner, free, slope
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DiagonalGaussian, GaussianPosterior, Posterior, detached, kl_between
@@ -63,6 +63,9 @@ class SemiAmortized(Inference):
         self.refiner = refiner or Refiner()
         self.through = through
         self.imitate = imitate
+
+    def start_from(self, posterior: AffinePosterior) -> bool:
+        return self.start.start_from(posterior)
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         begin = self.start(model, batch)

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from curvae.likelihoods.likelihood import Likelihood, masked
+from curvae.linear import LinearGaussian, ppca
 
 
 class Bernoulli(Likelihood):
@@ -42,3 +43,13 @@ class Bernoulli(Likelihood):
 
     def sample(self, eta: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return torch.bernoulli(self.mean(eta), generator=generator)
+
+    def linear_fits(self, x: Tensor, latent: int, mask: Tensor | None = None) -> tuple[LinearGaussian, ...]:
+        """Principal components of the 0s and 1s."""
+        seen = None if mask is None else self.flat(mask)
+        return (ppca(self.linear_features(x), latent, seen),)
+
+    def start_from(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
+        """The model on the scale of the logits, to first order around the means; not exact."""
+        mean = model.mean.clamp(0.01, 0.99)
+        return model.weight / (mean * (1 - mean)).clamp(min=0.05).unsqueeze(1), mean.logit()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from curvae.likelihoods.likelihood import Likelihood, masked
+from curvae.linear import LinearGaussian, ppca
 
 
 class Categorical(Likelihood):
@@ -61,6 +62,19 @@ class Categorical(Likelihood):
         p = self._split(eta).softmax(-1)
         drawn = torch.multinomial(p.reshape(-1, self.categories), 1, generator=generator)
         return self.unflat(drawn.reshape(p.shape[:-1]))
+
+    def linear_fits(self, x: Tensor, latent: int, mask: Tensor | None = None) -> tuple[LinearGaussian, ...]:
+        """Principal components of one-hot categories."""
+        seen = None if mask is None else self.flat(mask).repeat_interleave(self.categories, -1)
+        return (ppca(self.linear_features(x), latent, seen),)
+
+    def linear_features(self, x: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(self.flat(x).long(), self.categories).flatten(1).double()
+
+    def start_from(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
+        """The model on the scale of the logits, to first order around the means; not exact."""
+        mean = model.mean.clamp(0.01, 0.99)
+        return model.weight / (mean * (1 - mean)).clamp(min=0.05).unsqueeze(1), mean.log()
 
     def _split(self, eta: Tensor) -> Tensor:
         return eta.unflatten(-1, (-1, self.categories))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from curvae.likelihoods.likelihood import Likelihood, Quadratic, masked
 from curvae.linalg import LOG_2PI, least_squares
+from curvae.linear import LinearGaussian, factor_analysis, ppca
 
 
 class Gaussian(Likelihood):
@@ -99,6 +100,22 @@ class Gaussian(Likelihood):
         squares = ((x - mean).square() * seen).sum(0)
         variance = squares / count if self.learn == "element" else squares.sum(0, keepdim=True) / count.sum()
         self.log_variance.copy_(variance.clamp(min=self.floor**2).log())
+
+    def linear_fits(self, x: Tensor, latent: int, mask: Tensor | None = None) -> tuple[LinearGaussian, ...]:
+        """Principal components, and factor analysis where each element has a variance of its own."""
+        x, mask = self.flat(x), None if mask is None else self.flat(mask)
+        least = 2 * self.floor**2
+        if not self.learn:
+            return (ppca(x, latent, mask, noise=self.scale**2),)
+        fits = (ppca(x, latent, mask, least),)
+        return (*fits, factor_analysis(x, latent, least)) if self.learn == "element" and mask is None else fits
+
+    @torch.no_grad()
+    def start_from(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
+        if self.learn:
+            noise = model.noise if self.learn == "element" else model.noise[:1]
+            self.log_variance.copy_((noise - self.floor**2).log())
+        return model.weight, model.mean
 
     @torch.no_grad()
     def maximize(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> None:

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
+from curvae.linear import LinearGaussian
+
 Information = Literal["constant", "diagonal", "block"]
 
 
@@ -91,6 +93,18 @@ class Likelihood(nn.Module, ABC):
 
     def initialize(self, x: Tensor, mask: Tensor | None = None) -> None:
         """Set parameters of our own from the training data, once, before training; most have none."""
+
+    def linear_fits(self, x: Tensor, latent: int, mask: Tensor | None = None) -> tuple[LinearGaussian, ...]:
+        """Linear-Gaussian models of :meth:`linear_features` that a decoder could start from; none by default."""
+        return ()
+
+    def linear_features(self, x: Tensor) -> Tensor:
+        """What such a model is one of, (N, Q)."""
+        return self.flat(x).double()
+
+    def start_from(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
+        """Take over what a model has of our own parameters; the weight (P, D) and bias (P,) of a decoder beside them."""
+        return model.weight, model.mean
 
     def maximize(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> None:
         """Set parameters of our own to those of the highest mean ``log p(x | eta)``, where that has a closed form.

@@ -1,8 +1,9 @@
 """Networks: modules only, no probability."""
 
 from curvae.networks.conv import ConvDecoder, ConvEncoder
+from curvae.networks.embedding import carried, write_affine
 from curvae.networks.lowest import Lowest
 from curvae.networks.mlp import MLP
 from curvae.networks.top_down import TopDown
 
-__all__ = ["MLP", "ConvDecoder", "ConvEncoder", "Lowest", "TopDown"]
+__all__ = ["MLP", "ConvDecoder", "ConvEncoder", "Lowest", "TopDown", "carried", "write_affine"]

@@ -1,0 +1,92 @@
+"""Where networks start: at a linear model that is known in closed form, or at random."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from curvae.inference import AffinePosterior
+from curvae.linear import LinearGaussian
+from curvae.networks import carried, write_affine
+from curvae.priors import StandardNormal
+from curvae.systems.stages import Prepared, initialize_likelihood
+from curvae.typing import Table, Tables
+
+log = logging.getLogger("curvae")
+
+Start = Literal["linear", "random"]
+"""Word for a start in a system's signature."""
+
+
+def start_for(word: str, *own: nn.Module | None) -> Prepared:
+    """What a word of a system's signature stands for; networks of the user's own start as they are.
+
+    Raises:
+        ValueError: no such word.
+    """
+    if word not in ("linear", "random"):
+        raise ValueError(f"start: expected linear or random; got {word!r}.")
+    return initialize_likelihood if word == "random" or any(own) else LinearStart()
+
+
+@dataclass(frozen=True)
+class LinearStart:
+    r"""Decoder, encoder and likelihood start at a linear model of the training data that is fitted in closed form.
+
+    For a Gaussian likelihood that is exact: a ReLU network can carry values linearly
+    (:func:`curvae.networks.write_affine`), and with its latents rotated the posterior of probabilistic PCA, or of
+    factor analysis, is a diagonal Gaussian whose mean is linear in x and whose variance is constant. So before the
+    first step ELBO = log p(x) = the linear model's, for every row. Of several candidates the one with the higher
+    log-likelihood of the validation data is taken. Other likelihoods start at the linear model of their natural
+    parameters to first order.
+
+    Where the networks are too narrow for all latents, or the data for as many, the other latents start unused. Where
+    nothing can be written (another prior, another kind of network) all starts at random, and a line of the log says so.
+    """
+
+    def __call__(self, system: Any, data: Tables) -> None:
+        model, x, mask = system.model, data.train.x, data.train.mask
+        size = min(carried(model.decoder), sum(model.prior.blocks)) if isinstance(model.prior, StandardNormal) else 0
+        fits = model.likelihood.linear_fits(x, size, mask) if size else ()
+        if not fits:
+            log.info("%s starts at random: its decoder or prior cannot start at a linear model.", _name(system))
+            return initialize_likelihood(system, data)
+        fitted = best(fits, model.likelihood, data.validation)
+        _write_decoder(system, fitted)
+        if not system.inference.start_from(_posterior(fitted, model.likelihood, x)):
+            log.info("%s: the decoder starts at a linear model, the encoder at random.", _name(system))
+
+
+def best(fits: tuple[LinearGaussian, ...], likelihood: Any, held_out: Table) -> LinearGaussian:
+    """The model under which held-out data are likeliest."""
+    if len(fits) == 1:
+        return fits[0]
+    features = likelihood.linear_features(held_out.x)
+    mask = None if held_out.mask is None else likelihood.flat(held_out.mask)
+    return max(fits, key=lambda fit: float(fit.log_prob(features, mask).mean()))
+
+
+def _write_decoder(system: Any, fitted: LinearGaussian) -> None:
+    model, size = system.model, fitted.weight.shape[1]
+    weight, bias = model.likelihood.start_from(fitted)
+    inward = torch.eye(size, sum(model.prior.blocks), dtype=weight.dtype)
+    write_affine(model.decoder, inward, weight.new_zeros(size), weight, bias)
+
+
+def _posterior(fitted: LinearGaussian, likelihood: Any, x: Float[Tensor, "N *event"]) -> AffinePosterior:
+    """The linear model's posterior as a function of x itself; by least squares where x is not what was modelled."""
+    log_scale = 0.5 * fitted.posterior_variance.log()
+    inward, flat = fitted.posterior_map, x.flatten(1).double()
+    features = likelihood.linear_features(x)
+    if features.shape[1] != flat.shape[1]:
+        mean, target = flat.mean(0), (features - fitted.mean) @ inward.mT
+        inward = torch.linalg.lstsq(flat - mean, target).solution.mT
+        return AffinePosterior(inward, -inward @ mean, log_scale)
+    return AffinePosterior(inward, -inward @ fitted.mean, log_scale)
+
+
+def _name(system: Any) -> str:
+    return type(system).__name__ if system.recipe is None else system.recipe.name
