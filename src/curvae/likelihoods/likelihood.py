@@ -103,7 +103,7 @@ class Likelihood(nn.Module, ABC):
         return self.flat(x).double()
 
     def start_from(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
-        """Take over what a model has of our own parameters; the weight (P, D) and bias (P,) of a decoder beside them."""
+        """Take over what a model has of our own parameters; weight (P, D) and bias (P,) of a decoder beside them."""
         return model.weight, model.mean
 
     def maximize(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> None:

@@ -7,6 +7,8 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import iwae
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_encoder, standard_model
+from curvae.systems.stages import single
+from curvae.systems.starts import Start, start_for
 from curvae.typing import DataSpec
 
 
@@ -24,6 +26,7 @@ def ais_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """Annealed VAE: draws of the encoder's Gaussian led to the posterior by Hamiltonian transitions, differentiably.
 
@@ -43,6 +46,6 @@ def ais_vae(
         3
     """
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
-    start = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
-    inference = AnnealedHMC(start, latent, steps, leapfrogs, step, metropolis)
-    return LatentSystem(model, inference, iwae, samples=samples)
+    first = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
+    inference = AnnealedHMC(first, latent, steps, leapfrogs, step, metropolis)
+    return LatentSystem(model, inference, iwae, samples=samples, stages=single(start_for(start, encoder, decoder)))

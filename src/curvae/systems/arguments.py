@@ -15,6 +15,7 @@ SHARED = {
     "encoder": "your own network, from a batch of data to 2 D values.",
     "decoder": "your own network, from (N, D) to the likelihood's parameters.",
     "likelihood": "your own; by default Gaussian with one learned variance, Bernoulli or categorical, by the data.",
+    "start": '"linear": at principal components, or factor analysis, inside our networks; or "random".',
 }
 """Parameter -> description, where a docstring has none of its own."""
 

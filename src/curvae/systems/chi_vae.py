@@ -6,6 +6,7 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import Cubo
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import Gradient, estimator_for, standard_system
+from curvae.systems.starts import Start
 from curvae.typing import DataSpec
 
 
@@ -21,6 +22,7 @@ def chi_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """Chi autoencoder: the encoder descends the chi upper bound, the decoder ascends the importance-weighted bound.
 
@@ -37,4 +39,4 @@ def chi_vae(
         'upper'
     """
     objective = Cubo(order, estimator=estimator_for(gradient))
-    return standard_system(spec, latent, hidden, depth, objective, samples, encoder, decoder, likelihood)
+    return standard_system(spec, latent, hidden, depth, objective, samples, encoder, decoder, likelihood, start)

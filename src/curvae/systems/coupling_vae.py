@@ -7,6 +7,8 @@ from curvae.inference import AmortizedFlow
 from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import elbo_after, flow_encoder, standard_model
+from curvae.systems.stages import single
+from curvae.systems.starts import Start, start_for
 from curvae.typing import DataSpec
 
 
@@ -23,6 +25,7 @@ def coupling_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """VAE with an affine coupling flow: one half of the latents scales and shifts the other, in turns.
 
@@ -44,4 +47,6 @@ def coupling_vae(
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     flow = Autoregressive(latent, context, flows, [width, width], affine(), passes=2)
     network = encoder or flow_encoder(spec, latent, context, hidden, depth)
-    return LatentSystem(model, AmortizedFlow(network, flow), elbo_after(kl_warmup))
+    return LatentSystem(
+        model, AmortizedFlow(network, flow), elbo_after(kl_warmup), stages=single(start_for(start, encoder, decoder))
+    )

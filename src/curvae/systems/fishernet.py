@@ -7,6 +7,8 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import elbo
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_model, standard_network
+from curvae.systems.stages import single
+from curvae.systems.starts import Start, start_for
 from curvae.typing import DataSpec
 
 
@@ -22,6 +24,7 @@ def fishernet(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """FisherNet: the encoder gives the mean, the decoder's Fisher information there the inverse covariance.
 
@@ -44,4 +47,4 @@ def fishernet(
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     inference = FisherGaussian(encoder or standard_network(spec, latent, hidden, depth), through, dense)
     search = Laplace(inference, steps) if latent <= dense else MatrixFreeLaplace(inference, steps, dense=dense)
-    return LatentSystem(model, search if steps else inference, elbo)
+    return LatentSystem(model, search if steps else inference, elbo, stages=single(start_for(start, encoder, decoder)))

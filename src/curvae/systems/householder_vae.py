@@ -6,6 +6,8 @@ from curvae.inference import AmortizedHouseholder
 from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import elbo_after, flow_encoder, standard_model
+from curvae.systems.stages import single
+from curvae.systems.starts import Start, start_for
 from curvae.typing import DataSpec
 
 
@@ -20,6 +22,7 @@ def householder_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """VAE with a Householder flow: a full covariance, the diagonal one turned by reflections from the encoder.
 
@@ -38,4 +41,4 @@ def householder_vae(
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     network = encoder or flow_encoder(spec, latent, latent, hidden, depth)
     inference = AmortizedHouseholder(network, latent, reflections)
-    return LatentSystem(model, inference, elbo_after(kl_warmup))
+    return LatentSystem(model, inference, elbo_after(kl_warmup), stages=single(start_for(start, encoder, decoder)))

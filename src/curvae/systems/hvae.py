@@ -9,6 +9,8 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import monte_carlo_elbo
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_encoder, standard_model
+from curvae.systems.stages import single
+from curvae.systems.starts import Start, start_for
 from curvae.typing import DataSpec
 
 
@@ -25,6 +27,7 @@ def hvae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """Hamiltonian VAE: draws of the encoder's Gaussian carried along by tempered Hamiltonian dynamics on log p(x, z).
 
@@ -43,7 +46,7 @@ def hvae(
         3
     """
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
-    start = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
+    first = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     schedule = {"none": NoTempering, "fixed": QuadraticTempering, "free": lambda: FreeTempering(steps)}[tempering]()
-    inference = HamiltonianFlow(start, latent, steps, schedule, step, varied)
-    return LatentSystem(model, inference, monte_carlo_elbo)
+    inference = HamiltonianFlow(first, latent, steps, schedule, step, varied)
+    return LatentSystem(model, inference, monte_carlo_elbo, stages=single(start_for(start, encoder, decoder)))

@@ -8,6 +8,8 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import FreeBits
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import elbo_after, flow_encoder, standard_model
+from curvae.systems.stages import single
+from curvae.systems.starts import Start, start_for
 from curvae.typing import DataSpec
 
 
@@ -26,6 +28,7 @@ def iaf_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """VAE with inverse autoregressive flow: masked networks map each latent by those before it and the datum.
 
@@ -55,4 +58,6 @@ def iaf_vae(
     if free_bits and kl_warmup:
         raise ValueError(f"iaf_vae: pass free_bits or kl_warmup, not both; got {free_bits} and {kl_warmup}.")
     objective = FreeBits(free_bits) if free_bits else elbo_after(kl_warmup)
-    return LatentSystem(model, AmortizedFlow(network, flow), objective)
+    return LatentSystem(
+        model, AmortizedFlow(network, flow), objective, stages=single(start_for(start, encoder, decoder))
+    )

@@ -6,6 +6,7 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import Iwae
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import Gradient, estimator_for, standard_system
+from curvae.systems.starts import Start
 from curvae.typing import DataSpec
 
 
@@ -20,6 +21,7 @@ def iwae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """Importance-weighted autoencoder: a tighter bound from several draws of a diagonal Gaussian.
 
@@ -33,4 +35,4 @@ def iwae(
         3
     """
     objective = Iwae(estimator=estimator_for(gradient))
-    return standard_system(spec, latent, hidden, depth, objective, samples, encoder, decoder, likelihood)
+    return standard_system(spec, latent, hidden, depth, objective, samples, encoder, decoder, likelihood, start)

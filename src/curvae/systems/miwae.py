@@ -6,6 +6,7 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import Miwae
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import Gradient, estimator_for, standard_system
+from curvae.systems.starts import Start
 from curvae.typing import DataSpec
 
 
@@ -21,6 +22,7 @@ def miwae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """Multiply importance-weighted autoencoder: the mean of several importance-weighted bounds, a calmer gradient.
 
@@ -37,4 +39,4 @@ def miwae(
         2
     """
     objective = Miwae(groups, estimator=estimator_for(gradient))
-    return standard_system(spec, latent, hidden, depth, objective, samples, encoder, decoder, likelihood)
+    return standard_system(spec, latent, hidden, depth, objective, samples, encoder, decoder, likelihood, start)

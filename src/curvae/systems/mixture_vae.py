@@ -6,6 +6,8 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import monte_carlo_elbo
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_mixture, standard_model
+from curvae.systems.stages import single
+from curvae.systems.starts import Start, start_for
 from curvae.typing import DataSpec
 
 
@@ -18,6 +20,7 @@ def mixture_vae(
     components: int = 4,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """Variational autoencoder with a mixture of K diagonal Gaussians, all trained at once by the stratified ELBO.
 
@@ -33,4 +36,4 @@ def mixture_vae(
     """
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     inference = standard_mixture(spec, latent, hidden, depth, components)
-    return LatentSystem(model, inference, monte_carlo_elbo)
+    return LatentSystem(model, inference, monte_carlo_elbo, stages=single(start_for(start, decoder)))

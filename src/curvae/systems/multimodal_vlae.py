@@ -10,6 +10,7 @@ from curvae.objectives import monte_carlo_elbo
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_encoder, standard_model
 from curvae.systems.stages import BoundBy, Stage, warmed_up
+from curvae.systems.starts import Start, start_for
 from curvae.typing import DataSpec
 
 
@@ -25,6 +26,7 @@ def multimodal_vlae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """Variational Laplace autoencoder whose posterior is a mixture over the modes found from several starts; ours.
 
@@ -45,7 +47,9 @@ def multimodal_vlae(
         4
     """
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
-    start = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
-    inference = MultimodalLaplace(start, components, partial(Laplace, steps=steps))
-    stages = warmed_up(Stage("laplace"), warmup, BoundBy("inference.search.start.start"))
+    first = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
+    inference = MultimodalLaplace(first, components, partial(Laplace, steps=steps))
+    stages = warmed_up(
+        Stage("laplace"), warmup, BoundBy("inference.search.start.start"), start_for(start, encoder, decoder)
+    )
     return LatentSystem(model, inference, monte_carlo_elbo, stages=stages)

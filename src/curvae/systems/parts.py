@@ -29,6 +29,8 @@ from curvae.objectives import (
 )
 from curvae.priors import Family, FixedNormal, LearnedNormal, OneHot, Prior, StandardNormal
 from curvae.systems.base import LatentSystem
+from curvae.systems.stages import single
+from curvae.systems.starts import Start, start_for
 from curvae.typing import DataSpec
 
 DEEPEST = 1000
@@ -115,6 +117,7 @@ def standard_system(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """The standard model and one encoder of a diagonal Gaussian, trained by this objective.
 
@@ -123,7 +126,7 @@ def standard_system(
     """
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     inference = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
-    return LatentSystem(model, inference, objective, samples)
+    return LatentSystem(model, inference, objective, samples, single(start_for(start, encoder, decoder)))
 
 
 def standard_model(

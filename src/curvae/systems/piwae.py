@@ -6,6 +6,7 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import Piwae
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import Gradient, estimator_for, standard_system
+from curvae.systems.starts import Start
 from curvae.typing import DataSpec
 
 
@@ -21,6 +22,7 @@ def piwae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """Partially importance-weighted autoencoder: the tightest bound for the decoder, a calmer one for the encoder.
 
@@ -35,4 +37,4 @@ def piwae(
         2
     """
     objective = Piwae(groups, estimator=estimator_for(gradient))
-    return standard_system(spec, latent, hidden, depth, objective, samples, encoder, decoder, likelihood)
+    return standard_system(spec, latent, hidden, depth, objective, samples, encoder, decoder, likelihood, start)

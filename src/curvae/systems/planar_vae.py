@@ -7,6 +7,8 @@ from curvae.inference import AmortizedFlow
 from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import elbo_after, flow_encoder, standard_model
+from curvae.systems.stages import single
+from curvae.systems.starts import Start, start_for
 from curvae.typing import DataSpec
 
 
@@ -21,6 +23,7 @@ def planar_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """VAE with a planar flow: draws of a diagonal Gaussian cross planes that the encoder sets for each datum.
 
@@ -39,4 +42,6 @@ def planar_vae(
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     flow = Planar(latent, flows)
     network = encoder or flow_encoder(spec, latent, flow.context, hidden, depth)
-    return LatentSystem(model, AmortizedFlow(network, flow), elbo_after(kl_warmup))
+    return LatentSystem(
+        model, AmortizedFlow(network, flow), elbo_after(kl_warmup), stages=single(start_for(start, encoder, decoder))
+    )

@@ -6,6 +6,8 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import RecursiveElbo
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_mixture, standard_model
+from curvae.systems.stages import single
+from curvae.systems.starts import Start, start_for
 from curvae.typing import DataSpec
 
 
@@ -20,6 +22,7 @@ def recursive_mixture(
     cap: float = 20.0,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """Recursive mixture inference: each component learns to explain what those before it leave out.
 
@@ -39,4 +42,4 @@ def recursive_mixture(
     """
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     inference = standard_mixture(spec, latent, hidden, depth, components)
-    return LatentSystem(model, inference, RecursiveElbo(strength, cap))
+    return LatentSystem(model, inference, RecursiveElbo(strength, cap), stages=single(start_for(start, decoder)))

@@ -6,6 +6,7 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import Renyi
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import Gradient, estimator_for, standard_system
+from curvae.systems.starts import Start
 from curvae.typing import DataSpec
 
 
@@ -21,6 +22,7 @@ def renyi_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """Rényi autoencoder: a bound between the ELBO and the importance-weighted one, by the order of the divergence.
 
@@ -35,4 +37,4 @@ def renyi_vae(
         0.3
     """
     objective = Renyi(alpha, estimator=estimator_for(gradient))
-    return standard_system(spec, latent, hidden, depth, objective, samples, encoder, decoder, likelihood)
+    return standard_system(spec, latent, hidden, depth, objective, samples, encoder, decoder, likelihood, start)

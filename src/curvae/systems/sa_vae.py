@@ -6,6 +6,8 @@ from curvae.inference import AmortizedGaussian, HeavyBall, Refiner, SemiAmortize
 from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import elbo_after, standard_encoder, standard_model
+from curvae.systems.stages import single
+from curvae.systems.starts import Start, start_for
 from curvae.typing import DataSpec
 
 
@@ -26,6 +28,7 @@ def sa_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """Semi-amortized VAE: the encoder's diagonal Gaussian, refined by gradient steps that training differentiates.
 
@@ -49,6 +52,6 @@ def sa_vae(
     """
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     network = encoder or standard_encoder(spec, latent, hidden, depth)
-    start = AmortizedGaussian(network) if amortized else Uninformed(latent)
-    inference = SemiAmortized(start, Refiner(steps, HeavyBall(rate, momentum, clip)), through, imitate)
-    return LatentSystem(model, inference, elbo_after(kl_warmup))
+    first = AmortizedGaussian(network) if amortized else Uninformed(latent)
+    inference = SemiAmortized(first, Refiner(steps, HeavyBall(rate, momentum, clip)), through, imitate)
+    return LatentSystem(model, inference, elbo_after(kl_warmup), stages=single(start_for(start, encoder, decoder)))

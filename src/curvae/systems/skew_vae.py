@@ -6,6 +6,7 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import SkewJensenShannon
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_system
+from curvae.systems.starts import Start
 from curvae.typing import DataSpec
 
 
@@ -20,6 +21,7 @@ def skew_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """Geometric Jensen-Shannon autoencoder: a divergence between KL(q || p) and KL(p || q) regularizes the encoder.
 
@@ -34,4 +36,4 @@ def skew_vae(
         'none'
     """
     objective = SkewJensenShannon(skew, weight)
-    return standard_system(spec, latent, hidden, depth, objective, 1, encoder, decoder, likelihood)
+    return standard_system(spec, latent, hidden, depth, objective, 1, encoder, decoder, likelihood, start)

@@ -7,6 +7,8 @@ from curvae.inference import AmortizedFlow
 from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import elbo_after, flow_encoder, standard_model
+from curvae.systems.stages import single
+from curvae.systems.starts import Start, start_for
 from curvae.typing import DataSpec
 
 
@@ -25,6 +27,7 @@ def spline_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """VAE with a neural spline flow: rational-quadratic splines, set by the latents before and the datum.
 
@@ -47,4 +50,6 @@ def spline_vae(
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     flow = Autoregressive(latent, context, flows, [width, width], spline(bins), passes)
     network = encoder or flow_encoder(spec, latent, context, hidden, depth)
-    return LatentSystem(model, AmortizedFlow(network, flow), elbo_after(kl_warmup))
+    return LatentSystem(
+        model, AmortizedFlow(network, flow), elbo_after(kl_warmup), stages=single(start_for(start, encoder, decoder))
+    )

@@ -180,8 +180,15 @@ class RefitNoise:
         refit(system.model, system.get_submodule(self.path), Batch.of(table.x[rows], mask), self.steps)
 
 
-def warmed_up(stage: Stage, share: float, bound: Maximized, name: str = "vae") -> tuple[Stage, ...]:
-    """A stage after one that maximizes another, cheaper bound for a share of the epochs; both start the likelihood.
+def single(start: Prepared = initialize_likelihood) -> tuple[Stage]:
+    """One stage, which begins at such a start."""
+    return (Stage("train", prepare=(start,)),)
+
+
+def warmed_up(
+    stage: Stage, share: float, bound: Maximized, start: Prepared = initialize_likelihood, name: str = "vae"
+) -> tuple[Stage, ...]:
+    """A stage after one that maximizes another, cheaper bound for a share of the epochs; the first begins at ``start``.
 
     Raises:
         ValueError: a share outside [0, 1).
@@ -193,8 +200,8 @@ def warmed_up(stage: Stage, share: float, bound: Maximized, name: str = "vae") -
     if not 0 <= share < 1:
         raise ValueError(f"warmup is a share of the epochs, in [0, 1); got {share}.")
     if share == 0:
-        return (replace(stage, prepare=(initialize_likelihood, *stage.prepare)),)
-    return Stage(name, bound=bound, prepare=(initialize_likelihood,), share=share), replace(stage, share=1 - share)
+        return (replace(stage, prepare=(start, *stage.prepare)),)
+    return Stage(name, bound=bound, prepare=(start,), share=share), replace(stage, share=1 - share)
 
 
 def newton_levels(steps: int, path: str = "inference") -> tuple[Level, ...]:

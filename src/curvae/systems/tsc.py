@@ -9,6 +9,7 @@ from curvae.objectives import ScoreClimbing, elbo
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_model, standard_network
 from curvae.systems.stages import BoundBy, Remember, Stage, warmed_up
+from curvae.systems.starts import Start, start_for
 from curvae.typing import DataSpec
 
 
@@ -27,6 +28,7 @@ def tsc(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """Transport score climbing: a chain for each datum, moving in the encoder's own space, teaches both networks.
 
@@ -54,5 +56,10 @@ def tsc(
     network = encoder or standard_network(spec, 2 * latent + (context if flows else 0), hidden, depth)
     flow = Autoregressive(latent, context, flows, [width, width], affine(), passes=2) if flows else None
     inference = AmortizedFlow(network, flow) if flow else AmortizedGaussian(network)
-    stages = warmed_up(Stage("climb", prepare=(Remember("objective"),)), warmup, BoundBy(objective=elbo))
+    stages = warmed_up(
+        Stage("climb", prepare=(Remember("objective"),)),
+        warmup,
+        BoundBy(objective=elbo),
+        start_for(start, encoder, decoder),
+    )
     return LatentSystem(model, inference, ScoreClimbing(leapfrogs), samples, stages)

@@ -5,6 +5,7 @@ from torch import nn
 from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import elbo_after, standard_system
+from curvae.systems.starts import Start
 from curvae.typing import DataSpec
 
 
@@ -18,6 +19,7 @@ def vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """Variational autoencoder: one encoder pass gives a diagonal Gaussian.
 
@@ -27,4 +29,4 @@ def vae(
         >>> vae(DataSpec((64,)), latent=2, hidden=32).model.prior.size
         2
     """
-    return standard_system(spec, latent, hidden, depth, elbo_after(kl_warmup), 1, encoder, decoder, likelihood)
+    return standard_system(spec, latent, hidden, depth, elbo_after(kl_warmup), 1, encoder, decoder, likelihood, start)

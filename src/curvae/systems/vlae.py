@@ -11,6 +11,7 @@ from curvae.objectives import monte_carlo_elbo
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_encoder, standard_model
 from curvae.systems.stages import BoundBy, RefitNoise, Remember, Stage, newton_levels, warmed_up
+from curvae.systems.starts import Start, start_for
 from curvae.typing import DataSpec
 
 
@@ -29,6 +30,7 @@ def vlae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """Variational Laplace autoencoder: the posterior's mode by Newton's method, a full covariance there.
 
@@ -58,11 +60,11 @@ def vlae(
     if budget and published:
         raise ValueError("budget chooses among numbers of steps, published takes all always; choose one of them.")
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
-    start = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
+    first = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     solver = Newton(PaperSchedule()) if published else Newton(bfgs=bfgs)
     stage = Stage("laplace", prepare=(Remember(),) if memory else ())
     if budget:
         stage = replace(stage, levels=newton_levels(steps), finish=(RefitNoise(steps=1),))
-    stages = warmed_up(stage, 0 if budget else warmup, BoundBy("inference.start"))
-    inference = Laplace(start, steps, solver, unroll=published)
+    stages = warmed_up(stage, 0 if budget else warmup, BoundBy("inference.start"), start_for(start, encoder, decoder))
+    inference = Laplace(first, steps, solver, unroll=published)
     return LatentSystem(model, inference, monte_carlo_elbo, stages=stages)

@@ -6,6 +6,7 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import WakePhi
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_system
+from curvae.systems.starts import Start
 from curvae.typing import DataSpec
 
 
@@ -20,6 +21,7 @@ def wake_wake(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: Start = "linear",
 ) -> LatentSystem:
     """Wake-wake: the decoder ascends the importance-weighted bound, the encoder covers the posterior's mass.
 
@@ -33,4 +35,4 @@ def wake_wake(
         >>> wake_wake(DataSpec((64,)), latent=2, hidden=32).kind
         'none'
     """
-    return standard_system(spec, latent, hidden, depth, WakePhi(doubly), samples, encoder, decoder, likelihood)
+    return standard_system(spec, latent, hidden, depth, WakePhi(doubly), samples, encoder, decoder, likelihood, start)
