@@ -1,5 +1,7 @@
 """Factor analysis: a noise variance for each element."""
 
+import warnings
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -29,6 +31,7 @@ def factor_analysis(x: Float[Tensor, "N P"], latent: int, floor: float = 1e-6, r
         [0.1, 0.2, 0.3, 0.4]
     """
     from sklearn.decomposition import FactorAnalysis
+    from sklearn.exceptions import ConvergenceWarning
 
     x = x.double()
     mean, scale = x.mean(0), x.std(0, unbiased=False)
@@ -38,7 +41,10 @@ def factor_analysis(x: Float[Tensor, "N P"], latent: int, floor: float = 1e-6, r
     if size:
         some = ((x - mean) / scale)[:, varies]
         method = "lapack" if some.shape[1] <= 100 else "randomized"
-        fitted = FactorAnalysis(size, tol=1e-6, max_iter=rounds, svd_method=method, random_state=0).fit(some.numpy())
+        solver = FactorAnalysis(size, tol=1e-7 * len(x), max_iter=rounds, svd_method=method, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a model all the same, a little less likely
+            fitted = solver.fit(some.numpy())
         weight[varies] = torch.from_numpy(fitted.components_.T) * scale[varies].unsqueeze(1)
         noise[varies] = torch.from_numpy(fitted.noise_variance_) * scale[varies].square()
     else:

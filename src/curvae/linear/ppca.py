@@ -43,10 +43,10 @@ def ppca(
     x = x.double()
     if mask is None or bool(mask.all()):
         return _closed_form(x, latent, floor, noise)
-    seen = mask.double()
-    mean = (x * seen).sum(0) / seen.sum(0).clamp(min=1)
+    x = torch.where(mask, x, 0)
+    mean = x.sum(0) / mask.sum(0).clamp(min=1)
     start = _closed_form(torch.where(mask, x, mean), latent, floor, noise)
-    return _expectation_maximization(torch.where(mask, x, 0), mask, start, floor, noise)
+    return _expectation_maximization(x, mask, start, floor, noise)
 
 
 def _closed_form(x: Float[Tensor, "N P"], latent: int, floor: float, known: float | None) -> LinearGaussian:

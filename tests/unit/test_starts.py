@@ -1,0 +1,191 @@
+"""Networks that start at a linear model: exactly, and what happens where they cannot."""
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from curvae.data import Data, from_array
+from curvae.inference import AffinePosterior, AmortizedFullGaussian
+from curvae.likelihoods import Gaussian
+from curvae.linear import factor_analysis, ppca
+from curvae.networks import MLP, carried, write_affine
+from curvae.systems import System, iwae, mixture_vae, multimodal_vlae, recursive_mixture, vae, vlae, wake_wake
+from curvae.systems.base import SYSTEMS
+from curvae.systems.starts import LinearStart, start_for
+from curvae.typing import Batch, DataSpec
+
+ACTIVATIONS = [nn.ReLU, nn.SiLU, nn.GELU, nn.LeakyReLU, nn.Hardswish]
+
+
+def table(width: int = 6, rows: int = 200, seed: int = 0) -> Data:
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(rows, 3, generator=generator)
+    x = z @ torch.randn(3, width, generator=generator) + 0.4 * torch.randn(rows, width, generator=generator)
+    return from_array(x.double() * torch.linspace(0.1, 20, width) + 5, seed=seed)
+
+
+def all_of(data: Data) -> Batch:
+    batch = data.test.batch(torch.arange(len(data.test)))
+    return batch._replace(x=batch.x.double())
+
+
+def started(system: System, data: Data) -> System:
+    system = system.double().eval()
+    for prepare in system.stages()[0].prepare:
+        prepare(system, data)
+    return system
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("hidden", [[], [9], [9, 8, 20]])
+def test_an_affine_map_is_written_exactly(activation, hidden):
+    network = MLP(5, hidden, 7, activation).double()
+    before = network[-1].weight[6].clone()
+    size = min(carried(network), 4)
+    inward, offset, outward, bias = (
+        torch.randn(*shape, dtype=torch.float64) for shape in ((size, 5), (size,), (6, size), (6,))
+    )
+    write_affine(network, inward, offset, outward, bias)
+    x = 3 * torch.randn(9, 5, dtype=torch.float64)
+    expected = (x @ inward.mT + offset) @ outward.mT + bias
+    torch.testing.assert_close(network(x)[:, :6], expected, atol=1e-12, rtol=1e-12)
+    assert torch.equal(network[-1].weight[6], before)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        MLP(5, [9], 7, nn.Tanh),
+        nn.Sequential(nn.Linear(5, 9, bias=False), nn.ReLU(), nn.Linear(9, 7)),
+        nn.Sequential(nn.Linear(5, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 7)),
+        nn.Sequential(nn.Linear(5, 9), nn.PReLU(), nn.Linear(9, 7)),
+        nn.Sequential(nn.Linear(5, 9), nn.ReLU()),
+        nn.Conv2d(1, 1, 3),
+    ],
+)
+def test_other_networks_carry_nothing(network):
+    assert carried(network) == 0
+    with pytest.raises(ValueError, match="expected a network that carries 1 values, got 0"):
+        write_affine(network, torch.ones(1, 5), torch.zeros(1), torch.ones(7, 1), torch.zeros(7))
+
+
+@pytest.mark.parametrize("make", [vae, vlae, iwae, wake_wake, mixture_vae, recursive_mixture, multimodal_vlae])
+@pytest.mark.parametrize(("learn", "fit"), [("shared", ppca), ("element", factor_analysis)])
+def test_before_the_first_step_elbo_and_evidence_are_those_of_the_linear_model(make, learn, fit):
+    """In float64 for every row: the log weight of every single draw is log p(x), so the posterior is exact."""
+    data = table()
+    system = started(make(data.spec, latent=2, hidden=16, likelihood=Gaussian(6, learn=learn)), data)
+    batch, expected = all_of(data), fit(data.train.x, 2, floor=2e-6).log_prob(all_of(data).x)
+    weights = system.log_weights(batch, 6, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(weights.log_w, expected.expand_as(weights.log_w), atol=1e-10, rtol=0)
+
+
+def test_the_better_of_two_starts_on_validation_is_taken():
+    """Equal noise everywhere: principal components have fewer numbers to get wrong."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(60, 1, generator=generator) @ torch.ones(1, 12) + torch.randn(60, 12, generator=generator)
+    for scale, better in ((torch.ones(12), ppca), (torch.linspace(0.05, 3, 12), factor_analysis)):
+        data = from_array((x * scale).double(), standardize=False)
+        system = started(vae(data.spec, latent=2, hidden=16, likelihood=Gaussian(12, learn="element")), data)
+        noise = better(data.train.x, 2, floor=2e-6).noise
+        torch.testing.assert_close(system.model.likelihood.variance, noise)
+
+
+@pytest.mark.parametrize(("latent", "hidden"), [(3, 4), (9, 40), (2, 1)])
+def test_latents_that_find_no_room_start_unused(latent, hidden):
+    data = table()
+    system = started(vlae(data.spec, latent=latent, hidden=hidden), data)
+    room = min(latent, hidden // 2, 5)
+    batch = all_of(data)
+    if room == 0:
+        assert system.model.likelihood.variance.item() == pytest.approx(1.0, rel=0.02)
+        return
+    expected = ppca(data.train.x, room, floor=2e-6).log_prob(batch.x)
+    weights = system.log_weights(batch, 4, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(weights.log_w, expected.expand_as(weights.log_w), atol=1e-10, rtol=0)
+    assert (system.posterior(batch.x).mean[:, room:].abs() < 1e-6).all()
+
+
+def test_a_full_covariance_starts_there_too():
+    inference = AmortizedFullGaussian(MLP(4, [20], 3 + 6).double(), 3)
+    scale = torch.tensor([0.3, 0.8], dtype=torch.float64)
+    inward = torch.randn(2, 4, dtype=torch.float64)
+    assert inference.start_from(AffinePosterior(inward, torch.zeros(2, dtype=torch.float64), scale.log()))
+    x = torch.randn(5, 4, dtype=torch.float64)
+    q = inference(None, Batch.of(x)).posterior
+    torch.testing.assert_close(q.mean[:, :2], x @ inward.mT)
+    torch.testing.assert_close(
+        q.covariance, torch.diag(torch.tensor([0.09, 0.64, 1.0], dtype=torch.float64)).expand(5, 3, 3)
+    )
+
+
+def test_missing_values():
+    data = table(rows=300)
+    holes = data.train.raw.clone()
+    holes[torch.rand(holes.shape, generator=torch.Generator().manual_seed(0)) < 0.2] = torch.nan
+    data = from_array(holes, missing="mask")
+    system = started(vlae(data.spec, latent=2, hidden=16), data)
+    fitted = ppca(data.train.x, 2, data.train.mask, 2e-6)
+    torch.testing.assert_close(system.model.likelihood.variance.detach(), fitted.noise[:1])
+    z = torch.randn(4, 2, dtype=torch.float64)
+    torch.testing.assert_close(system.model.decode(z), z @ fitted.weight.mT + fitted.mean)
+
+
+@pytest.mark.parametrize("support", ["binary", "category"])
+def test_other_likelihoods_start_better_than_at_random(support):
+    generator = torch.Generator().manual_seed(0)
+    score = torch.randn(400, 2, generator=generator) @ (3 * torch.randn(2, 12, generator=generator))
+    x = (score > 0).double() if support == "binary" else torch.bucketize(score, torch.tensor([-2.0, 2.0])).double()
+    data = from_array(x, support=support)
+    bounds = {}
+    for start in ("linear", "random"):
+        torch.manual_seed(0)
+        system = started(vae(data.spec, latent=2, hidden=16, start=start), data)
+        bounds[start] = system.bound(all_of(data)).value.mean().item()
+    independent = sum(float((-p * p.log()).sum()) for p in shares(data))
+    assert bounds["linear"] > bounds["random"] + 1
+    assert bounds["linear"] > -independent
+
+
+def shares(data: Data) -> list[torch.Tensor]:
+    return [column.unique(return_counts=True)[1] / len(column) for column in data.train.x.double().mT]
+
+
+def test_an_explicit_noise_stays():
+    data = table()
+    system = started(vae(data.spec, latent=2, hidden=16, likelihood=Gaussian(6, scale=0.7)), data)
+    assert system.model.likelihood.variance.item() == pytest.approx(0.49)
+    weights = system.log_weights(all_of(data), 4)
+    expected = ppca(data.train.x, 2, noise=0.49).log_prob(all_of(data).x)
+    torch.testing.assert_close(weights.log_w, expected.expand_as(weights.log_w), atol=1e-10, rtol=0)
+
+
+def test_own_networks_start_as_they_are():
+    data, own = table(), MLP(2, [16], 6).double()
+    before = [value.clone() for value in own.parameters()]
+    system = started(vae(data.spec, latent=2, hidden=16, decoder=own), data)
+    assert all(torch.equal(one, other) for one, other in zip(before, system.model.decoder.parameters(), strict=True))
+    with pytest.raises(ValueError, match="start: expected linear or random; got 'zero'"):
+        start_for("zero")
+
+
+def test_what_starts_at_random_says_so(caplog):
+    data = table()
+    system = vae(data.spec, latent=2, hidden=16, decoder=nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 6)))
+    with caplog.at_level(logging.INFO, "curvae"):
+        LinearStart()(system, data)
+    assert "vae starts at random: its decoder or prior cannot start at a linear model." in caplog.text
+
+
+@pytest.mark.parametrize("name", sorted(SYSTEMS))
+def test_every_system_trains_from_its_default_start(name):
+    data = table()
+    system = SYSTEMS[name](DataSpec((6,)), hidden=16)
+    for prepare in system.stages()[0].prepare:
+        prepare(system, data)
+    bound = system.stages()[0].bound_at(0, system, data.train.batch(torch.arange(16)))
+    assert bound.value.isfinite().all()
+    bound.surrogate.mean().backward()
+    assert all(each.grad is None or each.grad.isfinite().all() for each in system.parameters())
