@@ -1,5 +1,6 @@
 """Networks that start at a linear model: exactly, and what happens where they cannot."""
 
+import inspect
 import logging
 
 import pytest
@@ -76,7 +77,7 @@ def test_other_networks_carry_nothing(network):
 def test_before_the_first_step_elbo_and_evidence_are_those_of_the_linear_model(make, learn, fit):
     """In float64 for every row: the log weight of every single draw is log p(x), so the posterior is exact."""
     data = table()
-    system = started(make(data.spec, latent=2, hidden=16, likelihood=Gaussian(6, learn=learn)), data)
+    system = started(make(data.spec, latent=2, hidden=16, likelihood=Gaussian(6, learn=learn), start="linear"), data)
     batch, expected = all_of(data), fit(data.train.x, 2, floor=2e-6).log_prob(all_of(data).x)
     weights = system.log_weights(batch, 6, torch.Generator().manual_seed(1))
     torch.testing.assert_close(weights.log_w, expected.expand_as(weights.log_w), atol=1e-10, rtol=0)
@@ -88,7 +89,9 @@ def test_the_better_of_two_starts_on_validation_is_taken():
     x = torch.randn(60, 1, generator=generator) @ torch.ones(1, 12) + torch.randn(60, 12, generator=generator)
     for scale, better in ((torch.ones(12), ppca), (torch.linspace(0.05, 3, 12), factor_analysis)):
         data = from_array((x * scale).double(), standardize=False)
-        system = started(vae(data.spec, latent=2, hidden=16, likelihood=Gaussian(12, learn="element")), data)
+        system = started(
+            vae(data.spec, latent=2, hidden=16, likelihood=Gaussian(12, learn="element"), start="linear"), data
+        )
         noise = better(data.train.x, 2, floor=2e-6).noise
         torch.testing.assert_close(system.model.likelihood.variance, noise)
 
@@ -96,7 +99,7 @@ def test_the_better_of_two_starts_on_validation_is_taken():
 @pytest.mark.parametrize(("latent", "hidden"), [(3, 4), (9, 40), (2, 1)])
 def test_latents_that_find_no_room_start_unused(latent, hidden):
     data = table()
-    system = started(vlae(data.spec, latent=latent, hidden=hidden), data)
+    system = started(vlae(data.spec, latent=latent, hidden=hidden, start="linear"), data)
     room = min(latent, hidden // 2, 5)
     batch = all_of(data)
     if room == 0:
@@ -126,7 +129,7 @@ def test_missing_values():
     holes = data.train.raw.clone()
     holes[torch.rand(holes.shape, generator=torch.Generator().manual_seed(0)) < 0.2] = torch.nan
     data = from_array(holes, missing="mask")
-    system = started(vlae(data.spec, latent=2, hidden=16), data)
+    system = started(vlae(data.spec, latent=2, hidden=16, start="linear"), data)
     fitted = ppca(data.train.x, 2, data.train.mask, 2e-6)
     torch.testing.assert_close(system.model.likelihood.variance.detach(), fitted.noise[:1])
     z = torch.randn(4, 2, dtype=torch.float64)
@@ -155,7 +158,7 @@ def shares(data: Data) -> list[torch.Tensor]:
 
 def test_an_explicit_noise_stays():
     data = table()
-    system = started(vae(data.spec, latent=2, hidden=16, likelihood=Gaussian(6, scale=0.7)), data)
+    system = started(vae(data.spec, latent=2, hidden=16, likelihood=Gaussian(6, scale=0.7), start="linear"), data)
     assert system.model.likelihood.variance.item() == pytest.approx(0.49)
     weights = system.log_weights(all_of(data), 4)
     expected = ppca(data.train.x, 2, noise=0.49).log_prob(all_of(data).x)
@@ -165,7 +168,7 @@ def test_an_explicit_noise_stays():
 def test_own_networks_start_as_they_are():
     data, own = table(), MLP(2, [16], 6).double()
     before = [value.clone() for value in own.parameters()]
-    system = started(vae(data.spec, latent=2, hidden=16, decoder=own), data)
+    system = started(vae(data.spec, latent=2, hidden=16, decoder=own, start="linear"), data)
     assert all(torch.equal(one, other) for one, other in zip(before, system.model.decoder.parameters(), strict=True))
     with pytest.raises(ValueError, match="start: expected linear or random; got 'zero'"):
         start_for("zero")
@@ -180,9 +183,10 @@ def test_what_starts_at_random_says_so(caplog):
 
 
 @pytest.mark.parametrize("name", sorted(SYSTEMS))
-def test_every_system_trains_from_its_default_start(name):
+def test_every_system_trains_from_its_linear_start(name):
     data = table()
-    system = SYSTEMS[name](DataSpec((6,)), hidden=16)
+    linear = {"start": "linear"} if "start" in inspect.signature(SYSTEMS[name]).parameters else {}
+    system = SYSTEMS[name](DataSpec((6,)), hidden=16, **linear)
     for prepare in system.stages()[0].prepare:
         prepare(system, data)
     bound = system.stages()[0].bound_at(0, system, data.train.batch(torch.arange(16)))

@@ -8,7 +8,7 @@ from curvae.objectives import iwae
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_encoder, standard_model
 from curvae.systems.stages import single
-from curvae.systems.starts import Start, start_for
+from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
@@ -26,7 +26,7 @@ def ais_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: Start = "linear",
+    start: str = "random",
 ) -> LatentSystem:
     """Annealed VAE: draws of the encoder's Gaussian led to the posterior by Hamiltonian transitions, differentiably.
 

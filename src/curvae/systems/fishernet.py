@@ -8,7 +8,7 @@ from curvae.objectives import elbo
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_model, standard_network
 from curvae.systems.stages import single
-from curvae.systems.starts import Start, start_for
+from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
@@ -24,7 +24,7 @@ def fishernet(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: Start = "linear",
+    start: str = "random",
 ) -> LatentSystem:
     """FisherNet: the encoder gives the mean, the decoder's Fisher information there the inverse covariance.
 

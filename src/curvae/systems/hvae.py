@@ -10,7 +10,7 @@ from curvae.objectives import monte_carlo_elbo
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_encoder, standard_model
 from curvae.systems.stages import single
-from curvae.systems.starts import Start, start_for
+from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
@@ -27,7 +27,7 @@ def hvae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: Start = "linear",
+    start: str = "random",
 ) -> LatentSystem:
     """Hamiltonian VAE: draws of the encoder's Gaussian carried along by tempered Hamiltonian dynamics on log p(x, z).
 

@@ -9,7 +9,7 @@ from curvae.objectives import FreeBits
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import elbo_after, flow_encoder, standard_model
 from curvae.systems.stages import single
-from curvae.systems.starts import Start, start_for
+from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
@@ -28,7 +28,7 @@ def iaf_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: Start = "linear",
+    start: str = "random",
 ) -> LatentSystem:
     """VAE with inverse autoregressive flow: masked networks map each latent by those before it and the datum.
 

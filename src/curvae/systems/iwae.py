@@ -6,7 +6,6 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import Iwae
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import Gradient, estimator_for, standard_system
-from curvae.systems.starts import Start
 from curvae.typing import DataSpec
 
 
@@ -21,7 +20,7 @@ def iwae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: Start = "linear",
+    start: str = "random",
 ) -> LatentSystem:
     """Importance-weighted autoencoder: a tighter bound from several draws of a diagonal Gaussian.
 

@@ -7,7 +7,7 @@ from curvae.objectives import monte_carlo_elbo
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_mixture, standard_model
 from curvae.systems.stages import single
-from curvae.systems.starts import Start, start_for
+from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
@@ -20,7 +20,7 @@ def mixture_vae(
     components: int = 4,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: Start = "linear",
+    start: str = "random",
 ) -> LatentSystem:
     """Variational autoencoder with a mixture of K diagonal Gaussians, all trained at once by the stratified ELBO.
 

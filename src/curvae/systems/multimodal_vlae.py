@@ -10,7 +10,7 @@ from curvae.objectives import monte_carlo_elbo
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_encoder, standard_model
 from curvae.systems.stages import BoundBy, Stage, warmed_up
-from curvae.systems.starts import Start, start_for
+from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
@@ -26,7 +26,7 @@ def multimodal_vlae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: Start = "linear",
+    start: str = "random",
 ) -> LatentSystem:
     """Variational Laplace autoencoder whose posterior is a mixture over the modes found from several starts; ours.
 

@@ -30,7 +30,7 @@ from curvae.objectives import (
 from curvae.priors import Family, FixedNormal, LearnedNormal, OneHot, Prior, StandardNormal
 from curvae.systems.base import LatentSystem
 from curvae.systems.stages import single
-from curvae.systems.starts import Start, start_for
+from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 DEEPEST = 1000
@@ -117,7 +117,7 @@ def standard_system(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: Start = "linear",
+    start: str = "random",
 ) -> LatentSystem:
     """The standard model and one encoder of a diagonal Gaussian, trained by this objective.
 

@@ -8,7 +8,7 @@ from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import elbo_after, flow_encoder, standard_model
 from curvae.systems.stages import single
-from curvae.systems.starts import Start, start_for
+from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
@@ -23,7 +23,7 @@ def radial_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: Start = "linear",
+    start: str = "random",
 ) -> LatentSystem:
     """VAE with a radial flow: draws of a diagonal Gaussian move around points that the encoder sets for each datum.
 

@@ -7,7 +7,7 @@ from curvae.objectives import RecursiveElbo
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_mixture, standard_model
 from curvae.systems.stages import single
-from curvae.systems.starts import Start, start_for
+from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
@@ -22,7 +22,7 @@ def recursive_mixture(
     cap: float = 20.0,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: Start = "linear",
+    start: str = "random",
 ) -> LatentSystem:
     """Recursive mixture inference: each component learns to explain what those before it leave out.
 

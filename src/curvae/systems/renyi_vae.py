@@ -6,7 +6,6 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import Renyi
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import Gradient, estimator_for, standard_system
-from curvae.systems.starts import Start
 from curvae.typing import DataSpec
 
 
@@ -22,7 +21,7 @@ def renyi_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: Start = "linear",
+    start: str = "random",
 ) -> LatentSystem:
     """Rényi autoencoder: a bound between the ELBO and the importance-weighted one, by the order of the divergence.
 

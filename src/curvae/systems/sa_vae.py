@@ -7,7 +7,7 @@ from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import elbo_after, standard_encoder, standard_model
 from curvae.systems.stages import single
-from curvae.systems.starts import Start, start_for
+from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
@@ -28,7 +28,7 @@ def sa_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: Start = "linear",
+    start: str = "random",
 ) -> LatentSystem:
     """Semi-amortized VAE: the encoder's diagonal Gaussian, refined by gradient steps that training differentiates.
 

@@ -6,7 +6,6 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import SkewJensenShannon
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_system
-from curvae.systems.starts import Start
 from curvae.typing import DataSpec
 
 
@@ -21,7 +20,7 @@ def skew_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: Start = "linear",
+    start: str = "random",
 ) -> LatentSystem:
     """Geometric Jensen-Shannon autoencoder: a divergence between KL(q || p) and KL(p || q) regularizes the encoder.
 

@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,9 +16,6 @@ from curvae.systems.stages import Prepared, initialize_likelihood
 from curvae.typing import Table, Tables
 
 log = logging.getLogger("curvae")
-
-Start = Literal["linear", "random"]
-"""Word for a start in a system's signature."""
 
 
 def start_for(word: str, *own: nn.Module | None) -> Prepared:

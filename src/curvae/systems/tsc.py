@@ -9,7 +9,7 @@ from curvae.objectives import ScoreClimbing, elbo
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_model, standard_network
 from curvae.systems.stages import BoundBy, Remember, Stage, warmed_up
-from curvae.systems.starts import Start, start_for
+from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
@@ -28,7 +28,7 @@ def tsc(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: Start = "linear",
+    start: str = "random",
 ) -> LatentSystem:
     """Transport score climbing: a chain for each datum, moving in the encoder's own space, teaches both networks.
 

@@ -5,7 +5,6 @@ from torch import nn
 from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import elbo_after, standard_system
-from curvae.systems.starts import Start
 from curvae.typing import DataSpec
 
 
@@ -19,7 +18,7 @@ def vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: Start = "linear",
+    start: str = "random",
 ) -> LatentSystem:
     """Variational autoencoder: one encoder pass gives a diagonal Gaussian.
 

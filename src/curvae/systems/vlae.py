@@ -11,7 +11,7 @@ from curvae.objectives import monte_carlo_elbo
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_encoder, standard_model
 from curvae.systems.stages import BoundBy, RefitNoise, Remember, Stage, newton_levels, warmed_up
-from curvae.systems.starts import Start, start_for
+from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
@@ -30,7 +30,7 @@ def vlae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: Start = "linear",
+    start: str = "random",
 ) -> LatentSystem:
     """Variational Laplace autoencoder: the posterior's mode by Newton's method, a full covariance there.
 
