@@ -48,10 +48,7 @@ class MultimodalLaplace(Inference):
         >>> from curvae.priors import StandardNormal
         >>> _ = torch.manual_seed(0)
         >>> class Square(torch.nn.Module):
-        ...     def start_from(self, posterior: AffinePosterior) -> bool:
-        return self.search.start_from(posterior)
-
-    def forward(self, z):
+        ...     def forward(self, z):
         ...         return z**2
         >>> model = LatentVariableModel(StandardNormal(1), Square(), Gaussian(1, scale=0.1))
         >>> inference = MultimodalLaplace(AmortizedGaussian(torch.nn.Linear(1, 2)), components=8)
@@ -72,6 +69,9 @@ class MultimodalLaplace(Inference):
             raise ValueError(f"MultimodalLaplace: components must be 1 or more; got {components}.")
         self.components = components
         self.search = search(Scattered(start, components, seed))
+
+    def start_from(self, posterior: AffinePosterior) -> bool:
+        return self.search.start_from(posterior)
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         count, copies = len(batch.x), self.components
