@@ -6,4 +6,4 @@ import torch
 
 @pytest.fixture(autouse=True)
 def _seed_of_examples() -> None:
-    torch.manual_seed(0)
+    torch.manual_seed(1234)  # not 0: examples draw data from generators of that seed, and noise must not repeat them
