@@ -44,7 +44,7 @@ def test_it_finds_the_evidence(seed, monkeypatch, make, size, outputs):
     monkeypatch.setattr(annealing, "MOST", 1)
     oracle = make(scale=0.7)
     table = ArrayTable(oracle.x)
-    found = annealed(system_of(oracle, size, outputs), table, temperatures=30, chains=60, seed=seed)
+    found = annealed(system_of(oracle, size, outputs), table, temperatures=30, chains=120, seed=seed)
     oracle.x = table.x.double()
     error = found["log_likelihood_ais"] - oracle.log_evidence().numpy()
     within("log p(x)", np.abs(error) / found["limit_ais"], 4.5)

@@ -119,7 +119,7 @@ def test_it_finds_the_moments_of_a_posterior_that_is_no_gaussian():
     loc, scale = fitted(oracle, climbed)
     within("mean", abs(loc), 0.25)
     within("standard deviation", abs(scale - spread), 0.06)
-    by_elbo = fitted(oracle, lambda q: monte_carlo_elbo(oracle.model, q, oracle.batch, 4).surrogate)
+    by_elbo = fitted(oracle, lambda q: monte_carlo_elbo(oracle.model, q, oracle.batch, 32).surrogate)
     within("standard deviation by the ELBO, less the exact one", by_elbo[1] - spread, -0.02)
 
 
