@@ -24,9 +24,9 @@ RENAMED = {"split_seed": "seed", "data_name": "name"}
 def fit(
     system: System | str,
     data: Any,
-    epochs: int = 100,
-    batch_size: int = 128,
-    learning_rate: float = 5e-4,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     device: str = "auto",
@@ -36,8 +36,11 @@ def fit(
     devices: int = 1,
     compile: bool = False,
     average: float = 0.0,
-    schedule: str = "constant",
-    clip: float | None = None,
+    schedule: str = "cosine",
+    clip: float | None = 50.0,
+    max_updates: int | None = None,
+    minutes: float | None = None,
+    weight_decay: float = 0.0,
     progress: bool = True,
     *,
     label: Any = None,
@@ -53,9 +56,10 @@ def fit(
             which is trained in place from the weights that it has.
         data: :class:`curvae.data.Data`, an array, a tensor, a pandas frame, the path of a file, or the name of a known
             data set.
-        epochs: in all, divided among the stages by their shares.
-        batch_size: rows of a batch, over all devices together.
-        learning_rate: of Adam, where a stage does not bring its own optimizer.
+        epochs: in all, divided among the stages by their shares; or say ``max_updates`` or ``minutes``.
+        batch_size: rows of a batch, over all devices together; by default 128.
+        learning_rate: the highest of Adam, where a stage does not bring its own optimizer; by default by the network's
+            width.
         seed: of first weights, order, noise and preparation.
         out: the run folder; by default ``runs/<system>-<data>-<number>``.
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda" or "mps".
@@ -65,8 +69,11 @@ def fit(
         devices: number of processes.
         compile: a training step as one compiled graph.
         average: share of an epoch's last steps whose mean weights are kept.
-        schedule: "constant" or "cosine", of the learning rate.
-        clip: largest norm of a gradient.
+        schedule: "cosine" (a short rise, then down to 0) or "constant", of the learning rate.
+        clip: largest norm of a gradient; None = as it is.
+        max_updates: length in updates of the weights; by default by the size of the data.
+        minutes: length in time.
+        weight_decay: of the weights of layers.
         progress: show a progress bar, if standard error is a terminal.
         label: the column of labels by its name, or labels one a row; for evaluation only.
         options: arguments of the named system (``latent=2``), and of the data: those of
@@ -88,7 +95,8 @@ def fit(
     training = {
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed, "out": out,
         "device": device, "precision": precision, "patience": patience, "max_skipped": max_skipped, "devices": devices,
-        "compile": compile, "average": average, "schedule": schedule, "clip": clip, "progress": progress,
+        "compile": compile, "average": average, "schedule": schedule, "clip": clip,
+        "max_updates": max_updates, "minutes": minutes, "weight_decay": weight_decay, "progress": progress,
     }  # fmt: skip
     with kept():
         from curvae.training import fit as train  # Lightning draws a number when it is imported

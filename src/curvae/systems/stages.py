@@ -73,7 +73,8 @@ class Stage:
         clip: largest norm of the gradient; None = that of the run.
         repeat: optimizer steps per batch.
         monitor: field of the bound by which early stopping and the best checkpoint are chosen.
-        share: of the run's epochs, relative to the other stages; 0 = prepare and finish only, no epoch.
+        share: of the run's length, relative to the other stages; 0 = prepare and finish only, no update.
+        joined: whether it goes on in the cycle of learning rates, and with the optimizer, of the stage before it.
         keep: the weights that go on from here: of the best epoch, of the last one, or of the last one with those of
             every epoch saved beside it (``RunFolder.snapshots``).
         levels: in place of ``bound``: efforts of inference, cheapest first. Training begins at the first and moves
@@ -98,6 +99,7 @@ class Stage:
     repeat: int = 1
     monitor: Literal["value", "surrogate"] = "value"
     share: float = 1.0
+    joined: bool = False
     keep: Literal["best", "last", "snapshots"] = "best"
     levels: tuple[Level, ...] = ()
 
@@ -110,6 +112,10 @@ class Stage:
             raise ValueError(f"Stage.clip: expected a positive norm, or None for the run's; got {self.clip}.")
         if self.bound and self.levels:
             raise ValueError(f"Stage {self.name!r}: expected bound or levels, got both; leave bound out.")
+
+    def joins(self, before: "Stage") -> bool:
+        """Whether the optimizer of the stage before goes on: it must be of the same kind, for the same parameters."""
+        return self.joined and (self.trained, self.optimizer) == (before.trained, before.optimizer)
 
     def bound_at(self, level: int, system: "System", batch: Batch) -> Bound:
         """What is maximized for a batch, at this level of inference where there are several."""
@@ -188,7 +194,9 @@ def single(start: Prepared = initialize_likelihood) -> tuple[Stage]:
 def warmed_up(
     stage: Stage, share: float, bound: Maximized, start: Prepared = initialize_likelihood, name: str = "vae"
 ) -> tuple[Stage, ...]:
-    """A stage after one that maximizes another, cheaper bound for a share of the epochs; the first begins at ``start``.
+    """A stage after one that maximizes another, cheaper bound for a share of the run; the first begins at ``start``.
+
+    Both are one cycle of learning rates.
 
     Raises:
         ValueError: a share outside [0, 1).
@@ -198,10 +206,10 @@ def warmed_up(
         [0.25, 0.75]
     """
     if not 0 <= share < 1:
-        raise ValueError(f"warmup is a share of the epochs, in [0, 1); got {share}.")
+        raise ValueError(f"warmup is a share of the training, in [0, 1); got {share}.")
     if share == 0:
         return (replace(stage, prepare=(start, *stage.prepare)),)
-    return Stage(name, bound=bound, prepare=(start,), share=share), replace(stage, share=1 - share)
+    return Stage(name, bound=bound, prepare=(start,), share=share), replace(stage, share=1 - share, joined=True)
 
 
 def newton_levels(steps: int, path: str = "inference") -> tuple[Level, ...]:

@@ -12,21 +12,22 @@ from curvae.systems import System
 from curvae.training import devices as machine
 from curvae.training.check import check_networks
 from curvae.training.loop.checkpoint import Session
+from curvae.training.recommended import recommended
 from curvae.training.run import files
 from curvae.training.run.claim import claimed, next_name
 from curvae.training.run.config import custom_parts, plain, record
 from curvae.training.run.environment import environment, version
 from curvae.training.run.folder import RunFolder, write_about
 from curvae.training.run.metrics import Log
-from curvae.training.settings import Settings, divide
+from curvae.training.settings import Settings
 
 
 def fit(
     system: System,
     data: Data,
-    epochs: int = 100,
-    batch_size: int = 128,
-    learning_rate: float = 5e-4,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     device: str = "auto",
@@ -36,8 +37,11 @@ def fit(
     devices: int = 1,
     compile: bool = False,
     average: float = 0.0,
-    schedule: str = "constant",
-    clip: float | None = None,
+    schedule: str = "cosine",
+    clip: float | None = 50.0,
+    max_updates: int | None = None,
+    minutes: float | None = None,
+    weight_decay: float = 0.0,
     progress: bool = True,
 ) -> RunFolder:
     """Train a system and leave a folder with all that is known of the run.
@@ -53,9 +57,10 @@ def fit(
     Args:
         system: what to train.
         data: trained on ``data.train``, judged on ``data.validation``.
-        epochs: in all, divided among the stages by their shares.
-        batch_size: rows of a batch, over all devices together.
-        learning_rate: of Adam, where a stage does not bring its own optimizer.
+        epochs: in all, divided among the stages by their shares; or say ``max_updates`` or ``minutes``.
+        batch_size: rows of a batch, over all devices together; by default 128.
+        learning_rate: the highest of Adam, where a stage does not bring its own optimizer; by default by the network's
+            width.
         seed: of order, noise and preparation.
         out: the run folder; by default ``runs/<system>-<data>-<number>``.
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda" or "mps".
@@ -65,8 +70,11 @@ def fit(
         devices: number of processes, which the script is started anew for; they all run what follows.
         compile: a training step as one compiled graph, where that works; for small networks on a GPU.
         average: share of an epoch's last steps whose mean weights are kept; 0 takes no mean.
-        schedule: of the learning rate over a stage: constant, or cosine (a short rise, then down to 0).
+        schedule: of the learning rate: cosine (a short rise, then down to 0), or constant.
         clip: largest norm of the gradient, where a stage does not bring its own; None = as it is.
+        max_updates: length in updates of the weights; by default by the size of the data.
+        minutes: length in time.
+        weight_decay: of the weights of layers, each step by this times the learning rate.
         progress: show how it goes on stderr: a bar, or a line every 30 s without a terminal.
 
     Raises:
@@ -99,7 +107,11 @@ def fit(
         average,
         schedule,
         clip,
+        max_updates,
+        minutes,
+        weight_decay,
     )
+    settings = recommended(settings, system, data)
     _check(system, data, settings)
     config = configuration(system, data, settings)
     path = _path(out, config, settings)
@@ -118,6 +130,7 @@ def fit(
 
 def configuration(system: System, data: Data, settings: Settings) -> dict[str, Any]:
     """What config.yaml says: all that a run needs to be made again."""
+    settings = recommended(settings, system, data)
     recorded = record(system)
     return {
         "format": files.FORMAT,
@@ -131,7 +144,8 @@ def configuration(system: System, data: Data, settings: Settings) -> dict[str, A
 
 def _check(system: System, data: Data, settings: Settings) -> None:
     machine.choose(settings.device, settings.devices)
-    divide(settings.epochs, [stage.share for stage in system.stages()])
+    assert settings.length is not None, "a run has a length"
+    settings.length.divided([stage.share for stage in system.stages()])
     spec = system.recipe and system.recipe.arguments.get("spec")
     if spec is not None and spec.event != data.spec.event:
         raise ValueError(f"system: made for data of shape {spec.event}, got data of shape {data.spec.event}.")

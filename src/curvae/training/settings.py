@@ -1,31 +1,32 @@
-"""What a run was asked to do, and how its epochs are divided among the stages."""
+"""What a run was asked to do."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from curvae.systems import Cosine
 from curvae.systems.stages import Schedule
+from curvae.training.length import Length, Unit
 
-MOST = {"epochs": 10**7, "batch_size": 10**9, "max_skipped": 10**9, "devices": 10**4}
+MOST = {"epochs": 10**7, "max_updates": 10**10, "batch_size": 10**9, "max_skipped": 10**9, "devices": 10**4}
 """More is a slip of the hand, and would take for ever."""
 PRECISIONS = ("32-true", "tf32", "bf16-mixed")
-SCHEDULES: dict[str, Schedule | None] = {"constant": None, "cosine": Cosine()}
+SCHEDULES: dict[str, Schedule | None] = {"cosine": Cosine(), "constant": None}
+UNITS: tuple[Unit, ...] = ("epochs", "max_updates", "minutes")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The training arguments of a run; see :func:`curvae.fit`.
+    """The training arguments of a run; see :func:`curvae.fit`. None is what :func:`recommended` fills in.
 
     Raises:
-        ValueError: a value out of its range.
+        ValueError: a value out of its range, length said in more than one unit.
     """
 
-    epochs: int = 100
-    batch_size: int = 128
-    learning_rate: float = 5e-4
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
     seed: int = 0
     device: str = "auto"
     precision: str = "32-true"
@@ -34,19 +35,27 @@ class Settings:
     devices: int = 1
     compile: bool = False
     average: float = 0.0
-    schedule: str = "constant"
-    clip: float | None = None
+    schedule: str = "cosine"
+    clip: float | None = 50.0
+    max_updates: int | None = None
+    minutes: float | None = None
+    weight_decay: float = 0.0
 
     def __post_init__(self):
         for name, most in MOST.items():
-            if (value := getattr(self, name)) < 1:
+            if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}: expected 1 or more, got {value}.")
-            if value > most:
+            if value is not None and value > most:
                 raise ValueError(f"{name}: expected at most {most:,}, got {value:,}.")
+        if len(said := [unit for unit in UNITS if getattr(self, unit) is not None]) > 1:
+            raise ValueError(f"{said[0]}: expected one of {', '.join(UNITS)}, got {' and '.join(said)}.")
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"patience: expected 1 epoch or more, or None for no early stopping; got {self.patience}.")
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise ValueError(f"learning_rate: expected a positive number, got {self.learning_rate}.")
+        for name in ("learning_rate", "minutes"):
+            if (value := getattr(self, name)) is not None and not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{name}: expected a positive number, got {value}.")
+        if not (self.weight_decay >= 0 and math.isfinite(self.weight_decay)):
+            raise ValueError(f"weight_decay: expected 0 or more, got {self.weight_decay}.")
         if not 0 <= self.average <= 1:
             raise ValueError(f"average: expected a share of an epoch's steps, in [0, 1]; got {self.average}.")
         if self.schedule not in SCHEDULES:
@@ -63,29 +72,11 @@ class Settings:
         """What the learning rate follows; None = it stays as it is."""
         return SCHEDULES[self.schedule]
 
-
-def divide(epochs: int, shares: Sequence[float]) -> list[int]:
-    """Whole epochs in proportion to the shares, at least 1 each but where a share is 0, by largest remainders.
-
-    Raises:
-        ValueError: fewer epochs than stages that have a share.
-
-    Example:
-        >>> divide(20, [0.5, 0.5]), divide(7, [2, 0, 1]), divide(3, [0.01, 0.99]), divide(5, [0])
-        ([10, 10], [5, 0, 2], [1, 2], [0])
-    """
-    stages = sum(share > 0 for share in shares)
-    if epochs < stages:
-        raise ValueError(f"epochs: expected {stages} or more, one for each stage of training; got {epochs}.")
-    wanted = [epochs * share / max(sum(shares), 1e-300) for share in shares]
-    counts = [max(1, math.floor(want)) if want > 0 else 0 for want in wanted]
-    while stages and sum(counts) != epochs:
-        short = [want - count for want, count in zip(wanted, counts, strict=True)]
-        if sum(counts) < epochs:
-            counts[int(np.argmax(short))] += 1
-        else:
-            counts[int(np.argmin([s if c > 1 else math.inf for s, c in zip(short, counts, strict=True)]))] -= 1
-    return counts
+    @property
+    def length(self) -> Length | None:
+        """Of the whole run, in the unit that it is said in; None = not said."""
+        said = ((unit, getattr(self, unit)) for unit in UNITS)
+        return next((Length(unit, value) for unit, value in said if value is not None), None)
 
 
 def derive(seed: int, *place: int) -> int:

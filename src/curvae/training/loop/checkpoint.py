@@ -37,12 +37,18 @@ class Position:
     """The stage has been prepared."""
     done: bool = False
     """The stage has come to its end."""
+    rounds: int = 0
+    """Looks at the validation data in all: an epoch each, or more where an epoch has few updates."""
     stage_epoch: int = 0
-    """Epochs finished in this stage."""
+    """Epochs finished in this stage; a last one that was cut short counts."""
     epoch: int = 0
     """Epochs finished in all."""
+    stage_step: int = 0
+    """Optimizer steps tried in this stage, skipped ones included."""
     step: int = 0
-    """Optimizer steps tried in all, skipped ones included."""
+    """The same in all."""
+    began: float = 0.0
+    """Seconds before this stage."""
     seconds: float = 0.0
     taken: int = 0
     """Steps of this stage that were not skipped."""
@@ -52,8 +58,10 @@ class Position:
     """Steps skipped since the last good one."""
     best: float | None = None
     """The best monitored bound of this stage."""
+    best_epoch: int = 0
+    """Epochs finished when that was seen, in all."""
     stale: int = 0
-    """Epochs since then."""
+    """Rounds since then."""
     budget: dict[str, Any] = field(default_factory=lambda: asdict(Standing()))
     """Level of inference of this stage, and what it was chosen by."""
 
@@ -94,25 +102,32 @@ class Session:
             weights.restore(self.system, saved.model, path)
             self._since, self._written = time.monotonic() - self.position.seconds, False
         if self.writes:
-            self.log.keep(self.position.epoch)
+            self.log.keep(self.position.rounds)
 
     def begin(self) -> None:
         """The stage has been prepared: what comes now starts from here."""
         self.position.begun = True
         self.save(None)
 
-    def next_stage(self) -> None:
-        """Leave the stage for the next, with its best weights."""
+    def next_stage(self, joined: bool) -> None:
+        """Leave the stage for the next, with its best weights; the optimizer goes on as it is where they are joined."""
         here = self.position
         self.position = Position(
             here.stage + 1,
+            rounds=here.rounds,
             epoch=here.epoch,
             step=here.step,
             seconds=here.seconds,
+            began=here.seconds,
             counted=here.step,
             in_a_row=here.in_a_row,
         )
-        self.optimizer = None
+        self.optimizer = self.optimizer if joined else None
+
+    @property
+    def stage_seconds(self) -> float:
+        """Time spent on this stage until now, by all processes that worked at it one after the other."""
+        return time.monotonic() - self._since - self.position.began
 
     @property
     def failure(self) -> str:
@@ -120,7 +135,7 @@ class Session:
         here = self.position
         if here.best is None:
             return "no epoch had a finite validation bound"
-        if here.stage_epoch and not here.taken:
+        if here.stage_step and not here.taken:
             return "every step was skipped as not finite"
         return ""
 
@@ -129,40 +144,45 @@ class Session:
         if self.best is not None:
             weights.restore(self.system, self.best, self.path)
 
-    def finish_epoch(self, row: Row, optimizer: torch.optim.Optimizer, last: bool, patience: int | None):
-        """Book an epoch that has been judged: is it the last, write what is due."""
+    def finish_round(
+        self, row: Row, optimizer: torch.optim.Optimizer, passes: int, last: bool, patience: int | None
+    ) -> None:
+        """Book so many epochs that have been judged: are they the last, write what is due."""
         here = self.position
-        here.epoch, here.stage_epoch = here.epoch + 1, here.stage_epoch + 1
+        here.rounds, here.epoch, here.stage_epoch = here.rounds + 1, here.epoch + passes, here.stage_epoch + passes
         here.taken, here.counted = here.taken + here.step - here.counted - row.skipped, here.step
         here.seconds = time.monotonic() - self._since
         here.done = last or (patience is not None and here.stale >= patience)
         if self.writes:
             self.log.write(row._replace(epoch=here.epoch, step=here.step, seconds=round(here.seconds, 3)))
+        if here.done:
+            self.optimizer = optimizer.state_dict()
         if here.done or time.monotonic() - self._saved >= max(SAVE_EVERY, self._cost / SAVE_SHARE):
             self.save(optimizer)
 
     def finish_stage(self) -> None:
-        """The stage is at its end, without an epoch."""
+        """The stage is at its end, without an update."""
         self.position.done = True
         self.save(None)
 
-    def judge(self, score: float, keep: str = "best") -> None:
+    def judge(self, score: float, keep: str = "best", passes: int = 0) -> None:
         """Book the monitored bound, and keep the weights that the system has now as the stage wants it.
 
         Args:
             score: the bound; where it is not finite nothing is kept, NaN is never best.
+            passes: epochs since the last one that was booked; 0 = the stage's start.
             keep: "best" = where it is the best of the stage; "last" = always; "snapshots" = always, and of each epoch
                 in a file of its own.
         """
         here = self.position
         better = math.isfinite(score) and (here.best is None or score > here.best)
-        here.stale = 0 if better else here.stale + 1
+        here.stale = 0 if better or not passes else here.stale + 1
         if better:
-            here.best = score
+            here.best, here.best_epoch = score, here.epoch + passes
         if better or (keep != "best" and math.isfinite(score)):
             self.best, self._written = weights.snapshot(self.system), False
-        if keep == "snapshots" and math.isfinite(score) and self.writes:
-            self._write_snapshot()
+        if keep == "snapshots" and passes and math.isfinite(score) and self.writes:
+            self._write_snapshot(here.epoch + passes)
 
     def save(self, optimizer: torch.optim.Optimizer | None) -> None:
         """Write all that is needed to go on from here, then the best model so far."""
@@ -196,12 +216,12 @@ class Session:
         value = {"state": state, "stage": here.stage, "epoch": here.epoch, "step": here.step, "reason": reason}
         files.write_json(self.path / layout.STATUS, value)
 
-    def _write_snapshot(self) -> None:
-        """The weights of this epoch; a run that is taken up again writes the same ones again."""
+    def _write_snapshot(self, epoch: int) -> None:
+        """The weights after this epoch; a run that is taken up again writes the same ones again."""
         assert self.best is not None
         folder = self.path / layout.SNAPSHOTS
         folder.mkdir(exist_ok=True)
-        files.write(folder / f"{self.position.epoch + 1:06d}.safetensors", weights.sealed(self.best))
+        files.write(folder / f"{epoch:06d}.safetensors", weights.sealed(self.best))
 
     def _write_model(self) -> None:
         if self.best is not None and not self._written:

@@ -15,10 +15,11 @@ from curvae.data import Data
 from curvae.objectives import Bound
 from curvae.systems import Stage, System
 from curvae.training.errors import RunError
+from curvae.training.length import Length
 from curvae.training.loop import inference_budget as budget
 from curvae.training.loop.checkpoint import Session
 from curvae.training.loop.compiled import Compiled
-from curvae.training.loop.loader import VALIDATION_ROWS, Batches, Shard, part
+from curvae.training.loop.loader import VALIDATION_ROWS, Batches, Shard, part, sizes
 from curvae.training.loop.nonfinite import SURROGATE, Skips, faulty_module, first_not_finite
 from curvae.training.loop.running_means import Means
 from curvae.training.loop.state import several, write_state
@@ -36,27 +37,39 @@ LOOK = 50
 
 
 class StageModule(LightningModule):
-    """Trains what the stage names, epoch by epoch, and books each epoch with the session.
+    """Trains what the stage names, round by round, and books each round with the session.
 
-    Randomness in a step comes from the global generator, seeded at the start of each epoch from the run's seed, the
+    A round is an epoch, or as many as give some 50 updates where length is not said in epochs. Randomness in a step
+    comes from the global generator, seeded at the start of each round from the run's seed, the
     epoch and the process; validation starts from the same seed every time. So several processes draw other noise than
     one would, while everything that is not noise agrees.
 
     Args:
         system: what is trained, its parameters frozen where the stage says so.
         stage: this stage.
-        epochs: how many it has.
+        length: of the stage.
+        part: of the cycle of learning rates: which share of it comes before, and which is the stage's.
         data: to train and validate on.
         settings: of the run.
         session: where the run stands.
     """
 
-    def __init__(self, system: System, stage: Stage, epochs: int, data: Data, settings: Settings, session: Session):
+    def __init__(
+        self,
+        system: System,
+        stage: Stage,
+        length: Length,
+        part: tuple[float, float],
+        data: Data,
+        settings: Settings,
+        session: Session,
+    ):
         super().__init__()
         self.automatic_optimization = False
         self.system = system
         self.stage = stage
-        self.epochs = epochs
+        self.length = length
+        self.part = part
         self.data = data
         self.settings = settings
         self.session = session
@@ -76,10 +89,41 @@ class StageModule(LightningModule):
         self._clip = settings.clip if stage.clip is None else stage.clip
         self._compiled: dict[int, Compiled] = {}
         """One for each level of the budget."""
+        batches = len(sizes(len(data.train), settings.batch_size))
+        self.passes = length.passes(batches)
+        self.updates = batches * self.passes * stage.repeat
+        """Updates of a whole round."""
+        self._seconds = 0.0
+        """Spent on this stage when the clock was last looked at; the same in all processes."""
 
     def train_dataloader(self) -> Batches:
         size, seed = self.settings.batch_size, self.settings.seed
-        return Batches(self._here.train, size, seed, self._epoch, self.global_rank, self.trainer.world_size)
+        place = (self.global_rank, self.trainer.world_size)
+        return Batches(self._here.train, size, seed, self._epoch, *place, self.passes, self._is_over)
+
+    @property
+    def done(self) -> float:
+        """Which share of the stage is done, in [0, 1]."""
+        here = self.session.position
+        epochs = here.stage_epoch + self._step_of_round / self.updates * self.passes
+        return self.length.done(epochs, here.stage_step, self._seconds)
+
+    @property
+    def _step_of_round(self) -> int:
+        return self.session.position.step - self.session.position.counted
+
+    def _is_over(self, batches: int) -> bool:
+        """Whether the stage is at its end with so many batches of a round: one of them has been drawn ahead."""
+        if self.length.unit == "epochs" or not batches:
+            return False
+        if self.length.unit == "minutes":
+            self._look_at_clock()
+            return self.done >= 1
+        here = self.session.position
+        return here.stage_step - self._step_of_round + batches * self.stage.repeat >= self.length.amount
+
+    def _look_at_clock(self) -> None:
+        self._seconds = self.trainer.strategy.broadcast(self.session.stage_seconds)
 
     def val_dataloader(self) -> Batches:
         size = max(VALIDATION_ROWS, self.settings.batch_size)
@@ -107,7 +151,13 @@ class StageModule(LightningModule):
 
     def _adam(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         fused = self.device.type in ("cpu", "cuda")
-        return torch.optim.Adam(parameters, lr=self.settings.learning_rate, fused=fused)
+        matrices, others = [], []
+        for each in parameters:
+            (matrices if each.ndim >= 2 else others).append(each)
+        groups = [{"params": matrices, "weight_decay": self.settings.weight_decay}, {"params": others}]
+        assert self.settings.learning_rate is not None
+        rate = self.settings.learning_rate
+        return torch.optim.AdamW([each for each in groups if each["params"]], rate, fused=fused, weight_decay=0.0)
 
     def _epoch(self) -> int:
         return self.session.position.epoch
@@ -117,23 +167,23 @@ class StageModule(LightningModule):
         self.means, self.skipped = Means(TRAIN_MEANS), 0
         self._skips = Skips(self.session.position.in_a_row, self.device)
         self._ahead = runs_ahead(self.device, self.trainer.optimizers[0])
-        self._steps = len(self.train_dataloader()) * self.stage.repeat
-        self._average = Average(list(self.system.parameters()), self._steps, self.settings.average)
+        self._average = Average(list(self.system.parameters()), self.updates, self.settings.average)
 
     def training_step(self, shard: Shard, batch_idx: int) -> None:
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
-        for again in range(self.stage.repeat):
-            self._set_rate(optimizer, batch_idx * self.stage.repeat + again)
+        for _ in range(self.stage.repeat):
+            self._set_rate(optimizer)
             self._step(shard, optimizer)
             if self.settings.average:
                 self._average.add()
 
-    def _set_rate(self, optimizer: LightningOptimizer, step: int) -> None:
-        """The learning rate of this step of the epoch, where it follows a schedule over the stage."""
+    def _set_rate(self, optimizer: LightningOptimizer) -> None:
+        """The learning rate of this step, where it follows a schedule."""
         if self._schedule is None:
             return
-        factor = self._schedule((self.session.position.stage_epoch + step / self._steps) / self.epochs)
+        before, share = self.part
+        factor = self._schedule(before + share * self.done)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
 
@@ -146,6 +196,7 @@ class StageModule(LightningModule):
         if self._clip is not None:
             nn.utils.clip_grads_with_norm_(self.system.parameters(), self._clip, norm)
         self.session.position.step += 1
+        self.session.position.stage_step += 1
         finite = (loss.detach() + norm).isfinite()
         if self._ahead:
             self._step_ahead(shard, optimizer, bound, norm, finite)
@@ -238,11 +289,18 @@ class StageModule(LightningModule):
             self._validation.add("value", bound.value)
             self._validation.add("surrogate", bound.surrogate)
 
+    def on_validation_epoch_end(self) -> None:
+        """Before the first update: where a stage starts is a candidate for the best."""
+        if self.trainer.sanity_checking:
+            self.session.judge(self._validation.read(self._total)[self.stage.monitor], self.stage.keep)
+            put(list(self.system.parameters()), self._own)
+
     def on_train_epoch_end(self) -> None:
         if self._ahead:
             self._look()
         train, validation = self.means.read(self._total), self._validation.read(self._total)
-        self.session.judge(validation[self.stage.monitor], self.stage.keep)
+        passes = max(1, round(self._step_of_round / self.updates * self.passes))
+        self.session.judge(validation[self.stage.monitor], self.stage.keep, passes)
         put(list(self.system.parameters()), self._own)
         level, gap = self._review()
         row = Row(
@@ -257,8 +315,10 @@ class StageModule(LightningModule):
             level=level,
             gap=gap,
         )
-        last = self.session.position.stage_epoch + 1 >= self.epochs
-        self.session.finish_epoch(row, self.trainer.optimizers[0], last, self.settings.patience)
+        here = self.session.position
+        self._look_at_clock()
+        last = self.length.done(here.stage_epoch + passes, here.stage_step, self._seconds) >= 1
+        self.session.finish_round(row, self.trainer.optimizers[0], passes, last, self.settings.patience)
         self.trainer.should_stop = self.session.position.done
 
     def finish_stage(self) -> None:
@@ -273,7 +333,8 @@ class StageModule(LightningModule):
             return math.nan, math.nan
         here = budget.Standing(**position.budget)
         bounds = [self._reviewed(level) for level in range(len(levels))]
-        costs, remaining = [level.cost for level in levels], self.epochs - position.stage_epoch - 1
+        costs = [level.cost for level in levels]
+        remaining = (position.stage_epoch + self.passes) * (1 / self.done - 1)
         after = budget.moved(budget.learned(here, bounds[here.level]), bounds, costs, remaining)
         position.budget = asdict(after)
         return float(here.level), bounds[-1] - bounds[here.level]

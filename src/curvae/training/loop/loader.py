@@ -35,6 +35,8 @@ class Batches:
         epoch: the current epoch's number, asked at the start of each; None = in the table's order, without noise.
         rank: of this process.
         world: number of processes.
+        passes: over the table, one after the other; each has an order and noise of its own.
+        stop: asked before each batch with the number of those that came; True ends it.
     """
 
     def __init__(
@@ -45,6 +47,8 @@ class Batches:
         epoch: Callable[[], int] | None = None,
         rank: int = 0,
         world: int = 1,
+        passes: int = 1,
+        stop: Callable[[int], bool] = lambda count: False,
     ):
         self.table = table
         self.size = size
@@ -52,21 +56,28 @@ class Batches:
         self.epoch = epoch
         self.rank = rank
         self.world = world
-
-    def __len__(self) -> int:
-        return len(sizes(len(self.table), self.size))
+        self.passes = passes
+        self.stop = stop
 
     def __iter__(self) -> Iterator[Shard]:
+        first = None if self.epoch is None else self.epoch()
+        count = 0
+        for number in range(self.passes):
+            order, noise = self._drawn(None if first is None else first + number)
+            for rows in order.split(sizes(len(self.table), self.size)):
+                if self.stop(count):
+                    return
+                count += 1
+                mine, share = part(rows, self.rank, self.world)
+                yield Shard(self.table.batch(mine, noise), share)
+
+    def _drawn(self, epoch: int | None) -> tuple[Tensor, Generator | None]:
+        """Order of the rows, and where the noise of the data comes from."""
         device = self.table.raw.device
-        if self.epoch is None:
-            order, noise = torch.arange(len(self.table)), None
-        else:
-            epoch = self.epoch()
-            order = torch.randperm(len(self.table), generator=Generator().manual_seed(derive(self.seed, ORDER, epoch)))
-            noise = Generator(device).manual_seed(derive(self.seed, DATA_NOISE, epoch, self.rank))
-        for rows in order.to(device).split(sizes(len(self.table), self.size)):
-            mine, share = part(rows, self.rank, self.world)
-            yield Shard(self.table.batch(mine, noise), share)
+        if epoch is None:
+            return torch.arange(len(self.table), device=device), None
+        order = torch.randperm(len(self.table), generator=Generator().manual_seed(derive(self.seed, ORDER, epoch)))
+        return order.to(device), Generator(device).manual_seed(derive(self.seed, DATA_NOISE, epoch, self.rank))
 
 
 def sizes(rows: int, size: int) -> list[int]:

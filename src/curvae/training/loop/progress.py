@@ -5,23 +5,23 @@ from lightning import Callback, LightningModule, Trainer
 from curvae.progress import Progress
 from curvae.training.loop.lightning_module import StageModule
 
+THOUSANDTHS = 1000
+"""Of a stage, where its end is a time."""
+
 
 class Shown(Callback):
-    """Shows a stage as it goes: epoch, bound, gradient norm, share of rows not ok, skipped steps.
+    """Shows a stage as it goes: how far it is, bound, gradient norm, share of rows not ok, skipped steps.
 
     Args:
         progress: where it is shown.
         title: the stage.
-        done: batches of the stage finished by an earlier process.
     """
 
-    def __init__(self, progress: Progress, title: str, done: int = 0):
+    def __init__(self, progress: Progress, title: str):
         self.progress = progress
         self.title = title
-        self.done = done
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        self.done += 1
         if self.progress.due():
             self._show(pl_module)
 
@@ -30,12 +30,30 @@ class Shown(Callback):
 
     def _show(self, module: LightningModule) -> None:
         assert isinstance(module, StageModule)
-        epoch = f"epoch {module.session.position.stage_epoch + 1}/{module.epochs}"
-        self.progress.show(self.done, f"{self.title}  {epoch}", numbers(module))
+        self.progress.show(shown_of(module)[1], f"{self.title}  {standing(module)}", numbers(module))
+
+
+def shown_of(module: StageModule) -> tuple[int, int]:
+    """Steps of the bar in all, and those done."""
+    amount = int(module.length.amount)
+    total = {"epochs": amount * module.updates, "max_updates": amount, "minutes": THOUSANDTHS}[module.length.unit]
+    return total, round(module.done * total)
+
+
+def standing(module: StageModule) -> str:
+    """How far a stage is, in its own unit."""
+    here, amount = module.session.position, module.length.amount
+    match module.length.unit:
+        case "epochs":
+            return f"epoch {here.stage_epoch + 1}/{amount:.0f}"
+        case "max_updates":
+            return f"update {here.stage_step:,}/{amount:,.0f}"
+        case _:
+            return f"{module.done * amount:.2f}/{amount:.3g} min"
 
 
 def numbers(module: StageModule) -> str:
-    """The epoch's means so far, in words."""
+    """The round's means so far, in words."""
     means = module.means.read()
     parts = [f"bound {means['bound']:.2f}", f"|grad| {means['grad_norm']:.3g}"]
     parts += [f"not ok {means['not_ok']:.1%}"] if means["not_ok"] > 0 else []

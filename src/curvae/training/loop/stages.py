@@ -1,7 +1,7 @@
 """The stages of a run, one after the other, each in a Lightning Trainer of its own."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from lightning import Callback, LightningModule, Trainer, seed_everything
@@ -12,13 +12,13 @@ from curvae.progress import on_terminal, progress, say
 from curvae.systems import Stage, System
 from curvae.training.devices import products
 from curvae.training.errors import RunError
+from curvae.training.length import Length
 from curvae.training.loop.checkpoint import Session
 from curvae.training.loop.lightning_module import StageModule
-from curvae.training.loop.loader import sizes
 from curvae.training.loop.nonfinite import faulty_module
-from curvae.training.loop.progress import Shown
+from curvae.training.loop.progress import Shown, shown_of
 from curvae.training.loop.trainer import quiet, trainer
-from curvae.training.settings import Settings, derive, divide
+from curvae.training.settings import Settings, derive
 
 PREPARE = 4
 """Stream of random numbers."""
@@ -34,19 +34,20 @@ class Training:
         self.session = session
         self.shown = shown
         self.stages = system.stages()
-        self.epochs = divide(settings.epochs, [stage.share for stage in self.stages])
+        self.lengths = settings.length.divided([stage.share for stage in self.stages])
 
     def run(self) -> None:
         """Train what is left to train."""
         while True:
             number = self.session.position.stage
-            self._train(self.stages[number], self.epochs[number])
+            self._train(self.stages[number], self.lengths[number])
             self._check(self.stages[number])
             self.session.take_best()
-            self._say(f"ended after {self.session.position.stage_epoch} epochs, {self._best()}")
+            here = self.session.position
+            self._say(f"ended after {here.stage_epoch:,} epochs, {here.stage_step:,} updates, {self._best()}")
             if number + 1 == len(self.stages):
                 break
-            self.session.next_stage()
+            self.session.next_stage(self.stages[number + 1].joins(self.stages[number]))
         self.system.eval()
         if self.shown:
             say(f"{self._best()}: {self.session.path}")
@@ -67,7 +68,7 @@ class Training:
         if here.best is None:
             return "never judged"
         what = {"value": "bound", "surrogate": "surrogate"}[self.stages[here.stage].monitor]
-        return f"best validation {what} {here.best:.4f} nats after epoch {here.epoch - here.stale}"
+        return f"best validation {what} {here.best:.4f} nats after epoch {here.best_epoch}"
 
     def _check(self, stage: Stage) -> None:
         """
@@ -82,41 +83,56 @@ class Training:
                 "data's scale and the networks."
             )
 
-    def _train(self, stage: Stage, epochs: int) -> None:
+    def _train(self, stage: Stage, length: Length) -> None:
         position = self.session.position
-        self._say(f"{epochs} epochs" + (f", {position.stage_epoch} of them done" if position.stage_epoch else ""))
+        self._say(str(length) + (f", {position.stage_step:,} updates of them done" if position.stage_step else ""))
         if not position.begun:
             seed_everything(derive(self.settings.seed, PREPARE, position.stage), verbose=False)
             for prepare in stage.prepare:
                 prepare(self.system, self.data)
             self.session.begin()
-        module = StageModule(self.system, stage, epochs, self.data, self.settings, self.session)
-        if not position.done and epochs:
+        part = part_of_cycle(self.stages, position.stage)
+        module = StageModule(self.system, stage, length, part, self.data, self.settings, self.session)
+        if not position.done and length.amount:
             with only(self.system, stage):
                 self._fit(module)
         elif not position.done:
             self._finish(module)
 
     def _fit(self, module: StageModule) -> None:
-        done, interrupt = self.session.position.stage_epoch, Interrupt()
+        fresh, interrupt = self.session.position.best is None, Interrupt()
         self.system.train()
-        with quiet(), products(self.settings.precision), interrupt.kept(), self._showing(module.epochs, done) as shown:
-            trainer(self.settings, module.epochs - done, [interrupt, *shown]).fit(module)
+        with quiet(), products(self.settings.precision), interrupt.kept(), self._showing(module) as shown:
+            trainer(self.settings, [interrupt, *shown], judged=fresh).fit(module)
 
     @contextmanager
-    def _showing(self, epochs: int, done: int) -> Iterator[list[Callback]]:
+    def _showing(self, module: StageModule) -> Iterator[list[Callback]]:
         if not self.shown:
             yield []
             return
-        batches = len(sizes(len(self.data.train), self.settings.batch_size))
-        with progress(epochs * batches, done * batches) as work:
-            yield [Shown(work, self._title(), done * batches)]
+        with progress(*shown_of(module)) as work:
+            yield [Shown(work, self._title())]
 
     def _finish(self, module: StageModule) -> None:
-        """A stage without an epoch: what it prepared and finishes is judged once, and kept."""
+        """A stage without an update: what it prepared and finishes is judged once, and kept."""
         with quiet(), products(self.settings.precision):
-            trainer(self.settings, 1, []).validate(module, verbose=False)
+            trainer(self.settings, []).validate(module, verbose=False)
         module.finish_stage()
+
+
+def part_of_cycle(stages: Sequence[Stage], number: int) -> tuple[float, float]:
+    """Which share of its cycle of learning rates comes before a stage, and which is its own.
+
+    Example:
+        >>> stages = Stage("a", share=0.6), Stage("b", share=0.2, joined=True), Stage("c")
+        >>> [part_of_cycle(stages, number) for number in range(3)]
+        [(0.0, 0.75), (0.75, 0.25), (0.0, 1.0)]
+    """
+    first = max(each for each in range(number + 1) if each == 0 or not stages[each].joined)
+    after = [each for each in range(number + 1, len(stages)) if not stages[each].joined]
+    shares = [each.share for each in stages[first : min(after, default=len(stages))]]
+    total = sum(shares) or 1.0
+    return sum(shares[: number - first]) / total, shares[number - first] / total
 
 
 @contextmanager

@@ -12,8 +12,14 @@ from curvae.training.devices import choose
 from curvae.training.settings import Settings
 
 
-def trainer(settings: Settings, epochs: int, callbacks: list[Callback]) -> Trainer:
-    """A Trainer for the run's device, precision and number of processes."""
+def trainer(settings: Settings, callbacks: list[Callback], judged: bool = False) -> Trainer:
+    """A Trainer for the run's device, precision and number of processes, which goes on until it is told to stop.
+
+    Args:
+        settings: of the run.
+        callbacks: what looks on.
+        judged: whether there is a pass over the validation data before the first step.
+    """
     device = choose(settings.device, settings.devices)
     backend = "nccl" if device == "cuda" else "gloo"
     strategy = DDPStrategy(process_group_backend=backend, find_unused_parameters=True, broadcast_buffers=False)
@@ -22,13 +28,13 @@ def trainer(settings: Settings, epochs: int, callbacks: list[Callback]) -> Train
         devices=settings.devices,
         strategy=strategy if settings.devices > 1 else "auto",
         precision="32-true" if settings.precision == "tf32" else settings.precision,  # pyright: ignore[reportArgumentType]
-        max_epochs=epochs,
+        max_epochs=-1,
         callbacks=callbacks,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        num_sanity_val_steps=0,
+        num_sanity_val_steps=-1 if judged else 0,
         use_distributed_sampler=False,
     )
 

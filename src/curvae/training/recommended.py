@@ -1,0 +1,42 @@
+"""What training does where it is not told: batch size, learning rate and length by the size of network and data."""
+
+from dataclasses import replace
+
+from torch import nn
+
+from curvae.data import Data
+from curvae.systems import System
+from curvae.training.settings import Settings
+
+BATCH = 128
+
+
+def recommended(settings: Settings, system: System, data: Data) -> Settings:
+    """The settings with all that was left open filled in.
+
+    - ``batch_size``: 128.
+    - ``learning_rate``: ``4e-3 * 256 / width`` for networks whose widest layer has so many units.
+    - ``max_updates``, where no length is said.
+    """
+    rate = settings.learning_rate or _rate(system)
+    settings = replace(settings, batch_size=settings.batch_size or BATCH, learning_rate=rate)
+    return settings if settings.length else replace(settings, max_updates=_updates(len(data.train)))
+
+
+def _rate(system: System) -> float:
+    return 4e-3 * min(1.0, 256 / width(system))
+
+
+def _updates(rows: int) -> int:
+    return 4000
+
+
+def width(system: nn.Module) -> int:
+    """Units of the widest layer: the largest of the smaller sides of its weights, with a convolution's kernel in one.
+
+    Example:
+        >>> width(nn.Sequential(nn.Linear(784, 500), nn.ReLU(), nn.Linear(500, 20)))
+        500
+    """
+    matrices = [each.flatten(1) for each in system.parameters() if each.ndim >= 2]
+    return max((min(each.shape) for each in matrices), default=1)
