@@ -27,6 +27,7 @@ PerDatum = Float[Tensor, " B"]
 Matrix = Float[Tensor, "B D D"]
 
 Support = Literal["real", "binary", "category"]
+Noise = Literal["shared", "element"]
 """What the values of a datum are: decides the default likelihood, nothing else."""
 
 
@@ -57,6 +58,8 @@ class DataSpec(NamedTuple):
     categories: int = 2
     """Number of categories of each element; read only where ``support`` is ``"category"``."""
     name: str = "array"
+    noise: Noise = "shared"
+    """Whether real data have one noise variance for all elements, or one for each: columns with units of their own."""
 
 
 @runtime_checkable

@@ -44,9 +44,9 @@ def assemble(
         check_range(each.what, rows.raw, rows.mask, each.names)
     parts, vocabulary = _labeled(contents, parts)
     support = _support(parts, options.support)
-    spec = DataSpec(
-        tuple(parts[0].raw.shape[1:]), support, _categories(parts, support, options.categories), options.name
-    )
+    event = tuple(parts[0].raw.shape[1:])
+    noise = "element" if support == "real" and len(event) == 1 else "shared"
+    spec = DataSpec(event, support, _categories(parts, support, options.categories), options.name, noise)
     split = _split(parts[0], parts[1] if len(parts) > 1 else None, options.split, options.seed)
     columns = _known(described(content.columns, parts, split[0], spec), vocabulary)
     schema = Schema(

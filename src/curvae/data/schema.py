@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite, prod
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from curvae.data.errors import DataError
 from curvae.io.typed import OneOf, Range, conform
-from curvae.typing import DataSpec, Support
+from curvae.typing import DataSpec, Noise, Support
 
 BESIDE = -1
 """Place of labels that are no column of the table, but came beside it."""
@@ -190,6 +190,7 @@ class WrittenSpec(TypedDict):
     support: Support
     categories: Annotated[int, Range(1, 2**31)]
     name: str
+    noise: NotRequired[Noise]
 
 
 class Written(TypedDict):

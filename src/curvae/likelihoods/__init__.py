@@ -8,10 +8,10 @@ from curvae.typing import DataSpec
 
 
 def default(spec: DataSpec) -> Likelihood:
-    """The likelihood for data of this support: Gaussian with one learned variance, Bernoulli or categorical."""
+    """The likelihood for data of this support: Gaussian with learned variances, Bernoulli or categorical."""
     match spec.support:
         case "real":
-            return Gaussian(spec.event, learn="shared")
+            return Gaussian(spec.event, learn=spec.noise)
         case "binary":
             return Bernoulli(spec.event)
         case "category":

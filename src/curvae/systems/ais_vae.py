@@ -26,7 +26,7 @@ def ais_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """Annealed VAE: draws of the encoder's Gaussian led to the posterior by Hamiltonian transitions, differentiably.
 

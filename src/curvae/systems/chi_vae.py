@@ -21,7 +21,7 @@ def chi_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """Chi autoencoder: the encoder descends the chi upper bound, the decoder ascends the importance-weighted bound.
 

@@ -21,7 +21,7 @@ def ciwae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """Combination importance-weighted autoencoder: a weighted mean of the ELBO and the importance-weighted bound.
 

@@ -25,7 +25,7 @@ def coupling_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """VAE with an affine coupling flow: one half of the latents scales and shifts the other, in turns.
 

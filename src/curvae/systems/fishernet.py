@@ -24,7 +24,7 @@ def fishernet(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """FisherNet: the encoder gives the mean, the decoder's Fisher information there the inverse covariance.
 

@@ -22,7 +22,7 @@ def householder_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """VAE with a Householder flow: a full covariance, the diagonal one turned by reflections from the encoder.
 

@@ -27,7 +27,7 @@ def hvae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """Hamiltonian VAE: draws of the encoder's Gaussian carried along by tempered Hamiltonian dynamics on log p(x, z).
 

@@ -28,7 +28,7 @@ def iaf_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """VAE with inverse autoregressive flow: masked networks map each latent by those before it and the datum.
 

@@ -20,7 +20,7 @@ def iwae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """Importance-weighted autoencoder: a tighter bound from several draws of a diagonal Gaussian.
 

@@ -21,7 +21,7 @@ def miwae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """Multiply importance-weighted autoencoder: the mean of several importance-weighted bounds, a calmer gradient.
 

@@ -20,7 +20,7 @@ def mixture_vae(
     components: int = 4,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """Variational autoencoder with a mixture of K diagonal Gaussians, all trained at once by the stratified ELBO.
 

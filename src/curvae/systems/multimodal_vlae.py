@@ -26,7 +26,7 @@ def multimodal_vlae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """Variational Laplace autoencoder whose posterior is a mixture over the modes found from several starts; ours.
 

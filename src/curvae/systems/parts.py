@@ -117,7 +117,7 @@ def standard_system(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """The standard model and one encoder of a diagonal Gaussian, trained by this objective.
 

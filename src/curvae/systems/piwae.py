@@ -21,7 +21,7 @@ def piwae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """Partially importance-weighted autoencoder: the tightest bound for the decoder, a calmer one for the encoder.
 

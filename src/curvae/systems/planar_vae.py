@@ -23,7 +23,7 @@ def planar_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """VAE with a planar flow: draws of a diagonal Gaussian cross planes that the encoder sets for each datum.
 

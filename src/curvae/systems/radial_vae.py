@@ -23,7 +23,7 @@ def radial_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """VAE with a radial flow: draws of a diagonal Gaussian move around points that the encoder sets for each datum.
 

@@ -22,7 +22,7 @@ def recursive_mixture(
     cap: float = 20.0,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """Recursive mixture inference: each component learns to explain what those before it leave out.
 

@@ -21,7 +21,7 @@ def renyi_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """Rényi autoencoder: a bound between the ELBO and the importance-weighted one, by the order of the divergence.
 

@@ -28,7 +28,7 @@ def sa_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """Semi-amortized VAE: the encoder's diagonal Gaussian, refined by gradient steps that training differentiates.
 

@@ -20,7 +20,7 @@ def skew_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """Geometric Jensen-Shannon autoencoder: a divergence between KL(q || p) and KL(p || q) regularizes the encoder.
 

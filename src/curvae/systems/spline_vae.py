@@ -27,7 +27,7 @@ def spline_vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """VAE with a neural spline flow: rational-quadratic splines, set by the latents before and the datum.
 

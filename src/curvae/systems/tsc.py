@@ -28,7 +28,7 @@ def tsc(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """Transport score climbing: a chain for each datum, moving in the encoder's own space, teaches both networks.
 

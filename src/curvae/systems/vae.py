@@ -18,7 +18,7 @@ def vae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """Variational autoencoder: one encoder pass gives a diagonal Gaussian.
 

@@ -30,7 +30,7 @@ def vlae(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """Variational Laplace autoencoder: the posterior's mode by Newton's method, a full covariance there.
 

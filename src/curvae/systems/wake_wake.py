@@ -20,7 +20,7 @@ def wake_wake(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
-    start: str = "random",
+    start: str = "linear",
 ) -> LatentSystem:
     """Wake-wake: the decoder ascends the importance-weighted bound, the encoder covers the posterior's mass.
 

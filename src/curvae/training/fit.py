@@ -19,7 +19,7 @@ from curvae.training.run.config import custom_parts, plain, record
 from curvae.training.run.environment import environment, version
 from curvae.training.run.folder import RunFolder, write_about
 from curvae.training.run.metrics import Log
-from curvae.training.settings import Settings
+from curvae.training.settings import Chosen, Settings
 
 
 def fit(
@@ -142,9 +142,8 @@ def configuration(system: System, data: Data, settings: Settings) -> dict[str, A
     }
 
 
-def _check(system: System, data: Data, settings: Settings) -> None:
+def _check(system: System, data: Data, settings: Chosen) -> None:
     machine.choose(settings.device, settings.devices)
-    assert settings.length is not None, "a run has a length"
     settings.length.divided([stage.share for stage in system.stages()])
     spec = system.recipe and system.recipe.arguments.get("spec")
     if spec is not None and spec.event != data.spec.event:

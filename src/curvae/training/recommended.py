@@ -1,26 +1,29 @@
 """What training does where it is not told: batch size, learning rate and length by the size of network and data."""
 
-from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
 from curvae.data import Data
 from curvae.systems import System
-from curvae.training.settings import Settings
+from curvae.training.settings import Chosen, Settings
 
 BATCH = 128
 
 
-def recommended(settings: Settings, system: System, data: Data) -> Settings:
+def recommended(settings: Settings, system: System, data: Data) -> Chosen:
     """The settings with all that was left open filled in.
 
     - ``batch_size``: 128.
     - ``learning_rate``: ``4e-3 * 256 / width`` for networks whose widest layer has so many units.
     - ``max_updates``, where no length is said.
     """
-    rate = settings.learning_rate or _rate(system)
-    settings = replace(settings, batch_size=settings.batch_size or BATCH, learning_rate=rate)
-    return settings if settings.length else replace(settings, max_updates=_updates(len(data.train)))
+    filled: dict[str, Any] = dict(vars(settings))
+    filled["batch_size"] = settings.batch_size or BATCH
+    filled["learning_rate"] = settings.learning_rate or _rate(system)
+    if settings.length is None:
+        filled["max_updates"] = _updates(len(data.train))
+    return Chosen(**filled)
 
 
 def _rate(system: System) -> float:

@@ -75,8 +75,22 @@ class Settings:
     @property
     def length(self) -> Length | None:
         """Of the whole run, in the unit that it is said in; None = not said."""
-        said = ((unit, getattr(self, unit)) for unit in UNITS)
-        return next((Length(unit, value) for unit, value in said if value is not None), None)
+        return next((Length(unit, value) for unit in UNITS if (value := getattr(self, unit)) is not None), None)
+
+
+@dataclass(frozen=True)
+class Chosen(Settings):
+    """The same with nothing left open."""
+
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+
+    @property
+    def length(self) -> Length:
+        """Of the whole run."""
+        found = super().length
+        assert found is not None, "recommended() gives a length"
+        return found
 
 
 def derive(seed: int, *place: int) -> int:

@@ -25,7 +25,7 @@ from curvae.training.loop.running_means import Means
 from curvae.training.loop.state import several, write_state
 from curvae.training.loop.weight_averaging import Average, copied, put
 from curvae.training.run.metrics import Row
-from curvae.training.settings import Settings, derive
+from curvae.training.settings import Chosen, derive
 from curvae.typing import Batch
 
 NOISE, VALIDATION, REVIEW, FINISH = 0, 3, 5, 6
@@ -61,7 +61,7 @@ class StageModule(LightningModule):
         length: Length,
         part: tuple[float, float],
         data: Data,
-        settings: Settings,
+        settings: Chosen,
         session: Session,
     ):
         super().__init__()
@@ -155,7 +155,6 @@ class StageModule(LightningModule):
         for each in parameters:
             (matrices if each.ndim >= 2 else others).append(each)
         groups = [{"params": matrices, "weight_decay": self.settings.weight_decay}, {"params": others}]
-        assert self.settings.learning_rate is not None
         rate = self.settings.learning_rate
         return torch.optim.AdamW([each for each in groups if each["params"]], rate, fused=fused, weight_decay=0.0)
 

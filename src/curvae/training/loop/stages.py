@@ -18,7 +18,7 @@ from curvae.training.loop.lightning_module import StageModule
 from curvae.training.loop.nonfinite import faulty_module
 from curvae.training.loop.progress import Shown, shown_of
 from curvae.training.loop.trainer import quiet, trainer
-from curvae.training.settings import Settings, derive
+from curvae.training.settings import Chosen, derive
 
 PREPARE = 4
 """Stream of random numbers."""
@@ -27,7 +27,7 @@ PREPARE = 4
 class Training:
     """The stages of a run, one after the other."""
 
-    def __init__(self, system: System, data: Data, settings: Settings, session: Session, shown: bool):
+    def __init__(self, system: System, data: Data, settings: Chosen, session: Session, shown: bool):
         self.system = system
         self.data = data
         self.settings = settings

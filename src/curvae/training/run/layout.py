@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from curvae.io.typed import Count, Plain, Range
 from curvae.training.run import files
-from curvae.typing import Support
+from curvae.typing import Noise, Support
 
 Size = Annotated[int, Range(0, 2**40)]
 
@@ -55,6 +55,7 @@ class Spec(TypedDict):
     support: Support
     categories: Annotated[int, Range(1, 2**31)]
     name: str
+    noise: NotRequired[Noise]
 
 
 class Tensor(TypedDict):

@@ -1,0 +1,142 @@
+"""``curvae fit SYSTEM TABLE`` with its defaults beside PPCA and factor analysis: test log p(x) on real tables.
+
+    python benchmarks/fits/tables.py FOLDER                        # 60 cells and about 20 CPU minutes; goes on if cut off
+    python benchmarks/fits/tables.py FOLDER --only wine --trial half --training '{"learning_rate": 5e-4}'
+    python benchmarks/fits/tables.py FOLDER --list                 # a line for each table, from what is there
+
+FOLDER holds ``uci`` and ``sdss`` (docs/fits.md says which files). A cell is a table, a number of latents, a system and
+a seed, which splits the rows and draws all else; each is a line of ``results/fits/tables.jsonl``, those of a trial in a
+file of their own.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.datasets import load_breast_cancer, load_digits
+
+import curvae
+from curvae.data import Data, from_array
+from curvae.linear import factor_analysis, ppca
+from curvae.training import fit
+
+RESULTS = Path(__file__).parents[1] / "results" / "fits"
+FILES = {
+    "wine": "wine",
+    "red": "winequality-red",
+    "white": "winequality-white",
+    "yeast": "yeast",
+    "banknote": "banknote_authentication",
+    "abalone": "abalone",
+}
+TABLES = ("wine", "wdbc", "red", "white", "yeast", "banknote", "abalone", "sdss", "digits")
+SYSTEMS, LATENTS, SEEDS = ("vae", "vlae"), (2, 5), (0, 1, 2)
+
+
+def opened(name: str, folder: Path, seed: int) -> Data:
+    """The numbers of a table without its class or quality (abalone: without its sex), split by the seed."""
+    if name == "wdbc":
+        return from_array(load_breast_cancer().data, seed=seed, name=name)
+    if name == "digits":
+        return from_array(load_digits().data, seed=seed, name=name)
+    if name == "sdss":
+        frame = pd.read_csv(folder / "sdss" / "skyserver_dr14_10000.csv.gz")
+        return from_array(frame[list("ugriz")].to_numpy(), seed=seed, name=name)
+    frame = pd.read_csv(folder / "uci" / f"{FILES[name]}.csv.gz", header=None)
+    left_out = 0 if name == "abalone" else len(frame.columns) - 1
+    return from_array(frame.drop(columns=left_out).to_numpy(float), seed=seed, name=name)
+
+
+def cell(
+    name: str, latent: int, word: str, seed: int, folder: Path, options: Mapping[str, Any], training: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Mean test log p(x), and its differences to the linear models with their standard errors over the rows."""
+    data = opened(name, folder, seed)
+    torch.manual_seed(seed)
+    system = curvae.registry.system(word)(data.spec, latent=latent, **options)
+    with tempfile.TemporaryDirectory() as place:
+        begin, clock = time.process_time(), time.monotonic()
+        run = fit(system, data, seed=seed, out=f"{place}/run", progress=False, **training)
+        seconds, clock = time.process_time() - begin, time.monotonic() - clock
+        found = curvae.evaluate(run, samples=300, seed=seed, progress=False)
+        epochs, arrays = run.metrics(), np.load(run.path / "evaluation.npz")
+        ours = np.asarray(arrays["log_likelihood"], dtype=float)
+    x, test, floor = data.train.x, data.test.x.double(), 2e-6
+    row: dict[str, Any] = {"table": name, "latent": latent, "system": word, "seed": seed, "rows": len(data.train)}
+    row |= {"log_likelihood": ours.mean(), "elbo": found.elbo.value, "cpu_seconds": seconds, "seconds": clock}
+    row |= {"updates": epochs["step"][-1], "best": float(np.nanmax(epochs["validation_bound"]))}
+    linear = {"ppca": ppca(x, latent, None, floor), "factor_analysis": factor_analysis(x, latent, floor)}
+    for what, model in linear.items():
+        gain = ours - model.log_prob(test).numpy()
+        row[what], row[f"over_{what}"] = float(model.log_prob(test).mean()), float(gain.mean())
+        row[f"error_{what}"] = float(gain.std(ddof=1) / len(gain) ** 0.5)
+    return {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
+
+
+def wanted(tables: list[str], latents: list[int], systems: list[str], seeds: list[int]) -> Iterator[tuple[Any, ...]]:
+    for seed in seeds:
+        for name in tables:
+            for latent in latents:
+                for word in systems:
+                    yield name, latent, word, seed
+
+
+def listed(rows: list[dict[str, Any]]) -> str:
+    """Means over the seeds; the error of a difference is that over the rows and that over the seeds together."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["table"], row["latent"], row["system"]].append(row)
+    lines = ["| table | latents | system | log p(x) | over PPCA | over factor analysis | ELBO | CPU s |", "|" + "---|" * 8]
+    for (name, latent, word), group in groups.items():
+        means = {key: np.mean([row[key] for row in group]) for key in ("log_likelihood", "elbo", "cpu_seconds")}
+        gains = " | ".join(_gain(group, what) for what in ("ppca", "factor_analysis"))
+        numbers = f"{means['log_likelihood']:.2f} | {gains} | {means['elbo']:.2f} | {means['cpu_seconds']:.0f}"
+        lines.append(f"| {name} | {latent} | {word} | {numbers} |")
+    return "\n".join(lines) + "\n"
+
+
+def _gain(group: list[dict[str, Any]], what: str) -> str:
+    gains = np.array([row[f"over_{what}"] for row in group])
+    within = np.mean([row[f"error_{what}"] ** 2 for row in group]) / len(group)
+    between = gains.var(ddof=1) / len(gains) if len(gains) > 1 else 0.0
+    return f"{gains.mean():+.2f} ± {np.sqrt(max(within, between)):.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", nargs="+", default=list(TABLES), choices=TABLES)
+    parser.add_argument("--latent", nargs="+", type=int, default=list(LATENTS))
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--trial", help="name of an attempt with other arguments than the defaults")
+    parser.add_argument("--options", type=json.loads, default={}, help="of the system, as JSON")
+    parser.add_argument("--training", type=json.loads, default={}, help="of the training, as JSON")
+    parser.add_argument("--target", type=Path, default=RESULTS, help="folder of the lines")
+    parser.add_argument("--list", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    path = given.target / (f"trial-{given.trial}.jsonl" if given.trial else "tables.jsonl")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    done = {(row["table"], row["latent"], row["system"], row["seed"]) for row in rows}
+    for place in [] if given.list else wanted(given.only, given.latent, given.systems, given.seeds):
+        if place not in done:
+            row = cell(*place, given.folder, given.options, given.training)
+            rows.append(row)
+            with path.open("a") as out:
+                out.write(json.dumps(row) + "\n")
+            print(json.dumps(row), flush=True)
+    print(listed(rows), end="")
+
+
+if __name__ == "__main__":
+    main()
