@@ -1,0 +1,153 @@
+"""A VAE and a VLAE of one recipe at equal CPU time of training, on images: log p(x) and ELBO of 1,000 test images.
+
+    python benchmarks/fits/images.py FOLDER --seconds 60               # MNIST, both systems, three seeds: 10 CPU minutes
+    python benchmarks/fits/images.py FOLDER --data fashion cifar10 --seconds 60 --seeds 0
+    python benchmarks/fits/images.py FOLDER --list
+
+FOLDER holds the data as docs/fits.md says. A cell is a data set with a network, a system, a time and a seed: a line of
+``results/fits/images.jsonl``. First some hundred updates of each stage are timed; then a fit has as many updates as
+take the seconds. What is written is the CPU time that it took, with its looks at the validation data; judging is not
+counted. Judged as in docs/budget.md: 100 draws of the common proposal.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import curvae
+from curvae.data import Data, from_array
+from curvae.evaluation.importance import estimates, posterior_weights
+from curvae.evaluation.proposal import common_proposal
+from curvae.systems import System
+from curvae.training import fit
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from budget_runner import DRAWS, IMAGES  # noqa: E402
+
+RESULTS = Path(__file__).parents[1] / "results" / "fits"
+SETS = ("mnist", "mnist-large", "fashion", "omniglot", "binarized", "cifar10")
+LATE = 0.3
+"""Share of the time that a VLAE is refined for."""
+
+
+def opened(name: str, folder: Path) -> Data:
+    """Pixels in [0, 1] less their mean; the split of the data set, or by seed 0."""
+    if name.startswith("mnist"):
+        return curvae.data.load("mnist", data_dir=folder / "mnist")
+    if name == "fashion":
+        return curvae.data.load("fashion_mnist", data_dir=folder / "fashion_mnist")
+    sys.path.insert(0, str(folder))
+    import unpack  # of the folder of data
+
+    if name == "cifar10":
+        x, _ = unpack.cifar10_12000()
+        return from_array(x[:10_000], test=x[10_000:], split=(0.9, 0.1), name=name)
+    if name == "omniglot":
+        return from_array(unpack.area28(unpack.omniglot105()), split=(0.75, 0.1, 0.15), name=name)
+    parts = [unpack.binarized_mnist(each).reshape(-1, 28, 28).astype(np.float32) for each in ("train", "valid", "test")]
+    return from_array(np.concatenate(parts[:2]), test=parts[2], split=(5 / 6, 1 / 6), support="binary", name=name)
+
+
+def made(name: str, word: str, data: Data, seed: int, options: Mapping[str, Any]) -> System:
+    torch.manual_seed(seed)
+    hidden, latent = (500, 50) if name == "mnist-large" else (256, 16)
+    return curvae.registry.system(word)(data.spec, latent=latent, hidden=hidden, **options)
+
+
+def trained(system: System, data: Data, seed: int, training: Mapping[str, Any]) -> float:
+    """CPU seconds of a fit, with all that it does once."""
+    begin = time.process_time()
+    with tempfile.TemporaryDirectory() as place:
+        fit(system, data, seed=seed, out=f"{place}/run", progress=False, **training)
+    return time.process_time() - begin
+
+
+def per_update(name: str, word: str, data: Data, options: Mapping[str, Any], updates: int = 400) -> float:
+    """CPU seconds of an update of this system's last stage, its share of a validation pass included."""
+    timed = {**options, "warmup": 0.0} if word == "vlae" else options
+    _, few, many = (trained(made(name, word, data, 0, timed), data, 0, {"max_updates": n}) for n in (20, 20, updates))
+    return (many - few) / (updates - 20)
+
+
+@torch.no_grad()
+def judged(system: System, data: Data) -> dict[str, float]:
+    system.eval()
+    likelihood, shape, bound = [], [], []
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    for rows in torch.arange(IMAGES).split(100):
+        batch = data.test.batch(rows)
+        proposal = common_proposal(system)(system.model, batch).posterior
+        found = estimates(posterior_weights(system.model, proposal, batch, DRAWS, 2**25, generator=generator))
+        likelihood.append(torch.as_tensor(found.log_likelihood))
+        shape.append(torch.as_tensor(found.khat))
+        bound.append(system.bound(batch).value)
+    values = torch.cat(likelihood)
+    return {
+        "log_likelihood": float(values.mean()),
+        "stderr": float(values.std() / IMAGES**0.5),
+        "elbo": float(torch.cat(bound).mean()),
+        "khat_above": float((torch.cat(shape) > 0.7).double().mean()),
+    }
+
+
+def planned(word: str, seconds: float, cost: Mapping[str, float], late: float) -> tuple[int, dict[str, Any]]:
+    """Updates that take so many seconds, and the share of them that a VLAE is a plain VAE for."""
+    if word != "vlae":
+        return round(seconds / cost["vae"]), {}
+    plain, refined = (1 - late) * seconds / cost["vae"], late * seconds / cost["vlae"]
+    return round(plain + refined), {"warmup": round(plain / (plain + refined), 4)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", nargs="+", default=["mnist"], choices=SETS)
+    parser.add_argument("--seconds", nargs="+", type=float, default=[60])
+    parser.add_argument("--systems", nargs="+", default=["vae", "vlae"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--late", type=float, default=LATE)
+    parser.add_argument("--trial", help="name of an attempt with other arguments than the defaults")
+    parser.add_argument("--options", type=json.loads, default={}, help="of the system, as JSON")
+    parser.add_argument("--training", type=json.loads, default={}, help="of the training, as JSON")
+    parser.add_argument("--cost", type=json.loads, help="CPU seconds of an update by system, where they are known")
+    parser.add_argument("--target", type=Path, default=RESULTS, help="folder of the lines")
+    parser.add_argument("--list", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    path = given.target / (f"trial-{given.trial}.jsonl" if given.trial else "images.jsonl")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    done = {(row["data"], row["system"], row["budget"], row["seed"]) for row in rows}
+    for name in [] if given.list else given.data:
+        data = opened(name, given.folder)
+        cost = given.cost or {word: per_update(name, word, data, {}) for word in ("vae", "vlae")}
+        print(name, {word: f"{1000 * value:.2f} ms an update" for word, value in cost.items()}, flush=True)
+        for seed, seconds in ((seed, seconds) for seconds in given.seconds for seed in given.seeds):
+            for word in given.systems:
+                if (name, word, seconds, seed) in done:
+                    continue
+                updates, share = planned(word, seconds, cost, given.late)
+                system = made(name, word, data, seed, given.options | share)
+                took = trained(system, data, seed, {"max_updates": updates, **given.training})
+                row = {"data": name, "system": word, "budget": seconds, "seed": seed, "updates": updates, **share}
+                row |= {"cpu_seconds": took, **judged(system, data)}
+                row = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
+                with path.open("a") as out:
+                    out.write(json.dumps(row) + "\n")
+                rows.append(row)
+                print(json.dumps(row), flush=True)
+    for row in rows:
+        print(row)
+
+
+if __name__ == "__main__":
+    main()
