@@ -30,12 +30,10 @@ from curvae.systems import System
 from curvae.training import fit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from budget_runner import DRAWS, IMAGES  # noqa: E402
+from budget_runner import DRAWS, IMAGES
 
 RESULTS = Path(__file__).parents[1] / "results" / "fits"
 SETS = ("mnist", "mnist-large", "fashion", "omniglot", "binarized", "cifar10")
-LATE = 0.3
-"""Share of the time that a VLAE is refined for."""
 
 
 def opened(name: str, folder: Path) -> Data:
@@ -99,12 +97,12 @@ def judged(system: System, data: Data) -> dict[str, float]:
     }
 
 
-def planned(word: str, seconds: float, cost: Mapping[str, float], late: float) -> tuple[int, dict[str, Any]]:
-    """Updates that take so many seconds, and the share of them that a VLAE is a plain VAE for."""
-    if word != "vlae":
-        return round(seconds / cost["vae"]), {}
-    plain, refined = (1 - late) * seconds / cost["vae"], late * seconds / cost["vlae"]
-    return round(plain + refined), {"warmup": round(plain / (plain + refined), 4)}
+def planned(system: System, seconds: float, cost: Mapping[str, float]) -> int:
+    """Updates that take so many seconds: a stage has its share of them by what its updates are said to cost."""
+    stages, per = system.stages(), [cost["vae"], cost["vlae"]]
+    counts = [stage.share / stage.cost for stage in stages]
+    mean = sum(count * each for count, each in zip(counts, per, strict=False)) / sum(counts)
+    return round(seconds / mean)
 
 
 def main() -> None:
@@ -114,7 +112,6 @@ def main() -> None:
     parser.add_argument("--seconds", nargs="+", type=float, default=[60])
     parser.add_argument("--systems", nargs="+", default=["vae", "vlae"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--late", type=float, default=LATE)
     parser.add_argument("--trial", help="name of an attempt with other arguments than the defaults")
     parser.add_argument("--options", type=json.loads, default={}, help="of the system, as JSON")
     parser.add_argument("--training", type=json.loads, default={}, help="of the training, as JSON")
@@ -135,10 +132,10 @@ def main() -> None:
             for word in given.systems:
                 if (name, word, seconds, seed) in done:
                     continue
-                updates, share = planned(word, seconds, cost, given.late)
-                system = made(name, word, data, seed, given.options | share)
+                system = made(name, word, data, seed, given.options)
+                updates = planned(system, seconds, cost)
                 took = trained(system, data, seed, {"max_updates": updates, **given.training})
-                row = {"data": name, "system": word, "budget": seconds, "seed": seed, "updates": updates, **share}
+                row = {"data": name, "system": word, "budget": seconds, "seed": seed, "updates": updates}
                 row |= {"cpu_seconds": took, **judged(system, data)}
                 row = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
                 with path.open("a") as out:

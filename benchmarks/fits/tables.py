@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.datasets import load_breast_cancer
 
 import curvae
 from curvae.data import Data, from_array
@@ -46,7 +46,7 @@ def opened(name: str, folder: Path, seed: int) -> Data:
     if name == "wdbc":
         return from_array(load_breast_cancer().data, seed=seed, name=name)
     if name == "digits":
-        return from_array(load_digits().data, seed=seed, name=name)
+        return curvae.data.load(name, seed=seed)
     if name == "sdss":
         frame = pd.read_csv(folder / "sdss" / "skyserver_dr14_10000.csv.gz")
         return from_array(frame[list("ugriz")].to_numpy(), seed=seed, name=name)
@@ -69,7 +69,7 @@ def cell(
         found = curvae.evaluate(run, samples=300, seed=seed, progress=False)
         epochs, arrays = run.metrics(), np.load(run.path / "evaluation.npz")
         ours = np.asarray(arrays["log_likelihood"], dtype=float)
-    x, test, floor = data.train.x, data.test.x.double(), 2e-6
+    x, test, floor = data.train.x.flatten(1), data.test.x.flatten(1).double(), 2e-6
     row: dict[str, Any] = {"table": name, "latent": latent, "system": word, "seed": seed, "rows": len(data.train)}
     row |= {"log_likelihood": ours.mean(), "elbo": found.elbo.value, "cpu_seconds": seconds, "seconds": clock}
     row |= {"updates": epochs["step"][-1], "best": float(np.nanmax(epochs["validation_bound"]))}
@@ -94,7 +94,10 @@ def listed(rows: list[dict[str, Any]]) -> str:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["table"], row["latent"], row["system"]].append(row)
-    lines = ["| table | latents | system | log p(x) | over PPCA | over factor analysis | ELBO | CPU s |", "|" + "---|" * 8]
+    lines = [
+        "| table | latents | system | log p(x) | over PPCA | over factor analysis | ELBO | CPU s |",
+        "|" + "---|" * 8,
+    ]
     for (name, latent, word), group in groups.items():
         means = {key: np.mean([row[key] for row in group]) for key in ("log_likelihood", "elbo", "cpu_seconds")}
         gains = " | ".join(_gain(group, what) for what in ("ppca", "factor_analysis"))

@@ -96,7 +96,9 @@ class Leveled(Toy):
 
 
 def fitted(path: Path, system: Toy, epochs: int = 8) -> "curvae.RunFolder":
-    return training.fit(system, data_of(), epochs=epochs, batch_size=20, learning_rate=0.3, out=path, device="cpu")
+    return training.fit(
+        system, data_of(), epochs=epochs, batch_size=20, learning_rate=0.3, schedule="constant", out=path, device="cpu"
+    )
 
 
 def test_a_run_says_which_level_and_gap(tmp_path: Path, quick: None):

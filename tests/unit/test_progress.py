@@ -104,7 +104,9 @@ def test_without_a_terminal_training_says_how_it_goes(
 ):
     """Stages, epochs, bounds and the time left; at the end the best bound, and where the run lies."""
     monkeypatch.setattr(progress.Lines, "every", 0.0)
-    run = training.fit(Toy(), data_of(), epochs=4, batch_size=20, learning_rate=0.1, out=tmp_path / "run")
+    run = training.fit(
+        Toy(), data_of(), epochs=4, batch_size=20, learning_rate=0.1, schedule="constant", out=tmp_path / "run"
+    )
     out, err = capfd.readouterr()
     assert out == ""
     lines = err.splitlines()

@@ -13,6 +13,7 @@ import curvae
 from curvae.data import ArrayTable
 from curvae.systems import Recipe
 from curvae.training import RunError, devices
+from curvae.training.length import divide
 from curvae.training.loop.loader import Batches, sizes
 from curvae.training.loop.running_means import Means
 from curvae.training.loop.state import write_state
@@ -20,7 +21,6 @@ from curvae.training.run import files
 from curvae.training.run import metrics as log
 from curvae.training.run.config import plain
 from curvae.training.run.metrics import Log, Row
-from curvae.training.length import Length, divide
 from curvae.training.settings import derive
 
 

@@ -205,10 +205,10 @@ def test_a_full_disk_is_one_line_and_destroys_nothing(tmp_path: Path, saving: No
     import errno
 
     system, original = Toy(), atomic.os.fsync
-    arguments = {"epochs": 6, "batch_size": 20, "learning_rate": 0.1}
+    arguments = {"epochs": 6, "batch_size": 20, "learning_rate": 0.1, "schedule": "constant"}
 
     def full(handle: int) -> None:
-        if system.calls > 7:
+        if system.calls > 8:
             raise OSError(errno.ENOSPC, "No space left on device")
         original(handle)
 

@@ -37,7 +37,7 @@ def multimodal_vlae(
     Args:
         components: number of starts: the encoder's mean, and draws of the prior.
         steps: number of Newton steps from each.
-        warmup: share of the epochs, in [0, 1), trained as a plain VAE first.
+        warmup: share of the time, in [0, 1), trained as a plain VAE first.
 
     Raises:
         ValueError: warmup outside [0, 1).

@@ -73,7 +73,8 @@ class Stage:
         clip: largest norm of the gradient; None = that of the run.
         repeat: optimizer steps per batch.
         monitor: field of the bound by which early stopping and the best checkpoint are chosen.
-        share: of the run's length, relative to the other stages; 0 = prepare and finish only, no update.
+        share: of the run's time, relative to the other stages; 0 = prepare and finish only, no update.
+        cost: of an update in time, relative to the other stages: by it a length in epochs or updates is divided.
         joined: whether it goes on in the cycle of learning rates, and with the optimizer, of the stage before it.
         keep: the weights that go on from here: of the best epoch, of the last one, or of the last one with those of
             every epoch saved beside it (``RunFolder.snapshots``).
@@ -81,7 +82,7 @@ class Stage:
             among them as the gap between their bounds comes to outweigh what the time would bring otherwise.
 
     Raises:
-        ValueError: a negative share, fewer than 1 step per batch, a clip that is not positive, both bound and levels.
+        ValueError: a negative share, a cost that is not positive, fewer than 1 step per batch, a clip that is not positive, both bound and levels.
 
     Example:
         >>> Stage("climb", share=0.8) == Stage("climb", share=0.8)
@@ -99,6 +100,7 @@ class Stage:
     repeat: int = 1
     monitor: Literal["value", "surrogate"] = "value"
     share: float = 1.0
+    cost: float = 1.0
     joined: bool = False
     keep: Literal["best", "last", "snapshots"] = "best"
     levels: tuple[Level, ...] = ()
@@ -106,6 +108,8 @@ class Stage:
     def __post_init__(self):
         if not (self.share >= 0 and math.isfinite(self.share)):
             raise ValueError(f"Stage.share: expected 0 or more, got {self.share}.")
+        if not (self.cost > 0 and math.isfinite(self.cost)):
+            raise ValueError(f"Stage.cost: expected a positive number, got {self.cost}.")
         if self.repeat < 1:
             raise ValueError(f"Stage.repeat: expected 1 or more, got {self.repeat}.")
         if self.clip is not None and not self.clip > 0:
@@ -194,7 +198,7 @@ def single(start: Prepared = initialize_likelihood) -> tuple[Stage]:
 def warmed_up(
     stage: Stage, share: float, bound: Maximized, start: Prepared = initialize_likelihood, name: str = "vae"
 ) -> tuple[Stage, ...]:
-    """A stage after one that maximizes another, cheaper bound for a share of the run; the first begins at ``start``.
+    """A stage after one that maximizes another, cheaper bound for a share of the time; the first begins at ``start``.
 
     Both are one cycle of learning rates.
 
@@ -206,7 +210,7 @@ def warmed_up(
         [0.25, 0.75]
     """
     if not 0 <= share < 1:
-        raise ValueError(f"warmup is a share of the training, in [0, 1); got {share}.")
+        raise ValueError(f"warmup is a share of the time, in [0, 1); got {share}.")
     if share == 0:
         return (replace(stage, prepare=(start, *stage.prepare)),)
     return Stage(name, bound=bound, prepare=(start,), share=share), replace(stage, share=1 - share, joined=True)

@@ -42,7 +42,7 @@ def tsc(
         context: values of each datum that these networks see beside z.
         leapfrogs: leapfrog steps of a chain at each visit of its datum.
         samples: draws per datum in the reported bound.
-        warmup: share of the epochs, in [0, 1), trained as a VAE first.
+        warmup: share of the time, in [0, 1), trained as a VAE first.
         encoder: your own network, from a batch of data to 2 D values, and context more where there are flows.
 
     Raises:

@@ -14,6 +14,9 @@ from curvae.systems.stages import BoundBy, RefitNoise, Remember, Stage, newton_l
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
+COST = 4.0
+"""Of an update with the Newton search, in updates of a plain VAE."""
+
 
 @register("vlae")
 def vlae(
@@ -23,7 +26,7 @@ def vlae(
     depth: int = 2,
     steps: int = 2,
     bfgs: int = 8,
-    warmup: float = 0.5,
+    warmup: float = 0.7,
     budget: bool = False,
     memory: bool = False,
     published: bool = False,
@@ -38,12 +41,12 @@ def vlae(
 
     Differences: by default the search takes full Newton steps with backtracking and its last step is differentiated;
     ``published=True`` takes the paper's step ``0.5 / (t + 1)`` and differentiates through all of them. Training starts
-    as a plain VAE for a share ``warmup`` of the epochs, which costs far less per epoch; 0 trains as the paper does.
+    as a plain VAE for a share ``warmup`` of the time, which costs far less per update; 0 trains as the paper does.
 
     Args:
         steps: number of Newton steps.
         bfgs: cheap quasi-Newton steps after each Newton step but the last; none where ``published``.
-        warmup: share of the epochs, in [0, 1), trained as a plain VAE first.
+        warmup: share of the time, in [0, 1), trained as a plain VAE first.
         budget: refine more or less from epoch to epoch, as the inference gap comes to be worth the time, in place of
             ``warmup``: a plain VAE's step, one Newton step, or all of them. Whatever they were trained with, the
             weights that are kept have the output noise of the refined posterior.
@@ -62,7 +65,7 @@ def vlae(
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     first = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     solver = Newton(PaperSchedule()) if published else Newton(bfgs=bfgs)
-    stage = Stage("laplace", prepare=(Remember(),) if memory else ())
+    stage = Stage("laplace", cost=COST, prepare=(Remember(),) if memory else ())
     if budget:
         stage = replace(stage, levels=newton_levels(steps), finish=(RefitNoise(steps=1),))
     stages = warmed_up(stage, 0 if budget else warmup, BoundBy("inference.start"), start_for(start, encoder, decoder))

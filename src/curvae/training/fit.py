@@ -144,7 +144,8 @@ def configuration(system: System, data: Data, settings: Settings) -> dict[str, A
 
 def _check(system: System, data: Data, settings: Chosen) -> None:
     machine.choose(settings.device, settings.devices)
-    settings.length.divided([stage.share for stage in system.stages()])
+    stages = system.stages()
+    settings.length.divided([stage.share for stage in stages], [stage.cost for stage in stages])
     spec = system.recipe and system.recipe.arguments.get("spec")
     if spec is not None and spec.event != data.spec.event:
         raise ValueError(f"system: made for data of shape {spec.event}, got data of shape {data.spec.event}.")

@@ -39,14 +39,15 @@ class Length:
         """Passes over the training data between two looks at the validation data."""
         return 1 if self.unit == "epochs" else math.ceil(ROUND / batches)
 
-    def divided(self, shares: Sequence[float]) -> list["Length"]:
-        """In proportion to the shares of the stages.
+    def divided(self, shares: Sequence[float], costs: Sequence[float] | None = None) -> list["Length"]:
+        """In proportion to the shares that stages have of the time, where an update of each costs so much.
 
         Raises:
             ValueError: fewer than one epoch or update for each stage.
         """
         if self.unit == "minutes":
             return [Length(self.unit, self.amount * share / max(sum(shares), 1e-300)) for share in shares]
+        shares = [share / cost for share, cost in zip(shares, costs or [1.0] * len(shares), strict=True)]
         return [Length(self.unit, count) for count in divide(int(self.amount), shares, self.unit)]
 
 

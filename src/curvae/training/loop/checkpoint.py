@@ -189,7 +189,7 @@ class Session:
         if not self.writes:
             return
         start = time.monotonic()
-        state = optimizer and optimizer.state_dict()
+        state = self.optimizer if optimizer is None else optimizer.state_dict()
         saved = Saved(self.position, self.best, dict(self.system.state_dict()), state)
         files.write(self.path / layout.RESUME, _encoded(saved))
         self._write_model()

@@ -26,7 +26,8 @@ class Shown(Callback):
             self._show(pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._show(pl_module)
+        if not trainer.sanity_checking:
+            self._show(pl_module)
 
     def _show(self, module: LightningModule) -> None:
         assert isinstance(module, StageModule)

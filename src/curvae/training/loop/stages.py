@@ -34,7 +34,7 @@ class Training:
         self.session = session
         self.shown = shown
         self.stages = system.stages()
-        self.lengths = settings.length.divided([stage.share for stage in self.stages])
+        self.lengths = lengths(settings.length, self.stages)
 
     def run(self) -> None:
         """Train what is left to train."""
@@ -118,6 +118,15 @@ class Training:
         with quiet(), products(self.settings.precision):
             trainer(self.settings, []).validate(module, verbose=False)
         module.finish_stage()
+
+
+def lengths(whole: Length, stages: Sequence[Stage]) -> list[Length]:
+    """Of each stage.
+
+    Raises:
+        ValueError: the whole is too short for so many.
+    """
+    return whole.divided([stage.share for stage in stages], [stage.cost for stage in stages])
 
 
 def part_of_cycle(stages: Sequence[Stage], number: int) -> tuple[float, float]:
