@@ -21,7 +21,7 @@ def make(kind: str, call: int = 0) -> tuple[System, "curvae.data.Data", dict]:
         toy.at = {call: kill}
         return toy, data, {"epochs": EPOCHS, "batch_size": 20, "learning_rate": 0.1}
     data = curvae.data.load("digits")
-    system = vlae(data.spec, latent=2, hidden=8)
+    system = vlae(data.spec, latent=2, hidden=8, warmup=0.2)
     original, calls = system.bound_by, iter(range(1, 10**9))
 
     def bound_by(*arguments):  # every call counts, of training and of validation

@@ -1,6 +1,6 @@
 """A VAE and a VLAE of one recipe at equal CPU time of training, on images: log p(x) and ELBO of 1,000 test images.
 
-    python benchmarks/fits/images.py FOLDER --seconds 60               # MNIST, both systems, three seeds: 10 CPU minutes
+    python benchmarks/fits/images.py FOLDER --seconds 60      # MNIST, both systems, three seeds: 10 CPU minutes
     python benchmarks/fits/images.py FOLDER --data fashion cifar10 --seconds 60 --seeds 0
     python benchmarks/fits/images.py FOLDER --list
 

@@ -1,6 +1,6 @@
 """``curvae fit SYSTEM TABLE`` with its defaults beside PPCA and factor analysis: test log p(x) on real tables.
 
-    python benchmarks/fits/tables.py FOLDER                        # 60 cells and about 20 CPU minutes; goes on if cut off
+    python benchmarks/fits/tables.py FOLDER                        # 108 cells; goes on if cut off
     python benchmarks/fits/tables.py FOLDER --only wine --trial half --training '{"learning_rate": 5e-4}'
     python benchmarks/fits/tables.py FOLDER --list                 # a line for each table, from what is there
 

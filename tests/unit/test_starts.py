@@ -103,7 +103,7 @@ def test_latents_that_find_no_room_start_unused(latent, hidden):
     room = min(latent, hidden // 2, 5)
     batch = all_of(data)
     if room == 0:
-        torch.testing.assert_close(system.model.likelihood.variance, torch.ones(6), rtol=0.02, atol=0)
+        torch.testing.assert_close(system.model.likelihood.variance, torch.ones(6).double(), rtol=0.02, atol=0)
         return
     expected = max(
         (fit(data.train.x, room, floor=2e-6) for fit in (ppca, factor_analysis)),

@@ -42,7 +42,8 @@ def same_run(one: Path, other: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "call"), [("toy", 8), ("vlae", 26)])
 def test_killed_and_started_again(tmp_path: Path, kind: str, call: int):
-    """Call 26 of vlae lies in its second stage: three epochs of 5 training and 1 validation batches come before."""
+    """Call 26 of vlae lies in its second stage: before it come one look at the validation data
+    and three epochs of 5 training batches and 1 of validation."""
     command = [sys.executable, str(SCRIPT), str(tmp_path / "killed"), kind, str(call), "1"]
     assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
     before = curvae.RunFolder.open(tmp_path / "killed")

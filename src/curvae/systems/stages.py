@@ -82,7 +82,8 @@ class Stage:
             among them as the gap between their bounds comes to outweigh what the time would bring otherwise.
 
     Raises:
-        ValueError: a negative share, a cost that is not positive, fewer than 1 step per batch, a clip that is not positive, both bound and levels.
+        ValueError: a negative share, a cost or clip that is not positive, fewer than 1 step per batch, both bound and
+            levels.
 
     Example:
         >>> Stage("climb", share=0.8) == Stage("climb", share=0.8)
