@@ -27,7 +27,7 @@ def trained(system: System, data: Data, steps: int = 2) -> dict[str, torch.Tenso
     system.train()
     optimizer = torch.optim.Adam(system.parameters(), lr=1e-2)
     for stage in system.stages():
-        for prepare in stage.prepare:
+        for prepare in filter(None, (stage.start, *stage.prepare)):
             prepare(system, data)
         for _ in range(steps):
             bound = stage.bound_at(0, system, first(data.train))

@@ -64,7 +64,7 @@ def test_to_and_eval_reach_every_part(name):
     """Whatever a bound computes with is a module of the system: in another precision nothing of the old one is left."""
     system = made(name)
     for stage in system.stages():
-        for prepare in stage.prepare:
+        for prepare in filter(None, (stage.start, *stage.prepare)):
             prepare(system, DATA)
     system.double().eval()
     assert not any(part.training for part in parts(system))

@@ -114,15 +114,12 @@ def test_without_a_terminal_training_says_how_it_goes(
     assert lines[1].startswith("stage 1/2 one  epoch 1/2  bound -")
     assert lines[1].endswith(" left")
     best = max(run.metrics()["validation_bound"][:2])
-    assert (
-        f"stage 1/2 one: ended after 2 epochs, 6 updates, best validation bound {best:.4f} nats after epoch 2" in lines
-    )
+    ended = "ended after 2 epochs"
+    assert f"stage 1/2 one: {ended}, 6 updates, best validation bound {best:.4f} nats after epoch 2" in lines
     best = max(run.metrics()["validation_surrogate"][2:])
-    assert (
-        lines[-2]
-        == f"stage 2/2 two: ended after 2 epochs, 12 updates, best validation surrogate {best:.4f} nats after epoch 4"
-    )
-    assert lines[-1] == f"best validation surrogate {best:.4f} nats after epoch 4: {run.path}"
+    surrogate = f"best validation surrogate {best:.4f} nats after epoch 4"
+    assert lines[-2] == f"stage 2/2 two: {ended}, 12 updates, {surrogate}"
+    assert lines[-1] == f"{surrogate}: {run.path}"
 
 
 def test_between_two_lines_training_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]):

@@ -34,8 +34,7 @@ def all_of(data: Data) -> Batch:
 
 def started(system: System, data: Data) -> System:
     system = system.double().eval()
-    for prepare in system.stages()[0].prepare:
-        prepare(system, data)
+    system.stages()[0].start(system, data)
     return system
 
 
@@ -190,8 +189,7 @@ def test_every_system_trains_from_its_linear_start(name):
     data = table()
     linear = {"start": "linear"} if "start" in inspect.signature(SYSTEMS[name]).parameters else {}
     system = SYSTEMS[name](DataSpec((6,)), hidden=16, **linear)
-    for prepare in system.stages()[0].prepare:
-        prepare(system, data)
+    system.stages()[0].start(system, data)
     bound = system.stages()[0].bound_at(0, system, data.train.batch(torch.arange(16)))
     assert bound.value.isfinite().all()
     bound.surrogate.mean().backward()

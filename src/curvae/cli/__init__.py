@@ -37,7 +37,7 @@ flags:
   --version    show the version
 
 examples:
-  curvae fit vlae digits --latent 8 --hidden 128 --epochs 100 --out runs/digits-vlae
+  curvae fit vlae digits --latent 8 --hidden 128 --out runs/digits-vlae
   curvae evaluate runs/digits-vlae
   curvae report runs/digits-vlae
 """

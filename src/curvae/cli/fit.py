@@ -6,7 +6,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from curvae.cli import opening, replay
+from curvae.cli import continuing, opening, replay
 from curvae.cli.failures import Interrupted, UsageError
 from curvae.cli.flags import Source
 from curvae.cli.parsing import dashed, given, parse, parser, spoken
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 HELP = """usage: curvae fit SYSTEM DATA [flags]
        curvae fit --config RUN [flags]
+       curvae fit --continue RUN [flags]
 
 Train a system on data and leave a run folder; the same command again resumes it.
 
@@ -30,9 +31,10 @@ Every argument of a system is a flag. They show when SYSTEM is named, and those 
   curvae fit vlae digits --help
 
 examples:
-  curvae fit vae digits --latent 8 --hidden 128 --epochs 100 --out runs/digits-vae
+  curvae fit vae digits --latent 8 --hidden 128 --out runs/digits-vae
   curvae fit vlae stars.csv --columns u,g,r,i,z --label class --out runs/stars
   curvae fit --config runs/stars --seed 1 --out runs/stars-seed1
+  curvae fit --continue runs/stars --epochs 60
 """
 
 
@@ -56,6 +58,9 @@ class Sources(NamedTuple):
 
 def fit(words: Sequence[str]) -> None:
     """Train a system on data and leave a run folder; the same command again resumes it."""
+    if any(word.split("=")[0] == "--continue" for word in words):
+        continuing.fit(words)
+        return
     request = _request(dashed(words))
     if request.system is None:
         print(HELP, end="")
@@ -186,7 +191,7 @@ def _examples(request: Request, source: Source) -> list[str]:
     sizes = "".join(f" --{name} {size}" for name, size in {"latent": 8, "hidden": 128}.items() if name in known)
     own = [f"curvae fit {system} {word} --decoder my_module.Decoder --decoder.width 64"] if "decoder" in known else []
     return [
-        f"curvae fit {system} {word}{sizes} --epochs 100 --out {out}",
+        f"curvae fit {system} {word}{sizes} --minutes 2 --out {out}",
         *own,
         f"curvae fit --config {out} --seed 1 --out {out}-seed1",
     ]

@@ -38,6 +38,8 @@ class System(nn.Module, ABC):
     evidence: Evidence = "bound"
     recipe: Recipe | None = None
     """Set by the registered function that made it; None for a system of parts put together by hand."""
+    trained: bool = False
+    """Whether its weights come from training: then training goes on from them, and starts nowhere else."""
 
     @property
     def kind(self) -> Kind:
@@ -98,7 +100,7 @@ class LatentSystem(System):
         self.inference = inference
         self.objective = objective
         self.samples = samples
-        self._stages = stages or (Stage("train", prepare=(initialize_likelihood,)),)
+        self._stages = stages or (Stage("train", start=initialize_likelihood),)
 
     @property
     def kind(self) -> Kind:

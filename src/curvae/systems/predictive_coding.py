@@ -58,6 +58,8 @@ def predictive_coding(
     maps = [MLP(latent, [hidden] * depth, layer.parameters) for _ in range(layers - 1)]
     below = Lowest(latent, MLP(latent, [hidden] * depth, likelihood.size))
     model = LatentVariableModel(Layered([layer] * layers, maps), below, likelihood)
-    prepare = (initialize_likelihood, *((Remember(),) if incremental else ()))
-    stage = Stage("train", prepare=prepare, repeat=steps if incremental else 1, monitor="surrogate")
+    prepare = (Remember(),) if incremental else ()
+    stage = Stage(
+        "train", start=initialize_likelihood, prepare=prepare, repeat=steps if incremental else 1, monitor="surrogate"
+    )
     return LatentSystem(model, PredictiveCoding(steps, rate, incremental), PredictiveEnergy(), stages=(stage,))

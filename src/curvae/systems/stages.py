@@ -65,7 +65,9 @@ class Stage:
         name: for messages and metrics.
         trained: prefixes of parameter names; all others are frozen.
         bound: what is maximized; None = ``System.bound``.
-        prepare: called in turn before the stage, with the system and the data.
+        start: where weights start: called before the stage, with the system and the data, unless the system has been
+            trained before.
+        prepare: called in turn before the stage, in every case.
         finish: called after each epoch, for the weights that are validated and kept and for these alone: what has a
             closed form, given the rest.
         optimizer: None = that of the run.
@@ -93,6 +95,7 @@ class Stage:
     name: str
     trained: tuple[str, ...] = ("",)
     bound: Maximized | None = None
+    start: Prepared | None = None
     prepare: tuple[Prepared, ...] = ()
     finish: tuple[Prepared, ...] = ()
     optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None
@@ -193,7 +196,7 @@ class RefitNoise:
 
 def single(start: Prepared = initialize_likelihood) -> tuple[Stage]:
     """One stage, which begins at such a start."""
-    return (Stage("train", prepare=(start,)),)
+    return (Stage("train", start=start),)
 
 
 def warmed_up(
@@ -213,8 +216,8 @@ def warmed_up(
     if not 0 <= share < 1:
         raise ValueError(f"warmup is a share of the time, in [0, 1); got {share}.")
     if share == 0:
-        return (replace(stage, prepare=(start, *stage.prepare)),)
-    return Stage(name, bound=bound, prepare=(start,), share=share), replace(stage, share=1 - share, joined=True)
+        return (replace(stage, start=start),)
+    return Stage(name, bound=bound, start=start, share=share), replace(stage, share=1 - share, joined=True)
 
 
 def newton_levels(steps: int, path: str = "inference") -> tuple[Level, ...]:

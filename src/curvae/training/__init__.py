@@ -1,7 +1,8 @@
 """Training systems, and the folders that training leaves."""
 
+from curvae.training.cycles import train_on
 from curvae.training.errors import RunError
 from curvae.training.fit import fit
 from curvae.training.run.folder import RunFolder, load
 
-__all__ = ["RunError", "RunFolder", "fit", "load"]
+__all__ = ["RunError", "RunFolder", "fit", "load", "train_on"]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -112,9 +112,15 @@ def fit(
         weight_decay,
     )
     settings = recommended(settings, system, data)
-    _check(system, data, settings)
     config = configuration(system, data, settings)
-    path = _path(out, config, settings)
+    return carry_out(system, data, settings, config, _path(out, config, settings), progress)
+
+
+def carry_out(
+    system: System, data: Data, settings: Chosen, config: Mapping[str, Any], path: Path, progress: bool
+) -> RunFolder:
+    """Train in a folder that is new, or that of this very run, whose configuration that is."""
+    _check(system, data, settings)
     from curvae.training.loop.stages import Training  # Lightning takes seconds: what is refused does not wait for it
 
     with ExitStack() as stack:

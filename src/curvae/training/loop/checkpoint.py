@@ -18,6 +18,8 @@ from curvae.io.errors import parsing
 from curvae.training.errors import RunError
 from curvae.training.loop.inference_budget import Standing
 from curvae.training.run import files, layout, weights
+from curvae.training.run.claim import held
+from curvae.training.run.folder import RunFolder
 from curvae.training.run.metrics import Log, Row
 
 HEADER, ZIP = f"curvae resume {files.FORMAT} ".encode(), b"PK"
@@ -227,6 +229,24 @@ class Session:
         if self.best is not None and not self._written:
             weights.write(self.path, self.best)
             self._written = True
+
+
+def reopen(run: RunFolder, system: nn.Module, config: Mapping[str, Any]) -> None:
+    """Turn a finished run into one that was cut off before the first step of another cycle of training.
+
+    What training goes on from is written first, the state of the run last: killed in between, it is still finished.
+
+    Raises:
+        RunError: another process trains there.
+    """
+    rows = run.metrics()
+    last = {name: rows[name][-1] for name in ("epoch", "step", "seconds")} if rows["epoch"] else {}
+    here = Position(rounds=len(rows["epoch"]), counted=last.get("step", 0), began=last.get("seconds", 0.0), **last)
+    with held(run.path):
+        saved = Saved(here, None, dict(system.state_dict()), None)
+        files.write(run.path / layout.RESUME, _encoded(saved))
+        files.write_yaml(run.path / layout.CONFIG, config)
+        files.write_json(run.path / layout.STATUS, {**run.status, "state": "running", "stage": 0})
 
 
 class Saved(NamedTuple):

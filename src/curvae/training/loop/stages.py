@@ -34,6 +34,7 @@ class Training:
         self.session = session
         self.shown = shown
         self.stages = system.stages()
+        self.trained = system.trained
         self.lengths = lengths(settings.length, self.stages)
 
     def run(self) -> None:
@@ -49,6 +50,7 @@ class Training:
                 break
             self.session.next_stage(self.stages[number + 1].joins(self.stages[number]))
         self.system.eval()
+        self.system.trained = True
         if self.shown:
             say(f"{self._best()}: {self.session.path}")
 
@@ -88,7 +90,8 @@ class Training:
         self._say(str(length) + (f", {position.stage_step:,} updates of them done" if position.stage_step else ""))
         if not position.begun:
             seed_everything(derive(self.settings.seed, PREPARE, position.stage), verbose=False)
-            for prepare in stage.prepare:
+            start = () if self.trained or stage.start is None else (stage.start,)
+            for prepare in (*start, *stage.prepare):
                 prepare(self.system, self.data)
             self.session.begin()
         part = part_of_cycle(self.stages, position.stage)

@@ -52,6 +52,20 @@ def claimed(
         atomic.unlock(handle)
 
 
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a folder that is there for a moment.
+
+    Raises:
+        RunError: another process trains in it.
+    """
+    handle = _locked(path)
+    try:
+        yield
+    finally:
+        atomic.unlock(handle)
+
+
 def _is_free(path: Path) -> bool:
     if path.exists() and not path.is_dir():
         raise RunError(f"out: expected a folder, got the file {path}; choose another out.")

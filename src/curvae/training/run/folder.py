@@ -219,6 +219,7 @@ def _made(folder: Path, found: weights.Loaded, system: System | None) -> System:
     with kept():
         made = system if system is not None else _build(folder, found.about)
     weights.restore(made, found.tensors, folder / layout.WEIGHTS)
+    made.trained = True
     return made.cpu().eval()
 
 

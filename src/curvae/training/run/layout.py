@@ -27,6 +27,8 @@ class Config(TypedDict):
     system: Recorded
     data: dict[str, Plain]
     training: dict[str, Plain]
+    cycles: NotRequired[list[dict[str, Plain]]]
+    """Training arguments of the cycles before, where training was continued."""
     replayable: NotRequired[bool]
 
 

@@ -1,0 +1,48 @@
+"""``curvae fit --continue RUN``: one more cycle of training of a finished run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from curvae.cli.opening import open_run
+from curvae.cli.parsing import carry_out
+
+EXAMPLES = [
+    "curvae fit --continue runs/stars --epochs 60",
+    "curvae fit --continue runs/stars --minutes 5 --learning-rate 1e-3",
+]
+
+
+def fit(words: Sequence[str]) -> None:
+    """One more cycle of training of a finished run, in its folder: from its weights, the schedule from its start."""
+    at = next(number for number, word in enumerate(words) if word.split("=")[0] == "--continue")
+    run = words[at].split("=", 1)[1:] or words[at + 1 : at + 2]
+    rest = [*words[:at], *words[at + (1 if "=" in words[at] else 2) :]]
+    carry_out(fit, "--continue RUN [flags]", EXAMPLES, [*run, *rest], _continue)
+
+
+def _continue(
+    run: Path,
+    epochs: int | None = None,
+    max_updates: int | None = None,
+    minutes: float | None = None,
+    learning_rate: float | None = None,
+    progress: bool = True,
+    trust: Sequence[str] | None = None,
+) -> None:
+    """Flags of the command.
+
+    Args:
+        run: the folder of a finished run, or of one that was cut off in a later cycle.
+        epochs: length of the cycle; by default that of the cycle before.
+        max_updates: the same in updates of the weights.
+        minutes: the same in time.
+        learning_rate: the highest; by default that of the cycle before.
+        progress: show how it goes on stderr.
+        trust: modules of your own that the run has parts of.
+    """
+    from curvae.training import train_on
+
+    said = {"epochs": epochs, "max_updates": max_updates, "minutes": minutes, "learning_rate": learning_rate}
+    changes = {name: value for name, value in said.items() if value is not None}
+    found = train_on(open_run(run, trust or ()), progress=progress, **changes)
+    print(f"run: {found.path}\nnext: curvae evaluate {found.path}")
