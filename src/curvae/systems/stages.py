@@ -95,7 +95,6 @@ class Stage:
     name: str
     trained: tuple[str, ...] = ("",)
     bound: Maximized | None = None
-    start: Prepared | None = None
     prepare: tuple[Prepared, ...] = ()
     finish: tuple[Prepared, ...] = ()
     optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None
@@ -108,6 +107,7 @@ class Stage:
     joined: bool = False
     keep: Literal["best", "last", "snapshots"] = "best"
     levels: tuple[Level, ...] = ()
+    start: Prepared | None = None
 
     def __post_init__(self):
         if not (self.share >= 0 and math.isfinite(self.share)):
