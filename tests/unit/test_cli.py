@@ -222,6 +222,7 @@ def test_doctor_finds_a_broken_torchvision(
         (["evaluate", "a", "--split", "tset"], ["--split: expected 'train', 'validation', 'test', got 'tset'"]),
         (["sample", "a", "--to", "a.txt"], ["--to: expected a file name that ends in .npz or .csv, got a.txt."]),
         (["sample", "a", "--n", "0"], ["--n: expected 1 or more, got 0."]),
+        (["sample", "a", "--n", str(10**12)], ["--n: expected 1,000,000,000 or less, got 1,000,000,000,000."]),
         (["refine", "a", "--steps", "0"], ["--steps: expected 1 or more, got 0."]),
         (["refine", "a", "--rate", "0"], ["--rate: expected a number above 0, got 0.0."]),
         (["sample", "a", "--seed", "-1"], ["--seed: expected an integer in [0, 2^32), got -1."]),

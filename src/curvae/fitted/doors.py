@@ -14,6 +14,7 @@ from curvae.data import Data, from_array, from_file
 from curvae.data import load as load_set
 from curvae.data.sets import known
 from curvae.fitted.fitted import Fitted
+from curvae.limits import check_seed
 from curvae.noise import kept
 from curvae.systems import System
 
@@ -90,6 +91,7 @@ def fit(
         "device": device, "precision": precision, "patience": patience, "max_skipped": max_skipped, "devices": devices,
         "compile": compile, "average": average, "schedule": schedule, "clip": clip, "progress": progress,
     }  # fmt: skip
+    check_seed(seed)
     with kept():
         from curvae.training import fit as train  # Lightning draws a number when it is imported
 
