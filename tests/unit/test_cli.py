@@ -173,6 +173,7 @@ def test_compiling_is_said_on_stderr(
     """And a compiler that fails; without a command line, logging decides who hears of it."""
     monkeypatch.setenv("CURVAE_CACHE", str(tmp_path))
     monkeypatch.setenv("CC", "true")
+    monkeypatch.delenv("CURVAE_KERNEL", raising=False)  # switched off, none would be looked for
     assert main(["doctor"]) == 0
     out, err = capsys.readouterr()
     assert re.search(r"curvature kernel +torch \(true made no library\)", out)
