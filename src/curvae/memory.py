@@ -33,11 +33,20 @@ def require(values: int, what: str) -> None:
         ...
         ValueError: MLP: expected parameters that fit into memory, got 4e+21 GB where ... are free; take ...
     """
+    require_bytes(values * VALUE, what, "parameters", "take fewer latents or narrower layers")
+
+
+def require_bytes(size: int, what: str, thing: str, mend: str) -> None:
+    """The same for anything else, in its own words.
+
+    Raises:
+        ValueError: there is no room for so many bytes.
+    """
     free = available()
-    if free is not None and values * VALUE > free:
+    if free is not None and size > free:
         raise ValueError(
-            f"{what}: expected parameters that fit into memory, got {values * VALUE / 1e9:,.4g} GB where "
-            f"{free / 1e9:,.1f} GB are free; take fewer latents or narrower layers."
+            f"{what}: expected {thing} that fit into memory, got {size / 1e9:,.4g} GB where "
+            f"{free / 1e9:,.1f} GB are free; {mend}."
         )
 
 

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.limits import check_seed
+
 
 @contextmanager
 def kept() -> Iterator[None]:
@@ -45,7 +47,12 @@ class CommonNoise(torch.Generator):
 
 
 def common_noise(seed: int, device: torch.device | str = "cpu") -> CommonNoise:
-    """Noise common to all data, from this seed."""
+    """Noise common to all data, from this seed.
+
+    Raises:
+        ValueError: outside [0, 2^32).
+    """
+    check_seed(seed)
     generator = CommonNoise(device)
     generator.manual_seed(seed)
     return generator

@@ -1,8 +1,10 @@
 """``curvae fit``: what it leaves, what it leaves alone, how it goes on; modules of the user's own."""
 
 import errno
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -52,6 +54,53 @@ def test_replay_of_a_file(table_run: Path, capsys: pytest.CaptureFixture[str]):
     says(capsys, "fit", "--config", str(table_run), "--out", "again", "--no-progress")
     assert (Path("again") / "config.yaml").read_bytes() == (table_run / "config.yaml").read_bytes()
     assert numbers(Path("again")) == numbers(table_run)
+
+
+def table(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = np.random.default_rng(len(path.name)).normal(size=(60, 3))
+    path.write_text("u,g,r\n" + "".join(",".join(f"{value:.4f}" for value in row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
+    """The home of a run on data named from there, and this is another folder."""
+    home = tmp_path / "home"
+    table(home / "data" / "stars.csv")
+    table(home / "data" / "test.csv")
+    monkeypatch.chdir(home)
+    says(capsys, "fit", "vae", "data/stars.csv", "--test", "data/test.csv", *TINY, "--out", "run")
+    (tmp_path / "away").mkdir()
+    monkeypatch.chdir(tmp_path / "away")
+    return home
+
+
+def test_replay_from_another_folder_finds_the_files(elsewhere: Path, capsys: pytest.CaptureFixture[str]):
+    """Where they were, whatever is called the same here; and beside the run, if both were moved."""
+    table(Path("data/stars.csv"))
+    says(capsys, "fit", "--config", str(elsewhere / "run"), "--out", "again", "--no-progress")
+    assert numbers(Path("again")) == numbers(elsewhere / "run")
+    moved = elsewhere.rename("moved")
+    says(capsys, "fit", "--config", str(moved / "run"), "--out", "third", "--no-progress")
+    assert numbers(Path("third")) == numbers(moved / "run")
+    data = yaml.safe_load((Path("third") / "config.yaml").read_text())["data"]
+    assert data["path"] == str(moved.absolute() / "data" / "stars.csv")
+    assert data["test"] == str(moved.absolute() / "data" / "test.csv")
+
+
+def test_replay_without_its_files_says_where_they_were(elsewhere: Path, capsys: pytest.CaptureFixture[str]):
+    (elsewhere / "data" / "stars.csv").unlink()
+    words = ["fit", "--config", str(elsewhere / "run"), "--out", "again"]
+    fails(capsys, words, 1, f"{elsewhere / 'data' / 'stars.csv'}: expected a file, got nothing there; check the path.")
+
+
+def test_a_configuration_alone_finds_files_beside_it(elsewhere: Path, capsys: pytest.CaptureFixture[str]):
+    config = (elsewhere / "run" / "config.yaml").rename(elsewhere / "c.yaml")
+    says(capsys, "fit", "--config", str(config), "--out", "again", "--no-progress")
+    assert numbers(Path("again")) == numbers(elsewhere / "run")
+    shutil.copytree(elsewhere / "data", "data")
+    says(capsys, "fit", "--config", str(config.rename("c.yaml")), "--out", "third", "--no-progress")
+    assert (Path("third") / "config.yaml").read_bytes() == Path("c.yaml").read_bytes()
 
 
 def test_a_finished_run_is_left_alone(copy: Path, capsys: pytest.CaptureFixture[str]):

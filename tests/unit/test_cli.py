@@ -173,6 +173,7 @@ def test_compiling_is_said_on_stderr(
     """And a compiler that fails; without a command line, logging decides who hears of it."""
     monkeypatch.setenv("CURVAE_CACHE", str(tmp_path))
     monkeypatch.setenv("CC", "true")
+    monkeypatch.delenv("CURVAE_KERNEL", raising=False)  # switched off, none would be looked for
     assert main(["doctor"]) == 0
     out, err = capsys.readouterr()
     assert re.search(r"curvature kernel +torch \(true made no library\)", out)
@@ -222,6 +223,7 @@ def test_doctor_finds_a_broken_torchvision(
         (["evaluate", "a", "--split", "tset"], ["--split: expected 'train', 'validation', 'test', got 'tset'"]),
         (["sample", "a", "--to", "a.txt"], ["--to: expected a file name that ends in .npz or .csv, got a.txt."]),
         (["sample", "a", "--n", "0"], ["--n: expected 1 or more, got 0."]),
+        (["sample", "a", "--n", str(10**12)], ["--n: expected 1,000,000,000 or less, got 1,000,000,000,000."]),
         (["refine", "a", "--steps", "0"], ["--steps: expected 1 or more, got 0."]),
         (["refine", "a", "--rate", "0"], ["--rate: expected a number above 0, got 0.0."]),
         (["sample", "a", "--seed", "-1"], ["--seed: expected an integer in [0, 2^32), got -1."]),

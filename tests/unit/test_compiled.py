@@ -1,10 +1,12 @@
 """The compiled search takes the steps that torch takes, and says where it cannot."""
 
+from typing import NamedTuple
+
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from curvae.curvature import Backtracking, Gram, Layerwise, Newton, PaperSchedule, compiled, native, route_for
 from curvae.curvature.bfgs import BFGS
@@ -15,6 +17,10 @@ from curvae.networks import MLP
 from curvae.priors import StandardNormal
 from fuzz import examples
 from zoo import batch_of
+
+COPIES = 8
+"""Searches by torch that begin with other rounding."""
+SPREADS = 10.0
 
 NEEDS_COMPILER = pytest.mark.skipif(not native.available(), reason="no C compiler here")
 
@@ -39,22 +45,63 @@ def by_torch(monkeypatch, solver: Newton, route, z, *rest):
         return solver.search(route, z, *rest)
 
 
+class Answer(NamedTuple):
+    """What a search says of each datum: where it ends, the log joint there, and what it saw before each step."""
+
+    end: Tensor
+    log_joint: Tensor
+    seen: Tensor
+    grad_norms: Tensor
+
+    @classmethod
+    def of(cls, route, found, visits: int) -> "Answer":
+        """The last of what was seen holds for the steps that were not needed."""
+        end, seen = found
+        padded = [*seen, *[seen[-1]] * (visits - len(seen))]
+        seen, grad_norms = (torch.stack(values) for values in zip(*padded, strict=True))
+        return cls(end, route.log_joint(end).detach(), seen, grad_norms)
+
+    @property
+    def rows_first(self) -> "Answer":
+        return Answer(self.end, self.log_joint, self.seen.mT, self.grad_norms.mT)
+
+
+def spread(monkeypatch, solver: Newton, route, z, theirs: Answer, *rest) -> Answer:
+    """How far torch's own answers lie from one another where the start and the data differ by rounding.
+
+    A sum of n products is the exact one of numbers that are changed by n units of rounding, in whatever order it is
+    taken (Higham, *Accuracy and Stability of Numerical Algorithms*, section 3.1).
+    """
+    rows, least = torch.arange(len(z)).repeat(COPIES), route.model.likelihood.size * torch.finfo(z.dtype).eps
+    many, begin = route.take(rows), z[rows] * (1 + least * torch.randn_like(z[rows]))
+    many.pitch, visits = many.pitch * (1 + least * torch.randn_like(many.pitch)), len(theirs.seen)
+    again = Answer.of(many, by_torch(monkeypatch, solver, many, begin, *rest), visits).rows_first
+    apart = [
+        (copies.unflatten(0, (COPIES, -1)) - once).abs().amax(0)
+        for copies, once in zip(again, theirs.rows_first, strict=True)
+    ]
+    return Answer(*apart).rows_first
+
+
 def compare(monkeypatch, solver: Newton, route, z, steps: int, tolerance: float) -> None:
-    """End and trace are those of torch, up to rounding; what was learned across a ridge enlarges that for some data."""
-    end, seen = by_torch(monkeypatch, solver, route, z, steps, tolerance)
+    """End and trace are those of torch, up to rounding.
+
+    What was learned across a ridge enlarges rounding, for a few data to 10^12 times what it was; in torch as well,
+    whose answers differ as much where its start does by a unit in the last place. The compiled search is one more such
+    answer: it may lie some times their spread away, and no further.
+    """
     found = compiled.search(route, z, solver.visits(steps), solver.visits(1), solver.rule, tolerance)
     assert found is not None
-    torch.testing.assert_close(found[0], end, rtol=1e-6, atol=1e-5)
-    alike(route.log_joint(found[0]), route.log_joint(end))
-    padded = [*seen, *[seen[-1]] * (len(found[1]) - len(seen))] if seen else []
-    for ours, theirs in zip(found[1], padded, strict=True):
-        alike(ours.log_joint, theirs.log_joint)
-        torch.testing.assert_close(ours.grad_norm, theirs.grad_norm, rtol=1e-6, atol=1e-3)
-
-
-def alike(ours, theirs) -> None:
-    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-5)
-    assert (ours - theirs).abs().median() < 1e-9
+    ours = Answer.of(route, found, solver.visits(steps))
+    theirs = Answer.of(route, by_torch(monkeypatch, solver, route, z, steps, tolerance), solver.visits(steps))
+    apart = spread(monkeypatch, solver, route, z, theirs, steps, tolerance)
+    excess = Answer(*((a - b).abs() - SPREADS * c for a, b, c in zip(ours, theirs, apart, strict=True)))
+    assert (excess.end <= 1e-5 + 1e-6 * theirs.end.abs()).all()
+    assert (excess.log_joint <= 1e-5 + 1e-8 * theirs.log_joint.abs()).all()
+    assert (excess.seen <= 1e-5 + 1e-8 * theirs.seen.abs()).all()
+    assert (excess.grad_norms <= 1e-3 + 1e-6 * theirs.grad_norms.abs()).all()
+    assert excess.log_joint.median() < 1e-9
+    assert (excess.seen.median(-1).values < 1e-9).all()
 
 
 @NEEDS_COMPILER
@@ -68,6 +115,7 @@ def alike(ours, theirs) -> None:
     tolerance=st.sampled_from([0.0, 1e-3, 1.0]),
     seed=st.integers(0, 1000),
 )
+@example(latent=30, hidden=[67, 2], data=52, steps=3, bfgs=6, tolerance=0.0, seed=231)  # rounding becomes 2e-3
 def test_the_steps_are_those_of_torch(latent, hidden, data, steps, bfgs, tolerance, seed) -> None:
     torch.manual_seed(seed)
     route, z = problem(latent, hidden, data)

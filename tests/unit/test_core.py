@@ -91,6 +91,16 @@ def test_convolutional_pair_fits_any_size(event):
     assert ConvDecoder(3, event, width=4, hidden=8)(torch.zeros(2, 3)).shape == (2, *event)
 
 
+def test_convolutional_decoder_mirrors_the_encoder():
+    """By themselves they have layers of the same sizes, in the opposite order, but where a side is rounded up."""
+    encoder, decoder = ConvEncoder((3, 32, 32), 5), ConvDecoder(5, (3, 32, 32))
+    forth = [layer.weight.shape for layer in encoder if hasattr(layer, "weight")]
+    back = [layer.weight.shape for layer in decoder.layers if hasattr(layer, "weight")][::-1]
+    assert forth[:2] == back[:2] == [(32, 3, 4, 4), (64, 32, 4, 4)]
+    assert forth[2][0] == back[2][1] == 256
+    assert tuple(forth[3]) == tuple(back[3][::-1]) == (5, 256)
+
+
 def test_mlp_keeps_the_variance_of_what_is_sent_back():
     """Product over the layers of fan_out * weight variance * (1/2 per ReLU) = 1, within 5 %."""
     torch.manual_seed(0)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import curvae
-from curvae import training
+from curvae import memory, training
 from curvae.cli import main
 from curvae.data import DataError, DataWarning, from_array
 from curvae.data.restoring import restored
@@ -145,8 +145,19 @@ def test_what_is_drawn_is_like_the_data(fitted: "curvae.Fitted", frame: Any):
     assert drawn["t"].std() < 50
     assert drawn.equals(fitted.sample(200, seed=3))
     assert fitted.drawn(5).shape == (5, 6)
-    with pytest.raises(ValueError, match="sample: expected 1 row or more, got 0"):
+    with pytest.raises(ValueError, match="sample: n must be 1 or more; got 0"):
         fitted.sample(0)
+
+
+@pytest.mark.parametrize("room", [6 * 12 * 40, 6 * 12 * 40 - 1])
+def test_no_more_rows_are_drawn_than_fit(fitted: "curvae.Fitted", monkeypatch: pytest.MonkeyPatch, room: int):
+    """Six columns, each in float32 and in float64."""
+    monkeypatch.setattr(memory, "available", lambda: room)
+    if room == 6 * 12 * 40:
+        assert len(fitted.sample(40)) == 40
+        return
+    with pytest.raises(ValueError, match=r"sample: expected rows that fit into memory, got .* draw fewer at a time"):
+        fitted.sample(40)
 
 
 def test_reconstructions_have_names_kinds_and_index(fitted: "curvae.Fitted", frame: Any):

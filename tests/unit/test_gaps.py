@@ -203,7 +203,7 @@ def test_the_command_prints_both_tables(tmp_path: Path, capsys: pytest.CaptureFi
     for words in ("approximation gap", "generalization gap of the encoder", *MEMBERS.values()):
         assert words in told
     assert main(["gaps", run, "--data", "0"]) == 1
-    assert "expected 1 or more, got --data 0" in capsys.readouterr().err
+    assert "gaps: data must be 1 or more; got 0." in capsys.readouterr().err
 
 
 def test_misuse():

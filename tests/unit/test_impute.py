@@ -161,7 +161,7 @@ class NoDensity(Posterior):
 def test_misuse():
     system = vae(DataSpec((4,)), latent=2, hidden=8)
     x, mask = torch.randn(2, 4), torch.tensor([[True, False, True, True]]).expand(2, 4)
-    with pytest.raises(ValueError, match=r"steps and chains must be 1 or more; got steps=0"):
+    with pytest.raises(ValueError, match="impute: steps must be 1 or more; got 0"):
         impute(system, x, mask, steps=0)
     with pytest.raises(ValueError, match="NaN or infinity"):
         impute(system, torch.full_like(x, torch.nan), mask)

@@ -277,6 +277,7 @@ def test_whatever_the_default_device() -> None:
     agree(slope, expected[1][0])
 
 
+@NEEDS_KERNEL
 def test_inputs_stay_as_they_were() -> None:
     given = problem([5, 20, 11], 3)
     before = copy.deepcopy(given)

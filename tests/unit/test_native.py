@@ -130,6 +130,7 @@ def test_no_compiler_that_works(
     """One line says why, and torch computes the same."""
     (tmp_path / "cc").write_text(BROKEN)
     (tmp_path / "cc").chmod(0o755)
+    monkeypatch.delenv("CURVAE_KERNEL", raising=False)  # switched off, none would be looked for
     monkeypatch.setenv("CURVAE_CACHE", str(tmp_path))
     monkeypatch.setenv("CC", str(tmp_path / "cc") if words == "BROKEN" else words)
     assert not native.available()

@@ -12,6 +12,7 @@ from curvae.cli.files import fresh
 from curvae.cli.flags import Source
 from curvae.cli.opening import noted, open_run, set_name
 from curvae.cli.parsing import carry_out
+from curvae.limits import MOST
 
 if TYPE_CHECKING:
     from curvae.fitted import Fitted
@@ -165,6 +166,8 @@ def check(to: Path, at_least_one: Mapping[str, int] | None = None, level: float 
     for name, value in (at_least_one or {}).items():
         if value < 1:
             raise UsageError(f"--{name}: expected 1 or more, got {value}.")
+        if value > MOST:
+            raise UsageError(f"--{name}: expected {MOST:,} or less, got {value:,}.")
 
 
 def write(target: Path | None, arrays: Arrays, columns: Arrays) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from curvae.cli.failures import UsageError, closest
 from curvae.cli.flags import Flag, Listed, Source, metavar
+from curvae.limits import SEEDS
 
 WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "Path": "a path"}
 
@@ -75,7 +76,7 @@ def parse(made: Any, words: Sequence[str], defaults: Mapping[str, Any] | None = 
 def _check_seeds(chosen: Any) -> None:
     """What no generator of random numbers takes is refused here for all commands."""
     for name in ("seed", "split_seed"):
-        if name in chosen and not 0 <= chosen[name] < 2**32:
+        if name in chosen and not 0 <= chosen[name] < SEEDS:
             raise UsageError(f"--{name.replace('_', '-')}: expected an integer in [0, 2^32), got {chosen[name]}.")
 
 

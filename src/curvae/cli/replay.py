@@ -1,12 +1,15 @@
 """A run's ``config.yaml`` as the command line that made it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from curvae.cli.failures import UsageError
 from curvae.io.typed import Plain
+
+if TYPE_CHECKING:
+    from curvae.data.schema import Origin
 
 Arguments = Mapping[str, Any]
 
@@ -40,6 +43,8 @@ class Config:
 def read(path: Path) -> Config:
     """The configuration in a file, or in the run folder of that path.
 
+    Files of data are looked for where the run had them, wherever this is called from.
+
     Raises:
         UsageError: it is not there, or not a configuration.
     """
@@ -53,9 +58,30 @@ def read(path: Path) -> Config:
         if "format" in found:
             files.check_format(file, found)
         known = files.typed(file, found, Replayed, mend)
+        places = _places(file.parent, known["data"])
     except RunError as error:
         raise UsageError(f"--config: {error}") from None
-    system, data = known["system"], known["data"]
+    system, data = known["system"], known["data"] | places
     arguments = {name: value for name, value in data.items() if name not in ("path", "transform")}
     word = str(data.get("path") or data.get("name") or "") or None
     return Config(system.get("name"), word, system.get("arguments", {}), arguments, known["training"])
+
+
+def _places(folder: Path, data: Mapping[str, Plain]) -> dict[str, Plain]:
+    """Where the file of the data and that of a test part are, of those that a configuration names."""
+    from curvae.data.schema import Origin
+    from curvae.training import RunFolder
+    from curvae.training.run import layout
+
+    named = {name: str(data[name]) for name in ("path", "test") if data.get(name)}
+    if named and (folder / layout.SCHEMA).is_file():
+        origins = RunFolder(folder).schema.origins
+    else:
+        origins = [replace(Origin.of(word), near=word) for word in named.values()]
+    return {name: _place(origin, folder) for name, origin in zip(named, origins, strict=False)}
+
+
+def _place(origin: "Origin", folder: Path) -> str:
+    """As it was named where that leads there from here, too; where there is none, the place in which it was."""
+    here, found = Path(origin.given).expanduser(), origin.candidates(folder)[0]
+    return origin.given if here.is_file() and here.samefile(found) else str(found)

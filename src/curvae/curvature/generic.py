@@ -24,6 +24,8 @@ class Generic(Decoded):
     Chunks of the batch, and of the directions where one datum is too much, keep it within ``memory`` bytes, beside the
     results; where there is more than one, the backward pass computes a chunk again instead of keeping it. With a
     gradient a chunk is one datum at least. What a decoder needs is measured by a pass of one datum and one of two.
+    Not counted is what an operation takes only while it runs, which depends on the device and its library: a copy of
+    its weights, or oneDNN's and cuDNN's copies of what they convolve, with the channels padded.
 
     Raises:
         ValueError: one datum's J and its product with the root of the information alone need more.

@@ -16,6 +16,7 @@ from curvae.data.schema import Origin, Schema
 from curvae.data.taking import Content, checked, relabeled
 from curvae.data.text import MISSING
 from curvae.data.transforms import Identity, MeanSubtraction, Standardization, Transform
+from curvae.limits import check_seed
 from curvae.typing import DataSpec, Support
 
 
@@ -37,6 +38,7 @@ def assemble(
     contents: Sequence[Content], options: Options, recipe: Mapping[str, Any], origins: Sequence[Origin] = ()
 ) -> Data:
     """Data of one content, or of one and a test part of its own; ``origins`` are their files."""
+    check_seed(options.seed, DataError)
     content = relabeled(contents[0])
     parts = [checked(each, options.missing, options.event) for each in contents]
     _check_shapes(parts)

@@ -43,7 +43,7 @@ class Files:
             return path
         if self.folder is None and remote is not None:
             return download(what, remote)
-        place = f"{self.folder}" if self.folder else "no --data-dir (there is no public download)"
+        place = f"{self.folder.absolute()}" if self.folder else "no --data-dir (there is no public download)"
         raise DataError(f"{what}: expected one of {', '.join(names)} (or .gz, .xz), got {place}; check --data-dir.")
 
 

@@ -13,6 +13,7 @@ from curvae.data.preprocess import image_transform
 from curvae.data.schema import BESIDE, Column, Schema
 from curvae.data.sources import Part, Source, sources
 from curvae.data.transforms import Transform
+from curvae.limits import check_seed
 from curvae.typing import DataSpec
 
 VALIDATION_SHARE = 1 / 6
@@ -64,6 +65,7 @@ def load(
     Data(digits: 1,198 + 240 + 359 x (1, 8, 8), real, pixels in [0,1], not dequantized)
     """
     name = spelled(name)
+    check_seed(seed, DataError)
     if isinstance(transform, str):
         raise DataError(f"transform: expected an object, got {transform!r}; pass the one that was used again.")
     source = sources()[name](Files(None if data_dir is None else Path(data_dir).expanduser()))

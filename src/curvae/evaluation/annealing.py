@@ -23,10 +23,12 @@ from curvae.dynamics import Annealed, Bridge, anneal, tune
 from curvae.evaluation.diagnostics import chi2_quantile
 from curvae.evaluation.importance import MEMORY, bytes_per_draw, estimates, exact
 from curvae.evaluation.judging import named
-from curvae.evaluation.scores import like, place, untouched
+from curvae.evaluation.scores import untouched
 from curvae.evaluation.weighing import Scores, part_of
+from curvae.limits import check_counts, check_positive
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.systems import HasModel, System, Weights, require
+from curvae.systems.place import like, place
 from curvae.typing import Batch
 
 CHAINS = 16
@@ -178,10 +180,11 @@ def annealed(
     Reference: Neal, *Annealed importance sampling*, Statistics and Computing 2001. Steps of one leapfrog each, tuned to
     an acceptance of 0.8; 0.7 of the momentum is kept from one to the next.
     """
-    model = checked(system, temperatures=temperatures, data=count, chains=chains, memory=memory).parts().model
-    generator = Generator(place(system)[0]).manual_seed(seed)
+    check_positive("ais", memory=memory)
+    model = checked(system, temperatures=temperatures, data=count, chains=chains).parts().model
     parts: list[Scores] = []
     with untouched(system, seed):
+        generator = Generator(place(system)[0]).manual_seed(seed)
         first = like(system, table.batch(torch.arange(1)))
         rows = rows_within(model, first, temperatures, chains, memory)
         for index in torch.arange(min(count, len(table))).split(rows):
@@ -249,9 +252,7 @@ def checked(system: System, what: str = "ais", /, **counts: int) -> HasModel:
     Raises:
         ValueError: as :func:`annealed`.
     """
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{what}: {name} must be 1 or more; got {value}.")
+    check_counts(what, **counts)
     latent = require(system, HasModel, what)
     if system.evidence == "none":
         raise ValueError(

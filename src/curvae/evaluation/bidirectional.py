@@ -15,10 +15,12 @@ from torch import Generator
 from curvae.evaluation.annealing import CHAINS, AnnealingPath, checked, log_normal_limit, rows_within
 from curvae.evaluation.choice import KHAT_BAD
 from curvae.evaluation.importance import MEMORY, exact
-from curvae.evaluation.scores import place, untouched, weighed
+from curvae.evaluation.scores import untouched, weighed
 from curvae.evaluation.values import Estimate, plain
 from curvae.evaluation.weighing import Sampling, Scores
+from curvae.limits import check_positive
 from curvae.systems import HasModel, System
+from curvae.systems.place import place
 from curvae.typing import Batch, Latent
 
 NARROW = 0.5
@@ -116,11 +118,11 @@ def bracket(
         >>> found.lower.shape, bool(abs(found.width.value) < 0.5)
         ((20,), True)
     """
-    numbers = {"temperatures": temperatures, "data": count, "chains": chains, "samples": samples, "memory": memory}
-    latent = checked(system, "bracket", **numbers)
-    generator = Generator(place(system)[0]).manual_seed(seed)
+    check_positive("bracket", memory=memory)
+    latent = checked(system, "bracket", temperatures=temperatures, data=count, chains=chains, samples=samples)
     parts: list[Scores] = []
     with untouched(system, seed):
+        generator = Generator(place(system)[0]).manual_seed(seed)
         model = latent.parts().model
         x, z = model.sample(count, generator)
         rows = rows_within(model, Batch.of(x[:1]), temperatures, chains, memory)

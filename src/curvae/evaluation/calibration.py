@@ -15,12 +15,14 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from curvae.evaluation.scores import place, untouched
+from curvae.evaluation.scores import untouched
 from curvae.evaluation.values import Estimate, plain
 from curvae.io.typed import Count, Range, Share, conform
+from curvae.limits import check_counts
 from curvae.model import require_continuous
 from curvae.posteriors import Draws
 from curvae.systems import HasModel, Parts, System, require
+from curvae.systems.place import place
 from curvae.typing import Batch
 
 MOST = 10**7
@@ -152,8 +154,8 @@ def calibrate(
     _check(count, draws, levels, batch_size)
     parts = require(system, HasModel, "calibrate").parts()
     require_continuous(parts.model, "calibrate")
-    generator = Generator(place(system)[0]).manual_seed(seed)
     with untouched(system, seed):
+        generator = Generator(place(system)[0]).manual_seed(seed)
         found = [_truth(parts, n, draws, levels, generator) for n in _sizes(count, batch_size)]
     ranks = torch.cat([part.ranks for part in found]).numpy()
     names = (*(f"z{d + 1}" for d in range(ranks.shape[1] - 1)), "log p(x, z)")
@@ -202,11 +204,10 @@ def _sizes(count: int, most: int) -> list[int]:
 
 
 def _check(count: int, draws: int, levels: Sequence[float], batch_size: int) -> None:
-    for name, value in {"draws": draws, "batch_size": batch_size}.items():
-        if value < 1:
-            raise ValueError(f"calibrate: {name} must be 1 or more; got {value}.")
+    check_counts("calibrate", draws=draws, batch_size=batch_size)
     least = 10 * min(BINS, draws + 1)
     if count < least:
         raise ValueError(f"calibrate: the test needs {least} data or more with {draws} draws; got count={count}.")
+    check_counts("calibrate", count=count)
     if not all(0 < level < 1 for level in levels):
         raise ValueError(f"calibrate: levels are probabilities between 0 and 1; got {list(levels)}.")

@@ -21,11 +21,12 @@ from curvae.evaluation.pictures import pictures
 from curvae.evaluation.progress import bar
 from curvae.evaluation.quality import quality as compared
 from curvae.evaluation.results import Evaluation
-from curvae.evaluation.scores import place, score
+from curvae.evaluation.scores import score
 from curvae.evaluation.summary import finite, flagged, summarize, summarize_annealed
 from curvae.evaluation.weighing import Scores
 from curvae.noise import kept
 from curvae.systems import System
+from curvae.systems.place import place
 from curvae.training.run import layout
 from curvae.training.run.folder import RunFolder
 

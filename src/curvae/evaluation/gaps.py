@@ -18,10 +18,12 @@ from curvae.evaluation.gap_results import KHAT_BAD, MEMBERS, Gaps, Member
 from curvae.evaluation.importance import MEMORY, estimates, posterior_weights
 from curvae.evaluation.progress import bar
 from curvae.evaluation.results import Estimate
-from curvae.evaluation.scores import Report, like, place, running, untouched
+from curvae.evaluation.scores import Report, running, untouched
+from curvae.limits import check_counts
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.posteriors import Posterior
 from curvae.systems import HasModel, System, require
+from curvae.systems.place import like, place
 from curvae.training.run import layout
 from curvae.training.run.folder import RunFolder
 from curvae.typing import Batch
@@ -193,9 +195,7 @@ def _beyond(one: Estimate, other: Estimate) -> Estimate:
 
 
 def _checked(system: System, **values: int) -> HasModel:
-    for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"gaps: expected 1 or more, got {name}={value}.")
+    check_counts("gaps", **values)
     latent = require(system, HasModel, "gaps")
     if system.evidence == "none":
         raise ValueError(f"gaps: expects a system with a posterior and evidence; got {type(system).__name__} without.")

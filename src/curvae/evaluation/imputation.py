@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Generator, Tensor
 
 from curvae.evaluation.scores import untouched
+from curvae.limits import check_counts
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DensityPosterior, Posterior
 from curvae.systems import CanImpute, HasModel, Parts, System, require
@@ -68,8 +69,7 @@ def impute(
         >>> filled.x.shape, torch.equal(filled.x[..., :3], x[:, :3].expand(20, 3, 3))
         (torch.Size([20, 3, 5]), True)
     """
-    if steps < 1 or chains < 1:
-        raise ValueError(f"impute: steps and chains must be 1 or more; got steps={steps}, chains={chains}.")
+    check_counts("impute", steps=steps, chains=chains)
     seen = _observed(x, mask)
     if isinstance(system, CanImpute):
         with untouched(system, seed):

@@ -13,12 +13,13 @@ from curvae.data import ArrayTable
 from curvae.evaluation.calibration import equally_weighted
 from curvae.evaluation.latent import divergence
 from curvae.evaluation.latent_results import Information
-from curvae.evaluation.scores import like, place, untouched
+from curvae.evaluation.scores import untouched
 from curvae.evaluation.two_sample import classified, mmd
 from curvae.evaluation.values import Estimate
 from curvae.linalg import LOG_2PI
 from curvae.posteriors import DensityPosterior, GaussianPosterior, ImplicitGaussian, Posterior
 from curvae.systems import HasModel, Parts, System
+from curvae.systems.place import like, place
 
 COUNT = 1000
 """Most data: all pairs of them are seen, and half a second is spent at D = 16."""

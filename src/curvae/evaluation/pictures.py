@@ -7,8 +7,9 @@ from torch import Generator, Tensor
 
 from curvae.data import ArrayTable
 from curvae.evaluation.latent import rebuilt
-from curvae.evaluation.scores import Scores, like, place, untouched
+from curvae.evaluation.scores import Scores, untouched
 from curvae.systems import CanReconstruct, CanSample, HasModel, Parts, System
+from curvae.systems.place import like, place
 
 SHOWN = 24
 DRAWN = 48

@@ -10,10 +10,11 @@ from curvae.data import ArrayTable, Data
 from curvae.evaluation.features import fitted
 from curvae.evaluation.latent import rebuilt
 from curvae.evaluation.quality_results import Likeness, Quality
-from curvae.evaluation.scores import like, place, untouched
+from curvae.evaluation.scores import untouched
 from curvae.evaluation.values import Estimate
 from curvae.likelihoods import Categorical
 from curvae.systems import CanReconstruct, CanSample, HasModel, System
+from curvae.systems.place import like, place
 
 COUNT = 1000
 """Most data of a kind."""

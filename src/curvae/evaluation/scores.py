@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from jaxtyping import Int
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from curvae.data import ArrayTable
 from curvae.evaluation.diagnostics import KHAT_DRAWS
@@ -16,7 +16,9 @@ from curvae.evaluation.latent import describe
 from curvae.evaluation.proposal import LARGE, common_proposal
 from curvae.evaluation.weighing import Sampling, Scores, from_both, from_posterior, from_system
 from curvae.inference import Inferred
+from curvae.limits import check_counts, check_positive, check_seed
 from curvae.systems import HasDensity, HasModel, HasWeights, System, require
+from curvae.systems.place import like, place
 from curvae.typing import Batch
 
 Report = Callable[[int, float], None]
@@ -64,8 +66,9 @@ def score(
         smooth: also ``log_likelihood_smoothed`` and so on, from the Pareto-smoothed weights of the best proposal.
 
     Raises:
-        ValueError: fewer than 1 samples, byte, datum a batch, or datum in all; an error wanted that is not positive; a
-            system that lacks what its ``evidence`` promises (HasDensity if "exact", HasWeights if "bound").
+        ValueError: fewer than 1 samples, byte, datum a batch, or datum in all, or more than a billion of any but bytes;
+            an error wanted that is not positive; a system that lacks what its ``evidence`` promises (HasDensity if
+            "exact", HasWeights if "bound").
 
     Example:
         >>> import torch
@@ -76,7 +79,8 @@ def score(
         >>> found["log_likelihood_laplace"].shape == (len(data.test),)
         True
     """
-    _check(samples=samples, memory=memory, batch_size=batch_size, limit=limit, most=most)
+    check_counts("evaluate", samples=samples, batch_size=batch_size, limit=limit, most=most)
+    check_positive("evaluate", memory=memory)
     if stderr is not None and not (stderr > 0 and samples >= 2 * KHAT_DRAWS):
         raise ValueError(
             f"evaluate: stderr, the error wanted of each datum in nats, must be positive, and is seen from samples >= "
@@ -162,7 +166,12 @@ def _evidence(system: System, batch: Batch, sampling: Sampling) -> Scores:
 
 @contextmanager
 def untouched(system: System, seed: int) -> Iterator[None]:
-    """Evaluation mode, no gradients, a fixed seed; afterwards modes and torch's generators are as they were."""
+    """Evaluation mode, no gradients, a fixed seed; afterwards modes and torch's generators are as they were.
+
+    Raises:
+        ValueError: a seed outside [0, 2^32).
+    """
+    check_seed(seed)
     modes = [(module, module.training) for module in system.modules()]
     device = place(system)[0]
     cards = [device] if device.type == "cuda" else []
@@ -174,25 +183,3 @@ def untouched(system: System, seed: int) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def place(system: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Device and floating type of a system, by its first parameter or buffer."""
-    for tensor in (*system.parameters(), *system.buffers()):
-        if tensor.is_floating_point():
-            return tensor.device, tensor.dtype
-    return torch.device("cpu"), torch.float32
-
-
-def like(system: nn.Module, batch: Batch) -> Batch:
-    """A batch where the system is, in its floating type."""
-    device, dtype = place(system)
-    x = batch.x.to(device, dtype) if batch.x.is_floating_point() else batch.x.to(device)
-    mask, label = (None if part is None else part.to(device) for part in (batch.mask, batch.label))
-    return Batch(x, batch.index.to(device), mask, label)
-
-
-def _check(**values: int | None) -> None:
-    for name, value in values.items():
-        if value is not None and value < 1:
-            raise ValueError(f"evaluate: {name} must be 1 or more; got {value}.")

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from curvae.limits import check_seed
+
 PERMUTATIONS = 300
 CROSSED = 20
 """The most dimensions for which the classifier also sees products of two of them."""
@@ -44,6 +46,7 @@ def mmd(x: NDArray, y: NDArray, permutations: int = PERMUTATIONS, seed: int = 0)
     """
     kernel, first = _kernel(np.concatenate([x, y])), np.zeros(len(x) + len(y))
     first[: len(x)] = 1
+    check_seed(seed)
     random = np.random.default_rng(seed)
     labels = np.stack([first, *(random.permutation(first) for _ in range(permutations))], 1)
     values = _squared(kernel, labels)
@@ -88,6 +91,7 @@ def classified(x: NDArray, y: NDArray, seed: int = 0) -> Classified:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
+    check_seed(seed)
     random = np.random.default_rng(seed)
     points = [random.permutation(part) for part in (x, y)]
     halves = [np.concatenate([part[half::2] for part in points]) for half in (0, 1)]

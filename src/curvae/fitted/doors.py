@@ -14,6 +14,7 @@ from curvae.data import Data, from_array, from_file
 from curvae.data import load as load_set
 from curvae.data.sets import known
 from curvae.fitted.fitted import Fitted
+from curvae.limits import check_seed
 from curvae.noise import kept
 from curvae.systems import System
 
@@ -98,6 +99,7 @@ def fit(
         "compile": compile, "average": average, "schedule": schedule, "clip": clip,
         "max_updates": max_updates, "minutes": minutes, "weight_decay": weight_decay, "progress": progress,
     }  # fmt: skip
+    check_seed(seed)
     with kept():
         from curvae.training import fit as train  # Lightning draws a number when it is imported
 

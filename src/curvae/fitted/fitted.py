@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,9 +13,12 @@ from numpy.typing import NDArray
 from curvae.data import Schema, Transform
 from curvae.data.restoring import by_name, restored
 from curvae.fitted import outputs
-from curvae.fitted.rows import Reading, Rows, at_rest, batches, gathered, like, rows_of
+from curvae.fitted.rows import Reading, Rows, at_rest, batches, gathered, rows_of
+from curvae.limits import check_counts
+from curvae.memory import require_bytes
 from curvae.posteriors import Posterior
 from curvae.systems import CanReconstruct, CanSample, HasPosterior, System, require
+from curvae.systems.place import like
 from curvae.typing import Batch
 
 if TYPE_CHECKING:
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     from curvae.training import RunFolder
 
 Array = NDArray[Any]
+DRAWN = 12
+"""Bytes of a drawn value: in the model's units, and in the data's own."""
 
 
 class Encoding(NamedTuple):
@@ -201,14 +207,17 @@ class Fitted:
 
         Returns:
             A frame where the run was trained on a frame, else an array.
+
+        Raises:
+            ValueError: fewer rows than 1, or more than fit into memory.
         """
         drawn = self.drawn(n, seed)
         return outputs.frame(by_name(self.schema, drawn)) if self.schema.holder == "frame" else drawn
 
     def drawn(self, n: int, seed: int = 0) -> Array:
         """The same in an array, whatever the run was trained on."""
-        if n < 1:
-            raise ValueError(f"sample: expected 1 row or more, got {n}.")
+        check_counts("sample", n=n)
+        require_bytes(n * prod(self.schema.spec.event) * DRAWN, "sample", "rows", "draw fewer at a time")
         with at_rest(self.system, seed):
             y = require(self.system, CanSample, "sample").sample(n, torch.Generator().manual_seed(seed))
         return restored(self.schema, self.transform().inverse(y.reshape(n, *self.schema.spec.event)))

@@ -15,8 +15,10 @@ from curvae.data import ArrayTable, Schema, load, match
 from curvae.data.files import match_file
 from curvae.data.matching import Choice
 from curvae.data.sets import known
+from curvae.limits import check_seed
 from curvae.noise import kept
 from curvae.systems import System
+from curvae.systems.place import like
 from curvae.typing import Batch
 
 if TYPE_CHECKING:
@@ -108,19 +110,16 @@ def spoken(schema: Schema, codes: Tensor | None) -> NDArray[Any] | None:
 
 @contextmanager
 def at_rest(system: System, seed: int) -> Iterator[None]:
-    """Evaluation mode, no gradients, a fixed seed; the caller's random states are afterwards as they were."""
+    """Evaluation mode, no gradients, a fixed seed; the caller's random states are afterwards as they were.
+
+    Raises:
+        ValueError: a seed outside [0, 2^32).
+    """
+    check_seed(seed)
     with kept(), torch.no_grad():
         torch.manual_seed(seed)
         system.eval()
         yield
-
-
-def like(system: System, batch: Batch) -> Batch:
-    """A batch where the system is, in its floating type."""
-    tensors = (tensor for tensor in (*system.parameters(), *system.buffers()) if tensor.is_floating_point())
-    home = next(tensors, torch.empty(0))
-    x = batch.x.to(home.device, home.dtype) if batch.x.is_floating_point() else batch.x.to(home.device)
-    return Batch(x, batch.index.to(home.device), None if batch.mask is None else batch.mask.to(home.device))
 
 
 def batches(system: System, table: ArrayTable) -> Iterator[Batch]:

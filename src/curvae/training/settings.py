@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curvae.limits import check_seed
 from curvae.systems import Cosine
 from curvae.systems.stages import Schedule
 from curvae.training.length import Length, Unit
@@ -62,8 +63,7 @@ class Settings:
             raise ValueError(f"schedule: expected one of {', '.join(SCHEDULES)}; got {self.schedule!r}.")
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip: expected a positive norm of the gradient, or None; got {self.clip}.")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed: expected an integer in [0, 2^32), got {self.seed}.")
+        check_seed(self.seed)
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}; got {self.precision!r}.")
 
