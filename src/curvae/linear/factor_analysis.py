@@ -9,6 +9,10 @@ from torch import Tensor
 from curvae.linear.linear_gaussian import LinearGaussian
 
 ROUNDS = 2000
+EXACT = 100
+"""Elements up to which each round takes a whole singular value decomposition; beyond, the leading part."""
+POWER = 12
+"""Iterations of that: with scikit-learn's 3, rounds end after five, 0.6 nats too early on 784 pixels."""
 
 
 def factor_analysis(x: Float[Tensor, "N P"], latent: int, floor: float = 1e-6, rounds: int = ROUNDS) -> LinearGaussian:
@@ -39,9 +43,11 @@ def factor_analysis(x: Float[Tensor, "N P"], latent: int, floor: float = 1e-6, r
     size = max(min(latent, int(varies.sum()) - 1, len(x) - 1), 0)
     weight, noise = x.new_zeros(x.shape[1], size), torch.full_like(mean, floor)
     if size:
-        some = ((x - mean) / scale)[:, varies]
-        method = "lapack" if some.shape[1] <= 100 else "randomized"
-        solver = FactorAnalysis(size, tol=1e-7 * len(x), max_iter=rounds, svd_method=method, random_state=0)
+        some = _shortened(((x - mean) / scale)[:, varies])
+        method = "lapack" if some.shape[1] <= EXACT else "randomized"
+        solver = FactorAnalysis(
+            size, tol=1e-7 * len(some), max_iter=rounds, svd_method=method, iterated_power=POWER, random_state=0
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a model all the same, a little less likely
             fitted = solver.fit(some.numpy())
@@ -50,3 +56,12 @@ def factor_analysis(x: Float[Tensor, "N P"], latent: int, floor: float = 1e-6, r
     else:
         noise = torch.maximum(scale.square(), noise)
     return LinearGaussian.rotated(mean, weight, noise.clamp(min=floor))
+
+
+def _shortened(centered: Float[Tensor, "N P"]) -> Float[Tensor, "M P"]:
+    """At most 2 P rows of the same mean, 0, and covariance: all that the fit goes by, and what each round costs."""
+    count, width = centered.shape
+    if count <= 2 * width:
+        return centered
+    root = torch.linalg.qr(centered, mode="r")[1] * (width / count) ** 0.5
+    return torch.cat([root, -root])

@@ -60,6 +60,16 @@ class LinearGaussian:
         """V: from x - mean to the posterior's mean."""
         return (self.weight / self.noise.unsqueeze(1) * self.posterior_variance).mT
 
+    def precision(self, seen: Float[Tensor, "B P"]) -> Float[Tensor, "B D D"]:
+        """Of the latents' posterior where elements are observed (1) or missing (0): ``I + W' diag(seen / noise) W``.
+
+        By one product with all ``w_p w_p'``, as the W of each row would take far longer.
+        """
+        size = self.weight.shape[1]
+        outer = (self.weight.unsqueeze(2) * self.weight.unsqueeze(1)).flatten(1)
+        inner = ((seen / self.noise) @ outer).unflatten(1, (size, size))
+        return inner + torch.eye(size, dtype=seen.dtype, device=seen.device)
+
     @property
     def covariance(self) -> Float[Tensor, "P P"]:
         """Of x."""
@@ -74,8 +84,7 @@ class LinearGaussian:
             return -0.5 * (square + self.noise.log().sum() + inner.log().sum() + len(self.mean) * LOG_2PI)
         seen = mask.to(x.dtype)
         scaled = torch.where(mask, offset, 0) / self.noise
-        inner = torch.einsum("bp,pd,pe->bde", seen / self.noise, self.weight, self.weight)
-        factor = torch.linalg.cholesky(inner + torch.eye(inner.shape[-1], dtype=x.dtype, device=x.device))
+        factor = torch.linalg.cholesky(self.precision(seen))
         pulled = torch.linalg.solve_triangular(factor, (scaled @ self.weight).unsqueeze(-1), upper=False).squeeze(-1)
         square = (scaled * torch.where(mask, offset, 0)).sum(1) - pulled.square().sum(1)
         level = 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1) + (seen * (self.noise.log() + LOG_2PI)).sum(1)

@@ -109,8 +109,7 @@ def _round(
 ) -> LinearGaussian:
     """One round: moments of (z, 1) given what is observed, then a least-squares fit of each element, then the noise."""
     on, size = seen.double(), model.weight.shape[1]
-    precision = torch.einsum("np,pd,pe->nde", on / model.noise, model.weight, model.weight)
-    covariance = torch.linalg.inv(precision + torch.eye(size, dtype=x.dtype, device=x.device))
+    covariance = torch.linalg.inv(model.precision(on))
     pull = (torch.where(seen, x - model.mean, 0) / model.noise) @ model.weight
     z = torch.cat([(covariance @ pull.unsqueeze(-1)).squeeze(-1), torch.ones_like(x[:, :1])], 1)
     second = z.unsqueeze(2) * z.unsqueeze(1)
