@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from curvae.cli.finished import finished
 from curvae.cli.opening import open_run
 from curvae.cli.parsing import carry_out
 
@@ -45,4 +46,4 @@ def _continue(
     said = {"epochs": epochs, "max_updates": max_updates, "minutes": minutes, "learning_rate": learning_rate}
     changes = {name: value for name, value in said.items() if value is not None}
     found = train_on(open_run(run, trust or ()), progress=progress, **changes)
-    print(f"run: {found.path}\nnext: curvae evaluate {found.path}")
+    finished(found)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curvae.cli import continuing, opening, replay
 from curvae.cli.failures import Interrupted, UsageError
+from curvae.cli.finished import finished
 from curvae.cli.flags import Source
 from curvae.cli.parsing import dashed, given, parse, parser, spoken
 
@@ -149,7 +150,7 @@ def _train(request: Request, sources: Sources, made: Any, chosen: Any) -> None:
         again = f"curvae fit --config {out} --out {out}{opening.trust_of(system)}"
         raise Interrupted(f"{again} goes on from here.") from None
     if is_first():
-        print(f"run: {run.path}\nnext: curvae evaluate {run.path}")
+        finished(run)
 
 
 def _folder(request: Request, training: Mapping[str, Any]) -> Path | None:

@@ -46,7 +46,18 @@ def evaluate(words: Sequence[str]) -> None:
         title = f"Against {found.count:,} held-out data, by {found.features}"
         show(title, ["", *SHARES, "kernel distance"], likeness(found), numbers=True)
     print("\n".join(f"warning: {line}" for line in result.warnings) or "No warnings.")
+    _judge(opened, result)
     print(_next(opened, other, result.split))
+
+
+def _judge(run: "RunFolder", result: "Evaluation") -> None:
+    """Verdicts, and in one sentence whether the model is worth using."""
+    from curvae.verdicts import conclusion, of_evaluation, of_training
+
+    training = of_training(run.metrics(), f"curvae fit --continue {run.path}")
+    for each in (*of_evaluation(result), *training):
+        print(f"verdict: {each}")
+    print(conclusion(result, training))
 
 
 def _next(run: "RunFolder", other: "Data | None", split: str) -> str:

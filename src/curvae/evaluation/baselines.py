@@ -34,7 +34,7 @@ def _training(run: RunFolder, data: Data) -> Data | str:
     try:
         found = run.data()
     except (RunError, DataError) as error:
-        return f"the training data are not at hand ({reason(error).rstrip(".")})"
+        return f"the training data are not at hand ({reason(error).rstrip('.')})"
     if found.checksum != known:
         return "the data at hand are not those that the run was trained on"
     if found.transform.fingerprint != data.transform.fingerprint:

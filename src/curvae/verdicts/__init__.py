@@ -5,6 +5,6 @@
 
 from curvae.verdicts.learning import of_training
 from curvae.verdicts.verdict import Verdict
-from curvae.verdicts.worth import conclusion, of_baselines, of_evaluation
+from curvae.verdicts.worth import conclusion, of_baselines, of_bound, of_evaluation
 
-__all__ = ["Verdict", "conclusion", "of_baselines", "of_evaluation", "of_training"]
+__all__ = ["Verdict", "conclusion", "of_baselines", "of_bound", "of_evaluation", "of_training"]

@@ -1,6 +1,6 @@
 """Verdicts on a learning curve."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ SIGMAS = 3.0
 """The same in units of the noise of a difference between two looks."""
 
 
-def of_training(metrics: Mapping[str, Sequence[Any]], again: str = "curvae fit --continue RUN") -> tuple[Verdict, ...]:
+def of_training(metrics: Mapping[str, Any], again: str = "curvae fit --continue RUN") -> tuple[Verdict, ...]:
     """How the last stage of training ended.
 
     Still rising: the best bound lies in the last 5 % of the updates, and the last third of them gained more than noise.
@@ -59,7 +59,7 @@ def of_training(metrics: Mapping[str, Sequence[Any]], again: str = "curvae fit -
     return ()
 
 
-def _last_stage(metrics: Mapping[str, Sequence[Any]]) -> slice:
+def _last_stage(metrics: Mapping[str, Any]) -> slice:
     """Rows of the last stage, in its last cycle."""
     stages = list(metrics["stage"])
     first = len(stages)

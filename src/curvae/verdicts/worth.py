@@ -1,6 +1,6 @@
 """Verdicts on what came out, and the one sentence that says whether a model is worth using."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from curvae.verdicts.verdict import Verdict
@@ -19,7 +19,7 @@ SILENT = 0.05
 
 def of_evaluation(result: "Evaluation") -> tuple[Verdict, ...]:
     """What an evaluation says of the model and of itself."""
-    found = [*of_baselines(result.baselines), _collapsed(result), _estimates(result)]
+    found = [*of_baselines(result.baselines or ()), _collapsed(result), _estimates(result)]
     return tuple(each for each in found if each is not None)
 
 
@@ -35,6 +35,24 @@ def of_baselines(results: Sequence["BaselineResult"]) -> tuple[Verdict, ...]:
     return (Verdict("baseline", f"Not better than {best.label}: {how} it in log p(x), by {ahead} nats, paired."),)
 
 
+def of_bound(bound: float, baselines: Mapping[str, float]) -> tuple[Verdict, ...]:
+    """The baseline that the bound on the validation data does not beat, before anything is evaluated.
+
+    Args:
+        bound: mean of the best validation bound, nats.
+        baselines: mean validation log p(x) by name.
+
+    Example:
+        >>> [str(each) for each in of_bound(-16.2, {"PPCA, 2 latents": -16.1})]
+        ['Its validation bound, -16.20 nats, is not above PPCA, 2 latents (-16.10): evaluate compares log p(x) itself.']
+    """
+    name = max(baselines, key=lambda each: baselines[each], default=None)
+    if name is None or bound > baselines[name]:
+        return ()
+    line = f"Its validation bound, {bound:.2f} nats, is not above {name} ({baselines[name]:.2f}): "
+    return (Verdict("baseline", line + "evaluate compares log p(x) itself."),)
+
+
 def conclusion(result: "Evaluation", others: Sequence[Verdict] = ()) -> str:
     """Whether the model is worth using, in one sentence.
 
@@ -43,13 +61,13 @@ def conclusion(result: "Evaluation", others: Sequence[Verdict] = ()) -> str:
         others: verdicts on its training.
     """
     kinds = {each.kind for each in (*of_evaluation(result), *others)}
-    best = _best(result.baselines)
+    best = _best(result.baselines or ())
     if best is None or best.difference is None:
         return "Whether it is worth using cannot be said: there is nothing in closed form to compare it with."
     if "baseline" in kinds:
         return f"Not worth using as it is: {best.label} explains these data as well, and is exact."
     but = [said for kind, said in _BUT.items() if kind in kinds]
-    ahead = f"{best.difference:+} nats over {best.label}"
+    ahead = f"{best.difference:+.2f} nats in log p(x) over {best.label}, paired"
     return f"Worth using: {ahead}" + (f"; but {' and '.join(but)}." if but else ".")
 
 

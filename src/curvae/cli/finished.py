@@ -1,0 +1,24 @@
+"""The last lines of ``curvae fit``."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from curvae.training import RunFolder
+
+
+def finished(run: "RunFolder") -> None:
+    """The last lines of a fit: baselines on the validation data, verdicts, where the run lies and what comes next."""
+    from curvae.baselines import fit_beside
+    from curvae.verdicts import of_bound, of_training
+
+    data, metrics = run.data(), run.metrics()
+    rows = data.validation
+    known = [each for each in fit_beside(run.system(), data.train, data.spec) if each.density is not None]
+    means = {each.label: float(each.log_prob(rows.x, rows.mask).mean()) for each in known}
+    best = max((value for value in metrics["validation_bound"] if value == value), default=float("-inf"))
+    if means:
+        beside = "; ".join(f"{name} {value:.2f}" for name, value in means.items())
+        print(f"validation, nats: bound {best:.2f}; in closed form: {beside}")
+    for each in (*of_training(metrics, f"curvae fit --continue {run.path}"), *of_bound(best, means)):
+        print(f"verdict: {each}")
+    print(f"run: {run.path}\nnext: curvae evaluate {run.path}")
