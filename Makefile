@@ -5,7 +5,7 @@ RUNS   ?= runs
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install -q -c constraints.txt
 STAMP  := $(VENV)/.stamp
-DEMO   := digits --latent 8 --hidden 128 --epochs 100 --seed 0
+DEMO   := digits --latent 8 --hidden 128 --seed 0
 
 # One thread a process: faster for small networks, and runs repeat to the last digit.
 export OMP_NUM_THREADS ?= 1
