@@ -15,6 +15,7 @@ import json
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ from curvae.training import fit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from budget_runner import DRAWS, IMAGES
+from pages import written
+
+PAGE = Path(__file__).parents[2] / "docs" / "fits.md"
 
 RESULTS = Path(__file__).parents[1] / "results" / "fits"
 SETS = ("mnist", "mnist-large", "fashion", "omniglot", "binarized", "cifar10")
@@ -105,6 +109,22 @@ def planned(system: System, seconds: float, cost: Mapping[str, float]) -> int:
     return round(seconds / mean)
 
 
+def listed(rows: list[dict[str, Any]]) -> str:
+    """A line for each data set, time and system: means over the seeds, and how the VLAE is ahead."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["data"], row["budget"], row["system"]].append(row)
+    lines = ["| data | CPU s meant | system | seeds | CPU s | log p(x) | ELBO | ahead of the VAE |", "|" + "---|" * 8]
+    for (name, budget, word), group in sorted(groups.items()):
+        means = {key: np.mean([row[key] for row in group]) for key in ("cpu_seconds", "log_likelihood", "elbo")}
+        other = {row["seed"]: row["log_likelihood"] for row in groups.get((name, budget, "vae"), [])}
+        ahead = [row["log_likelihood"] - other[row["seed"]] for row in group if row["seed"] in other and word != "vae"]
+        said = ", ".join(f"{value:+.1f}" for value in ahead)
+        numbers = f"{means['cpu_seconds']:.0f} | {means['log_likelihood']:.1f} | {means['elbo']:.1f} | {said}"
+        lines.append(f"| {name} | {budget:g} | {word} | {len(group)} | {numbers} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -142,8 +162,9 @@ def main() -> None:
                     out.write(json.dumps(row) + "\n")
                 rows.append(row)
                 print(json.dumps(row), flush=True)
-    for row in rows:
-        print(row)
+    print(listed(rows), end="")
+    if not given.trial and given.target == RESULTS:
+        written(PAGE, "images", listed(rows))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ file of their own.
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -28,7 +29,11 @@ from curvae.data import Data, from_array
 from curvae.linear import factor_analysis, ppca
 from curvae.training import fit
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from pages import written
+
 RESULTS = Path(__file__).parents[1] / "results" / "fits"
+PAGE = Path(__file__).parents[2] / "docs" / "fits.md"
 FILES = {
     "wine": "wine",
     "red": "winequality-red",
@@ -139,6 +144,8 @@ def main() -> None:
                 out.write(json.dumps(row) + "\n")
             print(json.dumps(row), flush=True)
     print(listed(rows), end="")
+    if not given.trial and given.target == RESULTS:
+        written(PAGE, "tables", listed(rows))
 
 
 if __name__ == "__main__":
