@@ -194,7 +194,6 @@ def _examples(request: Request, source: Source) -> list[str]:
     return [
         f"curvae fit {system} {word}{sizes} --minutes 2 --out {out}",
         *own,
-        f"curvae fit --config {out} --seed 1 --out {out}-seed1",
     ]
 
 

@@ -57,10 +57,9 @@ def fit(
     Args:
         system: what to train.
         data: trained on ``data.train``, judged on ``data.validation``.
-        epochs: in all, divided among the stages by their shares; or say ``max_updates`` or ``minutes``.
+        epochs: in all, divided among the stages; or say ``max_updates`` or ``minutes``.
         batch_size: rows of a batch, over all devices together; by default 128.
-        learning_rate: the highest of Adam, where a stage does not bring its own optimizer; by default by the network's
-            width.
+        learning_rate: the highest, of stages without an optimizer of their own; by default by network and data.
         seed: of order, noise and preparation.
         out: the run folder; by default ``runs/<system>-<data>-<number>``.
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda" or "mps".
@@ -71,7 +70,7 @@ def fit(
         compile: a training step as one compiled graph, where that works; for small networks on a GPU.
         average: share of an epoch's last steps whose mean weights are kept; 0 takes no mean.
         schedule: of the learning rate: cosine (a short rise, then down to 0), or constant.
-        clip: largest norm of the gradient, where a stage does not bring its own; None = as it is.
+        clip: largest norm of the gradient, of stages without their own; None = as it is.
         max_updates: length in updates of the weights; by default by the size of the data.
         minutes: length in time.
         weight_decay: of the weights of layers, each step by this times the learning rate.
