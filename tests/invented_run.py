@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from curvae.evaluation import Calibration, Gaps, Information, Likeness, Member, Quality, store
+from curvae.evaluation import BaselineResult, Calibration, Gaps, Information, Likeness, Member, Quality, store
 from curvae.evaluation.gap_results import MEMBERS
 from curvae.evaluation.results import Estimate, Evaluation, ProposalResult, Summary
 from curvae.training.run import files
@@ -33,6 +33,10 @@ def evaluation(latent: int) -> Evaluation:
         log_likelihood=Estimate(-38.127, 0.31, 0.02),
         own=proposal(-38.4),
         laplace=proposal(-38.127),
+        baselines=(
+            BaselineResult("ppca", latent, Estimate(-45.31, 0.42), Estimate(7.18, 0.21), Estimate(7.02, 0.22)),
+            BaselineResult("factor_analysis", note="left out: 3 elements never vary in training"),
+        ),
         elbo=Estimate(-39.002, 0.33),
         unit="pixels in [0, 1]",
         bits_per_dim=Estimate(0.86, 0.007),
@@ -66,7 +70,8 @@ def per_datum(n: int = 300) -> dict[str, np.ndarray]:
     shape = {"khat_own": random.normal(0.3, 0.2, n), "khat_laplace": random.normal(0.2, 0.1, n)}
     marks = {"finite": np.full(n, True), "flagged": np.full(n, False)}
     found = {"log_likelihood": value, "log_likelihood_laplace": value, "log_likelihood_own": value - 0.1}
-    return {**found, **shape, "elbo": value - random.gamma(2, 0.4, n), "index": np.arange(n), **marks}
+    found |= {"elbo": value - random.gamma(2, 0.4, n), "baseline_ppca": value - 7, "index": np.arange(n)}
+    return {**found, **shape, **marks}
 
 
 def arrays(event: tuple[int, ...], latent: int, n: int = 300) -> dict[str, np.ndarray]:

@@ -14,12 +14,16 @@ def test_evaluate_report_compare(copy: Path, table_run: Path, capsys: pytest.Cap
     out = says(capsys, "evaluate", str(copy), "--samples", "30", "--limit", "20")
     for part in ("20 test data, 30 draws each", "log p(x), nats", "ELBO, nats", "k-hat", "active latent dimensions"):
         assert part in out
+    assert out.index("PPCA, ") < out.index("  log p(x) less that") < out.index("log p(x), nats")
+    assert "paired by datum" in out
     assert out.endswith(f"next: curvae report {copy}\n")
     assert json.loads((copy / "evaluation.json").read_text())["samples"] == 30
     assert says(capsys, "report", str(copy)) == f"{copy / 'report.html'}\n"
     other = shutil.copytree(copy, copy.parent / "other")
     out = says(capsys, "compare", str(copy), str(other), "--figure", "compare.png")
     assert "paired" in out
+    assert out.index("PPCA, ") < out.index("copy  ") < out.index("other  ")
+    assert "copy, other: factor analysis: left out: " in out
     assert "figure: compare.png" in out
     assert Path("compare.png").read_bytes().startswith(b"\x89PNG")
     fails(capsys, ["compare", str(copy), str(other), "--figure", "compare.png"], 1, "--force writes over it")

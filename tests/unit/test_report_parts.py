@@ -144,7 +144,7 @@ def test_few_rows_have_a_plane(rows: int, latents: int):
     pictures.latent(means, np.broadcast_to(np.eye(latents), (rows, latents, latents)), None).canvas.draw()
 
 
-def test_results_name_the_flagged_the_best_and_the_second_opinion(tmp_path: Path):
+def test_results_name_the_flagged_the_best_and_the_second_opinion():
     part = ProposalResult(Estimate(-3.0, 0.1, 0.02), Summary(100, 50, 0), Summary(0.4, 1.0, 0.05))
     annealed = AnnealedResult(
         *(Estimate(-2.9, 0.2), Summary(12, 3, 0.1), 0.8, 300, 16, 40, Estimate(0.1, 0.05), Summary(600, 4800, 0.05)),
@@ -163,7 +163,7 @@ def test_results_name_the_flagged_the_best_and_the_second_opinion(tmp_path: Path
         ais=annealed,
         count=100,
     )
-    shown = sections.results(Snapshot(tmp_path, {}, evaluation=found)).html
+    shown = sections.results(Snapshot(Path("run"), {}, evaluation=found)).html
     for said in (
         "by importance sampling from the best proposal of each datum",
         "without the 5 data that are flagged (5.0%)",
@@ -176,5 +176,6 @@ def test_results_name_the_flagged_the_best_and_the_second_opinion(tmp_path: Path
     ):
         assert said in shown, said
     assert (
-        "flagged" not in sections.results(Snapshot(tmp_path, {}, evaluation=Evaluation(Estimate(-3, 1), own=part))).html
+        "flagged"
+        not in sections.results(Snapshot(Path("run"), {}, evaluation=Evaluation(Estimate(-3, 1), own=part))).html
     )

@@ -70,7 +70,8 @@ def compare(words: Sequence[str]) -> None:
 
 
 def facts(result: "Evaluation") -> Iterator[Row]:
-    """An evaluation in rows of a table: only what is known."""
+    """An evaluation in rows of a table: only what is known, what is to be beaten first."""
+    yield from _baselines(result)
     nats = {"log p(x), nats": result.log_likelihood, "ELBO, nats": result.elbo, "KL(q || prior), nats": result.kl}
     yield from ((name, str(found)) for name, found in nats.items() if found)
     if found := result.bits_per_dim:
@@ -87,6 +88,17 @@ def facts(result: "Evaluation") -> Iterator[Row]:
     if result.unit and result.log_likelihood:
         yield "a density of", f"{result.unit}, with {result.log_det:+,.2f} nats for the transform beside log p(x)"
     yield "time", f"{result.seconds:.1f} s"
+
+
+def _baselines(result: "Evaluation") -> Iterator[Row]:
+    """Models in closed form, and how far log p(x) is above each."""
+    for found in result.baselines or ():
+        value = "" if found.log_likelihood is None else str(found.log_likelihood)
+        yield found.label, f"{value} ({found.note})" if value and found.note else value or found.note
+        if found.difference is not None:
+            trusted = found.trusted if found.trusted != found.difference else None
+            apart = "" if trusted is None else f"; {trusted:+.2f} without flagged data"
+            yield "  log p(x) less that", f"{found.difference:+.2f}, paired by datum{apart}"
 
 
 def _sampling(result: "Evaluation") -> Iterator[Row]:

@@ -1,6 +1,7 @@
 """Evaluation: what a trained system is worth, with errors and diagnostics, from its run folder."""
 
 from curvae.evaluation.annealing import AnnealingPath, annealed
+from curvae.evaluation.baseline_results import BaselineResult
 from curvae.evaluation.bidirectional import Bracket, bracket
 from curvae.evaluation.calibration import Calibration, calibrate
 from curvae.evaluation.choice import choose
@@ -28,6 +29,7 @@ from curvae.evaluation.two_sample import classified, mmd
 __all__ = [
     "AnnealedResult",
     "AnnealingPath",
+    "BaselineResult",
     "Bracket",
     "Calibration",
     "Comparison",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from curvae.evaluation import store, tables
 from curvae.evaluation.alike import Measured, check
 from curvae.evaluation.choice import KHAT_BAD, PROPOSALS
+from curvae.evaluation.compared_baselines import Beside, baselines_of, notes_on_baselines
 from curvae.evaluation.evaluate import HasRun, opened
 from curvae.evaluation.holm import holm, paired_p_value
 from curvae.evaluation.results import Estimate, plain
@@ -67,10 +68,8 @@ class Difference:
     @classmethod
     def of(cls, name: str, against: str, ours: NDArray, theirs: NDArray) -> "Difference":
         """From the log-likelihoods of each datum."""
-        difference = ours - theirs
-        difference = difference[np.isfinite(difference)]
-        paired = Estimate.of(difference)
-        return cls(name, against, paired.value, paired.stderr, len(difference))
+        paired = Estimate.paired(ours, theirs)
+        return cls(name, against, paired.value, paired.stderr, int(np.isfinite(ours - theirs).sum()))
 
     @property
     def stderrs(self) -> float:
@@ -97,12 +96,19 @@ class Comparison:
     split: str
     count: int
     unit: str
+    baselines: tuple[Row, ...] = ()
+    """Models in closed form on the same rows: those of all runs, each once."""
+    over_baselines: tuple[Difference, ...] = ()
+    """Each run less each of its own baselines, with p-values corrected for the number of these."""
+    over_baselines_trusted: tuple[Difference, ...] = ()
+    """The same over the data that are not flagged."""
     notes: tuple[str, ...] = ()
     """What to be careful about in this comparison, in plain words."""
 
     def to_dict(self) -> dict[str, Any]:
         """Only what JSON has; a difference also says how many paired standard errors it is, and its p-value."""
-        parts = {"differences": self.differences, "trusted": self.trusted}
+        names = ("differences", "trusted", "over_baselines", "over_baselines_trusted")
+        parts = {name: getattr(self, name) for name in names}
         return plain(asdict(self) | {name: [_said(difference) for difference in part] for name, part in parts.items()})
 
     def to_text(self, width: int = 120) -> str:
@@ -133,6 +139,9 @@ def compare(
 ) -> Comparison:
     """Compare runs by their evaluation files: a table, and differences from the first run paired by datum.
 
+    Before the runs stand their baselines, models in closed form, each once (see :func:`curvae.evaluation.evaluate`),
+    and of each run its differences from its own.
+
     Each difference has the p-value of a paired t-test, and another that Holm's step-down corrects for their number. It
     is taken over all data with finite estimates, and once more over those that are flagged in neither run.
 
@@ -158,8 +167,18 @@ def compare(
     differences, trusted = _differences(found, proposal, False), _differences(found, proposal, True)
     rows = tuple(_row(run, proposal) for run in found)
     described = {name: getattr(first.result, name) for name in ("split", "count", "unit")}
-    notes = tuple(_notes(rows, found))
-    return Comparison(rows, differences, trusted, first.values["data"]["name"], **described, notes=notes)
+    beside = baselines_of(found)
+    return Comparison(
+        rows,
+        differences,
+        trusted,
+        first.values["data"]["name"],
+        **described,
+        baselines=tuple(_baseline_row(each) for each in beside),
+        over_baselines=_over(beside, found, proposal, False),
+        over_baselines_trusted=_over(beside, found, proposal, True),
+        notes=(*_notes(rows, found), *notes_on_baselines(found)),
+    )
 
 
 def _read(run: HasRun | RunFolder | str | PathLike[str]) -> Measured:
@@ -180,6 +199,23 @@ def _differences(found: Sequence[Measured], proposal: str, trusted: bool) -> tup
         for run, ours in zip(found[1:], each[1:], strict=True)
         if ours is not None and each[0] is not None
     ]
+    return _corrected(differences)
+
+
+def _over(beside: Sequence[Beside], found: Sequence[Measured], proposal: str, trusted: bool) -> tuple[Difference, ...]:
+    """Of each run from each of its own baselines, run by run."""
+    each = [(run, _likelihoods(run, proposal, trusted)) for run in found]
+    differences = [
+        Difference.of(run.name, baseline.name, ours, baseline.values)
+        for run, ours in each
+        for baseline in beside
+        if ours is not None and run.name in baseline.runs
+    ]
+    return _corrected(differences)
+
+
+def _corrected(differences: Sequence[Difference]) -> tuple[Difference, ...]:
+    """With p-values corrected for their number."""
     corrected = holm([difference.p_value for difference in differences])
     return tuple(replace(d, p_holm=p) for d, p in zip(differences, corrected, strict=True))
 
@@ -230,6 +266,11 @@ def _row(run: Measured, proposal: str) -> Row:
         latents=None if result.activity is None else len(result.activity),
         seconds=training_seconds(run.path),
     )
+
+
+def _baseline_row(found: Beside) -> Row:
+    nothing = dict.fromkeys(("elbo", "gap", "flagged", "active_units", "latents", "seconds"))
+    return Row(found.name, None, "exact", found.log_likelihood, **nothing)
 
 
 def _notes(rows: Sequence[Row], found: Sequence[Measured]) -> list[str]:

@@ -14,6 +14,7 @@ import torch
 from curvae.data import ArrayTable, Data
 from curvae.evaluation import store
 from curvae.evaluation.annealing import CHAINS, annealed, checked
+from curvae.evaluation.baselines import fitted, scored, summarize_baselines
 from curvae.evaluation.choice import PROPOSALS
 from curvae.evaluation.importance import MEMORY
 from curvae.evaluation.information import information
@@ -72,8 +73,12 @@ def evaluate(
     from the system's own posterior and, for a model of continuous latents, from a common proposal: the Laplace
     posterior at the mode, its covariance widened by 1.3 (less beyond 16 latents); and with the same draws as those of a
     mixture of both. The headline is the common proposal's where its k-hat is at most 0.5, else that of the smallest
-    k-hat. Data for which that is above 0.7 are flagged. The same arguments give the same numbers; the system and
-    the caller's random numbers stay as they are.
+    k-hat. Data for which that is above 0.7 are flagged.
+
+    Beside it stand baselines, models in closed form that were fitted to the run's training rows and are scored on the
+    same rows in the same units (:func:`curvae.baselines.fit`), with the paired difference from each.
+
+    The same arguments give the same numbers; the system and the caller's random numbers stay as they are.
 
     Files: ``evaluation.json`` (the result, settings, warnings, and the digest of the weights that were evaluated),
     ``evaluation.npz`` (a value for each row) and ``pictures.npz`` (what the report draws).
@@ -119,6 +124,8 @@ def evaluate(
         shown = pictures(system, table, scores, seed)
         count = min(ais_data, len(scores["index"]))
         extra = _annealed(system, table, ais, count, seed, memory, progress) if ais else {}
+    baselines = fitted(folder, system, data)
+    beside = scored(baselines, table, scores)
     result = summarize(
         scores,
         levels(data),
@@ -132,12 +139,13 @@ def evaluate(
         seconds=time.perf_counter() - started,
         information=known,
         quality=alike,
+        baselines=summarize_baselines(baselines, beside, scores),
         ais=summarize_annealed(extra, scores, ais, CHAINS) if ais else None,
     )
     settings = {"memory": memory, "batch_size": batch_size, "device": str(where), "limit": limit}
     settings |= {"stderr": stderr, "most": most, "smooth": smooth}
     values = result.to_dict() | about(folder, system, data) | {"settings": settings, "weights": sha256}
-    store.write(place_of(folder, data, split), values, saved(scores) | extra, shown)
+    store.write(place_of(folder, data, split), values, saved(scores) | extra | beside, shown)
     return result
 
 

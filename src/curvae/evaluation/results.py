@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
+from curvae.evaluation.baseline_results import BaselineResult
 from curvae.evaluation.latent_results import Information
 from curvae.evaluation.quality_results import Quality
 from curvae.evaluation.values import Estimate, Summary, plain
@@ -89,6 +90,8 @@ class Evaluation:
     """From an equal mixture of the two, over the data where it is finite."""
     ais: AnnealedResult | None = None
     """From annealed importance sampling, where that was asked for."""
+    baselines: tuple[BaselineResult, ...] | None = None
+    """Models in closed form on the same rows, fitted to the run's training rows; None in files of an older curvae."""
     elbo: Estimate | None = None
     """From all draws of the system's own posterior; None where there are none."""
     log_det: float = 0.0

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from curvae.baselines import NAMES
+from curvae.evaluation.baseline_results import PREFIX
 from curvae.evaluation.results import Evaluation
 from curvae.evaluation.values import plain
 from curvae.io import atomic, formats, regular
@@ -27,6 +29,7 @@ from curvae.training.run.layout import ARRAYS, EVALUATION, PICTURES
 Arrays = Mapping[str, NDArray]
 Found = TypeVar("Found")
 KINDS = {"index": "iu", "index_ais": "iu", "proposal": "iu", "flagged": "b", "finite": "b"}
+KINDS |= {PREFIX + name: "f" for name in NAMES}
 """Of values, where any number will not do."""
 SHAPES = {
     "originals": ("shown", "*"),
@@ -121,7 +124,7 @@ def _together(folder: Path, values: layout.Findings) -> Evaluated:
     arrays, pictures = (_unpacked(folder / name, values, mend) for name in (ARRAYS, PICTURES))
     for path, part in {folder / ARRAYS: arrays, folder / PICTURES: pictures}.items():
         with files.telling(path, mend), parsing(path, "arrays of one evaluation"):
-            _check_kinds(part, result.count) if path.name == ARRAYS else _check_shapes(part)
+            _check_kinds(part, result) if path.name == ARRAYS else _check_shapes(part)
     return Evaluated(values, arrays, pictures, result, _stale(folder, values))
 
 
@@ -149,14 +152,16 @@ def _unpacked(path: Path, values: layout.Findings, mend: str) -> dict[str, NDArr
     raise RunError(f"{path}: expected the arrays that {EVALUATION} names, got those of another evaluation; {mend}.")
 
 
-def _check_kinds(arrays: Arrays, count: int) -> None:
-    """A value for each row that was evaluated, or was annealed."""
+def _check_kinds(arrays: Arrays, result: Evaluation) -> None:
+    """A value for each row that was evaluated, or was annealed; all that there must be."""
+    count = result.count
     annealed = {len(part) for name, part in arrays.items() if name.endswith("_ais") and part.ndim}
     for name, part in arrays.items():
         rows = annealed if name.endswith("_ais") else {count}
         if part.dtype.kind not in KINDS.get(name, "biuf") or part.ndim != 1 or {len(part)} != rows:
             raise ValueError(f"{name}: {part.dtype} {part.shape} for {count} rows")
-    if missing := {"index", "finite", "flagged"} - arrays.keys():
+    baselines = {each.array for each in result.baselines or () if each.log_likelihood is not None}
+    if missing := ({"index", "finite", "flagged"} | baselines) - arrays.keys():
         raise ValueError(f"no {min(missing)}")
 
 

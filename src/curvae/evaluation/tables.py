@@ -28,18 +28,23 @@ def text(comparison: "Comparison", width: int) -> str:
 
 def renderables(comparison: "Comparison") -> Iterator[RenderableType]:
     """What rich prints: the runs, the differences from the first, and the notes."""
+    flagged = any(row.flagged for row in comparison.rows)
     yield _runs(comparison)
-    if comparison.differences:
-        yield _differences(comparison.differences)
-    if any(row.flagged for row in comparison.rows) and comparison.trusted:
-        yield _differences(comparison.trusted, ", without flagged data")
+    if over := comparison.over_baselines:
+        yield _differences(over)
+    if flagged and (over := comparison.over_baselines_trusted):
+        yield _differences(over, ", without flagged data")
+    if found := comparison.differences:
+        yield _differences(found)
+    if flagged and (found := comparison.trusted):
+        yield _differences(found, ", without flagged data")
     for note in comparison.notes:
         yield Text(note)
 
 
 def _runs(comparison: "Comparison") -> Table:
     title = f"{comparison.data}, {comparison.split}, {comparison.count:,} data; nats per datum ({comparison.unit})"
-    cells = [_cells(row) for row in comparison.rows]
+    cells = [_cells(row) for row in (*comparison.baselines, *comparison.rows)]
     table = Table(title=escape(title), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for i, (heading, column) in enumerate(zip(COLUMNS, zip(*cells, strict=True), strict=True)):
         width = max(map(len, (*heading.split(), *column))) if i else None
@@ -63,18 +68,22 @@ def _cells(row: "Row") -> tuple[str, ...]:
 
 
 def _differences(differences: Sequence["Difference"], over: str = "") -> Table:
-    title = f"Difference from {escape(differences[0].against)}, paired by datum{over}"
+    """With a column that says from what, where that is not the same throughout."""
+    several = len({difference.against for difference in differences}) > 1
+    against = "the baselines" if several else differences[0].against
+    title = f"Difference from {escape(against)}, paired by datum{over}"
     table = Table(title=title, box=box.SIMPLE_HEAD)
-    for column in ("run", "nats", "paired stderr", "standard errors", "p", "p (Holm)", "data"):
-        table.add_column(column, justify="left" if column == "run" else "right")
+    words = ("run", "less") if several else ("run",)
+    for column in (*words, "nats", "paired stderr", "standard errors", "p", "p (Holm)", "data"):
+        table.add_column(column, justify="left" if column in words else "right")
     for difference in differences:
-        table.add_row(*_difference(difference))
+        names = (difference.name, difference.against) if several else (difference.name,)
+        table.add_row(*map(escape, names), *_difference(difference))
     return table
 
 
 def _difference(difference: "Difference") -> tuple[str, ...]:
     return (
-        escape(difference.name),
         _known(difference.value, "+.2f"),
         _known(difference.stderr, ".2f"),
         _known(difference.stderrs, "+.1f"),

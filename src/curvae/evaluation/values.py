@@ -41,6 +41,18 @@ class Estimate:
         own = 0.0 if stderr is None else float(np.sqrt(np.square(stderr).sum())) / count
         return cls(float(np.mean(values)), spread, own)
 
+    @classmethod
+    def paired(cls, ours: NDArray, theirs: NDArray, stderr: NDArray | None = None) -> "Estimate":
+        """Of ``ours - theirs``, over the data where that is finite; what makes a datum easy for both falls out.
+
+        Example:
+            >>> Estimate.paired(np.array([2.0, 5.0, np.nan]), np.array([1.0, 3.0, 8.0]))
+            Estimate(value=1.5, stderr=0.5, monte_carlo=0.0)
+        """
+        difference = ours - theirs
+        known = np.isfinite(difference)
+        return cls.of(difference[known], None if stderr is None else stderr[known])
+
     def __str__(self) -> str:
         return format(self)
 

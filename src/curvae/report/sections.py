@@ -6,7 +6,7 @@ import numpy as np
 
 from curvae.evaluation.choice import KHAT_GOOD
 from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult
-from curvae.report import figures, page, style, words
+from curvae.report import baselines, figures, page, style, words
 from curvae.report.figures import KHAT_LIMIT
 from curvae.report.page import Cell, Section
 from curvae.report.read import Snapshot
@@ -58,7 +58,7 @@ def results(run: Snapshot) -> Section:
     found = run.evaluation
     if found is None:
         return Section("results", "Results", absent=not_evaluated(run))
-    rows = [*_likelihood(found), *_bounds(run, found), *_others(found)]
+    rows = [*baselines.rows(found), *_likelihood(found), *_bounds(run, found), *_others(found)]
     if not rows:
         return Section("results", "Results", absent="this system has neither a log-likelihood nor latents.")
     cells = [[Cell(name), Cell(value, number=True), Cell(meaning)] for name, value, meaning in rows]
@@ -67,6 +67,7 @@ def results(run: Snapshot) -> Section:
         f"Computed on {words.plural(found.count, 'datum', 'data')} of the {found.split} split{drawn}, seed "
         f"{found.seed}. What follows ± is one standard error of the mean over the data."
     )
+    note += baselines.lacking(run)
     table = page.table(("Quantity", "Value ± error", "What it is"), cells, "described")
     return Section("results", "Results", table + page.paragraph(note) + _sampling(found))
 

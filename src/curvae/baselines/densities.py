@@ -1,0 +1,68 @@
+"""Independent columns of binary and of categorical data, by smoothed frequencies."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class BernoulliColumns:
+    """``log p(x) = sum_j x_j log p_j + (1 - x_j) log(1 - p_j)``.
+
+    Args:
+        probability: p, (P,), strictly between 0 and 1.
+    """
+
+    probability: Float[Tensor, " P"]
+
+    @classmethod
+    def fitted(cls, x: Shaped[Tensor, "N P"], mask: Shaped[Tensor, "N P"] | None = None) -> "BernoulliColumns":
+        """Laplace's rule: ``p_j = (1 + sum_i x_ij) / (2 + n_j)`` over the n_j observed rows.
+
+        One 0 and one 1 are added to what was counted, so that a value never seen in training has a probability too.
+
+        Example:
+            >>> BernoulliColumns.fitted(torch.tensor([[1, 0], [1, 0]])).probability
+            tensor([0.7500, 0.2500], dtype=torch.float64)
+        """
+        seen = torch.ones_like(x, dtype=torch.bool) if mask is None else mask
+        ones = torch.where(seen, x, 0).sum(0, dtype=torch.float64)
+        return cls((1 + ones) / (2 + seen.sum(0)))
+
+    def log_prob(self, x: Float[Tensor, "B P"], mask: Shaped[Tensor, "B P"] | None = None) -> Float[Tensor, " B"]:
+        """``log p(x)`` of the observed elements, nats."""
+        each = x * self.probability.log() + (1 - x) * torch.log1p(-self.probability)
+        return (each if mask is None else torch.where(mask, each, 0)).sum(1)
+
+
+@dataclass(frozen=True, eq=False)
+class CategoricalColumns:
+    """``log p(x) = sum_j log p_j[x_j]``; x holds categories 0 .. K - 1.
+
+    Args:
+        log_probability: log p, (P, K).
+    """
+
+    log_probability: Float[Tensor, "P K"]
+
+    @classmethod
+    def fitted(
+        cls, x: Shaped[Tensor, "N P"], categories: int, mask: Shaped[Tensor, "N P"] | None = None
+    ) -> "CategoricalColumns":
+        """Laplace's rule: ``p_j[k] = (1 + n_jk) / (K + n_j)`` over the n_j observed rows, of which n_jk are k.
+
+        Example:
+            >>> CategoricalColumns.fitted(torch.tensor([[2], [2]]), categories=3).log_probability.exp()
+            tensor([[0.2000, 0.2000, 0.6000]], dtype=torch.float64)
+        """
+        seen = torch.ones_like(x, dtype=torch.bool) if mask is None else mask
+        chosen = [((x.long() == k) & seen).sum(0) for k in range(categories)]
+        counts = 1 + torch.stack(chosen, 1).double()
+        return cls((counts / counts.sum(1, keepdim=True)).log())
+
+    def log_prob(self, x: Float[Tensor, "B P"], mask: Shaped[Tensor, "B P"] | None = None) -> Float[Tensor, " B"]:
+        """``log p(x)`` of the observed elements, nats."""
+        each = self.log_probability.gather(1, x.long().mT).mT
+        return (each if mask is None else torch.where(mask, each, 0)).sum(1)
