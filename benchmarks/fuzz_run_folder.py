@@ -37,6 +37,7 @@ import curvae
 from curvae import evaluation, report, training
 from curvae.data import DataError
 from curvae.evaluation import store
+from curvae.latents import describe
 from curvae.systems import vae
 from curvae.training import RunError, RunFolder, load
 from curvae.training.run import files, layout
@@ -273,6 +274,7 @@ class Readers:
             "metrics": run.metrics,
             "transform": run.transform,
             "data": run.data,
+            "axes": lambda: run.axes,
             "evaluation": lambda: run.evaluation,
             "evaluations": run.evaluations,
             "read": lambda: store.read(folder),
@@ -318,6 +320,7 @@ def make(folder: Path) -> dict[int, Path]:
     sha256 = run.digest()
     found = evaluation.calibrate(run.system(), 200, 19)
     store.write_findings(new, layout.CALIBRATION, found.to_dict(), sha256)
+    files.write_sealed(new / layout.LATENTS, {"axes": describe(run.system(), data).to_dict(), "weights": sha256})
     evaluation.gaps(run.path, data=4, steps=4, samples=20, progress=False)
     shutil.rmtree(new / "tensorboard", ignore_errors=True)
     shutil.copytree(new, old)

@@ -32,6 +32,10 @@ def matrices(count: int) -> torch.Tensor:
     return 0.4 * torch.randn(count, D, D, dtype=torch.float64)
 
 
+def orthogonal() -> torch.Tensor:
+    return torch.linalg.qr(torch.randn(D, D, dtype=torch.float64)).Q
+
+
 def diagonal(count: int) -> DiagonalGaussian:
     return DiagonalGaussian(*(0.5 * torch.randn(2, count, D, dtype=torch.float64)))
 

@@ -46,12 +46,23 @@ from curvae.posteriors import (
     Posterior,
     PrecisionGaussian,
     RankOneGaussian,
+    rotated,
 )
 from curvae.posteriors.gaussian import unpack
 from curvae.priors import FixedNormal, Layered, LearnedNormal, StandardNormal, UniformCategorical
 from curvae.systems import LatentSystem
 from curvae.typing import DataSpec
-from ingredients import aggregate, amortized_flow, annealed, diagonal, encoder, hamiltonian, matrices, pushed_by
+from ingredients import (
+    aggregate,
+    amortized_flow,
+    annealed,
+    diagonal,
+    encoder,
+    hamiltonian,
+    matrices,
+    orthogonal,
+    pushed_by,
+)
 from zoo import LIKELIHOODS, D, P
 
 LIKELIHOODS = LIKELIHOODS
@@ -86,6 +97,10 @@ POSTERIORS: dict[str, object] = {
         tuple(POSTERIORS[name](count) for name in ("diagonal", "full", "precision")),
         torch.randn(count, 3, dtype=torch.float64),
     ),
+    "rotated-householder": lambda count: rotated(POSTERIORS["householder"](count), orthogonal()),
+    "rotated-mixture": lambda count: rotated(POSTERIORS["mixture"](count), orthogonal()),
+    "rotated-coupling": lambda count: rotated(POSTERIORS["coupling"](count), orthogonal()),
+    "rotated-planar": lambda count: rotated(POSTERIORS["planar"](count), orthogonal()),
     "hamiltonian": hamiltonian,
     "annealed": lambda count: annealed(count, metropolis=False),
     "annealed-metropolis": lambda count: annealed(count, metropolis=True),

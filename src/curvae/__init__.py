@@ -6,11 +6,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from curvae import data
     from curvae.evaluation import compare, evaluate
-    from curvae.fitted import Fitted, fit, load
+    from curvae.fitted import Fitted, fit, latent_curve, load
     from curvae.training import RunError, RunFolder
     from curvae.typing import Batch, DataSpec
 
-__all__ = ["Batch", "DataSpec", "Fitted", "RunError", "RunFolder", "compare", "data", "evaluate", "fit", "load"]
+__all__ = [
+    "Batch",
+    "DataSpec",
+    "Fitted",
+    "RunError",
+    "RunFolder",
+    "compare",
+    "data",
+    "evaluate",
+    "fit",
+    "latent_curve",
+    "load",
+]
 
 _LATER = {
     "Batch": "curvae.typing",
@@ -21,6 +33,7 @@ _LATER = {
     "compare": "curvae.evaluation",
     "evaluate": "curvae.evaluation",
     "fit": "curvae.fitted",
+    "latent_curve": "curvae.fitted",
     "load": "curvae.fitted",
 }
 

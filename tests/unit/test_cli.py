@@ -106,7 +106,7 @@ def test_help_of_fit_vlae(capsys: pytest.CaptureFixture[str]):
     assert lines[2].startswith("Variational Laplace autoencoder")
     for line in (
         "vlae:",
-        "  --latent N           number of latent dimensions D [16]",
+        "  --latent N           number of latent dimensions D; for curvae fit also several, 1:8 or 1,2,4 [16]",
         "  --warmup X           share of the epochs, in [0, 1), trained as a plain VAE first [0.5]",
         "data (a known set):",
         "data (your own file):",

@@ -6,7 +6,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from curvae.cli import continuing, opening, replay
+from curvae.cli import continuing, latent_range, opening, replay
 from curvae.cli.failures import Interrupted, UsageError
 from curvae.cli.finished import finished
 from curvae.cli.flags import Source
@@ -34,6 +34,7 @@ Every argument of a system is a flag. They show when SYSTEM is named, and those 
 examples:
   curvae fit vae digits --latent 8 --hidden 128 --out runs/digits-vae
   curvae fit vlae stars.csv --columns u,g,r,i,z --label class --out runs/stars
+  curvae fit vae stars.csv --latent 1:8 --out runs/stars-latents   # one run each, and which is enough
   curvae fit --config runs/stars --seed 1 --out runs/stars-seed1
   curvae fit --continue runs/stars --epochs 60
 """
@@ -71,11 +72,12 @@ def fit(words: Sequence[str]) -> None:
     about, examples = _about(sources.system), _examples(request, sources.system)
     opening.import_from_here()
     made = parser(f"fit {request.system}", usage, about, examples, _shown(request, sources))
-    chosen = parse(made, request.flags, _defaults(request.config, sources))
+    sizes = latent_range.asked(request.flags)
+    chosen = parse(made, latent_range.first(request.flags, sizes), _defaults(request.config, sources))
     if request.data is None:
         raise UsageError(f"fit {request.system}: expected DATA, a known data set or a file, got none; e.g. digits.")
     with spoken(made):
-        _train(request, sources, made, chosen)
+        _train(request, sources, made, chosen, sizes)
 
 
 def _request(words: Sequence[str]) -> Request:
@@ -129,7 +131,7 @@ def _defaults(config: replay.Config, sources: Sources) -> dict[str, Any]:
     return {name: value for source, arguments in pairs for name, value in source.renamed(arguments).items()}
 
 
-def _train(request: Request, sources: Sources, made: Any, chosen: Any) -> None:
+def _train(request: Request, sources: Sources, made: Any, chosen: Any, sizes: Sequence[int]) -> None:
     import torch
 
     from curvae.training import fit
@@ -138,12 +140,21 @@ def _train(request: Request, sources: Sources, made: Any, chosen: Any) -> None:
     training = sources.training.arguments(chosen)
     settings = _settings(training)
     data = opening.open_data(str(request.data), sources.data.arguments(chosen))
-    torch.manual_seed(settings.seed)
-    system = opening.built(sources.system, made, chosen, data.spec)
+
+    def build(latent: int | None = None) -> "System":
+        torch.manual_seed(settings.seed)
+        if latent is not None:
+            chosen["latent"] = latent
+        return opening.built(sources.system, made, chosen, data.spec)
+
     if chosen["print_config"]:
-        print(_printed(system, data, settings), end="")
+        print("---\n".join(_printed(build(latent), data, settings) for latent in sizes or (None,)), end="")
         return
-    out = training["out"] = _folder(request, training)
+    out = training["out"] = _folder(request, training, "-latents" if sizes else "")
+    if sizes:
+        latent_range.fit_each(sizes, build, data, training, _words(request))
+        return
+    system = build()
     try:
         run = fit(system, data, **training)
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C, and what Lightning makes of SIGTERM
@@ -153,13 +164,18 @@ def _train(request: Request, sources: Sources, made: Any, chosen: Any) -> None:
         finished(run)
 
 
-def _folder(request: Request, training: Mapping[str, Any]) -> Path | None:
+def _words(request: Request) -> list[str]:
+    """The command line again."""
+    return [word for word in (request.system, request.data) if word is not None] + list(request.flags)
+
+
+def _folder(request: Request, training: Mapping[str, Any], kind: str) -> Path | None:
     """The run's folder: chosen here where nothing is said, so that it can be named when the run is cut off."""
     from curvae.training.run.claim import next_name
 
     if training["out"] is not None or training["devices"] > 1:
         return training["out"]
-    return next_name(f"{request.system}-{_stem(str(request.data))}")
+    return next_name(f"{request.system}-{_stem(str(request.data))}{kind}")
 
 
 def _settings(training: Mapping[str, Any]) -> "Settings":

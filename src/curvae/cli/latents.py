@@ -78,6 +78,7 @@ def _encode(
     data: str,
     to: Path = Path("latents.npz"),
     level: float = 0.9,
+    rotate: bool | None = None,
     force: bool = False,
     trust: Sequence[str] | None = None,
     *,
@@ -90,6 +91,7 @@ def _encode(
         data: train, validation or test (the run's own), a file, or a known set (its test part).
         to: file to write, .npz or .csv.
         level: probability that an interval holds.
+        rotate: latents in the axes that the decoder determines, the strongest first; by default those of tables.
         force: write over an existing file.
         trust: modules of your own that the run has parts of.
         options: what :func:`how_to_read` gives.
@@ -100,10 +102,19 @@ def _encode(
     with fresh(to, force) as target:
         fitted = Fitted(open_run(run, trust or ()))
         rows = rows_of(data, fitted.run, options)
-        arrays = fitted.encoded(rows, level)
+        arrays = fitted.encoded(rows, level, rotate)
         columns = columns_of(rows, fitted, dict(outputs.latent_columns(arrays)))
         write(target, {"row": numbered(rows)} | arrays | labels_of(rows, "label"), columns)
     print(f"{len(rows.table)} data in {arrays['mean'].shape[1]} latent dimensions: {to}")
+    print(turned(fitted, rotate), end="")
+
+
+def turned(fitted: "Fitted", rotate: bool | None) -> str:
+    """A line that says in which axes latents are, and what of them is chance; "" where they are as trained."""
+    if (axes := fitted.axes_for(rotate)) is None:
+        return ""
+    note = f"; {axes.note}" if axes.note else "."
+    return f"latents by what the decoder says through them, z0 the most (--no-rotate: as trained){note}\n"
 
 
 def how_to_read(

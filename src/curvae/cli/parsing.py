@@ -64,6 +64,7 @@ def parse(made: Any, words: Sequence[str], defaults: Mapping[str, Any] | None = 
     """
     words = dashed(words)
     _check_known(made, words)
+    _check_numbers(made, words)
     try:
         made.set_defaults(dict(defaults or {}))
         chosen = made.parse_args(words)
@@ -184,6 +185,15 @@ def _check_known(made: Any, words: Sequence[str]) -> None:
         name = word.partition("=")[0]
         if name.startswith("--") and name not in known and name.partition(".")[0] not in known:
             raise UsageError(f"{name}: no such flag{closest(name, known) or '; --help lists them all.'}")
+
+
+def _check_numbers(made: Any, words: Sequence[str]) -> None:
+    """A range is no number, though YAML takes 1:8 for 1 * 60 + 8."""
+    for action in made._actions:
+        value = next((found for option in action.option_strings if (found := given(option, words))), "")
+        if action.metavar in ("N", "X") and ":" in value:
+            kind = WORDS["int" if action.metavar == "N" else "float"]
+            raise UsageError(f"{action.option_strings[0]}: expected {kind}, got {value!r}.")
 
 
 def _plain(message: str) -> str:

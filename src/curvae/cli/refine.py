@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from curvae.inference import Refiner
+    from curvae.latents import Axes
     from curvae.model import LatentVariableModel
     from curvae.systems import HasPosterior
     from curvae.typing import Batch
@@ -54,6 +55,7 @@ def _refine(
     samples: int = 8,
     to: Path = Path("refined.npz"),
     level: float = 0.9,
+    rotate: bool | None = None,
     force: bool = False,
     trust: Sequence[str] | None = None,
     *,
@@ -69,6 +71,7 @@ def _refine(
         samples: draws in each step.
         to: file to write, .npz or .csv.
         level: probability that an interval holds.
+        rotate: latents in the axes that the decoder determines, the strongest first; by default those of tables.
         force: write over an existing file.
         trust: modules of your own that the run has parts of.
         options: what :func:`how_to_read` gives.
@@ -88,8 +91,9 @@ def _refine(
         fitted = Fitted(open_run(run, trust or ()))
         system = require(fitted.system, HasPosterior, "refine")
         model, rows = require(system, HasModel, "refine").parts().model, rows_of(data, fitted.run, options)
+        axes = fitted.axes_for(rotate)
         arrays = gathered(
-            fitted.system, rows.table, lambda batch: _refined(system, model, refiner, batch, level, generator)
+            fitted.system, rows.table, lambda batch: _refined(system, model, refiner, batch, level, generator, axes)
         )
         worth = {name: arrays[name] for name in ("elbo_before", "elbo_after")}
         columns = columns_of(rows, fitted, dict(outputs.latent_columns(arrays)) | worth)
@@ -104,6 +108,7 @@ def _refined(
     batch: "Batch",
     level: float,
     generator: "Generator",
+    axes: "Axes | None",
 ) -> "dict[str, Tensor]":
     """The posteriors after refinement, and both ELBOs from the same draws."""
     import torch
@@ -116,7 +121,7 @@ def _refined(
     with torch.no_grad():
         before = elbo(model, start, batch, DRAWS, generator=generator).value
         after = elbo(model, end, batch, DRAWS, generator=again).value
-    return described(end, level) | {"elbo_before": before, "elbo_after": after}
+    return described(end, level, axes) | {"elbo_before": before, "elbo_after": after}
 
 
 def _worth(arrays: Arrays, steps: int) -> str:

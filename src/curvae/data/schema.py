@@ -134,6 +134,12 @@ class Schema:
         return None if self.label is None else self.label.vocabulary
 
     @property
+    def is_table(self) -> bool:
+        """Whether examples are rows of a table: of columns with names, of a frame or of a text file; no pictures."""
+        text = any(".csv" in Path(origin.given).suffixes for origin in self.origins)
+        return bool(self.features) and (self.named or self.holder == "frame" or text)
+
+    @property
     def constants(self) -> tuple[str, ...]:
         """Names of the features that do not vary over the training rows."""
         return tuple(column.name for column in self.features if column.constant is not None)

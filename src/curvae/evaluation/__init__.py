@@ -15,6 +15,7 @@ from curvae.evaluation.importance import balanced_weights, posterior_weights, sy
 from curvae.evaluation.imputation import Imputation, impute
 from curvae.evaluation.information import information
 from curvae.evaluation.latent import describe
+from curvae.evaluation.latent_curve import LatentCurve, Size
 from curvae.evaluation.latent_results import Information
 from curvae.evaluation.pictures import pictures
 from curvae.evaluation.proposal import Widened, common_proposal, defensive
@@ -40,10 +41,12 @@ __all__ = [
     "Gaps",
     "Imputation",
     "Information",
+    "LatentCurve",
     "Likeness",
     "Member",
     "ProposalResult",
     "Quality",
+    "Size",
     "Summary",
     "Widened",
     "annealed",

@@ -79,7 +79,8 @@ def evaluate(
     Beside it stand baselines, models in closed form that were fitted to the run's training rows and are scored on the
     same rows in the same units (:func:`curvae.baselines.fit`), with the paired difference from each.
 
-    The same arguments give the same numbers; the system and the caller's random numbers stay as they are.
+    The same arguments give the same numbers; the system and the caller's random numbers stay as they are. Latents are
+    described in the axes of the run, see :class:`curvae.latents.Axes`; nothing else depends on them.
 
     Files: ``evaluation.json`` (the result, settings, warnings, and the digest of the weights that were evaluated),
     ``evaluation.npz`` (a value for each row) and ``pictures.npz`` (what the report draws).
@@ -114,15 +115,15 @@ def evaluate(
     where = device_for(device)
     data = folder.data() if data is None else data
     table = choose(data, split)
-    system, sha256 = folder.model()
+    (system, sha256), axes = folder.model(), folder.axes
     if ais:
         checked(system, temperatures=ais, data=ais_data)
     started = time.perf_counter()
     with moved(system, where), bar(min(limit or len(table), len(table)), progress) as report:
-        scores = score(system, table, samples, seed, memory, batch_size, limit, report, stderr, most, smooth)
-        known = information(system, table, limit, seed)
+        scores = score(system, table, samples, seed, memory, batch_size, limit, report, stderr, most, smooth, axes)
+        known = information(system, table, limit, seed, axes)
         alike = compared(system, data, split, limit, seed) if quality else None
-        shown = pictures(system, table, scores, seed)
+        shown = pictures(system, table, scores, seed, axes)
         count = min(ais_data, len(scores["index"]))
         extra = _annealed(system, table, ais, count, seed, memory, progress) if ais else {}
     baselines = fitted(folder, system, data)
@@ -144,7 +145,7 @@ def evaluate(
         ais=summarize_annealed(extra, scores, ais, CHAINS) if ais else None,
     )
     settings = {"memory": memory, "batch_size": batch_size, "device": str(where), "limit": limit}
-    settings |= {"stderr": stderr, "most": most, "smooth": smooth}
+    settings |= {"stderr": stderr, "most": most, "smooth": smooth, "rotated": axes is not None}
     values = result.to_dict() | about(folder, system, data) | {"settings": settings, "weights": sha256}
     store.write(place_of(folder, data, split), values, saved(scores) | extra | beside, shown)
     return result

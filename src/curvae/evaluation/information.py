@@ -16,8 +16,9 @@ from curvae.evaluation.latent_results import Information
 from curvae.evaluation.scores import untouched
 from curvae.evaluation.two_sample import classified, mmd
 from curvae.evaluation.values import Estimate
+from curvae.latents import Axes
 from curvae.linalg import LOG_2PI
-from curvae.posteriors import DensityPosterior, GaussianPosterior, ImplicitGaussian, Posterior
+from curvae.posteriors import DensityPosterior, GaussianPosterior, ImplicitGaussian, Posterior, rotated
 from curvae.systems import HasModel, Parts, System
 from curvae.systems.place import like, place
 
@@ -84,7 +85,9 @@ def _rate(log_q: Float[Tensor, "N N"], mixed: Float[Tensor, "N N"], count: int) 
     return Rate(float(gain.mean()), gain - (mixed - total.unsqueeze(1)).exp().sum(0))
 
 
-def information(system: System, table: ArrayTable, limit: int | None = None, seed: int = 0) -> Information | None:
+def information(
+    system: System, table: ArrayTable, limit: int | None = None, seed: int = 0, axes: Axes | None = None
+) -> Information | None:
     """Mutual information, total correlation and the tests against the prior, for the first data of a table.
 
     ``I_q(x; z) = E KL(q(z | x) || p(z)) - KL(q(z) || p(z))`` lies between ``mutual_lower``, the estimate with the
@@ -101,6 +104,7 @@ def information(system: System, table: ArrayTable, limit: int | None = None, see
             where posteriors are not Gaussian.
         limit: the most data.
         seed: of draws, permutations and the split.
+        axes: of latents, which total correlation depends on; as they were trained if None.
     """
     count = min(COUNT, len(table), len(table) if limit is None else limit)
     if not isinstance(system, HasModel) or count < FEWEST or not (prior := system.parts().model.prior).continuous:
@@ -112,6 +116,7 @@ def information(system: System, table: ArrayTable, limit: int | None = None, see
         count = count if simple else min(count, DEAR)
         chunks = torch.arange(count).split(_rows(count, prior.size))
         parts = [_inferred(system, latent, table, index) for index in chunks]
+        parts = parts if axes is None else [rotated(q, axes.rotation) for q in parts]
         z = torch.cat([equally_weighted(q.draw(1, generator), 1, generator)[0] for q in parts])
         drawn = prior.sample(count, generator)
         rate = Rate.of(torch.cat([divergence(q, prior) for q in parts]).double().cpu())

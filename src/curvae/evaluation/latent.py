@@ -7,8 +7,9 @@ from torch import Tensor
 
 from curvae.data import Transform
 from curvae.inference import Inferred
+from curvae.latents import Axes
 from curvae.model import LatentVariableModel
-from curvae.posteriors import GaussianPosterior, Posterior, kl, typical
+from curvae.posteriors import GaussianPosterior, Posterior, kl, rotated, typical
 from curvae.priors import Prior, StandardNormal
 from curvae.systems import CanReconstruct
 from curvae.typing import Batch
@@ -17,9 +18,13 @@ KL_DRAWS = 64
 """Draws for a divergence without a closed form."""
 
 
-def describe(model: LatentVariableModel, inferred: Inferred, batch: Batch, transform: Transform) -> dict[str, NDArray]:
+def describe(
+    model: LatentVariableModel, inferred: Inferred, batch: Batch, transform: Transform, axes: Axes | None = None
+) -> dict[str, NDArray]:
     """For each datum: ``kl`` (nats), ``mean`` (B, D), ``kl_each`` (B, D, Gaussian q and standard normal prior only),
     ``squared_error`` (data units, summed over observed elements; NaN for categorical data) and ``status``.
+
+    Mean and divergence of each latent are those in ``axes``, where there are some.
 
     Example:
         >>> import numpy as np
@@ -35,7 +40,8 @@ def describe(model: LatentVariableModel, inferred: Inferred, batch: Batch, trans
         True
     """
     posterior = inferred.posterior
-    mean = posterior.mean
+    reported = posterior if axes is None else rotated(posterior, axes.rotation)
+    mean = reported.mean
     status = inferred.info.get("status", torch.zeros(len(mean), dtype=torch.long))
     found = {
         "kl": divergence(posterior, model.prior),
@@ -43,7 +49,7 @@ def describe(model: LatentVariableModel, inferred: Inferred, batch: Batch, trans
         "squared_error": squared_error(model, typical(posterior), batch, transform),
         "status": status,
     }
-    each = divergence_each(posterior, model.prior)
+    each = divergence_each(reported, model.prior)
     found |= {} if each is None else {"kl_each": each}
     return {name: value.detach().cpu().numpy() for name, value in found.items()}
 

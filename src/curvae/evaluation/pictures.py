@@ -8,6 +8,8 @@ from torch import Generator, Tensor
 from curvae.data import ArrayTable
 from curvae.evaluation.latent import rebuilt
 from curvae.evaluation.scores import Scores, untouched
+from curvae.latents import Axes
+from curvae.posteriors import rotated
 from curvae.systems import CanReconstruct, CanSample, HasModel, Parts, System
 from curvae.systems.place import like, place
 
@@ -19,13 +21,16 @@ BYTES = 2**25
 """The most that the covariances may take."""
 
 
-def pictures(system: System, table: ArrayTable, scores: Scores, seed: int = 0) -> dict[str, NDArray]:
+def pictures(
+    system: System, table: ArrayTable, scores: Scores, seed: int = 0, axes: Axes | None = None
+) -> dict[str, NDArray]:
     """Arrays for pictures, float32 in data units where they are data; names that do not apply are missing.
 
     ``originals``, ``reconstructions`` (24, *event); ``samples`` (48, *event): means of the prior's draws, or where
     there are no such means ``draws`` of the system;
     ``latent_mean`` (up to 2000, D), ``labels``; ``latent_covariance`` (up to 200, D, D) of the first of these, and
-    ``covariances``, 8 of them; ``trace_log_joint``, ``trace_grad_norm`` (T+1, up to 200).
+    ``covariances``, 8 of them, all in ``axes`` as the scores are; ``trace_log_joint``, ``trace_grad_norm`` (T+1, up to
+    200).
 
     Example:
         >>> from curvae.data import from_array
@@ -44,7 +49,7 @@ def pictures(system: System, table: ArrayTable, scores: Scores, seed: int = 0) -
         if isinstance(system, CanReconstruct):
             found["reconstructions"] = _in_data_units(rebuilt(system, like(system, first)), table)
         if isinstance(system, HasModel):
-            found |= _latents(system, system.parts(), table, scores)
+            found |= _latents(system, system.parts(), table, scores, axes)
     if "label" in scores:
         found["labels"] = scores["label"][:SCATTERED]
     return found
@@ -59,11 +64,12 @@ def _made(system: System, table: ArrayTable, generator: Generator) -> dict[str, 
     return {}
 
 
-def _latents(system: System, parts: Parts, table: ArrayTable, scores: Scores) -> dict[str, NDArray]:
+def _latents(system: System, parts: Parts, table: ArrayTable, scores: Scores, axes: Axes | None) -> dict[str, NDArray]:
     mean = scores["mean"][:SCATTERED].astype(np.float32)
     count = max(8, min(COVARIANCES, BYTES // (4 * mean.shape[1] ** 2)))
     inferred = parts.infer(like(system, table.batch(torch.arange(min(count, len(scores["index"]))))))
-    covariance = _array(inferred.posterior.covariance)
+    q = inferred.posterior if axes is None else rotated(inferred.posterior, axes.rotation)
+    covariance = _array(q.covariance)
     traces = {name: inferred.info[name] for name in ("log_joint", "grad_norm") if name in inferred.info}
     return {
         "latent_mean": mean,

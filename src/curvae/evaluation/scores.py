@@ -16,6 +16,7 @@ from curvae.evaluation.latent import describe
 from curvae.evaluation.proposal import LARGE, common_proposal
 from curvae.evaluation.weighing import Sampling, Scores, from_both, from_posterior, from_system
 from curvae.inference import Inferred
+from curvae.latents import Axes
 from curvae.limits import check_counts, check_positive, check_seed
 from curvae.systems import HasDensity, HasModel, HasWeights, System, require
 from curvae.systems.place import like, place
@@ -40,6 +41,7 @@ def score(
     stderr: float | None = None,
     most: int = 16,
     smooth: bool = False,
+    axes: Axes | None = None,
 ) -> Scores:
     """Measure the first ``limit`` data of a table (all if None); the system and torch's own generator stay as they are.
 
@@ -64,6 +66,7 @@ def score(
             times S draws. S / 2 further draws say so and are thrown away, so that the estimates stay unbiased.
         most: of those, up to so many times S.
         smooth: also ``log_likelihood_smoothed`` and so on, from the Pareto-smoothed weights of the best proposal.
+        axes: in which each latent is described; as they were trained if None.
 
     Raises:
         ValueError: fewer than 1 samples, byte, datum a batch, or datum in all, or more than a billion of any but bytes;
@@ -98,7 +101,7 @@ def score(
         size = min(batch_size, rows_within(system, like(system, table.batch(torch.arange(1))), memory))
         sampling = Sampling(samples, memory, Generator(place(system)[0]).manual_seed(seed), stderr, most, smooth)
         for index in torch.arange(count).split(size):
-            parts.append(_measure(system, table, index, sampling))
+            parts.append(_measure(system, table, index, sampling, axes))
             if report is not None:
                 report(int(index[-1]) + 1, running(parts))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -117,7 +120,9 @@ def running(parts: list[Scores]) -> float:
     return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else float("nan")
 
 
-def _measure(system: System, table: ArrayTable, index: Int[Tensor, " B"], sampling: Sampling) -> Scores:
+def _measure(
+    system: System, table: ArrayTable, index: Int[Tensor, " B"], sampling: Sampling, axes: Axes | None
+) -> Scores:
     raw = table.batch(index)
     batch = like(system, raw)
     observed = torch.ones_like(raw.x, dtype=torch.bool) if raw.mask is None else raw.mask
@@ -128,7 +133,7 @@ def _measure(system: System, table: ArrayTable, index: Int[Tensor, " B"], sampli
     if not isinstance(system, HasModel):
         return found | _evidence(system, batch, sampling)
     inferred = system.parts().infer(batch)
-    found |= describe(system.parts().model, inferred, batch, table.transform)
+    found |= describe(system.parts().model, inferred, batch, table.transform, axes)
     if system.evidence != "bound":
         return found | _evidence(system, batch, sampling)
     return found | weighed(system, inferred, batch, sampling)

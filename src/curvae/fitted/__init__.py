@@ -2,5 +2,6 @@
 
 from curvae.fitted.doors import fit, load
 from curvae.fitted.fitted import Encoding, Fitted, Score
+from curvae.fitted.latent_curve import latent_curve
 
-__all__ = ["Encoding", "Fitted", "Score", "fit", "load"]
+__all__ = ["Encoding", "Fitted", "Score", "fit", "latent_curve", "load"]

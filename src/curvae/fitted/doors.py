@@ -103,7 +103,7 @@ def fit(
     with kept():
         from curvae.training import fit as train  # Lightning draws a number when it is imported
 
-        ours, theirs = _parted(system, data, options)
+        ours, theirs = parted(system, data, options)
         table = as_data(data, label, theirs)
         if isinstance(system, str):
             torch.manual_seed(seed)
@@ -157,8 +157,12 @@ def as_data(data: Any, label: Any = None, options: Mapping[str, Any] | None = No
     return from_file(Path(data), label=label, **options)
 
 
-def _parted(system: System | str, data: Any, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options of the system, and those of the data."""
+def parted(system: System | str, data: Any, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of the system, and those of the data.
+
+    Raises:
+        ValueError: one that neither takes.
+    """
     builder = registry.system(system) if isinstance(system, str) else None
     ours = set() if builder is None else set(inspect.signature(builder).parameters) - {"spec"}
     for name in options:

@@ -14,10 +14,11 @@ from curvae.data import Schema, Transform
 from curvae.data.restoring import by_name, restored
 from curvae.fitted import outputs
 from curvae.fitted.rows import Reading, Rows, at_rest, batches, gathered, rows_of
+from curvae.latents import Axes, describe
 from curvae.limits import check_counts
 from curvae.memory import require_bytes
-from curvae.posteriors import Posterior
-from curvae.systems import CanReconstruct, CanSample, HasPosterior, System, require
+from curvae.posteriors import Posterior, rotated
+from curvae.systems import CanReconstruct, CanSample, HasModel, HasPosterior, System, require
 from curvae.systems.place import like
 from curvae.typing import Batch
 
@@ -66,6 +67,10 @@ class Fitted:
     out where the run was told so (``missing="mask"``). Where a frame came in, a frame with its index comes out, else
     arrays.
 
+    Latents of a run on a table are reported in axes that do not depend on the seed, the strongest first, see
+    :class:`curvae.latents.Axes`; of pictures and other arrays as they were trained. ``rotate=False`` and
+    ``rotate=True`` ask for the one or the other. Neither changes log p(x), the ELBO or anything in units of the data.
+
     Args:
         run: the run folder.
 
@@ -102,6 +107,28 @@ class Fitted:
         """What is known of the data: names and kinds of columns, labels, units."""
         return self.run.schema
 
+    @cached_property
+    def axes(self) -> Axes | None:
+        """Those in which latents are reported unless told otherwise; None where they are left as they were trained."""
+        return self.run.axes
+
+    def axes_for(self, rotate: bool | None = None) -> Axes | None:
+        """Those in which latents are reported.
+
+        Args:
+            rotate: True = in the axes that the decoder determines, found now where the run has none; False = as they
+                were trained; None = as the run has it.
+
+        Raises:
+            ValueError: these latents cannot be rotated.
+            RunError: the run has no axes, and its data cannot be opened again.
+        """
+        return self.axes if rotate is None else self._found_axes if rotate else None
+
+    @cached_property
+    def _found_axes(self) -> Axes:
+        return self.axes or describe(self.system, self.run.data())
+
     @property
     def evaluation(self) -> "Evaluation | None":
         """What ``evaluate`` found of the run's test data; None before it was asked to."""
@@ -115,21 +142,25 @@ class Fitted:
         """From the data's own units to the model's, as it was fitted then."""
         return self.run.transform()
 
-    def posterior(self, x: Any, mask: Any = None, refine: int = 0) -> Posterior:
+    def posterior(self, x: Any, mask: Any = None, refine: int = 0, rotate: bool | None = None) -> Posterior:
         """q(z | x) of rows in their own units.
 
         Args:
             x: the rows.
             mask: of their shape, True = observed.
             refine: steps of gradient ascent on each row's ELBO from there.
+            rotate: whether in the axes that the decoder determines; None = as the run has it.
         """
-        system = require(self.system, HasPosterior, "posterior")
+        system, axes = require(self.system, HasPosterior, "posterior"), self.axes_for(rotate)
         table = rows_of(self.run, x, mask=mask).table
         batch = like(self.system, table.batch(torch.arange(len(table))))
         with at_rest(self.system, 0):
-            return system.posterior(batch.x, batch.mask, refine)
+            q = system.posterior(batch.x, batch.mask, refine)
+            return q if axes is None else rotated(q, axes.rotation)
 
-    def encode(self, x: Any, labels: Any = None, mask: Any = None, level: float = 0.9) -> Any:
+    def encode(
+        self, x: Any, labels: Any = None, mask: Any = None, level: float = 0.9, rotate: bool | None = None
+    ) -> Any:
         """Mean and interval of every latent dimension, row by row.
 
         Args:
@@ -137,27 +168,77 @@ class Fitted:
             labels: one a row, to be handed through; of a frame also the name of the column.
             mask: of the shape of x, True = observed.
             level: probability that an interval holds.
+            rotate: whether in the axes that the decoder determines; None = as the run has it.
 
         Returns:
             Of a frame a frame with its index and the columns z0_mean, z0_lower, z0_upper, z1_mean, ... and the labels
             in words; else an :class:`Encoding`.
         """
         rows = rows_of(self.run, x, labels, mask)
-        arrays = self.encoded(rows, level)
+        arrays = self.encoded(rows, level, rotate)
         if rows.frame is None:
             return Encoding(**arrays, label=rows.labels)
         labels = {} if rows.labels is None else {outputs.label_of(self.schema): rows.labels}
         return outputs.frame(dict(outputs.latent_columns(arrays)) | labels, rows.frame.index)
 
-    def encoded(self, rows: Rows, level: float = 0.9) -> dict[str, Array]:
+    def encoded(self, rows: Rows, level: float = 0.9, rotate: bool | None = None) -> dict[str, Array]:
         """``mean``, ``covariance``, ``lower`` and ``upper`` of rows that were read."""
-        system = require(self.system, HasPosterior, "encode")
+        system, axes = require(self.system, HasPosterior, "encode"), self.axes_for(rotate)
 
         def see(batch: Batch) -> dict[str, torch.Tensor]:
-            return outputs.described(system.posterior(batch.x, batch.mask), level)
+            return outputs.described(system.posterior(batch.x, batch.mask), level, axes)
 
         with at_rest(self.system, 0):
             return gathered(self.system, rows.table, see)
+
+    def decode(self, z: Any, rotate: bool | None = None) -> Any:
+        """E[x | z] of latents as :meth:`encode` and :meth:`posterior` give them, in own units; see ``rotate`` there.
+
+        Args:
+            z: (N, D).
+            rotate: whether z is in the axes that the decoder determines; None = as the run has it.
+
+        Returns:
+            A frame where the run was trained on a frame, else an array.
+
+        Raises:
+            ValueError: not rows of as many latents as there are; a system without a latent-variable model.
+        """
+        model, axes = require(self.system, HasModel, "decode").parts().model, self.axes_for(rotate)
+        found = torch.from_numpy(np.array(z, dtype=np.float64))
+        if found.ndim != 2 or found.shape[1] != model.prior.size:
+            raise ValueError(f"decode: z: expected shape (N, {model.prior.size}), got {tuple(found.shape)}.")
+        if model.autoregressive:
+            raise ValueError("decode: expected a decoder of latents alone, got one that also sees x; call reconstruct.")
+        own = found if axes is None else found @ axes.rotation
+        with at_rest(self.system, 0):
+            home = next(iter(self.system.parameters()), found)
+            mean = model.mean(own.to(home))
+            x = restored(self.schema, self.transform().inverse(mean.reshape(-1, *self.schema.spec.event)))
+        return outputs.frame(by_name(self.schema, x)) if self.schema.holder == "frame" else x
+
+    def loadings(self, standardized: bool = False) -> Any:
+        """What each latent does to each column: the mean of ``d E[column | z] / d z``, over training rows.
+
+        It is that of the rotated latents z0, z1, ..., found now where the run reports its latents as trained; see
+        :class:`curvae.latents.Axes` for more, the variance that each of them explains among it.
+
+        Args:
+            standardized: per standard deviation of the column, in place of its units.
+
+        Returns:
+            Of columns with names a frame, a row for each of them and a column for each latent; else an array (P, D).
+
+        Raises:
+            ValueError: latents that cannot be rotated, or a decoder that gives no mean for each column.
+        """
+        axes = self._found_axes
+        if not len(axes.loadings):
+            raise ValueError("loadings: expected a decoder with a mean for each column, got one of categories.")
+        found = (axes.standardized if standardized else axes.loadings).numpy()
+        if not self.schema.is_table:
+            return found
+        return outputs.frame({f"z{d}": column for d, column in enumerate(found.T)}, list(self.schema.names))
 
     def score(self, x: Any, mask: Any = None, samples: int = 500, seed: int = 0, **options: Any) -> Any:
         """Log p(x) row by row, in nats, by the same estimator as ``evaluate``.

@@ -9,13 +9,15 @@ from torch import Tensor
 from curvae.data import Schema
 from curvae.data.columnar import named_as
 from curvae.data.restoring import by_name
-from curvae.posteriors import Posterior
+from curvae.latents import Axes
+from curvae.posteriors import Posterior, rotated
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def described(q: Posterior, level: float) -> dict[str, Tensor]:
-    """Moments and interval of a posterior."""
+def described(q: Posterior, level: float, axes: Axes | None = None) -> dict[str, Tensor]:
+    """Moments and interval of a posterior, in other axes where there are some."""
+    q = q if axes is None else rotated(q, axes.rotation)
     lower, upper = q.interval(level)
     return {"mean": q.mean, "covariance": q.covariance, "lower": lower, "upper": upper}
 

@@ -18,6 +18,7 @@ from curvae.posteriors.moments import weighted_covariance, weighted_interval, we
 from curvae.posteriors.pairwise import PairwiseBinary
 from curvae.posteriors.posterior import DensityPosterior, Draws, Posterior, detached, plain, typical
 from curvae.posteriors.rank_one import RankOneGaussian
+from curvae.posteriors.rotated import Rotated, RotatedDensity, rotated
 from curvae.posteriors.simulated import SimulatedPosterior
 from curvae.posteriors.transport import Transport, transport
 
@@ -45,6 +46,8 @@ __all__ = [
     "Posterior",
     "PrecisionGaussian",
     "RankOneGaussian",
+    "Rotated",
+    "RotatedDensity",
     "SimulatedPosterior",
     "Transport",
     "common_noise",
@@ -56,6 +59,7 @@ __all__ = [
     "noise",
     "plain",
     "pushed",
+    "rotated",
     "transport",
     "typical",
     "weighted_covariance",

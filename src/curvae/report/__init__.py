@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from curvae.io import atomic
-from curvae.report import gallery, learning, page, posterior, quality, sections, style, words
+from curvae.report import gallery, learning, loadings, page, posterior, quality, sections, style, words
 from curvae.report.read import Snapshot, read
 from curvae.training.run import files, layout
 
@@ -44,6 +44,7 @@ def html(run: Snapshot) -> str:
             gallery.reconstructions(run),
             gallery.samples(run),
             quality.quality(run),
+            *loadings.loadings(run),
             gallery.latent(run),
             gallery.covariances(run),
             gallery.search(run),

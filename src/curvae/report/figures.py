@@ -166,7 +166,7 @@ def bars(
         if kept.any():
             axes.bar(place[kept], values[order][kept], color=color, width=0.85, label=name)
     if len(values) <= 20:
-        axes.set_xticks(place, [str(dimension + 1) for dimension in order])
+        axes.set_xticks(place, [f"z{dimension}" for dimension in order])
     else:
         axes.set_xticks([])
     axes.grid(axis="x", visible=False)

@@ -11,7 +11,8 @@ from curvae.evaluation import store
 from curvae.evaluation.calibration import Calibration
 from curvae.evaluation.gap_results import Gaps
 from curvae.evaluation.results import Evaluation
-from curvae.training.run import layout
+from curvae.latents import Axes
+from curvae.training.run import latents, layout
 from curvae.training.run.folder import RunFolder
 
 Arrays = Mapping[str, np.ndarray]
@@ -32,6 +33,10 @@ class Snapshot:
     pictures: Arrays = field(default_factory=dict)
     gaps: Gaps | None = None
     calibration: Calibration | None = None
+    axes: Axes | str | None = None
+    """Of the latents, where they are not those of training; or why they are."""
+    columns: tuple[str, ...] = ()
+    """Names of the columns that the model sees."""
     stale: tuple[str, ...] = ()
     """Commands whose findings are left out: they are of other weights than the run has now."""
     unsure: tuple[str, ...] = ()
@@ -91,6 +96,8 @@ def read(path: str | Path) -> Snapshot:
         pictures=shown.pictures if shown else {},
         gaps=current["gaps"],
         calibration=current["calibrate"],
+        axes=(axes := latents.read(run.path)),
+        columns=run.schema.names if isinstance(axes, Axes) else (),
         stale=tuple(command for command, (_, stale) in found.items() if stale),
         unsure=tuple(command for command, (value, stale) in found.items() if value is not None and stale is None),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 SHARED = {
     "spec": "shape and support of the data (``data.spec``).",
-    "latent": "number of latent dimensions D.",
+    "latent": "number of latent dimensions D; for ``curvae fit`` also several, 1:8 or 1,2,4.",
     "hidden": "width of the hidden layers.",
     "depth": "number of hidden layers, in encoder and decoder.",
     "kl_warmup": "steps over which the divergence's weight grows to 1; never in a reported number.",

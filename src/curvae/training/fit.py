@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from curvae.training import devices as machine
 from curvae.training.check import check_networks
 from curvae.training.loop.checkpoint import Session
 from curvae.training.recommended import recommended
-from curvae.training.run import files
+from curvae.training.run import files, latents
 from curvae.training.run.claim import claimed, next_name
 from curvae.training.run.config import custom_parts, plain, record
 from curvae.training.run.environment import environment, version
@@ -127,7 +127,7 @@ def carry_out(
             about = functools.partial(write_about, recorded=config["system"], data=data)
             stack.enter_context(claimed(path, config, environment(settings, data), about))
         session = Session(system, path, Log(path), first)
-        stack.enter_context(_booked(session))
+        stack.enter_context(_booked(session, functools.partial(latents.write, path, system, data)))
         session.resume()
         Training(system, data, settings, session, progress and first).run()
     return RunFolder(path, data, system)
@@ -167,11 +167,11 @@ def _path(out: str | Path | None, config: dict[str, Any], settings: Settings) ->
 
 
 @contextmanager
-def _booked(session: Session) -> Iterator[None]:
+def _booked(session: Session, describe: Callable[[], None]) -> Iterator[None]:
     """Whatever ends training, the folder says so."""
     try:
         yield
-        session.finish()
+        session.finish(describe)
     except KeyboardInterrupt:
         session.stop("interrupted")
         raise

@@ -5,7 +5,7 @@ import io
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -199,10 +199,11 @@ class Session:
         self._saved = time.monotonic()
         self._cost = self._saved - start
 
-    def finish(self) -> None:
-        """Leave the folder as that of a finished run."""
+    def finish(self, describe: Callable[[], None]) -> None:
+        """Leave the folder as that of a finished run; ``describe`` writes what is said of the weights at the end."""
         if self.writes:
             self._write_model()
+            describe()
             self.status("finished")
             (self.path / layout.RESUME).unlink(missing_ok=True)
 

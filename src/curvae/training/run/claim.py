@@ -8,7 +8,7 @@ from typing import Any
 
 from curvae.io import atomic
 from curvae.io.errors import reason
-from curvae.training.errors import RunError
+from curvae.training.errors import FinishedError, RunError
 from curvae.training.run import files, layout
 
 RUNS = Path("runs")
@@ -126,7 +126,7 @@ def _check_same(path: Path, config: Mapping[str, Any], environment: Mapping[str,
     if layout.read(path, layout.ENVIRONMENT)["data_checksum"] != environment["data_checksum"]:
         raise RunError(f"out: {path} holds a run on other data (another checksum); it was left untouched. {OTHER}")
     if layout.read(path, layout.STATUS)["state"] == "finished":
-        raise RunError(f"out: the run in {path} is finished already; it was left untouched. {OTHER}")
+        raise FinishedError(f"out: the run in {path} is finished already; it was left untouched. {OTHER}")
     if old["format"] != files.FORMAT:
         raise RunError(
             f"out: {path} holds an unfinished run of curvae {old['curvae']} (format {old['format']}); go on with it "

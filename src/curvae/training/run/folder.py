@@ -13,10 +13,11 @@ from curvae.data import Data, DataError, Schema, Transform, reopen
 from curvae.data.transforms import restore as restore_transform
 from curvae.io import FileError, regular
 from curvae.io.errors import parsing
+from curvae.latents import Axes
 from curvae.noise import kept
 from curvae.systems import System
 from curvae.training.errors import RunError
-from curvae.training.run import files, layout, weights
+from curvae.training.run import files, latents, layout, weights
 from curvae.training.run import metrics as log
 from curvae.training.run.config import custom_parts
 from curvae.training.run.layout import MEND
@@ -170,6 +171,16 @@ class RunFolder:
             _check_digest(self.path / name, known.get(name))
         with files.telling(path, MEND), parsing(path, "a transform"):
             return restore_transform(numbers, tensors)
+
+    @property
+    def axes(self) -> Axes | None:
+        """Those in which latents are reported, where they are not those of training: of tables, once training is done.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        found = latents.read(self.path)
+        return found if isinstance(found, Axes) else None
 
     @property
     def evaluation(self) -> "Evaluated | None":

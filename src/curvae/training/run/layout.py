@@ -99,6 +99,27 @@ class Schema(TypedDict):
     format: int
 
 
+class Described(TypedDict):
+    """A :class:`curvae.latents.Axes`."""
+
+    rotation: tuple[tuple[float, ...], ...]
+    gains: tuple[float, ...]
+    rows: Count
+    loadings: tuple[tuple[float, ...], ...]
+    deviations: tuple[float, ...]
+    explained: tuple[tuple[float, ...], ...]
+
+
+class Latents(TypedDict):
+    """How latents are reported: in other axes than they were trained in, or why not."""
+
+    format: int
+    weights: NotRequired[str | None]
+    """SHA-256 of those that it is of."""
+    axes: NotRequired[Described]
+    reason: NotRequired[str]
+
+
 class Data(TypedDict):
     """Which data something was measured on."""
 
@@ -135,6 +156,7 @@ class File(NamedTuple):
 CONFIG, ENVIRONMENT, STATUS, METRICS = "config.yaml", "environment.json", "status.json", "metrics.csv"
 MODEL, WEIGHTS, RESUME = "model.json", "model.safetensors", "resume.pt"
 TRANSFORM, TRANSFORM_TENSORS, SCHEMA = "transform.json", "transform.safetensors", "schema.json"
+LATENTS = "latents.json"
 EVALUATION, ARRAYS, PICTURES = "evaluation.json", "evaluation.npz", "pictures.npz"
 GAPS, CALIBRATION, REPORT = "gaps.json", "calibration.json", "report.html"
 SNAPSHOTS = "snapshots"
@@ -155,6 +177,7 @@ LAYOUT = {
     TRANSFORM: File("fit", Transform, sealed=True),
     TRANSFORM_TENSORS: File("fit"),
     SCHEMA: File("fit", Schema, sealed=True),
+    LATENTS: File("fit", Latents, sealed=True),
     RESUME: File("fit"),
     EVALUATION: File("evaluate", Findings, sealed=True),
     ARRAYS: File("evaluate"),

@@ -1,0 +1,173 @@
+"""The axes of a trained system: from its decoder, at the posterior means of its training rows."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from curvae.data import ArrayTable, Data, Transform
+from curvae.latents.axes import Axes, principal
+from curvae.model import LatentVariableModel
+from curvae.noise import kept
+from curvae.posteriors import GaussianPosterior, ImplicitGaussian, Mixture
+from curvae.priors import StandardNormal
+from curvae.systems import HasModel, HasPosterior, System
+
+ROWS = 1024
+"""Training rows whose posterior means are taken, evenly spread, in chunks that are evenly spread too."""
+CHUNK = 128
+"""Rows at a time; a posterior whose mean has no closed form is asked for the first of these alone."""
+CORNERS = 256
+"""Of them, where the variance along each latent is taken."""
+NODES = 8
+"""Of Gauss-Hermite quadrature: exact for decoders that are polynomials of degree 7."""
+NUMBERS = 2**24
+"""Of a Jacobian at a time."""
+
+
+def describe(system: System, data: Data) -> Axes:
+    """The axes of a system's latents, and what they do to the columns of its data.
+
+    The same system and data give the same axes; a system whose latents were rotated by hand gives the same latents.
+
+    Raises:
+        ValueError: its latents cannot be rotated: it has none, discrete ones, another prior than N(0, I), a decoder
+            that also sees x, or one without a finite derivative.
+
+    Example:
+        >>> from curvae.data import from_array
+        >>> from curvae.systems import vae
+        >>> data = from_array(torch.randn(100, 5) @ torch.randn(5, 5))
+        >>> axes = describe(vae(data.spec, latent=2, hidden=8), data)
+        >>> axes.loadings.shape, bool(axes.gains[0] >= axes.gains[1])
+        (torch.Size([5, 2]), True)
+    """
+    model = _model(system)
+    with _at_rest(system):
+        z = _means(system, data.train)
+        try:
+            information, slopes, own = _derivatives(model, z, data.transform, data.spec.event)
+        except (NotImplementedError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"rotate: expected a decoder with forward derivatives, got none ({reason}).") from None
+        if not bool(information.isfinite().all() and slopes.isfinite().all() and own.isfinite().all()):
+            raise ValueError("rotate: expected a decoder with finite derivatives, got some that are not.")
+        rotation, gains = principal(information, slopes)
+        explained = _explained(model, z[:CORNERS], rotation, data.transform, data.spec.event)
+    deviations = _deviations(data.train)[: len(own)]
+    return Axes(rotation, gains, len(data.train), own @ rotation.mT, deviations, explained)
+
+
+def _model(system: System) -> LatentVariableModel:
+    """The model of a system whose latents can be rotated."""
+    expected = "rotate: expected continuous latents under one standard normal prior"
+    if not (isinstance(system, HasModel) and isinstance(system, HasPosterior)):
+        raise ValueError(f"{expected}, got {type(system).__name__}, which has no such model.")
+    model = system.parts().model
+    prior = model.prior
+    if not isinstance(prior, StandardNormal) or len(prior.blocks) > 1:
+        layers = f" of {len(prior.blocks)} layers" if len(prior.blocks) > 1 else ""
+        raise ValueError(f"{expected}, got {type(prior).__name__}{layers}: they are reported as they were trained.")
+    if model.autoregressive:
+        raise ValueError(f"{expected}, got a decoder that also sees x: they are reported as they were trained.")
+    return model
+
+
+@contextmanager
+def _at_rest(system: nn.Module) -> Iterator[None]:
+    """In evaluation mode, without gradients; modes and random states are afterwards as they were."""
+    training = [module for module in system.modules() if module.training]
+    system.eval()
+    try:
+        with kept(), torch.no_grad():
+            torch.manual_seed(0)
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _means(system: Any, table: ArrayTable) -> Float[Tensor, "N D"]:
+    """Posterior means of training rows."""
+    rows = torch.linspace(0, len(table) - 1, min(len(table), ROWS)).long()
+    count, parts = math.ceil(len(rows) / CHUNK), []
+    home = next(tensor for tensor in system.parameters() if tensor.is_floating_point())
+    for first in range(count):
+        batch = table.batch(rows[first::count])
+        x = batch.x.to(home) if batch.x.is_floating_point() else batch.x.to(home.device)
+        q = system.posterior(x, None if batch.mask is None else batch.mask.to(home.device))
+        parts.append(q.mean)
+        if not isinstance(q, GaussianPosterior | ImplicitGaussian | Mixture):
+            break
+    return torch.cat(parts)
+
+
+def _derivatives(
+    model: LatentVariableModel, z: Float[Tensor, "N D"], transform: Transform, event: tuple[int, ...]
+) -> tuple[Float[Tensor, "D D"], Float[Tensor, "Q D"], Float[Tensor, "P D"]]:
+    """G, and the mean slopes of E[x | z] in the model's units and in the data's own; the last ones may be missing."""
+    eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+
+    def outputs(point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        eta = model.decode(point)
+        mean = model.likelihood.mean(eta)
+        return eta, mean.flatten(1), _own(mean, transform, event)
+
+    total: list[Tensor] = []
+    for part in z.split(max(1, NUMBERS // (z.shape[1] * model.likelihood.size))):
+
+        def along(direction: Tensor, part: Tensor = part) -> tuple[Tensor, ...]:
+            return torch.func.jvp(outputs, (part,), (direction.expand_as(part),))[1]
+
+        eta, mean, own = torch.func.vmap(along, out_dims=1)(eye)
+        root = model.likelihood.root(model.decode(part).unsqueeze(1), eta).double()
+        found = [(root @ root.mT).sum(0), mean.double().sum(0).mT, own.double().sum(0).mT]
+        total = found if not total else [one + two for one, two in zip(total, found, strict=True)]
+    information, slopes, own = (value.cpu() / len(z) for value in total)
+    return information, slopes, own
+
+
+def _own(mean: Float[Tensor, "N ..."], transform: Transform, event: tuple[int, ...]) -> Float[Tensor, "N P"]:
+    """Means in own units; (N, 0) where they are not one number an element."""
+    if mean[0].numel() != math.prod(event):
+        return mean.flatten(1)[:, :0].double()
+    return transform.inverse(mean.reshape(len(mean), *event)).flatten(1)
+
+
+def _explained(
+    model: LatentVariableModel,
+    z: Float[Tensor, "N D"],
+    rotation: Float[Tensor, "D D"],
+    transform: Transform,
+    event: tuple[int, ...],
+) -> Float[Tensor, "P D"]:
+    """``E[Var(E[x | z] | all latents but one)]`` for each of them, that one under its prior, by quadrature."""
+    nodes, weights = (torch.from_numpy(each) for each in np.polynomial.hermite_e.hermegauss(NODES))
+    turn, weights = rotation.to(z), (weights / weights.sum()).to(z.device)
+    found = []
+    for latent in range(z.shape[1]):
+        total = torch.zeros((), dtype=torch.float64, device=z.device)
+        for part in (z @ turn.mT).split(max(1, NUMBERS // (NODES * model.likelihood.size))):
+            points = part.unsqueeze(1).repeat(1, NODES, 1)
+            points[..., latent] = nodes.to(part)
+            mean = model.likelihood.mean(model.decode((points @ turn).flatten(0, 1)))
+            x = _own(mean, transform, event).double().unflatten(0, (len(part), NODES))
+            offset = x - torch.einsum("q,nqp->np", weights, x).unsqueeze(1)
+            total = total + torch.einsum("q,nqp->p", weights, offset.square())
+        found.append(total.cpu() / len(z))
+    return torch.stack(found, 1)
+
+
+def _deviations(table: ArrayTable) -> Float[Tensor, " P"]:
+    """Of each element over the rows where it was observed."""
+    raw = table.raw.flatten(1).double()
+    seen = torch.ones_like(raw, dtype=torch.bool) if table.mask is None else table.mask.flatten(1)
+    count = seen.sum(0).clamp(min=1)
+    mean = torch.where(seen, raw, 0).sum(0) / count
+    variance = torch.where(seen, raw - mean, 0).square().sum(0) / count
+    return torch.where(variance <= (1e-12 * mean).square(), 0.0, variance).sqrt().cpu()

@@ -1,0 +1,57 @@
+"""The part of the page on what each latent means: loadings by column, and the variance that it explains."""
+
+from curvae.latents import Axes
+from curvae.report import page, words
+from curvae.report.page import Cell, Section
+from curvae.report.read import Snapshot
+
+COLUMNS, LATENTS = 60, 12
+"""The most that are shown."""
+
+
+def loadings(run: Snapshot) -> list[Section]:
+    """A table for runs on tables; for other runs, whose latents are as they were trained, nothing."""
+    title, axes = "What the latents mean", run.axes
+    if axes is None:
+        return []
+    if isinstance(axes, str):
+        return [Section("loadings", title, absent=axes)]
+    if len(axes.loadings) != len(run.columns):
+        return [Section("loadings", title, absent="the decoder gives no mean for each column.")]
+    return [Section("loadings", title, _table(axes, run.columns) + page.paragraph(_note(axes)))]
+
+
+def _table(axes: Axes, names: tuple[str, ...]) -> str:
+    shown = min(LATENTS, len(axes.gains))
+    each = axes.standardized[:, :shown]
+    strongest = sorted(each.abs().amax(1).topk(min(COLUMNS, len(names))).indices.tolist())
+    rows = [_row(names[column], [_signed(value) for value in each[column].tolist()]) for column in strongest]
+    rows.append(_row("variance explained", [words.share(value, 1) for value in axes.shares[:shown].tolist()]))
+    rows.append(_row("signal over noise", [words.number(value, figures=2) for value in axes.gains[:shown].tolist()]))
+    return page.table(("Column", *(f"z{latent}" for latent in range(shown))), rows)
+
+
+def _note(axes: Axes) -> str:
+    total = words.share(float(axes.shares.sum()), 1)
+    text = (
+        "How far the mean of a column moves, in its standard deviations, as a latent moves by 1 (a standard deviation "
+        "of its prior): the mean slope of the decoder over training rows. Latents are ordered by what the decoder says "
+        "through them and signed so that their largest slope is positive, whatever the seed. “Variance explained” is "
+        "that of the decoder’s mean when this latent alone is drawn from its prior, as a share of the variance of all "
+        f"columns, each scaled to 1; together {total}. Loadings in units of the columns: `fitted.loadings()`."
+    )
+    hidden = [
+        f"{most} of {count} {what}"
+        for most, count, what in ((COLUMNS, len(axes.loadings), "columns"), (LATENTS, len(axes.gains), "latents"))
+        if count > most
+    ]
+    text += f" Shown are {' and '.join(hidden)}." if hidden else ""
+    return f"{text} {axes.note[:1].upper()}{axes.note[1:]}" if axes.note else text
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def _row(name: str, values: list[str]) -> list[Cell]:
+    return [Cell(name), *(Cell(value, number=True) for value in values)]
