@@ -129,7 +129,7 @@ def test_described(name):
 def test_misuse_of_the_parts():
     with pytest.raises(ValueError, match="latent must be 1 or more; got 0"):
         SYSTEMS["vae"](methods.SPEC, latent=0)
-    with pytest.raises(ValueError, match="share of the epochs"):
+    with pytest.raises(ValueError, match="share of the time"):
         SYSTEMS["vlae"](methods.SPEC, warmup=1.0)
     with pytest.raises(ValueError, match="exists already"):
         register("vae")(SYSTEMS["vae"])

@@ -107,7 +107,7 @@ def test_help_of_fit_vlae(capsys: pytest.CaptureFixture[str]):
     for line in (
         "vlae:",
         "  --latent N           number of latent dimensions D; for curvae fit also several, 1:8 or 1,2,4 [16]",
-        "  --warmup X           share of the epochs, in [0, 1), trained as a plain VAE first [0.5]",
+        "  --warmup X           share of the time, in [0, 1), trained as a plain VAE first [0.7]",
         "data (a known set):",
         "data (your own file):",
         "training:",

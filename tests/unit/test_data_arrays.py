@@ -23,7 +23,7 @@ def everything(data):
 def test_real_tables_are_split_and_standardized():
     data = from_array(TABLE, labels=np.arange(200), name="mine")
     assert (len(data.train), len(data.validation), len(data.test)) == (140, 30, 30)
-    assert data.spec == ((4,), "real", 2, "mine")
+    assert data.spec == ((4,), "real", 2, "mine", "element")
     torch.testing.assert_close(data.train.x.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
     torch.testing.assert_close(data.train.x.std(0, correction=0), torch.ones(4))
     np.testing.assert_allclose(data.transform.inverse(data.test.x), data.test.raw, atol=1e-5)
@@ -103,7 +103,7 @@ def test_binary_data_are_recognized_and_left_alone(x):
 
 def test_categories_are_counted():
     data = from_array(CODES, support="category")
-    assert data.spec == ((6,), "category", 5, "array")
+    assert data.spec == ((6,), "category", 5, "array", "shared")
     assert data.train.x.max() == 4
     assert from_array(CODES, support="category", categories=7).spec.categories == 7
 

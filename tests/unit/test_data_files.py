@@ -169,6 +169,6 @@ def test_real_tables_without_header(shared_data):
 
 def test_real_counts(shared_data):
     data = from_file(shared_data / "single_cell" / "zeisel_saver_200x3529.npy.xz", standardize=False)
-    assert data.spec == ((3529,), "real", 2, "zeisel_saver_200x3529")
+    assert data.spec == ((3529,), "real", 2, "zeisel_saver_200x3529", "element")
     assert (data.train.x == data.train.x.floor()).all()
     assert data.train.x.min() == 0

@@ -256,7 +256,7 @@ def test_a_word_gives_the_run_of_the_command_line(frame: Any, tmp_path: Path):
 
 def test_a_system_is_trained_in_place_as_given(tmp_path: Path):
     data = data_of()
-    system = vae(data.spec, latent=2, hidden=8)
+    system = vae(data.spec, latent=2, hidden=8, start="random")
     start = system.state_dict()["model.decoder.1.weight"].clone()
     arguments = {"epochs": 1, "learning_rate": 1e-9, "progress": False, "device": "cpu"}
     fitted = curvae.fit(system, data, out=tmp_path / "run", **arguments)

@@ -174,5 +174,5 @@ def test_misuse():
     oracle = LinearGaussian()
     with pytest.raises(ValueError, match="expects a Gaussian posterior, or an invertible flow from one; got Mixture"):
         ScoreClimbing()(oracle.model, methods.posterior("mixture"), oracle.batch)
-    with pytest.raises(ValueError, match=r"warmup is a share of the epochs, in \[0, 1\); got 1.0"):
+    with pytest.raises(ValueError, match=r"warmup is a share of the time, in \[0, 1\); got 1.0"):
         methods.systems.tsc(methods.SPEC, warmup=1.0)

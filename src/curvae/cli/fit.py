@@ -206,7 +206,11 @@ def _examples(request: Request, source: Source) -> list[str]:
     word, system, known = request.data or "digits", request.system, {flag.dest for flag in source.flags()}
     out = f"runs/{_stem(word)}-{system}"
     sizes = "".join(f" --{name} {size}" for name, size in {"latent": 8, "hidden": 128}.items() if name in known)
-    own = [f"curvae fit {system} {word} --decoder my_module.Decoder --decoder.width 64"] if "decoder" in known else []
+    own = (
+        [f"curvae fit {system} {word} --decoder my_module.Decoder --decoder.width 64"]
+        if "decoder" in known and request.data is None
+        else []
+    )
     return [
         f"curvae fit {system} {word}{sizes} --minutes 2 --out {out}",
         *own,

@@ -41,11 +41,11 @@ def train_on(
         ValueError: an argument out of its range.
 
     Example:
-        >>> import curvae, tempfile, torch
+        >>> import curvae.training, tempfile
         >>> data = curvae.data.load("digits")
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     system = curvae.systems.vae(data.spec, latent=2, hidden=32)
-        ...     run = fit(system, data, epochs=2, out=f"{folder}/run", progress=False)
+        ...     run = curvae.training.fit(system, data, epochs=2, out=f"{folder}/run", progress=False)
         ...     train_on(run, epochs=3, progress=False).metrics()["epoch"]
         [1, 2, 3, 4, 5]
     """

@@ -64,6 +64,8 @@ class Position:
     """Epochs finished when that was seen, in all."""
     stale: int = 0
     """Rounds since then."""
+    finite: int = 0
+    """Rounds of this stage whose bound was finite."""
     budget: dict[str, Any] = field(default_factory=lambda: asdict(Standing()))
     """Level of inference of this stage, and what it was chosen by."""
 
@@ -135,7 +137,7 @@ class Session:
     def failure(self) -> str:
         """Why a stage that has come to its end has trained nothing; "" if it has."""
         here = self.position
-        if here.best is None:
+        if here.best is None or (here.stage_epoch and not here.finite):
             return "no epoch had a finite validation bound"
         if here.stage_step and not here.taken:
             return "every step was skipped as not finite"
@@ -178,6 +180,7 @@ class Session:
         """
         here = self.position
         better = math.isfinite(score) and (here.best is None or score > here.best)
+        here.finite += bool(passes) and math.isfinite(score)
         here.stale = 0 if better or not passes else here.stale + 1
         if better:
             here.best, here.best_epoch = score, here.epoch + passes

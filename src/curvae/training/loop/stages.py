@@ -136,7 +136,7 @@ def part_of_cycle(stages: Sequence[Stage], number: int) -> tuple[float, float]:
     """Which share of its cycle of learning rates comes before a stage, and which is its own.
 
     Example:
-        >>> stages = Stage("a", share=0.6), Stage("b", share=0.2, joined=True), Stage("c")
+        >>> stages = Stage("a", share=3), Stage("b", share=1, joined=True), Stage("c")
         >>> [part_of_cycle(stages, number) for number in range(3)]
         [(0.0, 0.75), (0.75, 0.25), (0.0, 1.0)]
     """
