@@ -36,6 +36,7 @@ ABOUT_C = ("kernel", "compiled", "last_step", "bfgs", "native")
 """Tests of the C code."""
 EQUIVALENT = {
     "- HALVINGS = 60\n+ HALVINGS = 61": "after 60 halvings low and high are as near as their rounding",
+    "- whole = True\n+ whole = False": "model and posterior get the same gradients, in two passes instead of one",
     "- seen = raw if mask is None else torch.where(mask, raw, 0)\n"
     "+ seen = raw if mask is None else torch.where(mask, raw, 1)": "0 and 1 are both within float32",
     '- schema = Schema(spec, label, named=False, dtype=str(parts[0].raw.dtype).removeprefix("torch."), holder="set")\n'

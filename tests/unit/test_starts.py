@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+from functools import partial
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 from curvae.data import Data, from_array
 from curvae.inference import AffinePosterior, AmortizedFullGaussian
-from curvae.likelihoods import Gaussian
+from curvae.likelihoods import Bernoulli, Categorical, Gaussian
 from curvae.linear import factor_analysis, ppca
 from curvae.networks import MLP, carried, write_affine
 from curvae.systems import System, iwae, mixture_vae, multimodal_vlae, recursive_mixture, vae, vlae, wake_wake
@@ -156,6 +157,21 @@ def test_other_likelihoods_start_better_than_at_random(support):
 
 def shares(data: Data) -> list[torch.Tensor]:
     return [column.unique(return_counts=True)[1] / len(column) for column in data.train.x.double().mT]
+
+
+@pytest.mark.parametrize(("support", "classes"), [("binary", 2), ("category", 2), ("category", 4)])
+def test_means_follow_the_linear_model_to_first_order(support, classes):
+    """At the mean of the data the decoder has the slope of the linear model, where no probability is small."""
+    x = torch.randint(0, classes, (400, 5))
+    spec = DataSpec((5,), support, classes)
+    likelihood = (Bernoulli if support == "binary" else partial(Categorical, categories=classes))(spec.event)
+    (model,) = likelihood.linear_fits(x.float() if support == "binary" else x, 2)
+    weight, bias = likelihood.start_from(model)
+    mean, slope = torch.func.jvp(
+        lambda z: likelihood.mean(bias + weight @ z), (torch.zeros(2).double(),), (torch.ones(2).double(),)
+    )
+    torch.testing.assert_close(mean.flatten(), model.mean)
+    torch.testing.assert_close(slope.flatten(), model.weight.sum(1))
 
 
 def test_an_explicit_noise_stays():

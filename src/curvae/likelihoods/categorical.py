@@ -72,9 +72,12 @@ class Categorical(Likelihood):
         return torch.nn.functional.one_hot(self.flat(x).long(), self.categories).flatten(1).double()
 
     def start_from(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
-        """The model on the scale of the logits, to first order around the means; not exact."""
+        """The model on the scale of the logits, to first order around the means; not exact.
+
+        ``dp_k = p_k (deta_k - sum_j p_j deta_j)``, which is w_k for ``deta_k = w_k / p_k``, as the w_k sum to 0.
+        """
         mean = model.mean.clamp(0.01, 0.99)
-        return model.weight / (mean * (1 - mean)).clamp(min=0.05).unsqueeze(1), mean.log()
+        return model.weight / mean.clamp(min=0.05).unsqueeze(1), mean.log()
 
     def _split(self, eta: Tensor) -> Tensor:
         return eta.unflatten(-1, (-1, self.categories))
