@@ -1,6 +1,7 @@
 """A held-out curve over the number of latents: against models in closed form, taken up again, refused."""
 
 import csv
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 
 import curvae
 from command_line import fails, says
+from curvae import training
+from curvae.cli import main
 from curvae.data import Data, from_array
 from curvae.evaluation import LatentCurve, Size
 from curvae.evaluation.latent_curve import measure, sizes_of
@@ -130,6 +133,20 @@ def test_systems_and_options_are_refused_before_anything_is_trained(tmp_path: Pa
     with pytest.raises(ValueError, match="expected an option of the system or the data, got 'hiden'"):
         curvae.latent_curve("vae", data, "1:2", tmp_path / "runs", hiden=3)
     assert not list(tmp_path.iterdir())
+
+
+def test_cut_off_it_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    @functools.wraps(training.fit)
+    def stop(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("curvae.training.fit", stop)
+    assert main(["fit", "vae", "digits", "--latent", "1:2", "--no-progress"]) == 130
+    again = "curvae fit vae digits --latent 1:2 --no-progress --out runs/vae-digits-latents-1 goes on from here."
+    assert again in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["3:1", "1,1", "1:x"])

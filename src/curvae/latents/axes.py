@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.linear import signs
+
 
 @dataclass(frozen=True, eq=False)
 class Axes:
@@ -21,8 +23,8 @@ class Axes:
     likelihood (for a Gaussian the inverse of its noise), over the posterior means of training rows.
 
     For a linear Gaussian decoder G is ``W' Psi^-1 W`` of factor analysis, so these are the axes of
-    :meth:`curvae.linear.LinearGaussian.rotated`. The largest mean slope of each latent, in the model's units, is
-    positive.
+    :meth:`curvae.linear.LinearGaussian.rotated`, with the same signs: the mean slopes of each latent, in the model's
+    units, have cubes of positive sum. So the largest is positive where one stands out.
 
     Args:
         rotation: R, (D, D).
@@ -134,9 +136,7 @@ def principal(
     """
     gains, vectors = torch.linalg.eigh(information)
     rotation = vectors.flip(1).mT
-    turned = slopes @ rotation.mT
-    largest = turned.gather(0, turned.abs().argmax(0, keepdim=True)).squeeze(0)
-    return torch.where(largest < 0, -1.0, 1.0).to(rotation).unsqueeze(1) * rotation, gains.flip(0).clamp(min=0)
+    return signs(slopes @ rotation.mT).unsqueeze(1) * rotation, gains.flip(0).clamp(min=0)
 
 
 def _over(values: Float[Tensor, "P D"], scale: Float[Tensor, " P"]) -> Float[Tensor, "P D"]:

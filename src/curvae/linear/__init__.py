@@ -4,7 +4,7 @@
 """
 
 from curvae.linear.factor_analysis import factor_analysis
-from curvae.linear.linear_gaussian import LinearGaussian
+from curvae.linear.linear_gaussian import LinearGaussian, signs
 from curvae.linear.ppca import ppca
 
-__all__ = ["LinearGaussian", "factor_analysis", "ppca"]
+__all__ = ["LinearGaussian", "factor_analysis", "ppca", "signs"]

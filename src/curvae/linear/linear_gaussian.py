@@ -9,6 +9,19 @@ from torch import Tensor
 from curvae.linalg import LOG_2PI
 
 
+def signs(weight: Float[Tensor, "P D"]) -> Float[Tensor, " D"]:
+    """Of latents, 1 or -1, so that the sum of the cubes of each one's loadings is positive.
+
+    It is that of the largest loading where one stands out. Where several are nearly as large, as for columns that all
+    follow one latent, which of them is the largest is chance, and this sum is not.
+
+    Example:
+        >>> signs(torch.tensor([[0.9, 0.1], [0.92, 0.2], [-0.93, -3.0]]))
+        tensor([ 1., -1.])
+    """
+    return torch.where(weight.pow(3).sum(0) < 0, -1.0, 1.0).to(weight)
+
+
 @dataclass(frozen=True, eq=False)
 class LinearGaussian:
     r"""``p(z) = N(0, I)``, ``p(x | z) = N(W z + mean, diag(noise))``, with ``W' diag(noise)^-1 W`` diagonal.
@@ -42,8 +55,7 @@ class LinearGaussian:
         """The same density of x, its latents rotated to where their posterior is diagonal, the strongest first."""
         left, strength, _ = torch.linalg.svd(weight / noise.sqrt().unsqueeze(1), full_matrices=False)
         found = noise.sqrt().unsqueeze(1) * left * strength
-        signs = found.gather(0, found.abs().argmax(0, keepdim=True)).sign()
-        return cls(mean, found * torch.where(signs == 0, 1.0, signs), noise)
+        return cls(mean, found * signs(found), noise)
 
     @property
     def gains(self) -> Float[Tensor, " D"]:

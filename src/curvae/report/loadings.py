@@ -36,9 +36,10 @@ def _note(axes: Axes) -> str:
     text = (
         "How far the mean of a column moves, in its standard deviations, as a latent moves by 1 (a standard deviation "
         "of its prior): the mean slope of the decoder over training rows. Latents are ordered by what the decoder says "
-        "through them and signed so that their largest slope is positive, whatever the seed. “Variance explained” is "
-        "that of the decoder’s mean when this latent alone is drawn from its prior, as a share of the variance of all "
-        f"columns, each scaled to 1; together {total}. Loadings in units of the columns: `fitted.loadings()`."
+        "through them, and signed so that large slopes are positive on balance (the sum of their cubes), whatever the "
+        "seed. “Variance explained” is that of the decoder’s mean when this latent alone is drawn from its prior, as a "
+        f"share of the variance of all columns, each scaled to 1; together {total}. Loadings in units of the columns: "
+        "`fitted.loadings()`."
     )
     hidden = [
         f"{most} of {count} {what}"
@@ -46,7 +47,7 @@ def _note(axes: Axes) -> str:
         if count > most
     ]
     text += f" Shown are {' and '.join(hidden)}." if hidden else ""
-    return f"{text} {axes.note[:1].upper()}{axes.note[1:]}" if axes.note else text
+    return f"{text} Of these, {axes.note}" if axes.note else text
 
 
 def _signed(value: float) -> str:
