@@ -1,9 +1,16 @@
 """Each verdict on a planted curve or evaluation, and none where nothing is wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
-from curvae.verdicts import of_training
+import curvae.report
+from curvae.evaluation import Evaluation
+from curvae.evaluation.baseline_results import BaselineResult
+from curvae.evaluation.values import Estimate
+from curvae.verdicts import conclusion, of_bound, of_evaluation, of_training
 
 
 def curve(bound, train=None, stage="train", first=1):
@@ -54,3 +61,75 @@ def test_only_the_last_stage_counts_and_few_looks_say_nothing():
     early, late = curve(noisy(np.linspace(0, 60, 60))), curve(noisy(np.full(30, 70.0)), stage="laplace", first=61)
     assert kinds({name: [*early[name], *late[name]] for name in early}) == []
     assert kinds(curve(np.arange(5.0))) == []
+
+
+def result(ahead=5.0, flagged=0, activity=(1.0, 1.0), kl=3.0):
+    """An evaluation of 100 data that is ahead of factor analysis by so many nats, with an error of 0.5."""
+    beside = BaselineResult("factor_analysis", 2, Estimate(-20.0, 1.0), Estimate(ahead, 0.5))
+    weak = BaselineResult("ppca", 2, Estimate(-25.0, 1.0), Estimate(ahead + 5, 0.5))
+    return Evaluation(
+        log_likelihood=Estimate(ahead - 20, 1.0),
+        count=100,
+        flagged=flagged,
+        activity=activity,
+        active_units=sum(each > 0.01 for each in activity),
+        kl=Estimate(kl, 0.1),
+        baselines=(weak, beside),
+    )
+
+
+def test_a_model_that_is_ahead_is_worth_using():
+    assert of_evaluation(result()) == ()
+    assert conclusion(result()) == "Worth using: +5.00 ± 0.50 nats in log p(x) over factor analysis, 2 latents, paired."
+
+
+@pytest.mark.parametrize(("ahead", "how"), [(0.9, "not ahead of"), (-0.9, "not ahead of"), (-1.1, "behind")])
+def test_a_model_that_is_not_ahead_of_the_best_baseline(ahead, how):
+    """Within two errors of the paired difference, whatever the weaker baseline says."""
+    (found,) = of_evaluation(result(ahead))
+    assert found.kind == "baseline"
+    assert f"Not better than factor analysis, 2 latents: {how}" in str(found)
+    assert conclusion(result(ahead)).startswith("Not worth using as it is: factor analysis, 2 latents explains")
+
+
+def test_estimates_that_cannot_be_trusted():
+    assert of_evaluation(result(flagged=10)) == ()
+    (found,) = of_evaluation(result(flagged=11))
+    assert found.kind == "estimates"
+    assert "for 11% of the data" in str(found)
+    assert conclusion(result(flagged=11)).endswith("; but part of the estimates of log p(x) cannot be trusted.")
+
+
+def test_latents_that_say_nothing():
+    (found,) = of_evaluation(result(activity=(1.0, 0.001, 0.0)))
+    assert (found.kind, str(found)) == ("collapsed", "2 of 3 latents say nothing; --latent 1 would do.")
+    (found,) = of_evaluation(result(activity=(0.0, 0.0), kl=0.0))
+    assert str(found).startswith("Collapsed: the latents say nothing")
+
+
+def test_what_training_says_is_part_of_the_sentence_and_no_baseline_is_said():
+    rising = of_training(curve(np.linspace(0, 60, 60)))
+    assert conclusion(result(), rising).endswith("; but training longer would still gain.")
+    assert "cannot be said" in conclusion(replace(result(), baselines=None))
+
+
+def test_a_bound_below_a_baseline_before_anything_is_evaluated():
+    assert of_bound(-15.0, {"PPCA, 2 latents": -16.0}) == ()
+    (found,) = of_bound(-17.0, {"PPCA, 2 latents": -16.0, "factor analysis, 2 latents": -15.5})
+    assert "not above factor analysis, 2 latents (-15.50)" in str(found)
+
+
+def test_a_planted_run_overfits_and_the_report_says_so(tmp_path):
+    """Twenty rows, many units, no stopping: the last lines of fit, of evaluate and the head of the report."""
+    x = np.random.default_rng(0).normal(size=(60, 6))
+    data = curvae.data.from_array(x, split=(0.4, 0.3, 0.3))
+    torch.manual_seed(0)
+    system = curvae.systems.vae(data.spec, latent=2, hidden=128)
+    run = curvae.training.fit(system, data, max_updates=2000, out=tmp_path / "run", progress=False)
+    (found,) = of_training(run.metrics())
+    assert found.kind == "overfits"
+    result = curvae.evaluate(run, samples=50, progress=False)
+    assert [each.kind for each in of_evaluation(result)][:1] == ["baseline"]
+    text = curvae.report.html(curvae.report.read(run.path))
+    assert "Not worth using as it is" in text
+    assert "Overfits: after epoch" in text
