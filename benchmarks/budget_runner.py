@@ -64,7 +64,7 @@ class Runner:
         self.kept: list[torch.Tensor] = []
         """What the last epoch has left: averaged weights, finished by the stage."""
         self.free = 0.0
-        for prepare in self.stage.prepare:
+        for prepare in filter(None, (self.stage.start, *self.stage.prepare)):
             prepare(self.system, data)
         torch.manual_seed(seed)
         self.noise = torch.get_rng_state()

@@ -79,7 +79,7 @@ def backpropagation(spec: DataSpec) -> LatentSystem:
     decoder = nn.Sequential(MLP(64, [128], 64), MLP(64, [128], prod(spec.event)))
     model = LatentVariableModel(StandardNormal(64), decoder, Gaussian(spec.event))
     inference = AmortizedMean(standard_network(spec, 64, hidden=128, depth=2))
-    stage = Stage("train", prepare=(initialize_likelihood,), monitor="surrogate")
+    stage = Stage("train", start=initialize_likelihood, monitor="surrogate")
     return LatentSystem(model, inference, PointJoint(), stages=(stage,))
 
 

@@ -44,12 +44,15 @@ OTHERS = [line for line in LINES if re.match(r"make |python (?!-m)", line)]
 
 
 def small(line: str) -> list[str]:
-    """The words of a line for digits and little effort; training only as far as its configuration."""
+    """The words of a line for digits and little effort; training only as far as its configuration, or a moment."""
     words = shlex.split(line, comments=True)[1:]
     if "--data-dir" in words:
         place = words.index("--data-dir")
         del words[place : place + 2]
     words = ["digits" if word in curvae.data.names() else word for word in words]
+    if "--continue" in words:
+        small_ones = {"--minutes": "0.001", "--epochs": "1", "--max-updates": "1"}
+        return [small_ones.get(before, word) for before, word in zip(["", *words], words, strict=False)]
     if words[0] == "fit" and "--help" not in words:
         return [*words, "--print_config"]
     return [*words, *SMALL.get(words[0], "").split()]

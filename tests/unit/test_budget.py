@@ -147,8 +147,9 @@ def test_vlae_follows_its_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(budget, "HORIZON", 0.01)
     torch.manual_seed(0)
     data = curvae.data.load("digits")
-    system = vlae(data.spec, latent=4, hidden=32, budget=True, memory=True)
-    rows = training.fit(system, data, epochs=5, learning_rate=2e-3, out=tmp_path / "run", device="cpu").metrics()
+    system = vlae(data.spec, latent=4, hidden=32, budget=True, memory=True, start="random")
+    rate = {"learning_rate": 2e-3, "schedule": "constant"}
+    rows = training.fit(system, data, epochs=5, out=tmp_path / "run", device="cpu", **rate).metrics()
     assert rows["level"][0] == 0
     assert rows["level"][-1] > 0
     assert min(rows["gap"]) > -1.0

@@ -17,7 +17,7 @@ from curvae.cli import main
 from curvae.data import Data, from_array
 from curvae.evaluation import LatentCurve, Size
 from curvae.evaluation.latent_curve import measure, sizes_of
-from curvae.linear import ppca
+from curvae.linear import factor_analysis, ppca
 from curvae.training import RunError, RunFolder
 
 FIXED: dict[str, Any] = {"hidden": 16, "epochs": 1, "learning_rate": 1e-12, "start": "linear", "device": "cpu"}
@@ -41,14 +41,20 @@ def curve(folder: Path) -> LatentCurve:
     return curvae.latent_curve("vae", data_of(), "1:4", folder, samples=20, progress=False, **FIXED)
 
 
+def better(train: torch.Tensor, latent: int, x: torch.Tensor) -> torch.Tensor:
+    """log p(x) of the linear model that is the likelier one."""
+    found = [fit(train, latent, floor=2e-6).log_prob(x) for fit in (ppca, factor_analysis)]
+    return max(found, key=lambda each: float(each.mean()))
+
+
 def test_it_is_that_of_linear_models(curve: LatentCurve):
-    """Where the networks are PPCA the ELBO is log p(x); the headline's draws are of a wider proposal, hence 6 errors.
+    """Where the networks are linear the ELBO is log p(x); the headline's draws are of a wider proposal, hence 6 errors.
 
     Failure rate below 1e-5.
     """
     data = data_of()
     x = data.validation.x.double()
-    exact = {latent: ppca(data.train.x, latent, floor=2e-6).log_prob(x) for latent in (1, 2, 3, 4)}
+    exact = {latent: better(data.train.x, latent, x) for latent in (1, 2, 3, 4)}
     best = max(exact, key=lambda latent: float(exact[latent].mean()))
     for size in curve.sizes:
         drawn = 6 * size.monte_carlo + 1e-3

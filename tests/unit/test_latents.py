@@ -91,8 +91,7 @@ def plain(size: int = 3, width: int = 6, likelihood: Any = None) -> LatentSystem
 def test_at_a_linear_start_they_are_those_of_factor_analysis(learn, fit):
     data = linear_data()
     system = vae(data.spec, latent=3, hidden=16, likelihood=Gaussian(6, learn=learn), start="linear").double()
-    for prepare in system.stages()[0].prepare:
-        prepare(system, data)
+    system.stages()[0].start(system, data)
     least = 2 * system.model.likelihood.floor**2
     oracle, scale = fit(data.train.x, 3, floor=least), data.transform.scale.unsqueeze(1)  # pyright: ignore
     for each in (system, turned(system, orthogonal(3))):
