@@ -9,13 +9,14 @@ if TYPE_CHECKING:
 def finished(run: "RunFolder") -> None:
     """The last lines of a fit: baselines on the validation data, verdicts, where the run lies and what comes next."""
     from curvae.baselines import fit_beside
-    from curvae.verdicts import of_bound, of_training
+    from curvae.verdicts import last_stage, of_bound, of_training
 
     data, metrics = run.data(), run.metrics()
     rows = data.validation
     known = [each for each in fit_beside(run.system(), data.train, data.spec) if each.density is not None]
     means = {each.label: float(each.log_prob(rows.x, rows.mask).mean()) for each in known}
-    best = max((value for value in metrics["validation_bound"] if value == value), default=float("-inf"))
+    bounds = metrics["validation_bound"][last_stage(metrics)]
+    best = max((value for value in bounds if value == value), default=float("-inf"))
     if means:
         beside = "; ".join(f"{name} {value:.2f}" for name, value in means.items())
         print(f"validation, nats: bound {best:.2f}; in closed form: {beside}")

@@ -74,7 +74,10 @@ class Laplace(Inference):
         unroll: bool = False,
         route: type[Route] | None = None,
         tolerance: float = 0.1,
+        constant: bool = False,
     ):
+        if unroll and constant:
+            raise ValueError("Laplace: unroll differentiates every step, constant none; choose one of them.")
         super().__init__()
         self.start = start
         self.steps = _checked(steps)
@@ -82,6 +85,7 @@ class Laplace(Inference):
         self.unroll = unroll
         self.route = route
         self.tolerance = tolerance
+        self.constant = constant
         self.register_buffer("modes", torch.empty(0, 0))
 
     def remember(self, rows: int, prior: Prior) -> None:
@@ -133,11 +137,12 @@ class Laplace(Inference):
 
     def _searched(self, route: Route, begin: Float[Tensor, "B D"], steps: int) -> Mode:
         """A search without gradients, a last step with them, and the precision."""
-        if self.solver.settles:
-            return self._settled(route, begin, steps)
-        z, seen = self.solver.search(route, begin, steps - 1, self.tolerance)
-        mode = last_step(route, z, len(seen), self.solver.rule)
-        return mode._replace(seen=[*seen, *mode.seen])
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.constant):
+            if self.solver.settles:
+                return self._settled(route, begin, steps)
+            z, seen = self.solver.search(route, begin, steps - 1, self.tolerance)
+            mode = last_step(route, z, len(seen), self.solver.rule)
+            return mode._replace(seen=[*seen, *mode.seen])
 
     def _settled(self, route: Route, begin: Float[Tensor, "B D"], steps: int) -> Mode:
         """A search to the end, without gradients; then the precision, which the derivative of the mode awaits."""

@@ -7,7 +7,7 @@ import numpy as np
 from curvae.evaluation.results import Estimate, Evaluation
 from curvae.report.figures import KHAT_LIMIT
 from curvae.report.read import Snapshot
-from curvae.verdicts import conclusion, of_evaluation, of_training
+from curvae.verdicts import Verdict, conclusion, of_evaluation, of_training
 
 NONE = "–"
 
@@ -89,9 +89,13 @@ def verdict(run: Snapshot) -> str:
         f"The mean over {plural(evaluation.count, 'datum', 'data')} of the {evaluation.split} split, in nats "
         "per datum, with its standard error. Higher is better: one nat more makes the data e ≈ 2.7 times as likely.",
         trust(evaluation),
-        conclusion(evaluation, of_training(run.metrics, f"`curvae fit --continue {run.name}`") if run.metrics else ()),
+        conclusion(evaluation, _of_training(run)),
     ]
     return " ".join(word for word in words if word)
+
+
+def _of_training(run: Snapshot) -> tuple[Verdict, ...]:
+    return of_training(run.metrics, f"`curvae fit --continue {run.name}`") if run.metrics else ()
 
 
 SOURCES = {"laplace": "the common Laplace proposal", "own": "the system’s own posterior", "defensive": "both together"}
@@ -133,7 +137,7 @@ def warnings(run: Snapshot) -> list[str]:
     """Everything a reader should know before believing the numbers; empty if there is nothing."""
     found = list(run.evaluation.warnings) if run.evaluation else []
     found += map(str, of_evaluation(run.evaluation) if run.evaluation else ())
-    found += map(str, of_training(run.metrics, f"`curvae fit --continue {run.name}`") if run.metrics else ())
+    found += map(str, _of_training(run))
     found += [f"What `curvae {command}` found is {run.missing(command)}" for command in run.stale]
     found += [f"An earlier curvae wrote what `curvae {c}` found, without saying of which weights." for c in run.unsure]
     state = run.status.get("state")

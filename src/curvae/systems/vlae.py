@@ -30,6 +30,7 @@ def vlae(
     budget: bool = False,
     memory: bool = False,
     published: bool = False,
+    constant: bool = False,
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
@@ -69,5 +70,5 @@ def vlae(
     if budget:
         stage = replace(stage, levels=newton_levels(steps), finish=(RefitNoise(steps=1),))
     stages = warmed_up(stage, 0 if budget else warmup, BoundBy("inference.start"), start_for(start, encoder, decoder))
-    inference = Laplace(first, steps, solver, unroll=published)
+    inference = Laplace(first, steps, solver, unroll=published, constant=constant)
     return LatentSystem(model, inference, monte_carlo_elbo, stages=stages)

@@ -12,6 +12,7 @@ from curvae.systems import System
 from curvae.training import devices as machine
 from curvae.training.check import check_networks
 from curvae.training.loop.checkpoint import Session
+from curvae.training.length import lengths
 from curvae.training.recommended import recommended
 from curvae.training.run import files, latents
 from curvae.training.run.claim import claimed, next_name
@@ -149,8 +150,7 @@ def configuration(system: System, data: Data, settings: Settings) -> dict[str, A
 
 def _check(system: System, data: Data, settings: Chosen) -> None:
     machine.choose(settings.device, settings.devices)
-    stages = system.stages()
-    settings.length.divided([stage.share for stage in stages], [stage.cost for stage in stages])
+    lengths(settings.length, system.stages())
     spec = system.recipe and system.recipe.arguments.get("spec")
     if spec is not None and spec.event != data.spec.event:
         raise ValueError(f"system: made for data of shape {spec.event}, got data of shape {data.spec.event}.")

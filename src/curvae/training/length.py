@@ -3,9 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from curvae.systems import Stage
 
 Unit = Literal["epochs", "max_updates", "minutes"]
 
@@ -49,6 +52,15 @@ class Length:
             return [Length(self.unit, self.amount * share / max(sum(shares), 1e-300)) for share in shares]
         shares = [share / cost for share, cost in zip(shares, costs or [1.0] * len(shares), strict=True)]
         return [Length(self.unit, count) for count in divide(int(self.amount), shares, self.unit)]
+
+
+def lengths(whole: Length, stages: Sequence["Stage"]) -> list[Length]:
+    """Of each stage.
+
+    Raises:
+        ValueError: the whole is too short for so many.
+    """
+    return whole.divided([stage.share for stage in stages], [stage.cost for stage in stages])
 
 
 def divide(count: int, shares: Sequence[float], what: str = "epochs") -> list[int]:

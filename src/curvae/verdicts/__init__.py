@@ -3,8 +3,8 @@
 ``learning`` looks at how training went, ``worth`` at what came out; ``conclusion`` is the one sentence.
 """
 
-from curvae.verdicts.learning import of_training
+from curvae.verdicts.learning import last_stage, of_training
 from curvae.verdicts.verdict import Verdict
 from curvae.verdicts.worth import conclusion, of_baselines, of_bound, of_evaluation
 
-__all__ = ["Verdict", "conclusion", "of_baselines", "of_bound", "of_evaluation", "of_training"]
+__all__ = ["Verdict", "conclusion", "last_stage", "of_baselines", "of_bound", "of_evaluation", "of_training"]

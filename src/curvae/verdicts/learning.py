@@ -37,7 +37,7 @@ def of_training(metrics: Mapping[str, Any], again: str = "curvae fit --continue 
         >>> [each.kind for each in of_training(curve | {"validation_bound": [-abs(row - 9.0) for row in rows]})]
         ['overfits']
     """
-    last = _last_stage(metrics)
+    last = last_stage(metrics)
     bound, train = (np.asarray(metrics[name], dtype=float)[last] for name in ("validation_bound", "train_bound"))
     step, epoch = np.asarray(metrics["step"])[last], np.asarray(metrics["epoch"])[last]
     known = np.isfinite(bound)
@@ -59,7 +59,7 @@ def of_training(metrics: Mapping[str, Any], again: str = "curvae fit --continue 
     return ()
 
 
-def _last_stage(metrics: Mapping[str, Any]) -> slice:
+def last_stage(metrics: Mapping[str, Any]) -> slice:
     """Rows of the last stage, in its last cycle."""
     stages = list(metrics["stage"])
     first = len(stages)

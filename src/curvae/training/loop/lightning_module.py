@@ -83,6 +83,7 @@ class StageModule(LightningModule):
         self._own: list[Tensor] = []
         """The weights that training goes on from, while others are judged."""
         self._average = Average([], 1, 0.0)
+        self._trained: list[nn.Parameter] = []
         self._moved: Data | None = None
         """The data on this device."""
         self._schedule = stage.schedule or settings.schedule_of_rate
@@ -141,8 +142,8 @@ class StageModule(LightningModule):
         return batch
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        trained = [parameter for parameter in self.system.parameters() if parameter.requires_grad]
-        optimizer = (self.stage.optimizer or self._adam)(trained)
+        self._trained = [parameter for parameter in self.system.parameters() if parameter.requires_grad]
+        optimizer = (self.stage.optimizer or self._adam)(self._trained)
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         if self.session.optimizer is not None:
@@ -191,9 +192,10 @@ class StageModule(LightningModule):
         loss = -shard.share * bound.surrogate.mean()
         optimizer.zero_grad()
         self.manual_backward(loss)
-        norm = gradient_norm(self.system)
+        gradients = [each.grad for each in self._trained if each.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
         if self._clip is not None:
-            nn.utils.clip_grads_with_norm_(self.system.parameters(), self._clip, norm)
+            nn.utils.clip_grads_with_norm_(self._trained, self._clip, norm)
         self.session.position.step += 1
         self.session.position.stage_step += 1
         finite = (loss.detach() + norm).isfinite()
@@ -358,12 +360,6 @@ class StageModule(LightningModule):
         if not several():
             return value
         return self.trainer.strategy.reduce(value.to(self.device), reduce_op="sum")  # pyright: ignore[reportReturnType]
-
-
-def gradient_norm(system: nn.Module) -> Tensor:
-    """Euclidean norm of all gradients together, ()."""
-    gradients = [parameter.grad for parameter in system.parameters() if parameter.grad is not None]
-    return torch.nn.utils.get_total_norm(gradients)
 
 
 def runs_ahead(device: torch.device, optimizer: torch.optim.Optimizer) -> bool:

@@ -12,7 +12,7 @@ from curvae.progress import on_terminal, progress, say
 from curvae.systems import Stage, System
 from curvae.training.devices import products
 from curvae.training.errors import RunError
-from curvae.training.length import Length
+from curvae.training.length import Length, lengths
 from curvae.training.loop.checkpoint import Session
 from curvae.training.loop.lightning_module import StageModule
 from curvae.training.loop.nonfinite import faulty_module
@@ -121,15 +121,6 @@ class Training:
         with quiet(), products(self.settings.precision):
             trainer(self.settings, []).validate(module, verbose=False)
         module.finish_stage()
-
-
-def lengths(whole: Length, stages: Sequence[Stage]) -> list[Length]:
-    """Of each stage.
-
-    Raises:
-        ValueError: the whole is too short for so many.
-    """
-    return whole.divided([stage.share for stage in stages], [stage.cost for stage in stages])
 
 
 def part_of_cycle(stages: Sequence[Stage], number: int) -> tuple[float, float]:
