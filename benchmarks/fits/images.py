@@ -10,7 +10,7 @@ take the seconds. What is written is the CPU time that it took, with its looks a
 counted. Judged as in docs/budget.md: 100 draws of the common proposal.
 """
 
-import argparse
+import itertools
 import json
 import sys
 import tempfile
@@ -31,12 +31,11 @@ from curvae.systems import System
 from curvae.training import fit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import cells
+
 from budget_runner import DRAWS, IMAGES
 from pages import written
 
-PAGE = Path(__file__).parents[2] / "docs" / "fits.md"
-
-RESULTS = Path(__file__).parents[1] / "results" / "fits"
 SETS = ("mnist", "mnist-large", "fashion", "omniglot", "binarized", "cifar10")
 
 
@@ -126,45 +125,28 @@ def listed(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser = cells.parser(__doc__)
     parser.add_argument("--data", nargs="+", default=["mnist"], choices=SETS)
     parser.add_argument("--seconds", nargs="+", type=float, default=[60])
-    parser.add_argument("--systems", nargs="+", default=["vae", "vlae"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--trial", help="name of an attempt with other arguments than the defaults")
-    parser.add_argument("--options", type=json.loads, default={}, help="of the system, as JSON")
-    parser.add_argument("--training", type=json.loads, default={}, help="of the training, as JSON")
     parser.add_argument("--cost", type=json.loads, help="CPU seconds of an update by system, where they are known")
-    parser.add_argument("--target", type=Path, default=RESULTS, help="folder of the lines")
-    parser.add_argument("--list", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    path = given.target / (f"trial-{given.trial}.jsonl" if given.trial else "images.jsonl")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    done = {(row["data"], row["system"], row["budget"], row["seed"]) for row in rows}
+    found = cells.Cells(cells.place(given, "images"), "data", "system", "budget", "seed")
     for name in [] if given.list else given.data:
         data = opened(name, given.folder)
-        cost = given.cost or {word: per_update(name, word, data, {}) for word in ("vae", "vlae")}
+        cost = given.cost or {word: per_update(name, word, data, given.options) for word in ("vae", "vlae")}
         print(name, {word: f"{1000 * value:.2f} ms an update" for word, value in cost.items()}, flush=True)
-        for seed, seconds in ((seed, seconds) for seconds in given.seconds for seed in given.seeds):
-            for word in given.systems:
-                if (name, word, seconds, seed) in done:
-                    continue
-                system = made(name, word, data, seed, given.options)
-                updates = planned(system, seconds, cost)
-                took = trained(system, data, seed, {"max_updates": updates, **given.training})
-                row = {"data": name, "system": word, "budget": seconds, "seed": seed, "updates": updates}
-                row |= {"cpu_seconds": took, **judged(system, data)}
-                row = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
-                with path.open("a") as out:
-                    out.write(json.dumps(row) + "\n")
-                rows.append(row)
-                print(json.dumps(row), flush=True)
-    print(listed(rows), end="")
-    if not given.trial and given.target == RESULTS:
-        written(PAGE, "images", listed(rows))
+        for seconds, seed, word in itertools.product(given.seconds, given.seeds, given.systems):
+            if (name, word, seconds, seed) in found:
+                continue
+            system = made(name, word, data, seed, given.options)
+            updates = planned(system, seconds, cost)
+            took = trained(system, data, seed, {"max_updates": updates, **given.training})
+            row = {"data": name, "system": word, "budget": seconds, "seed": seed, "updates": updates}
+            found.add(row | {"cpu_seconds": took, **judged(system, data)})
+    print(listed(found.rows), end="")
+    if not given.trial and given.target == cells.RESULTS:
+        written(cells.PAGE, "images", listed(found.rows))
 
 
 if __name__ == "__main__":

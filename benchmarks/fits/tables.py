@@ -9,8 +9,6 @@ a seed, which splits the rows and draws all else; each is a line of ``results/fi
 file of their own.
 """
 
-import argparse
-import json
 import sys
 import tempfile
 import time
@@ -30,10 +28,10 @@ from curvae.linear import factor_analysis, ppca
 from curvae.training import fit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import cells
+
 from pages import written
 
-RESULTS = Path(__file__).parents[1] / "results" / "fits"
-PAGE = Path(__file__).parents[2] / "docs" / "fits.md"
 FILES = {
     "wine": "wine",
     "red": "winequality-red",
@@ -43,7 +41,6 @@ FILES = {
     "abalone": "abalone",
 }
 TABLES = ("wine", "wdbc", "red", "white", "yeast", "banknote", "abalone", "sdss", "digits")
-SYSTEMS, LATENTS, SEEDS = ("vae", "vlae"), (2, 5), (0, 1, 2)
 
 
 def opened(name: str, folder: Path, seed: int) -> Data:
@@ -83,7 +80,7 @@ def cell(
         gain = ours - model.log_prob(test).numpy()
         row[what], row[f"over_{what}"] = float(model.log_prob(test).mean()), float(gain.mean())
         row[f"error_{what}"] = float(gain.std(ddof=1) / len(gain) ** 0.5)
-    return {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
+    return row
 
 
 def wanted(tables: list[str], latents: list[int], systems: list[str], seeds: list[int]) -> Iterator[tuple[Any, ...]]:
@@ -119,33 +116,18 @@ def _gain(group: list[dict[str, Any]], what: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser = cells.parser(__doc__)
     parser.add_argument("--only", nargs="+", default=list(TABLES), choices=TABLES)
-    parser.add_argument("--latent", nargs="+", type=int, default=list(LATENTS))
-    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--trial", help="name of an attempt with other arguments than the defaults")
-    parser.add_argument("--options", type=json.loads, default={}, help="of the system, as JSON")
-    parser.add_argument("--training", type=json.loads, default={}, help="of the training, as JSON")
-    parser.add_argument("--target", type=Path, default=RESULTS, help="folder of the lines")
-    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--latent", nargs="+", type=int, default=[2, 5])
     given = parser.parse_args()
     torch.set_num_threads(1)
-    path = given.target / (f"trial-{given.trial}.jsonl" if given.trial else "tables.jsonl")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    done = {(row["table"], row["latent"], row["system"], row["seed"]) for row in rows}
+    found = cells.Cells(cells.place(given, "tables"), "table", "latent", "system", "seed")
     for place in [] if given.list else wanted(given.only, given.latent, given.systems, given.seeds):
-        if place not in done:
-            row = cell(*place, given.folder, given.options, given.training)
-            rows.append(row)
-            with path.open("a") as out:
-                out.write(json.dumps(row) + "\n")
-            print(json.dumps(row), flush=True)
-    print(listed(rows), end="")
-    if not given.trial and given.target == RESULTS:
-        written(PAGE, "tables", listed(rows))
+        if place not in found:
+            found.add(cell(*place, given.folder, given.options, given.training))
+    print(listed(found.rows), end="")
+    if not given.trial and given.target == cells.RESULTS:
+        written(cells.PAGE, "tables", listed(found.rows))
 
 
 if __name__ == "__main__":

@@ -103,7 +103,8 @@ class Laplace(Inference):
         mu0 = begin.posterior.center
         with torch.autocast(mu0.device.type, enabled=False), model.evaluating():
             mu0 = as_precise(mu0, batch)
-            route = route_for(model, batch, mu0.detach(), self.route)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.constant):
+                route = route_for(model, batch, mu0.detach(), self.route)
             if self.unroll or steps == 0:
                 found = self._unrolled(route, mu0, steps)
             else:
@@ -112,7 +113,7 @@ class Laplace(Inference):
         posterior = PrecisionGaussian(found.mean, found.factor)
         info = {**begin.info, **self._info(found, steps)}
         state = {"modes": found.mean.detach()} if len(self.modes) else {}
-        shorter = Routed(route) if route.shorter else None
+        shorter = Routed(route) if route.shorter and not self.constant else None
         return Inferred(posterior, info, bound, {**prefixed("start", begin.state), **state}, shorter)
 
     def _unrolled(self, route: Route, mu0: Float[Tensor, "B D"], steps: int) -> Mode:

@@ -11,8 +11,8 @@ from curvae.data import Data
 from curvae.systems import System
 from curvae.training import devices as machine
 from curvae.training.check import check_networks
-from curvae.training.loop.checkpoint import Session
 from curvae.training.length import lengths
+from curvae.training.loop.checkpoint import Session
 from curvae.training.recommended import recommended
 from curvae.training.run import files, latents
 from curvae.training.run.claim import claimed, next_name

@@ -68,14 +68,17 @@ def _instructions(library: ctypes.CDLL) -> str:
 def _kernel() -> Kernel:
     if os.environ.get("CURVAE_KERNEL") == "0":
         return Kernel(None, reason="switched off by CURVAE_KERNEL=0")
-    return _load(os.environ.get("CC") or "cc", cache_folder() / "kernel")
+    return _load(os.environ.get("CC") or "cc", os.environ.get("CURVAE_CACHE"))
 
 
 @cache
-def _load(compiler: str, folder: Path) -> Kernel:
-    """Made at most once for each source, compiler and processor, and tried at most once in a process."""
+def _load(compiler: str, kept: str | None) -> Kernel:
+    """Made at most once for each source, compiler and processor, and tried at most once in a process.
+
+    Asked several times a training step: ``kept``, which cache it is, costs less to say than its folder.
+    """
     try:
-        return _loaded(shlex.split(compiler), folder)
+        return _loaded(shlex.split(compiler), cache_folder() / "kernel")
     except NoCompiler as error:
         LOG.info("%s: curvature is computed with torch, which takes longer", error)
         return Kernel(None, reason=str(error))
