@@ -3,11 +3,13 @@
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import curvae
 from curvae import training
+from curvae.data import from_array
 from curvae.systems import Cosine, Stage, vae, vlae
 from curvae.training import train_on
 from curvae.training.length import Length
@@ -178,6 +180,15 @@ def test_what_is_left_open_is_filled_in_by_size():
     assert small.learning_rate == 2 * large.learning_rate
     assert small.length.unit == "max_updates"
     assert recommended(Settings(epochs=3, learning_rate=0.1), vae(data.spec), data).length == Length("epochs", 3)
+    assert (small.batch_size, small.learning_rate, small.max_updates) == (
+        128,
+        2e-3,
+        round(100 * len(data.train) ** 0.5),
+    )
+    many = from_array(np.zeros((20_000, 3), np.float32) + np.arange(3), split=(0.8, 0.1, 0.1), name="many")
+    large = recommended(Settings(), vae(many.spec, hidden=64), many)
+    assert (large.batch_size, large.max_updates) == (256, round(100 * len(many.train) ** 0.5))
+    assert large.learning_rate == pytest.approx(4e-3 * 2**0.5)
 
 
 def test_a_trained_system_goes_on_from_its_weights(tmp_path: Path):

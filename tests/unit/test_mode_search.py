@@ -5,14 +5,16 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.distributions import MultivariateNormal
 
 from curvae.curvature import Backtracking, Generic, Layerwise, Newton, PaperSchedule, Status, route_for
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
-from curvae.objectives import log_weights
+from curvae.objectives import elbo, log_weights
 from curvae.priors import StandardNormal
+from curvae.systems import LatentSystem
 from searches import Undamped
 from zoo import LIKELIHOODS, LinearGaussian, TwoModes, batch_of, data_for, points, relu_model
 
@@ -181,6 +183,37 @@ def test_detaching_the_mode_would_be_another_gradient():
     )
 
 
+def test_a_constant_posterior_gives_the_gradient_of_the_log_likelihood():
+    """Fisher's identity on the linear-Gaussian model, with its exact posterior; sigma points take the expectation."""
+    oracle = LinearGaussian()
+    start = AmortizedGaussian(nn.Linear(10, 6).double())
+    held, free = (Laplace(start, 2, constant=constant)(oracle.model, oracle.batch) for constant in (True, False))
+    torch.testing.assert_close(held.posterior.mean, free.posterior.mean, **CLOSE)
+    torch.testing.assert_close(held.posterior.covariance, free.posterior.covariance, **CLOSE)
+    torch.testing.assert_close(held.encoder_bound, free.encoder_bound, **CLOSE)
+    assert free.posterior.mean.requires_grad
+    assert not held.posterior.mean.requires_grad
+    size = held.posterior.mean.shape[-1]
+    spread = size**0.5 * torch.linalg.cholesky(held.posterior.covariance).movedim(-1, 0)
+    z = torch.cat([held.posterior.mean + spread, held.posterior.mean - spread])
+    decoder, noise = oracle.model.decoder, oracle.scale**2 * torch.eye(oracle.x.shape[1]).double()
+    exact = MultivariateNormal(decoder.bias, decoder.weight @ decoder.weight.mT + noise).log_prob(oracle.x)
+    parameters = [decoder.weight, decoder.bias]
+    ours = torch.autograd.grad(oracle.model.log_joint(oracle.x, z).sum(-1).mean(), parameters)
+    for value, expected in zip(ours, torch.autograd.grad(exact.sum(), parameters), strict=True):
+        torch.testing.assert_close(value, expected, **CLOSE)
+
+
+def test_a_constant_posterior_trains_decoder_and_encoder():
+    model, batch = relu_model("gaussian-shared", hidden=(20, 20))
+    inference = Laplace(AmortizedGaussian(nn.Linear(10, 6).double()), constant=True)
+    system = LatentSystem(model, inference, elbo).train()
+    (-system.bound(batch).surrogate.mean()).backward()
+    assert all(each.grad is not None and each.grad.abs().max() > 0 for each in model.parameters())
+    means = inference.start.encoder.weight.grad[:3]
+    assert means.abs().max() > 0
+
+
 def test_gradient_of_the_mode_is_that_of_the_implicit_function():
     """d mu / d theta by finite differences of a converged search, for the data whose mode is not on a kink."""
     model, batch = relu_model("bernoulli")
@@ -236,6 +269,8 @@ def test_float32_and_autocast_keep_the_algebra_in_float32():
 def test_misuse():
     with pytest.raises(ValueError, match="must be 0 or more; got -1"):
         Laplace(AmortizedGaussian(nn.Linear(10, 6)), steps=-1)
+    with pytest.raises(ValueError, match="choose one of them"):
+        Laplace(AmortizedGaussian(nn.Linear(10, 6)), unroll=True, constant=True)
     model, batch = relu_model("gaussian")
     with pytest.raises(ValueError, match="must give 2 D values"):
         AmortizedGaussian(nn.Linear(10, 7).double())(model, batch)

@@ -58,7 +58,7 @@ def fit(
         data: :class:`curvae.data.Data`, an array, a tensor, a pandas frame, the path of a file, or the name of a known
             data set.
         epochs: in all, divided among the stages by their shares; or say ``max_updates`` or ``minutes``.
-        batch_size: rows of a batch, over all devices together; by default 128.
+        batch_size: rows of a batch, over all devices together; by default 128, of more than 10,000 rows 256.
         learning_rate: the highest of Adam, where a stage does not bring its own optimizer; by default by the network's
             width.
         seed: of first weights, order, noise and preparation.

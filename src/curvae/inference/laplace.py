@@ -41,6 +41,9 @@ class Laplace(Inference):
             are Newton steps by the solver's rule.
         route: a route of the curvature engine; the cheapest that fits if not given.
         tolerance: Newton decrement (nats), what the ELBO loses to a mean off the mode, below which a datum is ok.
+        constant: the posterior is held constant for the gradient. At the mode the ELBO has next to no slope in it: with
+            an exact posterior this is the gradient of log p(x) (Fisher's identity). It spares the derivative of the
+            last step, the dearest part of an update.
 
     With a memory (:meth:`remember`) the search for a training datum starts at the mode found on its last visit, where
     that is the better start; the modes are state, so they are saved with the run. Other data start at mu0.
@@ -49,7 +52,7 @@ class Laplace(Inference):
     ``steps`` (B,), how many steps really moved a datum, and ``gained`` (B,), the nats by which the log joint rose.
 
     Raises:
-        ValueError: negative steps.
+        ValueError: negative steps, or ``constant`` with ``unroll``.
 
     Example:
         >>> import torch

@@ -30,7 +30,6 @@ def vlae(
     budget: bool = False,
     memory: bool = False,
     published: bool = False,
-    constant: bool = False,
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
@@ -40,9 +39,10 @@ def vlae(
 
     Reference: Park, Kim and Kim, *Variational Laplace Autoencoders*, ICML 2019.
 
-    Differences: by default the search takes full Newton steps with backtracking and its last step is differentiated;
-    ``published=True`` takes the paper's step ``0.5 / (t + 1)`` and differentiates through all of them. Training starts
-    as a plain VAE for a share ``warmup`` of the time, which costs far less per update; 0 trains as the paper does.
+    Differences: by default the search takes full Newton steps with backtracking; ``published=True`` takes the paper's
+    step ``0.5 / (t + 1)`` and differentiates through all of them. Training starts as a plain VAE for a share ``warmup``
+    of the time, which costs far less per update; the decoder that comes of it is then trained with the posterior held
+    constant. With 0 the posterior is refined from the first update, and its last step differentiated.
 
     Args:
         steps: number of Newton steps.
@@ -70,5 +70,5 @@ def vlae(
     if budget:
         stage = replace(stage, levels=newton_levels(steps), finish=(RefitNoise(steps=1),))
     stages = warmed_up(stage, 0 if budget else warmup, BoundBy("inference.start"), start_for(start, encoder, decoder))
-    inference = Laplace(first, steps, solver, unroll=published, constant=constant)
+    inference = Laplace(first, steps, solver, unroll=published, constant=warmup > 0 and not published)
     return LatentSystem(model, inference, monte_carlo_elbo, stages=stages)

@@ -59,7 +59,7 @@ def fit(
         system: what to train.
         data: trained on ``data.train``, judged on ``data.validation``.
         epochs: in all, divided among the stages; or say ``max_updates`` or ``minutes``.
-        batch_size: rows of a batch, over all devices together; by default 128.
+        batch_size: rows of a batch, over all devices together; by default 128, of more than 10,000 rows 256.
         learning_rate: the highest, of stages without an optimizer of their own; by default by network and data.
         seed: of order, noise and preparation.
         out: the run folder; by default ``runs/<system>-<data>-<number>``.

@@ -8,28 +8,29 @@ from curvae.data import Data
 from curvae.systems import System
 from curvae.training.settings import Chosen, Settings
 
-BATCH, WIDE, MANY = 128, 256, 10_000
-"""Rows of a batch; units of a layer, and training rows, up to which one learning rate serves. See docs/fits.md."""
+MANY, WIDE = 10_000, 256
+"""Training rows, and units of a layer, up to which one batch size and learning rate serve. See docs/fits.md."""
 
 
 def recommended(settings: Settings, system: System, data: Data) -> Chosen:
     """The settings with all that was left open filled in.
 
-    - ``batch_size``: 128.
-    - ``learning_rate``: ``2e-3``, of more than 10,000 rows ``4e-3``; times ``256 / width`` where the widest layer has
-      more than 256 units.
+    - ``batch_size``: 128, of more than 10,000 rows 256.
+    - ``learning_rate``: ``2e-3``, of more than 10,000 rows ``4e-3``; times ``sqrt(batch_size / 128)``, and times
+      ``256 / width`` where the widest layer has more than 256 units.
     - ``max_updates``, where no length is said: ``100 sqrt(rows)``, from 1,000 to 30,000.
     """
     filled: dict[str, Any] = dict(vars(settings))
-    filled["batch_size"] = settings.batch_size or BATCH
-    filled["learning_rate"] = settings.learning_rate or _rate(len(data.train), system)
+    rows = len(data.train)
+    size = filled["batch_size"] = settings.batch_size or (256 if rows > MANY else 128)
+    filled["learning_rate"] = settings.learning_rate or _rate(rows, size, system)
     if settings.length is None:
-        filled["max_updates"] = _updates(len(data.train))
+        filled["max_updates"] = _updates(rows)
     return Chosen(**filled)
 
 
-def _rate(rows: int, system: System) -> float:
-    return (4e-3 if rows > MANY else 2e-3) * min(1.0, WIDE / width(system))
+def _rate(rows: int, size: int, system: System) -> float:
+    return (4e-3 if rows > MANY else 2e-3) * (size / 128) ** 0.5 * min(1.0, WIDE / width(system))
 
 
 def _updates(rows: int) -> int:
