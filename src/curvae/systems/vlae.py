@@ -14,7 +14,7 @@ from curvae.systems.stages import BoundBy, RefitNoise, Remember, Stage, newton_l
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
-COST = 4.0
+COST = 2.5
 """Of an update with the Newton search, in updates of a plain VAE."""
 
 
@@ -25,7 +25,7 @@ def vlae(
     hidden: int = 256,
     depth: int = 2,
     steps: int = 2,
-    bfgs: int = 8,
+    bfgs: int = 4,
     warmup: float = 0.7,
     budget: bool = False,
     memory: bool = False,
