@@ -127,11 +127,14 @@ def test_a_full_covariance_starts_there_too():
     )
 
 
-def test_missing_values():
-    data = table(rows=300)
-    holes = data.train.raw.clone()
+def with_holes() -> Data:
+    holes = table(rows=300).train.raw.clone()
     holes[torch.rand(holes.shape, generator=torch.Generator().manual_seed(0)) < 0.2] = torch.nan
-    data = from_array(holes, missing="mask")
+    return from_array(holes, missing="mask")
+
+
+def test_missing_values():
+    data = with_holes()
     system = started(vlae(data.spec, latent=2, hidden=16, start="linear"), data)
     fitted = ppca(data.train.x, 2, data.train.mask, 2e-6)
     torch.testing.assert_close(system.model.likelihood.variance.detach(), fitted.noise)
@@ -177,13 +180,27 @@ def test_means_follow_the_linear_model_to_first_order(support, counts):
     torch.testing.assert_close(slope.flatten(), model.weight.sum(1))
 
 
-def test_an_explicit_noise_stays():
-    data = table()
-    system = started(vae(data.spec, latent=2, hidden=16, likelihood=Gaussian(6, scale=0.7), start="linear"), data)
-    assert system.model.likelihood.variance.item() == pytest.approx(0.49)
+@pytest.mark.parametrize("learn", [None, "shared", "element"])
+@pytest.mark.parametrize("scale", [0.1, 0.7])
+def test_an_explicit_noise_stays(learn, scale):
+    """The linear model is fitted with it, and its posterior is that under it."""
+    data, likelihood = table(), Gaussian(6, scale=scale, learn=learn).double()
+    before = likelihood.variance.detach().clone()
+    system = started(vae(data.spec, latent=2, hidden=16, likelihood=likelihood, start="linear"), data)
+    assert torch.equal(system.model.likelihood.variance, before)
+    assert before.sqrt().mean().item() == pytest.approx(scale, rel=1e-4)
     weights = system.log_weights(all_of(data), 4)
-    expected = ppca(data.train.x, 2, noise=0.49).log_prob(all_of(data).x)
-    torch.testing.assert_close(weights.log_w, expected.expand_as(weights.log_w), atol=1e-10, rtol=0)
+    expected = ppca(data.train.x, 2, noise=before[0].item()).log_prob(all_of(data).x)
+    torch.testing.assert_close(weights.log_w, expected.expand_as(weights.log_w), atol=1e-9, rtol=1e-13)
+
+
+@pytest.mark.parametrize("learn", ["shared", "element"])
+def test_an_explicit_noise_stays_with_missing_values_and_from_a_random_start(learn):
+    data = with_holes()
+    for start in ("linear", "random"):
+        likelihood = Gaussian(6, scale=0.2, learn=learn)
+        system = started(vae(data.spec, latent=2, hidden=16, likelihood=likelihood, start=start), data)
+        torch.testing.assert_close(system.model.likelihood.variance, torch.full_like(likelihood.variance, 0.04 + 1e-6))
 
 
 def test_own_networks_start_as_they_are():
