@@ -3,6 +3,7 @@
 import inspect
 import logging
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,13 +12,65 @@ from torch import nn
 from curvae.data import Data, from_array
 from curvae.inference import AffinePosterior, AmortizedFullGaussian
 from curvae.likelihoods import Bernoulli, Categorical, Gaussian
-from curvae.linear import factor_analysis, ppca
+from curvae.linear import LinearGaussian, factor_analysis, ppca
 from curvae.networks import MLP, carried, write_affine
-from curvae.systems import System, iwae, mixture_vae, multimodal_vlae, recursive_mixture, vae, vlae, wake_wake
+from curvae.systems import System, vae, vlae
 from curvae.systems.base import SYSTEMS
 from curvae.systems.starts import LinearStart, start_for
 from curvae.typing import Batch, DataSpec
 
+STARTS = {
+    "ais-vae": "near",
+    "baggins": "random",
+    "bilbo": "random",
+    "chi-vae": "exact",
+    "ciwae": "exact",
+    "coupling-vae": "exact",
+    "direct-vae": "random",
+    "dlgm": "random",
+    "fishernet": "exact",
+    "householder-vae": "exact",
+    "hvae": "near",
+    "iaf-vae": "exact",
+    "iwae": "exact",
+    "langevin-ae": "random",
+    "miwae": "exact",
+    "mixture-vae": "exact",
+    "multimodal-vlae": "exact",
+    "piwae": "exact",
+    "planar-vae": "exact",
+    "predictive-coding": "random",
+    "radial-vae": "exact",
+    "recursive-mixture": "exact",
+    "renyi-vae": "exact",
+    "sa-vae": "exact",
+    "skew-vae": "exact",
+    "spline-vae": "exact",
+    "tsc": "exact",
+    "vae": "exact",
+    "vlae": "exact",
+    "wake-wake": "exact",
+}
+"""How each system starts: its ELBO is log p(x) of the linear model, or lies near it, or starts at random."""
+NEAR = 0.2
+"""Nats, of the mean over rows: draws of the exact posterior are moved on by steps of finite length, and tempered."""
+VARIATIONS = [
+    ("ais-vae", {"metropolis": True}, "exact"),
+    ("coupling-vae", {"latent": 1}, "exact"),
+    ("fishernet", {"steps": 1}, "exact"),
+    ("householder-vae", {"reflections": 1}, "exact"),
+    ("householder-vae", {"reflections": 4, "latent": 6}, "exact"),
+    ("hvae", {"tempering": "none"}, "near"),
+    ("iaf-vae", {"gated_update": False}, "exact"),
+    ("iaf-vae", {"flows": 5, "latent": 6}, "exact"),
+    ("planar-vae", {"latent": 6}, "exact"),
+    ("sa-vae", {"amortized": False}, "decoder only"),
+    ("sa-vae", {"through": False}, "exact"),
+    ("spline-vae", {"passes": 3, "bins": 5}, "exact"),
+    ("tsc", {"flows": 2}, "exact"),
+    ("vlae", {"budget": True}, "exact"),
+    ("vlae", {"published": True}, "exact"),
+]
 ACTIVATIONS = [nn.ReLU, nn.SiLU, nn.GELU, nn.LeakyReLU, nn.Hardswish]
 
 
@@ -37,6 +90,12 @@ def started(system: System, data: Data) -> System:
     system = system.double().eval()
     system.stages()[0].start(system, data)
     return system
+
+
+def linear_model(data: Data, latent: int, learn: str = "element") -> LinearGaussian:
+    """The one that a fit starts from: of two, the better on the validation data."""
+    fits = [fit(data.train.x, latent, floor=2e-6) for fit in ((ppca, factor_analysis) if learn == "element" else (ppca,))]
+    return max(fits, key=lambda found: found.log_prob(data.validation.x.double()).mean())
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -72,15 +131,41 @@ def test_other_networks_carry_nothing(network):
         write_affine(network, torch.ones(1, 5), torch.zeros(1), torch.ones(7, 1), torch.zeros(7))
 
 
-@pytest.mark.parametrize("make", [vae, vlae, iwae, wake_wake, mixture_vae, recursive_mixture, multimodal_vlae])
-@pytest.mark.parametrize(("learn", "fit"), [("shared", ppca), ("element", factor_analysis)])
-def test_before_the_first_step_elbo_and_evidence_are_those_of_the_linear_model(make, learn, fit):
+@pytest.mark.parametrize("learn", ["shared", "element"])
+@pytest.mark.parametrize(("name", "arguments", "start"), [*((name, {}, STARTS[name]) for name in STARTS), *VARIATIONS])
+def test_before_the_first_step_elbo_and_evidence_are_those_of_the_linear_model(name, arguments, start, learn):
     """In float64 for every row: the log weight of every single draw is log p(x), so the posterior is exact."""
     data = table()
-    system = started(make(data.spec, latent=2, hidden=16, likelihood=Gaussian(6, learn=learn), start="linear"), data)
-    batch, expected = all_of(data), fit(data.train.x, 2, floor=2e-6).log_prob(all_of(data).x)
-    weights = system.log_weights(batch, 6, torch.Generator().manual_seed(1))
-    torch.testing.assert_close(weights.log_w, expected.expand_as(weights.log_w), atol=1e-10, rtol=0)
+    names = inspect.signature(SYSTEMS[name]).parameters
+    given = {"latent": 3, "likelihood": Gaussian(6, learn=learn), "start": "linear", **arguments}
+    ours = {key: value for key, value in given.items() if key in names}
+    system = started(SYSTEMS[name](data.spec, hidden=16, **ours), data)
+    model = linear_model(data, min(given["latent"], 5), learn)
+    expected = model.log_prob(all_of(data).x)
+    log_w, log_c = system.log_weights(all_of(data), 6, torch.Generator().manual_seed(1))
+    assert isinstance(system.stages()[0].start, LinearStart) == (start != "random")
+    if start == "exact":
+        torch.testing.assert_close(log_w, expected.expand_as(log_w), atol=1e-10, rtol=0)
+    elif start == "near":
+        assert ((log_c.exp() * log_w).sum(0) - expected).mean().abs() < NEAR
+    elif start == "decoder only":
+        z = torch.randn(4, 3, dtype=torch.float64)
+        torch.testing.assert_close(system.model.decode(z), z @ model.weight.mT + model.mean)
+
+
+def test_every_system_is_in_the_table_of_the_documentation():
+    assert sorted(STARTS) == sorted(SYSTEMS)
+    text = (Path(__file__).parents[2] / "docs" / "fits.md").read_text()
+    block = text.split("<!-- starts of systems: begin -->")[1].split("<!-- starts of systems: end -->")[0]
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in block.strip().splitlines()[2:]]
+    assert {name: kind for kind, names, *_ in rows for name in names.replace("`", "").split(", ")} == STARTS
+
+
+@pytest.mark.parametrize("name", sorted(SYSTEMS))
+def test_what_starts_at_random_has_no_argument_for_it_and_says_why(name):
+    text = " ".join(SYSTEMS[name].__doc__.split())
+    assert ("Starts at random: " in text) == (STARTS[name] == "random")
+    assert ("start" in inspect.signature(SYSTEMS[name]).parameters) == (STARTS[name] != "random")
 
 
 def test_the_better_of_two_starts_on_validation_is_taken():
@@ -105,10 +190,7 @@ def test_latents_that_find_no_room_start_unused(latent, hidden):
     if room == 0:
         torch.testing.assert_close(system.model.likelihood.variance, torch.ones(6).double(), rtol=0.02, atol=0)
         return
-    expected = max(
-        (fit(data.train.x, room, floor=2e-6) for fit in (ppca, factor_analysis)),
-        key=lambda found: found.log_prob(data.validation.x.double()).mean(),
-    ).log_prob(batch.x)
+    expected = linear_model(data, room).log_prob(batch.x)
     weights = system.log_weights(batch, 4, torch.Generator().manual_seed(1))
     torch.testing.assert_close(weights.log_w, expected.expand_as(weights.log_w), atol=1e-10, rtol=0)
     assert (system.posterior(batch.x).mean[:, room:].abs() < 1e-6).all()

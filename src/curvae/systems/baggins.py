@@ -28,6 +28,8 @@ def baggins(
 
     Differences: the likelihood is a substitute; see :class:`curvae.objectives.BatchLikelihood`.
 
+    Starts at random: its prior is a running average over the batches that training has seen, and is none before.
+
     Raises:
         ValueError: data that are not real numbers.
 

@@ -27,6 +27,8 @@ def bilbo(
 
     Differences: see :class:`curvae.objectives.BatchInformation`.
 
+    Starts at random: its prior is a running average over the batches that training has seen, and is none before.
+
     Args:
         encoder: your own network, from a batch of data to D values.
 
