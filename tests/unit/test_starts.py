@@ -21,8 +21,8 @@ from curvae.typing import Batch, DataSpec
 
 STARTS = {
     "ais-vae": "near",
-    "baggins": "random",
-    "bilbo": "random",
+    "baggins": "exact",
+    "bilbo": "exact",
     "chi-vae": "exact",
     "ciwae": "exact",
     "coupling-vae": "exact",
@@ -56,6 +56,7 @@ NEAR = 0.2
 """Nats, of the mean over rows: draws of the exact posterior are moved on by steps of finite length, and tempered."""
 VARIATIONS = [
     ("ais-vae", {"metropolis": True}, "exact"),
+    ("bilbo", {"latent": 6}, "exact"),
     ("coupling-vae", {"latent": 1}, "exact"),
     ("fishernet", {"steps": 1}, "exact"),
     ("householder-vae", {"reflections": 1}, "exact"),

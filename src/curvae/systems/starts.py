@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from curvae.inference import AffinePosterior
 from curvae.linear import LinearGaussian
 from curvae.networks import carried, write_affine
-from curvae.priors import StandardNormal
 from curvae.systems.stages import Prepared, initialize_likelihood
 from curvae.typing import Table, Tables
 
@@ -46,14 +45,15 @@ class LinearStart:
 
     def __call__(self, system: Any, data: Tables) -> None:
         model, x, mask = system.model, data.train.x, data.train.mask
-        size = min(carried(model.decoder), sum(model.prior.blocks)) if isinstance(model.prior, StandardNormal) else 0
+        size = min(carried(model.decoder), sum(model.prior.blocks))
         fits = model.likelihood.linear_fits(x, size, mask) if size else ()
-        if not fits:
+        fitted = best(fits, model.likelihood, data.validation) if fits else None
+        unit = model.prior.start_from(fitted.posterior_variance.sqrt()) if fitted else None
+        if fitted is None or unit is None:
             log.info("%s starts at random: its decoder or prior cannot start at a linear model.", _name(system))
             return initialize_likelihood(system, data)
-        fitted = best(fits, model.likelihood, data.validation)
-        _write_decoder(system, fitted)
-        if not system.inference.start_from(_posterior(fitted, model.likelihood, x)):
+        _write_decoder(system, fitted, unit)
+        if not system.inference.start_from(_posterior(fitted, unit, model.likelihood, x)):
             log.info("%s: the decoder starts at a linear model, the encoder at random.", _name(system))
 
 
@@ -66,17 +66,20 @@ def best(fits: tuple[LinearGaussian, ...], likelihood: Any, held_out: Table) -> 
     return max(fits, key=lambda fit: float(fit.log_prob(features, mask).mean()))
 
 
-def _write_decoder(system: Any, fitted: LinearGaussian) -> None:
+def _write_decoder(system: Any, fitted: LinearGaussian, unit: Float[Tensor, " D"]) -> None:
+    """That of latents in these units."""
     model, size = system.model, fitted.weight.shape[1]
     weight, bias = model.likelihood.start_from(fitted)
     inward = torch.eye(size, sum(model.prior.blocks), dtype=weight.dtype)
-    write_affine(model.decoder, inward, weight.new_zeros(size), weight, bias)
+    write_affine(model.decoder, inward, weight.new_zeros(size), weight * unit, bias)
 
 
-def _posterior(fitted: LinearGaussian, likelihood: Any, x: Float[Tensor, "N *event"]) -> AffinePosterior:
-    """The linear model's posterior as a function of x itself; by least squares where x is not what was modelled."""
-    log_scale = 0.5 * fitted.posterior_variance.log()
-    inward, flat = fitted.posterior_map, x.flatten(1).double()
+def _posterior(
+    fitted: LinearGaussian, unit: Float[Tensor, " D"], likelihood: Any, x: Float[Tensor, "N *event"]
+) -> AffinePosterior:
+    """The linear model's, of latents in these units, as a function of x; by least squares if x is not what it models."""
+    log_scale = 0.5 * fitted.posterior_variance.log() - unit.log()
+    inward, flat = fitted.posterior_map / unit.unsqueeze(1), x.flatten(1).double()
     features = likelihood.linear_features(x)
     if features.shape[1] != flat.shape[1]:
         mean, target = flat.mean(0), (features - fitted.mean) @ inward.mT
