@@ -79,13 +79,12 @@ def _posterior(
 ) -> AffinePosterior:
     """The linear model's, of latents in these units, as a function of x; by least squares if x is not what it models."""
     log_scale = 0.5 * fitted.posterior_variance.log() - unit.log()
-    inward, flat = fitted.posterior_map / unit.unsqueeze(1), x.flatten(1).double()
-    features = likelihood.linear_features(x)
-    if features.shape[1] != flat.shape[1]:
-        mean, target = flat.mean(0), (features - fitted.mean) @ inward.mT
+    inward, mean = fitted.posterior_map / unit.unsqueeze(1), fitted.mean
+    if len(mean) != x[0].numel():
+        flat, target = x.flatten(1).double(), (likelihood.linear_features(x) - mean) @ inward.mT
+        mean = flat.mean(0)
         inward = torch.linalg.lstsq(flat - mean, target).solution.mT
-        return AffinePosterior(inward, -inward @ mean, log_scale)
-    return AffinePosterior(inward, -inward @ fitted.mean, log_scale)
+    return AffinePosterior(inward, -inward @ mean, log_scale)
 
 
 def _name(system: Any) -> str:
