@@ -225,12 +225,15 @@ def test_missing_values():
     torch.testing.assert_close(system.model.decode(z), z @ fitted.weight.mT + fitted.mean)
 
 
+@pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("support", ["binary", "category"])
-def test_other_likelihoods_start_better_than_at_random(support):
+def test_other_likelihoods_start_better_than_at_random(support, missing):
     generator = torch.Generator().manual_seed(0)
     score = torch.randn(400, 2, generator=generator) @ (3 * torch.randn(2, 12, generator=generator))
     x = (score > 0).double() if support == "binary" else torch.bucketize(score, torch.tensor([-2.0, 2.0])).double()
-    data = from_array(x, support=support)
+    if missing:
+        x[torch.rand(x.shape, generator=generator) < 0.05] = torch.nan
+    data = from_array(x, support=support, missing="mask" if missing else "error")
     bounds = {}
     for start in ("linear", "random"):
         torch.manual_seed(0)
@@ -286,10 +289,13 @@ def test_an_explicit_noise_stays_with_missing_values_and_from_a_random_start(lea
         torch.testing.assert_close(system.model.likelihood.variance, torch.full_like(likelihood.variance, 0.04 + 1e-6))
 
 
-def test_own_networks_start_as_they_are():
-    data, own = table(), MLP(2, [16], 6).double()
+@pytest.mark.parametrize("own", [MLP(2, [16], 6), nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 6))])
+def test_own_networks_start_as_they_are_and_the_log_says_so(own, caplog):
+    data, own = table(), own.double()
     before = [value.clone() for value in own.parameters()]
-    system = started(vae(data.spec, latent=2, hidden=16, decoder=own, start="linear"), data)
+    with caplog.at_level(logging.INFO, "curvae"):
+        system = started(vae(data.spec, latent=2, hidden=16, decoder=own, start="linear"), data)
+    assert "vae starts as it is: it has networks of your own, which no linear model is written into." in caplog.text
     assert all(torch.equal(one, other) for one, other in zip(before, system.model.decoder.parameters(), strict=True))
     with pytest.raises(ValueError, match="start: expected linear or random; got 'zero'"):
         start_for("zero")

@@ -25,7 +25,15 @@ def start_for(word: str, *own: nn.Module | None) -> Prepared:
     """
     if word not in ("linear", "random"):
         raise ValueError(f"start: expected linear or random; got {word!r}.")
-    return initialize_likelihood if word == "random" or any(own) else LinearStart()
+    if word == "random":
+        return initialize_likelihood
+    return LinearStart() if all(network is None for network in own) else start_as_it_is
+
+
+def start_as_it_is(system: Any, data: Tables) -> None:
+    """The likelihood starts from the data, networks as they were made; a line of the log says so."""
+    log.info("%s starts as it is: it has networks of your own, which no linear model is written into.", _name(system))
+    initialize_likelihood(system, data)
 
 
 @dataclass(frozen=True)
