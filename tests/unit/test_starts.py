@@ -95,7 +95,8 @@ def started(system: System, data: Data) -> System:
 
 def linear_model(data: Data, latent: int, learn: str = "element") -> LinearGaussian:
     """The one that a fit starts from: of two, the better on the validation data."""
-    fits = [fit(data.train.x, latent, floor=2e-6) for fit in ((ppca, factor_analysis) if learn == "element" else (ppca,))]
+    kinds = (ppca, factor_analysis) if learn == "element" else (ppca,)
+    fits = [fit(data.train.x, latent, floor=2e-6) for fit in kinds]
     return max(fits, key=lambda found: found.log_prob(data.validation.x.double()).mean())
 
 

@@ -77,7 +77,8 @@ class Autoregressive(InvertibleFlow):
     def settle(self, weight: Float[Tensor, "C H"], bias: Float[Tensor, " C"]) -> float:
         """The networks say 0."""
         for step in self.steps:
-            for each in step.hyper[-1].parameters():  # pyright: ignore[reportIndexIssue]
+            *_, last = step.get_submodule("hyper").children()
+            for each in last.parameters():
                 each.zero_()
         return len(self.steps) * self.slope
 

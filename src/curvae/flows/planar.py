@@ -56,7 +56,7 @@ class Planar(Flow):
 
     @torch.no_grad()
     def settle(self, weight: Float[Tensor, "C H"], bias: Float[Tensor, " C"]) -> float:
-        """u is 0; w and b stay, so that u has a slope."""
+        """``u = 0``; w and b stay, so that u has a slope."""
         for part in (weight, bias):
             part.unflatten(0, (self.steps, -1))[:, : self.size] = 0
         return 0.0

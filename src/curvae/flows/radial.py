@@ -60,7 +60,7 @@ class Radial(InvertibleFlow):
 
     @torch.no_grad()
     def settle(self, weight: Float[Tensor, "C H"], bias: Float[Tensor, " C"]) -> float:
-        """alpha + beta is alpha."""
+        """``beta = 0``."""
         for part in (weight, bias):
             steps = part.unflatten(0, (self.steps, -1))
             steps[:, -1] = steps[:, -2]

@@ -81,7 +81,8 @@ def _spectrum(x: Shaped[Tensor, "N P"], size: int) -> Spectrum:
         return Spectrum(mean, covariance.trace(), *_last(values, vectors, size))
     mean = x.double().mean(0)
     centered = x.double() - mean
-    values, vectors = _last(*torch.linalg.eigh(centered @ centered.mT / count), size)
+    values, vectors = torch.linalg.eigh(centered @ centered.mT / count)
+    values, vectors = _last(values, vectors, size)
     vectors = torch.nn.functional.normalize(centered.mT @ vectors, dim=0)
     return Spectrum(mean, centered.square().sum() / count, values, vectors)
 

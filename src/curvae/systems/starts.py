@@ -85,7 +85,7 @@ def _write_decoder(system: Any, fitted: LinearGaussian, unit: Float[Tensor, " D"
 def _posterior(
     fitted: LinearGaussian, unit: Float[Tensor, " D"], likelihood: Any, x: Float[Tensor, "N *event"]
 ) -> AffinePosterior:
-    """The linear model's, of latents in these units, as a function of x; by least squares if x is not what it models."""
+    """That of latents in these units, as a function of x; by least squares where x is not what was modelled."""
     log_scale = 0.5 * fitted.posterior_variance.log() - unit.log()
     inward, mean = fitted.posterior_map / unit.unsqueeze(1), fitted.mean
     if len(mean) != x[0].numel():
