@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from curvae.data import Data, from_array
-from curvae.inference import AffinePosterior, AmortizedFullGaussian
+from curvae.inference import AffinePosterior, AmortizedFullGaussian, AmortizedRankOne
 from curvae.likelihoods import Bernoulli, Categorical, Gaussian
 from curvae.linear import LinearGaussian, factor_analysis, ppca
 from curvae.networks import MLP, carried, write_affine
@@ -209,6 +209,41 @@ def test_a_full_covariance_starts_there_too():
     torch.testing.assert_close(
         q.covariance, torch.diag(torch.tensor([0.09, 0.64, 1.0], dtype=torch.float64)).expand(5, 3, 3)
     )
+
+
+def test_a_rank_one_precision_starts_there_but_for_its_direction():
+    """Which stays as it is: at 0 it would have no slope."""
+    inference = AmortizedRankOne(MLP(4, [20], 9).double(), (3,))
+    scale, inward = torch.tensor([0.3, 0.8], dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)
+    assert inference.start_from(AffinePosterior(inward, torch.zeros(2, dtype=torch.float64), scale.log()))
+    x = torch.randn(5, 4, dtype=torch.float64)
+    q = inference(None, Batch.of(x)).posterior
+    torch.testing.assert_close(q.mean[:, :2], x @ inward.mT)
+    torch.testing.assert_close(q.log_scale.exp(), torch.tensor([0.3, 0.8, 1.0], dtype=torch.float64).expand(5, 3))
+    assert (q.direction != 0).any(0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "learns"),
+    [
+        ("coupling-vae", "inference.flow.steps.0.hyper.4.weight"),
+        ("householder-vae", "inference.first"),
+        ("householder-vae", "inference.chain.1.weight"),
+        ("iaf-vae", "inference.flow.steps.1.hyper.4.weight"),
+        ("planar-vae", "inference.encoder.5.weight"),
+        ("radial-vae", "inference.encoder.5.weight"),
+        ("spline-vae", "inference.flow.steps.0.hyper.4.weight"),
+    ],
+)
+def test_what_starts_at_rest_learns(name, learns):
+    """Where a flow is the identity it has a slope; for planar and radial flows in what the encoder gives it."""
+    data = table()
+    system = started(SYSTEMS[name](data.spec, latent=3, hidden=16), data)
+    system.bound(all_of(data)).surrogate.mean().backward()
+    slope = system.get_parameter(learns).grad
+    assert slope is not None
+    steps = slope[6:].unflatten(0, (10, -1)) if "encoder" in learns else slope
+    assert (steps.flatten(1).abs().sum(1) > 0).all() if "encoder" in learns else (steps != 0).any()
 
 
 def with_holes() -> Data:
