@@ -3,21 +3,75 @@
 import inspect
 import logging
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from curvae.data import Data, from_array
-from curvae.inference import AffinePosterior, AmortizedFullGaussian
+from curvae.inference import AffinePosterior, AmortizedFullGaussian, AmortizedRankOne
 from curvae.likelihoods import Bernoulli, Categorical, Gaussian
-from curvae.linear import factor_analysis, ppca
+from curvae.linear import LinearGaussian, factor_analysis, ppca
 from curvae.networks import MLP, carried, write_affine
-from curvae.systems import System, iwae, mixture_vae, multimodal_vlae, recursive_mixture, vae, vlae, wake_wake
+from curvae.systems import System, vae, vlae
 from curvae.systems.base import SYSTEMS
 from curvae.systems.starts import LinearStart, start_for
 from curvae.typing import Batch, DataSpec
 
+STARTS = {
+    "ais-vae": "near",
+    "baggins": "exact",
+    "bilbo": "exact",
+    "chi-vae": "exact",
+    "ciwae": "exact",
+    "coupling-vae": "exact",
+    "direct-vae": "random",
+    "dlgm": "random",
+    "fishernet": "exact",
+    "householder-vae": "exact",
+    "hvae": "near",
+    "iaf-vae": "exact",
+    "iwae": "exact",
+    "langevin-ae": "random",
+    "miwae": "exact",
+    "mixture-vae": "exact",
+    "multimodal-vlae": "exact",
+    "piwae": "exact",
+    "planar-vae": "exact",
+    "predictive-coding": "random",
+    "radial-vae": "exact",
+    "recursive-mixture": "exact",
+    "renyi-vae": "exact",
+    "sa-vae": "exact",
+    "skew-vae": "exact",
+    "spline-vae": "exact",
+    "tsc": "exact",
+    "vae": "exact",
+    "vlae": "exact",
+    "wake-wake": "exact",
+}
+"""How each system starts: its ELBO is log p(x) of the linear model, or lies near it, or starts at random."""
+NEAR = 0.2
+"""Nats, of the mean over rows: draws of the exact posterior are moved on by steps of finite length, and tempered."""
+VARIATIONS = [
+    ("ais-vae", {"metropolis": True}, "exact"),
+    ("bilbo", {"latent": 6}, "exact"),
+    ("coupling-vae", {"latent": 1}, "exact"),
+    ("fishernet", {"steps": 1}, "exact"),
+    ("householder-vae", {"reflections": 1}, "exact"),
+    ("householder-vae", {"reflections": 4, "latent": 6}, "exact"),
+    ("hvae", {"tempering": "none"}, "near"),
+    ("iaf-vae", {"gated_update": False}, "exact"),
+    ("iaf-vae", {"flows": 5, "latent": 6}, "exact"),
+    ("planar-vae", {"latent": 6}, "exact"),
+    ("sa-vae", {"amortized": False}, "decoder only"),
+    ("sa-vae", {"through": False}, "exact"),
+    ("spline-vae", {"passes": 3, "bins": 5}, "exact"),
+    ("tsc", {"flows": 2}, "exact"),
+    ("vlae", {"budget": True}, "exact"),
+    ("vlae", {"published": True}, "exact"),
+]
 ACTIVATIONS = [nn.ReLU, nn.SiLU, nn.GELU, nn.LeakyReLU, nn.Hardswish]
 
 
@@ -37,6 +91,13 @@ def started(system: System, data: Data) -> System:
     system = system.double().eval()
     system.stages()[0].start(system, data)
     return system
+
+
+def linear_model(data: Data, latent: int, learn: str = "element") -> LinearGaussian:
+    """The one that a fit starts from: of two, the better on the validation data."""
+    kinds = (ppca, factor_analysis) if learn == "element" else (ppca,)
+    fits = [fit(data.train.x, latent, floor=2e-6) for fit in kinds]
+    return max(fits, key=lambda found: found.log_prob(data.validation.x.double()).mean())
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -72,15 +133,41 @@ def test_other_networks_carry_nothing(network):
         write_affine(network, torch.ones(1, 5), torch.zeros(1), torch.ones(7, 1), torch.zeros(7))
 
 
-@pytest.mark.parametrize("make", [vae, vlae, iwae, wake_wake, mixture_vae, recursive_mixture, multimodal_vlae])
-@pytest.mark.parametrize(("learn", "fit"), [("shared", ppca), ("element", factor_analysis)])
-def test_before_the_first_step_elbo_and_evidence_are_those_of_the_linear_model(make, learn, fit):
+@pytest.mark.parametrize("learn", ["shared", "element"])
+@pytest.mark.parametrize(("name", "arguments", "start"), [*((name, {}, STARTS[name]) for name in STARTS), *VARIATIONS])
+def test_before_the_first_step_elbo_and_evidence_are_those_of_the_linear_model(name, arguments, start, learn):
     """In float64 for every row: the log weight of every single draw is log p(x), so the posterior is exact."""
     data = table()
-    system = started(make(data.spec, latent=2, hidden=16, likelihood=Gaussian(6, learn=learn), start="linear"), data)
-    batch, expected = all_of(data), fit(data.train.x, 2, floor=2e-6).log_prob(all_of(data).x)
-    weights = system.log_weights(batch, 6, torch.Generator().manual_seed(1))
-    torch.testing.assert_close(weights.log_w, expected.expand_as(weights.log_w), atol=1e-10, rtol=0)
+    names = inspect.signature(SYSTEMS[name]).parameters
+    given = {"latent": 3, "likelihood": Gaussian(6, learn=learn), "start": "linear", **arguments}
+    ours = {key: value for key, value in given.items() if key in names}
+    system = started(SYSTEMS[name](data.spec, hidden=16, **ours), data)
+    model = linear_model(data, min(given["latent"], 5), learn)
+    expected = model.log_prob(all_of(data).x)
+    log_w, log_c = system.log_weights(all_of(data), 6, torch.Generator().manual_seed(1))
+    assert isinstance(system.stages()[0].start, LinearStart) == (start != "random")
+    if start == "exact":
+        torch.testing.assert_close(log_w, expected.expand_as(log_w), atol=1e-10, rtol=0)
+    elif start == "near":
+        assert ((log_c.exp() * log_w).sum(0) - expected).mean().abs() < NEAR
+    elif start == "decoder only":
+        z = torch.randn(4, 3, dtype=torch.float64)
+        torch.testing.assert_close(system.model.decode(z), z @ model.weight.mT + model.mean)
+
+
+def test_every_system_is_in_the_table_of_the_documentation():
+    assert sorted(STARTS) == sorted(SYSTEMS)
+    text = (Path(__file__).parents[2] / "docs" / "fits.md").read_text()
+    block = text.split("<!-- starts of systems: begin -->")[1].split("<!-- starts of systems: end -->")[0]
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in block.strip().splitlines()[2:]]
+    assert {name: kind for kind, names, *_ in rows for name in names.replace("`", "").split(", ")} == STARTS
+
+
+@pytest.mark.parametrize("name", sorted(SYSTEMS))
+def test_what_starts_at_random_has_no_argument_for_it_and_says_why(name):
+    text = " ".join(SYSTEMS[name].__doc__.split())
+    assert ("Starts at random: " in text) == (STARTS[name] == "random")
+    assert ("start" in inspect.signature(SYSTEMS[name]).parameters) == (STARTS[name] != "random")
 
 
 def test_the_better_of_two_starts_on_validation_is_taken():
@@ -105,10 +192,7 @@ def test_latents_that_find_no_room_start_unused(latent, hidden):
     if room == 0:
         torch.testing.assert_close(system.model.likelihood.variance, torch.ones(6).double(), rtol=0.02, atol=0)
         return
-    expected = max(
-        (fit(data.train.x, room, floor=2e-6) for fit in (ppca, factor_analysis)),
-        key=lambda found: found.log_prob(data.validation.x.double()).mean(),
-    ).log_prob(batch.x)
+    expected = linear_model(data, room).log_prob(batch.x)
     weights = system.log_weights(batch, 4, torch.Generator().manual_seed(1))
     torch.testing.assert_close(weights.log_w, expected.expand_as(weights.log_w), atol=1e-10, rtol=0)
     assert (system.posterior(batch.x).mean[:, room:].abs() < 1e-6).all()
@@ -127,11 +211,49 @@ def test_a_full_covariance_starts_there_too():
     )
 
 
-def test_missing_values():
-    data = table(rows=300)
-    holes = data.train.raw.clone()
+def test_a_rank_one_precision_starts_there_but_for_its_direction():
+    """Which stays as it is: at 0 it would have no slope."""
+    inference = AmortizedRankOne(MLP(4, [20], 9).double(), (3,))
+    scale, inward = torch.tensor([0.3, 0.8], dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)
+    assert inference.start_from(AffinePosterior(inward, torch.zeros(2, dtype=torch.float64), scale.log()))
+    x = torch.randn(5, 4, dtype=torch.float64)
+    q = inference(None, Batch.of(x)).posterior
+    torch.testing.assert_close(q.mean[:, :2], x @ inward.mT)
+    torch.testing.assert_close(q.log_scale.exp(), torch.tensor([0.3, 0.8, 1.0], dtype=torch.float64).expand(5, 3))
+    assert (q.direction != 0).any(0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "learns"),
+    [
+        ("coupling-vae", "inference.flow.steps.0.hyper.4.weight"),
+        ("householder-vae", "inference.first"),
+        ("householder-vae", "inference.chain.1.weight"),
+        ("iaf-vae", "inference.flow.steps.1.hyper.4.weight"),
+        ("planar-vae", "inference.encoder.5.weight"),
+        ("radial-vae", "inference.encoder.5.weight"),
+        ("spline-vae", "inference.flow.steps.0.hyper.4.weight"),
+    ],
+)
+def test_what_starts_at_rest_learns(name, learns):
+    """Where a flow is the identity it has a slope; for planar and radial flows in what the encoder gives it."""
+    data = table()
+    system = started(SYSTEMS[name](data.spec, latent=3, hidden=16), data)
+    system.bound(all_of(data)).surrogate.mean().backward()
+    slope = system.get_parameter(learns).grad
+    assert slope is not None
+    steps = slope[6:].unflatten(0, (10, -1)) if "encoder" in learns else slope
+    assert (steps.flatten(1).abs().sum(1) > 0).all() if "encoder" in learns else (steps != 0).any()
+
+
+def with_holes() -> Data:
+    holes = table(rows=300).train.raw.clone()
     holes[torch.rand(holes.shape, generator=torch.Generator().manual_seed(0)) < 0.2] = torch.nan
-    data = from_array(holes, missing="mask")
+    return from_array(holes, missing="mask")
+
+
+def test_missing_values():
+    data = with_holes()
     system = started(vlae(data.spec, latent=2, hidden=16, start="linear"), data)
     fitted = ppca(data.train.x, 2, data.train.mask, 2e-6)
     torch.testing.assert_close(system.model.likelihood.variance.detach(), fitted.noise)
@@ -139,12 +261,15 @@ def test_missing_values():
     torch.testing.assert_close(system.model.decode(z), z @ fitted.weight.mT + fitted.mean)
 
 
+@pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("support", ["binary", "category"])
-def test_other_likelihoods_start_better_than_at_random(support):
+def test_other_likelihoods_start_better_than_at_random(support, missing):
     generator = torch.Generator().manual_seed(0)
     score = torch.randn(400, 2, generator=generator) @ (3 * torch.randn(2, 12, generator=generator))
     x = (score > 0).double() if support == "binary" else torch.bucketize(score, torch.tensor([-2.0, 2.0])).double()
-    data = from_array(x, support=support)
+    if missing:
+        x[torch.rand(x.shape, generator=generator) < 0.05] = torch.nan
+    data = from_array(x, support=support, missing="mask" if missing else "error")
     bounds = {}
     for start in ("linear", "random"):
         torch.manual_seed(0)
@@ -177,19 +302,36 @@ def test_means_follow_the_linear_model_to_first_order(support, counts):
     torch.testing.assert_close(slope.flatten(), model.weight.sum(1))
 
 
-def test_an_explicit_noise_stays():
-    data = table()
-    system = started(vae(data.spec, latent=2, hidden=16, likelihood=Gaussian(6, scale=0.7), start="linear"), data)
-    assert system.model.likelihood.variance.item() == pytest.approx(0.49)
+@pytest.mark.parametrize("learn", [None, "shared", "element"])
+@pytest.mark.parametrize("scale", [0.1, 0.7])
+def test_an_explicit_noise_stays(learn, scale):
+    """The linear model is fitted with it, and its posterior is that under it."""
+    data, likelihood = table(), Gaussian(6, scale=scale, learn=learn).double()
+    before = likelihood.variance.detach().clone()
+    system = started(vae(data.spec, latent=2, hidden=16, likelihood=likelihood, start="linear"), data)
+    assert torch.equal(system.model.likelihood.variance, before)
+    assert before.sqrt().mean().item() == pytest.approx(scale, rel=1e-4)
     weights = system.log_weights(all_of(data), 4)
-    expected = ppca(data.train.x, 2, noise=0.49).log_prob(all_of(data).x)
-    torch.testing.assert_close(weights.log_w, expected.expand_as(weights.log_w), atol=1e-10, rtol=0)
+    expected = ppca(data.train.x, 2, noise=before[0].item()).log_prob(all_of(data).x)
+    torch.testing.assert_close(weights.log_w, expected.expand_as(weights.log_w), atol=1e-9, rtol=1e-13)
 
 
-def test_own_networks_start_as_they_are():
-    data, own = table(), MLP(2, [16], 6).double()
+@pytest.mark.parametrize("learn", ["shared", "element"])
+def test_an_explicit_noise_stays_with_missing_values_and_from_a_random_start(learn):
+    data = with_holes()
+    for start in ("linear", "random"):
+        likelihood = Gaussian(6, scale=0.2, learn=learn)
+        system = started(vae(data.spec, latent=2, hidden=16, likelihood=likelihood, start=start), data)
+        torch.testing.assert_close(system.model.likelihood.variance, torch.full_like(likelihood.variance, 0.04 + 1e-6))
+
+
+@pytest.mark.parametrize("own", [MLP(2, [16], 6), nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 6))])
+def test_own_networks_start_as_they_are_and_the_log_says_so(own, caplog):
+    data, own = table(), own.double()
     before = [value.clone() for value in own.parameters()]
-    system = started(vae(data.spec, latent=2, hidden=16, decoder=own, start="linear"), data)
+    with caplog.at_level(logging.INFO, "curvae"):
+        system = started(vae(data.spec, latent=2, hidden=16, decoder=own, start="linear"), data)
+    assert "vae starts as it is: it has networks of your own, which no linear model is written into." in caplog.text
     assert all(torch.equal(one, other) for one, other in zip(before, system.model.decoder.parameters(), strict=True))
     with pytest.raises(ValueError, match="start: expected linear or random; got 'zero'"):
         start_for("zero")

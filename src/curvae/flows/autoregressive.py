@@ -58,7 +58,7 @@ class Autoregressive(InvertibleFlow):
                 raise ValueError(f"Autoregressive: {name} must be 1 or more; got {value}.")
         self.size = size
         self.context = context
-        make, shapes = univariate or gated()
+        make, shapes, self.slope = univariate or gated()
         network: dict[str, Any] = {"hidden_features": hidden, "activation": nn.ELU}
         order: list[Any] = [torch.arange(size), torch.arange(size).flip(0)]
         self.steps = nn.ModuleList(
@@ -72,6 +72,15 @@ class Autoregressive(InvertibleFlow):
             z, stretch = step(context).call_and_ladj(z)
             log_det = log_det + stretch
         return Image(z, log_det)
+
+    @torch.no_grad()
+    def settle(self, weight: Float[Tensor, "C H"], bias: Float[Tensor, " C"]) -> float:
+        """The networks say 0."""
+        for step in self.steps:
+            *_, last = step.get_submodule("hyper").children()
+            for each in last.parameters():
+                each.zero_()
+        return len(self.steps) * self.slope
 
     def inverse(self, z: Float[Tensor, "S B D"], context: Float[Tensor, "B C"]) -> Image:
         log_det = torch.zeros_like(z[..., 0])

@@ -30,6 +30,15 @@ class Flow(nn.Module, ABC):
     def forward(self, z: Float[Tensor, "S B D"], context: Float[Tensor, "B C"]) -> Image:
         """``f(z; c)`` and ``log |det df/dz|``."""
 
+    @abstractmethod
+    def settle(self, weight: Float[Tensor, "C H"], bias: Float[Tensor, " C"]) -> float:
+        """Make ``f(z; c) = a z`` for every datum, in place, and say ``log a``: 0 where the identity is of the family.
+
+        Args:
+            weight: of the layer that gives c; set where c are the flow's own parameters, left where its networks are.
+            bias: of that layer.
+        """
+
 
 class InvertibleFlow(Flow):
     """A flow whose inverse can be computed, so that it gives a density at any z."""

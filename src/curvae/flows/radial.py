@@ -58,6 +58,14 @@ class Radial(InvertibleFlow):
             log_det = log_det - _stretch(r, alpha, total, self.size)
         return Image(z, log_det)
 
+    @torch.no_grad()
+    def settle(self, weight: Float[Tensor, "C H"], bias: Float[Tensor, " C"]) -> float:
+        """``beta = 0``."""
+        for part in (weight, bias):
+            steps = part.unflatten(0, (self.steps, -1))
+            steps[:, -1] = steps[:, -2]
+        return 0.0
+
     def _steps(self, context: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Center, alpha and alpha + beta of each step."""
         parts = [step.split([self.size, 1, 1], -1) for step in context.unflatten(-1, (self.steps, -1)).unbind(1)]

@@ -1,5 +1,6 @@
 """Increasing maps of the line, the pieces of autoregressive flows: what a network's outputs do to each dimension."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,10 +20,12 @@ class Univariate(NamedTuple):
     Args:
         make: from free parameters, each of shape (..., D, *shape), to the map.
         shapes: of the parameters of one dimension.
+        slope: log of what z is multiplied by where all parameters are 0.
     """
 
     make: Callable[..., Transform]
     shapes: tuple[tuple[int, ...], ...]
+    slope: float = 0.0
 
 
 def affine() -> Univariate:
@@ -32,7 +35,7 @@ def affine() -> Univariate:
 
 def gated() -> Univariate:
     """``z <- g z + (1 - g) m``, ``g = sigmoid(s + 2)``: the gated update of inverse autoregressive flow."""
-    return Univariate(Gate, ((), ()))
+    return Univariate(Gate, ((), ()), slope=-math.log1p(math.exp(-OPEN)))
 
 
 def spline(bins: int = 8) -> Univariate:

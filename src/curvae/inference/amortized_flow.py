@@ -4,7 +4,7 @@ from torch import nn
 
 from curvae.flows import Flow
 from curvae.inference.inference import AffinePosterior, Inference, Inferred
-from curvae.inference.start import write_posterior
+from curvae.inference.start import last_layer, writable, write_posterior
 from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DiagonalGaussian, pushed
@@ -52,5 +52,9 @@ class AmortizedFlow(Inference):
         return Inferred(pushed(DiagonalGaussian(mean, soft_bound(log_scale)), self.flow, context))
 
     def start_from(self, posterior: AffinePosterior) -> bool:
-        """The Gaussian that the flow begins with; what the flow makes of it stays as it is."""
-        return write_posterior(self.encoder, posterior, self.flow.size)
+        """The flow starts at a multiple of the identity, the Gaussian before it at the posterior divided by that."""
+        size = self.flow.size
+        if not writable(self.encoder, posterior) or (last := last_layer(self.encoder)) is None:
+            return False
+        stretch = self.flow.settle(last.weight[2 * size :], last.bias[2 * size :])
+        return write_posterior(self.encoder, posterior, size, stretch=stretch)

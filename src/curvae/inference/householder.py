@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from curvae.inference.inference import Inference, Inferred
+from curvae.inference.inference import AffinePosterior, Inference, Inferred
+from curvae.inference.start import write_posterior
 from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
 from curvae.posteriors import HouseholderGaussian
@@ -62,3 +63,22 @@ class AmortizedHouseholder(Inference):
             found.append(layer(found[-1]))
         vectors = torch.stack(found, dim=1)
         return Inferred(HouseholderGaussian(reflect(vectors, mean), soft_bound(log_scale), vectors))
+
+    @torch.no_grad()
+    def start_from(self, posterior: AffinePosterior) -> bool:
+        """Reflections start along the axes, as changes of sign that the means undo.
+
+        ``v_1`` starts along the first axis for all data, and ``A_t`` takes each axis to the next: so reflections in
+        turn can tilt every axis, and what the encoder comes to add to v_1 reaches all of them.
+        """
+        axes = torch.eye(self.size).to(posterior.inward)
+        vectors = axes[torch.arange(len(self.chain) + 1) % self.size]
+        signs = reflect(vectors.unsqueeze(0), axes.sum(0, keepdim=True))[0, : len(posterior.inward)]
+        undone = posterior._replace(inward=signs.unsqueeze(1) * posterior.inward, offset=signs * posterior.offset)
+        if not write_posterior(self.encoder, undone, self.size, zeros=self.size):
+            return False
+        self.first.copy_(START * self.size**0.5 * vectors[0])
+        for weight, bias in (layer.parameters() for layer in self.chain):
+            weight.copy_(axes.roll(1, 0))
+            bias.zero_()
+        return True

@@ -46,8 +46,7 @@ class Bernoulli(Likelihood):
 
     def linear_fits(self, x: Tensor, latent: int, mask: Tensor | None = None) -> tuple[LinearGaussian, ...]:
         """Principal components of the 0s and 1s."""
-        seen = None if mask is None else self.flat(mask)
-        return (ppca(self.linear_features(x), latent, seen),)
+        return (ppca(self.flat(x), latent, None if mask is None else self.flat(mask)),)
 
     def start_from(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
         """The model on the scale of the logits, to first order around the means; not exact."""

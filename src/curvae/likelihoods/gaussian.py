@@ -16,8 +16,9 @@ class Gaussian(Likelihood):
 
     Args:
         event: size or shape of one datum.
-        scale: the standard deviation, fixed; or the start of a learned one. Left out, it is 1 where it is fixed, and a
-            learned one starts at that of the training data.
+        scale: the standard deviation, fixed; or where a learned one starts, whatever the start of the networks: a
+            linear model is then fitted with that noise. Left out, it is 1 where it is fixed, and a learned one starts
+            at what the linear model leaves, or at that of the training data.
         learn: ``None`` fixed, ``"shared"`` one variance for all elements (as in VLAE), ``"element"`` one for each.
         floor: the least standard deviation that learning can reach; without one the density has no bound.
 
@@ -102,17 +103,17 @@ class Gaussian(Likelihood):
         self.log_variance.copy_(variance.clamp(min=self.floor**2).log())
 
     def linear_fits(self, x: Tensor, latent: int, mask: Tensor | None = None) -> tuple[LinearGaussian, ...]:
-        """Principal components, and factor analysis where each element has a variance of its own."""
+        """Principal components, and factor analysis where each element has a variance of its own to be found."""
         x, mask = self.flat(x), None if mask is None else self.flat(mask)
         least = 2 * self.floor**2
-        if not self.learn:
-            return (ppca(x, latent, mask, noise=self.scale**2),)
+        if not self.starts_from_data:
+            return (ppca(x, latent, mask, noise=self.variance.detach()[0].item()),)
         fits = (ppca(x, latent, mask, least),)
         return (*fits, factor_analysis(x, latent, least)) if self.learn == "element" and mask is None else fits
 
     @torch.no_grad()
     def start_from(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
-        if self.learn:
+        if self.starts_from_data:
             noise = model.noise if self.learn == "element" else model.noise[:1]
             self.log_variance.copy_((noise - self.floor**2).log())
         return model.weight, model.mean

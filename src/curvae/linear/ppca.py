@@ -1,19 +1,23 @@
 """Probabilistic principal components: one noise variance for all elements."""
 
+from typing import NamedTuple
+
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Generator, Tensor
 
 from curvae.linear.linear_gaussian import LinearGaussian
 
 EXACT = 2048
-"""Elements of a row up to which all eigenvalues are computed; beyond, the first ones by random projections."""
+"""Elements of a row up to which all eigenvalues are computed; beyond, the first ones by iteration."""
+ROWS, COLUMNS = 1024, 128
+"""Of x at a time."""
 ROUNDS = 200
 """Of EM, where values are missing, at most."""
 
 
 def ppca(
-    x: Float[Tensor, "N P"],
+    x: Shaped[Tensor, "N P"],
     latent: int,
     mask: Bool[Tensor, "N P"] | None = None,
     floor: float = 1e-6,
@@ -40,54 +44,98 @@ def ppca(
         >>> round(ppca(x, 2).noise[0].sqrt().item(), 2)
         0.1
     """
-    x = x.double()
     if mask is None or bool(mask.all()):
         return _closed_form(x, latent, floor, noise)
-    x = torch.where(mask, x, 0)
+    x = torch.where(mask, x.double(), 0)
     mean = x.sum(0) / mask.sum(0).clamp(min=1)
     start = _closed_form(torch.where(mask, x, mean), latent, floor, noise)
     return _expectation_maximization(x, mask, start, floor, noise)
 
 
-def _closed_form(x: Float[Tensor, "N P"], latent: int, floor: float, known: float | None) -> LinearGaussian:
-    count, width = x.shape
-    mean, size = x.mean(0), max(min(latent, width - 1, count - 1), 0)
-    centered = x - mean
-    total = centered.square().sum() / count
-    values, vectors = _leading(centered, size)
+def _closed_form(x: Shaped[Tensor, "N P"], latent: int, floor: float, known: float | None) -> LinearGaussian:
+    width, size = x.shape[1], max(min(latent, x.shape[1] - 1, len(x) - 1), 0)
+    mean, total, values, vectors = _spectrum(x, size)
     left = (total - values.sum()) / max(width - size, 1)
     noise = left.clamp(min=floor) if known is None else left.new_tensor(known)
     weight = vectors * (values - noise).clamp(min=0).sqrt()
     return LinearGaussian.rotated(mean, weight, noise.expand(width).clone())
 
 
-def _leading(centered: Float[Tensor, "N P"], size: int) -> tuple[Float[Tensor, " D"], Float[Tensor, "P D"]]:
-    """The largest eigenvalues of the covariance, decreasing, and their vectors."""
-    count, width = centered.shape
-    if size == 0:
-        return centered.new_zeros(0), centered.new_zeros(width, 0)
+class Spectrum(NamedTuple):
+    """Of a covariance: the largest eigenvalues, decreasing, and the sum of all, in float64."""
+
+    mean: Float[Tensor, " P"]
+    total: Float[Tensor, ""]
+    values: Float[Tensor, " D"]
+    vectors: Float[Tensor, "P D"]
+
+
+def _spectrum(x: Shaped[Tensor, "N P"], size: int) -> Spectrum:
+    """By the cheapest of three ways; nothing of the size of x is made unless it has few rows."""
+    count, width = x.shape
     if min(count, width) > EXACT:
-        return _projected(centered, size)
+        return _iterated(x, size)
     if width <= count:
-        values, vectors = torch.linalg.eigh(centered.mT @ centered / count)
-        return values[-size:].flip(0).clamp(min=0), vectors[:, -size:].flip(1)
+        mean, covariance = _moments(x)
+        values, vectors = torch.linalg.eigh(covariance)
+        return Spectrum(mean, covariance.trace(), *_last(values, vectors, size))
+    mean = x.double().mean(0)
+    centered = x.double() - mean
     values, vectors = torch.linalg.eigh(centered @ centered.mT / count)
-    values, vectors = values[-size:].flip(0).clamp(min=0), vectors[:, -size:].flip(1)
-    return values, torch.nn.functional.normalize(centered.mT @ vectors, dim=0)
+    values, vectors = _last(values, vectors, size)
+    vectors = torch.nn.functional.normalize(centered.mT @ vectors, dim=0)
+    return Spectrum(mean, centered.square().sum() / count, values, vectors)
 
 
-def _projected(
-    centered: Float[Tensor, "N P"], size: int, rounds: int = 6, more: int = 10
-) -> tuple[Float[Tensor, " D"], Float[Tensor, "P D"]]:
-    """The same by subspace iteration from random directions (Halko, Martinsson and Tropp, SIAM Review 2011)."""
-    count, width = centered.shape
-    generator = Generator(centered.device).manual_seed(0)
-    base = torch.randn(width, size + more, generator=generator, dtype=centered.dtype, device=centered.device)
+def _last(values: Tensor, vectors: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The last of increasing eigenvalues, and their vectors, decreasing."""
+    start = len(values) - size
+    return values[start:].flip(0).clamp(min=0), vectors[:, start:].flip(1)
+
+
+def _moments(x: Shaped[Tensor, "N P"]) -> tuple[Float[Tensor, " P"], Float[Tensor, "P P"]]:
+    """Mean and covariance in one pass, around the mean of the first rows; of a symmetric product one half."""
+    shift = x[:ROWS].double().mean(0)
+    total, square = torch.zeros_like(shift), shift.new_zeros(len(shift), len(shift))
+    for part in x.split(ROWS):
+        offset = part.double() - shift
+        total += offset.sum(0)
+        for start in range(0, len(shift), COLUMNS):
+            square[start : start + COLUMNS, start:].addmm_(offset[:, start : start + COLUMNS].mT, offset[:, start:])
+    drift = total / len(x)
+    return shift + drift, (square.triu() + square.triu(1).mT) / len(x) - drift.outer(drift)
+
+
+def _iterated(x: Shaped[Tensor, "N P"], size: int, rounds: int = 8, more: int = 10) -> Spectrum:
+    """By block Krylov iteration from random directions: the best in the span of all rounds, not of the last alone.
+
+    Reference: Musco and Musco, *Randomized Block Krylov Methods for Stronger and Faster Approximate Singular Value
+    Decomposition*, NIPS 2015, algorithm 2.
+    """
+    mean = x.mean(0, dtype=torch.float64)
+    generator = Generator(x.device).manual_seed(0)
+    block = torch.randn(x.shape[1], size + more, generator=generator, dtype=mean.dtype, device=x.device)
+    blocks = []
     for _ in range(rounds):
-        base = torch.linalg.qr(centered.mT @ (centered @ base))[0]
-    small = centered @ base
-    values, vectors = torch.linalg.eigh(small.mT @ small / count)
-    return values[-size:].flip(0), base @ vectors[:, -size:].flip(1)
+        block = torch.linalg.qr(_times_covariance(x, mean, block)[0])[0]
+        blocks.append(block)
+    base = torch.linalg.qr(torch.cat(blocks, 1))[0]
+    image, total = _times_covariance(x, mean, base)
+    values, vectors = torch.linalg.eigh(base.mT @ image)
+    values, vectors = _last(values, vectors, size)
+    return Spectrum(mean, total, values, base @ vectors)
+
+
+def _times_covariance(
+    x: Shaped[Tensor, "N P"], mean: Float[Tensor, " P"], base: Float[Tensor, "P K"]
+) -> tuple[Float[Tensor, "P K"], Float[Tensor, ""]]:
+    """The covariance times a matrix, and its trace, some rows at a time."""
+    image, total = torch.zeros_like(base), mean.new_zeros(())
+    for part in x.split(ROWS):
+        offset = part.double() - mean
+        image.addmm_(offset.mT, offset @ base)
+        total += offset.square().sum()
+    return image / len(x), total / len(x)
 
 
 def _expectation_maximization(

@@ -50,6 +50,15 @@ class AggregateNormal(Prior):
         spread = torch.lerp(self.covariance, covariance.detach(), step) + step * (1 - step) * offset.outer(offset)
         return {"mean": self.mean + step * offset, "covariance": spread, "seen": self.seen + 1}
 
+    @torch.no_grad()
+    def start_from(self, deviation: Float[Tensor, " R"]) -> Float[Tensor, " R"]:
+        """Latents whose posterior has variance 1: then they vary by ``1 / deviation^2``, the others by 1."""
+        variance = torch.ones_like(self.mean)
+        variance[: len(deviation)] = deviation.to(variance) ** -2
+        self.mean.zero_()
+        self.covariance.copy_(torch.diag(variance))
+        return deviation
+
     @property
     def factor(self) -> Float[Tensor, "D D"]:
         """Lower Cholesky factor of the covariance."""

@@ -26,6 +26,14 @@ class Prior(nn.Module, ABC):
     def log_prob(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
         """``log p(z)`` in nats."""
 
+    def start_from(self, deviation: Float[Tensor, " R"]) -> Float[Tensor, " R"] | None:
+        """Become the prior N(0, I) of a linear model's latents, in units that are returned; None where that cannot be.
+
+        Args:
+            deviation: of the latents in their posterior, which is the same for all data.
+        """
+        return None
+
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n D"]:
         """``n`` independent draws."""

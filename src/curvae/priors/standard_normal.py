@@ -36,6 +36,9 @@ class StandardNormal(Prior):
             raise ValueError(f"StandardNormal: blocks must be sizes >= 1 that sum to size={size}; got {self.blocks}.")
         self.register_buffer("origin", torch.zeros(size), persistent=False)
 
+    def start_from(self, deviation: Float[Tensor, " R"]) -> Float[Tensor, " R"]:
+        return torch.ones_like(deviation)
+
     def log_prob(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
         return standard_normal_log_prob(z)
 

@@ -8,6 +8,8 @@ from curvae.objectives import BatchLikelihood
 from curvae.priors import AggregateNormal
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_model, standard_network
+from curvae.systems.stages import single
+from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
@@ -21,6 +23,7 @@ def baggins(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: str = "linear",
 ) -> LatentSystem:
     """BAGGINS: as BILBO, with a Gaussian likelihood bounded by, and measured in, the variance of the data.
 
@@ -45,4 +48,4 @@ def baggins(
     likelihood = likelihood or Gaussian(spec.event, learn="element")
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood, AggregateNormal(latent))
     inference = AmortizedMean(encoder or standard_network(spec, latent, hidden, depth))
-    return LatentSystem(model, inference, BatchLikelihood(floor))
+    return LatentSystem(model, inference, BatchLikelihood(floor), stages=single(start_for(start, encoder, decoder)))

@@ -8,6 +8,8 @@ from curvae.objectives import BatchInformation
 from curvae.priors import AggregateNormal
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_model, standard_network
+from curvae.systems.stages import single
+from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
@@ -20,6 +22,7 @@ def bilbo(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
+    start: str = "linear",
 ) -> LatentSystem:
     """BILBO: constant posterior variance, an encoder of half the outputs, and the prior as the aggregate of posteriors.
 
@@ -36,4 +39,4 @@ def bilbo(
     """
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood, AggregateNormal(latent))
     inference = AmortizedMean(encoder or standard_network(spec, latent, hidden, depth))
-    return LatentSystem(model, inference, BatchInformation())
+    return LatentSystem(model, inference, BatchInformation(), stages=single(start_for(start, encoder, decoder)))

@@ -39,6 +39,8 @@ def direct_vae(
     Differences: the divergence is part of what is trained; the published code adds it to the logged number alone.
     Epsilon is in units of the reward's spread and constant. With ``pairwise`` the posterior is normalized exactly.
 
+    Starts at random: the latents of a linear model are no categories.
+
     Args:
         variables: number N of discrete variables.
         categories: number K of categories of each.

@@ -31,6 +31,8 @@ def dlgm(
 
     Differences: no prior over the weights and no noise on the encoder's input.
 
+    Starts at random: of a linear model only the lowest layer could carry latents, and those above would begin unused.
+
     Args:
         latent: size of each stochastic layer.
         layers: number of them; D = ``latent * layers``, the top layer first.

@@ -31,6 +31,8 @@ def langevin_ae(
 
     Differences: the networks learn by the run's optimizer, not plain SGD, from the last state of each visit.
 
+    Starts at random: the layer that gives z is moved by the dynamics, and the width of the posterior is set by hand.
+
     Args:
         steps: Langevin transitions at each visit of a batch.
         step: of the dynamics, for a mean over data.

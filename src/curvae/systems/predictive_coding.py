@@ -34,6 +34,8 @@ def predictive_coding(
     Differences: rates adapt to each datum, so that the energy never rises; the top layer has a prior, so that the model
     has a likelihood; no weight decay of its own.
 
+    Starts at random: its states begin anew at each visit of a datum, and no encoder could start them anywhere.
+
     Args:
         latent: size of each stochastic layer.
         layers: number of them; D = ``latent * layers``, the top layer first.

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from curvae.inference import AffinePosterior
 from curvae.linear import LinearGaussian
 from curvae.networks import carried, write_affine
-from curvae.priors import StandardNormal
 from curvae.systems.stages import Prepared, initialize_likelihood
 from curvae.typing import Table, Tables
 
@@ -26,7 +25,15 @@ def start_for(word: str, *own: nn.Module | None) -> Prepared:
     """
     if word not in ("linear", "random"):
         raise ValueError(f"start: expected linear or random; got {word!r}.")
-    return initialize_likelihood if word == "random" or any(own) else LinearStart()
+    if word == "random":
+        return initialize_likelihood
+    return LinearStart() if all(network is None for network in own) else start_as_it_is
+
+
+def start_as_it_is(system: Any, data: Tables) -> None:
+    """The likelihood starts from the data, networks as they were made; a line of the log says so."""
+    log.info("%s starts as it is: it has networks of your own, which no linear model is written into.", _name(system))
+    initialize_likelihood(system, data)
 
 
 @dataclass(frozen=True)
@@ -46,14 +53,15 @@ class LinearStart:
 
     def __call__(self, system: Any, data: Tables) -> None:
         model, x, mask = system.model, data.train.x, data.train.mask
-        size = min(carried(model.decoder), sum(model.prior.blocks)) if isinstance(model.prior, StandardNormal) else 0
+        size = min(carried(model.decoder), sum(model.prior.blocks))
         fits = model.likelihood.linear_fits(x, size, mask) if size else ()
-        if not fits:
+        fitted = best(fits, model.likelihood, data.validation) if fits else None
+        unit = model.prior.start_from(fitted.posterior_variance.sqrt()) if fitted else None
+        if fitted is None or unit is None:
             log.info("%s starts at random: its decoder or prior cannot start at a linear model.", _name(system))
             return initialize_likelihood(system, data)
-        fitted = best(fits, model.likelihood, data.validation)
-        _write_decoder(system, fitted)
-        if not system.inference.start_from(_posterior(fitted, model.likelihood, x)):
+        _write_decoder(system, fitted, unit)
+        if not system.inference.start_from(_posterior(fitted, unit, model.likelihood, x)):
             log.info("%s: the decoder starts at a linear model, the encoder at random.", _name(system))
 
 
@@ -66,23 +74,25 @@ def best(fits: tuple[LinearGaussian, ...], likelihood: Any, held_out: Table) -> 
     return max(fits, key=lambda fit: float(fit.log_prob(features, mask).mean()))
 
 
-def _write_decoder(system: Any, fitted: LinearGaussian) -> None:
+def _write_decoder(system: Any, fitted: LinearGaussian, unit: Float[Tensor, " D"]) -> None:
+    """That of latents in these units."""
     model, size = system.model, fitted.weight.shape[1]
     weight, bias = model.likelihood.start_from(fitted)
     inward = torch.eye(size, sum(model.prior.blocks), dtype=weight.dtype)
-    write_affine(model.decoder, inward, weight.new_zeros(size), weight, bias)
+    write_affine(model.decoder, inward, weight.new_zeros(size), weight * unit, bias)
 
 
-def _posterior(fitted: LinearGaussian, likelihood: Any, x: Float[Tensor, "N *event"]) -> AffinePosterior:
-    """The linear model's posterior as a function of x itself; by least squares where x is not what was modelled."""
-    log_scale = 0.5 * fitted.posterior_variance.log()
-    inward, flat = fitted.posterior_map, x.flatten(1).double()
-    features = likelihood.linear_features(x)
-    if features.shape[1] != flat.shape[1]:
-        mean, target = flat.mean(0), (features - fitted.mean) @ inward.mT
+def _posterior(
+    fitted: LinearGaussian, unit: Float[Tensor, " D"], likelihood: Any, x: Float[Tensor, "N *event"]
+) -> AffinePosterior:
+    """That of latents in these units, as a function of x; by least squares where x is not what was modelled."""
+    log_scale = 0.5 * fitted.posterior_variance.log() - unit.log()
+    inward, mean = fitted.posterior_map / unit.unsqueeze(1), fitted.mean
+    if len(mean) != x[0].numel():
+        flat, target = x.flatten(1).double(), (likelihood.linear_features(x) - mean) @ inward.mT
+        mean = flat.mean(0)
         inward = torch.linalg.lstsq(flat - mean, target).solution.mT
-        return AffinePosterior(inward, -inward @ mean, log_scale)
-    return AffinePosterior(inward, -inward @ fitted.mean, log_scale)
+    return AffinePosterior(inward, -inward @ mean, log_scale)
 
 
 def _name(system: Any) -> str:
