@@ -32,7 +32,7 @@ def fit(
     out: str | Path | None = None,
     device: str = "auto",
     precision: str = "32-true",
-    patience: int | None = None,
+    patience: float | int | None = None,
     max_skipped: int = 20,
     devices: int = 1,
     compile: bool = False,
@@ -65,7 +65,8 @@ def fit(
         out: the run folder; by default ``runs/<system>-<data>-<number>``.
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda" or "mps".
         precision: "32-true", "tf32" or "bf16-mixed"; see :func:`curvae.training.fit`.
-        patience: a stage ends after so many epochs without a better validation bound; None = never early.
+        patience: a stage that keeps its best weights ends after so many epochs, or a share of it below 1, without a
+            better validation bound; by default half of it, 0 = never early.
         max_skipped: steps in a row whose loss or gradient is not finite that stop the run.
         devices: number of processes.
         compile: a training step as one compiled graph.

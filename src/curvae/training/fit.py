@@ -32,7 +32,7 @@ def fit(
     out: str | Path | None = None,
     device: str = "auto",
     precision: str = "32-true",
-    patience: int | None = None,
+    patience: float | int | None = None,
     max_skipped: int = 20,
     devices: int = 1,
     compile: bool = False,
@@ -64,7 +64,8 @@ def fit(
         out: the run folder; by default ``runs/<system>-<data>-<number>``.
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda" or "mps".
         precision: "32-true", "tf32" (rounded factors of products) or "bf16-mixed" (networks).
-        patience: a stage ends after so many epochs without a better validation bound; None = never early.
+        patience: a stage that keeps its best weights ends after so many epochs, or a share of it below 1, without a
+            better validation bound; by default half of it, 0 = never early.
         max_skipped: steps in a row that stop the run, skipped as their loss or gradient is not finite.
         devices: number of processes, which the script is started anew for; they all run what follows.
         compile: a training step as one compiled graph, where that works; for small networks on a GPU.
