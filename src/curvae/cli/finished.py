@@ -16,6 +16,9 @@ def finished(run: "RunFolder") -> None:
     known = [each for each in fit_beside(run.system(), data.train, data.spec) if each.density is not None]
     means = {each.label: float(each.log_prob(rows.x, rows.mask).mean()) for each in known}
     best = max((value for value in metrics["validation_bound"] if value == value), default=float("-inf"))
+    if starts := run.restarts:
+        told = ", ".join(f"{bound:.2f} (seed {seed})" for seed, bound in starts.items())
+        print(f"starts, best validation bound in nats: {told}; the best is kept")
     if means:
         beside = "; ".join(f"{name} {value:.2f}" for name, value in means.items())
         print(f"validation, nats: bound {best:.2f}; in closed form: {beside}")

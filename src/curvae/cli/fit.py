@@ -1,6 +1,8 @@
 """``curvae fit``: strings to a system and data, then training."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from inspect import getdoc
 from itertools import takewhile
 from pathlib import Path
@@ -102,7 +104,7 @@ def _sources(system: str, data: str | None) -> Sources:
         opening.system_flags(system),
         opening.known_set() if data is None or opening.set_name(data) else opening.own_file(),
         Source("training", training.fit, skip=frozenset({"system", "data"})),
-        Source("configuration", _configuration),
+        Source("training", _command),
     )
 
 
@@ -112,10 +114,16 @@ def _shown(request: Request, sources: Sources) -> list[Source]:
     return [sources.system, sources.data, *both, sources.training, sources.command]
 
 
-def _configuration(config: Path | None = None, print_config: bool = False, trust: Sequence[str] | None = None) -> None:
+def _command(
+    restarts: int = 1,
+    config: Path | None = None,
+    print_config: bool = False,
+    trust: Sequence[str] | None = None,
+) -> None:
     """Flags of the command itself.
 
     Args:
+        restarts: fits that differ in their seed, --seed and those after it; the best is kept
         config: a run's config.yaml, or its folder, to start from; flags override it.
         print_config: print the whole configuration, as the run's config.yaml would say it, and stop.
         trust: modules of your own that the configuration has parts of; those that flags name need none.
@@ -134,15 +142,15 @@ def _defaults(config: replay.Config, sources: Sources) -> dict[str, Any]:
 def _train(request: Request, sources: Sources, made: Any, chosen: Any, sizes: Sequence[int]) -> None:
     import torch
 
-    from curvae.training import fit
+    from curvae.training import fit, fit_restarts
     from curvae.training.devices import is_first
 
     training = sources.training.arguments(chosen)
     settings = _settings(training)
     data = opening.open_data(str(request.data), sources.data.arguments(chosen))
 
-    def build(latent: int | None = None) -> "System":
-        torch.manual_seed(settings.seed)
+    def build(latent: int | None = None, seed: int = settings.seed) -> "System":
+        torch.manual_seed(seed)
         if latent is not None:
             chosen["latent"] = latent
         return opening.built(sources.system, made, chosen, data.spec)
@@ -150,18 +158,30 @@ def _train(request: Request, sources: Sources, made: Any, chosen: Any, sizes: Se
     if chosen["print_config"]:
         print("---\n".join(_printed(build(latent), data, settings) for latent in sizes or (None,)), end="")
         return
+    restarts = chosen["restarts"]
+    if sizes and restarts != 1:
+        raise UsageError(f"--restarts: expected 1 with several numbers of latents, got {restarts}.")
     out = training["out"] = _folder(request, training, "-latents" if sizes else "")
     if sizes:
         latent_range.fit_each(sizes, build, data, training, _words(request))
         return
     system = build()
-    try:
-        run = fit(system, data, **training)
-    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, and what Lightning makes of SIGTERM
-        again = f"curvae fit --config {out} --out {out}{opening.trust_of(system)}"
-        raise Interrupted(f"{again} goes on from here.") from None
+    alone = f"curvae fit --config {out} --out {out}{opening.trust_of(system)}"
+    again = alone if restarts == 1 else latent_range.again(_words(request), Path(str(out)))
+    with _interruptible(again):
+        each = functools.partial(build, None)
+        run = fit(system, data, **training) if restarts == 1 else fit_restarts(each, data, restarts, **training)
     if is_first():
         finished(run)
+
+
+@contextmanager
+def _interruptible(again: str) -> Iterator[None]:
+    """Whatever interrupts a fit, the command that goes on is named."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, and what Lightning makes of SIGTERM
+        raise Interrupted(f"{again} goes on from here.") from None
 
 
 def _words(request: Request) -> list[str]:

@@ -83,12 +83,13 @@ def fit_each(
                 runs[size] = RunFolder(place, data, system)
         curve = measure(runs, progress=shown)
     except (KeyboardInterrupt, SystemExit):
-        raise Interrupted(f"{_again(words, folder)} goes on from here.") from None
+        raise Interrupted(f"{again(words, folder)} goes on from here.") from None
     table, picture = curve.write(folder), draw(curve, folder)
     print(curve.to_text(), end="")
     print(f"written: {table}, {picture}\nnext: curvae evaluate {folder / f'latent-{curve.chosen}'}")
 
 
-def _again(words: Sequence[str], folder: Path) -> str:
+def again(words: Sequence[str], folder: Path) -> str:
+    """The command line that goes on with what it left in this folder."""
     out = [] if given("--out", words) else ["--out", str(folder)]
     return shlex.join(["curvae", "fit", *words, *out])

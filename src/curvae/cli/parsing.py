@@ -33,7 +33,7 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
 
 def parser(command: str, usage: str, about: str, examples: Sequence[str], sources: Sequence[Source]) -> Any:
-    """The parser of one command, with a group of flags for each function; the first that has a flag keeps it."""
+    """The parser of one command, with a group of flags for each title; the first function that has a flag keeps it."""
     from jsonargparse import ArgumentParser
 
     made = ArgumentParser(
@@ -46,8 +46,9 @@ def parser(command: str, usage: str, about: str, examples: Sequence[str], source
         add_help=False,
     )
     taken: set[str] = set()
+    groups: dict[str, Any] = {}
     for source in sources:
-        group = made.add_argument_group(source.title)
+        group = groups[source.title] = groups.get(source.title) or made.add_argument_group(source.title)
         for flag in source.flags():
             if flag.dest not in taken:
                 _add(group, flag)

@@ -1,5 +1,7 @@
 """``fit`` and ``load``: from words, rows and files to a trained system that knows its data."""
 
+import copy
+import functools
 import inspect
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -32,7 +34,7 @@ def fit(
     out: str | Path | None = None,
     device: str = "auto",
     precision: str = "32-true",
-    patience: float | int | None = None,
+    patience: float | int = 0.5,
     max_skipped: int = 20,
     devices: int = 1,
     compile: bool = False,
@@ -45,6 +47,7 @@ def fit(
     progress: bool = True,
     *,
     label: Any = None,
+    restarts: int = 1,
     **options: Any,
 ) -> Fitted:
     """Train a system on data; what comes back takes rows in their own units, its run folder holds all that is known.
@@ -65,8 +68,7 @@ def fit(
         out: the run folder; by default ``runs/<system>-<data>-<number>``.
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda" or "mps".
         precision: "32-true", "tf32" or "bf16-mixed"; see :func:`curvae.training.fit`.
-        patience: a stage that keeps its best weights ends after so many epochs, or a share of it below 1, without a
-            better validation bound; by default half of it, 0 = never early.
+        patience: epochs, or a share of the stage, without a better bound that end it; 0 = never.
         max_skipped: steps in a row whose loss or gradient is not finite that stop the run.
         devices: number of processes.
         compile: a training step as one compiled graph.
@@ -78,6 +80,9 @@ def fit(
         weight_decay: of the weights of layers.
         progress: show a progress bar, if standard error is a terminal.
         label: the column of labels by its name, or labels one a row; for evaluation only.
+        restarts: fits of a named system that differ in their seeds alone, ``seed``, ``seed + 1``, ...; the one with the
+            best validation bound of its last stage is kept, see :func:`curvae.training.fit_restarts`. With
+            ``start="linear"`` they differ in order, noise and the weights that the linear model does not use.
         options: arguments of the named system (``latent=2``), and of the data: those of
             :func:`curvae.data.from_array`, :func:`curvae.data.from_file` or :func:`curvae.data.load`, whose ``seed``
             and ``name`` are called ``split_seed`` and ``data_name`` here.
@@ -103,13 +108,24 @@ def fit(
     check_seed(seed)
     with kept():
         from curvae.training import fit as train  # Lightning draws a number when it is imported
+        from curvae.training import fit_restarts
 
         ours, theirs = parted(system, data, options)
         table = as_data(data, label, theirs)
         if isinstance(system, str):
-            torch.manual_seed(seed)
-            system = registry.system(system)(table.spec, **ours)
+            drawn = functools.partial(_drawn, system, table)
+            if restarts != 1:
+                return Fitted(fit_restarts(lambda s: drawn(copy.deepcopy(ours), s), table, restarts, **training))
+            system = drawn(ours, seed)
+        if restarts != 1:
+            raise ValueError(f"restarts: expected a system by its name, got one that has its weights, and {restarts}.")
         return Fitted(train(system, table, **training))
+
+
+def _drawn(name: str, data: Data, arguments: Mapping[str, Any], seed: int) -> System:
+    """A named system with weights drawn from the seed; parts that were given keep theirs."""
+    torch.manual_seed(seed)
+    return registry.system(name)(data.spec, **arguments)
 
 
 def load(path: str | PathLike[str], system: System | None = None, data: Data | None = None) -> Fitted:

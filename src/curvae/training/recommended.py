@@ -1,4 +1,4 @@
-"""What training does where it is not told: batch size, learning rate, length and when a stage ends early."""
+"""What training does where it is not told: batch size, learning rate and length by the size of network and data."""
 
 from typing import Any
 
@@ -10,8 +10,6 @@ from curvae.training.settings import Chosen, Settings
 
 BATCH, WIDE, MANY = 128, 256, 10_000
 """Rows of a batch; units of a layer, and training rows, up to which one learning rate serves. See docs/fits.md."""
-PATIENCE = 0.5
-"""Share of a stage; measured, see docs/decisions/0014."""
 
 
 def recommended(settings: Settings, system: System, data: Data) -> Chosen:
@@ -20,13 +18,11 @@ def recommended(settings: Settings, system: System, data: Data) -> Chosen:
     - ``batch_size``: 128.
     - ``learning_rate``: ``2e-3``, of more than 10,000 rows ``4e-3``; times ``256 / width`` where the widest layer has
       more than 256 units.
-    - ``patience``: half of a stage.
     - ``max_updates``, where no length is said: ``100 sqrt(rows)``, from 1,000 to 30,000.
     """
     filled: dict[str, Any] = dict(vars(settings))
     filled["batch_size"] = settings.batch_size or BATCH
     filled["learning_rate"] = settings.learning_rate or _rate(len(data.train), system)
-    filled["patience"] = PATIENCE if settings.patience is None else settings.patience
     if settings.length is None:
         filled["max_updates"] = _updates(len(data.train))
     return Chosen(**filled)

@@ -31,7 +31,8 @@ class Settings:
     seed: int = 0
     device: str = "auto"
     precision: str = "32-true"
-    patience: float | int | None = None
+    patience: float | int | None = 0.5
+    """None in runs of before: never early."""
     max_skipped: int = 20
     devices: int = 1
     compile: bool = False
@@ -85,7 +86,6 @@ class Chosen(Settings):
 
     batch_size: int = 128
     learning_rate: float = 1e-3
-    patience: float | int = 0
 
     @property
     def length(self) -> Length:

@@ -242,6 +242,7 @@ class Session:
     def status(self, state: str, reason: str | None = None) -> None:
         here = self.position
         value = {"state": state, "stage": here.stage, "epoch": here.epoch, "step": here.step, "reason": reason}
+        value |= {} if here.best is None else {"best": here.best}
         files.write_json(self.path / layout.STATUS, value)
 
     def _write_snapshot(self, epoch: int) -> None:

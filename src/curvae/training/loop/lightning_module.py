@@ -317,7 +317,7 @@ class StageModule(LightningModule):
         here = self.session.position
         self._look_at_clock()
         done = self.length.done(here.stage_epoch + passes, here.stage_step, self._seconds)
-        patience = self.settings.patience if self.stage.keep == "best" else 0
+        patience = (self.settings.patience or 0) if self.stage.keep == "best" else 0
         self.session.finish_round(row, self.trainer.optimizers[0], passes, done, patience)
         self.trainer.should_stop = self.session.position.done
 

@@ -92,6 +92,17 @@ class RunFolder:
         """Columns of metrics.csv by name, a value for each epoch; NaN where a number does not exist."""
         return log.read(self.path / layout.METRICS)
 
+    @property
+    def restarts(self) -> dict[int, float]:
+        """What each start reached, by its seed: its best validation bound, nats. Of a single fit nothing.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        if not (self.path / layout.RESTARTS).exists():
+            return {}
+        return {each["seed"]: each["bound"] for each in layout.read(self.path, layout.RESTARTS)["starts"]}
+
     def system(self) -> System:
         """A new system with the run's best weights, in eval mode, on the CPU.
 
