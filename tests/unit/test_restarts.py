@@ -124,7 +124,7 @@ def test_other_options_do_not_go_on_with_the_starts_of_before(tmp_path: Path, mo
 
 
 def test_a_named_system_is_drawn_anew_for_each_start(tmp_path: Path):
-    """A part that is given keeps its weights: every start begins from those, not from what the one before made of it."""
+    """A part that is given keeps its weights: every start begins from those, not from what an earlier one left."""
     x, hidden = rows(), {"latent": 2, "hidden": 8, "start": "random"}
     own = torch.nn.Linear(2, 4)
     before = own.weight.detach().clone()
@@ -138,7 +138,9 @@ def test_a_named_system_is_drawn_anew_for_each_start(tmp_path: Path):
 def test_misuse_is_one_line(tmp_path: Path):
     data = from_array(rows())
     system = vae(data.spec, latent=2, hidden=8)
-    with pytest.raises(ValueError, match="restarts: expected a system by its name, got one that has its weights"):
+    with pytest.raises(
+        ValueError, match="restarts: expected 1 with a system that has its weights, got 2; name a system"
+    ):
         curvae.fit(system, data, restarts=2, out=tmp_path / "run", **OPTIONS)
     with pytest.raises(ValueError, match="restarts: expected 1 with several devices, got 3"):
         started(data, tmp_path / "run", devices=2)

@@ -1,6 +1,13 @@
 """The last lines of ``curvae fit``."""
 
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from curvae.cli.failures import Interrupted
+from curvae.cli.parsing import given
 
 if TYPE_CHECKING:
     from curvae.training import RunFolder
@@ -25,3 +32,18 @@ def finished(run: "RunFolder") -> None:
     for each in (*of_training(metrics, f"curvae fit --continue {run.path}"), *of_bound(best, means)):
         print(f"verdict: {each}")
     print(f"run: {run.path}\nnext: curvae evaluate {run.path}")
+
+
+@contextmanager
+def interruptible(command: str) -> Iterator[None]:
+    """Whatever interrupts a fit, the command that goes on with it is named."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, and what Lightning makes of SIGTERM
+        raise Interrupted(f"{command} goes on from here.") from None
+
+
+def again(words: Sequence[str], folder: Path | str) -> str:
+    """The command line that goes on with what it left in this folder."""
+    out = [] if given("--out", words) else ["--out", str(folder)]
+    return shlex.join(["curvae", "fit", *words, *out])

@@ -1,16 +1,15 @@
 """``curvae fit``: strings to a system and data, then training."""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from inspect import getdoc
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from curvae.cli import continuing, latent_range, opening, replay
-from curvae.cli.failures import Interrupted, UsageError
-from curvae.cli.finished import finished
+from curvae.cli import continuing, latent_range, opening, replay, warm
+from curvae.cli.failures import UsageError
+from curvae.cli.finished import again, finished, interruptible
 from curvae.cli.flags import Source
 from curvae.cli.parsing import dashed, given, parse, parser, spoken
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 HELP = """usage: curvae fit SYSTEM DATA [flags]
        curvae fit --config RUN [flags]
        curvae fit --continue RUN [flags]
+       curvae fit --from RUN DATA [flags]
 
 Train a system on data and leave a run folder; the same command again resumes it.
 
@@ -39,7 +39,13 @@ examples:
   curvae fit vae stars.csv --latent 1:8 --out runs/stars-latents   # one run each, and which is enough
   curvae fit --config runs/stars --seed 1 --out runs/stars-seed1
   curvae fit --continue runs/stars --epochs 60
+  curvae fit --from runs/stars new-stars.csv --out runs/new-stars   # its weights, on new rows of its columns
+  curvae fit vae stars.csv --restarts 5 --out runs/best             # five seeds, the best is kept
 """
+
+
+OTHERS = {"--continue": continuing.fit, "--from": warm.fit}
+"""Fits of what is there already."""
 
 
 class Request(NamedTuple):
@@ -62,8 +68,9 @@ class Sources(NamedTuple):
 
 def fit(words: Sequence[str]) -> None:
     """Train a system on data and leave a run folder; the same command again resumes it."""
-    if any(word.split("=")[0] == "--continue" for word in words):
-        continuing.fit(words)
+    flags = {word.split("=")[0] for word in words}
+    if other := next((each for flag, each in OTHERS.items() if flag in flags), None):
+        other(words)
         return
     request = _request(dashed(words))
     if request.system is None:
@@ -167,21 +174,12 @@ def _train(request: Request, sources: Sources, made: Any, chosen: Any, sizes: Se
         return
     system = build()
     alone = f"curvae fit --config {out} --out {out}{opening.trust_of(system)}"
-    again = alone if restarts == 1 else latent_range.again(_words(request), Path(str(out)))
-    with _interruptible(again):
+    command = alone if restarts == 1 else again(_words(request), str(out))
+    with interruptible(command):
         each = functools.partial(build, None)
         run = fit(system, data, **training) if restarts == 1 else fit_restarts(each, data, restarts, **training)
     if is_first():
         finished(run)
-
-
-@contextmanager
-def _interruptible(again: str) -> Iterator[None]:
-    """Whatever interrupts a fit, the command that goes on is named."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, and what Lightning makes of SIGTERM
-        raise Interrupted(f"{again} goes on from here.") from None
 
 
 def _words(request: Request) -> list[str]:

@@ -104,6 +104,17 @@ def given(flag: str, words: Sequence[str]) -> str | None:
     return None
 
 
+def to_front(flag: str, words: Sequence[str]) -> list[str]:
+    """The value of a flag as the first word, the flag itself left out.
+
+    >>> to_front("--from", ["new.csv", "--from", "runs/a"]), to_front("--from", ["--from=runs/a", "new.csv"])
+    (['runs/a', 'new.csv'], ['runs/a', 'new.csv'])
+    """
+    at = next(number for number, word in enumerate(words) if word.split("=")[0] == flag)
+    value = words[at].split("=", 1)[1:] or words[at + 1 : at + 2]
+    return [*value, *words[:at], *words[at + (1 if "=" in words[at] else 2) :]]
+
+
 def carry_out(
     command: Callable[..., None],
     usage: str,

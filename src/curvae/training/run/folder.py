@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import safetensors.torch
 
 from curvae import registry
-from curvae.data import Data, DataError, Schema, Transform, reopen
+from curvae.data import Data, DataError, Earlier, Schema, Transform, reopen
 from curvae.data.transforms import restore as restore_transform
 from curvae.io import FileError, regular
 from curvae.io.errors import parsing
@@ -146,6 +146,14 @@ class RunFolder:
             return Schema.bare(spec, recipe.get("label"), recipe.get("columns"))
         with files.telling(path, MEND), parsing(path, "the schema of a run"):
             return Schema.from_dict(layout.read(self.path, layout.SCHEMA))
+
+    def earlier(self) -> Earlier:
+        """What new data are read by, so that the run's weights keep their meaning.
+
+        Raises:
+            RunError: its files are missing or damaged.
+        """
+        return Earlier(self.schema, self.transform(), self.config["data"])
 
     def data(self, data_dir: Path | None = None) -> Data:
         """The data given to fit, or the same opened again, under the transform of then.

@@ -19,6 +19,15 @@ class Recorded(TypedDict):
     parameters: NotRequired[Count]
 
 
+class WarmStart(TypedDict):
+    """The run at whose weights training began."""
+
+    run: str
+    """Its folder, as it was named."""
+    weights: str
+    """SHA-256 of them."""
+
+
 class Config(TypedDict):
     """All that a run needs to be made again."""
 
@@ -29,6 +38,7 @@ class Config(TypedDict):
     training: dict[str, Plain]
     cycles: NotRequired[list[dict[str, Plain]]]
     """Training arguments of the cycles before, where training was continued."""
+    warm_start: NotRequired[WarmStart]
     replayable: NotRequired[bool]
 
 
