@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -164,8 +165,11 @@ def _data(
     check_transformed(what, rows.raw, earlier.transform, rows.mask, names)
     parts = parted(rows, None, split, seed)
     seen = described(schema.columns, [rows], parts[0], schema.spec)
-    columns = tuple(_holding(old, new) for old, new in zip(schema.columns, seen, strict=True))
-    return build(parts, earlier.transform, recipe, replace(schema, columns=columns))
+    whole = chain((rows.raw == rows.raw.floor()).flatten(1).all(0).tolist(), repeat(True))
+    columns = tuple(map(_holding, schema.columns, seen, whole)) if schema.features else schema.columns
+    fractions = any(np.dtype(column.dtype).kind == "f" for column in columns if column.is_feature)
+    dtype = "float64" if fractions and np.dtype(schema.dtype).kind != "f" else schema.dtype
+    return build(parts, earlier.transform, recipe, replace(schema, columns=columns, dtype=dtype))
 
 
 def _check_type(what: str, rows: Rows, schema: Schema) -> None:
@@ -179,12 +183,10 @@ def _check_type(what: str, rows: Rows, schema: Schema) -> None:
         )
 
 
-def _holding(old: Column, new: Column) -> Column:
-    """A column of a kind that holds what the earlier run saw and what is there now; constant only where it still is."""
-    if old.kind == new.kind or not old.is_feature:
-        return replace(old, constant=new.constant)
-    kind: Kind = "count" if {old.kind, new.kind} == {"binary", "count"} else "real"
-    whole = kind == "count" or np.dtype(old.dtype).kind == "f"
-    return replace(
-        old, kind=kind, dtype=old.dtype if whole and old.dtype != "bool" else "float64", constant=new.constant
-    )
+def _holding(old: Column, new: Column, whole: bool) -> Column:
+    """A column that holds what the earlier run saw and what is there now; constant only where it still is."""
+    kind: Kind = old.kind
+    if old.is_feature and old.kind != new.kind:
+        kind = "count" if {old.kind, new.kind} == {"binary", "count"} else "real"
+    fits = np.dtype(old.dtype).kind == "f" or (whole and (old.dtype != "bool" or kind == "binary"))
+    return replace(old, kind=kind, dtype=old.dtype if fits else "float64", constant=new.constant)
