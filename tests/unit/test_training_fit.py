@@ -1,5 +1,6 @@
 """fit: stages, state, skipped steps, early stopping, repeatability."""
 
+import dataclasses
 import json
 import math
 import signal
@@ -13,7 +14,7 @@ from curvae import linalg, training
 from curvae.systems import vae, vlae
 from curvae.training import RunError
 from curvae.training.loop import lightning_module as stage_module
-from curvae.training.loop.checkpoint import Session
+from curvae.training.loop.checkpoint import Position, Session
 from curvae.training.run.metrics import Log, Row
 from training_toys import Toy, data_of, interrupt, not_finite
 
@@ -204,6 +205,36 @@ def test_patience_goes_back_to_the_best_bound(tmp_path: Path, patience: float, e
         session = Session(Toy(), run.path, Log(run.path))
         session.resume()
     assert session.position.stage_epoch == end
+
+
+def test_a_stage_that_keeps_its_last_weights_never_ends_early(tmp_path: Path):
+    class Last(Toy):
+        def stages(self):
+            return tuple(dataclasses.replace(stage, keep="last") for stage in super().stages())
+
+    options = {"learning_rate": 1e-30, "batch_size": 50, "progress": False}
+    for patience in (0.5, 3):
+        run = training.fit(Last(), data_of(), epochs=60, patience=patience, out=tmp_path / f"{patience}", **options)
+        assert run.metrics()["stage"].count("one") == 30
+
+
+@pytest.mark.parametrize(("patience", "rounds"), [(3, 3), (0.5, 16)])
+def test_patience_in_a_later_cycle_goes_by_that_cycle(tmp_path: Path, patience: float, rounds: int):
+    options = {"epochs": 60, "learning_rate": 1e-30, "progress": False}
+    run = training.fit(Toy(), data_of(), out=tmp_path / "run", patience=0, batch_size=50, **options)
+    found = training.train_on(run, data_of(), Toy(), patience=patience, **options)
+    assert found.metrics()["stage"][60:].count("one") == rounds
+
+
+def test_patience_begins_with_the_stage_where_its_start_has_no_bound(tmp_path: Path):
+    run = training.fit(Toy(), data_of(), epochs=4, out=tmp_path / "run", progress=False)
+    session = Session(Toy(), run.path, Log(run.path), writes=False)
+    session.position = Position(epoch=50)
+    session.next_stage(joined=False)
+    for _ in range(2):
+        session.judge(math.nan, passes=1)
+        session.finish_round(Row("two"), torch.optim.SGD(Toy().parameters(), lr=1.0), 1, 0.1, 3)
+        assert not session.position.done
 
 
 def test_the_best_weights_are_kept(tmp_path: Path):
