@@ -320,6 +320,7 @@ def make(folder: Path) -> dict[int, Path]:
     sha256 = run.digest()
     found = evaluation.calibrate(run.system(), 200, 19)
     store.write_findings(new, layout.CALIBRATION, found.to_dict(), sha256)
+    files.write_sealed(new / layout.RESTARTS, {"kept": 0, "starts": [{"seed": 0, "bound": -1.5}]})
     files.write_sealed(new / layout.LATENTS, {"axes": describe(run.system(), data).to_dict(), "weights": sha256})
     evaluation.gaps(run.path, data=4, steps=4, samples=20, progress=False)
     shutil.rmtree(new / "tensorboard", ignore_errors=True)

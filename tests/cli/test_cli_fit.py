@@ -1,6 +1,7 @@
 """``curvae fit``: what it leaves, what it leaves alone, how it goes on; modules of the user's own."""
 
 import errno
+import shlex
 import shutil
 from pathlib import Path
 
@@ -191,3 +192,36 @@ def test_a_configuration_alone_imports_nothing(
 def test_what_is_no_configuration_is_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str):
     (tmp_path / "c.yaml").write_text(text)
     fails(capsys, ["fit", "--config", "c.yaml"], 2, "--config: c.yaml: expected", "the config.yaml of a run")
+
+
+def test_restarts_keep_the_best_and_say_what_each_reached(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Cut off in the second start, the command that is named goes on; a moved run still finds its file beside it."""
+    from curvae.training import RunFolder
+    from curvae.training.loop.checkpoint import Session
+
+    rows = np.random.default_rng(0).normal(size=(120, 3)) @ np.random.default_rng(1).normal(size=(3, 3))
+    Path("a.csv").write_text("u,g,r\n" + "\n".join(",".join(map(str, row)) for row in rows))
+    words = ["fit", "vae", "a.csv", *TINY, "--start", "random", "--seed", "3"]
+    finish = Session.finish_round
+
+    def stop(self: Session, *args: object, **kwargs: object) -> None:
+        finish(self, *args, **kwargs)  # pyright: ignore[reportArgumentType]
+        if self.path.name == "seed-4":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "finish_round", stop)
+        assert main([*words, "--restarts", "2"]) == 130
+    again = capsys.readouterr().err.strip().removeprefix("curvae: interrupted: ").removesuffix(" goes on from here.")
+    assert again.endswith("--restarts 2 --out runs/vae-a-1")
+    out = says(capsys, *shlex.split(again)[1:])
+    assert "starts, best validation bound in nats: " in out
+    assert "(seed 3), " in out
+    says(capsys, *words, "--out", "runs/alone")
+    kept, alone = RunFolder.open("runs/vae-a-1"), RunFolder.open("runs/alone")
+    assert list(kept.restarts) == [3, 4]
+    assert kept.schema.origins == alone.schema.origins
+    several = ["fit", "vae", "a.csv", "--latent", "1:2", "--restarts", "2"]
+    fails(capsys, several, 2, "--restarts: expected 1 with several numbers of latents, got 2")

@@ -50,6 +50,8 @@ def small(line: str) -> list[str]:
         place = words.index("--data-dir")
         del words[place : place + 2]
     words = ["digits" if word in curvae.data.names() else word for word in words]
+    if "--from" in words:
+        return [*("digits" if word.endswith(".csv") else word for word in words), "--max-updates", "1"]
     if "--continue" in words:
         small_ones = {"--minutes": "0.001", "--epochs": "1", "--max-updates": "1"}
         return [small_ones.get(before, word) for before, word in zip(["", *words], words, strict=False)]

@@ -1,5 +1,6 @@
 """fit: stages, state, skipped steps, early stopping, repeatability."""
 
+import dataclasses
 import json
 import math
 import signal
@@ -13,6 +14,8 @@ from curvae import linalg, training
 from curvae.systems import vae, vlae
 from curvae.training import RunError
 from curvae.training.loop import lightning_module as stage_module
+from curvae.training.loop.checkpoint import Position, Session
+from curvae.training.run.metrics import Log, Row
 from training_toys import Toy, data_of, interrupt, not_finite
 
 
@@ -163,6 +166,77 @@ def test_early_stopping_ends_the_stage(tmp_path: Path):
     assert run.metrics()["stage"].count("one") == 3
 
 
+@pytest.mark.parametrize(
+    ("options", "rounds"),
+    [
+        ({"epochs": 60}, 16),
+        ({"epochs": 60, "patience": 0}, 30),
+        ({"epochs": 60, "patience": 0.25}, 10),
+        ({"max_updates": 3000}, 16),
+        ({"epochs": 12}, 6),
+    ],
+)
+def test_half_a_stage_without_a_better_bound_ends_it(tmp_path: Path, options: dict, rounds: int):
+    """Whatever the length is said in; never before ten looks at the validation data, and never where it is off."""
+    options |= {"learning_rate": 1e-30, "batch_size": 50, "progress": False}
+    run = training.fit(Toy(), data_of(), out=tmp_path / "run", **options)
+    rows = run.metrics()
+    if "epochs" in options:
+        assert rows["stage"].count("one") == rounds
+    else:
+        length = 3000 / 2  # both stages have the same share
+        one = [step for step, stage in zip(rows["step"], rows["stage"], strict=True) if stage == "one"]
+        assert length / 2 < one[-1] <= length / 2 + 50
+    assert run.config["training"]["patience"] == options.get("patience", 0.5)
+
+
+@pytest.mark.parametrize(("patience", "end"), [(0.5, 25), (0.29, 16), (12, 16), (3, 7), (0, 40)])
+def test_patience_goes_back_to_the_best_bound(tmp_path: Path, patience: float, end: int):
+    """The fourth of 40 rounds is the best; a run that is cut off after any round ends at the same one."""
+    run = training.fit(Toy(), data_of(), epochs=4, out=tmp_path / "run", progress=False)
+    optimizer = torch.optim.SGD(Toy().parameters(), lr=1.0)
+    session = Session(Toy(), run.path, Log(run.path))
+    for round_ in range(1, 41):
+        session.judge(-abs(round_ - 4.0), passes=1)
+        session.finish_round(Row("one"), optimizer, 1, round_ / 40, patience)
+        session.save(optimizer)
+        if session.position.done:
+            break
+        session = Session(Toy(), run.path, Log(run.path))
+        session.resume()
+    assert session.position.stage_epoch == end
+
+
+def test_a_stage_that_keeps_its_last_weights_never_ends_early(tmp_path: Path):
+    class Last(Toy):
+        def stages(self):
+            return tuple(dataclasses.replace(stage, keep="last") for stage in super().stages())
+
+    options = {"learning_rate": 1e-30, "batch_size": 50, "progress": False}
+    for patience in (0.5, 3):
+        run = training.fit(Last(), data_of(), epochs=60, patience=patience, out=tmp_path / f"{patience}", **options)
+        assert run.metrics()["stage"].count("one") == 30
+
+
+@pytest.mark.parametrize(("patience", "rounds"), [(3, 3), (0.5, 16)])
+def test_patience_in_a_later_cycle_goes_by_that_cycle(tmp_path: Path, patience: float, rounds: int):
+    options = {"epochs": 60, "learning_rate": 1e-30, "progress": False}
+    run = training.fit(Toy(), data_of(), out=tmp_path / "run", patience=0, batch_size=50, **options)
+    found = training.train_on(run, data_of(), Toy(), patience=patience, **options)
+    assert found.metrics()["stage"][60:].count("one") == rounds
+
+
+def test_patience_begins_with_the_stage_where_its_start_has_no_bound(tmp_path: Path):
+    run = training.fit(Toy(), data_of(), epochs=4, out=tmp_path / "run", progress=False)
+    session = Session(Toy(), run.path, Log(run.path), writes=False)
+    session.position = Position(epoch=50)
+    session.next_stage(joined=False)
+    for _ in range(2):
+        session.judge(math.nan, passes=1)
+        session.finish_round(Row("two"), torch.optim.SGD(Toy().parameters(), lr=1.0), 1, 0.1, 3)
+        assert not session.position.done
+
+
 def test_the_best_weights_are_kept(tmp_path: Path):
     system, data = Toy(), data_of()
     run = training.fit(system, data, epochs=8, learning_rate=3.0, schedule="constant", out=tmp_path / "run")
@@ -220,7 +294,8 @@ def test_interruption_is_said_and_can_be_repeated(tmp_path: Path):
         ({"learning_rate": -1.0}, "learning_rate: expected a positive number"),
         ({"precision": "8-bit"}, "precision: expected one of 32-true, tf32, bf16-mixed; got '8-bit'"),
         ({"device": "abacus"}, "device: expected one of auto, cpu, cuda, mps; got 'abacus'"),
-        ({"patience": 0}, "patience: expected 1 epoch or more"),
+        ({"patience": 1.5}, "patience: expected a share of a stage below 1, or a whole number of epochs, got 1.5"),
+        ({"patience": -1}, "patience: expected a share of a stage below 1, or a whole number of epochs, got -1"),
         ({"seed": -1}, "seed: expected an integer"),
         ({"devices": 2, "out": None}, "out: expected a folder where devices > 1"),
     ],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from curvae.cli.finished import finished
 from curvae.cli.opening import open_run
-from curvae.cli.parsing import carry_out
+from curvae.cli.parsing import carry_out, to_front
 
 EXAMPLES = [
     "curvae fit --continue runs/stars --epochs 60",
@@ -15,10 +15,7 @@ EXAMPLES = [
 
 def fit(words: Sequence[str]) -> None:
     """One more cycle of training of a finished run, in its folder: from its weights, the schedule from its start."""
-    at = next(number for number, word in enumerate(words) if word.split("=")[0] == "--continue")
-    run = words[at].split("=", 1)[1:] or words[at + 1 : at + 2]
-    rest = [*words[:at], *words[at + (1 if "=" in words[at] else 2) :]]
-    carry_out(fit, "--continue RUN [flags]", EXAMPLES, [*run, *rest], _continue)
+    carry_out(fit, "--continue RUN [flags]", EXAMPLES, to_front("--continue", words), _continue)
 
 
 def _continue(

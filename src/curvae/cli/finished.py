@@ -1,6 +1,13 @@
 """The last lines of ``curvae fit``."""
 
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from curvae.cli.failures import Interrupted
+from curvae.cli.parsing import given
 
 if TYPE_CHECKING:
     from curvae.training import RunFolder
@@ -17,9 +24,27 @@ def finished(run: "RunFolder") -> None:
     means = {each.label: float(each.log_prob(rows.x, rows.mask).mean()) for each in known}
     bounds = metrics["validation_bound"][last_stage(metrics)]
     best = max((value for value in bounds if value == value), default=float("-inf"))
+    if starts := run.restarts:
+        told = ", ".join(f"{bound:.2f} (seed {seed})" for seed, bound in starts.items())
+        print(f"starts, best validation bound in nats: {told}; the best is kept")
     if means:
         beside = "; ".join(f"{name} {value:.2f}" for name, value in means.items())
         print(f"validation, nats: bound {best:.2f}; in closed form: {beside}")
     for each in (*of_training(metrics, f"curvae fit --continue {run.path}"), *of_bound(best, means)):
         print(f"verdict: {each}")
     print(f"run: {run.path}\nnext: curvae evaluate {run.path}")
+
+
+@contextmanager
+def interruptible(command: str) -> Iterator[None]:
+    """Whatever interrupts a fit, the command that goes on with it is named."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, and what Lightning makes of SIGTERM
+        raise Interrupted(f"{command} goes on from here.") from None
+
+
+def again(words: Sequence[str], folder: Path | str) -> str:
+    """The command line that goes on with what it left in this folder."""
+    out = [] if given("--out", words) else ["--out", str(folder)]
+    return shlex.join(["curvae", "fit", *words, *out])

@@ -1,14 +1,15 @@
 """``curvae fit``: strings to a system and data, then training."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from inspect import getdoc
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from curvae.cli import continuing, latent_range, opening, replay
-from curvae.cli.failures import Interrupted, UsageError
-from curvae.cli.finished import finished
+from curvae.cli import continuing, latent_range, opening, replay, warm
+from curvae.cli.failures import UsageError
+from curvae.cli.finished import again, finished, interruptible
 from curvae.cli.flags import Source
 from curvae.cli.parsing import dashed, given, parse, parser, spoken
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 HELP = """usage: curvae fit SYSTEM DATA [flags]
        curvae fit --config RUN [flags]
        curvae fit --continue RUN [flags]
+       curvae fit --from RUN DATA [flags]
 
 Train a system on data and leave a run folder; the same command again resumes it.
 
@@ -37,7 +39,13 @@ examples:
   curvae fit vae stars.csv --latent 1:8 --out runs/stars-latents   # one run each, and which is enough
   curvae fit --config runs/stars --seed 1 --out runs/stars-seed1
   curvae fit --continue runs/stars --epochs 60
+  curvae fit --from runs/stars new-stars.csv --out runs/new-stars   # its weights, on new rows of its columns
+  curvae fit vae stars.csv --restarts 5 --out runs/best             # five seeds, the best is kept
 """
+
+
+OTHERS = {"--continue": continuing.fit, "--from": warm.fit}
+"""Fits of what is there already."""
 
 
 class Request(NamedTuple):
@@ -60,8 +68,9 @@ class Sources(NamedTuple):
 
 def fit(words: Sequence[str]) -> None:
     """Train a system on data and leave a run folder; the same command again resumes it."""
-    if any(word.split("=")[0] == "--continue" for word in words):
-        continuing.fit(words)
+    flags = {word.split("=")[0] for word in words}
+    if other := next((each for flag, each in OTHERS.items() if flag in flags), None):
+        other(words)
         return
     request = _request(dashed(words))
     if request.system is None:
@@ -102,7 +111,7 @@ def _sources(system: str, data: str | None) -> Sources:
         opening.system_flags(system),
         opening.known_set() if data is None or opening.set_name(data) else opening.own_file(),
         Source("training", training.fit, skip=frozenset({"system", "data"})),
-        Source("configuration", _configuration),
+        Source("training", _command),
     )
 
 
@@ -112,10 +121,16 @@ def _shown(request: Request, sources: Sources) -> list[Source]:
     return [sources.system, sources.data, *both, sources.training, sources.command]
 
 
-def _configuration(config: Path | None = None, print_config: bool = False, trust: Sequence[str] | None = None) -> None:
+def _command(
+    restarts: int = 1,
+    config: Path | None = None,
+    print_config: bool = False,
+    trust: Sequence[str] | None = None,
+) -> None:
     """Flags of the command itself.
 
     Args:
+        restarts: fits that differ in their seed, --seed and those after it; the best is kept
         config: a run's config.yaml, or its folder, to start from; flags override it.
         print_config: print the whole configuration, as the run's config.yaml would say it, and stop.
         trust: modules of your own that the configuration has parts of; those that flags name need none.
@@ -134,15 +149,15 @@ def _defaults(config: replay.Config, sources: Sources) -> dict[str, Any]:
 def _train(request: Request, sources: Sources, made: Any, chosen: Any, sizes: Sequence[int]) -> None:
     import torch
 
-    from curvae.training import fit
+    from curvae.training import fit, fit_restarts
     from curvae.training.devices import is_first
 
     training = sources.training.arguments(chosen)
     settings = _settings(training)
     data = opening.open_data(str(request.data), sources.data.arguments(chosen))
 
-    def build(latent: int | None = None) -> "System":
-        torch.manual_seed(settings.seed)
+    def build(latent: int | None = None, seed: int = settings.seed) -> "System":
+        torch.manual_seed(seed)
         if latent is not None:
             chosen["latent"] = latent
         return opening.built(sources.system, made, chosen, data.spec)
@@ -150,16 +165,19 @@ def _train(request: Request, sources: Sources, made: Any, chosen: Any, sizes: Se
     if chosen["print_config"]:
         print("---\n".join(_printed(build(latent), data, settings) for latent in sizes or (None,)), end="")
         return
+    restarts = chosen["restarts"]
+    if sizes and restarts != 1:
+        raise UsageError(f"--restarts: expected 1 with several numbers of latents, got {restarts}.")
     out = training["out"] = _folder(request, training, "-latents" if sizes else "")
     if sizes:
         latent_range.fit_each(sizes, build, data, training, _words(request))
         return
     system = build()
-    try:
-        run = fit(system, data, **training)
-    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, and what Lightning makes of SIGTERM
-        again = f"curvae fit --config {out} --out {out}{opening.trust_of(system)}"
-        raise Interrupted(f"{again} goes on from here.") from None
+    alone = f"curvae fit --config {out} --out {out}{opening.trust_of(system)}"
+    command = alone if restarts == 1 else again(_words(request), str(out))
+    with interruptible(command):
+        each = functools.partial(build, None)
+        run = fit(system, data, **training) if restarts == 1 else fit_restarts(each, data, restarts, **training)
     if is_first():
         finished(run)
 

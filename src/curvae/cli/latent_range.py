@@ -1,12 +1,12 @@
 """``curvae fit SYSTEM DATA --latent 1:8``: a run for each number of latents, and a held-out curve over them."""
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curvae.cli.failures import Interrupted, UsageError, say
+from curvae.cli.failures import UsageError, say
+from curvae.cli.finished import again, interruptible
 from curvae.cli.parsing import given
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def fit_each(
     from curvae.training.errors import FinishedError
 
     folder, runs, shown = Path(training["out"]), {}, training["progress"]
-    try:
+    with interruptible(again(words, folder)):
         for number, size in enumerate(sizes, start=1):
             system, place = build(size), folder / f"latent-{size}"
             require_evidence(system)
@@ -82,13 +82,6 @@ def fit_each(
             except FinishedError:
                 runs[size] = RunFolder(place, data, system)
         curve = measure(runs, progress=shown)
-    except (KeyboardInterrupt, SystemExit):
-        raise Interrupted(f"{_again(words, folder)} goes on from here.") from None
     table, picture = curve.write(folder), draw(curve, folder)
     print(curve.to_text(), end="")
     print(f"written: {table}, {picture}\nnext: curvae evaluate {folder / f'latent-{curve.chosen}'}")
-
-
-def _again(words: Sequence[str], folder: Path) -> str:
-    out = [] if given("--out", words) else ["--out", str(folder)]
-    return shlex.join(["curvae", "fit", *words, *out])

@@ -33,7 +33,7 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
 
 def parser(command: str, usage: str, about: str, examples: Sequence[str], sources: Sequence[Source]) -> Any:
-    """The parser of one command, with a group of flags for each function; the first that has a flag keeps it."""
+    """The parser of one command, with a group of flags for each title; the first function that has a flag keeps it."""
     from jsonargparse import ArgumentParser
 
     made = ArgumentParser(
@@ -46,8 +46,9 @@ def parser(command: str, usage: str, about: str, examples: Sequence[str], source
         add_help=False,
     )
     taken: set[str] = set()
+    groups: dict[str, Any] = {}
     for source in sources:
-        group = made.add_argument_group(source.title)
+        group = groups[source.title] = groups.get(source.title) or made.add_argument_group(source.title)
         for flag in source.flags():
             if flag.dest not in taken:
                 _add(group, flag)
@@ -101,6 +102,17 @@ def given(flag: str, words: Sequence[str]) -> str | None:
         if name == flag:
             return value or following
     return None
+
+
+def to_front(flag: str, words: Sequence[str]) -> list[str]:
+    """The value of a flag as the first word, the flag itself left out.
+
+    >>> to_front("--from", ["new.csv", "--from", "runs/a"]), to_front("--from", ["--from=runs/a", "new.csv"])
+    (['runs/a', 'new.csv'], ['runs/a', 'new.csv'])
+    """
+    at = next(number for number, word in enumerate(words) if word.split("=")[0] == flag)
+    value = words[at].split("=", 1)[1:] or words[at + 1 : at + 2]
+    return [*value, *words[:at], *words[at + (1 if "=" in words[at] else 2) :]]
 
 
 def carry_out(

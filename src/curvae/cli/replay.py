@@ -57,6 +57,8 @@ def read(path: Path) -> Config:
         found = files.read_yaml(file, mend)
         if "format" in found:
             files.check_format(file, found)
+        if "warm_start" in found:
+            raise RunError(f"{file}: began at the weights of another run; say curvae fit --from that RUN DATA again.")
         known = files.typed(file, found, Replayed, mend)
         places = _places(file.parent, known["data"])
     except RunError as error:

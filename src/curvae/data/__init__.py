@@ -4,6 +4,7 @@ from curvae.data.arrays import from_array
 from curvae.data.data import Data
 from curvae.data.errors import DataError, DataWarning
 from curvae.data.files import from_file
+from curvae.data.like import Earlier, like_array, like_file, like_set
 from curvae.data.matching import match
 from curvae.data.reopening import reopen
 from curvae.data.schema import Column, Schema
@@ -17,10 +18,14 @@ __all__ = [
     "Data",
     "DataError",
     "DataWarning",
+    "Earlier",
     "Schema",
     "Transform",
     "from_array",
     "from_file",
+    "like_array",
+    "like_file",
+    "like_set",
     "load",
     "match",
     "names",

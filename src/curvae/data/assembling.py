@@ -49,7 +49,7 @@ def assemble(
     event = tuple(parts[0].raw.shape[1:])
     noise = "element" if support == "real" and len(event) == 1 else "shared"
     spec = DataSpec(event, support, _categories(parts, support, options.categories), options.name, noise)
-    split = _split(parts[0], parts[1] if len(parts) > 1 else None, options.split, options.seed)
+    split = parted(parts[0], parts[1] if len(parts) > 1 else None, options.split, options.seed)
     columns = _known(described(content.columns, parts, split[0], spec), vocabulary)
     schema = Schema(
         spec,
@@ -87,7 +87,12 @@ def _check_shapes(parts: Sequence[Rows]) -> None:
             raise DataError(f"test: expected data of shape {expected} as x, got {got}.")
 
 
-def _split(rows: Rows, test: Rows | None, split: Sequence[float | int], seed: int) -> tuple[Rows, Rows, Rows]:
+def parted(rows: Rows, test: Rows | None, split: Sequence[float | int], seed: int) -> tuple[Rows, Rows, Rows]:
+    """Training, validation and test rows, by seed; the last are those of ``test`` where they are given.
+
+    Raises:
+        DataError: shares that do not sum to 1, or leave a part without rows.
+    """
     if len(split) != 3 or min(split) < 0 or abs(sum(split) - 1) > 1e-6:
         raise DataError(f"split: expected three shares that sum to 1, got {tuple(split)}; e.g. (0.7, 0.15, 0.15).")
     count = len(rows.raw)

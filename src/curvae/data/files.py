@@ -82,7 +82,7 @@ def from_file(
         raise DataError(f"transform: expected an object, got {transform!r}; pass the one that was used again.")
     options = Options(
         support, categories, list(split), standardize, transform, missing, event and list(event), seed,
-        name or _stem(Path(path)),
+        name or stem(Path(path)),
     )  # fmt: skip
     contents = [_content(Path(path).expanduser(), columns, positions, label, key, header)]
     if test is not None:
@@ -190,5 +190,6 @@ def _places(path: Path, x: np.ndarray, columns: Sequence[str | int], positions: 
     return [place(str(path), column, header) for column in columns]
 
 
-def _stem(path: Path) -> str:
+def stem(path: Path) -> str:
+    """The name of a file without what follows its first dot."""
     return path.name.split(".")[0] or path.name

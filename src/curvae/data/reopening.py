@@ -1,7 +1,8 @@
 """Opening the data of a run again."""
 
+import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from curvae.data.data import Data
 from curvae.data.errors import DataError, DataWarning
 from curvae.data.files import from_file
+from curvae.data.like import Earlier, like_file
 from curvae.data.schema import Origin, Schema
 from curvae.data.sets import load
 from curvae.data.transforms import Transform
@@ -43,15 +45,23 @@ def reopen(
     if recipe.get("name") == "array" and "path" not in recipe:
         raise DataError("recipe: expected a data set or a file, got an array in memory; pass it to from_array again.")
     arguments = _current(recipe) if transform is None else {**_current(recipe), "transform": transform}
+    if "like" in recipe and (transform is None or schema is None):
+        raise DataError(
+            "recipe: expected the transform and schema of the run, which these data were read by, got none."
+        )
     if "path" not in recipe:
         moved = arguments if data_dir is None else {**arguments, "data_dir": str(data_dir)}
         return _same(load(**moved), checksum)
-    places = [{"path": recipe["path"], "test": recipe.get("test")}]
+    read: Callable[..., Data] = from_file
+    if transform is not None and schema is not None and arguments.pop("like", None):
+        arguments.pop("transform")
+        read = functools.partial(like_file, Earlier(schema, transform, recipe))
+    places = [{"path": recipe["path"], **({"test": recipe["test"]} if recipe.get("test") else {})}]
     if schema is not None and schema.origins:
         places = _places(schema.origins, folder or Path(), data_dir)
     elif data_dir is not None:
         places = _places([Origin.of(path) for path in places[0].values() if path], Path(), data_dir)
-    return _first(arguments, places, checksum)
+    return _first(functools.partial(read, **arguments), places, checksum)
 
 
 def _places(origins: Sequence[Origin], folder: Path, data_dir: Path | None) -> list[dict[str, Any]]:
@@ -60,14 +70,14 @@ def _places(origins: Sequence[Origin], folder: Path, data_dir: Path | None) -> l
     return [dict(zip(("path", "test"), paths, strict=False)) for paths in product(*each)]
 
 
-def _first(arguments: Mapping[str, Any], places: Sequence[Mapping[str, Any]], checksum: str | None) -> Data:
+def _first(read: Callable[..., Data], places: Sequence[Mapping[str, Any]], checksum: str | None) -> Data:
     """The first files that are those of then; what was left out of them was said then."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
         for place in places[:-1]:
             with suppress(DataError):
-                return _same(from_file(**{**arguments, **place}), checksum)
-        return _same(from_file(**{**arguments, **places[-1]}), checksum)
+                return _same(read(**place), checksum)
+        return _same(read(**places[-1]), checksum)
 
 
 def _same(data: Data, checksum: str | None) -> Data:

@@ -1,16 +1,18 @@
 """``fit`` and ``load``: from words, rows and files to a trained system that knows its data."""
 
+import copy
+import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from curvae import registry
-from curvae.data import Data, from_array, from_file
+from curvae.data import Data, Earlier, from_array, from_file, like_array, like_file, like_set
 from curvae.data import load as load_set
 from curvae.data.sets import known
 from curvae.fitted.fitted import Fitted
@@ -22,8 +24,24 @@ RENAMED = {"split_seed": "seed", "data_name": "name"}
 """The run has a seed and a name of its own."""
 
 
+class Readers(NamedTuple):
+    """What makes data of rows, of a file and of the name of a known set."""
+
+    array: Callable[..., Data] = from_array
+    file: Callable[..., Data] = from_file
+    known: Callable[..., Data] = load_set
+
+    @classmethod
+    def like(cls, earlier: Earlier) -> "Readers":
+        """As the data of an earlier run were read."""
+        return cls(*(functools.partial(each, earlier) for each in (like_array, like_file, like_set)))
+
+
+FRESH = Readers()
+
+
 def fit(
-    system: System | str,
+    system: System | str | Fitted,
     data: Any,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -32,7 +50,7 @@ def fit(
     out: str | Path | None = None,
     device: str = "auto",
     precision: str = "32-true",
-    patience: int | None = None,
+    patience: float | int = 0.5,
     max_skipped: int = 20,
     devices: int = 1,
     compile: bool = False,
@@ -45,6 +63,7 @@ def fit(
     progress: bool = True,
     *,
     label: Any = None,
+    restarts: int = 1,
     **options: Any,
 ) -> Fitted:
     """Train a system on data; what comes back takes rows in their own units, its run folder holds all that is known.
@@ -54,7 +73,9 @@ def fit(
 
     Args:
         system: the name of a system, whose weights are then drawn from ``seed`` whatever was drawn before; or a system,
-            which is trained in place from the weights that it has.
+            which is trained in place from the weights that it has; or what an earlier fit gave, whose recipe is
+            trained anew from its weights, see :func:`curvae.training.fit_from`. Then data are read as its data were:
+            columns by name, in its units and under its transform. They are split anew.
         data: :class:`curvae.data.Data`, an array, a tensor, a pandas frame, the path of a file, or the name of a known
             data set.
         epochs: in all, divided among the stages by their shares; or say ``max_updates`` or ``minutes``.
@@ -65,7 +86,7 @@ def fit(
         out: the run folder; by default ``runs/<system>-<data>-<number>``.
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda" or "mps".
         precision: "32-true", "tf32" or "bf16-mixed"; see :func:`curvae.training.fit`.
-        patience: a stage ends after so many epochs without a better validation bound; None = never early.
+        patience: epochs, or a share of the stage, without a better bound that end it; 0 = never.
         max_skipped: steps in a row whose loss or gradient is not finite that stop the run.
         devices: number of processes.
         compile: a training step as one compiled graph.
@@ -77,6 +98,9 @@ def fit(
         weight_decay: of the weights of layers.
         progress: show a progress bar, if standard error is a terminal.
         label: the column of labels by its name, or labels one a row; for evaluation only.
+        restarts: fits of a named system that differ in their seeds alone, ``seed``, ``seed + 1``, ...; the one with the
+            best validation bound of its last stage is kept, see :func:`curvae.training.fit_restarts`. With
+            ``start="linear"`` they differ in order, noise and the weights that the linear model does not use.
         options: arguments of the named system (``latent=2``), and of the data: those of
             :func:`curvae.data.from_array`, :func:`curvae.data.from_file` or :func:`curvae.data.load`, whose ``seed``
             and ``name`` are called ``split_seed`` and ``data_name`` here.
@@ -102,13 +126,27 @@ def fit(
     check_seed(seed)
     with kept():
         from curvae.training import fit as train  # Lightning draws a number when it is imported
+        from curvae.training import fit_from, fit_restarts
 
-        ours, theirs = parted(system, data, options)
-        table = as_data(data, label, theirs)
+        readers = Readers.like(system.run.earlier()) if isinstance(system, Fitted) else FRESH
+        ours, theirs = parted(system, data, options, readers)
+        table = as_data(data, label, theirs, readers)
         if isinstance(system, str):
-            torch.manual_seed(seed)
-            system = registry.system(system)(table.spec, **ours)
+            drawn = functools.partial(_drawn, system, table)
+            if restarts != 1:
+                return Fitted(fit_restarts(lambda s: drawn(copy.deepcopy(ours), s), table, restarts, **training))
+            system = drawn(ours, seed)
+        if restarts != 1:
+            raise ValueError(f"restarts: expected 1 with a system that has its weights, got {restarts}; name a system.")
+        if isinstance(system, Fitted):
+            return Fitted(fit_from(system.run, table, **training))
         return Fitted(train(system, table, **training))
+
+
+def _drawn(name: str, data: Data, arguments: Mapping[str, Any], seed: int) -> System:
+    """A named system with weights drawn from the seed; parts that were given keep theirs."""
+    torch.manual_seed(seed)
+    return registry.system(name)(data.spec, **arguments)
 
 
 def load(path: str | PathLike[str], system: System | None = None, data: Data | None = None) -> Fitted:
@@ -140,24 +178,28 @@ def load(path: str | PathLike[str], system: System | None = None, data: Data | N
     return fitted
 
 
-def as_data(data: Any, label: Any = None, options: Mapping[str, Any] | None = None) -> Data:
+def as_data(data: Any, label: Any = None, options: Mapping[str, Any] | None = None, readers: Readers = FRESH) -> Data:
     """Data of whatever holds them; see :func:`fit`."""
     options = options or {}
     if isinstance(data, Data):
+        if readers is not FRESH:
+            raise ValueError("data: expected rows, a file or a known set, read as those of the run, got made ones.")
         if label is not None or options:
             said = ", ".join([*(["label"] if label is not None else []), *options])
             raise ValueError(f"{said}: expected none with data that are made already; say it where they are made.")
         return data
     if not isinstance(data, str | PathLike):
-        return from_array(data, label, **options)
+        return readers.array(data, label, **options)
     if name := known(str(data)):
         if label is not None:
             raise ValueError(f"label: expected none with the known set {name}, which has its own.")
-        return load_set(name, **options)
-    return from_file(Path(data), label=label, **options)
+        return readers.known(name, **options)
+    return readers.file(Path(data), label=label, **options)
 
 
-def parted(system: System | str, data: Any, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def parted(
+    system: System | str | Fitted, data: Any, options: Mapping[str, Any], readers: Readers = FRESH
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of the system, and those of the data.
 
     Raises:
@@ -166,7 +208,7 @@ def parted(system: System | str, data: Any, options: Mapping[str, Any]) -> tuple
     builder = registry.system(system) if isinstance(system, str) else None
     ours = set() if builder is None else set(inspect.signature(builder).parameters) - {"spec"}
     for name in options:
-        if name not in ours and name not in (allowed := _of_data(data)):
+        if name not in ours and name not in (allowed := _of_data(data, readers)):
             near = get_close_matches(name, [*ours, *allowed], n=1)
             mend = f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted(ours | allowed))}."
             raise ValueError(f"fit: expected an option of the system or the data, got {name!r}; {mend}")
@@ -174,11 +216,11 @@ def parted(system: System | str, data: Any, options: Mapping[str, Any]) -> tuple
     return {name: value for name, value in options.items() if name in ours}, theirs
 
 
-def _of_data(data: Any) -> set[str]:
+def _of_data(data: Any, readers: Readers) -> set[str]:
     """Names of the arguments that say how data are read."""
     if isinstance(data, Data):
         return set()
     named = isinstance(data, str | PathLike)
-    function = from_array if not named else load_set if known(str(data)) else from_file
+    function = readers.array if not named else readers.known if known(str(data)) else readers.file
     taken = set(inspect.signature(function).parameters) - {"x", "path", "labels", "label", "seed", "name"}
     return taken | RENAMED.keys()

@@ -91,6 +91,17 @@ def new_folder(path: Path) -> Iterator[tuple[Path, int | None]]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def move(folder: Path, path: Path) -> None:
+    """Give a folder another name in one step; an empty folder in the place is replaced.
+
+    Raises:
+        FileExistsError: ``path`` is there already and not an empty folder.
+        OSError: the parent cannot be written.
+    """
+    _rename(folder, path)
+    _sync(path.parent)
+
+
 def lock(path: Path, wait: bool = False) -> int | None:
     """A handle that holds the lock of a file or folder; None where there are no locks. The death of a process frees it.
 

@@ -33,7 +33,7 @@ def fit(
     out: str | Path | None = None,
     device: str = "auto",
     precision: str = "32-true",
-    patience: int | None = None,
+    patience: float | int = 0.5,
     max_skipped: int = 20,
     devices: int = 1,
     compile: bool = False,
@@ -65,7 +65,7 @@ def fit(
         out: the run folder; by default ``runs/<system>-<data>-<number>``.
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda" or "mps".
         precision: "32-true", "tf32" (rounded factors of products) or "bf16-mixed" (networks).
-        patience: a stage ends after so many epochs without a better validation bound; None = never early.
+        patience: epochs, or a share of the stage, without a better bound that end it; 0 = never.
         max_skipped: steps in a row that stop the run, skipped as their loss or gradient is not finite.
         devices: number of processes, which the script is started anew for; they all run what follows.
         compile: a training step as one compiled graph, where that works; for small networks on a GPU.
@@ -113,7 +113,7 @@ def fit(
     )
     settings = recommended(settings, system, data)
     config = configuration(system, data, settings)
-    return carry_out(system, data, settings, config, _path(out, config, settings), progress)
+    return carry_out(system, data, settings, config, place(out, config, settings), progress)
 
 
 def carry_out(
@@ -157,7 +157,12 @@ def _check(system: System, data: Data, settings: Chosen) -> None:
     check_networks(system, data)
 
 
-def _path(out: str | Path | None, config: dict[str, Any], settings: Settings) -> Path:
+def place(out: str | Path | None, config: Mapping[str, Any], settings: Settings) -> Path:
+    """The folder of a run: as it is said, else the next that is free.
+
+    Raises:
+        ValueError: not said, where several processes must know it.
+    """
     if out is not None:
         return Path(out).expanduser()
     if settings.devices > 1:

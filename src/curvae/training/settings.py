@@ -31,7 +31,8 @@ class Settings:
     seed: int = 0
     device: str = "auto"
     precision: str = "32-true"
-    patience: int | None = None
+    patience: float | int | None = 0.5
+    """None in runs of before: never early."""
     max_skipped: int = 20
     devices: int = 1
     compile: bool = False
@@ -50,8 +51,9 @@ class Settings:
                 raise ValueError(f"{name}: expected at most {most:,}, got {value:,}.")
         if len(said := [unit for unit in UNITS if getattr(self, unit) is not None]) > 1:
             raise ValueError(f"{said[0]}: expected one of {', '.join(UNITS)}, got {' and '.join(said)}.")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience: expected 1 epoch or more, or None for no early stopping; got {self.patience}.")
+        if (p := self.patience) is not None and not (p >= 0 and (p < 1 or p == p // 1)):
+            got = f"got {self.patience}; 0 = never early"
+            raise ValueError(f"patience: expected a share of a stage below 1, or a whole number of epochs, {got}.")
         for name in ("learning_rate", "minutes"):
             if (value := getattr(self, name)) is not None and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{name}: expected a positive number, got {value}.")

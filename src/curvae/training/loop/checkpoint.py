@@ -28,6 +28,8 @@ SAVE_EVERY = 1.0
 """Seconds between two saves at least; a run that is killed loses no more than this and the epoch at hand."""
 SAVE_SHARE = 0.05
 """Share of the time that saving may take, where that is more."""
+LOOKS = 10
+"""Rounds without a better bound that a stage is given at least, where patience is a share of it."""
 
 
 @dataclass
@@ -62,6 +64,8 @@ class Position:
     """The best monitored bound of this stage."""
     best_epoch: int = 0
     """Epochs finished when that was seen, in all."""
+    best_done: float = 0.0
+    """Share of the stage that was done then."""
     stale: int = 0
     """Rounds since then."""
     finite: int = 0
@@ -125,6 +129,7 @@ class Session:
             began=here.seconds,
             counted=here.step,
             in_a_row=here.in_a_row,
+            best_epoch=here.epoch,
         )
         self.optimizer = self.optimizer if joined else None
 
@@ -149,20 +154,37 @@ class Session:
             weights.restore(self.system, self.best, self.path)
 
     def finish_round(
-        self, row: Row, optimizer: torch.optim.Optimizer, passes: int, last: bool, patience: int | None
+        self, row: Row, optimizer: torch.optim.Optimizer, passes: int, done: float, patience: float
     ) -> None:
-        """Book so many epochs that have been judged: are they the last, write what is due."""
+        """Book so many epochs that have been judged, after which that share of the stage is done; write what is due.
+
+        Args:
+            row: of the metrics.
+            optimizer: of the stage.
+            passes: epochs.
+            done: share of the stage, in [0, 1].
+            patience: the stage ends after so many epochs, or below 1 such a share of it, without a better bound; 0 =
+                never early.
+        """
         here = self.position
         here.rounds, here.epoch, here.stage_epoch = here.rounds + 1, here.epoch + passes, here.stage_epoch + passes
         here.taken, here.counted = here.taken + here.step - here.counted - row.skipped, here.step
         here.seconds = time.monotonic() - self._since
-        here.done = last or (patience is not None and here.stale >= patience)
+        here.best_done = here.best_done if here.stale else done
+        here.done = done >= 1 or self._waited(done, patience)
         if self.writes:
             self.log.write(row._replace(epoch=here.epoch, step=here.step, seconds=round(here.seconds, 3)))
         if here.done:
             self.optimizer = optimizer.state_dict()
         if here.done or time.monotonic() - self._saved >= max(SAVE_EVERY, self._cost / SAVE_SHARE):
             self.save(optimizer)
+
+    def _waited(self, done: float, patience: float) -> bool:
+        """Whether the best bound of the stage lies further back than patience goes."""
+        here = self.position
+        if patience >= 1:
+            return here.epoch - here.best_epoch >= patience
+        return patience > 0 and here.stale >= LOOKS and done - here.best_done > patience
 
     def finish_stage(self) -> None:
         """The stage is at its end, without an update."""
@@ -220,6 +242,7 @@ class Session:
     def status(self, state: str, reason: str | None = None) -> None:
         here = self.position
         value = {"state": state, "stage": here.stage, "epoch": here.epoch, "step": here.step, "reason": reason}
+        value |= {} if here.best is None else {"best": here.best}
         files.write_json(self.path / layout.STATUS, value)
 
     def _write_snapshot(self, epoch: int) -> None:
@@ -245,7 +268,8 @@ def reopen(run: RunFolder, system: nn.Module, config: Mapping[str, Any]) -> None
     """
     rows = run.metrics()
     last = {name: rows[name][-1] for name in ("epoch", "step", "seconds")} if rows["epoch"] else {}
-    here = Position(rounds=len(rows["epoch"]), counted=last.get("step", 0), began=last.get("seconds", 0.0), **last)
+    beside = {"counted": last.get("step", 0), "began": last.get("seconds", 0.0), "best_epoch": last.get("epoch", 0)}
+    here = Position(rounds=len(rows["epoch"]), **beside, **last)
     with held(run.path):
         saved = Saved(here, None, dict(system.state_dict()), None)
         files.write(run.path / layout.RESUME, _encoded(saved))

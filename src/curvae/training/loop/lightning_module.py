@@ -318,8 +318,9 @@ class StageModule(LightningModule):
         )
         here = self.session.position
         self._look_at_clock()
-        last = self.length.done(here.stage_epoch + passes, here.stage_step, self._seconds) >= 1
-        self.session.finish_round(row, self.trainer.optimizers[0], passes, last, self.settings.patience)
+        done = self.length.done(here.stage_epoch + passes, here.stage_step, self._seconds)
+        patience = (self.settings.patience or 0) if self.stage.keep == "best" else 0
+        self.session.finish_round(row, self.trainer.optimizers[0], passes, done, patience)
         self.trainer.should_stop = self.session.position.done
 
     def finish_stage(self) -> None:

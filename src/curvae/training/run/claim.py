@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ def next_name(stem: str) -> Path:
     """``runs/<stem>-<n>``, n the first number that is free."""
     stem = re.sub(r"[^\w.-]+", "-", stem)
     count = 1
-    while (path := RUNS / f"{stem}-{count}").exists():
+    while (path := RUNS / f"{stem}-{count}").exists() or starts_of(path).exists():
         count += 1
     return path
 
@@ -64,6 +65,43 @@ def held(path: Path) -> Iterator[None]:
         yield
     finally:
         atomic.unlock(handle)
+
+
+def starts_of(path: Path) -> Path:
+    """The folder beside that of a run, in which several starts of it are trained."""
+    return path.with_name(f"{path.name}.starts")
+
+
+def require_free(path: Path, done: Path) -> None:
+    """
+    Args:
+        path: the folder of a run.
+        done: what was left of the starts that it came from, where it did: removed.
+
+    Raises:
+        RunError: it holds something already; it is left untouched.
+    """
+    if _is_free(path):
+        return
+    if not (path / layout.STATUS).is_file():
+        raise RunError(f"out: {path} holds something that is not a run of curvae; it was left untouched. {OTHER}")
+    if (path / layout.RESTARTS).is_file():
+        shutil.rmtree(done, ignore_errors=True)
+    if layout.read(path, layout.STATUS)["state"] == "finished":
+        raise FinishedError(f"out: the run in {path} is finished already; it was left untouched. {OTHER}")
+    raise RunError(f"out: {path} holds an unfinished run of a single start; it was left untouched. {OTHER}")
+
+
+def moved(folder: Path, path: Path) -> None:
+    """Give the folder of a run its final place.
+
+    Raises:
+        RunError: something is there, or it cannot be written.
+    """
+    try:
+        atomic.move(folder, path)
+    except OSError as error:
+        raise RunError(f"out: {path} cannot be made ({reason(error)}); choose another out.") from None
 
 
 def _is_free(path: Path) -> bool:

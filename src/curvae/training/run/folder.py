@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import safetensors.torch
 
 from curvae import registry
-from curvae.data import Data, DataError, Schema, Transform, reopen
+from curvae.data import Data, DataError, Earlier, Schema, Transform, reopen
 from curvae.data.transforms import restore as restore_transform
 from curvae.io import FileError, regular
 from curvae.io.errors import parsing
@@ -92,6 +92,17 @@ class RunFolder:
         """Columns of metrics.csv by name, a value for each epoch; NaN where a number does not exist."""
         return log.read(self.path / layout.METRICS)
 
+    @property
+    def restarts(self) -> dict[int, float]:
+        """What each start reached, by its seed: its best validation bound, nats. Of a single fit nothing.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        if not (self.path / layout.RESTARTS).exists():
+            return {}
+        return {each["seed"]: each["bound"] for each in layout.read(self.path, layout.RESTARTS)["starts"]}
+
     def system(self) -> System:
         """A new system with the run's best weights, in eval mode, on the CPU.
 
@@ -135,6 +146,14 @@ class RunFolder:
             return Schema.bare(spec, recipe.get("label"), recipe.get("columns"))
         with files.telling(path, MEND), parsing(path, "the schema of a run"):
             return Schema.from_dict(layout.read(self.path, layout.SCHEMA))
+
+    def earlier(self) -> Earlier:
+        """What new data are read by, so that the run's weights keep their meaning.
+
+        Raises:
+            RunError: its files are missing or damaged.
+        """
+        return Earlier(self.schema, self.transform(), self.config["data"])
 
     def data(self, data_dir: Path | None = None) -> Data:
         """The data given to fit, or the same opened again, under the transform of then.

@@ -19,6 +19,15 @@ class Recorded(TypedDict):
     parameters: NotRequired[Count]
 
 
+class WarmStart(TypedDict):
+    """The run at whose weights training began."""
+
+    run: str
+    """Its folder, as it was named."""
+    weights: str
+    """SHA-256 of them."""
+
+
 class Config(TypedDict):
     """All that a run needs to be made again."""
 
@@ -29,6 +38,7 @@ class Config(TypedDict):
     training: dict[str, Plain]
     cycles: NotRequired[list[dict[str, Plain]]]
     """Training arguments of the cycles before, where training was continued."""
+    warm_start: NotRequired[WarmStart]
     replayable: NotRequired[bool]
 
 
@@ -48,6 +58,24 @@ class Status(TypedDict):
     epoch: Count
     step: Count
     reason: str | None
+    best: NotRequired[float]
+    """The best monitored bound of this stage."""
+
+
+class Start(TypedDict):
+    """One of several fits of a recipe."""
+
+    seed: Count
+    bound: float
+    """The best of its last stage, on the validation data."""
+
+
+class Restarts(TypedDict):
+    """Several fits of a recipe, and the seed of the one that was kept."""
+
+    format: int
+    kept: Count
+    starts: list[Start]
 
 
 class Spec(TypedDict):
@@ -156,7 +184,7 @@ class File(NamedTuple):
 CONFIG, ENVIRONMENT, STATUS, METRICS = "config.yaml", "environment.json", "status.json", "metrics.csv"
 MODEL, WEIGHTS, RESUME = "model.json", "model.safetensors", "resume.pt"
 TRANSFORM, TRANSFORM_TENSORS, SCHEMA = "transform.json", "transform.safetensors", "schema.json"
-LATENTS = "latents.json"
+LATENTS, RESTARTS = "latents.json", "restarts.json"
 EVALUATION, ARRAYS, PICTURES = "evaluation.json", "evaluation.npz", "pictures.npz"
 GAPS, CALIBRATION, REPORT = "gaps.json", "calibration.json", "report.html"
 SNAPSHOTS = "snapshots"
@@ -178,6 +206,7 @@ LAYOUT = {
     TRANSFORM_TENSORS: File("fit"),
     SCHEMA: File("fit", Schema, sealed=True),
     LATENTS: File("fit", Latents, sealed=True),
+    RESTARTS: File("fit", Restarts, sealed=True),
     RESUME: File("fit"),
     EVALUATION: File("evaluate", Findings, sealed=True),
     ARRAYS: File("evaluate"),

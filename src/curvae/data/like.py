@@ -1,0 +1,192 @@
+"""New data read as those of an earlier run: by its schema, in its units, under its transform, split anew."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from curvae.data.assembling import parted
+from curvae.data.data import Data, Rows, build
+from curvae.data.errors import DataError
+from curvae.data.files import match_file, stem
+from curvae.data.finite import check_range, check_transformed
+from curvae.data.kinds import described
+from curvae.data.matching import Choice, Matched, match
+from curvae.data.schema import Column, Kind, Origin, Schema
+from curvae.data.sets import load
+from curvae.data.transforms import Transform
+from curvae.limits import check_seed
+
+SHARES = (0.7, 0.15, 0.15)
+SWITCHES = ("binarize", "dequantize", "logit", "standardize")
+"""What a known set is opened with, beside its split."""
+
+
+class Earlier(NamedTuple):
+    """The data of an earlier run."""
+
+    schema: Schema
+    transform: Transform
+    recipe: Mapping[str, Any]
+
+
+def like_array(
+    earlier: Earlier,
+    x: Any,
+    labels: Any = None,
+    mask: Any = None,
+    *,
+    columns: Sequence[Any] | None = None,
+    positions: Sequence[int] | None = None,
+    split: Sequence[float | int] = SHARES,
+    missing: str | None = None,
+    seed: int = 0,
+    name: str = "array",
+) -> Data:
+    """New rows in an array, a tensor or a frame.
+
+    Args:
+        earlier: the data of the earlier run.
+        x: the rows, in its units; columns with names are found by them.
+        labels: one a row, or the column of a frame; by default the run's.
+        mask: of the shape of x, True = observed.
+        columns: names of the features in x, where they are not called as in the run.
+        positions: places of the features in x, likewise.
+        split: shares of training, validation and test rows.
+        missing: what a missing value is; by default as in the run.
+        seed: of the split.
+        name: of the data, for reports.
+
+    Raises:
+        DataError: a feature is missing, a value is not of the run's kind, a shape does not fit.
+    """
+    found = match(earlier.schema, "x", x, labels, mask, missing, Choice(columns, positions))
+    holder = "frame" if hasattr(x, "iloc") else "array"
+    schema = replace(_schema(earlier.schema, name, missing), holder=holder, origins=())
+    return _data(earlier, found, schema, split, seed, {"name": "array"})
+
+
+def like_file(
+    earlier: Earlier,
+    path: str | Path,
+    columns: Sequence[str | int] | None = None,
+    label: str | int | None = None,
+    *,
+    positions: Sequence[int] | None = None,
+    key: str | None = None,
+    header: bool | None = None,
+    split: Sequence[float | int] = SHARES,
+    missing: str | None = None,
+    seed: int = 0,
+    name: str | None = None,
+) -> Data:
+    """New rows in a file.
+
+    Args:
+        earlier: the data of the earlier run.
+        path: a ``.npy``, ``.npz``, ``.csv``, ``.tsv`` or ``.txt`` file, plain or compressed.
+        columns: names of the features in the file, where they are not called as in the run.
+        label: the column with the labels; by default the run's.
+        positions: places of the features in the file, where they are not called as in the run.
+        key: which array of a ``.npz``; by default as in the run.
+        header: whether a text file starts with names; by default it does if all cells of its first row are text.
+        split: shares of training, validation and test rows.
+        missing: what a missing value is, ``"mask"`` or ``"error"``; by default as in the run.
+        seed: of the split.
+        name: by default the file's.
+
+    Raises:
+        DataError: a broken file; or see :func:`like_array`.
+    """
+    choice, name = Choice(columns, positions, label), name or stem(Path(path))
+    key = earlier.recipe.get("key") if key is None else key
+    found = match_file(earlier.schema, Path(path).expanduser(), choice, key, header, missing)
+    schema = replace(_schema(earlier.schema, name, missing), holder="file", origins=(Origin.of(path),))
+    recipe = {"path": str(path), "columns": columns and list(columns), "label": label}
+    recipe |= {"positions": positions and list(positions), "key": key, "header": header, "split": list(split)}
+    recipe |= {"missing": schema.missing, "seed": seed, "name": name, "like": "earlier"}
+    return _data(earlier, found, schema, split, seed, recipe)
+
+
+def like_set(
+    earlier: Earlier,
+    name: str,
+    data_dir: str | Path | None = None,
+    validation: float | int | None = None,
+    seed: int = 0,
+) -> Data:
+    """A known data set, in pictures of the same shape and unit as those of the run.
+
+    Args:
+        earlier: the data of the earlier run.
+        name: of the set.
+        data_dir: a folder with its files; None = download into the cache.
+        validation: fraction or number of training rows to hold out; by default a sixth.
+        seed: of the split.
+
+    Raises:
+        DataError: pictures of another shape or unit.
+    """
+    switches = {each: earlier.recipe[each] for each in SWITCHES} if "binarize" in earlier.recipe else {}
+    fresh = load(name, data_dir, validation=validation, seed=seed, **switches)
+    ours, theirs = _nature(earlier.schema, earlier.transform), _nature(fresh.schema, fresh.transform)
+    if ours != theirs:
+        raise DataError(f"{name}: expected {ours}, as in the run, got {theirs}; train on it anew.")
+    return load(name, data_dir, earlier.transform, validation=validation, seed=seed, **switches)
+
+
+def _nature(schema: Schema, transform: Transform) -> str:
+    return f"{schema.spec.support} data of shape {schema.spec.event}, {transform.unit}"
+
+
+def _schema(earlier: Schema, name: str, missing: str | None) -> Schema:
+    missing = missing or earlier.missing
+    spec = earlier.spec._replace(name=name)
+    return replace(earlier, spec=spec, missing="mask" if missing == "mask" else "error")
+
+
+def _data(
+    earlier: Earlier,
+    found: Matched,
+    schema: Schema,
+    split: Sequence[float | int],
+    seed: int,
+    recipe: Mapping[str, Any],
+) -> Data:
+    """The rows that were matched, looked at, split and described."""
+    check_seed(seed, DataError)
+    rows, names = found.rows, list(schema.names) or None
+    what = str(recipe.get("path", "x"))
+    _check_type(what, rows, schema)
+    check_range(what, rows.raw, rows.mask, names)
+    check_transformed(what, rows.raw, earlier.transform, rows.mask, names)
+    parts = parted(rows, None, split, seed)
+    seen = described(schema.columns, [rows], parts[0], schema.spec)
+    whole = chain((rows.raw == rows.raw.floor()).flatten(1).all(0).tolist(), repeat(True))
+    columns = tuple(map(_holding, schema.columns, seen, whole)) if schema.features else schema.columns
+    fractions = any(np.dtype(column.dtype).kind == "f" for column in columns if column.is_feature)
+    dtype = "float64" if fractions and np.dtype(schema.dtype).kind != "f" else schema.dtype
+    return build(parts, earlier.transform, recipe, replace(schema, columns=columns, dtype=dtype))
+
+
+def _check_type(what: str, rows: Rows, schema: Schema) -> None:
+    """Grey levels and shares of one are not told from each other by shape or name."""
+    whole = np.dtype(schema.dtype).kind in "biu"
+    if not schema.features and whole == rows.raw.is_floating_point():
+        kind = "whole numbers" if whole else "fractions"
+        got = str(rows.raw.dtype).removeprefix("torch.")
+        raise DataError(
+            f"{what}: expected pictures in {kind} ({schema.dtype}), as in the run, got {got}; convert them."
+        )
+
+
+def _holding(old: Column, new: Column, whole: bool) -> Column:
+    """A column that holds what the earlier run saw and what is there now; constant only where it still is."""
+    kind: Kind = old.kind
+    if old.is_feature and old.kind != new.kind:
+        kind = "count" if {old.kind, new.kind} == {"binary", "count"} else "real"
+    fits = np.dtype(old.dtype).kind == "f" or (whole and (old.dtype != "bool" or kind == "binary"))
+    return replace(old, kind=kind, dtype=old.dtype if fits else "float64", constant=new.constant)
