@@ -172,6 +172,14 @@ def test_burdas_omniglot_is_stored_by_columns(tmp_path):
     assert data.test.label.tolist() == [0, 1]
 
 
+def test_a_folder_that_was_named_from_another_place_is_found_again(tmp_path, monkeypatch):
+    write_mnist(tmp_path / "here" / "mnist")
+    monkeypatch.chdir(tmp_path)
+    data = load("mnist", "here", validation=20)
+    monkeypatch.chdir(tmp_path / "here")
+    torch.testing.assert_close(reopen(data.recipe).test.x, data.test.x)
+
+
 def test_binarized_mnist_from_text(tmp_path):
     for split, count in (("train", 5), ("valid", 3), ("test", 2)):
         rows = RANDOM.integers(0, 2, (count, 784))

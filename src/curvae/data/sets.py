@@ -68,11 +68,12 @@ def load(
     check_seed(seed, DataError)
     if isinstance(transform, str):
         raise DataError(f"transform: expected an object, got {transform!r}; pass the one that was used again.")
-    source = sources()[name](Files(None if data_dir is None else Path(data_dir).expanduser()))
+    folder = None if data_dir is None else Path(data_dir).expanduser().absolute()
+    source = sources()[name](Files(folder))
     parts = _split(source, validation, seed)
     switches = {"binarize": binarize, "dequantize": dequantize, "logit": logit, "standardize": standardize}
     support = "binary" if source.levels == 2 or binarize else "real"
-    recipe = {"name": source.name, "data_dir": data_dir and str(data_dir), **switches}
+    recipe = {"name": source.name, "data_dir": folder and str(folder), **switches}
     recipe |= {"validation": validation, "seed": seed, "transform": transform and "own"}
     fitted = transform or image_transform(parts[0].raw, source.levels, **switches)
     spec = DataSpec(tuple(parts[0].raw.shape[1:]), support, name=source.name)
