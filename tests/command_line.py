@@ -14,11 +14,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def says(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+def says(capsys: pytest.CaptureFixture[str], *words: str, noting: str = "") -> str:
+    """What a command prints; on stderr nothing, or one line that holds ``noting``."""
     capsys.readouterr()
     assert main(words) == 0, capsys.readouterr().err
     out, err = capsys.readouterr()
-    assert err == ""
+    assert noting in err
+    assert err.count("\n") == bool(noting), err
     return out
 
 

@@ -158,9 +158,8 @@ def test_full_disk(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
 def test_own_module(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "our_nets.py").write_text(DECODER)
     monkeypatch.syspath_prepend(str(tmp_path))
-    says(
-        capsys, "fit", "vae", "digits", *TINY, "--decoder", "our_nets.Decoder", "--decoder.latent", "2", "--out", "own"
-    )
+    words = ["fit", "vae", "digits", *TINY, "--decoder", "our_nets.Decoder", "--decoder.latent", "2", "--out", "own"]
+    says(capsys, *words, noting="vae starts as it is: it has networks of your own")
     decoder = yaml.safe_load(Path("own/config.yaml").read_text())["system"]["arguments"]["decoder"]
     assert decoder == {"class_path": "our_nets.Decoder", "init_args": {"latent": 2, "outputs": 64}}
     fails(capsys, ["sample", "own"], 1, "has a part of your own, our_nets.Decoder; --trust our_nets")
@@ -168,7 +167,8 @@ def test_own_module(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypa
     for config in ("own", "own/config.yaml"):
         words = ["fit", "--config", config, "--out", "again"]
         fails(capsys, words, 1, f"{config}: has a part of your own, our_nets.Decoder; --trust our_nets")
-    says(capsys, "fit", "--config", "own", "--out", "again", "--trust", "our_nets", "--no-progress")
+    again = ["fit", "--config", "own", "--out", "again", "--trust", "our_nets", "--no-progress"]
+    says(capsys, *again, noting="starts as it is")
     assert numbers(Path("again")) == numbers(Path("own"))
 
 

@@ -63,8 +63,8 @@ def test_pictures_need_no_pickle(run: RunFolder):
         "latent_covariance": (45, 2, 2),
         "covariances": (8, 2, 2),
         "labels": (45,),
-        "trace_log_joint": (11, 45),
-        "trace_grad_norm": (11, 45),
+        "trace_log_joint": (7, 45),
+        "trace_grad_norm": (7, 45),
     }
 
 
