@@ -30,7 +30,7 @@ def trained(system: System, data: Data, steps: int = 2) -> dict[str, torch.Tenso
         for prepare in filter(None, (stage.start, *stage.prepare)):
             prepare(system, data)
         for _ in range(steps):
-            bound = stage.bound_at(0, system, first(data.train))
+            bound = stage.bound_of(system, first(data.train))
             optimizer.zero_grad()
             (-bound.surrogate.mean()).backward()
             optimizer.step()

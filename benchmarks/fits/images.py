@@ -7,7 +7,7 @@
 FOLDER holds the data as docs/fits.md says. A cell is a data set with a network, a system, a time and a seed: a line of
 ``results/fits/images.jsonl``. First some hundred updates of each stage are timed; then a fit has as many updates as
 take the seconds. What is written is the CPU time that it took, with its looks at the validation data; judging is not
-counted. Judged as in docs/budget.md: 100 draws of the common proposal.
+counted. Judged by 100 draws of the common proposal.
 """
 
 import itertools
@@ -33,9 +33,9 @@ from curvae.training import fit
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import cells
 
-from budget_runner import DRAWS, IMAGES
 from pages import written
 
+IMAGES, DRAWS = 1000, 100
 SETS = ("mnist", "mnist-large", "fashion", "omniglot", "binarized", "cifar10")
 
 

@@ -17,6 +17,9 @@ System = _systems.System
 TRUSTED = ("curvae.", "torch.nn.")
 """Where a class named in a file may come from: reading a file must not run somebody else's code."""
 
+GONE = {"vlae": {"budget"}}
+"""Arguments of before, which runs have recorded and which change nothing of a system's weights."""
+
 
 def system(name: str) -> Callable[..., System]:
     """The function that builds the system of this name.
@@ -67,7 +70,7 @@ def build(name: str, arguments: Mapping[str, Any], spec: DataSpec | Mapping[str,
     """
     spec = spec if isinstance(spec, DataSpec) else DataSpec(**{**spec, "event": tuple(spec["event"])})
     builder = system(name)
-    made = {key: _made(value) for key, value in arguments.items()}
+    made = {key: _made(value) for key, value in arguments.items() if key not in GONE.get(name, ())}
     try:
         inspect.signature(builder).bind(spec, **made)
     except TypeError as error:

@@ -74,7 +74,7 @@ def test_to_and_eval_reach_every_part(name):
     batch = lifecycle.first(DATA.train)
     batch = batch._replace(x=batch.x.double())
     for stage in system.stages():
-        assert stage.bound_at(0, system, batch).surrogate.dtype == torch.float64
+        assert stage.bound_of(system, batch).surrogate.dtype == torch.float64
 
 
 def parts(value: object) -> list[nn.Module]:

@@ -28,7 +28,7 @@ def test_bound_and_gradients_of_each_stage(system):
     batch = Batch(X, torch.arange(8))
     for stage in system.stages():
         system.zero_grad()
-        bound = stage.bound_at(0, system, batch)
+        bound = stage.bound_of(system, batch)
         assert bound.value.shape == bound.surrogate.shape == (8,)
         bound.surrogate.mean().backward()
         for name, parameter in system.named_parameters():

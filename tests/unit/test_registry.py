@@ -49,6 +49,12 @@ def test_build_trusts_no_other_class(path: str):
         registry.build("vae", {"decoder": {"class_path": path, "init_args": {}}}, SPEC)
 
 
+def test_build_passes_over_what_a_run_of_before_recorded():
+    assert "budget" not in registry.build("vlae", {"latent": 2, "budget": True}, DataSpec((4,))).recipe.arguments
+    with pytest.raises(ValueError, match="'budget'; was it saved by another version"):
+        registry.build("vae", {"budget": True}, DataSpec((4,)))
+
+
 def test_build_names_a_wrong_argument():
     with pytest.raises(ValueError, match="system 'vae': got an unexpected keyword argument 'colour'"):
         registry.build("vae", {"colour": "red"}, SPEC)

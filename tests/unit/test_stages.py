@@ -15,7 +15,7 @@ from curvae.model import LatentVariableModel
 from curvae.objectives import elbo
 from curvae.priors import StandardNormal
 from curvae.systems import BoundBy, Cosine, LatentSystem, Optimizer, Remember, Stage
-from curvae.systems.stages import newton_levels, warmed_up
+from curvae.systems.stages import warmed_up
 from training_toys import Toy, content, data_of, interrupt
 
 OPTIONS = {
@@ -165,7 +165,6 @@ def test_a_run_of_nothing_else(tmp_path: Path):
         ({"share": -1.0}, "Stage.share: expected 0 or more, got -1"),
         ({"repeat": 0}, "Stage.repeat: expected 1 or more, got 0"),
         ({"clip": 0.0}, "Stage.clip: expected a positive norm"),
-        ({"bound": BoundBy(), "levels": newton_levels(1)}, "expected bound or levels, got both"),
     ],
 )
 def test_stages_that_make_no_sense(options: dict, message: str):

@@ -145,6 +145,17 @@ def test_a_row_survives_the_file(tmp_path: Path):
     assert (read["stage"], read["skipped"], read["grad_norm"]) == (["one"], [2], [1e-9])
 
 
+def test_rows_of_an_earlier_version_get_the_columns_of_this_one(tmp_path: Path):
+    book = Log(tmp_path)
+    book.path.write_text("stage,epoch,step,kl,level\none,1,10,0.5,1\none,2,20,,\n")
+    book.write(Row("two", 3, 30, kl=0.25))
+    assert book.path.read_text().startswith(",".join(Row._fields) + "\n")
+    read = log.read(book.path)
+    assert (read["stage"], read["step"]) == (["one", "one", "two"], [10, 20, 30])
+    assert read["kl"][::2] == [0.5, 0.25]
+    assert math.isnan(read["kl"][1])
+
+
 def test_files_are_replaced_whole(tmp_path: Path):
     path = tmp_path / "file.json"
     files.write_json(path, {"a": 1})

@@ -40,7 +40,7 @@ from curvae.systems.sa_vae import sa_vae
 from curvae.systems.schedules import Cosine
 from curvae.systems.skew_vae import skew_vae
 from curvae.systems.spline_vae import spline_vae
-from curvae.systems.stages import BoundBy, Level, Optimizer, RefitNoise, Remember, Stage, initialize_likelihood
+from curvae.systems.stages import BoundBy, Optimizer, RefitNoise, Remember, Stage, initialize_likelihood
 from curvae.systems.tsc import tsc
 from curvae.systems.vae import vae
 from curvae.systems.vlae import vlae
@@ -57,7 +57,6 @@ __all__ = [
     "HasPosterior",
     "HasWeights",
     "LatentSystem",
-    "Level",
     "Optimizer",
     "Parts",
     "Recipe",

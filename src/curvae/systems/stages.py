@@ -48,16 +48,6 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
-class Level:
-    """One effort of inference among several that training may choose from."""
-
-    name: str
-    bound: Maximized
-    cost: float
-    """Of a training step, relative to the other levels."""
-
-
-@dataclass(frozen=True)
 class Stage:
     """One phase of training: plain, comparable, picklable.
 
@@ -80,12 +70,9 @@ class Stage:
         joined: whether it goes on in the cycle of learning rates, and with the optimizer, of the stage before it.
         keep: the weights that go on from here: of the best epoch, of the last one, or of the last one with those of
             every epoch saved beside it (``RunFolder.snapshots``).
-        levels: in place of ``bound``: efforts of inference, cheapest first. Training begins at the first and moves
-            among them as the gap between their bounds comes to outweigh what the time would bring otherwise.
 
     Raises:
-        ValueError: a negative share, a cost or clip that is not positive, fewer than 1 step per batch, both bound and
-            levels.
+        ValueError: a negative share, a cost or clip that is not positive, fewer than 1 step per batch.
 
     Example:
         >>> Stage("climb", share=0.8) == Stage("climb", share=0.8)
@@ -106,7 +93,6 @@ class Stage:
     cost: float = 1.0
     joined: bool = False
     keep: Literal["best", "last", "snapshots"] = "best"
-    levels: tuple[Level, ...] = ()
     start: Prepared | None = None
 
     def __post_init__(self):
@@ -118,17 +104,14 @@ class Stage:
             raise ValueError(f"Stage.repeat: expected 1 or more, got {self.repeat}.")
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"Stage.clip: expected a positive norm, or None for the run's; got {self.clip}.")
-        if self.bound and self.levels:
-            raise ValueError(f"Stage {self.name!r}: expected bound or levels, got both; leave bound out.")
 
     def joins(self, before: "Stage") -> bool:
         """Whether the optimizer of the stage before goes on: it must be of the same kind, for the same parameters."""
         return self.joined and (self.trained, self.optimizer) == (before.trained, before.optimizer)
 
-    def bound_at(self, level: int, system: "System", batch: Batch) -> Bound:
-        """What is maximized for a batch, at this level of inference where there are several."""
-        maximized = self.levels[level].bound if self.levels else self.bound
-        return system.bound(batch) if maximized is None else maximized(system, batch)
+    def bound_of(self, system: "System", batch: Batch) -> Bound:
+        """What is maximized for a batch."""
+        return system.bound(batch) if self.bound is None else self.bound(system, batch)
 
 
 def initialize_likelihood(system: Any, data: Tables) -> None:
@@ -218,15 +201,3 @@ def warmed_up(
     if share == 0:
         return (replace(stage, start=start),)
     return Stage(name, bound=bound, start=start, share=share), replace(stage, share=1 - share, joined=True)
-
-
-def newton_levels(steps: int, path: str = "inference") -> tuple[Level, ...]:
-    """Efforts of a Laplace inference: its encoder alone, one Newton step, all of them; with costs in plain VAE steps.
-
-    Example:
-        >>> [level.name for level in newton_levels(2)]
-        ['amortized', '1 steps', '2 steps']
-    """
-    counts = sorted({min(steps, 1), steps})
-    refined = (Level(f"{n} steps", BoundBy(path, n), 3.5 + 0.5 * n) for n in counts)
-    return Level("amortized", BoundBy(f"{path}.start"), 1.0), *refined

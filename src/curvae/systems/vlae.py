@@ -1,7 +1,5 @@
 """The variational Laplace autoencoder."""
 
-from dataclasses import replace
-
 from torch import nn
 
 from curvae.curvature import Newton, PaperSchedule
@@ -10,7 +8,7 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import monte_carlo_elbo
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import standard_encoder, standard_model
-from curvae.systems.stages import BoundBy, RefitNoise, Remember, Stage, newton_levels, warmed_up
+from curvae.systems.stages import BoundBy, Remember, Stage, warmed_up
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
@@ -27,7 +25,6 @@ def vlae(
     steps: int = 2,
     bfgs: int = 4,
     warmup: float = 0.7,
-    budget: bool = False,
     memory: bool = False,
     published: bool = False,
     encoder: nn.Module | None = None,
@@ -48,27 +45,20 @@ def vlae(
         steps: number of Newton steps.
         bfgs: cheap quasi-Newton steps after each Newton step but the last; none where ``published``.
         warmup: share of the time, in [0, 1), trained as a plain VAE first.
-        budget: refine more or less from epoch to epoch, as the inference gap comes to be worth the time, in place of
-            ``warmup``: a plain VAE's step, one Newton step, or all of them. Whatever they were trained with, the
-            weights that are kept have the output noise of the refined posterior.
         memory: start the search for a training datum at the mode of its last visit; keeps N x D numbers.
         published: the paper's step schedule, unrolled, instead of backtracking Newton.
 
     Raises:
-        ValueError: warmup outside [0, 1); ``budget`` with ``published``, which takes all steps always.
+        ValueError: warmup outside [0, 1).
 
     Example:
         >>> [stage.name for stage in vlae(DataSpec((64,)), latent=2, hidden=32).stages()]
         ['vae', 'laplace']
     """
-    if budget and published:
-        raise ValueError("budget chooses among numbers of steps, published takes all always; choose one of them.")
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     first = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     solver = Newton(PaperSchedule()) if published else Newton(bfgs=bfgs)
     stage = Stage("laplace", cost=COST, prepare=(Remember(),) if memory else ())
-    if budget:
-        stage = replace(stage, levels=newton_levels(steps), finish=(RefitNoise(steps=1),))
-    stages = warmed_up(stage, 0 if budget else warmup, BoundBy("inference.start"), start_for(start, encoder, decoder))
+    stages = warmed_up(stage, warmup, BoundBy("inference.start"), start_for(start, encoder, decoder))
     inference = Laplace(first, steps, solver, unroll=published, constant=warmup > 0 and not published)
     return LatentSystem(model, inference, monte_carlo_elbo, stages=stages)

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from curvae.io import FileError, regular
 from curvae.io.errors import parsing
 from curvae.training.errors import RunError
-from curvae.training.loop.inference_budget import Standing
 from curvae.training.run import files, layout, weights
 from curvae.training.run.claim import held
 from curvae.training.run.folder import RunFolder
@@ -70,8 +69,6 @@ class Position:
     """Rounds since then."""
     finite: int = 0
     """Rounds of this stage whose bound was finite."""
-    budget: dict[str, Any] = field(default_factory=lambda: asdict(Standing()))
-    """Level of inference of this stage, and what it was chosen by."""
 
 
 class Session:

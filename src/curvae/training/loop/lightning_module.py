@@ -1,9 +1,7 @@
 """One stage of training as Lightning sees it: a step, a validation pass, the end of an epoch."""
 
 import functools
-import math
 from collections.abc import Iterable
-from dataclasses import asdict
 
 import torch
 from lightning import LightningModule, seed_everything
@@ -16,10 +14,9 @@ from curvae.objectives import Bound
 from curvae.systems import Stage, System
 from curvae.training.errors import RunError
 from curvae.training.length import Length
-from curvae.training.loop import inference_budget as budget
 from curvae.training.loop.checkpoint import Session
 from curvae.training.loop.compiled import Compiled
-from curvae.training.loop.loader import VALIDATION_ROWS, Batches, Shard, part, sizes
+from curvae.training.loop.loader import VALIDATION_ROWS, Batches, Shard, sizes
 from curvae.training.loop.nonfinite import SURROGATE, Skips, faulty_module, first_not_finite
 from curvae.training.loop.running_means import Means
 from curvae.training.loop.state import several, write_state
@@ -28,7 +25,7 @@ from curvae.training.run.metrics import Row
 from curvae.training.settings import Chosen, derive
 from curvae.typing import Batch
 
-NOISE, VALIDATION, REVIEW, FINISH = 0, 3, 5, 6
+NOISE, VALIDATION, FINISH = 0, 3, 6
 """Streams of random numbers."""
 TRAIN_MEANS = ("bound", "grad_norm", "not_ok", "kl")
 VALIDATION_MEANS = ("value", "surrogate")
@@ -75,7 +72,6 @@ class StageModule(LightningModule):
         self.session = session
         self.means = Means(TRAIN_MEANS)
         self.skipped = 0
-        budget.check(stage.levels)
         self._validation = Means(VALIDATION_MEANS)
         self._culprit = ""
         self._ahead = False
@@ -88,8 +84,7 @@ class StageModule(LightningModule):
         """The data on this device."""
         self._schedule = stage.schedule or settings.schedule_of_rate
         self._clip = settings.clip if stage.clip is None else stage.clip
-        self._compiled: dict[int, Compiled] = {}
-        """One for each level of the budget."""
+        self._compiled: Compiled | None = None
         batches = len(sizes(len(data.train), settings.batch_size))
         self.passes = length.passes(batches)
         self.updates = batches * self.passes * stage.repeat
@@ -231,13 +226,11 @@ class StageModule(LightningModule):
             self._give_up(most, first_not_finite(self.system, self._last))
 
     def _bound(self, batch: Batch) -> Bound:
-        level = self.session.position.budget["level"] if self.stage.levels else 0
-        bound = functools.partial(self.stage.bound_at, level, self.system)
         if not (self.settings.compile and self.training):
-            return bound(batch)
-        if level not in self._compiled:
-            self._compiled[level] = Compiled(bound, self.settings.batch_size)
-        return self._compiled[level](batch)
+            return self.stage.bound_of(self.system, batch)
+        if self._compiled is None:
+            self._compiled = Compiled(functools.partial(self.stage.bound_of, self.system), self.settings.batch_size)
+        return self._compiled(batch)
 
     def _agreed(self, finite: bool) -> bool:
         return self.trainer.strategy.reduce_boolean_decision(finite) if several() else finite
@@ -303,7 +296,6 @@ class StageModule(LightningModule):
         passes = max(1, round(self._step_of_round / self.updates * self.passes))
         self.session.judge(validation[self.stage.monitor], self.stage.keep, passes)
         put(list(self.system.parameters()), self._own)
-        level, gap = self._review()
         row = Row(
             self.stage.name,
             train_bound=train["bound"],
@@ -313,8 +305,6 @@ class StageModule(LightningModule):
             not_ok=train["not_ok"],
             skipped=self.skipped,
             kl=train["kl"],
-            level=level,
-            gap=gap,
         )
         here = self.session.position
         self._look_at_clock()
@@ -327,35 +317,6 @@ class StageModule(LightningModule):
         """Keep the weights of a stage without an epoch, as they were validated."""
         self.session.judge(self._validation.read(self._total)[self.stage.monitor], "last")
         self.session.finish_stage()
-
-    def _review(self) -> tuple[float, float]:
-        """The level of this epoch and what it leaves on the table, NaN without levels; chooses that of the next one."""
-        levels, position = self.stage.levels, self.session.position
-        if not levels:
-            return math.nan, math.nan
-        here = budget.Standing(**position.budget)
-        bounds = [self._reviewed(level) for level in range(len(levels))]
-        costs = [level.cost for level in levels]
-        remaining = (position.stage_epoch + self.passes) * (1 / self.done - 1)
-        after = budget.moved(budget.learned(here, bounds[here.level]), bounds, costs, remaining)
-        position.budget = asdict(after)
-        return float(here.level), bounds[-1] - bounds[here.level]
-
-    def _reviewed(self, level: int) -> float:
-        """Mean bound of a level on a fixed part of the validation data, always with the same noise."""
-        table = self.data.validation
-        count = budget.rows(len(self.data.train), len(table))
-        mine, share = part(torch.arange(count), self.global_rank, self.trainer.world_size)
-        x, index, mask, _ = table.batch(mine)
-        batch = Batch(x.to(self.device), index.to(self.device), None if mask is None else mask.to(self.device))
-        seed_everything(derive(self.settings.seed, REVIEW, self.global_rank), verbose=False)
-        means = Means(("value",))
-        self.system.eval()
-        with torch.no_grad(), self.trainer.precision_plugin.forward_context():
-            if share:
-                means.add("value", self.stage.bound_at(level, self.system, batch).value)
-        self.system.train()
-        return means.read(self._total)["value"]
 
     def _total(self, value: Tensor) -> Tensor:
         if not several():

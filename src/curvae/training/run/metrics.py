@@ -39,10 +39,6 @@ class Row(NamedTuple):
     """Steps of this epoch that were skipped as not finite."""
     kl: float = math.nan
     """Training mean."""
-    level: float = math.nan
-    """Effort of inference in this epoch, from 0, where training chooses among several."""
-    gap: float = math.nan
-    """Nats by which the most careful inference would tighten the bound, on some validation data."""
 
 
 class Log:
@@ -52,11 +48,21 @@ class Log:
         self.path = path / "metrics.csv"
         self._board_path = path / "tensorboard"
         self._board: Any = None
+        self._begun = False
+        """Whether the file has the columns of a row."""
+
+    def _begin(self) -> None:
+        """A header; rows that an earlier version wrote under another are written anew."""
+        header, there = _line(Row._fields), self.path.exists()
+        if not (there and _text(self.path).startswith(header)):
+            rows = zip(*read(self.path).values(), strict=True) if there else ()
+            files.write(self.path, header + "".join(_line(map(_field, row)) for row in rows))
+        self._begun = True
 
     def write(self, row: Row) -> None:
         """Add one epoch."""
-        if not self.path.exists():
-            files.write(self.path, _line(Row._fields))
+        if not self._begun:
+            self._begin()
         files.append(self.path, _line(_field(value) for value in row))
         self._to_board(row)
 
