@@ -50,11 +50,11 @@ def opened(name: str, folder: Path) -> Data:
 
     if name == "cifar10":
         x, _ = unpack.cifar10_12000()
-        return from_array(x[:10_000], test=x[10_000:], split=(0.9, 0.1), name=name)
+        return from_array(x[:10_000], test=x[10_000:], split=(0.9, 0.1, 0.0), name=name)
     if name == "omniglot":
         return from_array(unpack.area28(unpack.omniglot105()), split=(0.75, 0.1, 0.15), name=name)
     parts = [unpack.binarized_mnist(each).reshape(-1, 28, 28).astype(np.float32) for each in ("train", "valid", "test")]
-    return from_array(np.concatenate(parts[:2]), test=parts[2], split=(5 / 6, 1 / 6), support="binary", name=name)
+    return from_array(np.concatenate(parts[:2]), test=parts[2], split=(5 / 6, 1 / 6, 0.0), support="binary", name=name)
 
 
 def made(name: str, word: str, data: Data, seed: int, options: Mapping[str, Any]) -> System:

@@ -1,5 +1,7 @@
 """What seeds and counts may be; what lies beyond is refused in one line, before torch says so in words of its own."""
 
+from numbers import Integral
+
 SEEDS = 2**32
 """NumPy's generators take no larger one."""
 MOST = 10**9
@@ -41,7 +43,7 @@ def check_counts(what: str, /, **counts: int | None) -> None:
     """The same of whatever is done so many times.
 
     Raises:
-        ValueError: below 1, or above a billion.
+        ValueError: no whole number, below 1, or above a billion.
 
     Example:
         >>> check_counts("evaluate", samples=500, limit=None)
@@ -50,6 +52,9 @@ def check_counts(what: str, /, **counts: int | None) -> None:
         ...
         ValueError: evaluate: samples must be 1,000,000,000 or less; got 1,000,000,000,000.
     """
+    for name, value in counts.items():
+        if value is not None and (not isinstance(value, Integral) or isinstance(value, bool)):
+            raise ValueError(f"{what}: {name} must be a whole number; got {value!r}.")
     check_positive(what, **counts)
     for name, value in counts.items():
         if value is not None and value > MOST:

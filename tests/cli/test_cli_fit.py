@@ -1,6 +1,7 @@
 """``curvae fit``: what it leaves, what it leaves alone, how it goes on; modules of the user's own."""
 
 import errno
+import json
 import shlex
 import shutil
 from pathlib import Path
@@ -32,6 +33,21 @@ def test_fit_says_where_the_run_lies_and_what_is_next(capsys: pytest.CaptureFixt
     assert first.startswith("validation, nats: bound ")
     assert "in closed form: PPCA, 2 latents " in first
     assert (run, following) == ("run: runs/vae-digits-1", "next: curvae evaluate runs/vae-digits-1")
+
+
+def test_the_start_counts_as_the_best_where_training_only_loses(capsys: pytest.CaptureFixture[str]):
+    words = ["--latent", "2", "--hidden", "16", "--max-updates", "60", "--learning-rate", "0.5", "--no-progress"]
+    out = says(capsys, "fit", "vae", "digits", *words, "--out", "worse")
+    best = json.loads(Path("worse/status.json").read_text())["best"]
+    assert f"validation, nats: bound {best:.2f};" in out
+
+
+@pytest.mark.parametrize("flag", ["--restarts 2", "--latent 3", "--config runs/b", "--continue=runs/b"])
+def test_what_the_run_says_is_no_flag_of_a_fit_from_it(flag: str, capsys: pytest.CaptureFixture[str]):
+    clash = flag.replace("=", " ").split()[0]
+    words = ["fit", "--from", "runs/a", "digits", *flag.split()]
+    said = {"--continue": "--continue: expected without --from"}.get(clash, f"--from: expected without {clash}")
+    fails(capsys, words, 2, said)
 
 
 def test_replay_gives_the_same_numbers(run: Path, capsys: pytest.CaptureFixture[str]):

@@ -67,8 +67,8 @@ def test_what_does_not_fit_is_one_line(table_run: Path, run: Path, capsys: pytes
     fails(capsys, [*words, "digits"], 1, "digits: expected real data of shape (3,)", "got real data of shape (1, 8, 8)")
     fails(capsys, ["fit", "--from", "nowhere", "new.csv"], 1, "nowhere: expected the folder of a run")
     fails(capsys, words, 2, "expected DATA too")
-    fails(capsys, [*words, "new.csv", "--latent", "3"], 2, "--latent: no such flag")
-    fails(capsys, [*words, "new.csv", "--restarts", "3"], 2, "--restarts: no such flag")
+    fails(capsys, [*words, "new.csv", "--latent", "3"], 2, "--from: expected without --latent")
+    fails(capsys, [*words, "new.csv", "--restarts", "3"], 2, "--from: expected without --restarts")
     assert not Path("runs").exists()
 
 

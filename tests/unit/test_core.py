@@ -149,6 +149,7 @@ def test_prefixed_state():
     [
         (lambda: StandardNormal(3, blocks=(1, 1)), "blocks must be sizes >= 1 that sum to size=3"),
         (lambda: Gaussian(3, scale=0.0), "scale and floor must be positive"),
+        (lambda: Gaussian(3, scale=1e-3, learn="shared"), "must be above its floor, 0.001; got 0.001"),
         (lambda: Gaussian(0), "event must be a size or shape of sizes >= 1; got 0"),
         (lambda: Categorical(3, categories=1), "at least two categories"),
         (lambda: AnnealedElbo(warmup=0), "warmup must be 1 step or more"),

@@ -23,7 +23,8 @@ def finished(run: "RunFolder") -> None:
     known = [each for each in fit_beside(run.system(), data.train, data.spec) if each.density is not None]
     means = {each.label: float(each.log_prob(rows.x, rows.mask).mean()) for each in known}
     bounds = metrics["validation_bound"][last_stage(metrics)]
-    best = max((value for value in bounds if value == value), default=float("-inf"))
+    judged = [run.status.get("best")] if run.system().stages()[-1].monitor == "value" else []
+    best = max((value for value in (*bounds, *judged) if value is not None and value == value), default=float("-inf"))
     if starts := run.restarts:
         told = ", ".join(f"{bound:.2f} (seed {seed})" for seed, bound in starts.items())
         print(f"starts, best validation bound in nats: {told}; the best is kept")

@@ -46,6 +46,8 @@ examples:
 
 OTHERS = {"--continue": continuing.fit, "--from": warm.fit}
 """Fits of what is there already."""
+ALONE = ("--config", "--latent", "--restarts")
+"""Flags of a fit from the beginning."""
 
 
 class Request(NamedTuple):
@@ -69,8 +71,10 @@ class Sources(NamedTuple):
 def fit(words: Sequence[str]) -> None:
     """Train a system on data and leave a run folder; the same command again resumes it."""
     flags = {word.split("=")[0] for word in words}
-    if other := next((each for flag, each in OTHERS.items() if flag in flags), None):
-        other(words)
+    if flag := next((flag for flag in OTHERS if flag in flags), None):
+        if clash := sorted(flags & {*OTHERS, *ALONE} - {flag}):
+            raise UsageError(f"{flag}: expected without {clash[0]}, for the run says what is trained; got both.")
+        OTHERS[flag](words)
         return
     request = _request(dashed(words))
     if request.system is None:

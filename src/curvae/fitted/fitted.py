@@ -1,6 +1,6 @@
 """What ``fit`` and ``load`` return: data in their own units in, named results out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -91,6 +91,10 @@ class Fitted:
     """
 
     run: "RunFolder"
+
+    def __post_init__(self):
+        """Its folder is found from any other working directory."""
+        object.__setattr__(self, "run", replace(self.run, path=self.run.path.absolute()))
 
     @property
     def path(self) -> Path:

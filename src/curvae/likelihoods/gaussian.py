@@ -23,7 +23,7 @@ class Gaussian(Likelihood):
         floor: the least standard deviation that learning can reach; without one the density has no bound.
 
     Raises:
-        ValueError: scale or floor not positive.
+        ValueError: scale or floor not positive, a learned scale that is not above its floor.
 
     Example:
         >>> import torch
@@ -52,7 +52,10 @@ class Gaussian(Likelihood):
         self.scale = scale
         self.register_buffer("one", torch.ones(1), persistent=False)
         if learn:
-            self.log_variance = nn.Parameter(torch.full((self.size if learn == "element" else 1,), 2 * math.log(scale)))
+            if not scale > floor:
+                raise ValueError(f"Gaussian: a scale that is learned must be above its floor, {floor}; got {scale}.")
+            start = math.log(scale**2 - floor**2)
+            self.log_variance = nn.Parameter(torch.full((self.size if learn == "element" else 1,), start))
 
     @property
     def variance(self) -> Tensor:

@@ -161,10 +161,13 @@ def place(out: str | Path | None, config: Mapping[str, Any], settings: Settings)
     """The folder of a run: as it is said, else the next that is free.
 
     Raises:
-        ValueError: not said, where several processes must know it.
+        ValueError: not said, where several processes must know it, or without a name.
     """
     if out is not None:
-        return Path(out).expanduser()
+        path = Path(out).expanduser()
+        if not path.name:
+            raise ValueError(f"out: expected the name of a folder, got {str(out)!r}; give it a folder of its own.")
+        return path
     if settings.devices > 1:
         raise ValueError("out: expected a folder where devices > 1, got None; every process must know it.")
     kind = config["system"].get("name") or config["system"]["custom"].rpartition(".")[2].lower()

@@ -1,6 +1,5 @@
 """Several fits of one recipe that differ in their seeds; the best of them is kept."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,12 @@ from curvae.systems import System
 from curvae.training.errors import FinishedError, RunError
 from curvae.training.fit import configuration, fit, place
 from curvae.training.run import files, layout
-from curvae.training.run.claim import held, moved, require_free, starts_of
+from curvae.training.run.claim import discard, held, moved, require_free, start_of, starts_of
 from curvae.training.run.folder import RunFolder
 from curvae.training.settings import Settings
+
+MOST = 1000
+"""More starts are a slip of the hand."""
 
 
 def fit_restarts(
@@ -60,13 +62,15 @@ def fit_restarts(
         ([0, 1], True)
     """
     check_counts("fit", restarts=restarts)
+    if restarts > MOST:
+        raise ValueError(f"restarts: expected {MOST:,} or fewer, got {restarts:,}.")
     check_seed(seed + restarts - 1)
     settings = Settings(seed=seed, **training)
     if settings.devices > 1:
         raise ValueError(f"restarts: expected 1 with several devices, got {restarts}; leave one of them out.")
     path = place(out, configuration(build(seed), data, settings), settings)
     starts = starts_of(path)
-    require_free(path, done=starts)
+    require_free(path)
     with files.writing(starts):
         starts.mkdir(parents=True, exist_ok=True)
     with held(starts):
@@ -74,7 +78,7 @@ def fit_restarts(
         for number in range(restarts):
             if progress:
                 say(f"start {number + 1}/{restarts}: seed {seed + number}")
-            options = {**training, "seed": seed + number, "out": starts / f"seed-{seed + number}", "progress": progress}
+            options = {**training, "seed": seed + number, "out": start_of(path, seed + number), "progress": progress}
             runs[seed + number] = _started(build, data, options)
         return _kept(runs, path, data)
 
@@ -97,7 +101,7 @@ def _kept(runs: dict[int, RunFolder], path: Path, data: Data) -> RunFolder:
     files.write_sealed(folder / layout.RESTARTS, {"kept": kept, "starts": starts})
     files.write_sealed(folder / layout.SCHEMA, data.schema.beside(path).to_dict())
     moved(folder, path)
-    shutil.rmtree(starts_of(path), ignore_errors=True)
+    discard(path, runs)
     return RunFolder(path, data, runs[kept].trained)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -51,8 +52,8 @@ class Settings:
                 raise ValueError(f"{name}: expected at most {most:,}, got {value:,}.")
         if len(said := [unit for unit in UNITS if getattr(self, unit) is not None]) > 1:
             raise ValueError(f"{said[0]}: expected one of {', '.join(UNITS)}, got {' and '.join(said)}.")
-        if (p := self.patience) is not None and not (p >= 0 and (p < 1 or p == p // 1)):
-            got = f"got {self.patience}; 0 = never early"
+        if (p := self.patience) is not None and not (_number(p) and p >= 0 and (p < 1 or p == p // 1)):
+            got = f"got {self.patience!r}; 0 = never early"
             raise ValueError(f"patience: expected a share of a stage below 1, or a whole number of epochs, {got}.")
         for name in ("learning_rate", "minutes"):
             if (value := getattr(self, name)) is not None and not (value > 0 and math.isfinite(value)):
@@ -78,6 +79,10 @@ class Settings:
     def length(self) -> Length | None:
         """Of the whole run, in the unit that it is said in; None = not said."""
         return next((Length(unit, value) for unit in UNITS if (value := getattr(self, unit)) is not None), None)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)

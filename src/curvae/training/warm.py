@@ -47,7 +47,7 @@ def fit_from(
     _forget(system)
     settings = recommended(Settings(**training), system, data)
     config = configuration(system, data, settings)
-    config |= {"warm_start": {"run": str(run.path), "weights": model.sha256}, "replayable": False}
+    config |= {"warm_start": {"run": str(run.path.absolute()), "weights": model.sha256}, "replayable": False}
     return carry_out(system, data, settings, config, place(out, config, settings), progress)
 
 

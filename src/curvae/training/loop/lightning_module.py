@@ -37,9 +37,9 @@ class StageModule(LightningModule):
     """Trains what the stage names, round by round, and books each round with the session.
 
     A round is an epoch, or as many as give some 50 updates where length is not said in epochs. Randomness in a step
-    comes from the global generator, seeded at the start of each round from the run's seed, the
-    epoch and the process; validation starts from the same seed every time. So several processes draw other noise than
-    one would, while everything that is not noise agrees.
+    comes from the global generator, seeded at the start of each round from the run's seed, the epoch and the process:
+    several processes draw other noise than one would, while everything that is not noise agrees. Validation has the
+    same draws every time and in every run, so that looks and runs compare, and several for each of few rows.
 
     Args:
         system: what is trained, its parameters frozen where the stage says so.
@@ -123,7 +123,9 @@ class StageModule(LightningModule):
 
     def val_dataloader(self) -> Batches:
         size = max(VALIDATION_ROWS, self.settings.batch_size)
-        return Batches(self._here.validation, size, rank=self.global_rank, world=self.trainer.world_size)
+        table, place = self._here.validation, (self.global_rank, self.trainer.world_size)
+        passes = max(1, VALIDATION_ROWS // len(table))  # a bound of few rows by one draw each is noise
+        return Batches(table, size, rank=place[0], world=place[1], passes=passes)
 
     @property
     def _here(self) -> Data:
@@ -263,7 +265,7 @@ class StageModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self._show()
-        seed_everything(derive(self.settings.seed, VALIDATION, self.global_rank), verbose=False)
+        seed_everything(derive(0, VALIDATION, self.global_rank), verbose=False)
         self._validation = Means(VALIDATION_MEANS)
 
     def _show(self) -> None:

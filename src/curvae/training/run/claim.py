@@ -3,7 +3,7 @@
 import contextlib
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +72,21 @@ def starts_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.starts")
 
 
-def require_free(path: Path, done: Path) -> None:
-    """
-    Args:
-        path: the folder of a run.
-        done: what was left of the starts that it came from, where it did: removed.
+def start_of(path: Path, seed: int) -> Path:
+    """The folder of one of them."""
+    return starts_of(path) / f"seed-{seed}"
+
+
+def discard(path: Path, seeds: Iterable[int]) -> None:
+    """Remove these starts of a run, and their folder where nothing else is in it."""
+    for seed in seeds:
+        shutil.rmtree(start_of(path, seed), ignore_errors=True)
+    with contextlib.suppress(OSError):
+        starts_of(path).rmdir()
+
+
+def require_free(path: Path) -> None:
+    """What a process that was killed left of the starts of a finished run is removed.
 
     Raises:
         RunError: it holds something already; it is left untouched.
@@ -86,7 +96,7 @@ def require_free(path: Path, done: Path) -> None:
     if not (path / layout.STATUS).is_file():
         raise RunError(f"out: {path} holds something that is not a run of curvae; it was left untouched. {OTHER}")
     if (path / layout.RESTARTS).is_file():
-        shutil.rmtree(done, ignore_errors=True)
+        discard(path, (each["seed"] for each in layout.read(path, layout.RESTARTS)["starts"]))
     if layout.read(path, layout.STATUS)["state"] == "finished":
         raise FinishedError(f"out: the run in {path} is finished already; it was left untouched. {OTHER}")
     raise RunError(f"out: {path} holds an unfinished run of a single start; it was left untouched. {OTHER}")
