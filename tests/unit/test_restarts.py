@@ -196,5 +196,5 @@ def test_counts_and_folders_are_looked_at(tmp_path: Path):
             started(from_array(rows()), tmp_path / "run", restarts=restarts)
     with pytest.raises(ValueError, match=r"expected the name of a folder, got '\.'"):
         started(from_array(rows()), Path())
-    with pytest.raises(ValueError, match=r"patience: .* got 'abc'"):
-        started(from_array(rows()), tmp_path / "run", patience="abc")
+    with pytest.raises(ValueError, match=r"patience: .* got True"):
+        started(from_array(rows()), tmp_path / "run", patience=True)
