@@ -63,7 +63,11 @@ class Position:
     """The best monitored bound of this stage."""
     best_epoch: int = 0
     """Epochs finished when that was seen, in all."""
-    best_done: float = 0.0
+    peak: float | None = None
+    """The best of the rounds alone, without where the stage starts: a high rate falls below that before it rises."""
+    peak_epoch: int = 0
+    """Epochs finished when that was seen, in all."""
+    peak_done: float = 0.0
     """Share of the stage that was done then."""
     stale: int = 0
     """Rounds since then."""
@@ -127,6 +131,7 @@ class Session:
             counted=here.step,
             in_a_row=here.in_a_row,
             best_epoch=here.epoch,
+            peak_epoch=here.epoch,
         )
         self.optimizer = self.optimizer if joined else None
 
@@ -167,7 +172,7 @@ class Session:
         here.rounds, here.epoch, here.stage_epoch = here.rounds + 1, here.epoch + passes, here.stage_epoch + passes
         here.taken, here.counted = here.taken + here.step - here.counted - row.skipped, here.step
         here.seconds = time.monotonic() - self._since
-        here.best_done = here.best_done if here.stale else done
+        here.peak_done = here.peak_done if here.stale else done
         here.done = done >= 1 or self._waited(done, patience)
         if self.writes:
             self.log.write(row._replace(epoch=here.epoch, step=here.step, seconds=round(here.seconds, 3)))
@@ -177,11 +182,11 @@ class Session:
             self.save(optimizer)
 
     def _waited(self, done: float, patience: float) -> bool:
-        """Whether the best bound of the stage lies further back than patience goes."""
+        """Whether the best of the rounds lies further back than patience goes."""
         here = self.position
         if patience >= 1:
-            return here.epoch - here.best_epoch >= patience
-        return patience > 0 and here.stale >= LOOKS and done - here.best_done > patience
+            return here.epoch - here.peak_epoch >= patience
+        return patience > 0 and here.stale >= LOOKS and done - here.peak_done > patience
 
     def finish_stage(self) -> None:
         """The stage is at its end, without an update."""
@@ -200,9 +205,11 @@ class Session:
         here = self.position
         better = math.isfinite(score) and (here.best is None or score > here.best)
         here.finite += bool(passes) and math.isfinite(score)
-        here.stale = 0 if better or not passes else here.stale + 1
         if better:
             here.best, here.best_epoch = score, here.epoch + passes
+        here.stale += bool(passes)
+        if passes and math.isfinite(score) and (here.peak is None or score > here.peak):
+            here.peak, here.peak_epoch, here.stale = score, here.epoch + passes, 0
         if better or (keep != "best" and math.isfinite(score)):
             self.best, self._written = weights.snapshot(self.system), False
         if keep == "snapshots" and passes and math.isfinite(score) and self.writes:
@@ -266,6 +273,7 @@ def reopen(run: RunFolder, system: nn.Module, config: Mapping[str, Any]) -> None
     rows = run.metrics()
     last = {name: rows[name][-1] for name in ("epoch", "step", "seconds")} if rows["epoch"] else {}
     beside = {"counted": last.get("step", 0), "began": last.get("seconds", 0.0), "best_epoch": last.get("epoch", 0)}
+    beside["peak_epoch"] = beside["best_epoch"]
     here = Position(rounds=len(rows["epoch"]), **beside, **last)
     with held(run.path):
         saved = Saved(here, None, dict(system.state_dict()), None)
