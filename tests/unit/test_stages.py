@@ -14,7 +14,7 @@ from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.objectives import elbo
 from curvae.priors import StandardNormal
-from curvae.systems import BoundBy, Cosine, LatentSystem, Optimizer, Remember, Stage
+from curvae.systems import BoundBy, Cosine, LatentSystem, Optimizer, Remember, Stage, vlae
 from curvae.systems.stages import warmed_up
 from training_toys import Toy, content, data_of, interrupt
 
@@ -216,3 +216,21 @@ def test_warm_up_keeps_what_a_stage_says():
     assert alone.prepare == stage.prepare
     with pytest.raises(ValueError, match=r"in \[0, 1\); got 1"):
         warmed_up(stage, 1, BoundBy())
+
+
+def test_a_warm_up_is_judged_by_what_it_is_for(tmp_path: Path):
+    """The encoder's bound is trained, the refined one is looked at: the second stage begins where that is best."""
+    data = curvae.data.load("digits")
+    torch.manual_seed(0)
+    system = vlae(data.spec, latent=2, hidden=16, start="random")
+    run = training.fit(system, data, epochs=4, out=tmp_path / "run", progress=False, device="cpu")
+    rows, (first, second) = run.metrics(), system.stages()
+    assert rows["stage"] == ["vae"] * 3 + ["laplace"]
+    batch = data.validation.batch(torch.arange(len(data.validation)))
+    with torch.no_grad():
+        torch.manual_seed(1)
+        refined = first.judge(system, batch).value
+        torch.manual_seed(1)
+        torch.testing.assert_close(second.judge(system, batch).value, refined)
+        assert (refined - first.bound_of(system, batch).value).mean() > 0.05
+    assert rows["validation_bound"][2] - rows["train_bound"][2] > 0.05

@@ -49,7 +49,6 @@ def multimodal_vlae(
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     first = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     inference = MultimodalLaplace(first, components, partial(Laplace, steps=steps))
-    stages = warmed_up(
-        Stage("laplace"), warmup, BoundBy("inference.search.start.start"), start_for(start, encoder, decoder)
-    )
+    first_bound, begin = BoundBy("inference.search.start.start"), start_for(start, encoder, decoder)
+    stages = warmed_up(Stage("laplace"), warmup, first_bound, begin, judged=BoundBy())
     return LatentSystem(model, inference, monte_carlo_elbo, stages=stages)

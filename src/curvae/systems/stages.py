@@ -55,6 +55,7 @@ class Stage:
         name: for messages and metrics.
         trained: prefixes of parameter names; all others are frozen.
         bound: what is maximized; None = ``System.bound``.
+        judged: what the validation data are judged by, and the best weights chosen; None = what is maximized.
         start: where weights start: called before the stage, with the system and the data, unless the system has been
             trained before.
         prepare: called in turn before the stage, in every case.
@@ -94,6 +95,7 @@ class Stage:
     joined: bool = False
     keep: Literal["best", "last", "snapshots"] = "best"
     start: Prepared | None = None
+    judged: Maximized | None = None
 
     def __post_init__(self):
         if not (self.share >= 0 and math.isfinite(self.share)):
@@ -112,6 +114,10 @@ class Stage:
     def bound_of(self, system: "System", batch: Batch) -> Bound:
         """What is maximized for a batch."""
         return system.bound(batch) if self.bound is None else self.bound(system, batch)
+
+    def judge(self, system: "System", batch: Batch) -> Bound:
+        """What a batch of the validation data is judged by."""
+        return self.bound_of(system, batch) if self.judged is None else self.judged(system, batch)
 
 
 def initialize_likelihood(system: Any, data: Tables) -> None:
@@ -183,11 +189,17 @@ def single(start: Prepared = initialize_likelihood) -> tuple[Stage]:
 
 
 def warmed_up(
-    stage: Stage, share: float, bound: Maximized, start: Prepared = initialize_likelihood, name: str = "vae"
+    stage: Stage,
+    share: float,
+    bound: Maximized,
+    start: Prepared = initialize_likelihood,
+    name: str = "vae",
+    judged: Maximized | None = None,
 ) -> tuple[Stage, ...]:
     """A stage after one that maximizes another, cheaper bound for a share of the time; the first begins at ``start``.
 
-    Both are one cycle of learning rates.
+    Both are one cycle of learning rates. What is ``judged`` in the first may be what counts in the second: a decoder
+    may still improve where the cheaper bound, that of an encoder on new data, falls.
 
     Raises:
         ValueError: a share outside [0, 1).
@@ -200,4 +212,5 @@ def warmed_up(
         raise ValueError(f"warmup is a share of the time, in [0, 1); got {share}.")
     if share == 0:
         return (replace(stage, start=start),)
-    return Stage(name, bound=bound, start=start, share=share), replace(stage, share=1 - share, joined=True)
+    first = Stage(name, bound=bound, start=start, share=share, judged=judged)
+    return first, replace(stage, share=1 - share, joined=True)

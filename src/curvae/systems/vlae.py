@@ -59,6 +59,7 @@ def vlae(
     first = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     solver = Newton(PaperSchedule()) if published else Newton(bfgs=bfgs)
     stage = Stage("laplace", cost=COST, prepare=(Remember(),) if memory else ())
-    stages = warmed_up(stage, warmup, BoundBy("inference.start"), start_for(start, encoder, decoder))
+    begin = start_for(start, encoder, decoder)
+    stages = warmed_up(stage, warmup, BoundBy("inference.start"), begin, judged=BoundBy())
     inference = Laplace(first, steps, solver, unroll=published, constant=warmup > 0 and not published)
     return LatentSystem(model, inference, monte_carlo_elbo, stages=stages)

@@ -29,6 +29,8 @@ NOISE, VALIDATION, FINISH = 0, 3, 6
 """Streams of random numbers."""
 TRAIN_MEANS = ("bound", "grad_norm", "not_ok", "kl")
 VALIDATION_MEANS = ("value", "surrogate")
+SAMPLE = 4
+"""Batches of the validation data that are looked at where another, dearer bound is judged than is maximized."""
 LOOK = 50
 """Steps between two looks at what the device skipped, where steps do not wait for it."""
 
@@ -125,7 +127,8 @@ class StageModule(LightningModule):
         size = max(VALIDATION_ROWS, self.settings.batch_size)
         table, place = self._here.validation, (self.global_rank, self.trainer.world_size)
         passes = max(1, VALIDATION_ROWS // len(table))  # a bound of few rows by one draw each is noise
-        return Batches(table, size, rank=place[0], world=place[1], passes=passes)
+        stop = (lambda count: count >= SAMPLE) if self.stage.judged else (lambda count: False)
+        return Batches(table, size, rank=place[0], world=place[1], passes=passes, stop=stop)
 
     @property
     def _here(self) -> Data:
@@ -228,7 +231,7 @@ class StageModule(LightningModule):
             self._give_up(most, first_not_finite(self.system, self._last))
 
     def _bound(self, batch: Batch) -> Bound:
-        if not (self.settings.compile and self.training):
+        if not self.settings.compile:
             return self.stage.bound_of(self.system, batch)
         if self._compiled is None:
             self._compiled = Compiled(functools.partial(self.stage.bound_of, self.system), self.settings.batch_size)
@@ -281,7 +284,7 @@ class StageModule(LightningModule):
 
     def validation_step(self, shard: Shard, batch_idx: int) -> None:
         if shard.share:
-            bound = self._bound(shard.batch)
+            bound = self.stage.judge(self.system, shard.batch)
             self._validation.add("value", bound.value)
             self._validation.add("surrogate", bound.surrogate)
 
