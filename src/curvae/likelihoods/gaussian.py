@@ -23,7 +23,7 @@ class Gaussian(Likelihood):
         floor: the least standard deviation that learning can reach; without one the density has no bound.
 
     Raises:
-        ValueError: scale or floor not positive, a learned scale that is not above its floor.
+        ValueError: no such ``learn``, scale or floor not positive, a learned scale that is not above its floor.
 
     Example:
         >>> import torch
@@ -42,6 +42,8 @@ class Gaussian(Likelihood):
         floor: float = 1e-3,
     ):
         super().__init__(event)
+        if learn not in (None, "shared", "element"):
+            raise ValueError(f"Gaussian: learn must be None, 'shared' or 'element'; got {learn!r}.")
         self.starts_from_data = learn is not None and scale is None
         scale = 1.0 if scale is None else scale
         if not (scale > 0 and floor > 0):
