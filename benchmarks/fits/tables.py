@@ -97,14 +97,14 @@ def listed(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         groups[row["table"], row["latent"], row["system"]].append(row)
     lines = [
-        "| table | latents | system | log p(x) | over PPCA | over factor analysis | ELBO | CPU s |",
-        "|" + "---|" * 8,
+        "| table | latents | system | seeds | log p(x) | over PPCA | over factor analysis | ELBO | CPU s |",
+        "|" + "---|" * 9,
     ]
-    for (name, latent, word), group in groups.items():
+    for (name, latent, word), group in sorted(groups.items(), key=lambda one: (TABLES.index(one[0][0]), *one[0][1:])):
         means = {key: np.mean([row[key] for row in group]) for key in ("log_likelihood", "elbo", "cpu_seconds")}
         gains = " | ".join(_gain(group, what) for what in ("ppca", "factor_analysis"))
         numbers = f"{means['log_likelihood']:.2f} | {gains} | {means['elbo']:.2f} | {means['cpu_seconds']:.0f}"
-        lines.append(f"| {name} | {latent} | {word} | {numbers} |")
+        lines.append(f"| {name} | {latent} | {word} | {len(group)} | {numbers} |")
     return "\n".join(lines) + "\n"
 
 
