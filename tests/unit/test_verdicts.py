@@ -57,15 +57,6 @@ def test_a_curve_that_falls_with_that_of_training_is_no_overfitting():
     assert kinds(curve(np.linspace(0, -9, 20))) == []
 
 
-@pytest.mark.parametrize(("level", "expected"), [(45.0, ["worsened"]), (61.0, [])])
-def test_a_stage_that_ends_below_the_one_before(level, expected):
-    early, late = curve(noisy(np.linspace(0, 60, 60)), stage="vae"), curve(np.full(8, level), stage="laplace", first=61)
-    found = of_training({name: [*early[name], *late[name]] for name in early})
-    assert [each.kind for each in found] == expected
-    for each in found:
-        assert "stage 'laplace' reached a validation bound of 45.00 nats, stage 'vae' before it " in str(each)
-
-
 def test_only_the_last_stage_counts_and_few_looks_say_nothing():
     early, late = curve(noisy(np.linspace(0, 60, 60))), curve(noisy(np.full(30, 70.0)), stage="laplace", first=61)
     assert kinds({name: [*early[name], *late[name]] for name in early}) == []

@@ -19,12 +19,11 @@ SIGMAS = 3.0
 
 
 def of_training(metrics: Mapping[str, Any], again: str = "curvae fit --continue RUN") -> tuple[Verdict, ...]:
-    """How training ended: its last stage, and what that made of the stage before.
+    """How the last stage of training ended.
 
     Still rising: the best bound lies in the last 5 % of the updates, and the last third of them gained more than noise.
-    Overfits: the bound has fallen from its best by more than noise, while that of the training data rose. Worsened: the
-    best bound of the last stage lies below that of the stage before by more than noise. Noise is the spread of the
-    differences between successive looks, by their median, and 0.1 nats at least.
+    Overfits: the bound has fallen from its best by more than noise, while that of the training data rose. Noise is the
+    spread of the differences between successive looks over the last third, by their median, and 0.1 nats at least.
 
     Args:
         metrics: columns of a run's metrics.
@@ -38,28 +37,6 @@ def of_training(metrics: Mapping[str, Any], again: str = "curvae fit --continue 
         >>> [each.kind for each in of_training(curve | {"validation_bound": [-abs(row - 9.0) for row in rows]})]
         ['overfits']
     """
-    return (*_of_last(metrics, again), *_of_change(metrics))
-
-
-def _of_change(metrics: Mapping[str, Any]) -> tuple[Verdict, ...]:
-    last = last_stage(metrics)
-    if last.start == 0:
-        return ()
-    earlier = last_stage({"stage": list(metrics["stage"])[: last.start]})
-    bounds = np.asarray(metrics["validation_bound"], dtype=float)
-    before, after = (np.nanmax(bounds[part], initial=-np.inf) for part in (earlier, last))
-    noise = max(WORTH, SIGMAS * _noise(np.diff(bounds[earlier])))
-    if not (before - after > noise and np.isfinite(after)):
-        return ()
-    names = metrics["stage"][last.start - 1], metrics["stage"][-1]
-    line = (
-        f"Worsened: stage {names[1]!r} reached a validation bound of {after:.2f} nats, stage {names[0]!r} before it "
-        f"{before:.2f}: of some rows its posterior is the poorer one. log p(x) of curvae evaluate does not rest on it."
-    )
-    return (Verdict("worsened", line),)
-
-
-def _of_last(metrics: Mapping[str, Any], again: str) -> tuple[Verdict, ...]:
     last = last_stage(metrics)
     bound, train = (np.asarray(metrics[name], dtype=float)[last] for name in ("validation_bound", "train_bound"))
     step, epoch = np.asarray(metrics["step"])[last], np.asarray(metrics["epoch"])[last]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["rising", "overfits", "worsened", "baseline", "estimates", "collapsed"]
+Kind = Literal["rising", "overfits", "baseline", "estimates", "collapsed"]
 
 
 @dataclass(frozen=True)
@@ -11,8 +11,8 @@ class Verdict:
     """Something that a user should know before using a model.
 
     Args:
-        kind: still rising; overfits; worse than the stage before; not better than a baseline; estimates not to be
-            trusted; latents that say nothing.
+        kind: still rising; overfits; not better than a baseline; estimates not to be trusted; latents that
+            say nothing.
         text: a sentence with the numbers behind it, and how to mend it.
     """
 

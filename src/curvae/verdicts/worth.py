@@ -76,7 +76,6 @@ _BUT = {
     "estimates": "part of the estimates of log p(x) cannot be trusted",
     "collapsed": "some of its latents say nothing",
     "overfits": "it overfits, and was stopped where it was best",
-    "worsened": "its last stage lowered the bound",
 }
 
 
