@@ -241,3 +241,13 @@ def test_restarts_keep_the_best_and_say_what_each_reached(
     assert kept.schema.origins == alone.schema.origins
     several = ["fit", "vae", "a.csv", "--latent", "1:2", "--restarts", "2"]
     fails(capsys, several, 2, "--restarts: expected 1 with several numbers of latents, got 2")
+
+
+def test_an_argument_that_is_gone_is_left_out_and_named(capsys: pytest.CaptureFixture[str]):
+    """``budget`` was one of vlae in curvae 0.1.0."""
+    system = {"name": "vlae", "arguments": {"latent": 2, "budget": True}}
+    Path("old.yaml").write_text(yaml.safe_dump({"system": system, "data": {"name": "digits"}, "training": {}}))
+    assert main(["fit", "--config", "old.yaml", "--print-config"]) == 0
+    printed = capsys.readouterr()
+    assert "--config: vlae has no budget any more; what is trained is vlae without it." in printed.err
+    assert "budget" not in printed.out

@@ -18,6 +18,7 @@ from curvae.cli import main
 from curvae.data import DataError, DataWarning, from_array
 from curvae.data.restoring import restored
 from curvae.data.schema import Column, Schema
+from curvae.fitted.doors import _check_system
 from curvae.likelihoods import Gaussian
 from curvae.noise import kept
 from curvae.systems import vae
@@ -360,3 +361,11 @@ def test_a_start_that_was_given_is_kept():
     found = Gaussian(3, 0.1, "shared")
     found.maximize(x, torch.zeros(100, 3))
     assert found.variance.sqrt().item() == pytest.approx(x.std().item(), rel=0.05)
+
+
+def test_a_run_in_the_place_of_a_system_is_told_apart(path: Path):
+    with pytest.raises(ValueError, match=r"got the folder .*curvae\.load\(folder\) opens a run"):
+        curvae.fit(str(path), "digits")
+    for given, kind in ((path, "PosixPath"), (curvae.RunFolder.open(path), "RunFolder")):
+        with pytest.raises(ValueError, match=rf"expected one, its name, or what fit or load gave; got a {kind}"):
+            _check_system(given)

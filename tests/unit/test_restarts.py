@@ -9,11 +9,13 @@ import torch
 
 import curvae
 from curvae import training
+from curvae.cli.finished import finished
 from curvae.data import from_array
+from curvae.report import write as write_report
 from curvae.systems import vae
 from curvae.training import RunError, RunFolder, fit_restarts
 from curvae.training import restarts as module
-from curvae.training.errors import FinishedError
+from curvae.training.errors import DivergedError, FinishedError
 from curvae.training.loop.checkpoint import Session
 
 OPTIONS = {"epochs": 3, "learning_rate": 0.01, "progress": False, "device": "cpu"}
@@ -198,3 +200,56 @@ def test_counts_and_folders_are_looked_at(tmp_path: Path):
         started(from_array(rows()), Path())
     with pytest.raises(ValueError, match=r"patience: .* got True"):
         started(from_array(rows()), tmp_path / "run", patience=True)
+
+
+def some_diverge(data, out: Path, bad: set[int], restarts: int = 3) -> RunFolder:
+    """Starts with these seeds have an encoder that is not finite once it is trained."""
+
+    def build(seed: int):
+        torch.manual_seed(seed)
+        system = vae(data.spec, latent=2, hidden=8, start="random")
+        if seed in bad:
+            system.model.decoder.register_full_backward_hook(lambda module, given, _: (given[0] * torch.nan,))
+        return system
+
+    return fit_restarts(build, data, restarts, out=out, **OPTIONS)
+
+
+def test_a_start_that_diverges_is_passed_over(tmp_path: Path, capsys):
+    data = from_array(rows())
+    run = some_diverge(data, tmp_path / "run", bad={1})
+    assert run.restarts[1] == -np.inf
+    assert np.isfinite([run.restarts[0], run.restarts[2]]).all()
+    assert run.status["best"] == max(run.restarts.values())
+    assert "start with seed 1 is passed over: training stopped" in capsys.readouterr().err
+    assert [each.name for each in tmp_path.iterdir()] == ["run"]
+    finished(run)
+    assert "diverged (seed 1)" in capsys.readouterr().out
+
+
+def test_where_all_starts_diverge_it_says_so(tmp_path: Path):
+    with pytest.raises(DivergedError, match="expected one of 2 starts to end, got none"):
+        some_diverge(from_array(rows()), tmp_path / "run", bad={0, 1}, restarts=2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_single_fit_does_not_get_in_the_way_of_starts(tmp_path: Path, monkeypatch):
+    data = from_array(rows())
+    with monkeypatch.context() as patched:
+
+        def dies(*args):
+            raise KeyboardInterrupt
+
+        patched.setattr(module, "_kept", dies)
+        with pytest.raises(KeyboardInterrupt):
+            started(data, tmp_path / "run", restarts=2)
+    system = vae(data.spec, latent=2, hidden=8)
+    with pytest.raises(RunError, match=r"run\.starts holds starts that have not ended; go on with them"):
+        training.fit(system, data, out=tmp_path / "run", **OPTIONS)
+    assert not (tmp_path / "run").exists()
+    assert len(started(data, tmp_path / "run", restarts=2).restarts) == 2
+
+
+def test_the_report_names_the_starts(tmp_path: Path):
+    run = started(from_array(rows()), tmp_path / "run", restarts=2)
+    assert "2, the best is kept" in write_report(run.path).read_text()

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ def finished(run: "RunFolder") -> None:
     judged = [run.status.get("best")] if run.system().stages()[-1].monitor == "value" else []
     best = max((value for value in (*bounds, *judged) if value is not None and value == value), default=float("-inf"))
     if starts := run.restarts:
-        told = ", ".join(f"{bound:.2f} (seed {seed})" for seed, bound in starts.items())
+        told = ", ".join(f"{_reached(bound)} (seed {seed})" for seed, bound in starts.items())
         print(f"starts, best validation bound in nats: {told}; the best is kept")
     if means:
         beside = "; ".join(f"{name} {value:.2f}" for name, value in means.items())
@@ -34,6 +35,10 @@ def finished(run: "RunFolder") -> None:
     for each in (*of_training(metrics, f"curvae fit --continue {run.path}"), *of_bound(best, means)):
         print(f"verdict: {each}")
     print(f"run: {run.path}\nnext: curvae evaluate {run.path}")
+
+
+def _reached(bound: float) -> str:
+    return f"{bound:.2f}" if isfinite(bound) else "diverged"
 
 
 @contextmanager

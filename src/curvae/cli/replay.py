@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from curvae.cli.failures import UsageError
 from curvae.io.typed import Plain
+from curvae.progress import say
 
 if TYPE_CHECKING:
     from curvae.data.schema import Origin
@@ -66,7 +67,18 @@ def read(path: Path) -> Config:
     system, data = known["system"], known["data"] | places
     arguments = {name: value for name, value in data.items() if name not in ("path", "transform")}
     word = str(data.get("path") or data.get("name") or "") or None
-    return Config(system.get("name"), word, system.get("arguments", {}), arguments, known["training"])
+    return Config(system.get("name"), word, _taken(system), arguments, known["training"])
+
+
+def _taken(system: System) -> Arguments:
+    """The arguments of a system, less those that are gone: of these a line is said."""
+    from curvae.registry import GONE
+
+    name, arguments = system.get("name", ""), system.get("arguments", {})
+    gone = {key: arguments[key] for key in sorted(GONE.get(name, set()) & arguments.keys())}
+    for key in (key for key, value in gone.items() if value):
+        say(f"--config: {name} has no {key} any more; what is trained is {name} without it.")
+    return {key: value for key, value in arguments.items() if key not in gone}
 
 
 def _places(folder: Path, data: Mapping[str, Plain]) -> dict[str, Plain]:

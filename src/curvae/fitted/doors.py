@@ -124,6 +124,7 @@ def fit(
         "max_updates": max_updates, "minutes": minutes, "weight_decay": weight_decay, "progress": progress,
     }  # fmt: skip
     check_seed(seed)
+    _check_system(system)
     with kept():
         from curvae.training import fit as train  # Lightning draws a number when it is imported
         from curvae.training import fit_from, fit_restarts
@@ -141,6 +142,19 @@ def fit(
         if isinstance(system, Fitted):
             return Fitted(fit_from(system.run, table, **training))
         return Fitted(train(system, table, **training))
+
+
+def _check_system(system: Any) -> None:
+    """
+    Raises:
+        ValueError: a run, or its folder, in the place of a system.
+    """
+    place = Path(system) if isinstance(system, str) and system not in registry.systems() else None
+    if not isinstance(system, System | str | Fitted) or (place is not None and place.is_dir()):
+        got = f"the folder {place}" if place else f"a {type(system).__name__}"
+        raise ValueError(
+            f"system: expected one, its name, or what fit or load gave; got {got}. curvae.load(folder) opens a run."
+        )
 
 
 def _drawn(name: str, data: Data, arguments: Mapping[str, Any], seed: int) -> System:

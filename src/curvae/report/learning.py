@@ -73,7 +73,10 @@ def _learning_caption(lines: Mapping[str, np.ndarray], cut: bool, stages: np.nda
     if len(lines) == 2:
         text += " A validation line that falls behind the training line means overfitting."
     if stages is not None and len(np.unique(stages)) > 1:
-        text += " Stages of training are named on top, every second one shaded."
+        text += (
+            " Stages of training are named on top, every second one shaded. A stage that warms up may be judged by the "
+            "bound of the last one: its validation line then lies above its training line."
+        )
     return text + (" The first epochs lie below the frame." if cut else "")
 
 

@@ -35,6 +35,8 @@ class Snapshot:
     calibration: Calibration | None = None
     axes: Axes | str | None = None
     """Of the latents, where they are not those of training; or why they are."""
+    restarts: Mapping[int, float] = field(default_factory=dict)
+    """The best validation bound of each start by its seed, where there were several."""
     columns: tuple[str, ...] = ()
     """Names of the columns that the model sees."""
     stale: tuple[str, ...] = ()
@@ -96,6 +98,7 @@ def read(path: str | Path) -> Snapshot:
         pictures=shown.pictures if shown else {},
         gaps=current["gaps"],
         calibration=current["calibrate"],
+        restarts=run.restarts,
         axes=(axes := latents.read(run.path)),
         columns=run.schema.names if isinstance(axes, Axes) else (),
         stale=tuple(command for command, (_, stale) in found.items() if stale),

@@ -41,6 +41,7 @@ def what_was_run(run: Snapshot) -> Section:
         "Training time": words.duration(float(np.nanmax(seconds))) if np.isfinite(seconds).any() else "",
         "Device": str(environment.get("device", "")),
         "Seed": str(environment.get("seed", "")),
+        "Starts": f"{len(run.restarts)}, the best is kept" if run.restarts else "",
         "curvae": str(run.config.get("curvae", environment.get("curvae", ""))),
         "State": str(run.status.get("state", "")),
     }

@@ -1,4 +1,4 @@
-"""The one error of this package, and the kind of it that is no trouble."""
+"""The one error of this package, and the kinds of it that are told apart."""
 
 
 class RunError(ValueError):
@@ -7,3 +7,7 @@ class RunError(ValueError):
 
 class FinishedError(RunError):
     """The run that was asked for is finished already, with the same configuration and data."""
+
+
+class DivergedError(RunError):
+    """Training whose numbers are no longer finite, or that has trained nothing."""

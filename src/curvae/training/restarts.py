@@ -8,7 +8,7 @@ from curvae.data import Data
 from curvae.limits import check_counts, check_seed
 from curvae.progress import say
 from curvae.systems import System
-from curvae.training.errors import FinishedError, RunError
+from curvae.training.errors import DivergedError, FinishedError, RunError
 from curvae.training.fit import configuration, fit, place
 from curvae.training.run import files, layout
 from curvae.training.run.claim import discard, held, moved, require_free, start_of, starts_of
@@ -47,7 +47,7 @@ def fit_restarts(
         training: further arguments of :func:`curvae.training.fit`.
 
     Raises:
-        RunError: see :func:`curvae.training.fit`; a start that fails ends it.
+        RunError: see :func:`curvae.training.fit`. A start that diverges is passed over, unless all do.
         ValueError: an argument out of its range, or more than one device.
 
     Example:
@@ -74,7 +74,7 @@ def fit_restarts(
     with files.writing(starts):
         starts.mkdir(parents=True, exist_ok=True)
     with held(starts):
-        runs: dict[int, RunFolder] = {}
+        runs: dict[int, RunFolder | None] = {}
         for number in range(restarts):
             if progress:
                 say(f"start {number + 1}/{restarts}: seed {seed + number}")
@@ -83,26 +83,35 @@ def fit_restarts(
         return _kept(runs, path, data)
 
 
-def _started(build: Callable[[int], System], data: Data, options: dict[str, Any]) -> RunFolder:
-    """One start, trained unless it is already."""
+def _started(build: Callable[[int], System], data: Data, options: dict[str, Any]) -> RunFolder | None:
+    """One start, trained unless it is already; None where it diverged."""
     system = build(options["seed"])
     try:
         return fit(system, data, **options)
     except FinishedError:
         return RunFolder(options["out"], data, system)
+    except DivergedError as error:
+        say(f"start with seed {options['seed']} is passed over: {error}")
+        return None
 
 
-def _kept(runs: dict[int, RunFolder], path: Path, data: Data) -> RunFolder:
+def _kept(runs: dict[int, RunFolder | None], path: Path, data: Data) -> RunFolder:
     """The best start in its place, the others gone; killed anywhere in it, the same call ends it."""
-    bounds = {seed: _best(run) for seed, run in runs.items()}
+    ended = {seed: run for seed, run in runs.items() if run is not None}
+    if not ended:
+        raise DivergedError(
+            f"restarts: expected one of {len(runs)} starts to end, got none; the lines above say why. They are kept in "
+            f"{starts_of(path)}; lower the learning rate, and choose another out."
+        )
+    bounds = {seed: _best(run) for seed, run in ended.items()}
     kept = max(bounds, key=lambda seed: bounds[seed])
-    folder = runs[kept].path
-    starts = [{"seed": seed, "bound": bound} for seed, bound in bounds.items()]
+    folder = ended[kept].path
+    starts = [{"seed": seed, "bound": bounds.get(seed)} for seed in runs]
     files.write_sealed(folder / layout.RESTARTS, {"kept": kept, "starts": starts})
     files.write_sealed(folder / layout.SCHEMA, data.schema.beside(path).to_dict())
     moved(folder, path)
     discard(path, runs)
-    return RunFolder(path, data, runs[kept].trained)
+    return RunFolder(path, data, ended[kept].trained)
 
 
 def _best(run: RunFolder) -> float:

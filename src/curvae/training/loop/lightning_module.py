@@ -12,7 +12,7 @@ from curvae.curvature import not_ok
 from curvae.data import Data
 from curvae.objectives import Bound
 from curvae.systems import Stage, System
-from curvae.training.errors import RunError
+from curvae.training.errors import DivergedError
 from curvae.training.length import Length
 from curvae.training.loop.checkpoint import Session
 from curvae.training.loop.compiled import Compiled
@@ -261,7 +261,7 @@ class StageModule(LightningModule):
     def _give_up(self, count: int, culprit: str) -> None:
         part = faulty_module(self.system, self._here.train) if culprit == SURROGATE else ""
         kept = f"the best model so far is kept in {self.session.path}" if self.session.best else "no model was kept"
-        raise RunError(
+        raise DivergedError(
             f"training stopped at step {self.session.position.step} (stage {self.stage.name!r}): {count} steps in a "
             f"row were not finite, first {part or culprit}. Lower the learning rate or check the data's scale; {kept}."
         )

@@ -11,7 +11,7 @@ from curvae.data import Data
 from curvae.progress import on_terminal, progress, say
 from curvae.systems import Stage, System
 from curvae.training.devices import products
-from curvae.training.errors import RunError
+from curvae.training.errors import DivergedError
 from curvae.training.length import Length, lengths
 from curvae.training.loop.checkpoint import Session
 from curvae.training.loop.lightning_module import StageModule
@@ -75,12 +75,12 @@ class Training:
     def _check(self, stage: Stage) -> None:
         """
         Raises:
-            RunError: the stage has trained nothing: a run does not finish so.
+            DivergedError: the stage has trained nothing: a run does not finish so.
         """
         if failure := self.session.failure:
             part = faulty_module(self.system.eval(), self.data.validation)
             why = f", for {part} is not finite" if part else ""
-            raise RunError(
+            raise DivergedError(
                 f"training stopped after stage {stage.name!r}: {failure}{why}. Lower the learning rate, or check the "
                 "data's scale and the networks."
             )

@@ -44,7 +44,11 @@ def claimed(
         RunError: the folder holds something else, a run of another configuration or other data, or a finished run, or
             another process trains in it; it is left untouched.
     """
-    handle = _created(path, config, environment, fill) if _is_free(path) else _taken_up(path, config, environment)
+    if _is_free(path):
+        _refuse_starts(path)
+        handle = _created(path, config, environment, fill)
+    else:
+        handle = _taken_up(path, config, environment)
     try:
         atomic.sweep(path)
         yield
@@ -100,6 +104,18 @@ def require_free(path: Path) -> None:
     if layout.read(path, layout.STATUS)["state"] == "finished":
         raise FinishedError(f"out: the run in {path} is finished already; it was left untouched. {OTHER}")
     raise RunError(f"out: {path} holds an unfinished run of a single start; it was left untouched. {OTHER}")
+
+
+def _refuse_starts(path: Path) -> None:
+    """
+    Raises:
+        RunError: several starts of the run of this place are underway: a single fit would be in their way.
+    """
+    if starts_of(path).exists():
+        raise RunError(
+            f"out: {starts_of(path)} holds starts that have not ended; go on with them by the same restarts, or remove "
+            f"that folder. {OTHER}"
+        )
 
 
 def moved(folder: Path, path: Path) -> None:

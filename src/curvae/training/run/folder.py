@@ -1,6 +1,7 @@
 """A run folder as a value, and loading the model in it."""
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,14 +95,17 @@ class RunFolder:
 
     @property
     def restarts(self) -> dict[int, float]:
-        """What each start reached, by its seed: its best validation bound, nats. Of a single fit nothing.
+        """What each start reached, by its seed: its best validation bound, nats; minus infinity where it diverged.
+
+        Of a single fit nothing.
 
         Raises:
             RunError: the file is damaged.
         """
         if not (self.path / layout.RESTARTS).exists():
             return {}
-        return {each["seed"]: each["bound"] for each in layout.read(self.path, layout.RESTARTS)["starts"]}
+        starts = layout.read(self.path, layout.RESTARTS)["starts"]
+        return {each["seed"]: -math.inf if each["bound"] is None else each["bound"] for each in starts}
 
     def system(self) -> System:
         """A new system with the run's best weights, in eval mode, on the CPU.

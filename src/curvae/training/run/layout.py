@@ -66,8 +66,8 @@ class Start(TypedDict):
     """One of several fits of a recipe."""
 
     seed: Count
-    bound: float
-    """The best of its last stage, on the validation data."""
+    bound: float | None
+    """The best of its last stage, on the validation data; None of a start that diverged."""
 
 
 class Restarts(TypedDict):
