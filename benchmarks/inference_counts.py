@@ -9,12 +9,9 @@ from unittest.mock import patch
 
 from torch import Tensor
 
-from curvae.curvature import ROUTES, Point
-from curvae.curvature.matrix_free import Products
+from curvae.curvature import ROUTES, Linearization, MatrixFree
+from curvae.curvature.hidden import Hidden
 from curvae.model import LatentVariableModel
-
-PRECISIONS = ("local", "local_at")
-VALUES = ("point", "log_joint", "log_likelihood", "slope", "grad_at", "residual")
 
 
 @dataclass
@@ -34,14 +31,14 @@ class Counts:
     def watched(self, function: Callable[..., Any], kind: str) -> Callable[..., Any]:
         """A method that counts, unless another one that does has called it."""
 
-        def call(route: Any, z: Tensor | Point, *rest: Any) -> Any:
+        def call(near: Any, *rest: Any) -> Any:
             if self._busy:
-                return function(route, z, *rest)
-            at = z.z if isinstance(z, Point) else z
+                return function(near, *rest)
+            at: Tensor = rest[0] if rest else near.z
             setattr(self, kind, getattr(self, kind) + at.numel() // at.shape[-1])
             self._busy = True
             try:
-                return function(route, z, *rest)
+                return function(near, *rest)
             finally:
                 self._busy = False
 
@@ -69,12 +66,15 @@ def counting() -> Iterator[Counts]:
     counts = Counts()
     with ExitStack() as stack:
         stack.enter_context(patch.dict(os.environ, CURVAE_KERNEL="0"))
-        kinds = {**dict.fromkeys(PRECISIONS, "precision"), **dict.fromkeys(VALUES, "decoder")}
-        for route in ROUTES:
-            for name, kind in kinds.items():
-                stack.enter_context(patch.object(route, name, counts.watched(getattr(route, name), kind)))
-        decode = counts.watched(LatentVariableModel.decode, "decoder")
-        stack.enter_context(patch.object(LatentVariableModel, "decode", decode))
-        product = counts.watched(Products.likelihood_product, "product")
-        stack.enter_context(patch.object(Products, "likelihood_product", product))
+        watched = [
+            (LatentVariableModel, "decode", "decoder"),
+            (Hidden, "log_likelihood", "decoder"),
+            *((route, "_evaluated", "decoder") for route in ROUTES),
+            (Linearization, "grad", "decoder"),
+            (Linearization, "residual", "decoder"),
+            (Linearization, "local", "precision"),
+            (MatrixFree, "_information", "product"),
+        ]
+        for owner, name, kind in watched:
+            stack.enter_context(patch.object(owner, name, counts.watched(getattr(owner, name), kind)))
         yield counts

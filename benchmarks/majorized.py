@@ -17,7 +17,7 @@ import argparse
 import torch
 from torch import Tensor
 
-from curvae.curvature import Majorized, Newton, Typical, route_for
+from curvae.curvature import Majorized, Newton, Typical, linearize
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Bernoulli
 from curvae.model import LatentVariableModel
@@ -75,8 +75,8 @@ def measure(size: str, repeats: int) -> None:
 
     ends = {name: search(inference) for name, inference in inferences.items()}
     with torch.no_grad():
-        route = route_for(model, batch, ends["exact, T = 2"])
-        tops = [route.log_joint(Newton().search(route, end, 25)[0]) for end in ends.values()]
+        near = linearize(model, batch, ends["exact, T = 2"])
+        tops = [near.at(Newton().search(near.at(end), 25)[0].z).log_joint for end in ends.values()]
         top = torch.stack(tops).max(0).values
         left = {name: (top - route.log_joint(end)).mean().item() for name, end in ends.items()}
     searches = times({name: lambda one=one: search(one) for name, one in inferences.items()}, repeats)

@@ -72,7 +72,7 @@ def search(options: argparse.Namespace, method: str) -> Callable[[], Tensor]:
     if method == "pass":
         return lambda: model.decode(z)
     if method == "formed":
-        return lambda: Newton(bfgs=0).search(Generic.at(model, batch, z), z, STEPS)[0]
+        return lambda: Newton(bfgs=0).search(Generic.of(model, batch, z), STEPS)[0].z
     inference = MatrixFreeLaplace(start, STEPS, ConjugateGradient(iterations=int(method)), tolerance=0.0)
     return lambda: inference._search(model, batch, z, begin)[0].z
 

@@ -28,7 +28,7 @@ import torch
 import costs
 from baseline import Published
 from costs import Size
-from curvae.curvature import Generic, Gram, Layerwise, Newton, PaperSchedule, native, route_for
+from curvae.curvature import Generic, Gram, Layerwise, Newton, PaperSchedule, linearize, native
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.objectives import monte_carlo_elbo
 from curvae.systems import LatentSystem
@@ -94,8 +94,8 @@ class Bench:
     def lam(self, name: str) -> Callable[[], object]:
         """One evaluation at the encoder's means."""
         z = self.start(self.model, self.batch).posterior.center
-        route = route_for(self.model, self.batch, z, ROUTES[name])
-        return torch.no_grad()(lambda: route.local(z))
+        near = linearize(self.model, self.batch, z, ROUTES[name])
+        return torch.no_grad()(lambda: near.at(z).local())
 
 
 def turns(axis: str) -> dict[str, dict[int, Callable[[], object]]]:

@@ -20,9 +20,11 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -30,18 +32,16 @@ from torch import Tensor, nn
 import curvae
 from curvae import training
 from curvae.curvature import (
+    ROUTES,
     ConjugateGradient,
     Gradient,
     LevenbergMarquardt,
-    Local,
+    Linearization,
     Newton,
     PaperSchedule,
-    Point,
-    Product,
-    Route,
     Solver,
+    linearize,
     native,
-    route_for,
 )
 from curvae.data import Data
 from curvae.inference import Laplace
@@ -84,13 +84,13 @@ class Case(NamedTuple):
         first = system.inference.start if isinstance(system.inference, Laplace) else system.inference
         return cls(system.model, batches, [first(system.model, batch).posterior.center for batch in batches])
 
-    def run(self, search: Callable[[Route, Tensor], Tensor]) -> list[Tensor]:
+    def run(self, search: Callable[[Linearization], Tensor]) -> list[Tensor]:
         """Where a search leads every batch."""
-        return [search(self.route(batch, z), z) for batch, z in zip(self.batches, self.starts, strict=True)]
+        return [search(self.near(batch, z)) for batch, z in zip(self.batches, self.starts, strict=True)]
 
-    def route(self, batch: Batch, z: Tensor) -> Route:
-        """The cheapest that fits."""
-        return route_for(self.model, batch, z)
+    def near(self, batch: Batch, z: Tensor) -> Linearization:
+        """By the cheapest route that fits."""
+        return linearize(self.model, batch, z)
 
     def level(self, ends: list[Tensor]) -> Tensor:
         """``log p(x, z)`` in float64."""
@@ -100,67 +100,39 @@ class Case(NamedTuple):
         return torch.cat(found)
 
 
-class Counted(Route):
-    """A route that counts the data of what it is asked for."""
+@contextmanager
+def counting(counts: Counter[str]) -> Iterator[None]:
+    """Count the data of what is asked for meanwhile; compiled code, which could not be seen, is off."""
 
-    def __init__(self, route: Route, counts: Counter[str]):
-        super().__init__(route.model)
-        self.route, self.counts, self.variance = route, counts, route.variance
+    def watched(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
+        def call(near: Linearization, *rest: Tensor) -> Any:
+            counts[kind] += len(near.z)
+            return function(near, *rest)
 
-    @classmethod
-    def fits(cls, model: LatentVariableModel, batch: Batch) -> bool:
-        return True
+        return call
 
-    @classmethod
-    def at(cls, model: LatentVariableModel, batch: Batch, z: Tensor) -> Route:
-        return cls(route_for(model, batch, z), Counter())
-
-    def take(self, rows: Tensor) -> Route:
-        return Counted(self.route.take(rows), self.counts)
-
-    def log_likelihood(self, z: Tensor) -> Tensor:
-        return self.route.log_likelihood(z)
-
-    def likelihood_part(self, z: Tensor) -> Local:
-        return self.route.likelihood_part(z)
-
-    def likelihood_residual(self, z: Tensor, step: Tensor) -> Tensor:
-        return self.route.likelihood_residual(z, step)
-
-    def point(self, z: Tensor) -> Point:
-        self.counts["log_joints"] += len(z)
-        return self.route.point(z)
-
-    def grad_at(self, point: Point) -> Tensor:
-        self.counts["gradients"] += len(point.z)
-        return self.route.grad_at(point)
-
-    def local_at(self, point: Point) -> Local:
-        self.counts["precisions"] += len(point.z)
-        return self.route.local_at(point)
-
-    def product_at(self, point: Point) -> Product:
-        product = self.route.product_at(point)
-
-        def counted(v: Tensor) -> Tensor:
-            self.counts["products"] += len(v)
-            return product(v)
-
-        return counted
+    kinds = {"grad": "gradients", "local": "precisions", "product": "products"}
+    places = [(Linearization, name, kind) for name, kind in kinds.items()]
+    places += [(route, "_evaluated", "log_joints") for route in ROUTES]
+    with ExitStack() as stack:
+        stack.enter_context(patch.dict(os.environ, CURVAE_KERNEL="0"))
+        for owner, name, kind in places:
+            stack.enter_context(patch.object(owner, name, watched(getattr(owner, name), kind)))
+        yield
 
 
-def search_by(solver: Solver, steps: int) -> Callable[[Route, Tensor], Tensor]:
+def search_by(solver: Solver, steps: int) -> Callable[[Linearization], Tensor]:
     """The search alone."""
-    return lambda route, z: solver.search(route, z, steps, TOLERANCE)[0]
+    return lambda near: solver.search(near, steps, TOLERANCE)[0].z
 
 
-def pattern(steps: int, bfgs: int) -> Callable[[Route, Tensor], Tensor]:
+def pattern(steps: int, bfgs: int) -> Callable[[Linearization], Tensor]:
     """The value of ``Laplace``: all steps but one by the solver, then a plain Newton step; its own tolerance."""
     solver, last = Newton(bfgs=bfgs), Newton(bfgs=0)
-    return lambda route, z: last.search(route, solver.search(route, z, steps - 1, 0.1)[0], 1)[0]
+    return lambda near: last.search(solver.search(near, steps - 1, 0.1)[0], 1)[0].z
 
 
-def searches() -> dict[tuple[str, int], Callable[[Route, Tensor], Tensor]]:
+def searches() -> dict[tuple[str, int], Callable[[Linearization], Tensor]]:
     """Everything that is measured, by solver and steps."""
     found = {(name, steps): search_by(solver, steps) for name, (solver, every) in SOLVERS.items() for steps in every}
     single = {("BFGS, one precision", bfgs): search_by(Newton(bfgs=bfgs), 1) for bfgs in SINGLE}
@@ -168,10 +140,11 @@ def searches() -> dict[tuple[str, int], Callable[[Route, Tensor], Tensor]]:
     return found | single | patterns
 
 
-def counts_of(case: Case, search: Callable[[Route, Tensor], Tensor]) -> dict[str, float]:
+def counts_of(case: Case, search: Callable[[Linearization], Tensor]) -> dict[str, float]:
     """Evaluations per datum."""
     counts: Counter[str] = Counter()
-    case.run(lambda route, z: search(Counted(route, counts), z))
+    with counting(counts):
+        case.run(search)
     total = sum(len(z) for z in case.starts)
     return {name: counts[name] / total for name in ("log_joints", "gradients", "precisions", "products")}
 
@@ -181,7 +154,7 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
     """Gap, time and counts of every search."""
     every = searches()
     levels = {key: case.level(case.run(search)) for key, search in every.items()}
-    long = case.run(lambda route, z: Newton(bfgs=8).search(route, z, 40)[0])
+    long = case.run(lambda near: Newton(bfgs=8).search(near, 40)[0].z)
     best = torch.stack([case.level(long), *levels.values()]).amax(0)
     seconds: dict[tuple[str, int], list[float]] = {key: [] for key in every}
     for _ in range(repeats):
@@ -196,7 +169,7 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
         rows.setdefault(name, []).append(row | counts_of(case, every[name, steps]))
     patterns = {name.removeprefix("pattern "): rows.pop(name) for name in list(rows) if name.startswith("pattern")}
     sizes = {"data": len(best), "latent": case.starts[0].shape[-1], "outputs": case.batches[0].x[0].numel()}
-    route = type(case.route(case.batches[0], case.starts[0])).__name__
+    route = type(case.near(case.batches[0], case.starts[0])).__name__
     start = gap(best - case.level(case.starts))
     return {**sizes, "route": route, "start": start, "solvers": rows, "patterns": patterns}
 

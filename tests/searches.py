@@ -38,12 +38,18 @@ def beside_a_ridge(count: int = 8):
 class Undamped(StepRule):
     """Every step in full."""
 
-    def advance(self, t, route, here, grad, direction):
+    def advance(self, t, here, grad, direction):
         length = torch.ones_like(here.log_joint)
-        return Tried(route.point(here.z + direction), length, length > 0)
+        return Tried(here.at(here.z + direction), length, length > 0)
 
 
-def left(route, z):
-    """Newton decrement, nats."""
-    near = route.local(z)
+def left(near, z):
+    """Newton decrement at z, nats."""
+    near = near.at(z).local()
     return 0.5 * (near.grad * torch.linalg.solve(near.precision, near.grad.unsqueeze(-1)).squeeze(-1)).sum(-1)
+
+
+def searched(solver, near, z, steps, tolerance=0.0):
+    """Where a search from z leads, and what it saw."""
+    end, seen = solver.search(near.at(z), steps, tolerance)
+    return end.z, seen

@@ -1,6 +1,6 @@
 """The generative model: p(x, z) = p(z) p(x | decoder(z))."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -99,6 +99,24 @@ class LatentVariableModel(nn.Module):
         """
         z = self.prior.sample(n, generator)
         return self.likelihood.sample(self.decode(z), generator), z
+
+
+class ForBatch(LatentVariableModel):
+    """A model for one batch alone: the same log p(x, z) with a log-likelihood that costs less.
+
+    Args:
+        model: the model.
+        log_likelihood: ``z -> log p(x | z)`` of that batch, (*S, B, D) to (*S, B).
+    """
+
+    def __init__(self, model: LatentVariableModel, log_likelihood: Callable[[Tensor], Tensor]):
+        super().__init__(model.prior, model.decoder, model.likelihood, model.autoregressive)
+        self._of_batch = log_likelihood
+
+    def log_likelihood(
+        self, x: Tensor, z: Float[Tensor, "*S B D"], mask: Tensor | None = None
+    ) -> Float[Tensor, "*S B"]:
+        return self._of_batch(z)
 
 
 def require_continuous(model: LatentVariableModel, who: str) -> None:

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from curvae.curvature import Newton, route_for
+from curvae.curvature import Newton, linearize
 from curvae.curvature.bfgs import BFGS, CAUTION
-from searches import beside_a_ridge, smooth_model
+from searches import beside_a_ridge, searched, smooth_model
 from zoo import points
 
 CLOSE = {"atol": 1e-9, "rtol": 1e-9}
@@ -73,25 +73,25 @@ def test_what_is_not_finite_teaches_nothing(fall, step):
 def test_a_step_in_vain_turns_the_next_one_along_the_ridge(monkeypatch):
     """Beside the ridge Newton's direction leads across it, however short the step; what lies beyond is learned."""
     model, batch, z0, mode = beside_a_ridge()
-    route = route_for(model, batch, z0)
-    found, _ = Newton(bfgs=8).search(route, z0, 2)
+    route = linearize(model, batch, z0)
+    found, _ = searched(Newton(bfgs=8), route, z0, 2)
     torch.testing.assert_close(found, mode, atol=0.05, rtol=0)
-    assert torch.equal(Newton(bfgs=0).search(route, z0, 9)[0], z0)
+    assert torch.equal(searched(Newton(bfgs=0), route, z0, 9)[0], z0)
     monkeypatch.setattr(BFGS, "after", lambda self, *rest: self)
-    assert torch.equal(Newton(bfgs=8).search(route, z0, 2)[0], z0)
+    assert torch.equal(searched(Newton(bfgs=8), route, z0, 2)[0], z0)
 
 
 def test_a_search_from_one_factor_ends_faster_than_any_frozen_one_can(monkeypatch):
     """A frozen factor shrinks the error by a constant share a step; BFGS learns what the factor misses."""
     model, batch = smooth_model()
     z0 = 2 * points()
-    route = route_for(model, batch, z0)
+    route = linearize(model, batch, z0)
     gap = {}
     for frozen in (False, True):
         with monkeypatch.context() as patch:
             if frozen:
                 patch.setattr(BFGS, "after", lambda self, *rest: self)
-            end, _ = Newton(bfgs=20).search(route, z0, 1)
-        grad = route.local(end).grad
+            end, _ = searched(Newton(bfgs=20), route, z0, 1)
+        grad = route.at(end).local().grad
         gap[frozen] = grad.norm(dim=-1).median().item()
     assert gap[False] < 0.01 * gap[True]

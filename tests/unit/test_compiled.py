@@ -1,5 +1,6 @@
 """The compiled search takes the steps that torch takes, and says where it cannot."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from curvae.curvature import Backtracking, Gram, Layerwise, Newton, PaperSchedule, compiled, native, route_for
+from curvae.curvature import Backtracking, Gram, Layerwise, Newton, PaperSchedule, compiled, linearize, native
 from curvae.curvature.bfgs import BFGS
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Gaussian
@@ -16,6 +17,7 @@ from curvae.model import LatentVariableModel
 from curvae.networks import MLP
 from curvae.priors import StandardNormal
 from fuzz import examples
+from searches import searched
 from zoo import batch_of
 
 COPIES = 8
@@ -36,13 +38,13 @@ def problem(latent=3, hidden=(20, 31), data=60, scale=0.3, prior=None, activatio
     model = LatentVariableModel(prior or StandardNormal(latent), decoder, Gaussian(outputs, scale=scale)).double()
     with torch.no_grad():
         batch, z = batch_of(model.sample(data)[0].double()), 2 * torch.randn(data, latent, dtype=torch.float64)
-        return route_for(model, batch, z), z
+        return linearize(model, batch, z), z
 
 
 def by_torch(monkeypatch, solver: Newton, route, z, *rest):
     with monkeypatch.context() as patch:
         patch.setenv("CURVAE_KERNEL", "0")
-        return solver.search(route, z, *rest)
+        return searched(solver, route, z, *rest)
 
 
 class Answer(NamedTuple):
@@ -59,7 +61,7 @@ class Answer(NamedTuple):
         end, seen = found
         padded = [*seen, *[seen[-1]] * (visits - len(seen))]
         seen, grad_norms = (torch.stack(values) for values in zip(*padded, strict=True))
-        return cls(end, route.log_joint(end).detach(), seen, grad_norms)
+        return cls(end, route.at(end).log_joint.detach(), seen, grad_norms)
 
     @property
     def rows_first(self) -> "Answer":
@@ -73,8 +75,8 @@ def spread(monkeypatch, solver: Newton, route, z, theirs: Answer, *rest) -> Answ
     taken (Higham, *Accuracy and Stability of Numerical Algorithms*, section 3.1).
     """
     rows, least = torch.arange(len(z)).repeat(COPIES), route.model.likelihood.size * torch.finfo(z.dtype).eps
-    many, begin = route.take(rows), z[rows] * (1 + least * torch.randn_like(z[rows]))
-    many.pitch, visits = many.pitch * (1 + least * torch.randn_like(many.pitch)), len(theirs.seen)
+    frame, begin, visits = route.frame.take(rows), z[rows] * (1 + least * torch.randn_like(z[rows])), len(theirs.seen)
+    many = Gram(replace(frame, slope=frame.slope * (1 + least * torch.randn_like(frame.slope))), begin)
     again = Answer.of(many, by_torch(monkeypatch, solver, many, begin, *rest), visits).rows_first
     apart = [
         (copies.unflatten(0, (COPIES, -1)) - once).abs().amax(0)
@@ -90,9 +92,9 @@ def compare(monkeypatch, solver: Newton, route, z, steps: int, tolerance: float)
     whose answers differ as much where its start does by a unit in the last place. The compiled search is one more such
     answer: it may lie some times their spread away, and no further.
     """
-    found = compiled.search(route, z, solver.visits(steps), solver.visits(1), solver.rule, tolerance)
+    found = compiled.search(route.at(z), solver.rule, solver.visits(steps), solver.visits(1), tolerance)
     assert found is not None
-    ours = Answer.of(route, found, solver.visits(steps))
+    ours = Answer.of(route, (found[0].z, found[1]), solver.visits(steps))
     theirs = Answer.of(route, by_torch(monkeypatch, solver, route, z, steps, tolerance), solver.visits(steps))
     apart = spread(monkeypatch, solver, route, z, theirs, steps, tolerance)
     excess = Answer(*((a - b).abs() - SPREADS * c for a, b, c in zip(ours, theirs, apart, strict=True)))
@@ -129,7 +131,7 @@ def test_every_kind_of_step_is_among_them(monkeypatch) -> None:
     for rule in (Backtracking(), Backtracking(shortest=0.3, worth=5.0, sufficient=0.4)):
         route, z = problem(4, (30, 30), 200, scale=0.05)
         solver = Newton(rule, bfgs=1)
-        seen = solver.search(route, z, 4)[1]
+        seen = searched(solver, route, z, 4)[1]
         rises = torch.stack([one.log_joint for one in seen]).diff(dim=0)
         assert (rises > 0).any()
         assert (rises == 0).any()
@@ -150,11 +152,11 @@ def test_what_led_nowhere_is_forgotten_as_in_torch(monkeypatch) -> None:
     ours, theirs, keeping = [], [], []
     for _ in range(6):
         route, z = problem(8, (16, 16, 16), 1000, scale=0.1)
-        ours.append(route.log_joint(solver.search(route, z, 1)[0]))
-        theirs.append(route.log_joint(by_torch(monkeypatch, solver, route, z, 1)[0]))
+        ours.append(route.at(searched(solver, route, z, 1)[0]).log_joint)
+        theirs.append(route.at(by_torch(monkeypatch, solver, route, z, 1)[0]).log_joint)
         with monkeypatch.context() as patch:
             patch.setattr(BFGS, "after", kept)
-            keeping.append(route.log_joint(by_torch(monkeypatch, solver, route, z, 1)[0]))
+            keeping.append(route.at(by_torch(monkeypatch, solver, route, z, 1)[0]).log_joint)
     matters = (torch.cat(keeping) - torch.cat(theirs)).abs() > 1e-3
     assert matters.any()
     assert (torch.cat(ours) - torch.cat(theirs))[matters].abs().median() < 1e-6
@@ -163,33 +165,33 @@ def test_what_led_nowhere_is_forgotten_as_in_torch(monkeypatch) -> None:
 @NEEDS_COMPILER
 def test_it_never_falls_and_nearly_reaches_the_mode() -> None:
     route, z = problem(5, (40, 40), 100)
-    end, seen = Newton().search(route, z, 30)
+    end, seen = searched(Newton(), route, z, 30)
     rises = torch.stack([one.log_joint for one in seen]).diff(dim=0)
     assert (rises >= 0).all()
-    again = Newton().search(route, end, 5)[0]
-    torch.testing.assert_close(route.log_joint(again), route.log_joint(end), rtol=0, atol=1e-6)
+    again = searched(Newton(), route, end, 5)[0]
+    torch.testing.assert_close(route.at(again).log_joint, route.at(end).log_joint, rtol=0, atol=1e-6)
 
 
 @NEEDS_COMPILER
 def test_dead_units_a_layer_without_bias_and_no_data(monkeypatch) -> None:
     route, z = problem(3, (12, 9), 20)
-    first, last = route.hidden[0], route.hidden[2]
+    first, last = route.frame.hidden[0], route.frame.hidden[2]
     with torch.no_grad():
         first.bias.fill_(-100.0)
     last.bias = None
-    route = Gram.at(route.model, batch_of(torch.randn(20, 17).double()), z)
+    route = Gram.of(route.model, batch_of(torch.randn(20, 17).double()), z)
     compare(monkeypatch, Newton(), route, z, 2, 0.0)
     rows = torch.arange(0)
-    assert Newton().search(route.take(rows), z[rows], 2)[0].shape == (0, 3)
+    assert searched(Newton(), route.take(rows), z[rows], 2)[0].shape == (0, 3)
 
 
 @NEEDS_COMPILER
 def test_threads_change_nothing() -> None:
     route, z = problem(4, (20, 20), 90)
-    alone = Newton().search(route, z, 3)[0]
+    alone = searched(Newton(), route, z, 3)[0]
     torch.set_num_threads(3)
     try:
-        assert torch.equal(Newton().search(route, z, 3)[0], alone)
+        assert torch.equal(searched(Newton(), route, z, 3)[0], alone)
     finally:
         torch.set_num_threads(1)
 
@@ -198,7 +200,7 @@ def test_threads_change_nothing() -> None:
 def test_its_start_stays_as_it_was() -> None:
     route, z = problem()
     before = z.clone()
-    Newton().search(route, z, 2)
+    searched(Newton(), route, z, 2)
     assert torch.equal(z, before)
 
 
@@ -206,9 +208,9 @@ def test_its_start_stays_as_it_was() -> None:
 def test_what_is_not_finite_is_left_to_torch() -> None:
     route, z = problem(3, (12, 9), 20)
     z[4] = torch.nan
-    route.gram[0, 0] = torch.nan
-    assert compiled.search(route, z, 3, 3, Backtracking(), 0.0) is None
-    end, _ = Newton().search(route, z, 1)
+    route.frame.gram[0, 0] = torch.nan
+    assert compiled.search(route.at(z), Backtracking(), 3, 3, 0.0) is None
+    end, _ = searched(Newton(), route, z, 1)
     assert end.shape == z.shape
 
 
@@ -218,7 +220,7 @@ def test_one_datum_that_is_not_finite_does_not_touch_the_others(monkeypatch) -> 
     z[4] = torch.nan
     others = torch.tensor([row for row in range(20) if row != 4])
     expected = by_torch(monkeypatch, Newton(), route.take(others), z[others], 2)[0]
-    torch.testing.assert_close(Newton().search(route, z, 2)[0][others], expected)
+    torch.testing.assert_close(searched(Newton(), route, z, 2)[0][others], expected)
 
 
 @pytest.mark.parametrize(
@@ -231,10 +233,10 @@ def test_one_datum_that_is_not_finite_does_not_touch_the_others(monkeypatch) -> 
 )
 def test_anything_else_is_left_to_torch(other) -> None:
     route, z, rule = other()
-    assert compiled.search(route, z, 3, 3, rule, 0.0) is None
-    assert compiled.search(route.take(torch.arange(2)), z[:2].float(), 3, 3, Backtracking(), 0.0) is None
-    layerwise = Layerwise.at(route.model, batch_of(torch.zeros(2, route.model.likelihood.size).double()), z[:2])
-    assert compiled.search(layerwise, z[:2], 3, 3, Backtracking(), 0.0) is None
+    assert compiled.search(route, rule, 3, 3, 0.0) is None
+    assert compiled.search(type(route)(route.frame, z.float()), Backtracking(), 3, 3, 0.0) is None
+    layerwise = Layerwise.of(route.model, batch_of(torch.zeros(2, route.model.likelihood.size).double()), z[:2])
+    assert compiled.search(layerwise, Backtracking(), 3, 3, 0.0) is None
 
 
 @NEEDS_COMPILER

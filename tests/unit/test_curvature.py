@@ -8,7 +8,7 @@ from torch import nn
 from torch.autograd.functional import hessian
 
 from curvae import curvature
-from curvae.curvature import Generic, Gram, Layerwise, Status, route_for
+from curvae.curvature import Generic, Gram, Layerwise, Status, linearize
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
@@ -54,7 +54,7 @@ def test_routes_agree_on_any_shape(size, hidden, outputs, scale, learn):
     reference = curvature.local(model, batch, z, Generic)
     for route in (Gram, Layerwise):
         if route.fits(model, batch):
-            other = route_for(model, batch, points(size, 4), route).local(z)  # built around another point
+            other = linearize(model, batch, points(size, 4), route).at(z).local()  # built around another point
             for value, expected in zip(other, reference, strict=True):
                 size_of = expected.abs().max().item() + reference.log_joint.abs().max().item()
                 torch.testing.assert_close(value, expected, atol=1e-12 * size_of + 1e-10, rtol=1e-10)
@@ -95,11 +95,11 @@ def test_convolutional_decoder_in_chunks():
     model = LatentVariableModel(StandardNormal(3), ConvDecoder(3, (2, 6, 6), width=2, hidden=8), Gaussian((2, 6, 6)))
     model = model.double()
     batch, z = batch_of(torch.randn(5, 2, 6, 6, dtype=torch.float64)), points(3, 5)
-    route = route_for(model, batch, z)
+    route = linearize(model, batch, z)
     assert type(route) is Generic
-    whole = route.local(z)
-    route.memory = 1  # one datum at a time
-    for value, expected in zip(route.local(z), whole, strict=True):
+    whole = route.at(z).local()
+    alone = type("Generic", (Generic,), {"memory": 1})(route.frame, z)  # one datum at a time
+    for value, expected in zip(alone.local(), whole, strict=True):
         torch.testing.assert_close(value, expected, **CLOSE)
 
 
@@ -107,7 +107,7 @@ def test_masked_data_take_the_layerwise_route():
     model, batch = relu_model("gaussian")
     batch = batch._replace(mask=torch.rand(8, 10) < 0.7)
     z = points()
-    assert type(route_for(model, batch, z)) is Layerwise
+    assert type(linearize(model, batch, z)) is Layerwise
     one, two = (curvature.local(model, batch, z, route) for route in (Layerwise, Generic))
     torch.testing.assert_close(one.precision, two.precision, **CLOSE)
     torch.testing.assert_close(one.grad, two.grad, **CLOSE)
@@ -115,9 +115,9 @@ def test_masked_data_take_the_layerwise_route():
 
 def test_cheapest_route_is_chosen_and_a_wrong_one_refused():
     model, batch = relu_model("gaussian")
-    assert type(route_for(model, batch, points())) is Gram
+    assert type(linearize(model, batch, points())) is Gram
     bernoulli, coins = relu_model("bernoulli")
-    assert type(route_for(bernoulli, coins, points())) is Layerwise
+    assert type(linearize(bernoulli, coins, points())) is Layerwise
     table = Gaussian(4, scale=0.5)
     for decoder, route in (
         (MLP(3, [9, 9], 4), Gram),  # fewer outputs than units: G is no larger than the layer before it
@@ -125,11 +125,11 @@ def test_cheapest_route_is_chosen_and_a_wrong_one_refused():
         (MLP(3, [9, 9], 4, nn.Tanh), Layerwise),  # no compiled code for these
     ):
         model = LatentVariableModel(StandardNormal(3), decoder, table).double()
-        found = route_for(model, batch_of(torch.randn(8, 4).double()), points())
+        found = linearize(model, batch_of(torch.randn(8, 4).double()), points())
         assert type(found) is route
-        assert not found.shorter
+        assert route is not Gram or not found.cheap
     with pytest.raises(ValueError, match="Gram route: expects a chain ending in a Linear layer that widens"):
-        route_for(bernoulli, coins, points(), Gram)
+        linearize(bernoulli, coins, points(), Gram)
 
 
 def test_degenerate_decoders():

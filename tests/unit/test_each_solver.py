@@ -12,11 +12,10 @@ from curvae.curvature import (
     Layerwise,
     LevenbergMarquardt,
     Newton,
-    Route,
     Trace,
+    linearize,
     local,
     moved,
-    route_for,
 )
 from curvae.curvature.matrix_free import MatrixFree
 from curvae.curvature.search import Seen
@@ -24,7 +23,7 @@ from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.priors import StandardNormal
-from searches import Undamped, left, smooth_model
+from searches import Undamped, left, searched, smooth_model
 from zoo import LIKELIHOODS, LinearGaussian, Normal, batch_of, points, relu_model
 
 
@@ -39,22 +38,21 @@ def test_products_of_a_route_are_those_of_its_formed_precision(route, likelihood
     if not route.fits(model, batch):
         return
     z, v = points(), points()
-    one, expected = route.at(model, batch, z), local(model, batch, z, Generic)
+    one, expected = route.of(model, batch, z), local(model, batch, z, Generic)
     with torch.no_grad():
-        point = one.point(z)
-        torch.testing.assert_close(point.log_joint, expected.log_joint, atol=1e-9, rtol=1e-9)
-        torch.testing.assert_close(one.grad_at(point), expected.grad, atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(one.log_joint, expected.log_joint, atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(one.grad(), expected.grad, atol=1e-9, rtol=1e-9)
         product = torch.einsum("bij,bj->bi", expected.precision, v)
-        torch.testing.assert_close(one.product_at(point)(v), product, atol=1e-9, rtol=1e-9)
-        torch.testing.assert_close(Route.likelihood_product(one, point)(v), product - v @ model.prior.matrix)
+        torch.testing.assert_close(one.product(v), product, atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(one.product(torch.stack([v, 2 * v])), torch.stack([product, 2 * product]))
 
 
 def test_conjugate_gradients_with_enough_iterations_are_newton():
     model, batch = smooth_model()
     z0 = points()
-    route = route_for(model, batch, z0)
-    exact, _ = Newton(bfgs=0).search(route, z0, 6)
-    found, _ = ConjugateGradient(iterations=20, forcing=1e-14).search(route, z0, 6)
+    route = linearize(model, batch, z0)
+    exact, _ = searched(Newton(bfgs=0), route, z0, 6)
+    found, _ = searched(ConjugateGradient(iterations=20, forcing=1e-14), route, z0, 6)
     torch.testing.assert_close(found, exact, atol=1e-10, rtol=1e-10)
 
 
@@ -62,33 +60,32 @@ def test_conjugate_gradients_never_go_down_where_the_precision_is_not_positive(m
     """It always is; were it not, the iterations would end there, and what was found until then is the step."""
     model, batch = smooth_model()
     z0 = points()
-    route = route_for(model, batch, z0)
+    route = linearize(model, batch, z0)
     signs = torch.tensor([3.0, 1.0, -2.0], dtype=torch.float64)
-    monkeypatch.setattr(type(route), "product_at", lambda self, point: lambda v: signs * v)
-    z, seen = ConjugateGradient().search(route, z0, 20)
-    levels = torch.stack([*(here.log_joint for here in seen), route.log_joint(z)])
+    monkeypatch.setattr(type(route), "product", lambda self, v: signs * v)
+    z, seen = searched(ConjugateGradient(), route, z0, 20)
+    levels = torch.stack([*(here.log_joint for here in seen), route.at(z).log_joint])
     assert (levels.diff(dim=0) >= -1e-10).all()
     assert (levels[-1] > levels[0]).any()
-    monkeypatch.setattr(type(route), "product_at", lambda self, point: lambda v: -v)
-    torch.testing.assert_close(ConjugateGradient().search(route, z0, 3)[0], z0)
+    monkeypatch.setattr(type(route), "product", lambda self, v: -v)
+    torch.testing.assert_close(searched(ConjugateGradient(), route, z0, 3)[0], z0)
 
 
 def test_gradient_steps_lead_along_the_gradient():
     model, batch = smooth_model()
     z0 = points()
-    route = route_for(model, batch, z0)
-    step = Gradient(reach=1e-3).search(route, z0, 1)[0] - z0
-    grad = route.slope(z0)[1]
+    route = linearize(model, batch, z0)
+    step = searched(Gradient(reach=1e-3), route, z0, 1)[0] - z0
+    grad = route.at(z0).grad()
     torch.testing.assert_close(step, 1e-3 * grad / grad.norm(dim=-1, keepdim=True))
 
 
 def test_conjugate_gradients_form_no_precision(monkeypatch):
     model, batch = relu_model("gaussian")
     z0 = points()
-    route = route_for(model, batch, z0)
-    monkeypatch.setattr(Gram, "likelihood_part", lambda *_: pytest.fail("formed"))
-    monkeypatch.setattr(Gram, "likelihood_residual", lambda *_: pytest.fail("linearized again"))
-    ConjugateGradient().search(route, z0, 3)
+    route = linearize(model, batch, z0)
+    monkeypatch.setattr(Gram, "_likelihood", lambda *_: pytest.fail("formed"))
+    searched(ConjugateGradient(), route, z0, 3)
 
 
 def test_a_good_preconditioner_helps():
@@ -101,8 +98,8 @@ def test_a_good_preconditioner_helps():
     variance = 1 / local(model, batch, z0).precision.diagonal(dim1=-2, dim2=-1)
     solver = ConjugateGradient(iterations=3)
     plain, helped = (
-        route.log_joint(solver.search(route, z0, 2)[0])
-        for route in (MatrixFree(model, batch), MatrixFree(model, batch, variance))
+        route.at(searched(solver, route, z0, 2)[0]).log_joint
+        for route in (MatrixFree.of(model, batch, z0), MatrixFree.of(model, batch, z0, variance))
     )
     assert (helped > plain).all()
 
@@ -121,12 +118,12 @@ def test_levenberg_marquardt_where_newton_fails(diagonal):
     x = torch.tensor([[5.0, -5.0], [0.0, 3.0], [-6.0, 6.0]], dtype=torch.float64)
     batch = batch_of(x)
     z0 = torch.tensor([[3.0, 3000.0], [-2.0, -4000.0], [4.0, -2000.0]], dtype=torch.float64)
-    route = route_for(model, batch, z0)
-    newton, _ = Newton(Undamped(), bfgs=0).search(route, z0, 60)
-    assert (route.log_joint(newton) < route.log_joint(z0) - 1).any() or (left(route, newton) > 1).any()
-    found, _ = LevenbergMarquardt(diagonal=diagonal).search(route, z0, 60)
+    route = linearize(model, batch, z0)
+    newton, _ = searched(Newton(Undamped(), bfgs=0), route, z0, 60)
+    assert (route.at(newton).log_joint < route.at(z0).log_joint - 1).any() or (left(route, newton) > 1).any()
+    found, _ = searched(LevenbergMarquardt(diagonal=diagonal), route, z0, 60)
     assert left(route, found).max() < 1e-8
-    assert (route.log_joint(found) > route.log_joint(newton) - 1e-8).all()
+    assert (route.at(found).log_joint > route.at(newton).log_joint - 1e-8).all()
 
 
 def test_marquardt_scaling_does_not_depend_on_the_units_of_the_latents():
@@ -143,7 +140,7 @@ def test_marquardt_scaling_does_not_depend_on_the_units_of_the_latents():
             batch, z0 = batch_of(torch.randn(5, 6, dtype=torch.float64)), points(2, 5)
             scale = torch.tensor([1.0, unit], dtype=torch.float64)
             solver = LevenbergMarquardt(diagonal=diagonal)
-            ends[diagonal, unit] = solver.search(route_for(model, batch, z0), z0 * scale, 3)[0] / scale
+            ends[diagonal, unit] = searched(solver, linearize(model, batch, z0), z0 * scale, 3)[0] / scale
     torch.testing.assert_close(ends[True, 1.0], ends[True, 1000.0], atol=1e-8, rtol=1e-8)
     assert (ends[False, 1.0] - ends[False, 1000.0]).abs().max() > 1e-3
 
@@ -154,8 +151,8 @@ def test_gradient_knows_from_the_prior_when_it_is_done():
         model, batch = smooth_model()
         model.prior = Normal.correlated(3, spread)
         z0 = points()
-        route = route_for(model, batch, z0)
-        z, seen = Gradient().search(route, z0, 3000, tolerance=1e-2)
+        route = linearize(model, batch, z0)
+        z, seen = searched(Gradient(), route, z0, 3000, tolerance=1e-2)
         assert len(seen) < 3000
         assert left(route, z).max() <= 1e-2
 

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from curvae.curvature import Generic, route_for
+from curvae.curvature import Generic, linearize
 from curvae.inference import AmortizedGaussian, Laplace, MatrixFreeLaplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
@@ -56,14 +56,14 @@ def test_peak_memory_respects_the_budget(monkeypatch, problem, share, gradient):
 
     def peak(route):
         def run():
-            near = route.at(model, batch, z).local(z)
+            near = route.of(model, batch, z).local()
             if gradient:
                 torch.autograd.grad(near.precision.sum() + near.grad.sum(), list(model.parameters()))
 
         with torch.set_grad_enabled(gradient):
             return tensor_peak(run)
 
-    needs = Generic.at(model, batch, z).needs
+    needs = Generic.of(model, batch, z).needs
     unit = peak(Generic.within(2**40))
     budget = max(int(share * unit), needs.each(True) if gradient else needs.least)
     results = 3 * batch.x.element_size() * len(z) * z.shape[1] * (z.shape[1] + 1)  # of the chunks, and put together
@@ -72,9 +72,9 @@ def test_peak_memory_respects_the_budget(monkeypatch, problem, share, gradient):
 
 def test_refusal_names_the_bytes():
     model, batch, z = conv_problem()
-    least = Generic.at(model, batch, z).needs.least
+    least = Generic.of(model, batch, z).needs.least
     with pytest.raises(ValueError, match=rf"needs {least:,} bytes; the budget is {least - 1:,}\. Take route=Generic"):
-        route_for(model, batch, z, Generic.within(least - 1))
+        linearize(model, batch, z, Generic.within(least - 1))
     with pytest.raises(ValueError, match="expects a positive number of bytes; got 0"):
         Generic.within(0)
 
@@ -92,7 +92,7 @@ def test_fewer_outputs_than_latents_take_the_rows(monkeypatch):
         return run
 
     monkeypatch.setattr(torch.func, "vmap", counted)
-    Generic.at(model, batch, z).local(z)
+    Generic.of(model, batch, z).local()
     assert directions == [6]
 
 

@@ -1,6 +1,7 @@
 """The last step: what it gives, and its gradient by hand against autograd."""
 
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,18 +16,18 @@ from curvae.curvature import (
     Layerwise,
     Newton,
     PaperSchedule,
-    compiled_last,
+    compiled,
     last_step,
+    linearize,
     local,
     native,
-    route_for,
 )
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
 from curvae.priors import StandardNormal
 from fuzz import examples
-from searches import Undamped
+from searches import Undamped, searched
 from zoo import batch_of, points, relu_model
 
 NEEDS_COMPILER = pytest.mark.skipif(not native.available(), reason="no C compiler here")
@@ -43,7 +44,7 @@ def problem(latent=3, hidden=(20, 31), data=30, scale=0.3):
 
 def gradients(model, batch, z):
     """What the last step gives, and the gradient of a random combination of its mean and factor."""
-    mode = last_step(route_for(model, batch, z), z, 0, Backtracking())
+    mode = last_step(linearize(model, batch, z), 0, Backtracking())
     weigh = torch.Generator().manual_seed(1)
     shares = [torch.randn(one.shape, generator=weigh).double() for one in (mode.mean, mode.factor)]
     total = (shares[0] * mode.mean).sum() + (shares[1] * mode.factor).sum()
@@ -53,7 +54,7 @@ def gradients(model, batch, z):
 def compare(model, batch, z) -> None:
     """The compiled step and its gradient with those of torch."""
     ours, gradient = gradients(model, batch, z)
-    assert compiled_last.last(route_for(model, batch, z), z, Backtracking(), True) is not None
+    assert compiled.last(linearize(model, batch, z), Backtracking(), True) is not None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CURVAE_KERNEL", "0")
         theirs, expected = gradients(model, batch, z)
@@ -78,7 +79,7 @@ def test_its_gradient_is_that_of_a_newton_step_written_out(name):
     """The mean by autograd through the solve, Lam and its factor at that mean: full steps, so no step is held back."""
     model, batch = relu_model(name, hidden=(9, 8))
     z, parameters = points(), list(model.parameters())
-    mode = last_step(route_for(model, batch, z), z, 0, Undamped())
+    mode = last_step(linearize(model, batch, z), 0, Undamped())
     here = local(model, batch, z, Generic)
     mean = z + torch.linalg.solve(here.precision, here.grad.unsqueeze(-1)).squeeze(-1)
     factor = torch.linalg.cholesky(
@@ -118,10 +119,10 @@ def test_so_they_are_on_processors_with_shorter_vectors(without, latent, hidden,
     torch.manual_seed(0)
     model, batch, z = problem(latent, hidden)
     compare(model, batch, z)
-    route = route_for(model, batch, z)
-    found = route.log_joint(Newton().search(route, z, 1, 0.0)[0])
+    route = linearize(model, batch, z)
+    found = route.at(searched(Newton(), route, z, 1, 0.0)[0]).log_joint
     monkeypatch.setenv("CURVAE_KERNEL", "0")
-    torch.testing.assert_close(found, route.log_joint(Newton().search(route, z, 1, 0.0)[0]))
+    torch.testing.assert_close(found, route.at(searched(Newton(), route, z, 1, 0.0)[0]).log_joint)
 
 
 @NEEDS_COMPILER
@@ -131,7 +132,7 @@ def test_its_gradient_is_that_of_finite_differences() -> None:
     model, batch, z = problem(3, (12, 9), 4)
 
     def combined():
-        mode = last_step(route_for(model, batch, z), z, 0, Backtracking(shortest=1.0))
+        mode = last_step(linearize(model, batch, z), 0, Backtracking(shortest=1.0))
         return mode, (mode.mean.sin().sum() + (mode.factor.tril() * torch.arange(3.0).double()).sum())
 
     mode, value = combined()
@@ -162,7 +163,7 @@ def test_a_layer_without_bias_frozen_weights_and_only_one_adjoint(monkeypatch) -
     for switch in ("1", "0"):
         monkeypatch.setenv("CURVAE_KERNEL", switch)
         for part in ("mean", "factor"):
-            mode = last_step(route_for(model, batch, z), z, 0, Backtracking())
+            mode = last_step(linearize(model, batch, z), 0, Backtracking())
             found.append(slopes(getattr(mode, part).square().sum(), wanted))
     for ours, theirs in zip(found[:2], found[2:], strict=True):
         for value, other in zip(ours, theirs, strict=True):
@@ -172,7 +173,7 @@ def test_a_layer_without_bias_frozen_weights_and_only_one_adjoint(monkeypatch) -
 @NEEDS_COMPILER
 def test_a_backward_pass_without_the_code_says_so(monkeypatch) -> None:
     model, batch, z = problem()
-    mode = last_step(route_for(model, batch, z), z, 0, Backtracking())
+    mode = last_step(linearize(model, batch, z), 0, Backtracking())
     monkeypatch.setenv("CURVAE_KERNEL", "0")
     with pytest.raises(RuntimeError, match="CURVAE_KERNEL has changed"):
         mode.mean.sum().backward()
@@ -182,10 +183,10 @@ def test_a_backward_pass_without_the_code_says_so(monkeypatch) -> None:
 def test_without_gradients_nothing_is_kept() -> None:
     model, batch, z = problem()
     with torch.no_grad():
-        mode = last_step(route_for(model, batch, z), z, 0, Backtracking())
+        mode = last_step(linearize(model, batch, z), 0, Backtracking())
     assert mode.mean.grad_fn is None
     assert mode.factor.grad_fn is None
-    assert last_step(route_for(model, batch, z), z, 0, Backtracking()).mean.grad_fn is not None
+    assert last_step(linearize(model, batch, z), 0, Backtracking()).mean.grad_fn is not None
 
 
 @NEEDS_COMPILER
@@ -207,12 +208,12 @@ def test_threads_change_no_more_than_the_order_of_sums() -> None:
 def test_it_says_who_is_stuck_on_a_kink(monkeypatch) -> None:
     torch.manual_seed(0)
     model, batch, z = problem(4, (30, 30), 200, scale=0.05)
-    route = route_for(model, batch, z)
-    end = Newton().search(route, z, 30)[0]
+    route = linearize(model, batch, z)
+    end = searched(Newton(), route, z, 30)[0]
     end[::2] = z[::2]
-    ours = last_step(route, end, 0, Backtracking())
+    ours = last_step(route.at(end), 0, Backtracking())
     monkeypatch.setenv("CURVAE_KERNEL", "0")
-    theirs = last_step(route, end, 0, Backtracking())
+    theirs = last_step(route.at(end), 0, Backtracking())
     kink = theirs.left > 1e-3  # at a smooth mode rounding decides
     assert kink.any()
     assert not ours.stuck.all()
@@ -226,11 +227,12 @@ def test_where_a_precision_has_no_factor_torch_takes_over(level) -> None:
     model, batch, z = problem(1, (9,), 20)
     with torch.no_grad():
         next(model.decoder.parameters()).abs_()
-    route = route_for(model, batch, z.abs())
-    route.gram = torch.full((9, 9), level).double()
-    assert compiled_last.last(route, z.abs(), Backtracking(), False) is None
+    route = linearize(model, batch, z.abs())
+    quadratic = route.frame.quadratic._replace(gram=torch.full((9, 9), level).double())
+    route = Gram(replace(route.frame, quadratic=quadratic), z.abs())
+    assert compiled.last(route, Backtracking(), False) is None
     with torch.no_grad():
-        assert not last_step(route, z.abs(), 0, Backtracking()).ok.all()
+        assert not last_step(route, 0, Backtracking()).ok.all()
 
 
 @pytest.mark.parametrize("draws", [1, 3])
@@ -241,7 +243,7 @@ def test_the_log_likelihood_of_several_draws_has_the_decoders_gradient(draws) ->
     many = (z + torch.randn(draws, 5, 3).double()).requires_grad_()
     wanted = [*model.parameters(), many]
     weigh = torch.randn(draws, 5).double()
-    ours, theirs = Gram.at(model, batch, z).log_likelihood(many), model.log_likelihood(batch.x, many)
+    ours, theirs = Gram.of(model, batch, z).log_likelihood(many), model.log_likelihood(batch.x, many)
     torch.testing.assert_close(ours, theirs)
     for one, other in zip(slopes((weigh * ours).sum(), wanted), slopes((weigh * theirs).sum(), wanted), strict=True):
         torch.testing.assert_close(one, other)
@@ -249,10 +251,10 @@ def test_the_log_likelihood_of_several_draws_has_the_decoders_gradient(draws) ->
 
 def test_anything_else_is_left_to_torch() -> None:
     model, batch, z = problem()
-    route = Gram.at(model, batch, z)
-    assert compiled_last.last(route, z, PaperSchedule(), False) is None
-    assert compiled_last.last(route, z.float(), Backtracking(), False) is None
-    assert compiled_last.last(Layerwise.at(model, batch, z), z, Backtracking(), False) is None
+    route = Gram.of(model, batch, z)
+    assert compiled.last(route, PaperSchedule(), False) is None
+    assert compiled.last(Gram(route.frame, z.float()), Backtracking(), False) is None
+    assert compiled.last(Layerwise.of(model, batch, z), Backtracking(), False) is None
     smooth = LatentVariableModel(StandardNormal(3), MLP(3, [8], 40, nn.Tanh), Gaussian(40)).double()
     other = batch_of(torch.zeros(30, 40).double())
-    assert compiled_last.last(Gram.at(smooth, other, z), z, Backtracking(), False) is None
+    assert compiled.last(Gram.of(smooth, other, z), Backtracking(), False) is None

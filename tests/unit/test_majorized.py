@@ -5,14 +5,14 @@ import torch
 from torch import nn
 
 from curvae import curvature
-from curvae.curvature import Bound, Layerwise, Majorized, Newton, Shared, Status, Typical, route_for
+from curvae.curvature import Bound, Layerwise, Majorized, Newton, Shared, Status, Typical, linearize
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Bernoulli, Categorical, Gaussian
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP, ConvDecoder
 from curvae.objectives import log_weights
 from curvae.priors import StandardNormal
-from searches import Undamped
+from searches import Undamped, searched
 from zoo import LIKELIHOODS, batch_of, data_for, relu_model
 
 BOUNDED = ("bernoulli", "categorical")
@@ -65,12 +65,12 @@ def test_full_steps_climb_by_what_they_promise(name, masked):
     model, batch = linear_model(name)
     if masked:
         batch = batch._replace(mask=torch.rand(8, 10) < 0.6)
-    route = Shared.at(model, batch, torch.zeros(8, 3).double())
+    route = Shared.of(model, batch, torch.zeros(8, 3).double())
     z = 3 * torch.randn(8, 3, dtype=torch.float64)
     for _ in range(40):
-        near = route.local(z)
+        near = route.at(z).local()
         step = torch.linalg.solve(near.precision, near.grad)
-        rise = route.log_joint(z + step) - near.log_joint
+        rise = route.at(z + step).log_joint - near.log_joint
         assert (rise >= 0.5 * (near.grad * step).sum(-1) - 1e-10).all()
         z = z + step
     exact = curvature.local(model, batch, z)
@@ -81,9 +81,9 @@ def test_newton_steps_do_not():
     """What the bound is for: where most coins are certain, full Newton steps on this very model fall."""
     model, batch = linear_model("bernoulli", scale=20.0)
     z = 3 * torch.randn(8, 3, dtype=torch.float64)
-    _, seen = Newton(Undamped(), bfgs=0).search(route_for(model, batch, z), z, 12)
+    _, seen = searched(Newton(Undamped(), bfgs=0), linearize(model, batch, z), z, 12)
     assert (torch.stack([here.log_joint for here in seen]).diff(dim=0) < -1e-6).any()
-    _, seen = Majorized(inner=Newton(Undamped(), bfgs=0)).search(route_for(model, batch, z), z, 12)
+    _, seen = searched(Majorized(inner=Newton(Undamped(), bfgs=0)), linearize(model, batch, z), z, 12)
     assert (torch.stack([here.log_joint for here in seen]).diff(dim=0) >= -1e-9).all()
 
 
@@ -92,9 +92,9 @@ def test_newton_steps_do_not():
 def test_search_never_lowers_the_log_joint(likelihood, kind):
     model, batch = relu_model(likelihood, hidden=(30, 30))
     z = 4 * torch.randn(8, 3, dtype=torch.float64)
-    route = route_for(model, batch, z)
-    end, seen = Majorized(KINDS[kind]).search(route, z, 6)
-    levels = torch.stack([*(here.log_joint for here in seen), route.log_joint(end)])
+    route = linearize(model, batch, z)
+    end, seen = searched(Majorized(KINDS[kind]), route, z, 6)
+    levels = torch.stack([*(here.log_joint for here in seen), route.at(end).log_joint])
     assert (levels.diff(dim=0) >= -1e-10).all()
     assert (levels[-1] > levels[0]).all()
 
@@ -111,9 +111,8 @@ def test_mode_and_precision_are_those_of_newton(kind):
 
 def test_exact_precision_is_taken_once(monkeypatch):
     calls = []
-    plain = Layerwise.likelihood_part
-    monkeypatch.setattr(Layerwise, "likelihood_part", lambda route, z: calls.append(z) or plain(route, z))
-    monkeypatch.setattr(Layerwise, "local_at", lambda route, point: route.local(point.z))
+    plain = Layerwise._likelihood
+    monkeypatch.setattr(Layerwise, "_likelihood", lambda near: calls.append(near) or plain(near))
     model, batch = relu_model("bernoulli", hidden=(30, 30))
     found = Laplace(encoder(), 4, Majorized())(model, batch)
     assert len(calls) == 1
@@ -163,5 +162,5 @@ def test_where_it_does_not_fit_the_inner_solver_searches():
         (coded, batch_of(data_for(coded.likelihood, 4)), Typical()),
     ):
         z = torch.randn(len(batch.x), 3, dtype=torch.float64)
-        route, inner = route_for(model, batch, z), Newton(bfgs=1)
-        torch.testing.assert_close(Majorized(kind, inner).search(route, z, 2)[0], inner.search(route, z, 2)[0])
+        route, inner = linearize(model, batch, z), Newton(bfgs=1)
+        torch.testing.assert_close(searched(Majorized(kind, inner), route, z, 2)[0], searched(inner, route, z, 2)[0])

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from curvae import curvature
-from curvae.curvature import ConjugateGradient, Generic, Status, matrix_free, products
+from curvae.curvature import ConjugateGradient, Generic, Status, linearization, matrix_free
 from curvae.inference import AmortizedGaussian, Laplace, MatrixFreeLaplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
@@ -72,7 +72,7 @@ def test_draws_have_the_covariance(name):
     model, batch = relu_model(name)
     q = MatrixFreeLaplace(start(3, (10,)), dense=0)(model, batch).posterior
     offset = q.draw(20_000, torch.Generator().manual_seed(2)).z - q.mean
-    covariance = torch.linalg.inv(q.precision.matrix())
+    covariance = torch.linalg.inv(q.precision.local().precision)
     torch.testing.assert_close(q.covariance, covariance, atol=1e-9, rtol=1e-9)
     torch.testing.assert_close(q.variance, covariance.diagonal(dim1=-2, dim2=-1), atol=1e-9, rtol=1e-9)
     diagonal = q.variance
@@ -183,7 +183,7 @@ class Largest(TorchDispatchMode):
 
 def test_nothing_of_the_size_of_the_jacobian_is_formed(monkeypatch):
     """Neither in the search, nor in the draws, nor in the backward pass; the generic route does form it."""
-    for module in (matrix_free, products):
+    for module in (matrix_free, linearization):
         monkeypatch.setattr(module, "MEMORY", 1)
     size, event = 60, (1, 8, 8)
     model = LatentVariableModel(StandardNormal(size), ConvDecoder(size, event, 2, 8), Gaussian(event)).double()

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from curvae.curvature import Backtracking, Generic, Layerwise, Newton, PaperSchedule, Status, route_for
+from curvae.curvature import Backtracking, Generic, Layerwise, Newton, PaperSchedule, Status, linearize
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
@@ -15,7 +15,7 @@ from curvae.networks import MLP
 from curvae.objectives import elbo, log_weights
 from curvae.priors import StandardNormal
 from curvae.systems import LatentSystem
-from searches import Undamped
+from searches import Undamped, searched
 from zoo import LIKELIHOODS, LinearGaussian, TwoModes, batch_of, data_for, points, relu_model
 
 CLOSE = {"atol": 1e-10, "rtol": 1e-10}
@@ -26,7 +26,7 @@ def test_published_schedule_leaves_its_share_of_the_error():
     oracle = LinearGaussian()
     z0 = points()
     for steps, left in ((1, 0.5), (2, 0.375), (4, 0.2734375), (8, math.comb(16, 8) / 4**8)):
-        z, _ = Newton(PaperSchedule(), bfgs=0).search(route_for(oracle.model, oracle.batch, z0), z0, steps)
+        z, _ = searched(Newton(PaperSchedule(), bfgs=0), linearize(oracle.model, oracle.batch, z0), z0, steps)
         torch.testing.assert_close(z - oracle.mean(), left * (z0 - oracle.mean()), **CLOSE)
 
 
@@ -34,9 +34,9 @@ def test_published_schedule_leaves_its_share_of_the_error():
 def test_backtracking_never_lowers_the_log_joint(likelihood):
     model, batch = relu_model(likelihood, hidden=(30, 30))
     z0 = 4 * points()
-    route = route_for(model, batch, z0)
-    z, visited = Newton(bfgs=0).search(route, z0, 12)
-    levels = torch.stack([*(here.log_joint for here in visited), route.log_joint(z)])
+    route = linearize(model, batch, z0)
+    z, visited = searched(Newton(bfgs=0), route, z0, 12)
+    levels = torch.stack([*(here.log_joint for here in visited), route.at(z).log_joint])
     assert (levels.diff(dim=0) >= -1e-10).all()  # rounding: two routes to one number
     assert (levels[-1] > levels[0]).all()
 
@@ -58,12 +58,12 @@ def test_the_shorter_step_goes_to_the_top_of_the_parabola(rule, times, length, g
     """Along so many times the Newton step d of a quadratic it is at 1 / times, within [shortest, 1/2]."""
     oracle = LinearGaussian()
     z0 = points()
-    route = route_for(oracle.model, oracle.batch, z0, Generic)
-    here, grad, d = route.point(z0), route.grad_at(route.point(z0)), oracle.mean() - z0
-    tried = rule.advance(0, route, here, grad, times * d)
+    route = linearize(oracle.model, oracle.batch, z0, Generic)
+    here, grad, d = route.at(z0), route.at(z0).grad(), oracle.mean() - z0
+    tried = rule.advance(0, here, grad, times * d)
     torch.testing.assert_close(tried.length, torch.full((8,), length, dtype=torch.float64), **CLOSE)
     assert (tried.good == good).all()
-    torch.testing.assert_close(tried.point.z, z0 + length * times * d, **CLOSE)
+    torch.testing.assert_close(tried.there.z, z0 + length * times * d, **CLOSE)
 
 
 def test_full_newton_steps_can_lower_it():
@@ -71,37 +71,37 @@ def test_full_newton_steps_can_lower_it():
     torch.manual_seed(3)
     model, batch = relu_model("gaussian", hidden=(30, 30))
     z0 = 4 * points()
-    _, visited = Newton(Undamped(), bfgs=0).search(route_for(model, batch, z0), z0, 12)
+    _, visited = searched(Newton(Undamped(), bfgs=0), linearize(model, batch, z0), z0, 12)
     assert (torch.stack([here.log_joint for here in visited]).diff(dim=0) < -1e-6).any()
 
 
 def test_quasi_newton_steps_only_climb_and_are_worth_more_than_they_cost():
     model, batch = relu_model("gaussian", hidden=(30, 30))
     z0 = 2 * points()
-    route = route_for(model, batch, z0)
-    plain, followed = (Newton(bfgs=steps).search(route, z0, 2) for steps in (0, 3))
-    levels = torch.stack([*(seen.log_joint for seen in followed[1]), route.log_joint(followed[0])])
+    route = linearize(model, batch, z0)
+    plain, followed = (searched(Newton(bfgs=steps), route, z0, 2) for steps in (0, 3))
+    levels = torch.stack([*(seen.log_joint for seen in followed[1]), route.at(followed[0]).log_joint])
     assert (levels.diff(dim=0) >= -1e-10).all()
-    assert route.log_joint(followed[0]).mean() > route.log_joint(plain[0]).mean()
+    assert route.at(followed[0]).log_joint.mean() > route.at(plain[0]).log_joint.mean()
 
 
 def test_data_that_are_done_are_left_out_and_stay_where_they_are():
     """Half of the data start at their mode: the others end where they would by themselves."""
     model, batch = relu_model("gaussian", hidden=(30, 30))
     z0 = points()
-    route = route_for(model, batch, z0)
-    mode, _ = Newton(bfgs=0).search(route, z0, 60)
+    route = linearize(model, batch, z0)
+    mode, _ = searched(Newton(bfgs=0), route, z0, 60)
     start = torch.where((torch.arange(8) < 4).unsqueeze(-1), mode, z0)
-    together, _ = Newton(bfgs=1).search(route, start, 3, tolerance=1e-6)
+    together, _ = searched(Newton(bfgs=1), route, start, 3, tolerance=1e-6)
     for rows in (torch.arange(4, 8), torch.arange(4)):
-        alone, _ = Newton(bfgs=1).search(route.take(rows), start[rows], 3, tolerance=1e-6)
+        alone, _ = searched(Newton(bfgs=1), route.take(rows), start[rows], 3, tolerance=1e-6)
         torch.testing.assert_close(together[rows], alone, atol=1e-9, rtol=1e-9)
 
 
 def test_search_stops_early_when_nothing_is_to_be_gained():
     oracle = LinearGaussian()
     z0 = points()
-    _, visited = Newton(bfgs=0).search(route_for(oracle.model, oracle.batch, z0), z0, 10, tolerance=1e-9)
+    _, visited = searched(Newton(bfgs=0), linearize(oracle.model, oracle.batch, z0), z0, 10, tolerance=1e-9)
     assert len(visited) == 2
 
 
@@ -138,10 +138,10 @@ def test_one_bad_datum_does_not_touch_the_others():
 
 def test_two_modes_both_are_found():
     oracle = TwoModes()
-    route = route_for(oracle.model, oracle.batch, torch.ones(3, 1, dtype=torch.float64))
+    route = linearize(oracle.model, oracle.batch, torch.ones(3, 1, dtype=torch.float64))
     for side in (-1.0, 1.0):
-        z, _ = Newton(bfgs=0).search(route, torch.full((3, 1), 2 * side, dtype=torch.float64), 40)
-        assert route.local(z).grad.abs().max() < 1e-6
+        z, _ = searched(Newton(bfgs=0), route, torch.full((3, 1), 2 * side, dtype=torch.float64), 40)
+        assert route.at(z).local().grad.abs().max() < 1e-6
         assert (z[1:].sign() == side).all()
 
 
@@ -173,8 +173,8 @@ def test_detaching_the_mode_would_be_another_gradient():
     exact = _surrogate_gradient(Laplace(start, 4), model, batch)
 
     class Detached(Laplace):
-        def _searched(self, route, mu0, steps):
-            found = super()._searched(route, mu0, steps)
+        def _searched(self, begin, steps):
+            found = super()._searched(begin, steps)
             return found._replace(mean=found.mean.detach())
 
     other = _surrogate_gradient(Detached(start, 4), model, batch)

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from curvae import curvature
-from curvae.curvature import Generic, products
+from curvae.curvature import Generic, linearization
 from curvae.curvature.conjugate_gradient import conjugate_gradients, solve
 from curvae.curvature.matrix_free import MatrixFree, stochastic_log_det
-from curvae.curvature.products import Products
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.priors import StandardNormal
@@ -26,20 +25,20 @@ def spd(count: int = 4, size: int = 12):
 @pytest.mark.parametrize("hidden", [False, True])
 @pytest.mark.parametrize("memory", [1, 2**24])
 def test_products_are_those_of_the_formed_precision(likelihood, hidden, memory, monkeypatch):
-    monkeypatch.setattr(products, "MEMORY", memory)
+    monkeypatch.setattr(linearization, "MEMORY", memory)
     model, batch = relu_model(likelihood)
     model.prior = Normal.correlated(3)
     if hidden:
         batch = batch._replace(mask=torch.rand(batch.x.shape) < 0.7)
     z, v = points(), torch.randn(4, 8, 3, dtype=torch.float64)
     with torch.no_grad():
-        near, expected = Products(model, batch, z), curvature.local(model, batch, z, Generic)
+        near, expected = MatrixFree.of(model, batch, z), curvature.local(model, batch, z, Generic)
         torch.testing.assert_close(near.log_joint, expected.log_joint, **CLOSE)
-        torch.testing.assert_close(near.grad, expected.grad, **CLOSE)
-        torch.testing.assert_close(near.matrix(), expected.precision, **CLOSE)
+        torch.testing.assert_close(near.grad(), expected.grad, **CLOSE)
+        torch.testing.assert_close(near.local().precision, expected.precision, **CLOSE)
         product = torch.einsum("bij,sbj->sbi", expected.precision, v)
-        torch.testing.assert_close(near(v), product, **CLOSE)
-        torch.testing.assert_close(near(v[0]), product[0], **CLOSE)
+        torch.testing.assert_close(near.product(v), product, **CLOSE)
+        torch.testing.assert_close(near.product(v[0]), product[0], **CLOSE)
 
 
 def test_products_of_a_smooth_convolutional_decoder():
@@ -49,9 +48,9 @@ def test_products_of_a_smooth_convolutional_decoder():
     batch, z = batch_of(torch.randn(8, 1, 4, 4, dtype=torch.float64)), points()
     with torch.no_grad():
         expected = curvature.local(model, batch, z, Generic)
-        near = Products(model, batch, z)
-        torch.testing.assert_close(near.matrix(), expected.precision, **CLOSE)
-        torch.testing.assert_close(near.grad, expected.grad, **CLOSE)
+        near = MatrixFree.of(model, batch, z)
+        torch.testing.assert_close(near.local().precision, expected.precision, **CLOSE)
+        torch.testing.assert_close(near.grad(), expected.grad, **CLOSE)
 
 
 def test_route_and_its_gradients_are_those_of_the_generic_one():
@@ -59,10 +58,10 @@ def test_route_and_its_gradients_are_those_of_the_generic_one():
     probe, gradients = torch.randn(8, 3, 3, dtype=torch.float64), []
     z, step = points(), points()
     for route in (Generic, MatrixFree):
-        at = route.at(model, batch, z)
-        near = at.local(z)
+        at = route.of(model, batch, z)
+        near = at.at(z).local()
         total = near.log_joint.sum() + near.grad.square().sum() + (probe * near.precision).sum()
-        total = total + at.residual(z, step).square().sum()
+        total = total + at.residual(step).square().sum()
         gradients.append([total, *torch.autograd.grad(total, list(model.parameters()))])
     for value, expected in zip(*gradients, strict=True):
         torch.testing.assert_close(value, expected, atol=1e-8, rtol=1e-9)
@@ -73,9 +72,9 @@ def test_perturbation_has_the_precision_as_its_covariance():
     model, batch = relu_model("categorical")
     model.prior = Normal.correlated(3)
     with torch.no_grad():
-        near = Products(model, batch, points())
+        near = MatrixFree.of(model, batch, points())
         y, count = near.perturbation(20_000, torch.Generator().manual_seed(1)), 20_000
-        matrix = near.matrix()
+        matrix = near.local().precision
     diagonal = matrix.diagonal(dim1=-2, dim2=-1)
     error = ((matrix.square() + diagonal.unsqueeze(-1) * diagonal.unsqueeze(-2)) / count).sqrt()
     assert ((torch.einsum("sbi,sbj->bij", y, y) / count - matrix).abs() < 6 * error).all()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from curvae import curvature, linalg
-from curvae.curvature import Generic, Gram, Layerwise, Newton, route_for
+from curvae.curvature import Generic, Gram, Layerwise, Newton, linearize
 from curvae.curvature.matrix_free import MatrixFree
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
@@ -24,7 +24,7 @@ ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.Softplus, nn.LeakyReLU, nn.SiLU)
 
 
 def built(route, model, batch, z):
-    return route(model, batch) if route is MatrixFree else route_for(model, batch, z, route)
+    return MatrixFree.of(model, batch, z) if route is MatrixFree else linearize(model, batch, z, route)
 
 
 def information(likelihood: Likelihood, eta: Tensor, mask: Tensor | None) -> Tensor:
@@ -99,12 +99,12 @@ def test_every_route_is_the_explicit_one(size, count, name, event, activation, h
     for route in ROUTES:
         if route.fits(model, batch):
             there = built(route, model, batch, torch.randn_like(z))
-            agree(there.local(z), expected)
-            point = there.point(z)
-            agree(curvature.Local(point.log_joint, there.grad_at(point), there.local_at(point).precision), expected)
+            agree(there.at(z).local(), expected)
+            found = there.at(z)
+            agree(curvature.Local(found.log_joint, found.grad(), found.local().precision), expected)
             step = torch.randn_like(z)
             left = expected.grad - (expected.precision @ step.unsqueeze(-1)).squeeze(-1)
-            torch.testing.assert_close(there.residual(z, step), left, atol=1e-10 * size_of(left), rtol=0)
+            torch.testing.assert_close(there.at(z).residual(step), left, atol=1e-10 * size_of(left), rtol=0)
 
 
 def all_off() -> nn.Module:
@@ -136,7 +136,7 @@ def test_degenerate_decoders_and_variances(kind, scale):
     expected = explicit(model, batch, z)
     for route in ROUTES:
         if route.fits(model, batch):
-            agree(built(route, model, batch, z).local(z), expected)
+            agree(built(route, model, batch, z).local(), expected)
     found = Laplace(AmortizedGaussian(nn.Linear(9, 6).double()), steps=2)(model, batch)
     assert found.posterior.draw(3).log_q.isfinite().all()
 
@@ -149,7 +149,7 @@ def test_saturated_coins(logit):
     model = LatentVariableModel(StandardNormal(3), decoder, Bernoulli(9)).double()
     batch, z = batch_of(torch.ones(2, 9, dtype=torch.float64)), torch.randn(2, 3, dtype=torch.float64)
     for route in (Layerwise, Generic, MatrixFree):
-        near = built(route, model, batch, z).local(z)
+        near = built(route, model, batch, z).local()
         agree(near, explicit(model, batch, z))
         slopes = torch.autograd.grad(sum(value.sum() for value in near), list(model.parameters()))
         assert all(slope.isfinite().all() for slope in slopes)
@@ -180,7 +180,7 @@ def test_gradcheck_of_value_determinant_and_draws(route, likelihood):
             self.model = model
 
         def forward(self, point):
-            near = built(route, model, batch, point.detach()).local(point)
+            near = built(route, model, batch, point.detach()).at(point).local()
             factor, _ = linalg.cholesky(near.precision)
             noise = torch.linalg.solve_triangular(factor.mT, eps.unsqueeze(-1), upper=True).squeeze(-1)
             return near.log_joint, near.grad, linalg.half_log_det(factor), point + noise

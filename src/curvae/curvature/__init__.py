@@ -10,8 +10,9 @@ from curvae.curvature.gram import Gram
 from curvae.curvature.last import last_step
 from curvae.curvature.layerwise import Layerwise
 from curvae.curvature.levenberg_marquardt import LevenbergMarquardt
+from curvae.curvature.linearization import Linearization, Local, Product, chosen
 from curvae.curvature.majorized import Majorized
-from curvae.curvature.route import Local, Point, Product, Route, Routed
+from curvae.curvature.matrix_free import MatrixFree
 from curvae.curvature.search import (
     Backtracking,
     Mode,
@@ -23,25 +24,41 @@ from curvae.curvature.search import (
     Tried,
     follow,
     moved,
-    newton,
     not_ok,
 )
 from curvae.curvature.shared import Bound, Information, Shared, Typical
-from curvae.curvature.solvers import Newton, Solver
+from curvae.curvature.solvers import Newton, Solver, Step
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.typing import Batch
 
-ROUTES: tuple[type[Route], ...] = (Gram, Layerwise, Generic)
+ROUTES: tuple[type[Linearization], ...] = (Gram, Layerwise, Generic)
 """Cheapest first."""
 
 
-def route_for(
-    model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"], route: type[Route] | None = None
-) -> Route:
-    """The cheapest route that is exact for this decoder, likelihood and batch; or the one forced.
+def linearize(
+    model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"], route: type[Linearization] | None = None
+) -> Linearization:
+    """Log p(x, z) near z, by the cheapest way that is exact for this decoder, likelihood and batch; or the one forced.
+
+    Its value, its gradient, its precision ``Lam = J'FJ + prior.precision(z)`` and products with it are evaluated when
+    they are asked for; ``near.at(z)`` is the same at another point. For a piecewise linear decoder whose output is a
+    Gaussian mean or a natural parameter of an exponential family, Lam is the exact Hessian of ``-log p(x, z)`` almost
+    everywhere; otherwise it is the Gauss-Newton matrix. The model is to be in evaluation mode.
 
     Raises:
         ValueError: the forced route does not fit, or the latents are discrete.
+
+    Example:
+        >>> import torch
+        >>> from curvae.likelihoods import Gaussian
+        >>> from curvae.priors import StandardNormal
+        >>> decoder = torch.nn.Linear(1, 2)
+        >>> torch.nn.init.ones_(decoder.weight); torch.nn.init.zeros_(decoder.bias)
+        Parameter containing: ...
+        >>> model = LatentVariableModel(StandardNormal(1), decoder, Gaussian(2))
+        >>> near = linearize(model, Batch(torch.ones(1, 2), torch.tensor([-1])), torch.zeros(1, 1))
+        >>> near.grad().item(), near.local().precision.item()   # J'(x - 0), J'J + 1
+        (2.0, 3.0)
     """
     require_continuous(model, "curvature")
     if route is not None and not route.fits(model, batch):
@@ -49,8 +66,8 @@ def route_for(
             f"{route.__name__} route: expects {FITS[route]}; got decoder {type(model.decoder).__name__} with "
             f"{type(model.likelihood).__name__}. Leave route=None to have one chosen."
         )
-    chosen = route or next(candidate for candidate in ROUTES if candidate.fits(model, batch))
-    return chosen.at(model, batch, z)
+    kind = route or next(candidate for candidate in ROUTES if candidate.fits(model, batch))
+    return kind.of(model, batch, z)
 
 
 FITS = {
@@ -60,11 +77,10 @@ FITS = {
 }
 
 
-def local(model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"], route: type[Route] | None = None) -> Local:
-    """Log p(x, z), its gradient and its precision ``Lam = (J'R)(J'R)' + prior.precision(z)`` at z.
-
-    For a piecewise linear decoder whose output is a Gaussian mean or a natural parameter of an exponential family, Lam
-    is the exact Hessian of ``-log p(x, z)`` almost everywhere; otherwise it is the Gauss-Newton matrix.
+def local(
+    model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"], route: type[Linearization] | None = None
+) -> Local:
+    """:func:`linearize` once: log p(x, z), its gradient and its precision at z, the model in evaluation mode.
 
     Example:
         >>> import torch
@@ -75,11 +91,11 @@ def local(model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"], rou
         Parameter containing: ...
         >>> model = LatentVariableModel(StandardNormal(1), decoder, Gaussian(2))
         >>> near = local(model, Batch(torch.ones(1, 2), torch.tensor([-1])), torch.zeros(1, 1))
-        >>> near.grad.item(), near.precision.item()   # J'(x - 0), J'J + 1
+        >>> near.grad.item(), near.precision.item()
         (2.0, 3.0)
     """
     with model.evaluating():
-        return route_for(model, batch, z, route).local(z)
+        return linearize(model, batch, z, route).local()
 
 
 __all__ = [
@@ -92,28 +108,28 @@ __all__ = [
     "Information",
     "Layerwise",
     "LevenbergMarquardt",
+    "Linearization",
     "Local",
     "Majorized",
+    "MatrixFree",
     "Mode",
     "Newton",
     "PaperSchedule",
-    "Point",
     "Product",
-    "Route",
-    "Routed",
     "Seen",
     "Shared",
     "Solver",
     "Status",
+    "Step",
     "StepRule",
     "Trace",
     "Tried",
     "Typical",
+    "chosen",
     "follow",
     "last_step",
+    "linearize",
     "local",
     "moved",
-    "newton",
     "not_ok",
-    "route_for",
 ]

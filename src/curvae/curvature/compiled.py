@@ -1,105 +1,123 @@
-"""Newton's search by compiled code, where all that it needs is known: the same steps, without a call between them.
+"""Newton's search and its last, differentiated step by compiled code: the same steps, without a call between them.
 
-``search.c`` takes the steps of :class:`~curvae.curvature.solvers.Newton` with the rule
-:class:`~curvae.curvature.search.Backtracking` on the Gram route of a ReLU chain under a standard normal prior. A
-network of 256 units spends more time on calls into torch than on products.
+A network of 256 units spends more time on calls into torch than on products. Each of these gives None where the code
+does not know the decoder, the prior or the step rule (:class:`~curvae.curvature.problem.CompiledProblem`), or where a
+precision has no factor without jitter.
 """
 
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from curvae.curvature import layers, native
+from curvae.curvature import kernel, native
 from curvae.curvature.bfgs import CAUTION
 from curvae.curvature.gram import Gram
-from curvae.curvature.route import Route
-from curvae.curvature.search import Backtracking, Seen, StepRule
-from curvae.linalg import LOG_2PI
-from curvae.priors import StandardNormal
+from curvae.curvature.linearization import Linearization
+from curvae.curvature.problem import CompiledProblem
+from curvae.curvature.search import Backtracking, Mode, Seen, StepRule
 
-Found = tuple[Float[Tensor, "B D"], list[Seen]]
+FAILED = (
+    "Laplace: the compiled backward pass could not run: out of memory, or CURVAE_KERNEL has changed since the forward "
+    "pass. Leave it as it was, or set CURVAE_KERNEL=0 for both."
+)
 
 
 def search(
-    route: Route, z: Float[Tensor, "B D"], steps: int, cycle: int, rule: StepRule, tolerance: float
-) -> Found | None:
-    """Where up to ``steps`` steps lead, the factor made anew every ``cycle`` of them, and what was seen before each.
-
-    None where it is not compiled for this, or where a precision has no factor without jitter.
-    """
-    known = Known.of(route, z, rule)
-    if known is None:
+    near: Linearization, rule: StepRule, steps: int, cycle: int, tolerance: float
+) -> tuple[Gram, list[Seen]] | None:
+    """Where up to ``steps`` steps lead, the factor made anew every ``cycle`` of them, and what was seen before each."""
+    problem, z = _problem(near, rule), near.z
+    if problem is None or not isinstance(near, Gram):
         return None
     end, seen = z.detach().contiguous().clone(), z.new_empty(2, steps, len(z))
-    values = [z.new_empty(len(z), len(weight)) for weight in known.weights]
-    limits = known.limits(rule, tolerance, CAUTION)
-    if not known.call("search", len(z), limits, len(z), steps, cycle, end, values, *seen):
+    values = [z.new_empty(len(z), len(weight)) for weight in problem.weights]
+    limits = _limits(rule, z, tolerance, CAUTION)
+    if not problem.call("search", len(z), limits, len(z), steps, cycle, end, values, *seen):
         return None
-    if not end.is_inference():
-        known.ended, known.values = (end, end._version), values
-    return end, [Seen(log_joint, grad_norm) for log_joint, grad_norm in zip(*seen, strict=True)]
+    return Gram(near.frame, end, activations=values), [
+        Seen(log_joint, grad_norm) for log_joint, grad_norm in zip(*seen, strict=True)
+    ]
 
 
-class Known:
-    """What every call for one route begins with, alive while C reads it, and where the last search ended."""
-
-    def __init__(self, route: Gram, linears: list[nn.Linear]):
-        self.linear = [linear.weight for linear in linears], [_bias(linear) for linear in linears]
-        self.weights, self.biases = ([one.detach().contiguous() for one in part] for part in self.linear)
-        self.latent = self.weights[0].shape[1]
-        quadratic = (route.gram, route.level - 0.5 * LOG_2PI * self.latent, route.origin, route.pitch)
-        self.quadratic = [one.detach().contiguous() for one in quadratic]
-        self.widths = native.numbers(torch.int64, self.latent, *map(len, self.weights))
-        self.ended: tuple[Tensor, int] | None = None
-        self.values: list[Tensor] = []
-
-    @classmethod
-    def of(cls, route: Route, z: Tensor, rule: StepRule) -> "Known | None":
-        """None where the code does not know one of them."""
-        if type(route) is not Gram or type(rule) is not Backtracking or not native.plain(z) or not native.available():
-            return None
-        if route not in _KNOWN:
-            _KNOWN[route] = cls._of(route)
-        known = _KNOWN[route]
-        return None if known is None or known.quadratic[0].dtype != z.dtype else known
-
-    @classmethod
-    def _of(cls, route: Gram) -> "Known | None":
-        linears = [layer for layer in route.hidden if isinstance(layer, nn.Linear)]
-        fitting = layers.is_relu_chain(route.hidden) and 0 < len(linears) <= native.LAYERS
-        if not fitting or type(route.model.prior) is not StandardNormal:
-            return None
-        tensors = [tensor for linear in linears for tensor in (linear.weight, _bias(linear))]
-        tensors, kind = [*tensors, route.gram, route.level, route.origin, route.pitch], route.gram.dtype
-        alike = all(tensor.dtype == kind and native.plain(tensor) for tensor in tensors)
-        alike = alike and kind in (torch.float32, torch.float64)
-        return cls(route, linears) if alike else None
-
-    def layers(self, z: Float[Tensor, "B D"]) -> list[Tensor]:
-        """What the layers give at z; known where a search has just ended there, and z is as it left it."""
-        if self.ended and self.ended[0] is z and self.ended[1] == z._version:
-            return self.values
-        values = [z.detach()]
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            values.append(torch.nn.functional.linear(values[-1], weight, bias).relu_())
-        return values[1:]
-
-    def limits(self, rule: StepRule, *others: float) -> Tensor:
-        """The rule's settings and others, as C reads them."""
-        assert isinstance(rule, Backtracking)
-        return native.numbers(self.quadratic[0].dtype, rule.shortest, rule.worth, rule.sufficient, *others)
-
-    def call(self, name: str, items: int, *rest: native.Argument) -> bool:
-        """One call into C for all items; whether it went well."""
-        given = (len(self.weights), self.widths, self.weights, self.biases, *self.quadratic)
-        kind = self.quadratic[0].dtype
-        return native.split(items, lambda _, first, last: native.call(name, kind, *given, first, last, *rest))
+@torch.no_grad()
+def last(near: Linearization, rule: StepRule, differentiated: bool) -> Mode | None:
+    """The last step, and the precision that it ends in."""
+    problem, z = _problem(near, rule), near.z
+    if problem is None or not isinstance(near, Gram):
+        return None
+    given = (*near.frame.quadratic[1:], *problem.linear[0], *problem.linear[1])
+    differentiated = differentiated and any(tensor.requires_grad for tensor in given)
+    values, start = near.activations or problem.layers(z), z.detach().contiguous()
+    masks = [torch.empty_like(value, dtype=torch.bool) for value in values]
+    starts = torch.empty(len(z) + 1, dtype=torch.int64, device="cpu")
+    if not native.call("survey", z.dtype, len(values), problem.widths, values, len(z), masks, starts):
+        return None
+    kept = kernel.room(int(starts[-1]), problem.weights[0]) if differentiated else None
+    precision, factor = (z.new_empty(len(z), problem.latent, problem.latent) for _ in range(2))
+    step, mean, pulled = torch.empty_like(start), torch.empty_like(start), list(map(torch.empty_like, values))
+    seen, (left, length) = z.new_empty(2, 2, len(z)), z.new_empty(2, len(z))
+    outputs = (masks, kept, starts, precision, factor, step, mean, pulled, *seen, left, length)
+    if not problem.call("last", len(z), _limits(rule, z), len(z), start, values, *outputs):
+        return None
+    if differentiated:
+        taken = (start, step, problem.quadratic[0], kept, starts, *values, *masks, *pulled, *problem.weights)
+        with torch.enable_grad():
+            mean, factor = _LastStep.apply(taken, mean, factor, *given)  # pyright: ignore[reportGeneralTypeIssues]
+    ok = torch.ones_like(length, dtype=torch.bool)
+    return Mode(mean, precision, factor, [Seen(*one) for one in zip(*seen, strict=True)], left, length == 0, ok)
 
 
-_KNOWN: WeakKeyDictionary[Route, Known | None] = WeakKeyDictionary()
+def _problem(near: Linearization, rule: StepRule) -> CompiledProblem | None:
+    problem = near.frame.compiled if isinstance(near, Gram) and type(rule) is Backtracking else None
+    return problem if problem is not None and problem.reads(near.z) else None
 
 
-def _bias(linear: nn.Linear) -> Tensor:
-    return linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
+def _limits(rule: StepRule, z: Tensor, *others: float) -> Tensor:
+    """The rule's settings and others, as C reads them."""
+    assert isinstance(rule, Backtracking)
+    return native.numbers(z.dtype, rule.shortest, rule.worth, rule.sufficient, *others)
+
+
+class _LastStep(torch.autograd.Function):
+    """``mean`` and ``factor`` as functions of the last layer's slope c and matrix G and the linear layers before it.
+
+    With ``v = Lam^-1 dmean`` the mean's derivative is that of ``v'(grad - Lam step)``, v and step held fixed, and
+    ``grad = M's``, ``s = c - G h``: the tangents ``t_l = K_l W_{l-1} t_{l-1}`` from ``t_0 = v`` meet the slopes pulled
+    back to the layers, ``dc = t_L``, ``dG = -h t_L'``, and h is differentiated as in any network.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, taken: tuple[Tensor, ...], mean: Tensor, factor: Tensor, *given: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        ctx.mark_dirty(mean, factor)
+        ctx.save_for_backward(factor, *taken)
+        return mean, factor
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dmean: Tensor, dfactor: Tensor) -> tuple[Tensor | None, ...]:
+        factor, start, step, gram, *kept = ctx.saved_tensors
+        depth = (len(kept) - 2) // 4
+        values, masks, pulled, weights = (kept[2 + part * depth :][:depth] for part in range(4))
+        dgrad, adjoint = torch.empty_like(step), torch.empty_like(factor)
+        known = (factor, step, dmean.contiguous(), dfactor.contiguous(), dgrad, adjoint)
+        if not native.call("last_backward", gram.dtype, step.shape[1], 0, len(step), *known):
+            raise RuntimeError(FAILED)
+        found = kernel.precision_backward(weights, masks, gram, tuple(kept[:2]), adjoint)
+        dweights, dgram = found or kernel.dense_backward(weights, masks, gram, adjoint)
+        with torch.autocast(step.device.type, enabled=False):
+            tangents, dbiases = [dgrad], []
+            for weight, value in zip(weights, values, strict=True):
+                tangents.append(torch.ops.aten.threshold_backward(tangents[-1] @ weight.mT, value, 0))
+            dgram.addmm_(values[-1].mT, tangents[-1], alpha=-1)
+            back = -tangents[-1] @ gram
+            for layer in reversed(range(depth)):
+                back = torch.ops.aten.threshold_backward(back, values[layer], 0)
+                below = torch.cat([tangents[layer], values[layer - 1] if layer else start])
+                dweights[layer].addmm_(torch.cat([pulled[layer], back]).mT, below)
+                dbiases.append(back.sum(0))
+                back = back @ weights[layer] if layer else back
+        return None, None, None, tangents[-1], dgram, *dweights, *reversed(dbiases)

@@ -8,10 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature.route import Point, Product, Route
-from curvae.curvature.search import Backtracking, Seen, StepRule
-from curvae.curvature.solvers import Solver
-from curvae.curvature.stepwise import Step, stepwise
+from curvae.curvature.linearization import Linearization, Product
+from curvae.curvature.search import Backtracking, StepRule
+from curvae.curvature.solvers import Solver, State, Step
 from curvae.typing import Latent
 
 
@@ -20,7 +19,7 @@ class ConjugateGradient(Solver):
     """Newton steps ``Lam d = grad`` solved by a few iterations of conjugate gradients, each one product with Lam.
 
     The products follow one linearization of the decoder a step; Lam is not formed. Stopped early, d is still an ascent
-    direction. Where the route knows an estimate of ``diag Lam^-1`` (``MatrixFree``), that is the preconditioner.
+    direction. Where an estimate is known of ``diag Lam^-1`` (``MatrixFree``), it is the preconditioner.
 
     Reference: truncated Newton (Dembo and Steihaug, *Math. Programming* 1983) with the Gauss-Newton matrix.
 
@@ -34,7 +33,7 @@ class ConjugateGradient(Solver):
 
     Example:
         >>> import torch
-        >>> from curvae.curvature import route_for
+        >>> from curvae.curvature import linearize
         >>> from curvae.likelihoods import Gaussian
         >>> from curvae.model import LatentVariableModel
         >>> from curvae.priors import StandardNormal
@@ -44,8 +43,8 @@ class ConjugateGradient(Solver):
         Parameter containing: ...
         >>> model = LatentVariableModel(StandardNormal(1), decoder, Gaussian(2))
         >>> start, batch = torch.zeros(1, 1), Batch(torch.ones(1, 2), torch.tensor([-1]))
-        >>> z, seen = ConjugateGradient().search(route_for(model, batch, start), start, steps=1)
-        >>> f"{z.item():.4f}"   # J'x / (J'J + 1)
+        >>> near, seen = ConjugateGradient().search(linearize(model, batch, start), steps=1)
+        >>> f"{near.z.item():.4f}"   # J'x / (J'J + 1)
         '0.6667'
     """
 
@@ -57,17 +56,14 @@ class ConjugateGradient(Solver):
         if self.iterations < 1:
             raise ValueError(f"ConjugateGradient: iterations must be 1 or more; got {self.iterations}.")
 
-    @torch.no_grad()
-    def search(
-        self, route: Route, z: Float[Tensor, "B D"], steps: int, tolerance: float = 0.0
-    ) -> tuple[Float[Tensor, "B D"], list[Seen]]:
-        def step(t: int, route: Route, here: Point) -> Step:
-            grad, product = route.grad_at(here), route.product_at(here)
-            d = conjugate_gradients(product, grad, self.iterations, self.forcing, route.variance).solution
-            there, length = self.rule.advance(t, route, here, grad, d).taken(here)
-            return Step(grad, there, (0.5 * torch.linalg.vecdot(grad, d) > tolerance) & (length != 0))
+    def init(self, here: Linearization) -> tuple[Linearization, State]:
+        return here, ()
 
-        return stepwise(route, z, steps, step)
+    def step(self, t: int, here: Linearization, state: State) -> Step:
+        grad = here.grad()
+        d = conjugate_gradients(here.product, grad, self.iterations, self.forcing, here.frame.variance).solution
+        there, length = self.rule.advance(t, here, grad, d).taken(here)
+        return Step(grad, there, 0.5 * torch.linalg.vecdot(grad, d), length != 0)
 
 
 class Solved(NamedTuple):

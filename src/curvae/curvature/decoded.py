@@ -1,51 +1,91 @@
-"""What the routes that run the decoder itself have in common."""
+"""Kinds that run the decoder itself: any whose rows do not depend on one another."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from curvae.curvature.products import Products
-from curvae.curvature.route import Point, Product, Route, chosen, missed
+from curvae.curvature.linearization import Linearization, Product, chosen
 from curvae.model import LatentVariableModel
-from curvae.typing import Batch, PerDatum
+from curvae.typing import Batch, Matrix
 
 
-class Decoded(Route):
-    """A route that keeps the batch and decodes; any decoder will do."""
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """A model and its batch."""
+
+    model: LatentVariableModel
+    batch: Batch
+    variance: Float[Tensor, "B D"] | None = None
+    needs: Any = None
+    """What one datum takes of memory, where that is counted."""
+
+    def take(self, rows: Int[Tensor, " n"]) -> "Observed":
+        variance = None if self.variance is None else self.variance[rows]
+        return replace(self, batch=chosen(self.batch, rows), variance=variance)
+
+
+class Decoded(Linearization):
+    """J along one vector: ``u -> J'u`` is the decoder's reverse pass, ``v -> J v`` the reverse pass of that.
+
+    The decoder is run once for both. A product with Lam costs what two of its passes do.
+    """
+
+    frame: Observed
 
     @classmethod
     def fits(cls, model: LatentVariableModel, batch: Batch) -> bool:
         return True
 
     @classmethod
-    def at(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Decoded":
-        return cls(model, batch)
+    def of(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Decoded":
+        return cls(Observed(model, batch), z)
 
-    def __init__(self, model: LatentVariableModel, batch: Batch):
-        super().__init__(model)
-        self.batch = batch
+    @property
+    def batch(self) -> Batch:
+        return self.frame.batch
 
-    def take(self, rows: Int[Tensor, " n"]) -> "Decoded":
-        return type(self)(self.model, chosen(self.batch, rows))
+    def _score(self) -> Float[Tensor, "B P"]:
+        return self.model.likelihood.score(self.batch.x, self._decoded[0], self.batch.mask)
 
-    def log_likelihood(self, z: Float[Tensor, "B D"]) -> PerDatum:
-        return self.model.log_likelihood(self.batch.x, z, self.batch.mask)
+    @cached_property
+    def push(self) -> Product:
+        eta, pull = self._decoded
+        back = torch.func.vjp(lambda u: pull(u)[0], torch.zeros_like(eta))[1]
+        return lambda v: back(v)[0]
 
-    def likelihood_residual(self, z: Float[Tensor, "B D"], step: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        def decode(point: Tensor) -> Tensor:
-            return self.model.decode(point, self.batch.x)
+    @cached_property
+    def pull(self) -> Product:
+        pull = self._decoded[1]
+        return lambda u: pull(u)[0]
 
-        eta, pull = torch.func.vjp(decode, z)[:2]
-        tangent = torch.func.jvp(decode, (z,), (step,))[1]
-        return pull(missed(self.model, self.batch, eta, tangent))[0]
+    @cached_property
+    def inform(self) -> Product:
+        return informed(self.model, self.batch, self._decoded[0])
 
-    def products(self, z: Float[Tensor, "B D"]) -> Products:
-        """The decoder, run once at z, and its products there."""
-        return Products(self.model, self.batch, z)
+    @cached_property
+    def _decoded(self) -> tuple[Float[Tensor, "B P"], Callable[[Tensor], tuple[Tensor]]]:
+        """Eta and the decoder's reverse pass."""
+        eta, pull = torch.func.vjp(lambda point: self.model.decode(point, self.batch.x), self.z)[:2]
+        return eta, pull
 
-    def likelihood_slope(self, z: Float[Tensor, "B D"]) -> tuple[PerDatum, Float[Tensor, "B D"]]:
-        near = self.products(z)
-        return near.log_likelihood, near.likelihood_grad
 
-    def likelihood_product(self, point: Point) -> Product:
-        return self.products(point.z).likelihood_product
+def informed(model: LatentVariableModel, batch: Batch, eta: Float[Tensor, "B P"]) -> Product:
+    """``v -> F v = R (R'v)`` with the expected information F of the likelihood at eta."""
+    root, transposed = torch.func.vjp(lambda u: model.likelihood.root(eta, u, batch.mask), torch.zeros_like(eta))[:2]
+    del root
+    return lambda v: transposed(model.likelihood.root(eta, v, batch.mask))[0]
+
+
+def assembled(
+    model: LatentVariableModel, batch: Batch, eta: Float[Tensor, "B P"], rows: Float[Tensor, "B D P"]
+) -> tuple[Float[Tensor, "B D"], Matrix]:
+    """``J's`` and ``J'FJ`` from eta and the transposed Jacobian."""
+    mask = batch.mask
+    score = model.likelihood.score(batch.x, eta, mask)
+    root = model.likelihood.root(eta.unsqueeze(1), rows, None if mask is None else mask.unsqueeze(1))
+    return torch.einsum("bdp,bp->bd", rows, score), root @ root.mT

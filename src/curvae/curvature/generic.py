@@ -3,16 +3,16 @@
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from curvae.curvature.decoded import Decoded
+from curvae.curvature.decoded import Decoded, Observed, assembled
+from curvae.curvature.linearization import Local, chosen
 from curvae.curvature.recompute import recomputed
-from curvae.curvature.route import Local, assemble, chosen
 from curvae.model import LatentVariableModel
-from curvae.typing import Batch
+from curvae.typing import Batch, Matrix
 
 MEMORY = 2**30
 """Bytes that the Jacobians of the generic route may take at a time, unless ``Generic.within`` says otherwise."""
@@ -45,43 +45,57 @@ class Generic(Decoded):
         return type("Generic", (Generic,), {"memory": memory})
 
     @classmethod
-    def at(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Generic":
-        route = cls(model, batch, Needs.of(model, batch, z))
-        if route.needs.least > cls.memory:
+    def of(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Generic":
+        needs = Needs.of(model, batch, z)
+        if needs.least > cls.memory:
             raise ValueError(
                 f"Generic route: the Jacobian of one datum ({model.likelihood.size} x {z.shape[-1]}) needs "
-                f"{route.needs.least:,} bytes; the budget is {cls.memory:,}. Take "
-                f"route=Generic.within({route.needs.least}), or MatrixFreeLaplace, which forms no Jacobian."
+                f"{needs.least:,} bytes; the budget is {cls.memory:,}. Take "
+                f"route=Generic.within({needs.least}), or MatrixFreeLaplace, which forms no Jacobian."
             )
-        return route
+        return cls(Observed(model, batch, needs=needs), z)
 
-    def __init__(self, model: LatentVariableModel, batch: Batch, needs: "Needs"):
-        super().__init__(model, batch)
-        self.needs = needs
+    @property
+    def needs(self) -> "Needs":
+        """What one datum takes."""
+        return self.frame.needs
 
-    def take(self, rows: Int[Tensor, " n"]) -> "Generic":
-        return type(self)(self.model, chosen(self.batch, rows), self.needs)
+    def _evaluated(self) -> tuple[Tensor, ...]:
+        level = self.model.log_likelihood(self.batch.x, self.z, self.batch.mask)
+        return (level + self.model.prior.log_prob(self.z),)
 
-    def likelihood_part(self, z: Float[Tensor, "B D"]) -> Local:
+    def _likelihood(self) -> tuple[Float[Tensor, "B D"], Matrix]:
+        part = self._parts()
+        if self._tensors is None:
+            self._tensors = (part.log_joint + self.model.prior.log_prob(self.z),)
+        return part.grad, part.precision
+
+    def _parts(self) -> Local:
+        """``log p(x | z)``, its gradient and its information, of as many data at once as memory allows."""
         items, directions = self.needs.chunks(self.memory, torch.is_grad_enabled())
-        if items >= len(z):
-            return self._chunk(z, slice(None), directions)
+        if items >= len(self.z):
+            return self._chunk(self.z, slice(None), directions)
         parts = []
-        for begin in range(0, len(z), items):
+        for begin in range(0, len(self.z), items):
             rows = slice(begin, begin + items)
-            parts.append(recomputed(self.model, lambda point, rows=rows: self._chunk(point, rows, directions), z[rows]))
+
+            def run(point: Tensor, rows: slice = rows) -> Local:
+                return self._chunk(point, rows, directions)
+
+            parts.append(recomputed(self.model, run, self.z[rows]))
         return Local(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
     def _chunk(self, z: Float[Tensor, "B D"], rows: slice, directions: int) -> Local:
         """Some of the data, so many columns or rows of J at once."""
-        part = chosen(self.batch, rows)
+        part, needs = chosen(self.batch, rows), self.needs
 
         def decode(point: Tensor) -> Tensor:
             return self.model.decode(point, part.x)
 
-        by = _by_rows if self.needs.reverse else _by_columns
-        eta, jacobian = by(decode, z, self.needs.outputs, directions)
-        return assemble(self.model, part, eta, jacobian)
+        by = _by_rows if needs.reverse else _by_columns
+        eta, jacobian = by(decode, z, needs.outputs, directions)
+        level = self.model.likelihood.log_prob(part.x, eta, part.mask)
+        return Local(level, *assembled(self.model, part, eta, jacobian))
 
 
 def _by_columns(decode: Any, z: Tensor, outputs: int, directions: int) -> tuple[Tensor, Float[Tensor, "B D P"]]:

@@ -3,14 +3,12 @@
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature.route import Point, Route
-from curvae.curvature.search import Backtracking, Seen, StepRule
-from curvae.curvature.solvers import Solver
-from curvae.curvature.stepwise import Step, stepwise
+from curvae.curvature.linearization import Linearization
+from curvae.curvature.search import Backtracking, StepRule
+from curvae.curvature.solvers import Solver, State, Step
 from curvae.priors import StandardNormal
 
 
@@ -40,26 +38,24 @@ class Gradient(Solver):
         if not self.reach > 0:
             raise ValueError(f"Gradient: reach must be positive; got {self.reach}.")
 
-    @torch.no_grad()
-    def search(
-        self, route: Route, z: Float[Tensor, "B D"], steps: int, tolerance: float = 0.0
-    ) -> tuple[Float[Tensor, "B D"], list[Seen]]:
-        def step(t: int, route: Route, here: Point, length: Tensor) -> Step:
-            grad = route.grad_at(here)
-            length = self.reach / grad.norm(dim=-1).clamp(min=torch.finfo(z.dtype).tiny) if t == 0 else 2 * length
-            direction = length.unsqueeze(-1) * grad
-            there, share = self.rule.advance(t, route, here, grad, direction).taken(here)
-            # where every shorter step failed, the next begins below them all
-            kept = length * torch.where(share > 0, share, 2.0**-9)
-            hopeful = torch.linalg.vecdot(direction, grad) > torch.finfo(z.dtype).eps * here.log_joint.abs()
-            return Step(grad, there, (_at_most(route, here.z, grad) > tolerance) & hopeful, (kept,))
+    def init(self, here: Linearization) -> tuple[Linearization, State]:
+        return here, ()
 
-        return stepwise(route, z, steps, step, z.new_zeros(len(z)))
+    def step(self, t: int, here: Linearization, state: State) -> Step:
+        grad = here.grad()
+        tiny, eps = torch.finfo(grad.dtype).tiny, torch.finfo(grad.dtype).eps
+        length = 2 * state[0] if state else self.reach / grad.norm(dim=-1).clamp(min=tiny)
+        direction = length.unsqueeze(-1) * grad
+        there, share = self.rule.advance(t, here, grad, direction).taken(here)
+        # where every shorter step failed, the next begins below them all
+        kept = length * torch.where(share > 0, share, 2.0**-9)
+        hopeful = torch.linalg.vecdot(direction, grad) > eps * here.log_joint.abs()
+        return Step(grad, there, _at_most(here, grad), hopeful, (kept,))
 
 
-def _at_most(route: Route, z: Tensor, grad: Tensor) -> Tensor:
+def _at_most(here: Linearization, grad: Tensor) -> Tensor:
     """``1/2 grad' P^-1 grad``: the nats that a Newton step would gain if the likelihood did not bend at all."""
-    if isinstance(route.model.prior, StandardNormal):
+    if isinstance(here.model.prior, StandardNormal):
         return 0.5 * torch.linalg.vecdot(grad, grad)
-    factor, _ = linalg.cholesky(route.model.prior.precision(z))
+    factor, _ = linalg.cholesky(here.model.prior.precision(here.z))
     return 0.5 * torch.linalg.vecdot(grad, linalg.solve_spd(factor, grad))

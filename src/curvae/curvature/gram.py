@@ -1,5 +1,7 @@
 """The Gram route: nothing of size P for a point, where the last layer is linear and the information constant."""
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -8,25 +10,84 @@ from torch import Tensor, nn
 
 from curvae.curvature import layers
 from curvae.curvature.hidden import Hidden
+from curvae.curvature.problem import CompiledProblem
 from curvae.likelihoods import Quadratic
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch, PerDatum
+
+
+@dataclass(frozen=True, eq=False)
+class Expansion:
+    """A quadratic log-likelihood ``log p(x | h) = l0 + c'(h - h0) - 1/2 (h - h0)' G (h - h0)`` of each datum."""
+
+    model: LatentVariableModel
+    hidden: list[nn.Module]
+    quadratic: Quadratic
+    """The same around 0: what is differentiated."""
+    origin: Float[Tensor, "B H"]
+    """h0, near the points asked for, where differences are small."""
+    level: PerDatum
+    """l0."""
+    slope: Float[Tensor, "B H"]
+    """c."""
+    variance: Float[Tensor, "B D"] | None = None
+
+    @classmethod
+    def of(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Expansion":
+        """Around the hidden layer at z."""
+        parts = Hidden.split(model)
+        assert parts is not None
+        hidden, last = parts
+        bias = last.bias if last.bias is not None else z.new_zeros(last.out_features)
+        quadratic = model.likelihood.quadratic(batch.x, last.weight, bias)
+        with torch.no_grad():
+            origin = layers.forward(hidden, z)
+            level, slope, gram = quadratic
+            bend = origin @ gram
+            level, slope = level + torch.linalg.vecdot(origin, slope - 0.5 * bend), slope - bend
+        return cls(model, hidden, quadratic, origin, level, slope)
+
+    @property
+    def gram(self) -> Float[Tensor, "H H"]:
+        """G."""
+        return self.quadratic.gram
+
+    def outer(self, value: Float[Tensor, "*S B H"]) -> tuple[Float[Tensor, "*S B"], Float[Tensor, "*S B H"]]:
+        """``log p(x | h)`` and its slope."""
+        return _Expanded.apply(value, *self.quadratic, self.origin, self.level, self.slope)  # pyright: ignore[reportReturnType]
+
+    def take(self, rows: Int[Tensor, " n"]) -> "Expansion":
+        level, slope, gram = self.quadratic
+        quadratic = Quadratic(level[rows], slope[rows], gram)
+        own = (self.origin[rows], self.level[rows], self.slope[rows])
+        return Expansion(self.model, self.hidden, quadratic, *own)
+
+    @cached_property
+    def compiled(self) -> CompiledProblem | None:
+        """As the compiled code reads it; None where it cannot."""
+        return CompiledProblem.of(self.model, self.hidden, (self.gram, self.level, self.origin, self.slope))
 
 
 class Gram(Hidden):
     """With the decoder's last layer W, from H to P values, and constant information F, nothing has size P.
 
     ``G = W'FW``, H by H, is formed once, and the (quadratic) log-likelihood expanded around one point h0 of the last
-    hidden layer: ``log p(x | h) = l0 + c'(h - h0) - 1/2 (h - h0)' G (h - h0)``. That pays where P > H; for ReLU chains,
-    which compiled code knows, wherever G is no larger than the decoder.
+    hidden layer. That pays where P > H; for ReLU chains, which compiled code knows, wherever G is no larger than the
+    decoder.
     """
 
-    quadratic: Quadratic
-    """The same around 0: what is differentiated."""
-    origin: Float[Tensor, "B H"]
-    """h0, near the points asked for, where differences are small."""
-    level: PerDatum
-    pitch: Float[Tensor, "B H"]
+    frame: Expansion
+
+    def __init__(
+        self,
+        frame: Expansion,
+        z: Float[Tensor, "B D"],
+        tensors: tuple[Tensor, ...] | None = None,
+        activations: list[Tensor] | None = None,
+    ):
+        super().__init__(frame, z, tensors)
+        self.activations = activations
+        """What the hidden layers give at z, where a search has left it."""
 
     @classmethod
     def fits(cls, model: LatentVariableModel, batch: Batch) -> bool:
@@ -39,37 +100,18 @@ class Gram(Hidden):
         )
 
     @classmethod
-    def at(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Gram":
-        route, parts = cls(model), cls.split(model)
-        assert parts is not None
-        route.hidden, last = parts
-        bias = last.bias if last.bias is not None else z.new_zeros(last.out_features)
-        route.quadratic = model.likelihood.quadratic(batch.x, last.weight, bias)
-        route.gram = route.quadratic.gram
-        with torch.no_grad():
-            route.origin = layers.forward(route.hidden, z)
-            level, slope, gram = route.quadratic
-            bend = route.origin @ gram
-            route.level, route.pitch = level + torch.linalg.vecdot(route.origin, slope - 0.5 * bend), slope - bend
-        return route
+    def of(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Gram":
+        return cls(Expansion.of(model, batch, z), z)
 
     @property
-    def shorter(self) -> bool:
+    def cheap(self) -> bool:
+        """Whether :meth:`log_likelihood` costs less than the decoder's output."""
         parts = self.split(self.model)
         return parts is not None and _wide(parts[1])
 
     @property
     def locally_constant(self) -> bool:
-        return all(isinstance(layer, (nn.Linear, *layers.PIECEWISE_LINEAR)) for layer in self.hidden)
-
-    def take(self, rows: Int[Tensor, " n"]) -> "Gram":
-        part, (level, slope, gram) = Gram(self.model), self.quadratic
-        part.hidden, part.gram, part.quadratic = self.hidden, gram, Quadratic(level[rows], slope[rows], gram)
-        part.origin, part.level, part.pitch = self.origin[rows], self.level[rows], self.pitch[rows]
-        return part
-
-    def _outer(self, value: Float[Tensor, "*S B H"]) -> tuple[Float[Tensor, "*S B"], Float[Tensor, "*S B H"]]:
-        return _Expanded.apply(value, *self.quadratic, self.origin, self.level, self.pitch)  # pyright: ignore[reportReturnType]
+        return all(isinstance(layer, (nn.Linear, *layers.PIECEWISE_LINEAR)) for layer in self.frame.hidden)
 
 
 def _wide(last: nn.Linear) -> bool:

@@ -8,10 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature.route import Local, Point, Route
-from curvae.curvature.search import Backtracking, Seen, StepRule
-from curvae.curvature.solvers import Solver
-from curvae.curvature.stepwise import Step, stepwise
+from curvae.curvature.linearization import Linearization, Local
+from curvae.curvature.search import Backtracking, StepRule
+from curvae.curvature.solvers import Solver, State, Step
 from curvae.typing import PerDatum
 
 
@@ -49,35 +48,32 @@ class LevenbergMarquardt(Solver):
         if self.tries < 1:
             raise ValueError(f"LevenbergMarquardt: tries must be 1 or more; got {self.tries}.")
 
-    @torch.no_grad()
-    def search(
-        self, route: Route, z: Float[Tensor, "B D"], steps: int, tolerance: float = 0.0
-    ) -> tuple[Float[Tensor, "B D"], list[Seen]]:
-        def step(t: int, route: Route, here: Point, damping: Tensor, growth: Tensor) -> Step:
-            local = route.local_at(here)
-            tried = self._retried(route, here, local, self._try(route, here, local, damping, growth))
-            return Step(local.grad, tried.there, (tried.left > tolerance) | tried.failed, (tried.damping, tried.growth))
+    def init(self, here: Linearization) -> tuple[Linearization, State]:
+        return here, (here.z.new_full((len(here.z),), self.damping), here.z.new_full((len(here.z),), 2.0))
 
-        return stepwise(route, z, steps, step, z.new_full((len(z),), self.damping), z.new_full((len(z),), 2.0))
+    def step(self, t: int, here: Linearization, state: State) -> Step:
+        local = here.local()
+        tried = self._retried(here, local, self._try(here, local, *state))
+        left = torch.where(tried.failed, torch.inf, tried.left)
+        return Step(local.grad, tried.there, left, None, (tried.damping, tried.growth))
 
-    def _retried(self, route: Route, here: Point, local: Local, tried: "_Tried") -> "_Tried":
+    def _retried(self, here: Linearization, local: Local, tried: "_Tried") -> "_Tried":
         """With more damping, and more, where the step has failed."""
         for _ in range(self.tries - 1):
             if not linalg.may_look(tried.failed):
-                again = self._try(route, here, local, tried.damping, tried.growth)
+                again = self._try(here, local, tried.damping, tried.growth)
                 tried = again.where(tried.failed, tried)
                 continue
             rows = tried.failed.nonzero().squeeze(-1)
             if len(rows) == 0:
                 break
             part = Local(*(value[rows] for value in local))
-            again = self._try(route.take(rows), here.take(rows), part, tried.damping[rows], tried.growth[rows])
-            tried = tried.updated(rows, again)
+            tried = tried.updated(rows, self._try(here.take(rows), part, tried.damping[rows], tried.growth[rows]))
         return tried
 
-    def _try(self, route: Route, here: Point, local: Local, damping: Tensor, growth: Tensor) -> "_Tried":
+    def _try(self, here: Linearization, local: Local, damping: Tensor, growth: Tensor) -> "_Tried":
         d, predicted = self._damped(local, damping)
-        there = route.point(here.z + d)
+        there = here.at(here.z + d)
         rho = (there.log_joint - local.log_joint) / predicted
         good = (rho > 1e-4) & rho.isfinite()
         # damping hides what is left: undone as if Lam were its diagonal
@@ -105,7 +101,7 @@ class LevenbergMarquardt(Solver):
 class _Tried(NamedTuple):
     """What a try gave."""
 
-    there: Point
+    there: Linearization
     """The point reached; the old one where the try failed."""
     left: PerDatum
     """The nats that there were to gain; 0 where the try failed."""

@@ -2,15 +2,11 @@
 
 from dataclasses import dataclass, field
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from curvae.curvature.decoded import Decoded
-from curvae.curvature.route import Route
-from curvae.curvature.search import Seen, StepRule
+from curvae.curvature.decoded import Observed
+from curvae.curvature.linearization import Linearization
+from curvae.curvature.search import StepRule
 from curvae.curvature.shared import Bound, Information, Shared
-from curvae.curvature.solvers import Newton, Solver
+from curvae.curvature.solvers import Newton, Solver, State, Step
 
 
 @dataclass(frozen=True)
@@ -55,9 +51,15 @@ class Majorized(Solver):
     def visits(self, steps: int) -> int:
         return self.inner.visits(steps)
 
-    @torch.no_grad()
-    def search(
-        self, route: Route, z: Float[Tensor, "B D"], steps: int, tolerance: float = 0.0
-    ) -> tuple[Float[Tensor, "B D"], list[Seen]]:
-        shared = Shared.of(route.model, route.batch, self.information) if isinstance(route, Decoded) else None
-        return self.inner.search(shared or route, z, steps, tolerance)
+    @property
+    def newton(self) -> Newton | None:
+        return self.inner.newton
+
+    def init(self, here: Linearization) -> tuple[Linearization, State]:
+        frame = here.frame
+        known = isinstance(frame, Observed)
+        shared = Shared.by(self.information, frame.model, frame.batch, here.z) if known else None
+        return self.inner.init(shared or here)
+
+    def step(self, t: int, here: Linearization, state: State) -> Step:
+        return self.inner.step(t, here, state)

@@ -1,4 +1,4 @@
-"""Curvature without its matrix: the route, and a stochastic log-determinant.
+"""Curvature without its matrix, by its products alone, and a stochastic log-determinant.
 
 For latent spaces so large that the Jacobian of the decoder, (B, P, D), cannot be formed.
 """
@@ -7,54 +7,78 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature.decoded import Decoded
-from curvae.curvature.products import Products
-from curvae.curvature.route import Local, Product, chosen
-from curvae.model import LatentVariableModel
-from curvae.typing import Batch, PerDatum
+from curvae.curvature.decoded import Decoded, Observed
+from curvae.curvature.linearization import Product
+from curvae.model import LatentVariableModel, require_continuous
+from curvae.priors import StandardNormal
+from curvae.typing import Batch, Matrix, PerDatum
 
 MEMORY = 2**24
 """Bytes that several Lanczos bases may take at once; one is always let through."""
 
 
 class MatrixFree(Decoded):
-    """The generic route with nothing of size P x D: the precision, where it is asked for at all, by D products.
+    """Any decoder, with nothing of size P x D: the precision, where it is asked for at all, by D products.
 
-    The last point looked at without gradients is remembered, so that what a line search accepts is not decoded again.
-    ``variance`` is an estimate of the diagonal of ``Lam^-1``, which helps conjugate gradients.
+    Everything is differentiable where gradients are on. ``variance``, an estimate of the diagonal of ``Lam^-1``, helps
+    conjugate gradients.
+
+    Example:
+        >>> import torch
+        >>> from curvae.likelihoods import Gaussian
+        >>> from curvae.priors import StandardNormal
+        >>> decoder = torch.nn.Linear(1, 2)
+        >>> torch.nn.init.ones_(decoder.weight)
+        Parameter containing: ...
+        >>> model = LatentVariableModel(StandardNormal(1), decoder, Gaussian(2))
+        >>> with torch.no_grad():
+        ...     near = MatrixFree.of(model, Batch(torch.ones(4, 2), torch.arange(4)), torch.zeros(4, 1))
+        ...     near.product(torch.ones(4, 1))[0].item()   # J'J + 1
+        3.0
     """
 
-    _last: Products | None = None
+    @classmethod
+    def of(
+        cls,
+        model: LatentVariableModel,
+        batch: Batch,
+        z: Float[Tensor, "B D"],
+        variance: Float[Tensor, "B D"] | None = None,
+    ) -> "MatrixFree":
+        require_continuous(model, "curvature")
+        return cls(Observed(model, batch, variance), z)
 
-    def __init__(self, model: LatentVariableModel, batch: Batch, variance: Float[Tensor, "B D"] | None = None):
-        super().__init__(model, batch)
-        self.variance = variance
+    def _evaluated(self) -> tuple[Tensor, ...]:
+        level = self.model.likelihood.log_prob(self.batch.x, self._decoded[0], self.batch.mask)
+        return (level + self.model.prior.log_prob(self.z),)
 
-    def take(self, rows: Int[Tensor, " n"]) -> "MatrixFree":
-        variance = None if self.variance is None else self.variance[rows]
-        return MatrixFree(self.model, chosen(self.batch, rows), variance)
+    def _likelihood(self) -> tuple[Float[Tensor, "B D"], Matrix]:
+        """By D products, several at a time where memory allows."""
+        eye = torch.eye(self.z.shape[-1], dtype=self.z.dtype, device=self.z.device)
+        columns = self._information(eye.unsqueeze(1).expand(-1, *self.z.shape))
+        matrix = columns.permute(1, 2, 0)
+        return self.pull(self._score()), 0.5 * (matrix + matrix.mT)
 
-    def products(self, z: Float[Tensor, "B D"]) -> Products:
-        if torch.is_grad_enabled():
-            return super().products(z)
-        if self._last is None or not _same(self._last.z, z):
-            self._last = super().products(z)
-        return self._last
+    def perturbation(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n B D"]:
+        """``J'R e1 + P^1/2 e2`` with standard normal e1 and e2: n draws of N(0, Lam) for each datum."""
+        likelihood, (eta, _), mask, pull = self.model.likelihood, self._decoded, self.batch.mask, self.pull
+        root, unroot = torch.func.vjp(lambda v: likelihood.root(eta, v, mask), torch.zeros_like(eta))[:2]
+        parts = []
+        for start in range(0, n, self.at_once):
+            noise = self._noise((min(self.at_once, n - start), *root.shape), generator)
+            parts.append(self.each(lambda one: pull(unroot(one)[0]), noise))
+        rest = self._noise((n, *self.z.shape), generator)
+        if not isinstance(self.model.prior, StandardNormal):
+            factor, _ = linalg.cholesky(self.model.prior.precision(self.z))
+            rest = torch.einsum("bij,sbj->sbi", factor, rest)
+        return torch.cat(parts) + rest
 
-    def log_likelihood(self, z: Float[Tensor, "B D"]) -> PerDatum:
-        return self.products(z).log_likelihood
-
-    def likelihood_part(self, z: Float[Tensor, "B D"]) -> Local:
-        near = self.products(z)
-        return Local(near.log_likelihood, near.likelihood_grad, near.likelihood_matrix())
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one is other or (linalg.may_look(one) and torch.equal(one, other))
+    def _noise(self, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+        return torch.randn(shape, generator=generator, device=self.z.device, dtype=self.z.dtype)
 
 
 class LogDet(NamedTuple):

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from curvae.curvature.route import Local
+from curvae.curvature.linearization import Local
 from curvae.model import LatentVariableModel
 
 Run = Callable[[Tensor], Local]

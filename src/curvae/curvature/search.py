@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature.route import Local, Point, Route
+from curvae.curvature.linearization import Linearization
 from curvae.typing import Info, Matrix, PerDatum
 
 
@@ -37,18 +37,18 @@ def not_ok(status: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
 class Tried(NamedTuple):
     """What a step rule tried, and whether that is to be taken."""
 
-    point: Point
+    there: Linearization
     """The last point tried."""
     length: PerDatum
     """Of the step there."""
     good: Bool[Tensor, " B"]
     """Whether to go there."""
 
-    def taken(self, here: Point) -> tuple[Point, PerDatum]:
+    def taken(self, here: Linearization) -> tuple[Linearization, PerDatum]:
         """Where this leads from here, and the length of the step; 0 leaves a datum where it is."""
         if linalg.may_look(self.good) and bool(self.good.all()):
-            return self.point, self.length
-        return self.point.where(self.good, here), torch.where(self.good, self.length, 0.0)
+            return self.there, self.length
+        return self.there.where(self.good, here), torch.where(self.good, self.length, 0.0)
 
 
 class StepRule(ABC):
@@ -56,7 +56,7 @@ class StepRule(ABC):
 
     @abstractmethod
     def advance(
-        self, t: int, route: Route, here: Point, grad: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
+        self, t: int, here: Linearization, grad: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
     ) -> Tried:
         """What step t = 0, 1, ... tries for each datum."""
 
@@ -71,10 +71,10 @@ class PaperSchedule(StepRule):
     scale: float = 0.5
 
     def advance(
-        self, t: int, route: Route, here: Point, grad: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
+        self, t: int, here: Linearization, grad: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
     ) -> Tried:
         length = torch.full_like(here.log_joint, self.scale / (t + 1))
-        return Tried(route.point(here.z + length.unsqueeze(-1) * direction), length, length > 0)
+        return Tried(here.at(here.z + length.unsqueeze(-1) * direction), length, length > 0)
 
 
 @dataclass(frozen=True)
@@ -92,28 +92,28 @@ class Backtracking(StepRule):
     sufficient: float = 1e-4
 
     def advance(
-        self, t: int, route: Route, here: Point, grad: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
+        self, t: int, here: Linearization, grad: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
     ) -> Tried:
         gain = torch.linalg.vecdot(grad, direction)
-        full = self._tried(route, here, torch.ones_like(gain), gain, direction)
+        full = self._tried(here, torch.ones_like(gain), gain, direction)
         short = full.good.logical_not() & (0.5 * gain <= self.worth).logical_not()
-        rise = full.point.log_joint - here.log_joint
+        rise = full.there.log_joint - here.log_joint
         a = (0.5 * gain / (gain - rise)).nan_to_num(self.shortest).clamp(self.shortest, 0.5)
         if not linalg.may_look(short):
-            less = self._tried(route, here, a, gain, direction)
+            less = self._tried(here, a, gain, direction)
             length, good = torch.where(short, a, full.length), torch.where(short, less.good, full.good)
-            return Tried(less.point.where(short, full.point), length, good)
+            return Tried(less.there.where(short, full.there), length, good)
         rows = short.nonzero().squeeze(-1)
         if len(rows) == 0:
             return full
-        less = self._tried(route.take(rows), here.take(rows), a[rows], gain[rows], direction[rows])
+        less = self._tried(here.take(rows), a[rows], gain[rows], direction[rows])
         length, good = full.length.index_copy(0, rows, less.length), full.good.index_copy(0, rows, less.good)
-        return Tried(full.point.updated(rows, less.point), length, good)
+        return Tried(full.there.updated(rows, less.there), length, good)
 
-    def _tried(self, route: Route, here: Point, a: PerDatum, gain: PerDatum, direction: Float[Tensor, "B D"]) -> Tried:
+    def _tried(self, here: Linearization, a: PerDatum, gain: PerDatum, direction: Float[Tensor, "B D"]) -> Tried:
         """A step of length a."""
-        point = route.point(here.z + a.unsqueeze(-1) * direction)
-        return Tried(point, a, point.log_joint - here.log_joint >= self.sufficient * a * gain)
+        there = here.at(here.z + a.unsqueeze(-1) * direction)
+        return Tried(there, a, there.log_joint - here.log_joint >= self.sufficient * a * gain)
 
 
 class Seen(NamedTuple):
@@ -188,33 +188,25 @@ def moved(before: Float[Tensor, "*T B"], after: Float[Tensor, "*T B"]) -> Bool[T
     return (after - before).abs() > 8 * torch.finfo(after.dtype).eps * after.abs()
 
 
-def newton(route: Route, here: Point) -> tuple[Local, Float[Tensor, "B D"]]:
-    """What is seen at a point, detached, and the Newton step ``Lam^-1 grad``, differentiable where gradients are on.
+def follow(near: Linearization, steps: int, rule: StepRule) -> tuple[Linearization, list[Seen]]:
+    """``steps`` Newton steps, all of them, for all data, with gradients where they are on.
 
     The step d solves ``r = grad - Lam d = 0``, so ``d' = Lam^-1 r'`` with d held fixed inside r: its derivative needs
     the residual, which is a few vector products, and no derivative of Lam or of its factor.
     """
-    with torch.no_grad():
-        seen = route.local_at(here)
-        factor, _ = linalg.cholesky(seen.precision)
-        step = linalg.solve_spd(factor, seen.grad)
-    if torch.is_grad_enabled():
-        residual = route.residual(here.z, step)
-        step = step + linalg.solve_spd(factor, residual - residual.detach())
-    return seen, step
-
-
-def follow(
-    route: Route, z: Float[Tensor, "B D"], steps: int, rule: StepRule
-) -> tuple[Float[Tensor, "B D"], list[Seen]]:
-    """``steps`` Newton steps from z, all of them, for all data, with gradients where they are on."""
     seen: list[Seen] = []
-    with torch.no_grad():
-        here = route.point(z)
     for t in range(steps):
-        local, step = newton(route, here._replace(z=z))
-        seen.append(Seen.of(local.log_joint, local.grad))
         with torch.no_grad():
-            here, length = rule.advance(t, route, here, local.grad, step).taken(here)
-        z = z + length.unsqueeze(-1) * step
-    return z, seen
+            here = near.detach()
+            local = here.local()
+            factor, _ = linalg.cholesky(local.precision)
+            step = linalg.solve_spd(factor, local.grad)
+            seen.append(Seen.of(local.log_joint, local.grad))
+            there, length = rule.advance(t, here, local.grad, step).taken(here)
+        if not torch.is_grad_enabled():
+            near = there
+            continue
+        residual = near.residual(step)
+        step = step + linalg.solve_spd(factor, residual - residual.detach())
+        near = near.at(near.z + length.unsqueeze(-1) * step)
+    return near, seen

@@ -1,14 +1,14 @@
 """The shared route: the true log joint and gradient, with one information for all data in place of each one's own."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from curvae.curvature.hidden import Hidden
-from curvae.curvature.route import chosen
+from curvae.curvature.linearization import chosen
 from curvae.likelihoods import Likelihood
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch
@@ -62,6 +62,27 @@ class Typical(Information):
         return (weight.mT * diagonal.mean(0)) @ weight
 
 
+@dataclass(frozen=True, eq=False)
+class Stand:
+    """A batch with one information for all its data."""
+
+    model: LatentVariableModel
+    hidden: list[nn.Module]
+    last: nn.Linear
+    gram: Float[Tensor, "H H"]
+    batch: Batch
+    variance: Float[Tensor, "B D"] | None = None
+
+    def outer(self, value: Float[Tensor, "*S B H"]) -> tuple[Float[Tensor, "*S B"], Float[Tensor, "*S B H"]]:
+        """``log p(x | h)`` and its slope."""
+        eta, batch, likelihood = self.last(value), self.batch, self.model.likelihood
+        slope = likelihood.score(batch.x, eta, batch.mask) @ self.last.weight
+        return likelihood.log_prob(batch.x, eta, batch.mask), slope
+
+    def take(self, rows: Int[Tensor, " n"]) -> "Stand":
+        return replace(self, batch=chosen(self.batch, rows))
+
+
 class Shared(Hidden):
     """``Lam0 = M'GM + prior precision`` with ``G = W'F0 W``, W the decoder's last layer, M the Jacobian before it.
 
@@ -70,36 +91,25 @@ class Shared(Hidden):
     step to its top climbs by what it promises or more. Missing elements only add to that.
     """
 
-    last: nn.Linear
-    batch: Batch
+    frame: Stand
 
     @classmethod
     def fits(cls, model: LatentVariableModel, batch: Batch) -> bool:
         return cls.split(model) is not None and model.likelihood.bounded
 
     @classmethod
-    def at(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Shared":
-        found = cls.of(model, batch, Bound())
+    def of(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Shared":
+        found = cls.by(Bound(), model, batch, z)
         assert found is not None
         return found
 
     @classmethod
-    def of(cls, model: LatentVariableModel, batch: Batch, information: Information) -> "Shared | None":
-        """Built for a batch and an information; None where either does not fit."""
+    def by(
+        cls, information: Information, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]
+    ) -> "Shared | None":
+        """With an information; None where it or the decoder does not fit."""
         parts = cls.split(model)
         if parts is None or not information.serves(model.likelihood):
             return None
-        route = cls(model)
-        route.batch, (route.hidden, route.last) = batch, parts
-        route.gram = information.gram(model, route.last.weight)
-        return route
-
-    def take(self, rows: Int[Tensor, " n"]) -> "Shared":
-        part = Shared(self.model)
-        part.hidden, part.last, part.gram, part.batch = self.hidden, self.last, self.gram, chosen(self.batch, rows)
-        return part
-
-    def _outer(self, value: Float[Tensor, "*S B H"]) -> tuple[Float[Tensor, "*S B"], Float[Tensor, "*S B H"]]:
-        eta, batch, likelihood = self.last(value), self.batch, self.model.likelihood
-        slope = likelihood.score(batch.x, eta, batch.mask) @ self.last.weight
-        return likelihood.log_prob(batch.x, eta, batch.mask), slope
+        hidden, last = parts
+        return cls(Stand(model, hidden, last, information.gram(model, last.weight), batch), z)

@@ -1,21 +1,40 @@
 """How the mode of log p(x, z) is sought: what a step is made of, and when a datum is done.
 
-A solver is a value, chosen by object; it is given a route, a start and a number of steps, works without gradients, and
-never lowers the log joint unless its step rule does.
+A solver is a value, chosen by object: ``init`` says what it works on and keeps, ``step`` takes one step. The loop that
+calls them, :meth:`Solver.search`, works without gradients and takes no step for a datum that is done. It never lowers
+the log joint unless its step rule does.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from curvae import linalg
 from curvae.curvature import compiled
 from curvae.curvature.bfgs import BFGS
-from curvae.curvature.route import Point, Route
+from curvae.curvature.linearization import Linearization
 from curvae.curvature.search import Backtracking, Seen, StepRule
-from curvae.curvature.stepwise import Step, stepwise
+
+State = tuple[Any, ...]
+"""What a solver keeps of each datum from one step to the next: tensors (B, ...) and linearizations."""
+
+
+class Step(NamedTuple):
+    """What one step gave."""
+
+    grad: Float[Tensor, "B D"]
+    """The gradient before it."""
+    there: Linearization
+    """Where it led."""
+    left: Float[Tensor, " B"]
+    """The nats that it had to gain."""
+    going: Bool[Tensor, " B"] | None = None
+    """Who may gain more, whatever is left; None: all."""
+    state: State = ()
 
 
 class Solver(ABC):
@@ -29,18 +48,54 @@ class Solver(ABC):
         """Whether to search to the end before the precision is asked for, rather than to end with a Newton step."""
         return False
 
-    @abstractmethod
-    def search(
-        self, route: Route, z: Float[Tensor, "B D"], steps: int, tolerance: float = 0.0
-    ) -> tuple[Float[Tensor, "B D"], list[Seen]]:
-        """The point reached by up to ``steps`` steps, and what was seen before each, ``visits(steps)`` at most.
+    @property
+    def newton(self) -> "Newton | None":
+        """Itself, where it is Newton's method: compiled code knows that."""
+        return None
 
-        A datum that can gain ``tolerance`` nats at most is done and left out of what follows.
-        """
+    @abstractmethod
+    def init(self, here: Linearization) -> tuple[Linearization, State]:
+        """What it works on, and what it keeps to begin with."""
+
+    @abstractmethod
+    def step(self, t: int, here: Linearization, state: State) -> Step:
+        """Step t = 0, 1, ... of each datum."""
 
     def visits(self, steps: int) -> int:
         """The most points seen in so many steps."""
         return steps
+
+    @torch.no_grad()
+    def search(self, near: Linearization, steps: int, tolerance: float = 0.0) -> tuple[Linearization, list[Seen]]:
+        """Where up to ``steps`` steps lead, and what was seen before each, ``visits(steps)`` at most.
+
+        A datum that can gain ``tolerance`` nats at most is done and left out of what follows. (On a GPU or in a
+        compiled graph all data take all steps: asking who is done would cost more.) Evaluate what is given back anew,
+        ``found.at(found.z)``, where gradients are wanted.
+        """
+        visits, newton = self.visits(steps), self.newton
+        found = newton and compiled.search(near, newton.rule, visits, newton.visits(1), tolerance)
+        if found:
+            return found
+        here, state = self.init(near)
+        z, seen, rows = near.z, [], torch.arange(len(near.z), device=near.z.device)
+        for t in range(visits):
+            level = here.log_joint
+            grad, here, left, going, state = self.step(t, here, state)
+            now = Seen.of(level, grad)
+            seen.append(seen[-1].updated(rows, now) if len(rows) < len(z) else now)
+            z = z.index_copy(0, rows, here.z)
+            going = left > tolerance if going is None else (left > tolerance) & going
+            if not linalg.may_look(going):
+                continue
+            kept = going.nonzero().squeeze(-1)
+            if len(kept) == 0:
+                break
+            if len(kept) < len(rows):
+                rows, here = rows[kept], here.take(kept)
+                state = tuple(one.take(kept) if isinstance(one, Linearization) else one[kept] for one in state)
+        whole = len(rows) == len(z) and type(here) is type(near)
+        return here if whole else type(near)(near.frame, z), seen
 
 
 @dataclass(frozen=True)
@@ -49,9 +104,8 @@ class Newton(Solver):
 
     A quasi-Newton step needs the gradient only, a few vector products, where Lam needs D of them; it has learned the
     curvature along the steps since then (BFGS), from those tried in vain as well: the gradient beyond a ridge of the
-    decoder turns the next step along it. A datum is done when a step promises ``tolerance`` nats at most, or when
-    neither a Newton step nor those after it moved it. (On a GPU or in a compiled graph all data take all steps:
-    asking who is done would cost more.)
+    decoder turns the next step along it. A datum is done when a step promises next to nothing, or when neither a Newton
+    step nor those after it moved it.
     """
 
     rule: StepRule = field(default_factory=Backtracking)
@@ -61,33 +115,31 @@ class Newton(Solver):
         if self.bfgs < 0:
             raise ValueError(f"Newton: bfgs must be 0 or more; got {self.bfgs}.")
 
+    @property
+    def newton(self) -> "Newton":
+        return self
+
     def visits(self, steps: int) -> int:
         return steps * (1 + self.bfgs)
 
-    @torch.no_grad()
-    def search(
-        self, route: Route, z: Float[Tensor, "B D"], steps: int, tolerance: float = 0.0
-    ) -> tuple[Float[Tensor, "B D"], list[Seen]]:
-        def step(t: int, route: Route, here: Point, point: Point | None = None, *known: Tensor) -> Step:
-            if point is None:
-                local = route.local_at(here)
-                grad, moved, bend = local.grad, None, BFGS.of(local.precision)
-            else:
-                last, taken, expected, good, moved, *bent = known
-                grad = route.grad_at(point)
-                bend = BFGS(*bent).after(taken, last - grad, expected, good)
-                grad = torch.where(good.unsqueeze(-1), grad, last)
-            d = bend.solve(grad)
-            tried = self.rule.advance(t, route, here, grad, d)
-            there, _ = tried.taken(here)
-            gain = torch.linalg.vecdot(grad, d)
-            moved = tried.good if moved is None else moved | tried.good
-            going = 0.5 * gain > tolerance
-            if (t + 1) % self.visits(1) == 0:
-                return Step(grad, there, going & moved)
-            taken, expected = tried.length.unsqueeze(-1) * d, tried.length.square() * gain
-            return Step(grad, there, going, (tried.point, grad, taken, expected, tried.good, moved, *bend))
+    def init(self, here: Linearization) -> tuple[Linearization, State]:
+        return here, ()
 
-        visits = self.visits(steps)
-        found = compiled.search(route, z, visits, self.visits(1), self.rule, tolerance)
-        return stepwise(route, z, visits, step) if found is None else found
+    def step(self, t: int, here: Linearization, state: State) -> Step:
+        if not state:
+            local = here.local()
+            grad, moved, bend = local.grad, None, BFGS.of(local.precision)
+        else:
+            tried, last, taken, expected, good, moved, *bent = state
+            grad = tried.grad()
+            bend = BFGS(*bent).after(taken, last - grad, expected, good)
+            grad = torch.where(good.unsqueeze(-1), grad, last)
+        d = bend.solve(grad)
+        tried = self.rule.advance(t, here, grad, d)
+        there, _ = tried.taken(here)
+        gain = torch.linalg.vecdot(grad, d)
+        moved = tried.good if moved is None else moved | tried.good
+        if (t + 1) % self.visits(1) == 0:
+            return Step(grad, there, 0.5 * gain, moved)
+        taken, expected = tried.length.unsqueeze(-1) * d, tried.length.square() * gain
+        return Step(grad, there, 0.5 * gain, None, (tried.there, grad, taken, expected, tried.good, moved, *bend))

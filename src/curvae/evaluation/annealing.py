@@ -17,7 +17,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from curvae.curvature import Gram, Routed
+from curvae.curvature import Gram
 from curvae.data import ArrayTable
 from curvae.dynamics import Annealed, Bridge, anneal, tune
 from curvae.evaluation.diagnostics import chi2_quantile
@@ -26,7 +26,7 @@ from curvae.evaluation.judging import named
 from curvae.evaluation.scores import untouched
 from curvae.evaluation.weighing import Scores, part_of
 from curvae.limits import check_counts, check_positive
-from curvae.model import LatentVariableModel, require_continuous
+from curvae.model import ForBatch, LatentVariableModel, require_continuous
 from curvae.systems import HasModel, System, Weights, require
 from curvae.systems.place import like, place
 from curvae.typing import Batch
@@ -134,7 +134,8 @@ def spaced(temperatures: int, like: Tensor) -> Float[Tensor, " K1"]:
 def bridge(model: LatentVariableModel, batch: Batch) -> Bridge:
     """``p(z) p(x | z)^b``; by the Gram matrix of the decoder's last layer, at half the price, where that is exact."""
     if Gram.fits(model, batch):
-        model = Routed(Gram.at(model, batch, batch.x.new_zeros(len(batch.x), sum(model.prior.blocks))))
+        near = Gram.of(model, batch, batch.x.new_zeros(len(batch.x), sum(model.prior.blocks)))
+        model = ForBatch(model, near.log_likelihood)
     return Bridge(model.prior.log_prob, lambda z: model.log_joint(batch.x, z, batch.mask))
 
 

@@ -5,9 +5,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from curvae import linalg
-from curvae.curvature import Route, Status, route_for
+from curvae.curvature import Linearization, MatrixFree, Status, linearize
 from curvae.curvature.matrix_free import stochastic_log_det
-from curvae.curvature.products import Products
 from curvae.inference.inference import AffinePosterior, Inference, Inferred, as_precise
 from curvae.inference.start import outputs, write_posterior
 from curvae.model import LatentVariableModel
@@ -62,7 +61,7 @@ class FisherGaussian(Inference):
         encoder: nn.Module,
         through: bool = True,
         dense: int = 256,
-        route: type[Route] | None = None,
+        route: type[Linearization] | None = None,
         probes: int = 16,
         lanczos: int = 20,
     ):
@@ -93,17 +92,17 @@ class FisherGaussian(Inference):
             return infer(model, batch, mean)
 
     def _formed(self, model: LatentVariableModel, batch: Batch, mean: Float[Tensor, "B D"]) -> Inferred:
-        route = route_for(model, batch, mean.detach(), self.route)
+        near = linearize(model, batch, mean.detach(), self.route)
         with torch.set_grad_enabled(self.through and torch.is_grad_enabled()):
-            here = route.local(mean)
+            here = near.at(mean).local()
             factor, ok = linalg.cholesky(here.precision)
         return Inferred(PrecisionGaussian(mean, factor), _info(here.log_joint, here.grad, ok))
 
     def _free(self, model: LatentVariableModel, batch: Batch, mean: Float[Tensor, "B D"]) -> Inferred:
         with torch.no_grad():
-            near = Products(model, batch, mean.detach())
-            log_det, error = stochastic_log_det(near, near.z, self.probes, self.lanczos)
-            info = _info(near.log_joint, near.grad, torch.ones_like(log_det, dtype=torch.bool))
+            near = MatrixFree.of(model, batch, mean.detach())
+            log_det, error = stochastic_log_det(near.product, near.z, self.probes, self.lanczos)
+            info = _info(near.log_joint, near.grad(), torch.ones_like(log_det, dtype=torch.bool))
         info = {**info, "log_det": log_det, "log_det_error": error}
         return Inferred(ImplicitGaussian(mean, log_det, near), info)
 

@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature import Mode, Newton, Route, Routed, Seen, Solver, Trace, follow, last_step, route_for
+from curvae.curvature import Gram, Linearization, Mode, Newton, Seen, Solver, Trace, follow, last_step, linearize
 from curvae.inference.implicit import with_gradient
 from curvae.inference.inference import AffinePosterior, Inference, Inferred, as_precise, prefixed
-from curvae.model import LatentVariableModel
+from curvae.model import ForBatch, LatentVariableModel
 from curvae.posteriors import PrecisionGaussian
 from curvae.priors import Prior
 from curvae.typing import Batch, Info, PerDatum
@@ -75,7 +75,7 @@ class Laplace(Inference):
         steps: int = 2,
         solver: Solver | None = None,
         unroll: bool = False,
-        route: type[Route] | None = None,
+        route: type[Linearization] | None = None,
         tolerance: float = 0.1,
         constant: bool = False,
     ):
@@ -107,59 +107,62 @@ class Laplace(Inference):
         with torch.autocast(mu0.device.type, enabled=False), model.evaluating():
             mu0 = as_precise(mu0, batch)
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.constant):
-                route = route_for(model, batch, mu0.detach(), self.route)
+                near = linearize(model, batch, mu0.detach(), self.route)
             if self.unroll or steps == 0:
-                found = self._unrolled(route, mu0, steps)
+                found = self._unrolled(near.at(mu0), steps)
             else:
-                found = self._searched(route, self._begin(route, mu0, batch), steps)
+                found = self._searched(self._begin(near, batch), steps)
         bound = None if self.unroll or steps == 0 else _encoder_bound(mu0, found.mean, found.precision)
         posterior = PrecisionGaussian(found.mean, found.factor)
         info = {**begin.info, **self._info(found, steps)}
         state = {"modes": found.mean.detach()} if len(self.modes) else {}
-        shorter = Routed(route) if route.shorter and not self.constant else None
-        return Inferred(posterior, info, bound, {**prefixed("start", begin.state), **state}, shorter)
+        state |= prefixed("start", begin.state)
+        if isinstance(near, Gram) and near.cheap and not self.constant:
+            return Inferred(posterior, info, bound, state, ForBatch(model, near.log_likelihood))
+        return Inferred(posterior, info, bound, state)
 
-    def _unrolled(self, route: Route, mu0: Float[Tensor, "B D"], steps: int) -> Mode:
+    def _unrolled(self, near: Linearization, steps: int) -> Mode:
         """Every step differentiated, and the precision at the end."""
-        mu, seen = follow(route, mu0, steps, self.solver.rule)
-        here = route.local(mu)
+        near, seen = follow(near, steps, self.solver.rule)
+        here = near.local()
         seen = [*seen, Seen.of(here.log_joint, here.grad)]
         factor, ok = linalg.cholesky(here.precision)
         left = 0.5 * torch.linalg.vecdot(here.grad, linalg.solve_spd(factor, here.grad)).detach()
-        return Mode(mu, here.precision, factor, seen, left, torch.zeros_like(ok), ok)
+        return Mode(near.z, here.precision, factor, seen, left, torch.zeros_like(ok), ok)
 
     @torch.no_grad()
-    def _begin(self, route: Route, mu0: Float[Tensor, "B D"], batch: Batch) -> Float[Tensor, "B D"]:
-        """The encoder's mean, or the mode remembered where that has the higher log joint."""
+    def _begin(self, near: Linearization, batch: Batch) -> Linearization:
+        """At the encoder's mean, or at the mode remembered where that has the higher log joint."""
         if len(self.modes) == 0:
-            return mu0.detach()
-        known = self.modes[batch.index.clamp(min=0)].to(mu0.dtype)
+            return near
+        known = self.modes[batch.index.clamp(min=0)].to(near.z.dtype)
         usable = (batch.index >= 0) & known.isfinite().all(-1)
-        known = torch.where(usable.unsqueeze(-1), known, mu0)
-        better = route.log_joint(known) > route.log_joint(mu0)
-        return torch.where(better.unsqueeze(-1), known, mu0)
+        there = near.at(torch.where(usable.unsqueeze(-1), known, near.z))
+        here = near.at(near.z)
+        return there.where(there.log_joint > here.log_joint, here)
 
-    def _searched(self, route: Route, begin: Float[Tensor, "B D"], steps: int) -> Mode:
+    def _searched(self, begin: Linearization, steps: int) -> Mode:
         """A search without gradients, a last step with them, and the precision."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.constant):
             if self.solver.settles:
-                return self._settled(route, begin, steps)
-            z, seen = self.solver.search(route, begin, steps - 1, self.tolerance)
-            mode = last_step(route, z, len(seen), self.solver.rule)
+                return self._settled(begin, steps)
+            near, seen = self.solver.search(begin, steps - 1, self.tolerance)
+            mode = last_step(near, len(seen), self.solver.rule)
             return mode._replace(seen=[*seen, *mode.seen])
 
-    def _settled(self, route: Route, begin: Float[Tensor, "B D"], steps: int) -> Mode:
+    def _settled(self, begin: Linearization, steps: int) -> Mode:
         """A search to the end, without gradients; then the precision, which the derivative of the mode awaits."""
-        z, seen = self.solver.search(route, begin, steps, 0.1 * self.tolerance)
+        near, seen = self.solver.search(begin, steps, 0.1 * self.tolerance)
         factors: list[Tensor] = []
-        mu = with_gradient(z, lambda mode: route.slope(mode)[1], lambda v: linalg.solve_spd(factors[0], v))
-        here = route.local(mu)
+        mu = with_gradient(near.z, lambda mode: near.at(mode).grad(), lambda v: linalg.solve_spd(factors[0], v))
+        end = near.at(mu)
+        here = end.local()
         factor, ok = linalg.cholesky(here.precision)
         factors.append(factor.detach())
         with torch.no_grad():
             grad = here.grad.detach()
             step = linalg.solve_spd(factors[0], grad)
-            tried = self.solver.rule.advance(len(seen), route, route.point(z), grad, step)
+            tried = self.solver.rule.advance(len(seen), end.detach(), grad, step)
             left = 0.5 * torch.linalg.vecdot(grad, step)
         seen = [*seen, Seen.of(here.log_joint, grad)]
         return Mode(mu, here.precision, factor, seen, left, tried.good.logical_not(), ok)

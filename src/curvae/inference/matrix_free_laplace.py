@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature import ConjugateGradient, Seen, Solver, Trace, moved
+from curvae.curvature import ConjugateGradient, MatrixFree, Seen, Solver, Trace, moved
 from curvae.curvature.conjugate_gradient import solve
-from curvae.curvature.matrix_free import MatrixFree, stochastic_log_det
-from curvae.curvature.products import Products
+from curvae.curvature.matrix_free import stochastic_log_det
 from curvae.inference.implicit import with_gradient
 from curvae.inference.inference import AffinePosterior, Inference, Inferred, as_precise, prefixed
 from curvae.model import LatentVariableModel
@@ -104,51 +103,51 @@ class MatrixFreeLaplace(Inference):
             with torch.no_grad():
                 near, seen = self._search(model, batch, mu0.detach(), begin.posterior)
                 precision, inverse, ok, info = self._precision(near)
-                left = 0.5 * (near.grad * inverse(near.grad)).sum(-1)
-                info = {**begin.info, **info, **self._trace(seen, near, left, ok).info}
+                grad = near.grad()
+                left = 0.5 * (grad * inverse(grad)).sum(-1)
+                info = {**begin.info, **info, **self._trace(seen, Seen.of(near.log_joint, grad), left, ok).info}
             if self.steps == 0:
                 mu, bound = mu0, None
             else:
-                mu = with_gradient(near.z, lambda z: Products(model, batch, z).grad, inverse)
+                mu = with_gradient(near.z, lambda z: near.at(z).grad(), inverse)
                 bound = _encoder_bound(mu0, near)
-        if isinstance(precision, Products):
+        if isinstance(precision, MatrixFree):
             return Inferred(ImplicitGaussian(mu, info["log_det"], near), info, bound, prefixed("start", begin.state))
         posterior = PrecisionGaussian(mu, precision)
         return Inferred(posterior, info, bound, prefixed("start", begin.state))
 
     def _search(
         self, model: LatentVariableModel, batch: Batch, z: Tensor, begin: Posterior
-    ) -> tuple[Products, list[Seen]]:
-        """The products at the point reached, and what was seen on the way."""
+    ) -> tuple[MatrixFree, list[Seen]]:
+        """The point reached, and what was seen on the way."""
         variance = begin.variance.to(z) if self.precondition and isinstance(begin, GaussianPosterior) else None
-        route = MatrixFree(model, batch, variance)
-        z, seen = self.solver.search(route, z, self.steps, 1e-3 * self.tolerance)
-        return route.products(z), seen
+        near, seen = self.solver.search(MatrixFree.of(model, batch, z, variance), self.steps, 1e-3 * self.tolerance)
+        assert isinstance(near, MatrixFree)
+        return near, seen
 
-    def _precision(self, near: Products) -> tuple[Tensor | Products, Callable[[Tensor], Tensor], Tensor, Info]:
+    def _precision(self, near: MatrixFree) -> tuple[Tensor | MatrixFree, Callable[[Tensor], Tensor], Tensor, Info]:
         """The factor of Lam or its products, the solution with it, whether that is sound, and its determinant."""
         if near.z.shape[-1] <= self.dense:
-            factor, ok = linalg.cholesky(near.matrix())
+            factor, ok = linalg.cholesky(near.local().precision)
             log_det = 2 * linalg.half_log_det(factor)
             info = {"log_det": log_det, "log_det_error": torch.zeros_like(log_det)}
             return factor, lambda v: linalg.solve_spd(factor, v), ok, info
-        value, error = stochastic_log_det(near, near.z, self.probes, self.lanczos)
+        value, error = stochastic_log_det(near.product, near.z, self.probes, self.lanczos)
         info = {"log_det": value, "log_det_error": error}
-        return near, lambda v: solve(near, v), torch.ones_like(value, dtype=torch.bool), info
+        return near, lambda v: solve(near.product, v), torch.ones_like(value, dtype=torch.bool), info
 
-    def _trace(self, seen: list[Seen], near: Products, left: PerDatum, ok: Tensor) -> Trace:
+    def _trace(self, seen: list[Seen], end: Seen, left: PerDatum, ok: Tensor) -> Trace:
         """What the search did, padded to T + 1 entries; ``left`` are the nats to the mode."""
-        end = Seen(near.log_joint, near.grad.norm(dim=-1))
         last = seen[-1] if seen else end
         padding = [last] * (self.solver.visits(self.steps) - len(seen))
         stuck = ~moved(last.log_joint, end.log_joint)
         return Trace.of([*seen, *padding, end], left, stuck, ok, self.tolerance)
 
 
-def _encoder_bound(mu0: Tensor, near: Products) -> PerDatum:
+def _encoder_bound(mu0: Tensor, near: MatrixFree) -> PerDatum:
     """``-1/2 (mu0 - mu)' Lam (mu0 - mu)``, all but mu0 detached: the log joint that mu0 misses."""
     offset = mu0 - near.z
     fixed = offset.detach()
     with torch.no_grad():
-        image = near(fixed)
+        image = near.product(fixed)
     return -0.5 * ((2 * offset - fixed) * image).sum(-1)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from curvae.curvature.route import chosen
+from curvae.curvature import chosen
 from curvae.inference.inference import AffinePosterior, Inference, Inferred, prefixed
 from curvae.inference.laplace import Laplace
 from curvae.model import LatentVariableModel

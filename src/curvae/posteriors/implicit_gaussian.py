@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae.curvature.conjugate_gradient import solve
-from curvae.curvature.products import Products
+from curvae.curvature.matrix_free import MatrixFree
 from curvae.linalg import LOG_2PI
 from curvae.posteriors.posterior import DensityPosterior, Draws, plain
 from curvae.typing import Batch
@@ -55,15 +55,15 @@ class ImplicitGaussian(DensityPosterior):
         >>> model = LatentVariableModel(StandardNormal(2), torch.nn.Linear(2, 3), Gaussian(3))
         >>> z = torch.zeros(4, 2)
         >>> with torch.no_grad():
-        ...     near = Products(model, Batch(torch.zeros(4, 3), torch.arange(4)), z)
-        >>> q = ImplicitGaussian(z, near.matrix().logdet().detach(), near)
+        ...     near = MatrixFree.of(model, Batch(torch.zeros(4, 3), torch.arange(4)), z)
+        >>> q = ImplicitGaussian(z, near.local().precision.logdet().detach(), near)
         >>> q.draw(5).z.shape, q.covariance.shape
         (torch.Size([5, 4, 2]), torch.Size([4, 2, 2]))
     """
 
     loc: Float[Tensor, "B D"]
     log_det: Float[Tensor, " B"]
-    precision: Products
+    precision: MatrixFree
     width: float = 1.0
 
     @property
@@ -85,7 +85,7 @@ class ImplicitGaussian(DensityPosterior):
         batch = Batch.of(tensors["x"], tensors.get("mask"))
         model = self.precision.model
         with torch.no_grad(), model.evaluating():
-            precision = Products(model, batch, tensors["point"].detach())
+            precision = MatrixFree.of(model, batch, tensors["point"].detach())
         return ImplicitGaussian(tensors["loc"], tensors["log_det"], precision, self.width)
 
     @property
@@ -99,7 +99,7 @@ class ImplicitGaussian(DensityPosterior):
     @torch.no_grad()
     def solve(self, v: Float[Tensor, "*S B D"]) -> Float[Tensor, "*S B D"]:
         """``Lam^-1 v``, without gradient."""
-        return solve(self.precision, v)
+        return solve(self.precision.product, v)
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Draws:
         with torch.no_grad():
@@ -111,7 +111,7 @@ class ImplicitGaussian(DensityPosterior):
         offset = z - self.loc
         fixed = offset.detach()
         with torch.no_grad():
-            image = self.precision(fixed)
+            image = self.precision.product(fixed)
         # offset' Lam offset, whose gradient is 2 Lam offset
         square = ((2 * offset - fixed) * image).sum(-1) / self.width
         return -0.5 * (square + offset.shape[-1] * (LOG_2PI + math.log(self.width)) - self.log_det)

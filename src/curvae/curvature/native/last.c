@@ -1,5 +1,5 @@
 /* The last Newton step to the mode, the one that is differentiated, for what search.c knows; and the adjoint of what it
-   gives. ../compiled_last.py calls both, and ../last.py says what they are for; the part below "#else" is included once per
+   gives. ../compiled.py calls both, and ../last.py says what they are for; the part below "#else" is included once per
    number type. */
 
 #ifndef REAL
