@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from curvae.likelihoods import Likelihood
+from curvae.networks import call
 from curvae.priors import Prior
 
 
@@ -38,8 +39,11 @@ class LatentVariableModel(nn.Module):
         self.likelihood = likelihood
         self.autoregressive = autoregressive
 
-    def decode(self, z: Float[Tensor, "*L D"], x: Tensor | None = None) -> Float[Tensor, "*L P"]:
+    def decode(self, z: Float[Tensor, "*L D"], x: Tensor | None = None, precise: bool = False) -> Float[Tensor, "*L P"]:
         """Decoder output eta for any leading dimensions; the decoder itself only sees (N, D).
+
+        A decoder in half precision is given z in its own, and eta is in that of z. ``precise`` computes it in that of z
+        from its rounded weights, and uncompiled, as its derivatives need it.
 
         Raises:
             ValueError: the decoder does not give P values a row, or it is autoregressive and x is missing.
@@ -49,9 +53,9 @@ class LatentVariableModel(nn.Module):
             if x is None:
                 raise ValueError("decode: an autoregressive decoder needs x beside z; got x=None. Pass decode(z, x).")
             event = x.shape[x.ndim - len(self.likelihood.event) :]
-            out = self.decoder(rows, x.expand(*z.shape[:-1], *event).reshape(-1, *event))
+            out = call(self.decoder, rows, x.expand(*z.shape[:-1], *event).reshape(-1, *event), precise=precise)
         else:
-            out = self.decoder(rows)
+            out = call(self.decoder, rows, precise=precise)
         eta = out.flatten(1)
         if eta.shape[-1] != self.likelihood.size:
             raise ValueError(

@@ -1,14 +1,14 @@
 """Kinds that run the decoder itself: any whose rows do not depend on one another."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from curvae.curvature.derivatives import Batched, Looped, Taking, vector_products
+from curvae.curvature.differentiable import decoding
 from curvae.curvature.linearization import Linearization, Product, chosen
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch, Matrix
@@ -49,29 +49,36 @@ class Decoded(Linearization):
     def batch(self) -> Batch:
         return self.frame.batch
 
+    @property
+    def batched(self) -> bool:
+        return decoding(self.model, self.batch.x, self.z).batched
+
     def _score(self) -> Float[Tensor, "B P"]:
-        return self.model.likelihood.score(self.batch.x, self._decoded[0], self.batch.mask)
+        return self.model.likelihood.score(self.batch.x, self._decoded.eta, self.batch.mask)
 
     @cached_property
     def push(self) -> Product:
-        eta, pull = self._decoded
-        back = torch.func.vjp(lambda u: pull(u)[0], torch.zeros_like(eta))[1]
-        return lambda v: back(v)[0]
+        """
+        Raises:
+            ValueError: the decoder cannot be differentiated twice.
+        """
+        if decoding(self.model, self.batch.x, self.z).way.taking is Taking.ROWS:
+            decoding(self.model, self.batch.x, self.z, products=True)
+        _ = self._decoded.transposed
+        return self._decoded.push
 
-    @cached_property
+    @property
     def pull(self) -> Product:
-        pull = self._decoded[1]
-        return lambda u: pull(u)[0]
+        return self._decoded.pull
 
     @cached_property
     def inform(self) -> Product:
-        return informed(self.model, self.batch, self._decoded[0])
+        return informed(self.model, self.batch, self._decoded.eta)
 
     @cached_property
-    def _decoded(self) -> tuple[Float[Tensor, "B P"], Callable[[Tensor], tuple[Tensor]]]:
-        """Eta and the decoder's reverse pass."""
-        eta, pull = torch.func.vjp(lambda point: self.model.decode(point, self.batch.x), self.z)[:2]
-        return eta, pull
+    def _decoded(self) -> Batched | Looped:
+        """The decoder, run once at z, and its products there."""
+        return vector_products(decoding(self.model, self.batch.x, self.z), self.z)
 
 
 def informed(model: LatentVariableModel, batch: Batch, eta: Float[Tensor, "B P"]) -> Product:

@@ -9,6 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from curvae.curvature.decoded import Decoded, Observed, assembled
+from curvae.curvature.derivatives import jacobian
+from curvae.curvature.differentiable import decoding
 from curvae.curvature.linearization import Local, chosen
 from curvae.curvature.recompute import recomputed
 from curvae.model import LatentVariableModel
@@ -61,7 +63,8 @@ class Generic(Decoded):
         return self.frame.needs
 
     def _evaluated(self) -> tuple[Tensor, ...]:
-        level = self.model.log_likelihood(self.batch.x, self.z, self.batch.mask)
+        eta = decoding(self.model, self.batch.x, self.z)(self.z)
+        level = self.model.likelihood.log_prob(self.batch.x, eta, self.batch.mask)
         return (level + self.model.prior.log_prob(self.z),)
 
     def _likelihood(self) -> tuple[Float[Tensor, "B D"], Matrix]:
@@ -72,7 +75,7 @@ class Generic(Decoded):
 
     def _parts(self) -> Local:
         """``log p(x | z)``, its gradient and its information, of as many data at once as memory allows."""
-        items, directions = self.needs.chunks(self.memory, torch.is_grad_enabled())
+        items, directions = self.needs.chunks(self.memory, torch.is_grad_enabled() or not self.batched)
         if items >= len(self.z):
             return self._chunk(self.z, slice(None), directions)
         parts = []
@@ -87,36 +90,10 @@ class Generic(Decoded):
 
     def _chunk(self, z: Float[Tensor, "B D"], rows: slice, directions: int) -> Local:
         """Some of the data, so many columns or rows of J at once."""
-        part, needs = chosen(self.batch, rows), self.needs
-
-        def decode(point: Tensor) -> Tensor:
-            return self.model.decode(point, part.x)
-
-        by = _by_rows if needs.reverse else _by_columns
-        eta, jacobian = by(decode, z, needs.outputs, directions)
+        part = chosen(self.batch, rows)
+        eta, jacobians = jacobian(decoding(self.model, part.x, z), z, self.needs.reverse, directions)
         level = self.model.likelihood.log_prob(part.x, eta, part.mask)
-        return Local(level, *assembled(self.model, part, eta, jacobian))
-
-
-def _by_columns(decode: Any, z: Tensor, outputs: int, directions: int) -> tuple[Tensor, Float[Tensor, "B D P"]]:
-    """Eta and the transposed Jacobian, forward mode."""
-    eye = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
-
-    def along(direction: Tensor) -> Tensor:
-        return torch.func.jvp(decode, (z,), (direction.expand_as(z),))[1]
-
-    return decode(z), torch.func.vmap(along, out_dims=1, chunk_size=directions)(eye)
-
-
-def _by_rows(decode: Any, z: Tensor, outputs: int, directions: int) -> tuple[Tensor, Float[Tensor, "B D P"]]:
-    """The same, reverse mode."""
-    eta, pull = torch.func.vjp(decode, z)[:2]
-    eye = torch.eye(outputs, dtype=eta.dtype, device=eta.device)
-
-    def back(direction: Tensor) -> Tensor:
-        return pull(direction.expand_as(eta))[0]
-
-    return eta, torch.func.vmap(back, out_dims=2, chunk_size=directions)(eye)
+        return Local(level, *assembled(self.model, part, eta, jacobians))
 
 
 class Needs(NamedTuple):
@@ -137,8 +114,10 @@ class Needs(NamedTuple):
         """Seen from the decoder at work on one datum and on the same twice: what grows is the datum's."""
         sizes = []
         for count in (1, 2):
+            rows = z[:1].detach().repeat(count, 1)
+            decode = decoding(model, batch.x[:1].repeat_interleave(count, 0), rows)
             with model.evaluating(), _Sizes() as seen:
-                model.decode(z[:1].detach().repeat(count, 1), batch.x[:1].repeat_interleave(count, 0))
+                decode(rows)
             sizes.append(seen.sizes)
         grown = [two - one for one, two in zip(*sizes, strict=False)] or [0]
         return cls(model.likelihood.size, z.shape[-1], max(grown), sum(grown), z.element_size())
@@ -188,7 +167,12 @@ class _Sizes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        old = {one.untyped_storage().data_ptr() for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)}
+        old = {_place(one) for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)}
         made = (one for one in tree_leaves(out) if isinstance(one, Tensor))
-        self.sizes.append(sum(one.numel() for one in made if one.untyped_storage().data_ptr() not in old))
+        self.sizes.append(sum(one.numel() for one in made if _place(one) not in old))
         return out
+
+
+def _place(tensor: Tensor) -> int:
+    """Where its numbers are; a sparse tensor has no such place."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else id(tensor)

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from curvae.networks import low_precision
 from curvae.typing import Latent
 
 PIECEWISE_LINEAR = (nn.ReLU, nn.LeakyReLU, nn.Hardtanh, nn.Identity)
@@ -23,6 +24,8 @@ ELEMENTWISE = (
 def chain(decoder: nn.Module) -> list[nn.Module] | None:
     """The linear and elementwise layers of a sequential decoder, or None if it is anything else.
 
+    Layers with hooks, whose output is not theirs alone, and layers in half precision are something else, too.
+
     Example:
         >>> from torch import nn
         >>> len(chain(nn.Sequential(nn.Linear(2, 5), nn.Sequential(nn.ReLU(), nn.Linear(5, 3)))))
@@ -30,6 +33,8 @@ def chain(decoder: nn.Module) -> list[nn.Module] | None:
         >>> chain(nn.Sequential(nn.Linear(2, 5), nn.LayerNorm(5))) is None
         True
     """
+    if low_precision(decoder) or decoder._forward_hooks or decoder._forward_pre_hooks:
+        return None
     if type(decoder) in (nn.Linear, *ELEMENTWISE):
         return [decoder]
     if type(decoder) is nn.Flatten and decoder.start_dim == 1:

@@ -60,6 +60,9 @@ class Linearization(ABC):
         tensors: what was evaluated there, the log joint first; by default it is when it is first asked for.
     """
 
+    batched: bool = True
+    """Whether the decoder's products can be taken with several vectors at once."""
+
     def __init__(self, frame: Frame, z: Float[Tensor, "B D"], tensors: tuple[Tensor, ...] | None = None):
         self.frame = frame
         self.z = z
@@ -177,7 +180,7 @@ class Linearization(ABC):
     @property
     def at_once(self) -> int:
         """Vectors of each datum that may be worked on together."""
-        return max(1, MEMORY // max(1, 4 * len(self.z) * self.model.likelihood.size * self.z.element_size()))
+        return 1 if not self.batched else max(1, MEMORY // max(1, 4 * len(self.z) * self.model.likelihood.size * self.z.element_size()))
 
     def each(self, function: Product, v: Tensor) -> Tensor:
         """A function of one vector of each datum over all leading dimensions, as many at once as memory allows."""

@@ -53,7 +53,7 @@ class MatrixFree(Decoded):
         return cls(Observed(model, batch, variance), z)
 
     def _evaluated(self) -> tuple[Tensor, ...]:
-        level = self.model.likelihood.log_prob(self.batch.x, self._decoded[0], self.batch.mask)
+        level = self.model.likelihood.log_prob(self.batch.x, self._decoded.eta, self.batch.mask)
         return (level + self.model.prior.log_prob(self.z),)
 
     def _likelihood(self) -> tuple[Float[Tensor, "B D"], Matrix]:
@@ -65,7 +65,7 @@ class MatrixFree(Decoded):
 
     def perturbation(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n B D"]:
         """``J'R e1 + P^1/2 e2`` with standard normal e1 and e2: n draws of N(0, Lam) for each datum."""
-        likelihood, (eta, _), mask, pull = self.model.likelihood, self._decoded, self.batch.mask, self.pull
+        likelihood, eta, mask, pull = self.model.likelihood, self._decoded.eta, self.batch.mask, self.pull
         root, unroot = torch.func.vjp(lambda v: likelihood.root(eta, v, mask), torch.zeros_like(eta))[:2]
         parts = []
         for start in range(0, n, self.at_once):

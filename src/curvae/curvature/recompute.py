@@ -39,7 +39,12 @@ class _Again(torch.autograd.Function):
             return tuple(torch.func.functional_call(_Door(ctx.model), swapped, (ctx.run, point)))
 
         with ctx.model.evaluating():
-            return None, None, None, *torch.func.vjp(again, z, *values)[1](adjoints)
+            given = [value.detach().requires_grad_(value.requires_grad) for value in (z, *values)]
+            wanted = [value for value in given if value.requires_grad]
+            with torch.enable_grad():
+                found = again(*given)
+            gradients = iter(torch.autograd.grad(found, wanted, adjoints, allow_unused=True))
+            return None, None, None, *(next(gradients) if value.requires_grad else None for value in given)
 
 
 class _Door(nn.Module):

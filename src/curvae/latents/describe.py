@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from curvae.curvature.derivatives import jacobian
+from curvae.curvature.differentiable import decoding
 from curvae.data import ArrayTable, Data, Transform
 from curvae.latents.axes import Axes, principal
 from curvae.model import LatentVariableModel
@@ -50,11 +52,7 @@ def describe(system: System, data: Data) -> Axes:
     model = _model(system)
     with _at_rest(system):
         z = _means(system, data.train)
-        try:
-            information, slopes, own = _derivatives(model, z, data.transform, data.spec.event)
-        except (NotImplementedError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"rotate: expected a decoder with forward derivatives, got none ({reason}).") from None
+        information, slopes, own = _derivatives(model, z, data.transform, data.spec.event)
         if not bool(information.isfinite().all() and slopes.isfinite().all() and own.isfinite().all()):
             raise ValueError("rotate: expected a decoder with finite derivatives, got some that are not.")
         rotation, gains = principal(information, slopes)
@@ -111,21 +109,20 @@ def _derivatives(
     model: LatentVariableModel, z: Float[Tensor, "N D"], transform: Transform, event: tuple[int, ...]
 ) -> tuple[Float[Tensor, "D D"], Float[Tensor, "Q D"], Float[Tensor, "P D"]]:
     """G, and the mean slopes of E[x | z] in the model's units and in the data's own; the last ones may be missing."""
-    eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
 
-    def outputs(point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        eta = model.decode(point)
+    def means(eta: Tensor) -> tuple[Tensor, Tensor]:
         mean = model.likelihood.mean(eta)
-        return eta, mean.flatten(1), _own(mean, transform, event)
+        return mean.flatten(1), _own(mean, transform, event)
 
     total: list[Tensor] = []
     for part in z.split(max(1, NUMBERS // (z.shape[1] * model.likelihood.size))):
+        eta, rows = jacobian(decoding(model, None, part), part)
 
-        def along(direction: Tensor, part: Tensor = part) -> tuple[Tensor, ...]:
-            return torch.func.jvp(outputs, (part,), (direction.expand_as(part),))[1]
+        def along(direction: Tensor, eta: Tensor = eta) -> tuple[Tensor, Tensor]:
+            return torch.func.jvp(means, (eta,), (direction,))[1]
 
-        eta, mean, own = torch.func.vmap(along, out_dims=1)(eye)
-        root = model.likelihood.root(model.decode(part).unsqueeze(1), eta).double()
+        mean, own = torch.func.vmap(along, in_dims=1, out_dims=1)(rows)
+        root = model.likelihood.root(eta.unsqueeze(1), rows).double()
         found = [(root @ root.mT).sum(0), mean.double().sum(0).mT, own.double().sum(0).mT]
         total = found if not total else [one + two for one, two in zip(total, found, strict=True)]
     information, slopes, own = (value.cpu() / len(z) for value in total)

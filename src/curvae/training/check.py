@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from curvae import networks
 from curvae.data import Data
 from curvae.inference import Inference
 from curvae.model import LatentVariableModel
@@ -62,7 +63,7 @@ def _trial(system: nn.Module) -> Iterator[None]:
 def _try_decoder(model: LatentVariableModel) -> None:
     call = Call("decoder", torch.randn(ROWS, model.prior.size, device=_device(model)))
     try:
-        out = model.decoder(call.given)
+        out = networks.call(model.decoder, call.given)
     except Exception as error:
         raise _refusal(call, error) from error
     _judge(call, out)
