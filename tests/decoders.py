@@ -90,7 +90,7 @@ def encoder_layer(**options) -> nn.Module:
 
 
 def stack() -> nn.Module:
-    return nn.TransformerEncoder(encoder_layer(norm_first=True, activation="gelu"), 2, enable_nested_tensor=False)
+    return nn.TransformerEncoder(encoder_layer(norm_first=True, activation="gelu"), 1, enable_nested_tensor=False)
 
 
 def causal(h: Tensor) -> Tensor:
@@ -456,8 +456,7 @@ DECODERS: dict[str, Make] = {
     "spectral-norm": lambda: normed(parametrizations.spectral_norm),
     "weight-norm-hook": lambda: normed(nn.utils.weight_norm),
     "spectral-norm-hook": lambda: normed(nn.utils.spectral_norm),
-    "compiled": lambda: made(eager, smooth()),
-    "compiled-aot": lambda: made(aot, smooth()),
+    "compiled": lambda: made(aot, smooth()),
     "compiled-attention": lambda: made(eager, small()),
     "scripted": lambda: made(torch.jit.script, plain()),
     "traced": lambda: made(traced, plain()),
@@ -486,10 +485,9 @@ DECODERS: dict[str, Make] = {
     "float64-inside": lambda: function(lambda h: h.double().sin().to(h.dtype)),
     "bfloat16": lambda: low(nn.Identity(), small(), BFLOAT),
     "bfloat16-cast": lambda: low(partial(Rounded, dtype=BFLOAT), small(), BFLOAT),
-    "bfloat16-diffusers": lambda: low(partial(Rounded, dtype=BFLOAT), diffusers_decoder(), BFLOAT),
+    "bfloat16-conv": lambda: low(partial(Rounded, dtype=BFLOAT), transposed(), BFLOAT),
     "bfloat16-gru": lambda: low(nn.Identity(), recurrent(nn.GRU), BFLOAT),
     "bfloat16-layers": lambda: low(nn.Identity(), MLP(SIZE, [6, 7], 9), BFLOAT),
-    "bfloat16-compiled": lambda: low(eager, smooth(), BFLOAT),
     "float16": lambda: low(nn.Identity(), smooth(), HALF),
 }
 """Exact to 1e-4."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from curvae.curvature import layers
 from curvae.curvature.derivatives import WAYS, Decoding, Map, Taking, Way, each, jvp, vector_products
 from curvae.model import LatentVariableModel
 from curvae.networks import call
@@ -49,7 +50,7 @@ class Asked(NamedTuple):
 def decoding(model: LatentVariableModel, x: Tensor | None, z: Tensor, products: bool = False) -> Decoding:
     """``z -> eta`` of some data, in the precision of z, with the way to its derivatives.
 
-    The way is found when a decoder is first seen, in evaluation mode and on two rows.
+    The way is found when a decoder is first seen, in evaluation mode and on two rows; chains of layers need no trial.
 
     Args:
         model: whose decoder it is.
@@ -75,6 +76,8 @@ def decoding(model: LatentVariableModel, x: Tensor | None, z: Tensor, products: 
 
 
 def _found(model: LatentVariableModel, x: Tensor | None, z: Tensor, asked: Asked) -> Way:
+    if not model.autoregressive and layers.chain(model.decoder):
+        return WAYS[0]
     rows = torch.randn(ROWS, z.shape[-1], generator=torch.Generator().manual_seed(0)).to(z.device, z.dtype)
     given = (x[:1].repeat_interleave(ROWS, 0),) if x is not None else ()
 

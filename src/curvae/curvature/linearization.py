@@ -180,7 +180,8 @@ class Linearization(ABC):
     @property
     def at_once(self) -> int:
         """Vectors of each datum that may be worked on together."""
-        return 1 if not self.batched else max(1, MEMORY // max(1, 4 * len(self.z) * self.model.likelihood.size * self.z.element_size()))
+        each = 4 * len(self.z) * self.model.likelihood.size * self.z.element_size()
+        return max(1, MEMORY // max(1, each)) if self.batched else 1
 
     def each(self, function: Product, v: Tensor) -> Tensor:
         """A function of one vector of each datum over all leading dimensions, as many at once as memory allows."""
