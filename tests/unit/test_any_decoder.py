@@ -252,7 +252,7 @@ def test_layer_norm_out_of_reach_has_no_gradient():
     with torch.no_grad():
         assert_near(local(model, batch, z).precision, precision(reference, z.double()), 1e-4)
     with pytest.raises(
-        ValueError, match="derivatives that are not those of its values' from RecursiveScriptModule; .*constant=True"
+        ValueError, match=r"derivatives that are not those of its values' from RecursiveScriptModule; .*constant=True"
     ):
         local(model, batch, z)
 
