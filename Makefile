@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 .PHONY: help install dev demo test lint types layers docs check-environment variation tests
-.PHONY: long seeds variations mutants fuzz damage sanitize bench format clean
+.PHONY: long seeds variations mutants fuzz damage sanitize wheel check-wheel bench format clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,15 +97,33 @@ tests: $(STAMP)-dev
 variation: $(STAMP)-dev
 	$(BIN)/python tests/variations.py
 
-CODE := kernel compiled last_step bfgs
+CODE := $(addprefix tests/unit/test_,kernel.py compiled.py last_step.py bfgs.py)
+
+# --- the wheel ---------------------------------------------------------------------------------------------------------
+
+wheel: $(STAMP)-venv ## Build a wheel for this platform, with the compiled kernel in it: dist/
+	rm -rf build/kernel dist
+	$(BIN)/python -m pip wheel -q --no-deps -w dist .
+	@if ls dist/*-none-any.whl >/dev/null 2>&1; then \
+	  echo "$$(ls dist): no compiled kernel is in it, as '$(CC)' does not compile it (pip -v says why)." >&2; exit 1; fi
+	@ls dist/*
+
+check-wheel: wheel ## Install the wheel in a clean environment without a compiler, and run the tests of the C code there
+	$(PYTHON) -m venv --clear build/clean
+	build/clean/bin/python -m pip install -q -c constraints.txt torch
+	build/clean/bin/python -m pip install -q -c constraints.txt dist/*.whl pytest pytest-xdist hypothesis beartype
+	env -u CC -u PYTHONPATH CURVAE_CACHE=build/clean/cache PATH=$(CURDIR)/build/clean/bin \
+	  python tests/installed.py $(CODE)
+
 
 # --- what takes hours ------------------------------------------------------------------------------------------------
 
-long: ## Run what takes hours: all conditions, fuzzing, damaged and killed runs, the address sanitizer, mutants, seeds
+long: ## Run what takes hours: all conditions, fuzzing, damaged and killed runs, sanitizers, the wheel, mutants, seeds
 	@$(MAKE) variations
 	@$(MAKE) fuzz
 	@$(MAKE) damage
 	@$(MAKE) sanitize
+	@$(MAKE) check-wheel
 	@$(MAKE) mutants
 	@$(MAKE) seeds
 
@@ -125,10 +143,12 @@ damage: $(STAMP)-dev ## Open 10,000 damaged run folders, and kill fit, evaluate 
 	$(BIN)/python benchmarks/fuzz_run_folder.py --count 10000
 	$(BIN)/python benchmarks/kill_run.py --points 20
 
-sanitize: $(STAMP)-dev ## Tests of the C code under the address sanitizer
+SANITIZERS := -g -fsanitize=address,undefined -fno-sanitize-recover=undefined
+
+sanitize: $(STAMP)-dev ## Tests of the C code under the sanitizers of addresses and of undefined behavior
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
-	  ASAN_OPTIONS=detect_leaks=0 CURVAE_CACHE=$$(mktemp -d) CC="env LD_PRELOAD= $(CC) -g -fsanitize=address" \
-	  $(BIN)/python -m pytest -q -s -p no:cacheprovider $(CODE:%=tests/unit/test_%.py)
+	  ASAN_OPTIONS=detect_leaks=0 CURVAE_CACHE=$$(mktemp -d) CC="env LD_PRELOAD= $(CC) $(SANITIZERS)" \
+	  $(BIN)/python -m pytest -q -s -p no:cacheprovider $(CODE)
 
 bench: $(STAMP)-run ## Compare a training epoch with a bare PyTorch loop
 	$(BIN)/python benchmarks/training_overhead.py

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import chance
-from curvae.curvature import native
+from curvae.curvature.native.library import library
 
 torch.set_num_threads(1)
 
@@ -70,7 +70,8 @@ def rng(seed: int) -> np.random.Generator:
 @pytest.fixture(scope="session", autouse=True)
 def _kernel() -> None:
     """Compiled before a test looks at what a command says on stderr."""
-    native.available()
+    for dtype in (torch.float32, torch.float64):
+        library(dtype)
 
 
 @pytest.fixture(scope="session")

@@ -162,7 +162,9 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
 def test_doctor_says_which_kernel(capsys: pytest.CaptureFixture[str]):
     out, found = says(capsys, "doctor"), native.describe()
     instructions, folder = str(found["instructions"]), str(Path(str(found["path"])).parent)
-    assert re.search(rf"curvature kernel +compiled, {instructions}, vectors of {found['vector_bytes']} bytes", out)
+    assert re.search(
+        rf"curvature kernel +{found['kernel']}, {instructions}, vectors of {found['vector_bytes']} bytes", out
+    )
     assert folder[:40] in out
     assert re.search(rf"instructions of torch +{found['torch']}", out)
 
@@ -178,7 +180,7 @@ def test_compiling_is_said_on_stderr(
     out, err = capsys.readouterr()
     assert re.search(r"curvature kernel +torch \(true made no library\)", out)
     first, second = err.splitlines()
-    assert first == "curvae: compiling the curvature kernel once for this processor, about 5 s"
+    assert first == "curvae: compiling the curvature kernel for float once, about 3 s"
     assert second.startswith("curvae: the curvature kernel cannot be had (true made no library); computing with torch")
     assert logging.getLogger("curvae").handlers == []
 

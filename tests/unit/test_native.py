@@ -4,6 +4,9 @@ import ctypes
 import hashlib
 import logging
 import os
+import platform
+import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -14,6 +17,7 @@ import pytest
 import torch
 
 from curvae.curvature import kernel, native
+from curvae.curvature.native import calls as c_calls
 from curvae.curvature.native import compiler, library, private
 
 NEEDS_COMPILER = pytest.mark.skipif(not native.available(), reason="no C compiler here")
@@ -68,7 +72,7 @@ def warnings(told: pytest.LogCaptureFixture) -> list[str]:
 @NEEDS_COMPILER
 def test_compiled_once_into_the_cache(calls: Path, tmp_path: Path, told: pytest.LogCaptureFixture):
     found = anew()
-    assert told.messages == ["compiling the curvature kernel once for this processor, about 5 s"]
+    assert told.messages == ["compiling the curvature kernel for float once, about 3 s"]
     assert found["kernel"] == "compiled"
     assert found["path"] == str(kept(tmp_path))
     assert stat.S_IMODE(kept(tmp_path).stat().st_mode) == 0o600
@@ -91,8 +95,8 @@ def test_the_real_compiler_makes_a_library_that_computes(monkeypatch: pytest.Mon
 @NEEDS_COMPILER
 def test_what_is_there_is_described():
     found = native.describe()
-    assert found["instructions"] in ("avx512", "avx2", "avx", "sse2", "neon", "generic")
-    assert found["vector_bytes"] == {"avx512": 64, "avx2": 32, "avx": 32}.get(str(found["instructions"]), 16)
+    assert found["instructions"] in ("avx512", "avx2", "sse2", "neon", "generic")
+    assert found["vector_bytes"] == {"avx512": 64, "avx2": 32}.get(str(found["instructions"]), 16)
     assert found["torch"] == torch.backends.cpu.get_cpu_capability()
     assert found["reason"] is None
 
@@ -107,7 +111,7 @@ def test_switched_off_is_described(monkeypatch: pytest.MonkeyPatch):
 BROKEN = """#!/bin/sh
 [ "$1" = --version ] && exit 0
 echo "In file included from somewhere" >&2
-echo "kernel.c:17:10: fatal error: native.h: No such file" >&2
+echo "search.c:17:10: fatal error: vectors.h: No such file" >&2
 echo "compilation terminated due to an error" >&2
 exit 1
 """
@@ -121,7 +125,7 @@ exit 1
         ("true", "WARNING", "(true made no library)"),
         ("env false", "WARNING", "(env: exit status 1)"),
         ("'", "WARNING", "(No closing quotation)"),
-        ("BROKEN", "WARNING", "cc: kernel.c:17:10: fatal error: native.h: No such file)"),
+        ("BROKEN", "WARNING", "cc: search.c:17:10: fatal error: vectors.h: No such file)"),
     ],
 )
 def test_no_compiler_that_works(
@@ -347,11 +351,146 @@ def test_a_digest_beside_another_name_is_none(tmp_path: Path):
 
 
 def test_the_key_depends_on_what_the_library_is_made_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Sources, compiler, flags and processor."""
-    keys = {compiler.key(["true"]), compiler.key(["env", "true"])}
+    """Sources, compiler, flags, instructions and type of numbers."""
+    build = compiler.Build("avx2", "float", ["true"])
+    others = {"command": ["env", "true"], "instructions": "baseline", "real": "double"}
+    keys = {build.key(), *(build._replace(**{name: value}).key() for name, value in others.items())}
     (tmp_path / "other.c").write_text("")
-    for name, value in (("SOURCES", (tmp_path / "other.c",)), ("FLAGS", ("-O0",)), ("_processor", lambda: b"other")):
+    for name, value in (("SOURCES", (tmp_path / "other.c",)), ("FLAGS", ("-O0",))):
         with monkeypatch.context() as changed:
             changed.setattr(compiler, name, value)
-            keys.add(compiler.key(["true"]))
-    assert len(keys) == 5
+            keys.add(build.key())
+    assert len(keys) == 6
+
+
+# --- which instructions, and the library of a wheel ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("found", "chosen"), [("AVX512", "avx512"), ("AVX2", "avx2"), ("DEFAULT", "baseline"), ("SVE256", "baseline")]
+)
+def test_instructions_are_those_that_torch_has_found(found: str, chosen: str, packaged: Path, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: found)
+    assert anew()["path"] == str(packaged / f"kernel-{chosen}-float.so")
+    assert library._kernel("double").path == packaged / f"kernel-{chosen}-double.so"
+
+
+@pytest.fixture
+def packaged(calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder as a wheel has it; all of its libraries are the one that this processor can run."""
+    folder = tmp_path / "packaged"
+    folder.mkdir()
+    for instructions in compiler.INSTRUCTIONS:
+        for real in compiler.REALS:
+            name = compiler.Build(instructions, real, []).name
+            (folder / name).write_bytes((tmp_path / "made").read_bytes())
+    monkeypatch.setattr(library, "FOLDER", folder)
+    yield folder
+    library._load.cache_clear()
+
+
+@NEEDS_COMPILER
+def test_the_library_of_a_wheel_needs_neither_compiler_nor_cache(
+    packaged: Path, calls: Path, tmp_path: Path, told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("CC", "no-such-compiler-here")
+    found = anew()
+    assert (found["kernel"], found["reason"]) == ("packaged", None)
+    assert Path(str(found["path"])).parent == packaged
+    assert calls.read_text() == ""
+    assert told.messages == []
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.setenv("CURVAE_KERNEL", "0")
+    assert anew()["kernel"] == "torch"
+
+
+@NEEDS_COMPILER
+def test_a_wheel_for_another_system_compiles(packaged: Path, calls: Path, told: pytest.LogCaptureFixture):
+    for path in packaged.iterdir():
+        path.write_bytes(b"no library")
+    assert anew()["kernel"] == "compiled"
+    assert calls.read_text() == "\n"
+    (message,) = warnings(told)
+    assert message.startswith("the curvature kernel of this package cannot be loaded")
+    assert message.endswith("and is compiled anew")
+
+
+LESS = """
+import torch
+from curvae.curvature import kernel, native
+torch.manual_seed(0)
+for dtype in (torch.float32, torch.float64):
+    weights, gram = [torch.randn(40, 5, dtype=dtype), torch.randn(33, 40, dtype=dtype)], torch.eye(33, dtype=dtype)
+    masks = [(torch.rand(9, len(weight)) < 0.5).to(dtype) for weight in weights]
+    lam, _ = kernel.precision(weights, masks, gram)
+    torch.testing.assert_close(lam, kernel.dense_precision(weights, masks, gram))
+print(native.describe()["kernel"], native.describe()["instructions"])
+"""
+
+
+@NEEDS_COMPILER
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="one set of instructions")
+def test_the_baseline_computes_the_same():
+    """A processor that has less than this one, or a torch that is told so."""
+    condition = os.environ | {"ATEN_CPU_CAPABILITY": "default"}
+    ended = subprocess.run([sys.executable, "-c", LESS], env=condition, capture_output=True, text=True, timeout=120)
+    assert (ended.stdout.split(), ended.stderr) == (["compiled", "sse2"], "")
+
+
+# --- calling it -----------------------------------------------------------------------------------
+
+KINDS = {
+    "size": "size",
+    "size *": "ints",
+    "int64_t *": "ints",
+    "real *": "reals",
+    "real *const *": "lists",
+    "uint8_t *const *": "masks",
+}
+
+
+def prototypes() -> dict[str, list[str]]:
+    """The functions of the C sources, and the kind of each argument."""
+    text = "".join(source.read_text() for source in compiler.SOURCES)
+    given = re.search(r"#define GIVEN(.*?)\n#", text, re.S)
+    assert given
+    found = re.findall(
+        r"^int curvae_(\w+)\(([^)]*)\) \{", text.replace("GIVEN,", given[1].replace("\\", "") + ","), re.M
+    )
+    kinds = {}
+    for name, arguments in found:
+        words = (re.sub(r"\s+", " ", one).strip().removeprefix("const ") for one in arguments.split(","))
+        kinds[name] = [KINDS[re.sub(r"\w+$", "", one).strip()] for one in words]
+    return kinds
+
+
+def test_what_is_passed_is_what_the_c_functions_take():
+    assert {name: kinds.split() for name, kinds in c_calls.SIGNATURES.items()} == prototypes()
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda size, tensor: (size, size, size, *(tensor,) * 5),
+        lambda size, tensor: (size, size, size, *(tensor,) * 5, tensor.float()),
+        lambda size, tensor: (size, size, size, *(tensor,) * 5, tensor.expand(2, 2)),
+        lambda size, tensor: (size, size, 1.5, *(tensor,) * 6),
+        lambda size, tensor: (size, size, size, *(tensor,) * 5, tensor.to("meta")),
+    ],
+)
+def test_c_gets_no_argument_of_another_kind(wrong):
+    with pytest.raises((ctypes.ArgumentError, TypeError)):
+        native.call("last_backward", torch.float64, *wrong(0, torch.zeros(1, 1, dtype=torch.float64)))
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("real", compiler.REALS)
+@pytest.mark.parametrize("instructions", compiler.INSTRUCTIONS)
+def test_the_sources_give_no_warning(instructions: str, real: str):
+    if instructions != "baseline" and platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("instructions of other processors")
+    flags = [flag for flag in compiler.Build(instructions, real, []).flags if flag != "-shared"]
+    words = [*shlex.split(os.environ.get("CC") or "cc"), *flags, "-Wall", "-Wextra", "-fsyntax-only"]
+    ended = subprocess.run([*words, *map(str, compiler.SOURCES)], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -57,7 +57,7 @@ def precision(weights: Weights, masks: Masks, gram: GramMatrix, keep: bool = Fal
 
 def room(rows: int, weight: Float[Tensor, "H D"]) -> Float[Tensor, "rows columns"]:
     """For so many rows of D numbers, as the kernel wants them: in whole vectors."""
-    lanes = native.vector_bytes() // weight.element_size()
+    lanes = native.vector_bytes(weight.dtype) // weight.element_size()
     return weight.new_empty(rows, -(-weight.shape[1] // lanes) * lanes)
 
 

@@ -1,4 +1,7 @@
-"""From the C sources to the bytes of a library, for this very processor."""
+"""From the C sources to the bytes of a library, with the standard library alone: ``hatch_build.py`` runs this file too.
+
+Each library is for one type of numbers and one set of instructions, whatever the processor that it is compiled on.
+"""
 
 import hashlib
 import logging
@@ -7,14 +10,21 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 LOG = logging.getLogger("curvae")
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernel.c", "search.c", "last.c"))
-HEADERS = tuple(Path(__file__).with_name(name) for name in ("native.h", "dot.h", "active.h", "chain.h", "newton.h"))
+FOLDER = Path(__file__).parent
+SOURCES = tuple(FOLDER / name for name in ("precision.c", "search.c"))
+HEADER = FOLDER / "vectors.h"
 FLAGS = ("-O3", "-std=c11", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
-NATIVE = (["-march=native"], ["-mcpu=native"], [])
-"""For this processor, in the words of one compiler or the other, or else for any of its kind."""
-SECONDS = 5
+INSTRUCTIONS = {
+    "avx512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"),
+    "avx2": ("-mavx2", "-mfma"),
+    "baseline": (),
+}
+"""Flags for what torch looks for in a processor; the baseline is what all of its kind have (SSE2, or NEON on ARM)."""
+REALS = ("float", "double")
+SECONDS = 3
 """That compiling takes, about."""
 
 
@@ -26,40 +36,46 @@ class CompileError(Exception):
     """The compiler is there and does not do it: its first complaint in one line."""
 
 
-def key(command: Sequence[str]) -> str:
-    """What the library depends on: the sources, the compiler and its flags, the processor.
+class Build(NamedTuple):
+    """One library: for which instructions and type of numbers, and by which compiler."""
 
-    Raises:
-        NoCompiler, CompileError: see there.
-    """
-    sources = (source.read_bytes() for source in (*SOURCES, *HEADERS))
-    version = _run([*command, "--version"], seconds=60).stdout
-    parts = (*sources, version, repr((tuple(command), FLAGS)).encode(), _processor())
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
+    instructions: str
+    real: str
+    command: Sequence[str]
 
+    @property
+    def name(self) -> str:
+        """Of the file that a wheel has."""
+        return f"kernel-{self.instructions}-{self.real}.so"
 
-def compiled(command: Sequence[str]) -> bytes:
-    """The library; what else is made on the way lies in a folder that only this user can enter.
+    @property
+    def flags(self) -> tuple[str, ...]:
+        return *FLAGS, *INSTRUCTIONS[self.instructions], f"-DREAL={self.real}"
 
-    Raises:
-        NoCompiler, CompileError: see there.
-    """
-    LOG.info("compiling the curvature kernel once for this processor, about %d s", SECONDS)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        made = Path(folder) / "kernel.so"
-        for native in NATIVE[:-1]:
-            try:
-                return _linked(command, native, made)
-            except CompileError:  # a compiler that does not know the flag
-                continue
-        return _linked(command, NATIVE[-1], made)
+    def key(self) -> str:
+        """What the library depends on: the sources, the compiler, its flags and what it compiles for.
 
+        Raises:
+            NoCompiler, CompileError: see there.
+        """
+        sources = (source.read_bytes() for source in (*SOURCES, HEADER))
+        version = _run([*self.command, "--version"], seconds=60).stdout
+        words = (*self.command, *self.flags, platform.machine())
+        return hashlib.sha256(b"\0".join((*sources, version, repr(words).encode()))).hexdigest()[:32]
 
-def _linked(command: Sequence[str], native: Sequence[str], made: Path) -> bytes:
-    _run([*command, *FLAGS, *native, "-o", str(made), *map(str, SOURCES), "-lm"], seconds=300)
-    if not made.is_file():
-        raise CompileError(f"{command[0]} made no library")
-    return made.read_bytes()
+    def compiled(self) -> bytes:
+        """The library; what else is made on the way lies in a folder that only this user can enter.
+
+        Raises:
+            NoCompiler, CompileError: see there.
+        """
+        LOG.info("compiling the curvature kernel for %s once, about %d s", self.real, SECONDS)
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            made = Path(folder) / "kernel.so"
+            _run([*self.command, *self.flags, "-o", str(made), *map(str, SOURCES), "-lm"], seconds=300)
+            if not made.is_file():
+                raise CompileError(f"{self.command[0]} made no library")
+            return made.read_bytes()
 
 
 def _run(words: Sequence[str], seconds: float) -> subprocess.CompletedProcess[bytes]:
@@ -77,13 +93,3 @@ def _complaint(error: subprocess.CalledProcessError) -> str:
     """The first line that tells of an error, else the first one."""
     lines = [line.strip() for line in error.stderr.decode(errors="replace").splitlines() if line.strip()]
     return next((line for line in lines if "error" in line.lower()), (lines or [f"exit status {error.returncode}"])[0])
-
-
-def _processor() -> bytes:
-    """What this processor can do, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_bytes().splitlines()
-        flags = next((line for line in lines if line.lower().startswith((b"flags", b"features"))), b"")
-    except OSError:
-        flags = b""
-    return b"\0".join((platform.machine().encode(), platform.processor().encode(), flags))
