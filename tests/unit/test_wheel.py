@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not (ROOT / "hatch_build.py").is_file(), reason=
 
 @pytest.fixture
 def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A wheel's name and files, from a copy of the sources in ``tmp_path``."""
+    """A wheel's name, its libraries and what it says of itself, from a copy of the sources in ``tmp_path``."""
     from hatchling.builders.wheel import WheelBuilder
 
     native_folder = tmp_path / hook.NATIVE
@@ -33,28 +33,32 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "cc").write_text(FAKE)
     (tmp_path / "cc").chmod(0o755)
 
-    def run(command: str) -> tuple[str, set[str]]:
+    def run(command: str) -> tuple[str, set[str], str]:
         monkeypatch.setenv("CC", command)
         (made,) = WheelBuilder(str(tmp_path)).build(directory=str(tmp_path / "dist"), versions=["standard"])
         with zipfile.ZipFile(made) as wheel:
-            return Path(made).name, {Path(name).name for name in wheel.namelist() if name.endswith(".so")}
+            names = wheel.namelist()
+            (about,) = (wheel.read(name).decode() for name in names if name.endswith("/WHEEL"))
+            return Path(made).name, {Path(name).name for name in names if name.endswith(".so")}, about
 
     return run
 
 
 def test_a_library_for_each_type_of_numbers_and_set_of_instructions(build, tmp_path: Path):
-    name, libraries = build(str(tmp_path / "cc"))
+    name, libraries, about = build(str(tmp_path / "cc"))
     x86 = platform.machine() in ("x86_64", "AMD64")
     sets = compiler.INSTRUCTIONS if x86 else ("baseline",)
     assert libraries == {f"kernel-{one}-{real}.so" for one in sets for real in ("float", "double")}
     assert re.fullmatch(r"curvae-[\d.]+-py3-none-(manylinux_2_30|macosx_\w+)_\w+\.whl", name)
+    assert "Root-Is-Purelib: false" in about
 
 
 @pytest.mark.parametrize("command", ["no-such-compiler-here", "/bin/false", "true"])
 def test_without_a_compiler_a_wheel_is_for_any_platform(command: str, build, capsys: pytest.CaptureFixture[str]):
-    name, libraries = build(command)
+    name, libraries, about = build(command)
     assert name.endswith("-py3-none-any.whl")
     assert libraries == set()
+    assert "Root-Is-Purelib: true" in about
     assert "this wheel has no compiled kernel, and compiles it on first use" in capsys.readouterr().err
 
 
