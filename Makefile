@@ -99,7 +99,7 @@ variation: $(STAMP)-dev
 
 CODE := $(addprefix tests/unit/test_,kernel.py compiled.py last_step.py bfgs.py)
 
-# --- the wheel ---------------------------------------------------------------------------------------------------------
+# --- the wheel --------------------------------------------------------------------------------------------------------
 
 wheel: $(STAMP)-venv ## Build a wheel for this platform, with the compiled kernel in it: dist/
 	rm -rf build/kernel dist
