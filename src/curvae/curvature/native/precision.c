@@ -10,7 +10,7 @@
    Vectors over active units, packed from each matrix for each item, were measured too: they need no row of D padded and
    fewer loads, but at 256 units and 16 latents packing took as long as that saved.
 
-   ../kernel.py and ../compiled_last.py call it. */
+   ../kernel.py and ../compiled.py call it. */
 
 #include "vectors.h"
 

@@ -7,7 +7,7 @@
    weight serves many of them; an item that is done is left out. Every product has the form  out_i = sum_c a_i[c] w_c
    with rows w_c of a weight, padded where they need it.
 
-   ../compiled.py and ../compiled_last.py call it. */
+   ../compiled.py calls it. */
 
 #include "vectors.h"
 
