@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from chance import beyond, chi_square, deviates, means, p_value, within
-from curvae.dynamics import cooled
+from curvae.dynamics import tempered_leapfrog
 from curvae.inference import (
     AmortizedGaussian,
     AnnealedHMC,
@@ -87,7 +87,7 @@ def test_extended_density_by_change_of_variables(temperature):
         levels = torch.cat([posterior.log_temperature[0], torch.zeros(1).double()]).exp()
         cooling = (levels[1:] / levels[:-1]).sqrt().unsqueeze(-1)
         step = posterior.log_step.transpose(0, 1).exp()
-        return torch.cat(cooled(posterior.log_joint, z, momentum, step, cooling), -1).flatten()
+        return torch.cat(tempered_leapfrog(posterior.log_joint, z, momentum, step, cooling), -1).flatten()
 
     both = torch.cat([z, momentum], -1).flatten()
     end = flow(both).reshape(1, 1, 2 * D)

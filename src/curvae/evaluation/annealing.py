@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from curvae.curvature import Gram, Routed
 from curvae.data import ArrayTable
-from curvae.dynamics import Annealed, Bridge, anneal, tune
+from curvae.dynamics import Annealed, GeometricPath, anneal, tune
 from curvae.evaluation.diagnostics import chi2_quantile
 from curvae.evaluation.importance import MEMORY, bytes_per_draw, estimates, exact
 from curvae.evaluation.judging import named
@@ -131,11 +131,11 @@ def spaced(temperatures: int, like: Tensor) -> Float[Tensor, " K1"]:
     return torch.linspace(0, 1, temperatures + 1, dtype=like.dtype, device=like.device).square()
 
 
-def bridge(model: LatentVariableModel, batch: Batch) -> Bridge:
+def bridge(model: LatentVariableModel, batch: Batch) -> GeometricPath:
     """``p(z) p(x | z)^b``; by the Gram matrix of the decoder's last layer, at half the price, where that is exact."""
     if Gram.fits(model, batch):
         model = Routed(Gram.at(model, batch, batch.x.new_zeros(len(batch.x), sum(model.prior.blocks))))
-    return Bridge(model.prior.log_prob, lambda z: model.log_joint(batch.x, z, batch.mask))
+    return GeometricPath(model.prior.log_prob, lambda z: model.log_joint(batch.x, z, batch.mask))
 
 
 def begin(

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from curvae.dynamics import LogDensity, Point, transition
+from curvae.dynamics import HMCState, LogDensity, transition
 from curvae.inference.inference import Inference, Inferred
 from curvae.model import LatentVariableModel
 from curvae.posteriors import Chains, DiagonalGaussian
@@ -131,11 +131,11 @@ class AmortizedLangevin(Inference):
         length = torch.as_tensor((2 * self.step / len(seen)) ** 0.5).to(seen)
         moved, accepted = [], []
         with model.evaluating():
-            point = Point.at(target, self.weight.to(seen).reshape(1, 1, -1))
+            state = HMCState.at(target, self.weight.to(seen).reshape(1, 1, -1))
             for _ in range(count):
-                point, acceptance = transition(target, point, length, 1, generator, self.metropolis)
-                moved.append(point.z)
-                accepted.append(acceptance.mean())
+                state, info = transition(target, state, length, 1, generator, self.metropolis)
+                moved.append(state.z)
+                accepted.append(info.acceptance.mean())
         return torch.cat(moved).reshape(count, *self.weight.shape), torch.stack(accepted).mean()
 
 

@@ -1,10 +1,9 @@
 """Hamiltonian Monte Carlo for the posterior of each datum: chains that begin at any other posterior."""
 
 import torch
-from jaxtyping import Float
 from torch import Generator, Tensor
 
-from curvae.dynamics import DualAveraging, LogDensity, Point, transition
+from curvae.dynamics import DualAveraging, HMCState, transition
 from curvae.inference.inference import Inferred
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.noise import uniform
@@ -71,37 +70,29 @@ def hmc_chains(
     _check(chains, samples, warmup, leapfrogs, target)
     require_continuous(model, "hmc_chains")
     scale = start.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
-    point = Point.at(lambda z: model.log_joint(batch.x, z, batch.mask), start.draw(chains, generator).z)
 
-    def move(point: Point, step: Tensor) -> tuple[Point, Tensor]:
+    def log_joint(z: Tensor) -> Tensor:
+        return model.log_joint(batch.x, z, batch.mask)
+
+    state = HMCState.at(log_joint, start.draw(chains, generator).z)
+
+    def move(state: HMCState, step: Tensor) -> tuple[HMCState, Tensor]:
         step = step * (SHORTEST + (1 - SHORTEST) * uniform(step[None], generator)[0])
-        return _moved(lambda z: model.log_joint(batch.x, z, batch.mask), point, step, scale, leapfrogs, generator)
+        state, info = transition(log_joint, state, step.unsqueeze(-1) * scale, leapfrogs, generator)
+        return state, info.acceptance.mean(0)
 
     found = DualAveraging.start(torch.full_like(scale[:, 0], 0.5))
     for _ in range(warmup):
-        point, acceptance = move(point, found.step)
+        state, acceptance = move(state, found.step)
         found = found.update(acceptance, target)
     states, accepted = [], torch.zeros_like(found.final)
     for _ in range(samples):
-        point, acceptance = move(point, found.final)
-        states.append(point.z)
+        state, acceptance = move(state, found.final)
+        states.append(state.z)
         accepted = accepted + acceptance / samples
     posterior = Chains(torch.stack(states).permute(2, 1, 0, 3))
     worst = {"r_hat": posterior.r_hat.amax(-1), "ess": posterior.ess.amin(-1)}
     return Inferred(posterior, {"acceptance": accepted, "step": found.final, **worst})
-
-
-def _moved(
-    target: LogDensity,
-    point: Point,
-    step: Float[Tensor, " B"],
-    scale: Float[Tensor, "B D"],
-    leapfrogs: int,
-    generator: Generator | None,
-) -> tuple[Point, Float[Tensor, " B"]]:
-    """One transition of all chains, and the acceptance of each datum."""
-    moved = transition(target, point, step.unsqueeze(-1) * scale, leapfrogs, generator)
-    return moved.point, moved.acceptance.mean(0)
 
 
 def _check(chains: int, samples: int, warmup: int, leapfrogs: int, target: float) -> None:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from curvae.dynamics import Moved, Point, transition
+from curvae.dynamics import HMCState, transition
 from curvae.model import LatentVariableModel
 from curvae.objectives.importance import iwae
 from curvae.objectives.objective import Bound, Kind
@@ -81,16 +81,16 @@ class ScoreClimbing(nn.Module):
         with torch.no_grad():
             value = iwae(model, posterior, batch, samples).value
             with model.evaluating():
-                z, moved = self._moved(model, posterior, across, batch)
+                z, acceptance = self._moved(model, posterior, across, batch)
         climbed = (model.log_joint(batch.x, z, batch.mask) + posterior.log_prob(z)).squeeze(0)
-        rate = torch.where(moved.acceptance.mean() > self.target, 1.005, 0.995).to(self.step)
+        rate = torch.where(acceptance.mean() > self.target, 1.005, 0.995).to(self.step)
         state = {"step": self.step * rate, **({"states": z[0]} if len(self.states) else {})}
-        return Bound(value, climbed, {"acceptance": moved.acceptance[0]}, state)
+        return Bound(value, climbed, {"acceptance": acceptance[0]}, state)
 
     def _moved(
         self, model: LatentVariableModel, posterior: DensityPosterior, across: Transport, batch: Batch
-    ) -> tuple[Float[Tensor, "1 B D"], Moved]:
-        """Where each chain goes from where it is."""
+    ) -> tuple[Float[Tensor, "1 B D"], Float[Tensor, "1 B"]]:
+        """The next state of each chain, and the acceptance probability of its proposal."""
 
         def in_noise(e: Float[Tensor, "S B D"]) -> Float[Tensor, "S B"]:
             image = across.push(e)
@@ -101,9 +101,9 @@ class ScoreClimbing(nn.Module):
 
         z = self._begin(posterior, batch)
         target = in_noise if self.warped else in_z
-        begin = Point.at(target, across.pull(z) if self.warped else z)
-        moved = transition(target, begin, self.step.to(z), self.leapfrogs)
-        return across.push(moved.point.z).z if self.warped else moved.point.z, moved
+        begin = HMCState.at(target, across.pull(z) if self.warped else z)
+        end, info = transition(target, begin, self.step.to(z), self.leapfrogs)
+        return across.push(end.z).z if self.warped else end.z, info.acceptance
 
     def _begin(self, posterior: DensityPosterior, batch: Batch) -> Float[Tensor, "1 B D"]:
         fresh = posterior.draw(1).z

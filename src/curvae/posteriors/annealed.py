@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.dynamics import Bridge, anneal
+from curvae.dynamics import GeometricPath, anneal
 from curvae.model import LatentVariableModel
 from curvae.posteriors.posterior import DensityPosterior, Draws, Posterior
 from curvae.posteriors.simulated import SimulatedPosterior
@@ -66,7 +66,7 @@ class AnnealedPosterior(SimulatedPosterior):
     def draw(self, n: int, generator: torch.Generator | None = None) -> Draws:
         begin = self.start.draw(n, generator)
         found = anneal(
-            Bridge(self.start.log_prob, self.log_joint),
+            GeometricPath(self.start.log_prob, self.log_joint),
             begin.z,
             self.betas,
             self.log_step.transpose(0, 1).exp(),

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.dynamics import cooled
+from curvae.dynamics import tempered_leapfrog
 from curvae.linalg import standard_normal_log_prob
 from curvae.model import LatentVariableModel
 from curvae.noise import noise
@@ -65,7 +65,7 @@ class HamiltonianPosterior(SimulatedPosterior):
         begin = self.start.draw(n, generator)
         rest = noise(len(begin.z), begin.z[0], generator)
         temperature = torch.nn.functional.pad(self.log_temperature, (0, 1)).mT.exp()
-        z, momentum = cooled(
+        z, momentum = tempered_leapfrog(
             self.log_joint,
             begin.z,
             rest * temperature[0].sqrt().unsqueeze(-1),
