@@ -18,12 +18,12 @@ from curvae.inference import (
     AmortizedGaussian,
     AmortizedPairwise,
     AnnealedHMC,
+    ConstantGaussian,
     FisherGaussian,
     HamiltonianFlow,
     Laplace,
     MatrixFreeLaplace,
     MultimodalLaplace,
-    Uninformed,
     hmc_chains,
 )
 from curvae.likelihoods import Gaussian
@@ -239,7 +239,7 @@ def test_what_goes_by_curvature_refuses():
     model, encoder = system().model, nn.Linear(5, 6)
     batch = Categories(2, 3, 5).batch
     batch = batch._replace(x=batch.x.float())
-    start = Uninformed(6)
+    start = ConstantGaussian(6)
     by_curvature = (Laplace(start), MatrixFreeLaplace(start), MultimodalLaplace(start), FisherGaussian(encoder))
     for inference in (*by_curvature, FisherGaussian(encoder, dense=0)):
         with pytest.raises(ValueError, match=r"expects continuous latents; got discrete ones \(UniformCategorical\)"):

@@ -173,8 +173,8 @@ class Uncertain(Inference):
 
 def test_learned_steps_stay_within_their_bounds():
     start = AmortizedGaussian(torch.nn.Linear(10, 6))
-    for varied in (False, True):
-        steps = HamiltonianFlow(start, D, 4, step=0.2, varied=varied).steps
+    for per_step in (False, True):
+        steps = HamiltonianFlow(start, D, 4, step=0.2, per_step=per_step).steps
         torch.testing.assert_close(steps(7).exp(), torch.full((7, 4, D), 0.2))
         steps.raw.data += 50
         assert (steps(7).exp() <= 0.5).all()

@@ -48,6 +48,7 @@ def read(path: Path) -> Config:
     Raises:
         UsageError: it is not there, or not a configuration.
     """
+    from curvae import registry
     from curvae.training.errors import RunError
     from curvae.training.run import files
 
@@ -66,7 +67,8 @@ def read(path: Path) -> Config:
     system, data = known["system"], known["data"] | places
     arguments = {name: value for name, value in data.items() if name not in ("path", "transform")}
     word = str(data.get("path") or data.get("name") or "") or None
-    return Config(system.get("name"), word, system.get("arguments", {}), arguments, known["training"])
+    made = registry.current(system.get("name", ""), system.get("arguments", {}))
+    return Config(system.get("name"), word, made, arguments, known["training"])
 
 
 def _places(folder: Path, data: Mapping[str, Plain]) -> dict[str, Plain]:

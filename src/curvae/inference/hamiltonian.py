@@ -23,19 +23,19 @@ class StepSizes(nn.Module):
         count: number K of steps.
         size: number D of latent dimensions.
         begin: their length to begin with.
-        varied: one set for each step, instead of one for all.
+        per_step: one set for each step, instead of one for all.
 
     Raises:
         ValueError: fewer than 1 step, or a length outside (0, 0.5); in use, discrete latents.
     """
 
-    def __init__(self, count: int, size: int, begin: float = 0.2, varied: bool = False):
+    def __init__(self, count: int, size: int, begin: float = 0.2, per_step: bool = False):
         super().__init__()
         if count < 1 or not 0 < begin < LONGEST:
             raise ValueError(f"leapfrog steps: expects 1 or more, of a length in (0, {LONGEST}); got {count}, {begin}.")
         self.count = count
         share = begin / LONGEST
-        self.raw = nn.Parameter(torch.full((count if varied else 1, size), math.log(share / (1 - share))))
+        self.raw = nn.Parameter(torch.full((count if per_step else 1, size), math.log(share / (1 - share))))
 
     def forward(self, batch: int) -> Float[Tensor, "B K D"]:
         """Their logarithms, the same for every datum."""
@@ -55,7 +55,7 @@ class HamiltonianFlow(Inference):
         steps: number K of leapfrog steps.
         tempering: how the momentum cools; not at all by default.
         step: length of the leapfrog steps to begin with, in (0, 0.5).
-        varied: learn another length for each step.
+        per_step: learn another length for each step.
 
     Raises:
         ValueError: fewer than 1 step, or a length outside (0, 0.5); in use, discrete latents.
@@ -82,11 +82,11 @@ class HamiltonianFlow(Inference):
         steps: int = 5,
         tempering: Tempering | None = None,
         step: float = 0.2,
-        varied: bool = False,
+        per_step: bool = False,
     ):
         super().__init__()
         self.start = start
-        self.steps = StepSizes(steps, size, step, varied)
+        self.steps = StepSizes(steps, size, step, per_step)
         self.tempering = tempering or NoTempering()
 
     def start_from(self, posterior: AffinePosterior) -> bool:
@@ -139,7 +139,7 @@ class AnnealedHMC(Inference):
     ):
         super().__init__()
         self.start = start
-        self.steps = StepSizes(steps, size, step, varied=True)
+        self.steps = StepSizes(steps, size, step, per_step=True)
         self.leapfrogs = leapfrogs
         self.metropolis = metropolis
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from curvae.inference.inference import Inference, Inferred
 from curvae.model import LatentVariableModel
 from curvae.objectives import energies
-from curvae.posteriors import Factored
+from curvae.posteriors import ProductPosterior
 from curvae.priors import Layered, Prior, layered
 from curvae.typing import Batch, PerDatum
 
@@ -90,9 +90,9 @@ class PredictiveCoding(Inference):
             return self._one(model, batch, prior, phi, rate)
         seen = []
         for _ in range(self.steps):
-            before, phi, rate = descended(model, batch, Factored(prior.families, phi), rate)
+            before, phi, rate = descended(model, batch, ProductPosterior(prior.families, phi), rate)
             seen.append(before)
-        q = Factored(prior.families, phi)
+        q = ProductPosterior(prior.families, phi)
         return Inferred(q, {"energy": torch.stack([*seen, energies(model, q, batch).sum(-1)])})
 
     def _one(
@@ -104,7 +104,7 @@ class PredictiveCoding(Inference):
         phi = torch.where(anew.unsqueeze(-1), phi, self.states[row])
         rate = torch.where(anew, rate, self.rates[row])
         calls = torch.where(anew, 0, self.calls[row]) + 1
-        q = Factored(prior.families, phi)
+        q = ProductPosterior(prior.families, phi)
         before, after, rate = descended(model, batch, q, rate)
         end = energies(model, q.with_tensors({"parameters": after}), batch).sum(-1)
         state = {"states": after, "rates": rate, "calls": calls}
@@ -112,7 +112,7 @@ class PredictiveCoding(Inference):
 
 
 def descended(
-    model: LatentVariableModel, batch: Batch, q: Factored, rate: PerDatum
+    model: LatentVariableModel, batch: Batch, q: ProductPosterior, rate: PerDatum
 ) -> tuple[PerDatum, Float[Tensor, "B Q"], PerDatum]:
     """F of each datum, its state after a step along -dF/dphi that does not raise it, and its next rate."""
 

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from curvae.inference.ascent import Adam, AscentRule, HeavyBall, Tensors
 from curvae.inference.inference import Inferred
+from curvae.inference.update_rules import Adam, HeavyBall, Tensors, UpdateRule
 from curvae.model import LatentVariableModel
 from curvae.objectives import elbo
 from curvae.posteriors import Posterior, common_noise
@@ -46,7 +46,7 @@ class Refiner:
     """
 
     steps: int = 20
-    rule: AscentRule = field(default_factory=HeavyBall)
+    rule: UpdateRule = field(default_factory=HeavyBall)
     samples: int = 1
     seed: int | None = None
     guard: int = 0

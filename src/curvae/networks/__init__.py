@@ -2,8 +2,8 @@
 
 from curvae.networks.conv import ConvDecoder, ConvEncoder
 from curvae.networks.embedding import carried, write_affine
-from curvae.networks.lowest import Lowest
+from curvae.networks.last_block import LastBlock
 from curvae.networks.mlp import MLP
 from curvae.networks.top_down import TopDown
 
-__all__ = ["MLP", "ConvDecoder", "ConvEncoder", "Lowest", "TopDown", "carried", "write_affine"]
+__all__ = ["MLP", "ConvDecoder", "ConvEncoder", "LastBlock", "TopDown", "carried", "write_affine"]

@@ -5,7 +5,7 @@ from curvae.posteriors.annealed import AnnealedPosterior
 from curvae.posteriors.chains import Chains
 from curvae.posteriors.discrete import DiscretePosterior, Enumerated, IndependentCategorical
 from curvae.posteriors.drawn import DrawnPosterior
-from curvae.posteriors.factored import Factored
+from curvae.posteriors.factored import ProductPosterior
 from curvae.posteriors.flow import FlowPosterior, InvertibleFlowPosterior, pushed
 from curvae.posteriors.gaussian import DiagonalGaussian, FullGaussian, GaussianPosterior, PrecisionGaussian
 from curvae.posteriors.hamiltonian import HamiltonianPosterior
@@ -32,7 +32,6 @@ __all__ = [
     "DrawnPosterior",
     "Draws",
     "Enumerated",
-    "Factored",
     "FlowPosterior",
     "FullGaussian",
     "GaussianPosterior",
@@ -45,6 +44,7 @@ __all__ = [
     "PairwiseBinary",
     "Posterior",
     "PrecisionGaussian",
+    "ProductPosterior",
     "RankOneGaussian",
     "Rotated",
     "RotatedDensity",

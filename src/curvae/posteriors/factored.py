@@ -13,7 +13,7 @@ from curvae.priors import Family
 
 
 @dataclass(frozen=True, eq=False)
-class Factored(DensityPosterior):
+class ProductPosterior(DensityPosterior):
     """``q(z | x) = prod_k q_k(z_k; phi_k)``: the parameters phi of all layers in one tensor, the top layer first.
 
     Where a layer is discrete its draws have no path gradient, and ``Draws.score`` is its log-probability.
@@ -21,7 +21,7 @@ class Factored(DensityPosterior):
     Example:
         >>> import torch
         >>> from curvae.priors import LearnedNormal, OneHot
-        >>> q = Factored((OneHot(1, 2), LearnedNormal(3)), torch.zeros(4, 2 + 6))
+        >>> q = ProductPosterior((OneHot(1, 2), LearnedNormal(3)), torch.zeros(4, 2 + 6))
         >>> q.draw(5).z.shape, q.mean[0].tolist()
         (torch.Size([5, 4, 5]), [0.5, 0.5, 0.0, 0.0, 0.0])
     """
@@ -33,7 +33,7 @@ class Factored(DensityPosterior):
     def tensors(self) -> Mapping[str, Tensor]:
         return {"parameters": self.parameters}
 
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "Factored":
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "ProductPosterior":
         return replace(self, parameters=tensors["parameters"])
 
     @property

@@ -14,7 +14,7 @@ from curvae.priors.standard_normal import StandardNormal
 class Layered(Prior):
     """``p(z) = p(z_1) prod_k p(z_k | phi_k = f_{k-1}(z_{k-1}))``, the top layer first; each layer has a family.
 
-    ``z = (z_1, ..., z_L)``; the decoder that goes with it sees the last layer, :class:`curvae.networks.Lowest`. The
+    ``z = (z_1, ..., z_L)``; the decoder that goes with it sees the last layer, :class:`curvae.networks.LastBlock`. The
     precision is the Gauss-Newton one: the Hessian of ``-log p(z)`` where families are fixed normals and the maps
     piecewise linear, else its expectation over each layer given the one above, without the maps' curvature.
 

@@ -11,7 +11,7 @@ Tensors = Mapping[str, Tensor]
 Memory = tuple[Tensors, ...]
 
 
-class AscentRule(ABC):
+class UpdateRule(ABC):
     """From gradients to steps: pure, what it remembers is handed on."""
 
     @abstractmethod
@@ -24,7 +24,7 @@ class AscentRule(ABC):
 
 
 @dataclass(frozen=True)
-class HeavyBall(AscentRule):
+class HeavyBall(UpdateRule):
     """``v <- momentum v + clipped gradient``, step ``rate v`` (Kim et al., ICML 2018).
 
     The gradient is that of one datum's ELBO, so ``rate`` does not depend on the size of the batch, and each tensor of
@@ -57,7 +57,7 @@ class HeavyBall(AscentRule):
 
 
 @dataclass(frozen=True)
-class Adam(AscentRule):
+class Adam(UpdateRule):
     """Adam (Kingma and Ba, 2015) with a rate that falls linearly to 0: its steps do not depend on the model's scale.
 
     Args:
