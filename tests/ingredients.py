@@ -15,7 +15,7 @@ from curvae.posteriors import (
     Enumerated,
     HamiltonianPosterior,
     Posterior,
-    pushed,
+    transformed,
 )
 from curvae.priors import AggregateNormal, UniformCategorical
 from zoo import D, P, smooth_model
@@ -56,7 +56,7 @@ def annealed(count: int, metropolis: bool) -> AnnealedPosterior:
 
 def pushed_by(flow: Flow, count: int) -> Posterior:
     context = 0.7 * torch.randn(count, flow.context, dtype=torch.float64)
-    return pushed(diagonal(count), flow.double(), context)
+    return transformed(diagonal(count), flow.double(), context)
 
 
 def uniform_over(posterior: Posterior) -> UniformCategorical:

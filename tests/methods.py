@@ -8,6 +8,8 @@ from torch import nn
 
 from curvae import objectives, systems
 from curvae.curvature import ConjugateGradient, Gradient, LevenbergMarquardt, Majorized, Newton, PaperSchedule
+from curvae.distributions import FixedNormal, LearnedNormal
+from curvae.distributions.gaussian import unpack
 from curvae.flows import Autoregressive, Planar, Radial, affine, spline
 from curvae.inference import (
     AmortizedCategorical,
@@ -48,8 +50,7 @@ from curvae.posteriors import (
     RankOneGaussian,
     rotated,
 )
-from curvae.posteriors.gaussian import unpack
-from curvae.priors import FixedNormal, Layered, LearnedNormal, StandardNormal, UniformCategorical
+from curvae.priors import Layered, StandardNormal, UniformCategorical
 from curvae.systems import LatentSystem
 from curvae.typing import DataSpec
 from ingredients import (

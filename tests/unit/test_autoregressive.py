@@ -5,7 +5,7 @@ import torch
 
 from curvae.flows import Autoregressive, affine, gated, spline
 from curvae.flows.univariate import Gate
-from curvae.posteriors import DiagonalGaussian, pushed
+from curvae.posteriors import DiagonalGaussian, transformed
 from curvae.systems import coupling_vae, iaf_vae, spline_vae
 from curvae.typing import DataSpec
 from zoo import LinearGaussian
@@ -74,7 +74,7 @@ def test_draws_take_one_pass_and_other_points_take_more(passes, expected):
     flow = Autoregressive(4, 3, 1, [8], passes=passes)
     calls = []
     flow.steps[0].hyper.register_forward_hook(lambda *_: calls.append(1))
-    q = pushed(DiagonalGaussian(*torch.zeros(2, 2, 4)), flow, torch.randn(2, 3))
+    q = transformed(DiagonalGaussian(*torch.zeros(2, 2, 4)), flow, torch.randn(2, 3))
     q.draw(5)
     assert len(calls) == 1
     calls.clear()

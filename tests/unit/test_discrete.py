@@ -10,6 +10,7 @@ from torch import nn
 
 from chance import means, p_value
 from curvae.data import from_array
+from curvae.distributions import all_states
 from curvae.evaluation.annealing import annealed
 from curvae.evaluation.proposal import common_proposal
 from curvae.evaluation.scores import score
@@ -38,7 +39,7 @@ from curvae.posteriors import (
     maximize_pairwise,
     typical,
 )
-from curvae.priors import StandardNormal, UniformCategorical, all_states
+from curvae.priors import StandardNormal, UniformCategorical
 from curvae.systems import LatentSystem
 from zoo import Categories, batch_of
 

@@ -10,8 +10,9 @@ from curvae.inference import AmortizedRankOne, at_test_time
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.networks import TopDown
+from curvae.noise import common_noise
 from curvae.objectives import log_weights
-from curvae.posteriors import DiagonalGaussian, RankOneGaussian, common_noise, kl
+from curvae.posteriors import DiagonalGaussian, RankOneGaussian, kl
 from curvae.priors import StandardNormal
 from curvae.systems import dlgm
 from curvae.typing import Batch, DataSpec

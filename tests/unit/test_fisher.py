@@ -8,8 +8,9 @@ from chance import deviates
 from curvae.inference import FisherGaussian, Laplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
+from curvae.noise import common_noise
 from curvae.objectives import elbo, monte_carlo_elbo
-from curvae.posteriors import ImplicitGaussian, PrecisionGaussian, common_noise
+from curvae.posteriors import ImplicitGaussian, PrecisionGaussian
 from curvae.priors import StandardNormal
 from curvae.systems import fishernet
 from curvae.typing import DataSpec

@@ -5,7 +5,7 @@ import torch
 
 from curvae.flows import Autoregressive, Flow, InvertibleFlow, Planar, Radial, affine, gated, spline
 from curvae.inference import AmortizedFlow
-from curvae.posteriors import DiagonalGaussian, pushed
+from curvae.posteriors import DiagonalGaussian, transformed
 from curvae.systems import planar_vae, radial_vae, vae
 from curvae.typing import DataSpec
 from zoo import batch_of
@@ -48,7 +48,7 @@ def test_log_det_is_that_of_the_numerical_jacobian(make, size, scale):
 
 def test_log_q_is_less_where_volume_grows(make):
     flow = make(3).double()
-    q = pushed(DiagonalGaussian(*torch.zeros(2, 1, 3, dtype=F64)), flow, context_of(flow, 1))
+    q = transformed(DiagonalGaussian(*torch.zeros(2, 1, 3, dtype=F64)), flow, context_of(flow, 1))
     draws, z = q.draw(1, torch.Generator().manual_seed(0)), q.start.draw(1, torch.Generator().manual_seed(0)).z
     slope = torch.func.jacrev(lambda at: flow(at.reshape(1, 1, 3), q.context).z.reshape(3))(z.reshape(3))
     expected = q.start.log_prob(z) - torch.linalg.slogdet(slope)[1]
@@ -70,7 +70,7 @@ def test_inverse_goes_back(make, scale):
 def test_density_integrates_to_one(make):
     """By quadrature in two dimensions, where there is a density at any z."""
     flow = make(2).double()
-    q = pushed(DiagonalGaussian(*(0.3 * torch.randn(2, 2, 2, dtype=F64))), flow, context_of(flow, 2, 0.7))
+    q = transformed(DiagonalGaussian(*(0.3 * torch.randn(2, 2, 2, dtype=F64))), flow, context_of(flow, 2, 0.7))
     if not isinstance(flow, InvertibleFlow):
         return
     axis = torch.linspace(-9, 9, 241, dtype=F64)
@@ -147,7 +147,7 @@ class TestPlanar:
         context = torch.cat([u, w, torch.tensor([b], dtype=F64)]).unsqueeze(0)
         far = (1e3 * w / w.square().sum()).reshape(1, 1, 2)
         push = (flow(far, context).z - far).reshape(2)
-        q = pushed(DiagonalGaussian(*torch.zeros(2, 1, 2, dtype=F64)), flow, context)
+        q = transformed(DiagonalGaussian(*torch.zeros(2, 1, 2, dtype=F64)), flow, context)
 
         def density(z):
             target, low, high = z @ w, *(torch.full(z.shape[:-1], end, dtype=F64) for end in (-100.0, 100.0))
@@ -194,7 +194,7 @@ def divergence_after_fit(flow: Flow, steps: int = 300) -> float:
     """KL(q || two moons), nats, of one datum's flow, all of its tensors free; the target is annealed as published."""
     generator = torch.Generator().manual_seed(0)
     context = 0.3 * torch.randn(1, flow.context, generator=generator)
-    q = pushed(DiagonalGaussian(*torch.zeros(2, 1, 2)), flow, context)
+    q = transformed(DiagonalGaussian(*torch.zeros(2, 1, 2)), flow, context)
     tensors = {name: value.clone().requires_grad_(True) for name, value in q.tensors.items()}
     optimizer = torch.optim.Adam(tensors.values(), 0.02)
     for step in range(steps):

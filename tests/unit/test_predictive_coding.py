@@ -6,6 +6,7 @@ from torch import nn
 
 from chance import means
 from curvae.data import from_array
+from curvae.distributions import FixedNormal, LearnedNormal, OneHot
 from curvae.evaluation import score
 from curvae.inference import Laplace, PredictiveCoding
 from curvae.inference.predictive_coding import descended
@@ -14,7 +15,7 @@ from curvae.model import LatentVariableModel
 from curvae.networks import MLP, LastBlock
 from curvae.objectives import PredictiveEnergy, energies, log_weights
 from curvae.posteriors import DiagonalGaussian, PrecisionGaussian, ProductPosterior
-from curvae.priors import AggregateNormal, FixedNormal, Layered, LearnedNormal, OneHot, layered
+from curvae.priors import AggregateNormal, Layered, layered
 from curvae.systems import predictive_coding
 from curvae.systems.parts import layer_family
 from curvae.training import fit
@@ -216,7 +217,7 @@ def test_precision_of_learned_variances_is_the_expected_hessian():
     """Over z_2 given z_1, by draws; 6 standard errors."""
     prior = Layered([LearnedNormal(1), LearnedNormal(2)], [nn.Linear(1, 4)]).double()
     top, count = torch.tensor([0.4], dtype=torch.float64), 20_000
-    low = prior.families[1].sample(torch.randn(count, 2).double(), prior.maps[0](top).expand(count, -1))
+    low = prior.families[1](prior.maps[0](top).expand(count, -1)).from_noise(torch.randn(count, 2).double())
     z = torch.cat([top.expand(count, 1), low], dim=-1)
     each = -torch.func.vmap(torch.func.hessian(prior.log_prob))(z).detach()
     expected = prior.precision(z[:1])[0]

@@ -1,7 +1,7 @@
 """Flows: bijections of the latent space whose parameters or context an encoder gives for each datum."""
 
 from curvae.flows.autoregressive import Autoregressive
-from curvae.flows.flow import Flow, Image, InvertibleFlow
+from curvae.flows.flow import Flow, InvertibleFlow, Transformed
 from curvae.flows.planar import Planar
 from curvae.flows.radial import Radial
 from curvae.flows.univariate import Univariate, affine, gated, spline
@@ -9,10 +9,10 @@ from curvae.flows.univariate import Univariate, affine, gated, spline
 __all__ = [
     "Autoregressive",
     "Flow",
-    "Image",
     "InvertibleFlow",
     "Planar",
     "Radial",
+    "Transformed",
     "Univariate",
     "affine",
     "gated",

@@ -7,7 +7,7 @@ from curvae.inference.inference import AffinePosterior, Inference, Inferred
 from curvae.inference.start import last_layer, writable, write_posterior
 from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
-from curvae.posteriors import DiagonalGaussian, pushed
+from curvae.posteriors import DiagonalGaussian, transformed
 from curvae.typing import Batch
 
 
@@ -49,12 +49,16 @@ class AmortizedFlow(Inference):
                 f"{expected} values (means, log-scales, context); got {out.shape[-1]}. Change its last layer."
             )
         mean, log_scale, context = out.split([size, size, self.flow.context], dim=-1)
-        return Inferred(pushed(DiagonalGaussian(mean, soft_bound(log_scale)), self.flow, context))
+        return Inferred(
+            transformed(
+                DiagonalGaussian(mean, soft_bound(log_scale)), self.flow, context if self.flow.context else None
+            )
+        )
 
     def start_from(self, posterior: AffinePosterior) -> bool:
         """The flow starts at a multiple of the identity, the Gaussian before it at the posterior divided by that."""
         size = self.flow.size
         if not writable(self.encoder, posterior) or (last := last_layer(self.encoder)) is None:
             return False
-        stretch = self.flow.settle(last.weight[2 * size :], last.bias[2 * size :])
+        stretch = self.flow.start_at_identity(last.weight[2 * size :], last.bias[2 * size :])
         return write_posterior(self.encoder, posterior, size, stretch=stretch)

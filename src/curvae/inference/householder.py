@@ -3,12 +3,12 @@
 import torch
 from torch import nn
 
+from curvae.distributions.householder import reflect
 from curvae.inference.inference import AffinePosterior, Inference, Inferred
 from curvae.inference.start import write_posterior
 from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
 from curvae.posteriors import HouseholderGaussian
-from curvae.posteriors.householder import reflect
 from curvae.typing import Batch
 
 START = 3.0

@@ -9,8 +9,9 @@ from torch import Tensor
 from curvae.inference.inference import Inferred
 from curvae.inference.update_rules import Adam, HeavyBall, Tensors, UpdateRule
 from curvae.model import LatentVariableModel
+from curvae.noise import common_noise
 from curvae.objectives import elbo
-from curvae.posteriors import Posterior, common_noise
+from curvae.posteriors import Posterior
 from curvae.typing import Batch, PerDatum
 
 

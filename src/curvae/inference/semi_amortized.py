@@ -8,7 +8,7 @@ from torch import Tensor
 from curvae.inference.inference import AffinePosterior, Inference, Inferred, prefixed
 from curvae.inference.refiner import Refiner, free, slope
 from curvae.model import LatentVariableModel
-from curvae.posteriors import DiagonalGaussian, GaussianPosterior, Posterior, detached, kl_between
+from curvae.posteriors import DiagonalGaussian, Posterior, detached, kl
 from curvae.typing import Batch, PerDatum
 
 GUARD = 16
@@ -95,12 +95,12 @@ def _divergence_slope(start: Posterior, end: Posterior) -> dict[str, Tensor]:
     """Gradient of ``KL(start || end)`` in the tensors of ``start``."""
 
     def total(at: dict[str, Tensor]) -> Tensor:
-        q = start.with_tensors({**start.tensors, **at})
-        if not (isinstance(q, GaussianPosterior) and isinstance(end, GaussianPosterior)):
+        divergence = kl(start.with_tensors({**start.tensors, **at}), end)
+        if divergence is None:
             raise ValueError(
                 f"SemiAmortized: kl_weight needs a Gaussian posterior; got {type(end).__name__}. Use kl_weight=0."
             )
-        return kl_between(q, end).sum()
+        return divergence.sum()
 
     return torch.func.grad(total)(free(start))
 

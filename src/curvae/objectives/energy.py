@@ -48,7 +48,7 @@ def energies(model: LatentVariableModel, posterior: Posterior, batch: Batch) -> 
         ValueError: a posterior whose divergence from the prior is not known in closed form.
     """
     if isinstance(posterior, ProductPosterior):
-        rate = layered(model.prior).divergences(posterior.parameters)
+        rate = layered(model.prior).divergences(posterior)
     else:
         rate = kl(posterior, model.prior)
     if rate is None:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.distributions import normal_kl
 from curvae.model import LatentVariableModel
 from curvae.objectives.elbo import fit_and_rate
 from curvae.objectives.objective import Bound, Kind
@@ -70,13 +70,7 @@ def skew_jensen_shannon(loc: Float[Tensor, "B D"], log_scale: Float[Tensor, "B D
     """
     variance = (2 * log_scale).exp()
     spread = 1 / (skew / variance + 1 - skew)
-    center = spread * skew * loc / variance
-    from_q = _kl(loc, variance, center, spread)
-    from_p = _kl(torch.zeros_like(loc), torch.ones_like(variance), center, spread)
+    center, scale = spread * skew * loc / variance, spread.sqrt()
+    from_q = normal_kl((loc - center) / scale, log_scale - scale.log())
+    from_p = normal_kl(-center / scale, -scale.log())
     return ((1 - skew) * from_q + skew * from_p).sum(-1)
-
-
-def _kl(m: Tensor, v: Tensor, to_m: Tensor, to_v: Tensor) -> Tensor:
-    """``KL(N(m, v) || N(to_m, to_v))`` of each dimension."""
-    ratio = v / to_v
-    return 0.5 * (ratio - 1 - ratio.log() + (m - to_m).square() / to_v)

@@ -1,15 +1,14 @@
 """The posterior of annealed importance sampling: draws of a tractable density led to the exact posterior by degrees."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.distributions.posterior import DensityPosterior, Draws
 from curvae.dynamics import GeometricPath, anneal
 from curvae.model import LatentVariableModel
-from curvae.posteriors.posterior import DensityPosterior, Draws, Posterior
 from curvae.posteriors.simulated import SimulatedPosterior
 from curvae.typing import Batch
 
@@ -48,6 +47,7 @@ class AnnealedPosterior(SimulatedPosterior):
         torch.Size([7, 4])
     """
 
+    names = ("log_step",)
     start: DensityPosterior
     model: LatentVariableModel
     batch: Batch
@@ -55,13 +55,6 @@ class AnnealedPosterior(SimulatedPosterior):
     betas: Float[Tensor, " K1"]
     leapfrogs: int = 1
     metropolis: bool = False
-
-    @property
-    def settings(self) -> Mapping[str, Tensor]:
-        return {"log_step": self.log_step}
-
-    def with_parts(self, start: Posterior, batch: Batch, settings: Mapping[str, Tensor]) -> "AnnealedPosterior":
-        return replace(self, start=start, batch=batch, **settings)
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Draws:
         begin = self.start.draw(n, generator)

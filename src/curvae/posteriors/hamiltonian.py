@@ -1,17 +1,16 @@
 """The posterior of a Hamiltonian VAE: draws of an encoder carried along by tempered Hamiltonian dynamics."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.distributions.posterior import Draws, Posterior
 from curvae.dynamics import tempered_leapfrog
 from curvae.linalg import standard_normal_log_prob
 from curvae.model import LatentVariableModel
 from curvae.noise import noise
-from curvae.posteriors.posterior import Draws, Posterior
 from curvae.posteriors.simulated import SimulatedPosterior
 from curvae.typing import Batch
 
@@ -48,18 +47,12 @@ class HamiltonianPosterior(SimulatedPosterior):
         (torch.Size([7, 4, 2]), torch.Size([4, 2]))
     """
 
+    names = ("log_step", "log_temperature")
     start: Posterior
     model: LatentVariableModel
     batch: Batch
     log_step: Float[Tensor, "B K D"]
     log_temperature: Float[Tensor, "B K"]
-
-    @property
-    def settings(self) -> Mapping[str, Tensor]:
-        return {"log_step": self.log_step, "log_temperature": self.log_temperature}
-
-    def with_parts(self, start: Posterior, batch: Batch, settings: Mapping[str, Tensor]) -> "HamiltonianPosterior":
-        return replace(self, start=start, batch=batch, **settings)
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Draws:
         begin = self.start.draw(n, generator)

@@ -1,14 +1,15 @@
 """What posteriors on extended spaces have in common: draws that start elsewhere and are moved by the model."""
 
-from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
 
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.distributions.drawn import DrawnPosterior
+from curvae.distributions.posterior import AnyPosterior, Posterior, free_of, part_with, tensors_of
 from curvae.model import LatentVariableModel
-from curvae.posteriors.drawn import DrawnPosterior
-from curvae.posteriors.posterior import Posterior
 from curvae.typing import Batch
 
 
@@ -21,32 +22,26 @@ class SimulatedPosterior(DrawnPosterior):
     start: Posterior
     model: LatentVariableModel
     batch: Batch
-
-    @property
-    @abstractmethod
-    def settings(self) -> Mapping[str, Float[Tensor, "B ..."]]:
-        """Its tensors beside those of the start and the datum."""
-
-    @abstractmethod
-    def with_parts(self, start: Posterior, batch: Batch, settings: Mapping[str, Tensor]) -> "SimulatedPosterior":
-        """The same with other parts."""
+    names: tuple[str, ...]
+    """Of its fields that are tensors: what is set for each example beside the start."""
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
-        """Those of the start as ``start.*``, its own settings, and the datum, which defines where draws move."""
-        start = {f"start.{name}": value for name, value in self.start.tensors.items()}
+        """Those of the start as ``start.*``, its own, and the example, which defines where draws move."""
+        own = {name: getattr(self, name) for name in self.names}
         seen = {} if self.batch.mask is None else {"mask": self.batch.mask}
-        return {**start, **self.settings, "x": self.batch.x, **seen}
+        return {**tensors_of("start", self.start), **own, "x": self.batch.x, **seen}
 
     @property
     def free(self) -> tuple[str, ...]:
-        """All but the datum."""
-        return (*(f"start.{name}" for name in self.start.free), *self.settings)
+        """All but the example."""
+        return (*free_of("start", self.start), *self.names)
 
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "SimulatedPosterior":
-        start = self.start.with_tensors({name: tensors[f"start.{name}"] for name in self.start.tensors})
-        batch = Batch.of(tensors["x"], tensors.get("mask"))
-        return self.with_parts(start, batch, {name: tensors[name] for name in self.settings})
+    def with_tensors(self: AnyPosterior, tensors: Mapping[str, Tensor]) -> AnyPosterior:
+        q = cast(SimulatedPosterior, self)
+        changed: dict[str, Any] = {name: tensors[name] for name in q.names}
+        changed["start"] = part_with("start", q.start, tensors)
+        return replace(self, batch=Batch.of(tensors["x"], tensors.get("mask")), **changed)  # pyright: ignore[reportArgumentType]
 
     def log_joint(self, z: Float[Tensor, "S B D"]) -> Float[Tensor, "S B"]:
         """``log p(x, z)``, nats."""

@@ -5,6 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae import linalg
+from curvae.distributions.gaussian import GaussianPosterior
+from curvae.distributions.kl import register_kl
 from curvae.priors.prior import Prior
 from curvae.typing import State
 
@@ -76,3 +78,14 @@ class AggregateNormal(Prior):
 
     def precision(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D D"]:
         return torch.cholesky_inverse(self.factor).expand(*z.shape, self.size)
+
+
+@register_kl(GaussianPosterior, AggregateNormal)
+def _(q: GaussianPosterior, p: AggregateNormal) -> Float[Tensor, "B 1"]:
+    """``1/2 (tr S^-1 C + |m_q - m|^2_S^-1 - D + log det S - log det C)``."""
+    factor = p.factor
+    precision = torch.cholesky_inverse(factor)
+    offset = q.loc - p.mean
+    trace = (q.covariance * precision).sum((-2, -1))
+    spread = trace + ((offset @ precision) * offset).sum(-1) - p.size
+    return (0.5 * spread + factor.diagonal().log().sum() - q.half_log_det).unsqueeze(-1)

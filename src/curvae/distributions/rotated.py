@@ -1,19 +1,19 @@
-"""A posterior of rotated latents ``z' = R z``: the same law of x under a prior that does not see rotations."""
+"""A law of rotated latents ``z' = R z``: the same law of x under a prior that does not see rotations."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.distributions.drawn import DRAWS
+from curvae.distributions.gaussian import FullGaussian, GaussianPosterior, NormalPosterior, pack
+from curvae.distributions.mixture import Mixture
+from curvae.distributions.moments import weighted_interval
+from curvae.distributions.posterior import AnyPosterior, DensityPosterior, Draws, Posterior
 from curvae.noise import common_noise
-from curvae.posteriors.drawn import DRAWS
-from curvae.posteriors.gaussian import FullGaussian, GaussianPosterior, pack
-from curvae.posteriors.implicit_gaussian import ImplicitGaussian
-from curvae.posteriors.mixture import Mixture
-from curvae.posteriors.moments import weighted_interval
-from curvae.posteriors.posterior import DensityPosterior, Draws, Posterior
 
 
 def rotated(posterior: Posterior, rotation: Float[Tensor, "D D"]) -> Posterior:
@@ -31,7 +31,7 @@ def rotated(posterior: Posterior, rotation: Float[Tensor, "D D"]) -> Posterior:
         >>> q.mean.tolist(), bool(torch.allclose(q.covariance[0].diagonal().log(), torch.tensor([-2.0, 0.0])))
         ([[2.0, -1.0]], True)
     """
-    if isinstance(posterior, GaussianPosterior | ImplicitGaussian):
+    if isinstance(posterior, NormalPosterior):
         return _gaussian(posterior, rotation)
     if isinstance(posterior, Mixture):
         parts = (rotated(each, rotation) for each in posterior.components)
@@ -40,7 +40,7 @@ def rotated(posterior: Posterior, rotation: Float[Tensor, "D D"]) -> Posterior:
     return RotatedDensity(posterior, turn) if isinstance(posterior, DensityPosterior) else Rotated(posterior, turn)
 
 
-def _gaussian(posterior: GaussianPosterior | ImplicitGaussian, rotation: Float[Tensor, "D D"]) -> FullGaussian:
+def _gaussian(posterior: NormalPosterior, rotation: Float[Tensor, "D D"]) -> FullGaussian:
     """``R C = L Q`` by the QR decomposition of its transpose: what has a factor C is not squared and factored again."""
     loc = posterior.loc
     columns = _columns(posterior).double()
@@ -51,9 +51,9 @@ def _gaussian(posterior: GaussianPosterior | ImplicitGaussian, rotation: Float[T
     return FullGaussian((loc.double() @ turn.mT).to(loc), pack(lower).to(loc))
 
 
-def _columns(posterior: GaussianPosterior | ImplicitGaussian) -> Float[Tensor, "B D D"]:
+def _columns(posterior: NormalPosterior) -> Float[Tensor, "B D D"]:
     """C', whose rows are the columns of a factor of the covariance."""
-    if isinstance(posterior, ImplicitGaussian):
+    if not isinstance(posterior, GaussianPosterior):
         return torch.linalg.cholesky(posterior.covariance.double()).mT
     loc = posterior.loc
     axes = torch.eye(loc.shape[-1], dtype=loc.dtype, device=loc.device).unsqueeze(1).expand(-1, len(loc), -1)
@@ -75,8 +75,8 @@ class Rotated(Posterior):
     def free(self) -> tuple[str, ...]:
         return self.start.free
 
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "Rotated":
-        return replace(self, start=self.start.with_tensors(tensors))
+    def with_tensors(self: AnyPosterior, tensors: Mapping[str, Tensor]) -> AnyPosterior:
+        return replace(self, start=cast(Rotated, self).start.with_tensors(tensors))  # pyright: ignore[reportArgumentType, reportCallIssue]
 
     def count(self, n: int) -> int:
         return self.start.count(n)
@@ -106,9 +106,6 @@ class RotatedDensity(Rotated, DensityPosterior):
     """The same of one whose density is known anywhere: ``q'(z') = q(R' z')``."""
 
     start: DensityPosterior
-
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "RotatedDensity":
-        return replace(self, start=self.start.with_tensors(tensors))
 
     def log_prob(self, z: Float[Tensor, "S B D"]) -> Float[Tensor, "S B"]:
         return self.start.log_prob(z @ self.rotation)

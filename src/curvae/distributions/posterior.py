@@ -1,17 +1,20 @@
-"""The contract of a posterior q(z | x): an immutable value, built anew for each batch."""
+"""The contract of a law of z as a posterior q(z | x): an immutable value, built anew for each batch."""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import NamedTuple, TypeVar, cast
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+AnyPosterior = TypeVar("AnyPosterior", bound="Posterior")
+
 
 class Draws(NamedTuple):
-    """Weighted draws of z, S for each datum.
+    """Weighted draws of z, S for each example.
 
     S is the posterior's business: n draws, n per component, or every state when it enumerates. The weights are proper:
     ``E[sum_s exp(log_c_s + log p(x, z_s) - log_q_s)] = p(x)``, and ``logsumexp(log_c, 0) = 0``.
@@ -23,6 +26,13 @@ class Draws(NamedTuple):
     score: Float[Tensor, "S B"] | None = None
     """Log-probability of choices without a path gradient; None = fully reparameterized."""
 
+    @classmethod
+    def iid(
+        cls, z: Float[Tensor, "S B D"], log_q: Float[Tensor, "S B"], score: Float[Tensor, "S B"] | None = None
+    ) -> "Draws":
+        """Independent draws of one law: every ``log_c`` is ``-log S``."""
+        return cls(z, log_q, torch.full_like(log_q, -math.log(len(z))), score)
+
 
 class Posterior(ABC):
     """q(z | x) for a batch; it may refer to the model or a flow, and owns no parameters."""
@@ -33,10 +43,10 @@ class Posterior(ABC):
     @property
     @abstractmethod
     def tensors(self) -> Mapping[str, Float[Tensor, "B ..."]]:
-        """Its parameters for each datum, unconstrained, batch first."""
+        """Its parameters for each example, unconstrained, batch first."""
 
     @abstractmethod
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "Posterior":
+    def with_tensors(self: AnyPosterior, tensors: Mapping[str, Tensor]) -> AnyPosterior:
         """The same posterior with other parameters: detaching, choosing data and refining all follow from this."""
 
     @property
@@ -82,29 +92,46 @@ class Posterior(ABC):
         """The same, for a level that has been checked."""
 
 
-AnyPosterior = TypeVar("AnyPosterior", bound=Posterior)
-
-
 class DensityPosterior(Posterior):
     """A posterior whose density can be evaluated anywhere."""
 
     @abstractmethod
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "DensityPosterior": ...
-
-    @abstractmethod
-    def log_prob(self, z: Float[Tensor, "S B D"]) -> Float[Tensor, "S B"]:
+    def log_prob(self, z: Float[Tensor, "*S D"]) -> Float[Tensor, "*S"]:
         """``log q(z | x)`` in nats, at any z."""
+
+
+class Parametric(Posterior):
+    """A dataclass whose tensors are fields of it."""
+
+    names: tuple[str, ...]
+    """Of these fields."""
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        return {name: getattr(self, name) for name in self.names}
+
+    def with_tensors(self: AnyPosterior, tensors: Mapping[str, Tensor]) -> AnyPosterior:
+        return replace(self, **tensors)  # pyright: ignore[reportArgumentType]
+
+
+def tensors_of(name: str, part: Posterior) -> dict[str, Tensor]:
+    """The tensors of a part of a posterior, under the part's name."""
+    return {f"{name}.{key}": value for key, value in part.tensors.items()}
+
+
+def free_of(name: str, part: Posterior) -> tuple[str, ...]:
+    """Those of them that may be moved."""
+    return tuple(f"{name}.{key}" for key in part.free)
+
+
+def part_with(name: str, part: AnyPosterior, tensors: Mapping[str, Tensor]) -> AnyPosterior:
+    """The part with what stands under its name."""
+    return part.with_tensors({key: tensors[f"{name}.{key}"] for key in part.tensors})
 
 
 def detached(posterior: AnyPosterior) -> AnyPosterior:
     """The posterior without the graph of its tensors."""
-    tensors = {name: value.detach() for name, value in posterior.tensors.items()}
-    return cast(AnyPosterior, posterior.with_tensors(tensors))
-
-
-def plain(z: Float[Tensor, "S B D"], log_q: Float[Tensor, "S B"]) -> Draws:
-    """Independent draws: every ``log_c`` is ``-log S``."""
-    return Draws(z, log_q, torch.full_like(log_q, -math.log(len(z))))
+    return posterior.with_tensors({name: value.detach() for name, value in posterior.tensors.items()})
 
 
 def typical(posterior: Posterior) -> Float[Tensor, "B D"]:

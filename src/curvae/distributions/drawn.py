@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.distributions.moments import weighted_covariance, weighted_interval, weighted_mean
+from curvae.distributions.posterior import Draws, Posterior
 from curvae.noise import common_noise
-from curvae.posteriors.moments import weighted_covariance, weighted_interval, weighted_mean
-from curvae.posteriors.posterior import Draws, Posterior
 
 DRAWS = 1024
 """Draws for moments and intervals, always the same ones: the mean is off by 1/32 of a standard deviation."""

@@ -1,10 +1,10 @@
-"""Moments from weighted draws, for posteriors without a closed form."""
+"""Moments from weighted draws, for laws without a closed form."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.posteriors.posterior import Draws
+from curvae.distributions.posterior import Draws
 
 
 def weighted_mean(draws: Draws) -> Float[Tensor, "B D"]:
@@ -23,9 +23,9 @@ def weighted_interval(draws: Draws, level: float = 0.9) -> tuple[Float[Tensor, "
 
     Example:
         >>> import torch
-        >>> from curvae.posteriors import plain
+        >>> from curvae.posteriors import Draws
         >>> z = torch.linspace(0, 1, 1001).reshape(1001, 1, 1)
-        >>> low, high = weighted_interval(plain(z, torch.zeros(1001, 1)), 0.9)
+        >>> low, high = weighted_interval(Draws.iid(z, torch.zeros(1001, 1)), 0.9)
         >>> f"{low.item():.2f} {high.item():.2f}"
         '0.05 0.95'
     """
