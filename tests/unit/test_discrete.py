@@ -29,13 +29,12 @@ from curvae.inference import (
 )
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
+from curvae.noise import common_noise, gumbel
 from curvae.objectives import elbo, iwae, monte_carlo_elbo
 from curvae.posteriors import (
     Enumerated,
     IndependentCategorical,
     PairwiseBinary,
-    common_noise,
-    gumbel,
     maximize_pairwise,
     typical,
 )

@@ -163,7 +163,7 @@ def test_status_says_what_is_not_finite_and_spares_the_others():
 
 def test_misuse():
     model, batch = smooth_model()
-    with pytest.raises(ValueError, match=r"the encoder must give D = 2 values, the mean; got \(4,\)"):
+    with pytest.raises(ValueError, match=r"the encoder must give D = 2 values; got \(4,\)"):
         FisherGaussian(nn.Linear(4, 4).double())(model, batch)
     with pytest.raises(ValueError, match="probes must be 1 or more; got 0"):
         FisherGaussian(nn.Linear(4, 2), probes=0)

@@ -46,6 +46,24 @@ def test_log_det_is_that_of_the_numerical_jacobian(make, size, scale):
         torch.testing.assert_close(image.log_det[0, 0], log_det, atol=1e-9, rtol=1e-8)
 
 
+@pytest.mark.parametrize("univariate", [gated(), affine(), spline(5)])
+def test_a_flow_without_context_is_the_same_for_all_data(univariate):
+    flow = Autoregressive(3, 0, 2, [16], univariate).double()
+    z = torch.randn(5, 4, 3, dtype=F64)
+    image = flow(z)
+    for at, end, log_det in zip(z.flatten(0, 1), image.z.flatten(0, 1), image.log_det.flatten(), strict=True):
+        slope = torch.func.jacrev(lambda at: flow(at.reshape(1, 1, 3)).z.reshape(3))(at)
+        torch.testing.assert_close(torch.linalg.slogdet(slope)[1], log_det, atol=1e-9, rtol=1e-8)
+        torch.testing.assert_close(flow(at.reshape(1, 1, 3)).z.reshape(3), end)
+    back = flow.inverse(image.z)
+    torch.testing.assert_close(back.z, z, atol=1e-8, rtol=1e-8)
+    torch.testing.assert_close(back.log_det, -image.log_det, atol=1e-8, rtol=1e-8)
+    q = AmortizedFlow(torch.nn.Linear(5, 6).double(), flow)(None, batch_of(torch.randn(4, 5, dtype=F64))).posterior
+    assert set(q.tensors) == {"start.loc", "start.log_scale"}
+    again = q.with_tensors({name: value[1:2] for name, value in q.tensors.items()})
+    torch.testing.assert_close(again.log_prob(z[:, 1:2]), q.log_prob(z)[:, 1:2])
+
+
 def test_log_q_is_less_where_volume_grows(make):
     flow = make(3).double()
     q = transformed(DiagonalGaussian(*torch.zeros(2, 1, 3, dtype=F64)), flow, context_of(flow, 1))
@@ -231,5 +249,5 @@ def test_misuse():
         planar_vae(DataSpec((4,)), flows=0)
     with pytest.raises(ValueError, match="Radial: steps must be 1 or more; got 0"):
         radial_vae(DataSpec((4,)), flows=0)
-    with pytest.raises(ValueError, match=r"for Planar in 3 dimensions the encoder must give 2 D \+ C = 13 values"):
+    with pytest.raises(ValueError, match=r"the encoder must give 2 D \+ C \(means, log-scales, context\) = 13 values"):
         AmortizedFlow(torch.nn.Linear(5, 6), Planar(3, 1))(None, batch_of(torch.randn(4, 5)))

@@ -3,19 +3,18 @@
 import torch
 from torch import Tensor, nn
 
-from curvae.inference.inference import AffinePosterior, Inference, Inferred
+from curvae.distributions import FixedNormal, FullGaussian, LearnedNormal, RankOneGaussian
+from curvae.inference.inference import AffinePosterior, Amortized, Inferred
 from curvae.inference.start import outputs, write_posterior
 from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
-from curvae.posteriors import DiagonalGaussian, FullGaussian, RankOneGaussian
 from curvae.typing import Batch
 
 
-class AmortizedGaussian(Inference):
+class AmortizedGaussian(Amortized):
     """``q(z | x) = N(m(x), diag(s(x)^2))`` with ``(m, log s) = encoder(x)`` (Kingma and Welling, 2014).
 
-    The encoder gives 2 D values: means, then log-scales, softly bounded to ``[-7, 7]``. It sees 0 where a value is
-    not observed.
+    The encoder gives 2 D values: means, then log-scales, softly bounded to ``[-7, 7]``.
 
     Example:
         >>> import torch
@@ -26,10 +25,6 @@ class AmortizedGaussian(Inference):
         torch.Size([4, 3])
     """
 
-    def __init__(self, encoder: nn.Module):
-        super().__init__()
-        self.encoder = encoder
-
     def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
         out = self.encoder(batch.x)
         if out.shape[-1] % 2:
@@ -37,14 +32,13 @@ class AmortizedGaussian(Inference):
                 f"AmortizedGaussian: the encoder must give 2 D values (means, log-scales); got {out.shape[-1]}, an odd "
                 "number. Change its last layer."
             )
-        mean, log_scale = out.chunk(2, dim=-1)
-        return Inferred(DiagonalGaussian(mean, soft_bound(log_scale)))
+        return Inferred(LearnedNormal(out.shape[-1] // 2)(out))
 
     def start_from(self, posterior: AffinePosterior) -> bool:
         return write_posterior(self.encoder, posterior, outputs(self.encoder) // 2)
 
 
-class AmortizedMean(Inference):
+class AmortizedMean(Amortized):
     """``q(z | x) = N(encoder(x), I)``: the encoder gives D means and no scales, half of the usual outputs.
 
     A scale of 1 is no restriction among constant ones where the prior is free to be wider: the encoder's last layer
@@ -59,13 +53,9 @@ class AmortizedMean(Inference):
         [1.0, 1.0, 1.0]
     """
 
-    def __init__(self, encoder: nn.Module):
-        super().__init__()
-        self.encoder = encoder
-
     def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
         mean = self.encoder(batch.x)
-        return Inferred(DiagonalGaussian(mean, torch.zeros_like(mean)))
+        return Inferred(FixedNormal(mean.shape[-1])(mean))
 
     def start_from(self, posterior: AffinePosterior) -> bool:
         """Where its scales are 1."""
@@ -73,7 +63,7 @@ class AmortizedMean(Inference):
         return ours and write_posterior(self.encoder, posterior, outputs(self.encoder), scales=False)
 
 
-class AmortizedFullGaussian(Inference):
+class AmortizedFullGaussian(Amortized):
     """``q(z | x) = N(m(x), C(x) C(x)')``, C lower triangular, all from one encoder pass.
 
     The encoder gives ``D + D (D + 1) / 2`` values: means, log-diagonal of C, and what stands below it, by rows.
@@ -95,22 +85,16 @@ class AmortizedFullGaussian(Inference):
     columns: Tensor
 
     def __init__(self, encoder: nn.Module, size: int):
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder)
         self.size = size
         rows, columns = torch.tril_indices(size, size, -1)
         self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("columns", columns, persistent=False)
 
     def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
-        out, size = self.encoder(batch.x), self.size
-        expected = size + size * (size + 1) // 2
-        if out.shape[-1] != expected:
-            raise ValueError(
-                f"AmortizedFullGaussian: for size={size} the encoder must give D + D (D + 1) / 2 = {expected} values; "
-                f"got {out.shape[-1]}. Change its last layer."
-            )
-        mean, log_diagonal, below = out.split([size, size, expected - 2 * size], dim=-1)
+        size, pairs = self.size, len(self.rows)
+        out = self.encoded(batch, 2 * size + pairs, "D + D (D + 1) / 2")
+        mean, log_diagonal, below = out.split([size, size, pairs], dim=-1)
         packed = torch.diag_embed(soft_bound(log_diagonal))
         packed = packed.index_put((torch.arange(len(out), device=out.device)[:, None], self.rows, self.columns), below)
         return Inferred(FullGaussian(mean, packed))
@@ -119,7 +103,7 @@ class AmortizedFullGaussian(Inference):
         return write_posterior(self.encoder, posterior, self.size, zeros=len(self.rows))
 
 
-class AmortizedRankOne(Inference):
+class AmortizedRankOne(Amortized):
     """``q(z | x) = prod_l N(z_l; m_l, (diag(s_l)^-2 + u_l u_l')^-1)``, all from one encoder pass.
 
     The encoder gives 3 D values: means, log-scales, directions u. What it gives for u is multiplied by ``tilt``, so
@@ -146,21 +130,14 @@ class AmortizedRankOne(Inference):
     """
 
     def __init__(self, encoder: nn.Module, blocks: tuple[int, ...], tilt: float = 0.1):
-        super().__init__()
+        super().__init__(encoder)
         if not tilt > 0:
             raise ValueError(f"AmortizedRankOne: tilt must be positive; got {tilt}.")
-        self.encoder = encoder
         self.blocks = blocks
         self.tilt = tilt
 
     def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
-        out, expected = self.encoder(batch.x), 3 * sum(self.blocks)
-        if out.shape[-1] != expected:
-            raise ValueError(
-                f"AmortizedRankOne: for blocks={self.blocks} the encoder must give 3 D = {expected} values; got "
-                f"{out.shape[-1]}. Change its last layer."
-            )
-        mean, log_scale, direction = out.chunk(3, dim=-1)
+        mean, log_scale, direction = self.encoded(batch, 3 * sum(self.blocks), "3 D").chunk(3, dim=-1)
         return Inferred(RankOneGaussian(mean, soft_bound(log_scale), self.tilt * direction, self.blocks))
 
     def start_from(self, posterior: AffinePosterior) -> bool:

@@ -2,16 +2,15 @@
 
 from torch import nn
 
+from curvae.distributions import LearnedNormal, transformed
 from curvae.flows import Flow
-from curvae.inference.inference import AffinePosterior, Inference, Inferred
+from curvae.inference.inference import AffinePosterior, Amortized, Inferred
 from curvae.inference.start import last_layer, writable, write_posterior
-from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
-from curvae.posteriors import DiagonalGaussian, transformed
 from curvae.typing import Batch
 
 
-class AmortizedFlow(Inference):
+class AmortizedFlow(Amortized):
     """``z = f(m(x) + s(x) e; c(x))`` with ``(m, log s, c) = encoder(x)``.
 
     The encoder gives 2 D + C values: means, log-scales, and the flow's context; for planar and radial flows these are
@@ -36,24 +35,14 @@ class AmortizedFlow(Inference):
     """
 
     def __init__(self, encoder: nn.Module, flow: Flow):
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder)
         self.flow = flow
 
     def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
-        out, size = self.encoder(batch.x), self.flow.size
-        expected = 2 * size + self.flow.context
-        if out.shape[-1] != expected:
-            raise ValueError(
-                f"AmortizedFlow: for {type(self.flow).__name__} in {size} dimensions the encoder must give 2 D + C = "
-                f"{expected} values (means, log-scales, context); got {out.shape[-1]}. Change its last layer."
-            )
-        mean, log_scale, context = out.split([size, size, self.flow.context], dim=-1)
-        return Inferred(
-            transformed(
-                DiagonalGaussian(mean, soft_bound(log_scale)), self.flow, context if self.flow.context else None
-            )
-        )
+        size, context = self.flow.size, self.flow.context
+        out = self.encoded(batch, 2 * size + context, "2 D + C (means, log-scales, context)")
+        start = LearnedNormal(size)(out[:, : 2 * size])
+        return Inferred(transformed(start, self.flow, out[:, 2 * size :] if context else None))
 
     def start_from(self, posterior: AffinePosterior) -> bool:
         """The flow starts at a multiple of the identity, the Gaussian before it at the posterior divided by that."""

@@ -1,16 +1,15 @@
 """Amortized posteriors of discrete latents."""
 
 import torch
-from torch import nn
 
-from curvae.inference.inference import Inference, Inferred
+from curvae.distributions import OneHot, PairwiseBinary
+from curvae.inference.inference import Amortized, Inferred
 from curvae.model import LatentVariableModel
-from curvae.posteriors import IndependentCategorical, PairwiseBinary
 from curvae.priors import UniformCategorical
 from curvae.typing import Batch
 
 
-class AmortizedCategorical(Inference):
+class AmortizedCategorical(Amortized):
     """``q(z | x) = prod_i softmax(logits_i(x))``: N independent K-way variables from one encoder pass.
 
     Args:
@@ -28,22 +27,13 @@ class AmortizedCategorical(Inference):
         torch.Size([7, 4, 6])
     """
 
-    def __init__(self, encoder: nn.Module):
-        super().__init__()
-        self.encoder = encoder
-
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         prior = categories_of(model, "AmortizedCategorical")
-        out = self.encoder(batch.x)
-        if out.shape[1:] != (prior.size,):
-            raise ValueError(
-                f"AmortizedCategorical: the encoder must give N K = {prior.size} values; got {tuple(out.shape[1:])}. "
-                "Change its last layer."
-            )
-        return Inferred(IndependentCategorical(out.unflatten(1, (prior.variables, prior.categories))))
+        law = OneHot(prior.variables, prior.categories)
+        return Inferred(law(self.encoded(batch, prior.size, "N K")))
 
 
-class AmortizedPairwise(Inference):
+class AmortizedPairwise(Amortized):
     """``PairwiseBinary`` from one encoder pass: N fields, then ``N (N - 1) / 2`` couplings.
 
     Args:
@@ -61,21 +51,12 @@ class AmortizedPairwise(Inference):
         torch.Size([7, 3, 8])
     """
 
-    def __init__(self, encoder: nn.Module):
-        super().__init__()
-        self.encoder = encoder
-
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         prior = categories_of(model, "AmortizedPairwise")
         if prior.categories != 2:
             raise ValueError(f"AmortizedPairwise: expects variables of 2 categories; got {prior.categories}.")
-        out, count = self.encoder(batch.x), prior.variables
-        expected = count * (count + 1) // 2
-        if out.shape[1:] != (expected,):
-            raise ValueError(
-                f"AmortizedPairwise: the encoder must give N (N + 1) / 2 = {expected} values; got "
-                f"{tuple(out.shape[1:])}. Change its last layer."
-            )
+        count = prior.variables
+        out = self.encoded(batch, count * (count + 1) // 2, "N (N + 1) / 2")
         return Inferred(PairwiseBinary(*torch.tensor_split(out, [count], dim=1)))
 
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from curvae.inference.inference import AffinePosterior, Inference, Inferred, prefixed
+from curvae.inference.inference import Continued, Inference, Inferred, prefixed
 from curvae.inference.tempering import NoTempering, Tempering
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.posteriors import AnnealedPosterior, DensityPosterior, HamiltonianPosterior
@@ -43,7 +43,7 @@ class StepSizes(nn.Module):
         return log_step.expand(batch, self.count, -1)
 
 
-class HamiltonianFlow(Inference):
+class HamiltonianFlow(Continued):
     """Draws of an encoder's posterior carried on by K leapfrog steps with tempering; all step sizes are learned.
 
     See :class:`curvae.posteriors.HamiltonianPosterior` for the equations. One draw costs K + 1 gradients of
@@ -84,13 +84,9 @@ class HamiltonianFlow(Inference):
         step: float = 0.2,
         per_step: bool = False,
     ):
-        super().__init__()
-        self.start = start
+        super().__init__(start)
         self.steps = StepSizes(steps, size, step, per_step)
         self.tempering = tempering or NoTempering()
-
-    def start_from(self, posterior: AffinePosterior) -> bool:
-        return self.start.start_from(posterior)
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         require_continuous(model, type(self).__name__)
@@ -101,7 +97,7 @@ class HamiltonianFlow(Inference):
         return begin._replace(posterior=posterior, state=prefixed("start", begin.state))
 
 
-class AnnealedHMC(Inference):
+class AnnealedHMC(Continued):
     """Annealed importance sampling from an encoder's posterior, differentiable, with learned step sizes.
 
     See :class:`curvae.posteriors.AnnealedPosterior` for the equations. One draw costs ``leapfrogs`` K + 1 gradients.
@@ -137,14 +133,10 @@ class AnnealedHMC(Inference):
         step: float = 0.1,
         metropolis: bool = False,
     ):
-        super().__init__()
-        self.start = start
+        super().__init__(start)
         self.steps = StepSizes(steps, size, step, per_step=True)
         self.leapfrogs = leapfrogs
         self.metropolis = metropolis
-
-    def start_from(self, posterior: AffinePosterior) -> bool:
-        return self.start.start_from(posterior)
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         require_continuous(model, type(self).__name__)

@@ -9,14 +9,14 @@ from torch import Tensor
 from curvae import linalg
 from curvae.curvature import Mode, Newton, Route, Routed, Seen, Solver, Trace, follow, last_step, route_for
 from curvae.inference.implicit import with_gradient
-from curvae.inference.inference import AffinePosterior, Inference, Inferred, as_precise, prefixed
+from curvae.inference.inference import Continued, Inference, Inferred, as_precise, prefixed
 from curvae.model import LatentVariableModel
 from curvae.posteriors import PrecisionGaussian
 from curvae.priors import Prior
 from curvae.typing import Batch, Info, PerDatum
 
 
-class Laplace(Inference):
+class Laplace(Continued):
     r"""``q(z | x) = N(mu, Lam(mu)^-1)``: mu is found from the encoder's mean by Newton steps on log p(x, z).
 
     With ``J = d eta / dz`` and the likelihood's expected information F, one step is
@@ -81,8 +81,7 @@ class Laplace(Inference):
     ):
         if unroll and constant:
             raise ValueError("Laplace: unroll differentiates every step, constant none; choose one of them.")
-        super().__init__()
-        self.start = start
+        super().__init__(start)
         self.steps = _checked(steps)
         self.solver = solver or Newton()
         self.unroll = unroll
@@ -95,9 +94,6 @@ class Laplace(Inference):
         """Keep the modes of ``rows`` training data under this prior; none is known yet."""
         size = (rows, sum(prior.blocks))
         self.modes = torch.full(size, torch.nan, dtype=self.modes.dtype, device=self.modes.device)
-
-    def start_from(self, posterior: AffinePosterior) -> bool:
-        return self.start.start_from(posterior)
 
     def forward(self, model: LatentVariableModel, batch: Batch, steps: int | None = None) -> Inferred:
         """The posterior of each datum; ``steps`` in place of our own number of them."""

@@ -11,13 +11,13 @@ from curvae.curvature.conjugate_gradient import solve
 from curvae.curvature.matrix_free import MatrixFree, stochastic_log_det
 from curvae.curvature.products import Products
 from curvae.inference.implicit import with_gradient
-from curvae.inference.inference import AffinePosterior, Inference, Inferred, as_precise, prefixed
+from curvae.inference.inference import Continued, Inference, Inferred, as_precise, prefixed
 from curvae.model import LatentVariableModel
 from curvae.posteriors import GaussianPosterior, ImplicitGaussian, Posterior, PrecisionGaussian
 from curvae.typing import Batch, Info, PerDatum
 
 
-class MatrixFreeLaplace(Inference):
+class MatrixFreeLaplace(Continued):
     """``q(z | x) = N(mu, Lam(mu)^-1)`` as in ``Laplace``, with Lam known by its products alone.
 
     A Newton step is the first few iterations of conjugate gradients on ``Lam d = grad log p(x, mu)``, each of one
@@ -78,13 +78,12 @@ class MatrixFreeLaplace(Inference):
         probes: int = 16,
         lanczos: int = 20,
     ):
-        super().__init__()
+        super().__init__(start)
         if steps < 0:
             raise ValueError(f"MatrixFreeLaplace: steps must be 0 or more; got {steps}.")
         for name, value in (("probes", probes), ("lanczos", lanczos)):
             if value < 1:
                 raise ValueError(f"MatrixFreeLaplace: {name} must be 1 or more; got {value}.")
-        self.start = start
         self.steps = steps
         self.solver = solver or ConjugateGradient()
         self.precondition = precondition
@@ -92,9 +91,6 @@ class MatrixFreeLaplace(Inference):
         self.dense = dense
         self.probes = probes
         self.lanczos = lanczos
-
-    def start_from(self, posterior: AffinePosterior) -> bool:
-        return self.start.start_from(posterior)
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         begin = self.start(model, batch)

@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from curvae.curvature.route import chosen
-from curvae.inference.inference import AffinePosterior, Inference, Inferred, prefixed
+from curvae.inference.inference import AffinePosterior, Continued, Inference, Inferred, prefixed
 from curvae.inference.laplace import Laplace
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DensityPosterior, DiagonalGaussian, Mixture
@@ -88,7 +88,7 @@ class MultimodalLaplace(Inference):
         return Inferred(posterior, {**info, "modes": distinct}, bound, prefixed("search", found.state))
 
 
-class Scattered(Inference):
+class Scattered(Continued):
     """The starts of several searches for each datum of a batch that holds ``copies`` of it, one copy after another.
 
     The first copy starts at the center of ``start``, the others at draws of the prior.
@@ -110,13 +110,9 @@ class Scattered(Inference):
     """
 
     def __init__(self, start: Inference, copies: int, seed: int = 0):
-        super().__init__()
-        self.start = start
+        super().__init__(start)
         self.copies = copies
         self.seed = seed
-
-    def start_from(self, posterior: AffinePosterior) -> bool:
-        return self.start.start_from(posterior)
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         count = len(batch.x) // self.copies

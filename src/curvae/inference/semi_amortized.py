@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from curvae.inference.inference import AffinePosterior, Inference, Inferred, prefixed
+from curvae.inference.inference import Continued, Inference, Inferred, prefixed
 from curvae.inference.refiner import Refiner, free, slope
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DiagonalGaussian, Posterior, detached, kl
@@ -15,7 +15,7 @@ GUARD = 16
 """Draws, in evaluation, by which a datum's start is kept where refinement has lowered its ELBO."""
 
 
-class SemiAmortized(Inference):
+class SemiAmortized(Continued):
     """``q(z | x) = q(z; lambda_K)``: lambda_0 from the start, then K gradient steps on ``ELBO(lambda, x)``.
 
     Unrolled, model and encoder get the exact gradient of the outer bound at lambda_K, second derivatives of the inner
@@ -56,16 +56,12 @@ class SemiAmortized(Inference):
     """
 
     def __init__(self, start: Inference, refiner: Refiner | None = None, unroll: bool = True, kl_weight: float = 0.0):
-        super().__init__()
+        super().__init__(start)
         if kl_weight < 0 or (unroll and kl_weight):
             raise ValueError(f"SemiAmortized: kl_weight must be 0, or > 0 with unroll=False; got {kl_weight}.")
-        self.start = start
         self.refiner = refiner or Refiner()
         self.unroll = unroll
         self.kl_weight = kl_weight
-
-    def start_from(self, posterior: AffinePosterior) -> bool:
-        return self.start.start_from(posterior)
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         begin = self.start(model, batch)

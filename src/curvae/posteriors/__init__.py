@@ -1,75 +1,12 @@
-"""Posteriors q(z | x): laws of ``curvae.distributions``, and those that need the model beside."""
+"""Posteriors q(z | x): all laws of :mod:`curvae.distributions`, and those that need the model or its chains."""
 
-from curvae.distributions import (
-    DensityPosterior,
-    DiagonalGaussian,
-    DiscretePosterior,
-    DrawnPosterior,
-    Draws,
-    Enumerated,
-    FullGaussian,
-    GaussianPosterior,
-    HouseholderGaussian,
-    IndependentCategorical,
-    Mixture,
-    PairwiseBinary,
-    Posterior,
-    PrecisionGaussian,
-    ProductPosterior,
-    RankOneGaussian,
-    Rotated,
-    RotatedDensity,
-    TransformedDensity,
-    TransformedPosterior,
-    detached,
-    kl,
-    maximize_pairwise,
-    rotated,
-    transformed,
-    typical,
-    weighted_covariance,
-    weighted_interval,
-    weighted_mean,
-)
+from curvae import distributions
+from curvae.distributions import *  # noqa: F403  a law is a posterior too, and users look for it here
 from curvae.posteriors.annealed import AnnealedPosterior
 from curvae.posteriors.chains import Chains
 from curvae.posteriors.hamiltonian import HamiltonianPosterior
 from curvae.posteriors.implicit_gaussian import ImplicitGaussian
 from curvae.posteriors.simulated import SimulatedPosterior
 
-__all__ = [
-    "AnnealedPosterior",
-    "Chains",
-    "DensityPosterior",
-    "DiagonalGaussian",
-    "DiscretePosterior",
-    "DrawnPosterior",
-    "Draws",
-    "Enumerated",
-    "FullGaussian",
-    "GaussianPosterior",
-    "HamiltonianPosterior",
-    "HouseholderGaussian",
-    "ImplicitGaussian",
-    "IndependentCategorical",
-    "Mixture",
-    "PairwiseBinary",
-    "Posterior",
-    "PrecisionGaussian",
-    "ProductPosterior",
-    "RankOneGaussian",
-    "Rotated",
-    "RotatedDensity",
-    "SimulatedPosterior",
-    "TransformedDensity",
-    "TransformedPosterior",
-    "detached",
-    "kl",
-    "maximize_pairwise",
-    "rotated",
-    "transformed",
-    "typical",
-    "weighted_covariance",
-    "weighted_interval",
-    "weighted_mean",
-]
+__all__ = ["AnnealedPosterior", "Chains", "HamiltonianPosterior", "ImplicitGaussian", "SimulatedPosterior"]
+__all__ += distributions.__all__
