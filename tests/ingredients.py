@@ -46,12 +46,14 @@ def log_steps(count: int, steps: int = 4) -> torch.Tensor:
 
 def hamiltonian(count: int) -> HamiltonianPosterior:
     temperature = torch.linspace(1, 0.2, 4, dtype=torch.float64).expand(count, -1)
-    return HamiltonianPosterior(diagonal(count), *smooth_model(count), log_steps(count), temperature)
+    start, (model, batch) = diagonal(count), smooth_model(count)
+    return HamiltonianPosterior(start, model, batch.x, log_steps(count), temperature)
 
 
 def annealed(count: int, metropolis: bool) -> AnnealedPosterior:
     betas = torch.linspace(0, 1, 5, dtype=torch.float64)
-    return AnnealedPosterior(diagonal(count), *smooth_model(count), log_steps(count), betas, 1, metropolis)
+    start, (model, batch) = diagonal(count), smooth_model(count)
+    return AnnealedPosterior(start, model, batch.x, log_steps(count), betas, 1, metropolis)
 
 
 def pushed_by(flow: Flow, count: int) -> Posterior:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import methods
-from curvae.distributions.drawn import DRAWS
 from curvae.distributions.gaussian import GaussianPosterior
+from curvae.distributions.moments import DRAWS
 from curvae.posteriors import DensityPosterior, DrawnPosterior, Rotated, kl, weighted_mean
 from curvae.priors import StandardNormal
 from ingredients import uniform_over

@@ -38,14 +38,14 @@ def hamiltonian(model, batch, start, steps=5, step=0.2, temperature=1.0):
     schedule = NoTempering() if temperature == 1 else QuadraticTempering(temperature)
     log_step = torch.full((len(batch.x), steps, size), math.log(step), dtype=torch.float64)
     log_temperature = schedule.double()(steps).detach().double().expand(len(batch.x), -1)
-    return HamiltonianPosterior(start, model, batch, log_step, log_temperature)
+    return HamiltonianPosterior(start, model, batch.x, log_step, log_temperature, batch.mask)
 
 
 def annealed(model, batch, start, steps=20, step=0.2, **options):
     size = start.loc.shape[-1]
     log_step = torch.full((len(batch.x), steps, size), math.log(step), dtype=torch.float64)
     betas = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-    return AnnealedPosterior(start, model, batch, log_step, betas, **options)
+    return AnnealedPosterior(start, model, batch.x, log_step, betas, mask=batch.mask, **options)
 
 
 def begin(oracle):

@@ -7,7 +7,6 @@ two kinds that all others come from; ``kl`` registers a divergence by the classe
 
 from curvae.distributions.conditional import ConditionalDistribution, FixedNormal, LearnedNormal, OneHot
 from curvae.distributions.discrete import DiscretePosterior, Enumerated, IndependentCategorical, all_states, one_hot
-from curvae.distributions.drawn import DrawnPosterior
 from curvae.distributions.gaussian import (
     DiagonalGaussian,
     FullGaussian,
@@ -19,7 +18,7 @@ from curvae.distributions.householder import HouseholderGaussian
 from curvae.distributions.kl import kl, normal_kl, register_kl
 from curvae.distributions.max_flow import maximize_pairwise
 from curvae.distributions.mixture import Mixture
-from curvae.distributions.moments import weighted_covariance, weighted_interval, weighted_mean
+from curvae.distributions.moments import DrawnPosterior, weighted_covariance, weighted_interval, weighted_mean
 from curvae.distributions.pairwise import PairwiseBinary
 from curvae.distributions.posterior import DensityPosterior, Draws, Parametric, Posterior, detached, typical
 from curvae.distributions.product import ProductPosterior

@@ -26,15 +26,10 @@ class DiscretePosterior(DensityPosterior):
 
     continuous = False
 
-    @property
-    @abstractmethod
-    def variables(self) -> int:
-        """N."""
-
-    @property
-    @abstractmethod
-    def categories(self) -> int:
-        """K."""
+    variables: int
+    """N."""
+    categories: int
+    """K."""
 
     @abstractmethod
     def potential(self, z: Float[Tensor, "*S D"]) -> Float[Tensor, "*S"]:

@@ -54,6 +54,13 @@ class GaussianPosterior(NormalPosterior):
     def whiten(self, offset: Float[Tensor, "*S D"]) -> Float[Tensor, "*S D"]:
         """``C^-1 offset``."""
 
+    @property
+    def columns(self) -> Float[Tensor, "D B D"]:
+        """Those of C."""
+        count, size = self.loc.shape
+        axes = torch.eye(size, dtype=self.loc.dtype, device=self.loc.device)
+        return self.color(axes.unsqueeze(1).expand(-1, count, -1))
+
     def from_noise(self, noise: Float[Tensor, "*S D"]) -> Float[Tensor, "*S D"]:
         """``loc + C noise``: a draw where the noise is standard normal."""
         return self.loc + self.color(noise)

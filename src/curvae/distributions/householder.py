@@ -39,9 +39,7 @@ class HouseholderGaussian(Parametric, GaussianPosterior):
     @property
     def factor(self) -> Float[Tensor, "B D D"]:
         """``H diag(exp(log_scale))``."""
-        count, size = self.loc.shape
-        axes = torch.eye(size, dtype=self.loc.dtype, device=self.loc.device).unsqueeze(1).expand(-1, count, -1)
-        return self.color(axes).permute(1, 2, 0)
+        return self.columns.permute(1, 2, 0)
 
     @property
     def covariance(self) -> Float[Tensor, "B D D"]:

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -77,11 +76,9 @@ def _diagonal(q: DiagonalGaussian, p: DiagonalGaussian) -> Float[Tensor, "*B 1"]
 @register_kl(GaussianPosterior, GaussianPosterior)
 def _gaussian(q: GaussianPosterior, p: GaussianPosterior) -> Float[Tensor, "B 1"]:
     """``1/2 (|C_p^-1 C_q|^2 + |C_p^-1 (m_q - m_p)|^2 - D) + 1/2 log det p - 1/2 log det q``: as much as D draws."""
-    count, size = q.mean.shape
-    axes = torch.eye(size, dtype=q.mean.dtype, device=q.mean.device).unsqueeze(1).expand(-1, count, -1)
-    spread = p.whiten(q.color(axes)).square().sum((0, 2))
-    offset = p.whiten((q.mean - p.mean).unsqueeze(0)).square().sum((0, 2))
-    return (0.5 * (spread + offset - size) + p.half_log_det - q.half_log_det).unsqueeze(-1)
+    spread = p.whiten(q.columns).square().sum((0, 2))
+    offset = p.whiten((q.loc - p.loc).unsqueeze(0)).square().sum((0, 2))
+    return (0.5 * (spread + offset - q.loc.shape[-1]) + p.half_log_det - q.half_log_det).unsqueeze(-1)
 
 
 @register_kl(IndependentCategorical, IndependentCategorical)

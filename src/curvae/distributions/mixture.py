@@ -11,7 +11,7 @@ from torch import Tensor
 
 from curvae.distributions.gaussian import NormalPosterior
 from curvae.distributions.moments import weighted_interval
-from curvae.distributions.posterior import DensityPosterior, Draws, free_of, part_with, tensors_of
+from curvae.distributions.posterior import DensityPosterior, Draws, part_with, tensors_of
 
 HALVINGS = 60
 """Bisections for a quantile: 2^-60 of the distance between the components' own quantiles."""
@@ -63,7 +63,7 @@ class Mixture(DensityPosterior):
 
     @property
     def free(self) -> tuple[str, ...]:
-        return ("logits", *chain.from_iterable(free_of(str(k), q) for k, q in enumerate(self.components)))
+        return ("logits", *(f"{k}.{name}" for k, q in enumerate(self.components) for name in q.free))
 
     @property
     def log_weights(self) -> Float[Tensor, "K B"]:

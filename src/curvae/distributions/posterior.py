@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -114,14 +114,37 @@ class Parametric(Posterior):
         return replace(self, **tensors)  # pyright: ignore[reportArgumentType]
 
 
+class Derived(Posterior):
+    """A dataclass that is a law made of the draws of another one, with tensors of its own beside."""
+
+    start: Posterior
+    names: tuple[str, ...]
+    """Of its own fields that are tensors; one that is None is left out."""
+    given: tuple[str, ...] = ()
+    """Of those that say which law it is, and are not free."""
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Those of the start as ``start.*``, and its own."""
+        own = ((name, getattr(self, name)) for name in (*self.names, *self.given))
+        return tensors_of("start", self.start) | {name: value for name, value in own if value is not None}
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        own = (name for name in self.names if getattr(self, name) is not None)
+        return (*(f"start.{name}" for name in self.start.free), *own)
+
+    def with_tensors(self: AnyPosterior, tensors: Mapping[str, Tensor]) -> AnyPosterior:
+        own = {name: value for name, value in tensors.items() if not name.startswith("start.")}
+        return replace(self, start=part_with("start", cast(Derived, self).start, tensors), **own)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    def count(self, n: int) -> int:
+        return self.start.count(n)
+
+
 def tensors_of(name: str, part: Posterior) -> dict[str, Tensor]:
     """The tensors of a part of a posterior, under the part's name."""
     return {f"{name}.{key}": value for key, value in part.tensors.items()}
-
-
-def free_of(name: str, part: Posterior) -> tuple[str, ...]:
-    """Those of them that may be moved."""
-    return tuple(f"{name}.{key}" for key in part.free)
 
 
 def part_with(name: str, part: AnyPosterior, tensors: Mapping[str, Tensor]) -> AnyPosterior:

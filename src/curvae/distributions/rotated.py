@@ -1,18 +1,15 @@
 """A law of rotated latents ``z' = R z``: the same law of x under a prior that does not see rotations."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import cast
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.distributions.drawn import DRAWS
 from curvae.distributions.gaussian import FullGaussian, GaussianPosterior, NormalPosterior, pack
 from curvae.distributions.mixture import Mixture
-from curvae.distributions.moments import weighted_interval
-from curvae.distributions.posterior import AnyPosterior, DensityPosterior, Draws, Posterior
+from curvae.distributions.moments import DRAWS, weighted_interval
+from curvae.distributions.posterior import DensityPosterior, Derived, Draws, Posterior
 from curvae.noise import common_noise
 
 
@@ -55,31 +52,16 @@ def _columns(posterior: NormalPosterior) -> Float[Tensor, "B D D"]:
     """C', whose rows are the columns of a factor of the covariance."""
     if not isinstance(posterior, GaussianPosterior):
         return torch.linalg.cholesky(posterior.covariance.double()).mT
-    loc = posterior.loc
-    axes = torch.eye(loc.shape[-1], dtype=loc.dtype, device=loc.device).unsqueeze(1).expand(-1, len(loc), -1)
-    return posterior.color(axes).permute(1, 0, 2)
+    return posterior.columns.permute(1, 0, 2)
 
 
 @dataclass(frozen=True, eq=False)
-class Rotated(Posterior):
+class Rotated(Derived):
     """The image of any posterior under a rotation; its intervals are those of its draws."""
 
+    names = ()
     start: Posterior
     rotation: Float[Tensor, "D D"]
-
-    @property
-    def tensors(self) -> Mapping[str, Tensor]:
-        return self.start.tensors
-
-    @property
-    def free(self) -> tuple[str, ...]:
-        return self.start.free
-
-    def with_tensors(self: AnyPosterior, tensors: Mapping[str, Tensor]) -> AnyPosterior:
-        return replace(self, start=cast(Rotated, self).start.with_tensors(tensors))  # pyright: ignore[reportArgumentType, reportCallIssue]
-
-    def count(self, n: int) -> int:
-        return self.start.count(n)
 
     @property
     def center(self) -> Float[Tensor, "B D"]:

@@ -1,49 +1,24 @@
 """Transformed laws: the image of another one under a flow."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import cast
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.distributions.drawn import DrawnPosterior
 from curvae.distributions.gaussian import GaussianPosterior
-from curvae.distributions.posterior import (
-    AnyPosterior,
-    DensityPosterior,
-    Draws,
-    Posterior,
-    free_of,
-    part_with,
-    tensors_of,
-)
+from curvae.distributions.moments import DrawnPosterior
+from curvae.distributions.posterior import DensityPosterior, Derived, Draws, Posterior
 from curvae.flows import Flow, InvertibleFlow, Transformed
 
 
-class Pushed(DrawnPosterior):
+class Pushed(Derived, DrawnPosterior):
     """``z = f(z_0; c)``, ``z_0 ~ q_0``: ``log q(z) = log q_0(z_0) - log |det df/dz_0|`` for its own draws."""
 
+    names = ("context",)
     start: DensityPosterior
     flow: Flow
     context: Float[Tensor, "B C"] | None
-
-    @property
-    def tensors(self) -> Mapping[str, Tensor]:
-        """Those of q_0 as ``start.*``, and the context if there is one."""
-        return tensors_of("start", self.start) | ({} if self.context is None else {"context": self.context})
-
-    @property
-    def free(self) -> tuple[str, ...]:
-        return (*free_of("start", self.start), *(() if self.context is None else ("context",)))
-
-    def with_tensors(self: AnyPosterior, tensors: Mapping[str, Tensor]) -> AnyPosterior:
-        q = cast(Pushed, self)
-        return replace(self, start=part_with("start", q.start, tensors), context=tensors.get("context"))  # pyright: ignore[reportArgumentType, reportCallIssue]
-
-    def count(self, n: int) -> int:
-        return self.start.count(n)
 
     @property
     def center(self) -> Float[Tensor, "B D"]:

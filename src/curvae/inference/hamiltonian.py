@@ -93,7 +93,7 @@ class HamiltonianFlow(Continued):
         begin = self.start(model, batch)
         log_step = self.steps(len(batch.x))
         temperature = self.tempering(self.steps.count).to(log_step).expand(len(batch.x), -1)
-        posterior = HamiltonianPosterior(begin.posterior, model, batch, log_step, temperature)
+        posterior = HamiltonianPosterior(begin.posterior, model, batch.x, log_step, temperature, batch.mask)
         return begin._replace(posterior=posterior, state=prefixed("start", begin.state))
 
 
@@ -146,5 +146,6 @@ class AnnealedHMC(Continued):
             raise ValueError(f"AnnealedHMC: start must give a posterior with a density; got {type(q).__name__}.")
         log_step = self.steps(len(batch.x))
         betas = torch.linspace(0, 1, self.steps.count + 1, dtype=log_step.dtype, device=log_step.device)
-        posterior = AnnealedPosterior(q, model, batch, log_step, betas, self.leapfrogs, self.metropolis)
+        ways = self.leapfrogs, self.metropolis
+        posterior = AnnealedPosterior(q, model, batch.x, log_step, betas, *ways, batch.mask)
         return begin._replace(posterior=posterior, state=prefixed("start", begin.state))

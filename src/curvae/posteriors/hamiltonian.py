@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from curvae.distributions.posterior import Draws, Posterior
@@ -12,7 +12,6 @@ from curvae.linalg import standard_normal_log_prob
 from curvae.model import LatentVariableModel
 from curvae.noise import noise
 from curvae.posteriors.simulated import SimulatedPosterior
-from curvae.typing import Batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +28,10 @@ class HamiltonianPosterior(SimulatedPosterior):
     Args:
         start: q_0.
         model: p(x, z).
-        batch: the data.
+        x: the data.
         log_step: logarithm of the leapfrog steps, one for each step and dimension.
         log_temperature: ``log T_0 ... log T_{K-1}``.
+        mask: which of the data are observed; None for all.
 
     Reference: Caterini, Doucet and Sejdinovic, *Hamiltonian Variational Auto-Encoder*, NeurIPS 2018.
 
@@ -41,8 +41,8 @@ class HamiltonianPosterior(SimulatedPosterior):
         >>> from curvae.posteriors import DiagonalGaussian
         >>> from curvae.priors import StandardNormal
         >>> model = LatentVariableModel(StandardNormal(2), torch.nn.Linear(2, 3), Gaussian(3))
-        >>> batch, q = Batch(torch.zeros(4, 3), torch.arange(4)), DiagonalGaussian(torch.zeros(4, 2), torch.zeros(4, 2))
-        >>> moved = HamiltonianPosterior(q, model, batch, torch.full((4, 5, 2), -2.0), torch.zeros(4, 5))
+        >>> x, q = torch.zeros(4, 3), DiagonalGaussian(torch.zeros(4, 2), torch.zeros(4, 2))
+        >>> moved = HamiltonianPosterior(q, model, x, torch.full((4, 5, 2), -2.0), torch.zeros(4, 5))
         >>> moved.draw(7).z.shape, moved.mean.shape
         (torch.Size([7, 4, 2]), torch.Size([4, 2]))
     """
@@ -50,9 +50,10 @@ class HamiltonianPosterior(SimulatedPosterior):
     names = ("log_step", "log_temperature")
     start: Posterior
     model: LatentVariableModel
-    batch: Batch
+    x: Shaped[Tensor, "B *event"]
     log_step: Float[Tensor, "B K D"]
     log_temperature: Float[Tensor, "B K"]
+    mask: Shaped[Tensor, "B *event"] | None = None
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Draws:
         begin = self.start.draw(n, generator)
