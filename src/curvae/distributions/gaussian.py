@@ -222,7 +222,7 @@ def unpack(packed: Float[Tensor, "B D D"]) -> Float[Tensor, "B D D"]:
 def _solve_each(
     factor: Float[Tensor, "B D D"], vectors: Float[Tensor, "S B D"], transposed: bool = False
 ) -> Float[Tensor, "S B D"]:
-    """``L^-1 v`` or ``L'^-1 v`` for S vectors of each datum."""
+    """``L^-1 v`` or ``L'^-1 v`` for S vectors of each example."""
     return solve_lower(factor, vectors.permute(1, 2, 0), transposed).permute(2, 0, 1)
 
 

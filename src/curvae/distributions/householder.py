@@ -20,7 +20,7 @@ class HouseholderGaussian(Parametric, GaussianPosterior):
     Args:
         loc: mean.
         log_scale: logarithms of the standard deviations along the principal axes.
-        vectors: v_1 ... v_T of each datum, of any length; one of length 0 leaves z as it is.
+        vectors: v_1 ... v_T of each example, of any length; one of length 0 leaves z as it is.
 
     Reference: Tomczak and Welling, *Improving Variational Auto-Encoders using Householder Flow*, arXiv:1611.09630.
 

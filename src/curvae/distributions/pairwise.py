@@ -19,7 +19,7 @@ class PairwiseBinary(Parametric, DiscretePosterior):
     ``b_i`` is 1 where variable i is in its second category, so that z = (1 - b_1, b_1, 1 - b_2, ...), ``D = 2 N``.
 
     The law is exact, by a sum over all 2^N values: its draws are draws of that Gibbs distribution, and log q is
-    normalized. The maximizer is exact too, by a minimum cut for each draw and datum, on the CPU.
+    normalized. The maximizer is exact too, by a minimum cut for each draw and example, on the CPU.
 
     Differences: the published sampler perturbs each variable and maximizes; that law is near the Gibbs distribution
     but has no known probability, so that it could not be weighed.

@@ -130,7 +130,7 @@ def tune(
     target: float = 0.65,
     persistence: float = 0.0,
 ) -> Tuned:
-    """Step sizes for :func:`anneal`, one a temperature and datum, from a run of their own.
+    """Step sizes for :func:`anneal`, one a temperature and example, from a run of their own.
 
     Going along the path, the logarithm of the step follows the mean acceptance over draws, ``0.3 (acceptance -
     target)`` a transition, after ten transitions at the first temperature. Use other noise than this run's afterwards:

@@ -1,4 +1,4 @@
-"""Flows: bijections of the latent space whose parameters or context an encoder gives for each datum."""
+"""Flows: bijections of the latent space whose parameters or context an encoder gives for each example."""
 
 from curvae.flows.autoregressive import Autoregressive
 from curvae.flows.flow import Flow, InvertibleFlow, Transformed

@@ -1,4 +1,4 @@
-"""Autoregressive flows: each dimension is mapped by what masked networks say of those before it, and of the datum."""
+"""Autoregressive flows: each dimension is mapped by what masked networks say of those before it, and of the example."""
 
 from collections.abc import Sequence
 from typing import Any

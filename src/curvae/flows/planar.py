@@ -14,7 +14,7 @@ SHIFT = math.log(math.e - 1)
 
 
 class Planar(Flow):
-    """``z <- z + u^ tanh(w'z + b)``, K times, with u, w and b of each step and datum from the encoder.
+    """``z <- z + u^ tanh(w'z + b)``, K times, with u, w and b of each step and example from the encoder.
 
     ``log |det| = log(1 + (1 - tanh^2) w'u^)``. A step is invertible where ``w'u^ > -1``, which
     ``u^ = u + (m(w'u) - w'u) w / |w|^2`` with ``m(a) = softplus(a + log(e - 1)) - 1`` ensures for every u. Its inverse

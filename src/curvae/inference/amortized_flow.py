@@ -1,4 +1,4 @@
-"""Amortized flows: one encoder pass gives a Gaussian, and what a flow takes of the datum to move its draws."""
+"""Amortized flows: one encoder pass gives a Gaussian, and what a flow takes of the example to move its draws."""
 
 from torch import nn
 
@@ -14,7 +14,7 @@ class AmortizedFlow(Amortized):
     """``z = f(m(x) + s(x) e; c(x))`` with ``(m, log s, c) = encoder(x)``.
 
     The encoder gives 2 D + C values: means, log-scales, and the flow's context; for planar and radial flows these are
-    all of the flow's parameters, so that every datum has its own.
+    all of the flow's parameters, so that every example has its own.
 
     Reference: Rezende and Mohamed, *Variational Inference with Normalizing Flows*, ICML 2015.
 

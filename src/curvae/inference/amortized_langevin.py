@@ -18,8 +18,8 @@ class AmortizedLangevin(Inference):
 
     With ``V(W) = -sum_b log p(x_b, W g(x_b))``, ``W' = W - (h / B) grad V + sqrt(2 h / B) noise``, and Metropolis'
     choice for W as a whole. Where the features of the batch have full rank (M >= B), the z of a *fixed* batch are
-    draws of their exact posteriors in the limit. Over changing batches they are not: the chain of a datum is moved by
-    others too, and with M < B no W can move all z freely.
+    draws of their exact posteriors in the limit. Over changing batches they are not: the chain of an example is moved
+    by others too, and with M < B no W can move all z freely.
 
     In training a forward takes ``steps`` transitions, gives the new W as state, and the posterior is that of the last
     one; g learns through it. The posterior is ``N(W g(x), scale^2)``, of a width set by hand: its ELBO and weights are

@@ -1,4 +1,4 @@
-"""Hamiltonian Monte Carlo for the posterior of each datum: chains that begin at any other posterior."""
+"""Hamiltonian Monte Carlo for the posterior of each example: chains that begin at any other posterior."""
 
 import torch
 from torch import Generator, Tensor
@@ -26,9 +26,9 @@ def hmc_chains(
     target: float = 0.8,
     generator: Generator | None = None,
 ) -> Inferred:
-    """Hamiltonian Monte Carlo on ``p(z | x)``, several chains for each datum, begun at draws of another posterior.
+    """Hamiltonian Monte Carlo on ``p(z | x)``, several chains for each example, begun at draws of another posterior.
 
-    The step is found for each datum in the warm-up by dual averaging over its chains, in units of the standard
+    The step is found for each example in the warm-up by dual averaging over its chains, in units of the standard
     deviations of ``start`` (a diagonal mass matrix). Each transition takes a random share of it, from a fifth to the
     whole: where all trajectories have one length, a direction whose period that is returns to where it was each time
     (Neal, *MCMC using Hamiltonian dynamics*, 2011, section 3.2). Measured on Gaussian posteriors in 8 dimensions, the
@@ -38,7 +38,7 @@ def hmc_chains(
         model: p(x, z).
         batch: the data.
         start: where chains begin; the further apart, the more R-hat can tell.
-        chains: C, for each datum.
+        chains: C, for each example.
         samples: states T kept of each chain.
         warmup: transitions before them, not kept.
         leapfrogs: gradients a transition takes.

@@ -38,7 +38,7 @@ class StepSizes(nn.Module):
         self.raw = nn.Parameter(torch.full((count if per_step else 1, size), math.log(share / (1 - share))))
 
     def forward(self, batch: int) -> Float[Tensor, "B K D"]:
-        """Their logarithms, the same for every datum."""
+        """Their logarithms, the same for every example."""
         log_step = math.log(LONGEST) + nn.functional.logsigmoid(self.raw)
         return log_step.expand(batch, self.count, -1)
 

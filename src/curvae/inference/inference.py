@@ -52,7 +52,7 @@ class Inference(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
-        """The posterior of each datum of the batch."""
+        """The posterior of each example of the batch."""
 
 
 class Amortized(Inference):

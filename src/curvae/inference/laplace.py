@@ -40,16 +40,16 @@ class Laplace(Continued):
         unroll: differentiate through every step, as the paper does; the encoder then learns through the steps. These
             are Newton steps by the solver's rule.
         route: a route of the curvature engine; the cheapest that fits if not given.
-        tolerance: Newton decrement (nats), what the ELBO loses to a mean off the mode, below which a datum is ok.
+        tolerance: Newton decrement (nats), what the ELBO loses to a mean off the mode, below which an example is ok.
         constant: the posterior is held constant for the gradient. At the mode the ELBO has next to no slope in it: with
             an exact posterior this is the gradient of log p(x) (Fisher's identity). It spares the derivative of the
             last step, the dearest part of an update.
 
-    With a memory (:meth:`remember`) the search for a training datum starts at the mode found on its last visit, where
+    With a memory (:meth:`remember`) the search for a training example starts at the mode found on its last visit, where
     that is the better start; the modes are state, so they are saved with the run. Other data start at mu0.
 
     Info: ``log_joint`` and ``grad_norm`` (T+1, B) over all T points that the solver may visit, ``status`` (B,),
-    ``steps`` (B,), how many steps really moved a datum, and ``gained`` (B,), the nats by which the log joint rose.
+    ``steps`` (B,), how many steps really moved an example, and ``gained`` (B,), the nats by which the log joint rose.
 
     Raises:
         ValueError: negative steps, or ``constant`` with ``unroll``.
@@ -96,7 +96,7 @@ class Laplace(Continued):
         self.modes = torch.full(size, torch.nan, dtype=self.modes.dtype, device=self.modes.device)
 
     def forward(self, model: LatentVariableModel, batch: Batch, steps: int | None = None) -> Inferred:
-        """The posterior of each datum; ``steps`` in place of our own number of them."""
+        """The posterior of each example; ``steps`` in place of our own number of them."""
         steps = self.steps if steps is None else _checked(steps)
         begin = self.start(model, batch)
         mu0 = begin.posterior.center

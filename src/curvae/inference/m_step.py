@@ -7,7 +7,7 @@ from curvae.model import LatentVariableModel
 from curvae.typing import Batch
 
 DRAWS = 4
-"""For each datum."""
+"""For each example."""
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ class MatrixFreeLaplace(Continued):
 
     At the mode, Lam is formed by D products where D is at most ``dense``, and the posterior is as exact as that of
     ``Laplace``. Beyond, it is an ``ImplicitGaussian``: draws by perturb-and-solve, and the log-determinant by
-    stochastic Lanczos quadrature, whose error shifts the log-weights of a datum. See there for what that means.
+    stochastic Lanczos quadrature, whose error shifts the log-weights of an example. See there for what that means.
 
     The model learns through the mode by the implicit function theorem, ``mu' = Lam^-1 (grad log p(x, mu))'`` with mu
     held fixed on the right, solved in the backward pass. The encoder learns from
@@ -43,13 +43,13 @@ class MatrixFreeLaplace(Continued):
         solver: what the steps are made of; more iterations of conjugate gradients cost more than they gain
             (``benchmarks/matrix_free.py``).
         precondition: by the variance of the encoder's posterior, where that is a Gaussian.
-        tolerance: Newton decrement (nats), what the ELBO loses to a mean off the mode, below which a datum is ok.
+        tolerance: Newton decrement (nats), what the ELBO loses to a mean off the mode, below which an example is ok.
         dense: the most dimensions for which Lam is formed, once, at the mode: D products, fewer than the
             ``probes * lanczos`` of the estimate, and (B, D, D) in memory.
         probes: of the log-determinant beyond.
         lanczos: products for each probe.
 
-    Info: ``log_joint`` and ``grad_norm`` (T+1, B), ``status`` (B,), ``steps`` (B,), how many really moved a datum,
+    Info: ``log_joint`` and ``grad_norm`` (T+1, B), ``status`` (B,), ``steps`` (B,), how many really moved an example,
     ``gained`` (B,), the nats by which the log joint rose, ``log_det`` and ``log_det_error`` (B,).
 
     Raises:

@@ -89,12 +89,12 @@ class MultimodalLaplace(Inference):
 
 
 class Scattered(Continued):
-    """The starts of several searches for each datum of a batch that holds ``copies`` of it, one copy after another.
+    """The starts of several searches for each example of a batch that holds ``copies`` of it, one copy after another.
 
     The first copy starts at the center of ``start``, the others at draws of the prior.
 
     Args:
-        start: the inference for the first copy; it is given each datum once.
+        start: the inference for the first copy; it is given each example once.
         copies: number of starts.
         seed: of the draws.
 
@@ -136,7 +136,7 @@ def _split(posterior: DensityPosterior, copies: int) -> tuple[DensityPosterior, 
 
 
 def _chosen(info: Info, which: Int[Tensor, " B"], copies: int) -> Info:
-    """Of values (..., K B), those of one copy of each datum."""
+    """Of values (..., K B), those of one copy of each example."""
     count = len(which)
     rows = which * count + torch.arange(count, device=which.device)
     return {name: value[..., rows] for name, value in info.items() if value.shape[-1] == copies * count}

@@ -12,7 +12,7 @@ from curvae.posteriors import DiagonalGaussian, Posterior, detached, kl
 from curvae.typing import Batch, PerDatum
 
 GUARD = 16
-"""Draws, in evaluation, by which a datum's start is kept where refinement has lowered its ELBO."""
+"""Draws, in evaluation, by which an example's start is kept where refinement has lowered its ELBO."""
 
 
 class SemiAmortized(Continued):
@@ -24,12 +24,12 @@ class SemiAmortized(Continued):
     ``-kl_weight * KL(q_lambda0 || q_lambdaK)`` to what the encoder learns from.
 
     In training the steps use fresh draws. In evaluation their draws repeat and are common to all data, so that q
-    depends on x alone, and a datum whose ELBO was lowered keeps lambda_0.
+    depends on x alone, and an example whose ELBO was lowered keeps lambda_0.
 
     Reference: Kim, Wiseman, Miller, Sontag and Rush, *Semi-Amortized Variational Autoencoders*, ICML 2018.
 
-    Differences: steps are those of each datum's own ELBO, not of the batch mean, so that their length does not depend
-    on the batch (the published rate of 1 at 50 data a batch is 0.02 here); clipping is per datum, and differentiated
+    Differences: steps are those of each example's own ELBO, not of the batch mean, so that their length does not depend
+    on the batch (the published rate of 1 at 50 data a batch is 0.02 here); clipping is per example, and differentiated
     as it is done; second derivatives are exact instead of finite differences; the inner ELBO is never annealed.
 
     Args:
@@ -102,7 +102,7 @@ def _divergence_slope(start: Posterior, end: Posterior) -> dict[str, Tensor]:
 
 
 class ConstantGaussian(Inference):
-    """``q(z | x) = N(0, I)`` for every datum: where refinement starts without an encoder (SVI).
+    """``q(z | x) = N(0, I)`` for every example: where refinement starts without an encoder (SVI).
 
     Args:
         size: number of latent dimensions D.

@@ -1,4 +1,4 @@
-"""Rules of gradient ascent on the per-datum parameters of a posterior; all can be differentiated through."""
+"""Rules of gradient ascent on the per-example parameters of a posterior; all can be differentiated through."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -27,8 +27,8 @@ class UpdateRule(ABC):
 class HeavyBall(UpdateRule):
     """``v <- momentum v + clipped gradient``, step ``rate v`` (Kim et al., ICML 2018).
 
-    The gradient is that of one datum's ELBO, so ``rate`` does not depend on the size of the batch, and each tensor of
-    each datum is clipped by itself.
+    The gradient is that of one example's ELBO, so ``rate`` does not depend on the size of the batch, and each tensor of
+    each example is clipped by itself.
 
     Args:
         rate: of a step.
@@ -90,6 +90,6 @@ class Adam(UpdateRule):
 
 
 def clipped(grad: Tensor, longest: float) -> Tensor:
-    """Each datum's gradient, shortened to ``longest`` where it is longer."""
+    """Each example's gradient, shortened to ``longest`` where it is longer."""
     square = grad.square().flatten(1).sum(1).clamp(min=longest**2)
     return grad * (longest / square.sqrt()).reshape(-1, *[1] * (grad.ndim - 1))

@@ -13,13 +13,13 @@ from curvae.distributions.posterior import Draws, Parametric
 
 @dataclass(frozen=True, eq=False)
 class Chains(Parametric):
-    """The last T states of C chains for each datum.
+    """The last T states of C chains for each example.
 
     They tell of the posterior, in the limit exactly, and nothing of the evidence: the density of a state is not known,
     so ``log_q`` of a draw is NaN and there are no weights.
 
     Args:
-        states: by datum, chain and time.
+        states: by example, chain and time.
 
     Example:
         >>> chains = Chains(torch.randn(4, 3, 500, 2))

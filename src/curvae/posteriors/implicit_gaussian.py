@@ -32,7 +32,7 @@ class ImplicitGaussian(NormalPosterior):
     ``y = J'R e1 + P^1/2 e2`` distributed as N(0, Lam). The density of any z costs one product beside the constant
     ``1/2 log det Lam``.
 
-    Where ``log_det`` is an estimate, all log-densities of a datum are off by the same half of its error: importance
+    Where ``log_det`` is an estimate, all log-densities of an example are off by the same half of its error: importance
     weights keep their ratios and effective sample size, but their logarithms, hence every bound of log p(x), are
     shifted by that much. A bound is then guaranteed only up to ``1/2 log_det_error`` standard errors; an estimate that
     is too high errs on the safe side.
@@ -67,7 +67,7 @@ class ImplicitGaussian(NormalPosterior):
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
-        """Mean and log-determinant; and, as it defines the precision, the datum and the point of linearization."""
+        """Mean and log-determinant; and, as it defines the precision, the example and the point of linearization."""
         near = self.precision
         seen = {} if near.batch.mask is None else {"mask": near.batch.mask}
         return {"loc": self.loc, "log_det": self.log_det, "point": near.z, "x": near.batch.x, **seen}
