@@ -3,6 +3,7 @@
 from curvae.dynamics.annealing import Annealed, GeometricPath, Tuned, anneal, tune
 from curvae.dynamics.hamiltonian import DualAveraging, HMCInfo, HMCState, transition
 from curvae.dynamics.leapfrog import LogDensity, leapfrog, tempered_leapfrog, value_and_slope
+from curvae.renamed import renamed
 
 __all__ = [
     "Annealed",
@@ -19,3 +20,10 @@ __all__ = [
     "tune",
     "value_and_slope",
 ]
+
+_BEFORE = {
+    "Bridge": "curvae.dynamics.GeometricPath",
+    "Point": "curvae.dynamics.HMCState",
+    "cooled": "curvae.dynamics.tempered_leapfrog",
+}
+__getattr__ = renamed(__name__, _BEFORE)

@@ -5,6 +5,7 @@ from curvae.flows.flow import Flow, InvertibleFlow, Transformed
 from curvae.flows.planar import Planar
 from curvae.flows.radial import Radial
 from curvae.flows.univariate import Univariate, affine, gated, spline
+from curvae.renamed import renamed
 
 __all__ = [
     "Autoregressive",
@@ -18,3 +19,5 @@ __all__ = [
     "gated",
     "spline",
 ]
+
+__getattr__ = renamed(__name__, {"Image": "curvae.flows.Transformed"})

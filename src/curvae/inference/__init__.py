@@ -19,6 +19,7 @@ from curvae.inference.refiner import Refiner, at_test_time
 from curvae.inference.semi_amortized import ConstantGaussian, SemiAmortized
 from curvae.inference.tempering import FreeTempering, NoTempering, QuadraticTempering, Tempering
 from curvae.inference.update_rules import Adam, HeavyBall, UpdateRule
+from curvae.renamed import renamed
 
 __all__ = [
     "Adam",
@@ -56,3 +57,10 @@ __all__ = [
     "m_step",
     "prefixed",
 ]
+
+_BEFORE = {
+    "AscentRule": "curvae.inference.UpdateRule",
+    "Uninformed": "curvae.inference.ConstantGaussian",
+    "refit": "curvae.inference.m_step",
+}
+__getattr__ = renamed(__name__, _BEFORE)

@@ -5,5 +5,8 @@ from curvae.networks.embedding import carried, write_affine
 from curvae.networks.last_block import LastBlock
 from curvae.networks.mlp import MLP
 from curvae.networks.top_down import TopDown
+from curvae.renamed import renamed
 
 __all__ = ["MLP", "ConvDecoder", "ConvEncoder", "LastBlock", "TopDown", "carried", "write_affine"]
+
+__getattr__ = renamed(__name__, {"Lowest": "curvae.networks.LastBlock"})

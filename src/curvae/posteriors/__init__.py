@@ -7,6 +7,17 @@ from curvae.posteriors.chains import Chains
 from curvae.posteriors.hamiltonian import HamiltonianPosterior
 from curvae.posteriors.implicit_gaussian import ImplicitGaussian
 from curvae.posteriors.simulated import SimulatedPosterior
+from curvae.renamed import renamed
 
 __all__ = ["AnnealedPosterior", "Chains", "HamiltonianPosterior", "ImplicitGaussian", "SimulatedPosterior"]
 __all__ += distributions.__all__
+
+_BEFORE = {
+    "Factored": "curvae.distributions.ProductPosterior",
+    "pushed": "curvae.distributions.transformed",
+    "CommonNoise": "curvae.noise.CommonNoise",
+    "common_noise": "curvae.noise.common_noise",
+    "gumbel": "curvae.noise.gumbel",
+    "noise": "curvae.noise.noise",
+}
+__getattr__ = renamed(__name__, _BEFORE)
