@@ -25,7 +25,7 @@ from curvae.evaluation.importance import MEMORY, bytes_per_draw, estimates, exac
 from curvae.evaluation.judging import named
 from curvae.evaluation.scores import untouched
 from curvae.evaluation.weighing import Scores, part_of
-from curvae.limits import check_counts, check_positive
+from curvae.limits import check_counts, check_least
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.systems import HasModel, System, Weights, require
 from curvae.systems.place import like, place
@@ -180,7 +180,7 @@ def annealed(
     Reference: Neal, *Annealed importance sampling*, Statistics and Computing 2001. Steps of one leapfrog each, tuned to
     an acceptance of 0.8; 0.7 of the momentum is kept from one to the next.
     """
-    check_positive("ais", memory=memory)
+    check_least("ais", 1, memory=memory)
     model = checked(system, temperatures=temperatures, data=count, chains=chains).parts().model
     parts: list[Scores] = []
     with untouched(system, seed):

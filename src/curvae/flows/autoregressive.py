@@ -10,6 +10,7 @@ from zuko.flows import MaskedAutoregressiveTransform
 
 from curvae.flows.flow import InvertibleFlow, Transformed
 from curvae.flows.univariate import Univariate, gated
+from curvae.limits import check_least
 
 
 class Autoregressive(InvertibleFlow):
@@ -53,10 +54,8 @@ class Autoregressive(InvertibleFlow):
         passes: int | None = None,
     ):
         super().__init__()
-        limits = {"size": (size, 1), "context": (context, 0), "steps": (steps, 1), "passes": (passes, 1)}
-        for name, (value, least) in limits.items():
-            if value is not None and value < least:
-                raise ValueError(f"Autoregressive: {name} must be {least} or more; got {value}.")
+        check_least("Autoregressive", 1, size=size, steps=steps, passes=passes)
+        check_least("Autoregressive", 0, context=context)
         self.size = size
         self.context = context
         self.cheap = "both" if passes is not None and passes <= 2 else "forward"

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from curvae.flows.flow import Flow, Transformed, required
+from curvae.limits import check_least
 
 SHIFT = math.log(math.e - 1)
 """``softplus(SHIFT) = 1``."""
@@ -41,8 +42,7 @@ class Planar(Flow):
 
     def __init__(self, size: int, steps: int = 10):
         super().__init__()
-        if steps < 1:
-            raise ValueError(f"Planar: steps must be 1 or more; got {steps}.")
+        check_least("Planar", 1, steps=steps)
         self.size = size
         self.steps = steps
         self.context = steps * (2 * size + 1)

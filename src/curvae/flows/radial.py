@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from curvae.flows.flow import InvertibleFlow, Transformed, required
+from curvae.limits import check_least
 
 
 class Radial(InvertibleFlow):
@@ -34,8 +35,7 @@ class Radial(InvertibleFlow):
 
     def __init__(self, size: int, steps: int = 10):
         super().__init__()
-        if steps < 1:
-            raise ValueError(f"Radial: steps must be 1 or more; got {steps}.")
+        check_least("Radial", 1, steps=steps)
         self.size = size
         self.steps = steps
         self.context = steps * (size + 2)

@@ -1,7 +1,7 @@
 """Amortized Gaussians: one encoder pass gives the posterior."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from curvae.distributions import FixedNormal, FullGaussian, LearnedNormal, RankOneGaussian
 from curvae.inference.inference import AffinePosterior, Amortized, Inferred
@@ -81,26 +81,21 @@ class AmortizedFullGaussian(Amortized):
         torch.Size([4, 3, 3])
     """
 
-    rows: Tensor
-    columns: Tensor
-
     def __init__(self, encoder: nn.Module, size: int):
         super().__init__(encoder)
         self.size = size
-        rows, columns = torch.tril_indices(size, size, -1)
-        self.register_buffer("rows", rows, persistent=False)
-        self.register_buffer("columns", columns, persistent=False)
 
     def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
-        size, pairs = self.size, len(self.rows)
+        size, pairs = self.size, self.size * (self.size - 1) // 2
         out = self.encoded(batch, 2 * size + pairs, "D + D (D + 1) / 2")
         mean, log_diagonal, below = out.split([size, size, pairs], dim=-1)
-        packed = torch.diag_embed(soft_bound(log_diagonal))
-        packed = packed.index_put((torch.arange(len(out), device=out.device)[:, None], self.rows, self.columns), below)
+        rows, columns = torch.tril_indices(size, size, -1, device=out.device)
+        count = torch.arange(len(out), device=out.device)
+        packed = torch.diag_embed(soft_bound(log_diagonal)).index_put((count[:, None], rows, columns), below)
         return Inferred(FullGaussian(mean, packed))
 
     def start_from(self, posterior: AffinePosterior) -> bool:
-        return write_posterior(self.encoder, posterior, self.size, zeros=len(self.rows))
+        return write_posterior(self.encoder, posterior, self.size, zeros=self.size * (self.size - 1) // 2)
 
 
 class AmortizedRankOne(Amortized):

@@ -8,6 +8,7 @@ from torch import Generator, Tensor, nn
 
 from curvae.dynamics import HMCState, LogDensity, transition
 from curvae.inference.inference import Inference, Inferred
+from curvae.limits import check_least
 from curvae.model import LatentVariableModel
 from curvae.posteriors import Chains, DiagonalGaussian
 from curvae.typing import Batch
@@ -65,9 +66,7 @@ class AmortizedLangevin(Inference):
         scale: float = 0.05,
     ):
         super().__init__()
-        for name, value in {"size": size, "count": count, "steps": steps}.items():
-            if value < 1:
-                raise ValueError(f"AmortizedLangevin: {name} must be 1 or more; got {value}.")
+        check_least("AmortizedLangevin", 1, size=size, count=count, steps=steps)
         if not (step > 0 and scale > 0):
             raise ValueError(f"AmortizedLangevin: step and scale must be positive; got {step} and {scale}.")
         self.features = features

@@ -5,6 +5,7 @@ from torch import Generator, Tensor
 
 from curvae.dynamics import DualAveraging, HMCState, transition
 from curvae.inference.inference import Inferred
+from curvae.limits import check_least
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.noise import uniform
 from curvae.posteriors import Chains, Posterior
@@ -67,7 +68,10 @@ def hmc_chains(
         >>> found.posterior.mean.shape, bool((found.info["r_hat"] < 1.1).all())
         (torch.Size([4, 2]), True)
     """
-    _check(chains, samples, warmup, leapfrogs, target)
+    check_least("hmc_chains", 1, chains=chains, warmup=warmup, leapfrogs=leapfrogs)
+    check_least("hmc_chains", 4, samples=samples)
+    if not 0 < target < 1:
+        raise ValueError(f"hmc_chains: target is a probability of acceptance, in (0, 1); got {target}.")
     require_continuous(model, "hmc_chains")
     scale = start.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
 
@@ -93,16 +97,3 @@ def hmc_chains(
     posterior = Chains(torch.stack(states).permute(2, 1, 0, 3))
     worst = {"r_hat": posterior.r_hat.amax(-1), "ess": posterior.ess.amin(-1)}
     return Inferred(posterior, {"acceptance": accepted, "step": found.final, **worst})
-
-
-def _check(chains: int, samples: int, warmup: int, leapfrogs: int, target: float) -> None:
-    for name, value, least in (
-        ("chains", chains, 1),
-        ("samples", samples, 4),
-        ("warmup", warmup, 1),
-        ("leapfrogs", leapfrogs, 1),
-    ):
-        if value < least:
-            raise ValueError(f"hmc_chains: {name} must be {least} or more; got {value}.")
-    if not 0 < target < 1:
-        raise ValueError(f"hmc_chains: target is a probability of acceptance, in (0, 1); got {target}.")

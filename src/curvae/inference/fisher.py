@@ -10,6 +10,7 @@ from curvae.curvature.matrix_free import stochastic_log_det
 from curvae.curvature.products import Products
 from curvae.inference.inference import AffinePosterior, Amortized, Inferred, as_precise
 from curvae.inference.start import outputs, write_posterior
+from curvae.limits import check_least
 from curvae.model import LatentVariableModel
 from curvae.posteriors import ImplicitGaussian, PrecisionGaussian
 from curvae.typing import Batch, Info
@@ -67,9 +68,7 @@ class FisherGaussian(Amortized):
         lanczos: int = 20,
     ):
         super().__init__(encoder)
-        for name, value in (("probes", probes), ("lanczos", lanczos)):
-            if value < 1:
-                raise ValueError(f"FisherGaussian: {name} must be 1 or more; got {value}.")
+        check_least("FisherGaussian", 1, probes=probes, lanczos=lanczos)
         self.through = through
         self.dense = dense
         self.route = route

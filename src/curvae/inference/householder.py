@@ -6,6 +6,7 @@ from torch import nn
 from curvae.distributions.householder import reflect
 from curvae.inference.inference import AffinePosterior, Amortized, Inferred
 from curvae.inference.start import write_posterior
+from curvae.limits import check_least
 from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
 from curvae.posteriors import HouseholderGaussian
@@ -43,8 +44,7 @@ class AmortizedHouseholder(Amortized):
 
     def __init__(self, encoder: nn.Module, size: int, reflections: int = 1):
         super().__init__(encoder)
-        if reflections < 1:
-            raise ValueError(f"AmortizedHouseholder: reflections must be 1 or more; got {reflections}.")
+        check_least("AmortizedHouseholder", 1, reflections=reflections)
         self.size = size
         self.first = nn.Parameter(START * torch.randn(size))
         self.chain = nn.ModuleList(nn.Linear(size, size) for _ in range(reflections - 1))

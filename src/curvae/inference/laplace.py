@@ -10,6 +10,7 @@ from curvae import linalg
 from curvae.curvature import Mode, Newton, Route, Routed, Seen, Solver, Trace, follow, last_step, route_for
 from curvae.inference.implicit import with_gradient
 from curvae.inference.inference import Continued, Inference, Inferred, as_precise, prefixed
+from curvae.limits import check_least
 from curvae.model import LatentVariableModel
 from curvae.posteriors import PrecisionGaussian
 from curvae.priors import Prior
@@ -82,7 +83,8 @@ class Laplace(Continued):
         if unroll and constant:
             raise ValueError("Laplace: unroll differentiates every step, constant none; choose one of them.")
         super().__init__(start)
-        self.steps = _checked(steps)
+        check_least("Laplace", 0, steps=steps)
+        self.steps = steps
         self.solver = solver or Newton()
         self.unroll = unroll
         self.route = route
@@ -97,7 +99,8 @@ class Laplace(Continued):
 
     def forward(self, model: LatentVariableModel, batch: Batch, steps: int | None = None) -> Inferred:
         """The posterior of each example; ``steps`` in place of our own number of them."""
-        steps = self.steps if steps is None else _checked(steps)
+        check_least("Laplace", 0, steps=steps)
+        steps = self.steps if steps is None else steps
         begin = self.start(model, batch)
         mu0 = begin.posterior.center
         with torch.autocast(mu0.device.type, enabled=False), model.evaluating():
@@ -170,12 +173,6 @@ class Laplace(Continued):
         padding = [seen[-1] if seen else end] * (total - len(seen))
         trace = Trace.of([*seen, *padding, end], found.left, found.stuck, found.ok, self.tolerance)
         return trace.info
-
-
-def _checked(steps: int) -> int:
-    if steps < 0:
-        raise ValueError(f"Laplace: steps must be 0 or more; got {steps}.")
-    return steps
 
 
 def _encoder_bound(mu0: Tensor, mu: Tensor, precision: Tensor) -> PerDatum:

@@ -12,6 +12,7 @@ from curvae.curvature.matrix_free import MatrixFree, stochastic_log_det
 from curvae.curvature.products import Products
 from curvae.inference.implicit import with_gradient
 from curvae.inference.inference import Continued, Inference, Inferred, as_precise, prefixed
+from curvae.limits import check_least
 from curvae.model import LatentVariableModel
 from curvae.posteriors import GaussianPosterior, ImplicitGaussian, Posterior, PrecisionGaussian
 from curvae.typing import Batch, Info, PerDatum
@@ -79,11 +80,8 @@ class MatrixFreeLaplace(Continued):
         lanczos: int = 20,
     ):
         super().__init__(start)
-        if steps < 0:
-            raise ValueError(f"MatrixFreeLaplace: steps must be 0 or more; got {steps}.")
-        for name, value in (("probes", probes), ("lanczos", lanczos)):
-            if value < 1:
-                raise ValueError(f"MatrixFreeLaplace: {name} must be 1 or more; got {value}.")
+        check_least("MatrixFreeLaplace", 0, steps=steps)
+        check_least("MatrixFreeLaplace", 1, probes=probes, lanczos=lanczos)
         self.steps = steps
         self.solver = solver or ConjugateGradient()
         self.precondition = precondition

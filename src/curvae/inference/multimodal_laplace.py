@@ -9,6 +9,7 @@ from torch import Tensor
 from curvae.curvature.route import chosen
 from curvae.inference.inference import AffinePosterior, Continued, Inference, Inferred, prefixed
 from curvae.inference.laplace import Laplace
+from curvae.limits import check_least
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DensityPosterior, DiagonalGaussian, Mixture
 from curvae.typing import Batch, Info
@@ -65,8 +66,7 @@ class MultimodalLaplace(Inference):
         seed: int = 0,
     ):
         super().__init__()
-        if components < 1:
-            raise ValueError(f"MultimodalLaplace: components must be 1 or more; got {components}.")
+        check_least("MultimodalLaplace", 1, components=components)
         self.components = components
         self.search = search(Scattered(start, components, seed))
 
