@@ -1,10 +1,16 @@
 """Inference methods: (model, batch) -> posterior."""
 
-from curvae.inference.amortized import AmortizedFullGaussian, AmortizedGaussian, AmortizedMean, AmortizedRankOne
-from curvae.inference.amortized_flow import AmortizedFlow
+from curvae.inference.amortized import (
+    AmortizedCategorical,
+    AmortizedFlow,
+    AmortizedFullGaussian,
+    AmortizedGaussian,
+    AmortizedMean,
+    AmortizedPairwise,
+    AmortizedRankOne,
+)
 from curvae.inference.amortized_langevin import AmortizedLangevin
 from curvae.inference.amortized_mixture import AmortizedMixture
-from curvae.inference.categorical import AmortizedCategorical, AmortizedPairwise
 from curvae.inference.chains import hmc_chains
 from curvae.inference.fisher import FisherGaussian
 from curvae.inference.hamiltonian import AnnealedHMC, HamiltonianFlow

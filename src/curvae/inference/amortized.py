@@ -1,13 +1,23 @@
-"""Amortized Gaussians: one encoder pass gives the posterior."""
+"""Amortized posteriors: one encoder pass gives the parameters of a law."""
 
 import torch
 from torch import nn
 
-from curvae.distributions import FixedNormal, FullGaussian, LearnedNormal, RankOneGaussian
+from curvae.distributions import (
+    FixedNormal,
+    FullGaussian,
+    LearnedNormal,
+    OneHot,
+    PairwiseBinary,
+    RankOneGaussian,
+    transformed,
+)
+from curvae.flows import Flow
 from curvae.inference.inference import AffinePosterior, Amortized, Inferred
-from curvae.inference.start import outputs, write_posterior
+from curvae.inference.start import last_layer, outputs, writable, write_posterior
 from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
+from curvae.priors import UniformCategorical
 from curvae.typing import Batch
 
 
@@ -137,3 +147,108 @@ class AmortizedRankOne(Amortized):
 
     def start_from(self, posterior: AffinePosterior) -> bool:
         return write_posterior(self.encoder, posterior, sum(self.blocks))
+
+
+class AmortizedFlow(Amortized):
+    """``z = f(m(x) + s(x) e; c(x))`` with ``(m, log s, c) = encoder(x)``.
+
+    The encoder gives 2 D + C values: means, log-scales, and the flow's context; for planar and radial flows these are
+    all of the flow's parameters, so that every example has its own.
+
+    Reference: Rezende and Mohamed, *Variational Inference with Normalizing Flows*, ICML 2015.
+
+    Args:
+        encoder: the network.
+        flow: f.
+
+    Raises:
+        ValueError: in use, an encoder that gives another number of values.
+
+    Example:
+        >>> import torch
+        >>> from curvae.flows import Planar
+        >>> flow = Planar(size=3, steps=4)
+        >>> inference = AmortizedFlow(torch.nn.Linear(5, 2 * 3 + flow.context), flow)
+        >>> inference(None, Batch(torch.zeros(4, 5), torch.arange(4))).posterior.draw(2).z.shape
+        torch.Size([2, 4, 3])
+    """
+
+    def __init__(self, encoder: nn.Module, flow: Flow):
+        super().__init__(encoder)
+        self.flow = flow
+
+    def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
+        size, context = self.flow.size, self.flow.context
+        out = self.encoded(batch, 2 * size + context, "2 D + C (means, log-scales, context)")
+        start = LearnedNormal(size)(out[:, : 2 * size])
+        return Inferred(transformed(start, self.flow, out[:, 2 * size :] if context else None))
+
+    def start_from(self, posterior: AffinePosterior) -> bool:
+        """The flow starts at a multiple of the identity, the Gaussian before it at the posterior divided by that."""
+        size = self.flow.size
+        if not writable(self.encoder, posterior) or (last := last_layer(self.encoder)) is None:
+            return False
+        stretch = self.flow.start_at_identity(last.weight[2 * size :], last.bias[2 * size :])
+        return write_posterior(self.encoder, posterior, size, stretch=stretch)
+
+
+class AmortizedCategorical(Amortized):
+    """``q(z | x) = prod_i softmax(logits_i(x))``: N independent K-way variables from one encoder pass.
+
+    Args:
+        encoder: the network, from a batch of data to N K values.
+
+    Raises:
+        ValueError: in use, a prior that is not over categories, or an encoder that does not give N K values.
+
+    Example:
+        >>> import torch
+        >>> from curvae.likelihoods import Gaussian
+        >>> model = LatentVariableModel(UniformCategorical(2, 3), torch.nn.Linear(6, 5), Gaussian(5))
+        >>> inference = AmortizedCategorical(torch.nn.Linear(5, 6))
+        >>> inference(model, Batch(torch.zeros(4, 5), torch.arange(4))).posterior.draw(7).z.shape
+        torch.Size([7, 4, 6])
+    """
+
+    def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
+        prior = categories_of(model, "AmortizedCategorical")
+        law = OneHot(prior.variables, prior.categories)
+        return Inferred(law(self.encoded(batch, prior.size, "N K")))
+
+
+class AmortizedPairwise(Amortized):
+    """``PairwiseBinary`` from one encoder pass: N fields, then ``N (N - 1) / 2`` couplings.
+
+    Args:
+        encoder: the network, from a batch of data to ``N (N + 1) / 2`` values.
+
+    Raises:
+        ValueError: in use, a prior that is not over binary variables, or an encoder that gives another number.
+
+    Example:
+        >>> import torch
+        >>> from curvae.likelihoods import Gaussian
+        >>> model = LatentVariableModel(UniformCategorical(4, 2), torch.nn.Linear(8, 5), Gaussian(5))
+        >>> inference = AmortizedPairwise(torch.nn.Linear(5, 10))
+        >>> inference(model, Batch(torch.zeros(3, 5), torch.arange(3))).posterior.draw(7).z.shape
+        torch.Size([7, 3, 8])
+    """
+
+    def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
+        prior = categories_of(model, "AmortizedPairwise")
+        if prior.categories != 2:
+            raise ValueError(f"AmortizedPairwise: expects variables of 2 categories; got {prior.categories}.")
+        count = prior.variables
+        out = self.encoded(batch, count * (count + 1) // 2, "N (N + 1) / 2")
+        return Inferred(PairwiseBinary(*torch.tensor_split(out, [count], dim=1)))
+
+
+def categories_of(model: LatentVariableModel, who: str) -> UniformCategorical:
+    """The prior of a model whose latents are categories.
+
+    Raises:
+        ValueError: another prior.
+    """
+    if not isinstance(model.prior, UniformCategorical):
+        raise ValueError(f"{who}: expects a UniformCategorical prior; got {type(model.prior).__name__}.")
+    return model.prior
