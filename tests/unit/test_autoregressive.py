@@ -69,7 +69,7 @@ def test_a_new_flow_is_near_the_identity():
     assert ((slope > 0.75) & (slope < 0.97)).all()
 
 
-@pytest.mark.parametrize(("passes", "expected"), [(None, 4), (2, 2)])
+@pytest.mark.parametrize(("passes", "expected"), [(None, 4), (3, 3), (2, 2)])
 def test_draws_take_one_pass_and_other_points_take_more(passes, expected):
     flow = Autoregressive(4, 3, 1, [8], passes=passes)
     assert flow.cheap == ("both" if passes == 2 else "forward")
