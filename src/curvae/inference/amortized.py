@@ -178,10 +178,10 @@ class AmortizedFlow(Amortized):
         self.flow = flow
 
     def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
-        size, context = self.flow.size, self.flow.context
-        out = self.encoded(batch, 2 * size + context, "2 D + C (means, log-scales, context)")
-        start = LearnedNormal(size)(out[:, : 2 * size])
-        return Inferred(transformed(start, self.flow, out[:, 2 * size :] if context else None))
+        size, count = self.flow.size, self.flow.context
+        out = self.encoded(batch, 2 * size + count, "2 D + C (means, log-scales, context)")
+        phi, context = out.split([2 * size, count], dim=-1)
+        return Inferred(transformed(LearnedNormal(size)(phi), self.flow, context if count else None))
 
     def start_from(self, posterior: AffinePosterior) -> bool:
         """The flow starts at a multiple of the identity, the Gaussian before it at the posterior divided by that."""
