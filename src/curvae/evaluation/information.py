@@ -165,7 +165,7 @@ def _split(parts: list[GaussianPosterior], z: Float[Tensor, "N D"]) -> Rate | No
     total = Rate.of(0.5 * variance.log().sum(1) - half)
     for d, each in enumerate(z.double().cpu().T):
         marginal = DiagonalGaussian(mean[:, d : d + 1], 0.5 * variance[:, d : d + 1].log())
-        total = total.plus(with_itself(marginal.log_prob(each.reshape(-1, 1, 1))))
+        total = total.plus(with_itself(_log_prob(marginal, each.unsqueeze(1))))
     return total
 
 
