@@ -21,6 +21,7 @@ def register_kl(of: type, to: type) -> Callable[[Formula], Formula]:
     The formula gives nats for each block of z, (B, blocks), or None where that pair has no closed form.
 
     Example:
+        >>> import torch
         >>> class Point: ...
         >>> @register_kl(Point, Point)
         ... def _(q, p):
@@ -43,6 +44,7 @@ def kl(q: Any, p: Any) -> Float[Tensor, "*B blocks"] | None:
     Of several formulas that fit, that of the nearest class of q is taken, and of these that of the nearest class of p.
 
     Example:
+        >>> import torch
         >>> from curvae.priors import StandardNormal
         >>> kl(DiagonalGaussian(torch.ones(1, 2), torch.zeros(1, 2)), StandardNormal(2)).tolist()
         [[1.0]]
@@ -61,6 +63,7 @@ def normal_kl(offset: Float[Tensor, "*B D"], log_ratio: Float[Tensor, "*B D"]) -
     """``KL(N(m, s^2) || N(m', s'^2))`` of each dimension, by ``(m - m') / s'`` and ``log(s / s')``.
 
     Example:
+        >>> import torch
         >>> normal_kl(torch.tensor([2.0]), torch.tensor([0.0])).item()
         2.0
     """

@@ -64,6 +64,7 @@ def skew_jensen_shannon(loc: Float[Tensor, "B D"], log_scale: Float[Tensor, "B D
     """``(1 - a) KL(q || G) + a KL(p || G)`` in nats, ``q = N(loc, exp(2 log_scale))``, p standard normal.
 
     Example:
+        >>> import torch
         >>> q = torch.ones(1, 2), torch.zeros(1, 2)
         >>> [round(skew_jensen_shannon(*q, skew).item(), 6) for skew in (0.0, 0.5, 1.0)]
         [1.0, 0.25, 1.0]
