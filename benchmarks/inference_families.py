@@ -25,6 +25,7 @@ from curvae.inference import (
     AmortizedMixture,
     AmortizedRankOne,
     AnnealedHMC,
+    ConstantGaussian,
     FisherGaussian,
     FreeTempering,
     HamiltonianFlow,
@@ -37,7 +38,6 @@ from curvae.inference import (
     QuadraticTempering,
     Refiner,
     SemiAmortized,
-    Uninformed,
     at_test_time,
 )
 from curvae.model import LatentVariableModel
@@ -178,8 +178,10 @@ FAMILIES: dict[str, Family] = {
     ),
     "semi-amortized": Family(lambda n: SemiAmortized(n.diagonal, ASCENT), "diagonal", GRADIENT),
     "semi-amortized-full": Family(lambda n: SemiAmortized(full(n), ASCENT), "full", GRADIENT),
-    "vae-svi-kl": Family(lambda n: SemiAmortized(n.diagonal, ASCENT, through=False, imitate=1.0), "diagonal", GRADIENT),
-    "svi": Family(lambda n: SemiAmortized(Uninformed(n.latent), Refiner(40, Adam(0.2))), "diagonal", GRADIENT),
+    "vae-svi-kl": Family(
+        lambda n: SemiAmortized(n.diagonal, ASCENT, unroll=False, kl_weight=1.0), "diagonal", GRADIENT
+    ),
+    "svi": Family(lambda n: SemiAmortized(ConstantGaussian(n.latent), Refiner(40, Adam(0.2))), "diagonal", GRADIENT),
     "predictive-coding": Family(lambda n: PredictiveCoding(), None, GRADIENT),
     "hamiltonian": Family(hamiltonian, "own", CHAINS),
     "hamiltonian-fixed": Family(partial(hamiltonian, tempering=partial(QuadraticTempering, 1.5)), "own", CHAINS),

@@ -15,7 +15,7 @@ from curvae.posteriors import (
     Enumerated,
     HamiltonianPosterior,
     Posterior,
-    pushed,
+    transformed,
 )
 from curvae.priors import AggregateNormal, UniformCategorical
 from zoo import D, P, smooth_model
@@ -46,17 +46,19 @@ def log_steps(count: int, steps: int = 4) -> torch.Tensor:
 
 def hamiltonian(count: int) -> HamiltonianPosterior:
     temperature = torch.linspace(1, 0.2, 4, dtype=torch.float64).expand(count, -1)
-    return HamiltonianPosterior(diagonal(count), *smooth_model(count), log_steps(count), temperature)
+    start, (model, batch) = diagonal(count), smooth_model(count)
+    return HamiltonianPosterior(start, model, batch.x, log_steps(count), temperature)
 
 
 def annealed(count: int, metropolis: bool) -> AnnealedPosterior:
     betas = torch.linspace(0, 1, 5, dtype=torch.float64)
-    return AnnealedPosterior(diagonal(count), *smooth_model(count), log_steps(count), betas, 1, metropolis)
+    start, (model, batch) = diagonal(count), smooth_model(count)
+    return AnnealedPosterior(start, model, batch.x, log_steps(count), betas, 1, metropolis)
 
 
 def pushed_by(flow: Flow, count: int) -> Posterior:
     context = 0.7 * torch.randn(count, flow.context, dtype=torch.float64)
-    return pushed(diagonal(count), flow.double(), context)
+    return transformed(diagonal(count), flow.double(), context)
 
 
 def uniform_over(posterior: Posterior) -> UniformCategorical:

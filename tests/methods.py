@@ -8,6 +8,8 @@ from torch import nn
 
 from curvae import objectives, systems
 from curvae.curvature import ConjugateGradient, Gradient, LevenbergMarquardt, Majorized, Newton, PaperSchedule
+from curvae.distributions import FixedNormal, LearnedNormal
+from curvae.distributions.gaussian import unpack
 from curvae.flows import Autoregressive, Planar, Radial, affine, spline
 from curvae.inference import (
     AmortizedCategorical,
@@ -20,6 +22,7 @@ from curvae.inference import (
     AmortizedPairwise,
     AmortizedRankOne,
     AnnealedHMC,
+    ConstantGaussian,
     FisherGaussian,
     FreeTempering,
     HamiltonianFlow,
@@ -32,12 +35,10 @@ from curvae.inference import (
     QuadraticTempering,
     Refiner,
     SemiAmortized,
-    Uninformed,
 )
 from curvae.posteriors import (
     Chains,
     Enumerated,
-    Factored,
     FullGaussian,
     HouseholderGaussian,
     IndependentCategorical,
@@ -45,11 +46,11 @@ from curvae.posteriors import (
     PairwiseBinary,
     Posterior,
     PrecisionGaussian,
+    ProductPosterior,
     RankOneGaussian,
     rotated,
 )
-from curvae.posteriors.gaussian import unpack
-from curvae.priors import FixedNormal, Layered, LearnedNormal, StandardNormal, UniformCategorical
+from curvae.priors import Layered, StandardNormal, UniformCategorical
 from curvae.systems import LatentSystem
 from curvae.typing import DataSpec
 from ingredients import (
@@ -90,7 +91,7 @@ POSTERIORS: dict[str, object] = {
     "inverse-autoregressive": lambda count: pushed_by(Autoregressive(D, 4, 2, [8]), count),
     "coupling": lambda count: pushed_by(Autoregressive(D, 4, 3, [8], affine(), passes=2), count),
     "spline": lambda count: pushed_by(Autoregressive(D, 4, 2, [8], spline(4)), count),
-    "factored": lambda count: Factored(
+    "factored": lambda count: ProductPosterior(
         (FixedNormal(1, scale=0.6), LearnedNormal(2)), 0.5 * torch.randn(count, 5, dtype=torch.float64)
     ),
     "mixture": lambda count: Mixture(
@@ -142,11 +143,11 @@ INFERENCES: dict[str, object] = {
         AmortizedFullGaussian(encoder(D + D * (D + 1) // 2), D), Refiner(4, HeavyBall(0.005))
     ),
     "vae-svi-kl": lambda: SemiAmortized(
-        AmortizedGaussian(encoder(2 * D)), Refiner(4, HeavyBall(0.005)), through=False, imitate=1.0
+        AmortizedGaussian(encoder(2 * D)), Refiner(4, HeavyBall(0.005)), unroll=False, kl_weight=1.0
     ),
     "hamiltonian": lambda: HamiltonianFlow(AmortizedGaussian(encoder(2 * D)), D, steps=3).double(),
     "hamiltonian-fixed": lambda: HamiltonianFlow(
-        AmortizedGaussian(encoder(2 * D)), D, 3, QuadraticTempering(1.5), varied=True
+        AmortizedGaussian(encoder(2 * D)), D, 3, QuadraticTempering(1.5), per_step=True
     ).double(),
     "hamiltonian-free": lambda: HamiltonianFlow(AmortizedGaussian(encoder(2 * D)), D, 3, FreeTempering(3)).double(),
     "langevin": lambda: AmortizedLangevin(encoder(16), D, 16, scale=0.9).double(),
@@ -155,7 +156,7 @@ INFERENCES: dict[str, object] = {
     "annealed-metropolis": lambda: AnnealedHMC(
         AmortizedGaussian(encoder(2 * D)), D, steps=3, leapfrogs=2, step=0.4, metropolis=True
     ).double(),
-    "svi": lambda: SemiAmortized(Uninformed(D), Refiner(4, HeavyBall(0.005))),
+    "svi": lambda: SemiAmortized(ConstantGaussian(D), Refiner(4, HeavyBall(0.005))),
     "fisher": lambda: FisherGaussian(encoder(D)),
     "fisher-detached": lambda: FisherGaussian(encoder(D), through=False),
     "fisher-matrix-free": lambda: FisherGaussian(encoder(D), dense=0),
@@ -256,7 +257,7 @@ SYSTEMS: dict[str, object] = {
     ),
     "predictive-coding-categorical": small(systems.predictive_coding, layers=1, family="categorical", categories=3),
     "sa-vae": small(systems.sa_vae, steps=3),
-    "vae-svi": small(systems.sa_vae, steps=3, through=False),
+    "vae-svi": small(systems.sa_vae, steps=3, unroll=False),
     "svi": small(systems.sa_vae, steps=3, amortized=False),
     "householder-vae": small(systems.householder_vae, reflections=2),
     "iwae-dreg": small(systems.iwae, gradient="dreg"),
@@ -272,7 +273,7 @@ SYSTEMS: dict[str, object] = {
     "planar-vae": small(systems.planar_vae, flows=2),
     "radial-vae": small(systems.radial_vae, flows=2),
     "hvae": small(systems.hvae, steps=3),
-    "hvae-free": small(systems.hvae, steps=3, tempering="free", varied=True),
+    "hvae-free": small(systems.hvae, steps=3, tempering="free", per_step=True),
     "ais-vae": small(systems.ais_vae, steps=3, samples=2),
     "ais-vae-metropolis": small(systems.ais_vae, steps=3, metropolis=True, samples=2),
     "iaf-vae": small(systems.iaf_vae, width=8, context=4),

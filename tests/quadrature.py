@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
-from curvae.posteriors import DiagonalGaussian, Draws, plain
+from curvae.posteriors import DiagonalGaussian, Draws
 from curvae.priors import StandardNormal
 from curvae.typing import Batch
 from zoo import batch_of
@@ -31,7 +31,7 @@ class Given(DiagonalGaussian):
         noise = self.noise[start : start + n]
         assert len(noise) == n, "more draws asked for than given"
         z = self.loc + self.color(noise)
-        return plain(z, self.log_prob(z))
+        return Draws.iid(z, self.log_prob(z))
 
 
 class Weighted(DiagonalGaussian):

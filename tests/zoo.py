@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
+from curvae.distributions import FixedNormal, LearnedNormal, OneHot, all_states
 from curvae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
 from curvae.posteriors import DiagonalGaussian, Mixture
-from curvae.priors import FixedNormal, LearnedNormal, OneHot, Prior, StandardNormal, UniformCategorical, all_states
+from curvae.priors import Prior, StandardNormal, UniformCategorical
 from curvae.typing import Batch
 
 D, P = 3, 10

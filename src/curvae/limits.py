@@ -24,19 +24,20 @@ def check_seed(seed: int, error: type[ValueError] = ValueError) -> None:
         raise error(f"seed: expected an integer in [0, 2^32), got {seed}.")
 
 
-def check_positive(what: str, /, **values: int | None) -> None:
-    """The door of whatever needs one of something, or more; None is left out.
+def check_least(what: str, least: int, /, **values: int | None) -> None:
+    """The door of whatever needs so many of something, or more; None is left out.
 
     Args:
         what: the word before the colon of the message.
+        least: the smallest value.
         values: by their names.
 
     Raises:
-        ValueError: below 1.
+        ValueError: below the least.
     """
     for name, value in values.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{what}: {name} must be 1 or more; got {value}.")
+        if value is not None and value < least:
+            raise ValueError(f"{what}: {name} must be {least} or more; got {value}.")
 
 
 def check_counts(what: str, /, **counts: int | None) -> None:
@@ -55,7 +56,7 @@ def check_counts(what: str, /, **counts: int | None) -> None:
     for name, value in counts.items():
         if value is not None and (not isinstance(value, Integral) or isinstance(value, bool)):
             raise ValueError(f"{what}: {name} must be a whole number; got {value!r}.")
-    check_positive(what, **counts)
+    check_least(what, 1, **counts)
     for name, value in counts.items():
         if value is not None and value > MOST:
             raise ValueError(f"{what}: {name} must be {MOST:,} or less; got {value:,}.")

@@ -20,6 +20,13 @@ TRUSTED = ("curvae.", "torch.nn.")
 GONE = {"vlae": {"budget"}}
 """Arguments of before, which runs have recorded and which change nothing of a system's weights."""
 
+RENAMED = {
+    "sa-vae": {"imitate": "kl_weight", "through": "unroll"},
+    "hvae": {"varied": "per_step"},
+    "class_path": {"curvae.networks.Lowest": "curvae.networks.LastBlock"},
+}
+"""Names of before, of a system's arguments and of classes, and those that took their places."""
+
 
 def system(name: str) -> Callable[..., System]:
     """The function that builds the system of this name.
@@ -70,7 +77,7 @@ def build(name: str, arguments: Mapping[str, Any], spec: DataSpec | Mapping[str,
     """
     spec = spec if isinstance(spec, DataSpec) else DataSpec(**{**spec, "event": tuple(spec["event"])})
     builder = system(name)
-    made = {key: _made(value) for key, value in arguments.items() if key not in GONE.get(name, ())}
+    made = {key: _made(value) for key, value in current(name, arguments).items()}
     try:
         inspect.signature(builder).bind(spec, **made)
     except TypeError as error:
@@ -78,10 +85,22 @@ def build(name: str, arguments: Mapping[str, Any], spec: DataSpec | Mapping[str,
     return builder(spec, **made)
 
 
+def current(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded arguments of a system under their names of today, without those that are gone.
+
+    Example:
+        >>> current("sa-vae", {"latent": 2, "imitate": 0.5})
+        {'latent': 2, 'kl_weight': 0.5}
+    """
+    gone, renamed = GONE.get(name, ()), RENAMED.get(name, {})
+    return {renamed.get(key, key): value for key, value in arguments.items() if key not in gone}
+
+
 def _made(value: Any) -> Any:
     if not (isinstance(value, Mapping) and "class_path" in value):
         return value
     path = str(value["class_path"])
+    path = RENAMED["class_path"].get(path, path)
     module, _, leaf = path.rpartition(".")
     kind = getattr(importlib.import_module(module), leaf, None) if path.startswith(TRUSTED) else None
     if not (inspect.isclass(kind) and issubclass(kind, nn.Module)):

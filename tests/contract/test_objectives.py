@@ -5,7 +5,7 @@ import torch
 
 import methods
 from curvae.objectives import AnnealedElbo, ImportanceBound, WakePhi, elbo, iwae, kind_of, with_credit
-from curvae.posteriors import DiagonalGaussian, Draws, FullGaussian, plain
+from curvae.posteriors import DiagonalGaussian, Draws, FullGaussian
 from zoo import LinearGaussian, batch_of, relu_model
 
 
@@ -21,7 +21,7 @@ class Noisy(DiagonalGaussian):
 
     def draw(self, n, generator=None):
         z = self.loc + self.color(self.noise()[:n])
-        return plain(z, self.log_prob(z))
+        return Draws.iid(z, self.log_prob(z))
 
 
 @pytest.fixture(params=methods.OBJECTIVES)

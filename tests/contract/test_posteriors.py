@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import methods
+from curvae.distributions.gaussian import GaussianPosterior
+from curvae.distributions.moments import DRAWS
 from curvae.posteriors import DensityPosterior, DrawnPosterior, Rotated, kl, weighted_mean
-from curvae.posteriors.drawn import DRAWS
-from curvae.posteriors.gaussian import GaussianPosterior
 from curvae.priors import StandardNormal
 from ingredients import uniform_over
 

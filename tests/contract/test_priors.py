@@ -5,7 +5,7 @@ import torch
 from torch.autograd.functional import hessian
 
 import methods
-from curvae.priors import all_states
+from curvae.distributions import all_states
 
 
 @pytest.fixture(params=methods.PRIORS)

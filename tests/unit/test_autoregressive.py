@@ -5,7 +5,7 @@ import torch
 
 from curvae.flows import Autoregressive, affine, gated, spline
 from curvae.flows.univariate import Gate
-from curvae.posteriors import DiagonalGaussian, pushed
+from curvae.posteriors import DiagonalGaussian, transformed
 from curvae.systems import coupling_vae, iaf_vae, spline_vae
 from curvae.typing import DataSpec
 from zoo import LinearGaussian
@@ -69,12 +69,13 @@ def test_a_new_flow_is_near_the_identity():
     assert ((slope > 0.75) & (slope < 0.97)).all()
 
 
-@pytest.mark.parametrize(("passes", "expected"), [(None, 4), (2, 2)])
+@pytest.mark.parametrize(("passes", "expected"), [(None, 4), (3, 3), (2, 2)])
 def test_draws_take_one_pass_and_other_points_take_more(passes, expected):
     flow = Autoregressive(4, 3, 1, [8], passes=passes)
+    assert flow.cheap == ("both" if passes == 2 else "forward")
     calls = []
     flow.steps[0].hyper.register_forward_hook(lambda *_: calls.append(1))
-    q = pushed(DiagonalGaussian(*torch.zeros(2, 2, 4)), flow, torch.randn(2, 3))
+    q = transformed(DiagonalGaussian(*torch.zeros(2, 2, 4)), flow, torch.randn(2, 3))
     q.draw(5)
     assert len(calls) == 1
     calls.clear()
@@ -125,8 +126,8 @@ def test_misuse():
     spec = DataSpec((4,))
     with pytest.raises(ValueError, match="Autoregressive: steps must be 1 or more; got 0"):
         coupling_vae(spec, flows=0)
-    with pytest.raises(ValueError, match="Autoregressive: context must be 1 or more; got 0"):
-        iaf_vae(spec, context=0)
+    with pytest.raises(ValueError, match="Autoregressive: context must be 0 or more; got -1"):
+        iaf_vae(spec, context=-1)
     with pytest.raises(ValueError, match="free_bits or kl_warmup, not both"):
         iaf_vae(spec, free_bits=1.0, kl_warmup=10)
     with pytest.raises(ValueError, match="bins must be 2 or more; got 1"):

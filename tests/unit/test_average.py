@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from curvae import training
-from curvae.inference import AmortizedGaussian, Laplace, refit
+from curvae.inference import AmortizedGaussian, Laplace, m_step
 from curvae.likelihoods import Bernoulli, Gaussian
 from curvae.model import LatentVariableModel
 from curvae.priors import StandardNormal
@@ -126,5 +126,5 @@ def test_refit_finds_the_noise_of_a_linear_model():
     model = LatentVariableModel(StandardNormal(2), decoder, Gaussian(40, learn="shared"))
     x = decoder(torch.randn(2000, 2)).detach() + 0.2 * torch.randn(2000, 40)
     for _ in range(20):
-        refit(model, Laplace(AmortizedGaussian(nn.Linear(40, 4)), steps=1), Batch.of(x))
+        m_step(model, Laplace(AmortizedGaussian(nn.Linear(40, 4)), steps=1), Batch.of(x))
     assert model.likelihood.variance.sqrt().item() == pytest.approx(0.2, rel=0.01)

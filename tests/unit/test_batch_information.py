@@ -17,7 +17,7 @@ from curvae.objectives import (
     aggregate,
     batch_likelihood,
 )
-from curvae.posteriors import DiagonalGaussian, FullGaussian, plain
+from curvae.posteriors import DiagonalGaussian, Draws, FullGaussian
 from curvae.priors import AggregateNormal, StandardNormal
 from curvae.systems import bilbo
 from curvae.typing import DataSpec
@@ -36,7 +36,7 @@ def sigma_points(mean, packed):
     class Points(FullGaussian):
         def draw(self, n, generator=None):
             z = self.loc + self.color(noise)
-            return plain(z, self.log_prob(z))
+            return Draws.iid(z, self.log_prob(z))
 
     return Points(mean, packed)
 

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from chance import deviates, within
+from curvae.distributions import all_states
 from curvae.noise import gumbel
 from curvae.objectives import (
     DirectArgmax,
     discrete,
 )
 from curvae.posteriors import IndependentCategorical, PairwiseBinary
-from curvae.priors import all_states
 from rewards import Table, exact, moderate, normal, rows_of
 
 

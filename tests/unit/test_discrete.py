@@ -10,6 +10,7 @@ from torch import nn
 
 from chance import means, p_value
 from curvae.data import from_array
+from curvae.distributions import all_states
 from curvae.evaluation.annealing import annealed
 from curvae.evaluation.proposal import common_proposal
 from curvae.evaluation.scores import score
@@ -18,27 +19,26 @@ from curvae.inference import (
     AmortizedGaussian,
     AmortizedPairwise,
     AnnealedHMC,
+    ConstantGaussian,
     FisherGaussian,
     HamiltonianFlow,
     Laplace,
     MatrixFreeLaplace,
     MultimodalLaplace,
-    Uninformed,
     hmc_chains,
 )
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
+from curvae.noise import common_noise, gumbel
 from curvae.objectives import elbo, iwae, monte_carlo_elbo
 from curvae.posteriors import (
     Enumerated,
     IndependentCategorical,
     PairwiseBinary,
-    common_noise,
-    gumbel,
     maximize_pairwise,
     typical,
 )
-from curvae.priors import StandardNormal, UniformCategorical, all_states
+from curvae.priors import StandardNormal, UniformCategorical
 from curvae.systems import LatentSystem
 from zoo import Categories, batch_of
 
@@ -239,7 +239,7 @@ def test_what_goes_by_curvature_refuses():
     model, encoder = system().model, nn.Linear(5, 6)
     batch = Categories(2, 3, 5).batch
     batch = batch._replace(x=batch.x.float())
-    start = Uninformed(6)
+    start = ConstantGaussian(6)
     by_curvature = (Laplace(start), MatrixFreeLaplace(start), MultimodalLaplace(start), FisherGaussian(encoder))
     for inference in (*by_curvature, FisherGaussian(encoder, dense=0)):
         with pytest.raises(ValueError, match=r"expects continuous latents; got discrete ones \(UniformCategorical\)"):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from chance import beyond, deviates, means
+from curvae.distributions import all_states
 from curvae.inference import AmortizedCategorical
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
@@ -21,7 +22,7 @@ from curvae.objectives import (
 )
 from curvae.objectives.discrete import relaxed
 from curvae.posteriors import DiagonalGaussian, IndependentCategorical, PairwiseBinary
-from curvae.priors import UniformCategorical, all_states
+from curvae.priors import UniformCategorical
 from curvae.systems import direct_vae
 from curvae.systems.parts import discrete_gradient_for
 from curvae.typing import DataSpec

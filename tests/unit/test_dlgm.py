@@ -10,8 +10,9 @@ from curvae.inference import AmortizedRankOne, at_test_time
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.networks import TopDown
+from curvae.noise import common_noise
 from curvae.objectives import log_weights
-from curvae.posteriors import DiagonalGaussian, RankOneGaussian, common_noise, kl
+from curvae.posteriors import DiagonalGaussian, RankOneGaussian, kl
 from curvae.priors import StandardNormal
 from curvae.systems import dlgm
 from curvae.typing import Batch, DataSpec
@@ -167,7 +168,7 @@ def test_misuse():
         RankOneGaussian(zeros, zeros, zeros, (2,))
     with pytest.raises(ValueError, match="tilt must be positive; got 0"):
         AmortizedRankOne(nn.Linear(5, 9), (3,), tilt=0)
-    with pytest.raises(ValueError, match="must give 3 D = 9 values; got 6"):
+    with pytest.raises(ValueError, match=r"must give 3 D = 9 values; got \(6,\)"):
         AmortizedRankOne(nn.Linear(5, 6), (3,))(None, Batch(torch.zeros(2, 5), torch.arange(2)))
     with pytest.raises(ValueError, match="one noise module and one map for each"):
         TopDown([nn.Linear(2, 2)], [], (2,))

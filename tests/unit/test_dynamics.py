@@ -6,7 +6,17 @@ import pytest
 import torch
 
 from chance import beyond, chi_square, means, within
-from curvae.dynamics import Bridge, DualAveraging, Point, anneal, cooled, leapfrog, transition, tune, value_and_slope
+from curvae.dynamics import (
+    DualAveraging,
+    GeometricPath,
+    HMCState,
+    anneal,
+    leapfrog,
+    tempered_leapfrog,
+    transition,
+    tune,
+    value_and_slope,
+)
 from curvae.linalg import standard_normal_log_prob
 from zoo import LinearGaussian, TwoModes
 
@@ -37,7 +47,7 @@ def test_leapfrog_leads_back():
 
 
 def determinant(flow):
-    """log |det| of the Jacobian of (z, momentum) -> (z', momentum') at one point."""
+    """log |det| of the Jacobian of (z, momentum) -> (z', momentum') at one state."""
     z, momentum = start(1)
     both = torch.cat([z, momentum], -1).flatten()
 
@@ -55,14 +65,18 @@ def test_leapfrog_preserves_volume():
 
 def test_cooling_shrinks_the_momentum_alone():
     cooling = torch.tensor([0.9, 0.8, 1.0, 0.7], dtype=torch.float64)
-    found = determinant(lambda z, momentum: cooled(bumpy, z, momentum, STEP.expand(4, 1, D), cooling[:, None]))
+    found = determinant(
+        lambda z, momentum: tempered_leapfrog(bumpy, z, momentum, STEP.expand(4, 1, D), cooling[:, None])
+    )
     torch.testing.assert_close(found, D * cooling.log().sum(), atol=1e-12, rtol=0)
 
 
 def test_one_slope_serves_two_steps():
     calls = []
     z, momentum = start()
-    cooled(lambda z: calls.append(1) or bumpy(z), z, momentum, STEP.expand(7, 1, D), torch.ones(7, 1).double())
+    tempered_leapfrog(
+        lambda z: calls.append(1) or bumpy(z), z, momentum, STEP.expand(7, 1, D), torch.ones(7, 1).double()
+    )
     assert len(calls) == 8
 
 
@@ -88,32 +102,31 @@ def test_the_slope_is_the_gradient_under_inference_mode():
 
 def test_one_leapfrog_step_is_the_langevin_proposal():
     """Noise by noise, and its acceptance is Metropolis and Hastings' for the proposal N(z + h slope, 2 h)."""
-    point = Point.at(bumpy, start()[0])
+    state = HMCState.at(bumpy, start()[0])
     e = torch.tensor(0.4, dtype=torch.float64)
     h = e**2 / 2
-    moved = transition(bumpy, point, e, 1, torch.Generator().manual_seed(3), metropolis=False)
-    noise = torch.randn(point.z.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    there = moved.point
-    torch.testing.assert_close(there.z, point.z + h * point.slope + (2 * h).sqrt() * noise, atol=1e-14, rtol=0)
-    forth = (there.z - point.z - h * point.slope).square().sum(-1) / (4 * h)
-    back = (point.z - there.z - h * there.slope).square().sum(-1) / (4 * h)
-    ratio = there.value - point.value + forth - back
-    torch.testing.assert_close(moved.acceptance, ratio.exp().clamp(max=1), atol=1e-12, rtol=0)
+    there, info = transition(bumpy, state, e, 1, torch.Generator().manual_seed(3), metropolis=False)
+    noise = torch.randn(state.z.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    torch.testing.assert_close(there.z, state.z + h * state.slope + (2 * h).sqrt() * noise, atol=1e-14, rtol=0)
+    forth = (there.z - state.z - h * state.slope).square().sum(-1) / (4 * h)
+    back = (state.z - there.z - h * there.slope).square().sum(-1) / (4 * h)
+    ratio = there.value - state.value + forth - back
+    torch.testing.assert_close(info.acceptance, ratio.exp().clamp(max=1), atol=1e-12, rtol=0)
 
 
 def test_a_step_that_explodes_is_refused():
-    point = Point.at(bumpy, start()[0])
-    moved = transition(lambda z: torch.where(z.sum(-1) == point.z.sum(-1), bumpy(z), math.nan), point, STEP)
-    assert (moved.acceptance == 0).all()
-    assert torch.equal(moved.point.z, point.z)
+    state = HMCState.at(bumpy, start()[0])
+    there, info = transition(lambda z: torch.where(z.sum(-1) == state.z.sum(-1), bumpy(z), math.nan), state, STEP)
+    assert (info.acceptance == 0).all()
+    assert torch.equal(there.z, state.z)
 
 
 @torch.no_grad()
 def run(target, z, step, count, **options):
-    point = Point.at(target, z)
+    state = HMCState.at(target, z)
     for _ in range(count):
-        point = transition(target, point, torch.tensor(step).double(), **options).point
-    return point.z
+        state, _ = transition(target, state, torch.tensor(step).double(), **options)
+    return state.z
 
 
 @pytest.mark.statistical
@@ -153,17 +166,17 @@ def test_dual_averaging_finds_the_acceptance_it_is_asked_for():
 
 def ends(oracle):
     """From the prior to the joint density: the ratio of normalizers is p(x)."""
-    return Bridge(standard_normal_log_prob, lambda z: oracle.model.log_joint(oracle.x, z))
+    return GeometricPath(standard_normal_log_prob, lambda z: oracle.model.log_joint(oracle.x, z))
 
 
 @torch.no_grad()
 def annealed(oracle, count, steps, size=D, metropolis=True, short=0.2, **options):
-    kept, bridge = options.get("persistence", 0.0), ends(oracle)
+    kept, path = options.get("persistence", 0.0), ends(oracle)
     z = torch.randn(count, len(oracle.x), size, dtype=torch.float64)
     betas = torch.linspace(0, 1, steps + 1, dtype=torch.float64) ** 2
-    step = tune(bridge, torch.randn_like(z[:50]), betas, persistence=kept).step
+    step = tune(path, torch.randn_like(z[:50]), betas, persistence=kept).step
     step = step if metropolis else short * step  # where nothing is refused, long steps leave heavy tails
-    return anneal(bridge, z, betas, step, metropolis=metropolis, **options)
+    return anneal(path, z, betas, step, metropolis=metropolis, **options)
 
 
 @pytest.mark.statistical
@@ -192,11 +205,11 @@ def test_momentum_that_persists_leaves_the_density_as_it_is():
     Seen: a momentum that does not turn round where the proposal was refused.
     """
     count, betas = 20_000, torch.ones(61, dtype=torch.float64)
-    bridge = Bridge(standard_normal_log_prob, lambda z: -0.25 * z.pow(4).sum(-1))
+    path = GeometricPath(standard_normal_log_prob, lambda z: -0.25 * z.pow(4).sum(-1))
     grid = torch.linspace(-6, 6, 4001, dtype=torch.float64)
     table = (-0.25 * grid**4).exp()
     z = grid[torch.multinomial(table, count, replacement=True)].reshape(count, 1, 1)
-    found = anneal(bridge, z, betas, torch.full((60, 1, 1), 0.9, dtype=torch.float64), persistence=0.8)
+    found = anneal(path, z, betas, torch.full((60, 1, 1), 0.9, dtype=torch.float64), persistence=0.8)
     within("acceptance", (found.acceptance.mean() - 0.85).abs(), 0.1)
     for power in (1, 2, 4):
         means(f"moment {power}", found.z.flatten() ** power, (table * grid**power).sum() / table.sum())
@@ -207,13 +220,13 @@ def test_momentum_that_persists_makes_paths_tighter():
     """Far to go along one dimension, with steps that the others keep short: under half the variance (0.27)."""
     scale = torch.tensor([0.3, 0.05, 0.05, 0.05], dtype=torch.float64)
     mean = torch.tensor([3.0, 0, 0, 0], dtype=torch.float64)
-    bridge = Bridge(standard_normal_log_prob, lambda z: -0.5 * ((z - mean) / scale).square().sum(-1))
+    path = GeometricPath(standard_normal_log_prob, lambda z: -0.5 * ((z - mean) / scale).square().sum(-1))
     betas, variances = torch.linspace(0, 1, 201, dtype=torch.float64) ** 2, []
     generator = torch.Generator().manual_seed(0)
     for persistence, target in ((0.0, 0.65), (0.7, 0.8)):
         z = torch.randn(2, 200, 4, 4, generator=generator, dtype=torch.float64)
-        step = tune(bridge, z[0, :50], betas, 1, generator, target, persistence).step
-        found = anneal(bridge, z[1], betas, step, 1, generator, persistence=persistence)
+        step = tune(path, z[0, :50], betas, 1, generator, target, persistence).step
+        found = anneal(path, z[1], betas, step, 1, generator, persistence=persistence)
         variances.append(found.log_weight.var(0).mean())
     assert variances[1] < 0.5 * variances[0]
 
@@ -221,15 +234,15 @@ def test_momentum_that_persists_makes_paths_tighter():
 @torch.no_grad()
 def test_the_tuning_run_foretells_the_spread():
     oracle = LinearGaussian(scale=0.3)
-    bridge = ends(oracle)
+    path = ends(oracle)
     z = torch.randn(200, 8, D, dtype=torch.float64)
     betas = torch.linspace(0, 1, 41, dtype=torch.float64) ** 2
-    tuned = tune(bridge, z, betas)
-    spread = anneal(bridge, torch.randn_like(z), betas, tuned.step).log_weight.std(0).mean()
+    tuned = tune(path, z, betas)
+    spread = anneal(path, torch.randn_like(z), betas, tuned.step).log_weight.std(0).mean()
     assert tuned.log_weight.std(0).mean() == pytest.approx(spread, rel=0.25)
     for a in (-0.1, 1.0):
         with pytest.raises(ValueError, match=r"persistence: expected the share .* in \[0, 1\); got"):
-            anneal(bridge, z, betas, tuned.step, persistence=a)
+            anneal(path, z, betas, tuned.step, persistence=a)
 
 
 @pytest.mark.statistical
@@ -276,9 +289,9 @@ def test_choices_carry_the_rest_of_the_gradient(metropolis):
         return -0.5 * ((z - 1.5) / 0.5).square().sum(-1)
 
     z = where + torch.randn(count, 1, 1, dtype=torch.float64)
-    bridge = Bridge(lambda z: standard_normal_log_prob(z - where), end)
+    path = GeometricPath(lambda z: standard_normal_log_prob(z - where), end)
     step = torch.full((6, 1, 1), 0.8, dtype=torch.float64)
-    found = anneal(bridge, z, torch.linspace(0, 1, 7, dtype=torch.float64), step, metropolis=metropolis)
+    found = anneal(path, z, torch.linspace(0, 1, 7, dtype=torch.float64), step, metropolis=metropolis)
     weight = found.log_weight.exp()
     path = torch.autograd.grad(weight.sum(), where, retain_graph=True)[0].flatten()
     choice = torch.zeros_like(path)

@@ -10,6 +10,7 @@ from torch import nn
 
 from curvae.data import ArrayTable
 from curvae.data.transforms import Dequantization
+from curvae.distributions.gaussian import unpack
 from curvae.evaluation import Estimate, Widened, common_proposal, estimate, khat, posterior_weights, score, summarize
 from curvae.evaluation.importance import collect, estimates, even, system_weights
 from curvae.evaluation.latent import divergence_each
@@ -19,7 +20,6 @@ from curvae.likelihoods import Categorical, Gaussian
 from curvae.model import LatentVariableModel
 from curvae.objectives import Bound, Cubo, Renyi, WakePhi, elbo
 from curvae.posteriors import DiagonalGaussian, FullGaussian, PrecisionGaussian, kl
-from curvae.posteriors.gaussian import unpack
 from curvae.priors import StandardNormal
 from curvae.systems import LatentSystem, System, Weights
 from curvae.typing import Batch

@@ -8,8 +8,9 @@ from chance import deviates
 from curvae.inference import FisherGaussian, Laplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
+from curvae.noise import common_noise
 from curvae.objectives import elbo, monte_carlo_elbo
-from curvae.posteriors import ImplicitGaussian, PrecisionGaussian, common_noise
+from curvae.posteriors import ImplicitGaussian, PrecisionGaussian
 from curvae.priors import StandardNormal
 from curvae.systems import fishernet
 from curvae.typing import DataSpec
@@ -162,7 +163,7 @@ def test_status_says_what_is_not_finite_and_spares_the_others():
 
 def test_misuse():
     model, batch = smooth_model()
-    with pytest.raises(ValueError, match=r"the encoder must give D = 2 values, the mean; got \(4,\)"):
+    with pytest.raises(ValueError, match=r"the encoder must give D = 2 values; got \(4,\)"):
         FisherGaussian(nn.Linear(4, 4).double())(model, batch)
     with pytest.raises(ValueError, match="probes must be 1 or more; got 0"):
         FisherGaussian(nn.Linear(4, 2), probes=0)

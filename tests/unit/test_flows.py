@@ -5,7 +5,7 @@ import torch
 
 from curvae.flows import Autoregressive, Flow, InvertibleFlow, Planar, Radial, affine, gated, spline
 from curvae.inference import AmortizedFlow
-from curvae.posteriors import DiagonalGaussian, pushed
+from curvae.posteriors import DiagonalGaussian, transformed
 from curvae.systems import planar_vae, radial_vae, vae
 from curvae.typing import DataSpec
 from zoo import batch_of
@@ -46,9 +46,27 @@ def test_log_det_is_that_of_the_numerical_jacobian(make, size, scale):
         torch.testing.assert_close(image.log_det[0, 0], log_det, atol=1e-9, rtol=1e-8)
 
 
+@pytest.mark.parametrize("univariate", [gated(), affine(), spline(5)])
+def test_a_flow_without_context_is_the_same_for_all_data(univariate):
+    flow = Autoregressive(3, 0, 2, [16], univariate).double()
+    z = torch.randn(5, 4, 3, dtype=F64)
+    image = flow(z)
+    for at, end, log_det in zip(z.flatten(0, 1), image.z.flatten(0, 1), image.log_det.flatten(), strict=True):
+        slope = torch.func.jacrev(lambda at: flow(at.reshape(1, 1, 3)).z.reshape(3))(at)
+        torch.testing.assert_close(torch.linalg.slogdet(slope)[1], log_det, atol=1e-9, rtol=1e-8)
+        torch.testing.assert_close(flow(at.reshape(1, 1, 3)).z.reshape(3), end)
+    back = flow.inverse(image.z)
+    torch.testing.assert_close(back.z, z, atol=1e-8, rtol=1e-8)
+    torch.testing.assert_close(back.log_det, -image.log_det, atol=1e-8, rtol=1e-8)
+    q = AmortizedFlow(torch.nn.Linear(5, 6).double(), flow)(None, batch_of(torch.randn(4, 5, dtype=F64))).posterior
+    assert set(q.tensors) == {"start.loc", "start.log_scale"}
+    again = q.with_tensors({name: value[1:2] for name, value in q.tensors.items()})
+    torch.testing.assert_close(again.log_prob(z[:, 1:2]), q.log_prob(z)[:, 1:2])
+
+
 def test_log_q_is_less_where_volume_grows(make):
     flow = make(3).double()
-    q = pushed(DiagonalGaussian(*torch.zeros(2, 1, 3, dtype=F64)), flow, context_of(flow, 1))
+    q = transformed(DiagonalGaussian(*torch.zeros(2, 1, 3, dtype=F64)), flow, context_of(flow, 1))
     draws, z = q.draw(1, torch.Generator().manual_seed(0)), q.start.draw(1, torch.Generator().manual_seed(0)).z
     slope = torch.func.jacrev(lambda at: flow(at.reshape(1, 1, 3), q.context).z.reshape(3))(z.reshape(3))
     expected = q.start.log_prob(z) - torch.linalg.slogdet(slope)[1]
@@ -70,7 +88,7 @@ def test_inverse_goes_back(make, scale):
 def test_density_integrates_to_one(make):
     """By quadrature in two dimensions, where there is a density at any z."""
     flow = make(2).double()
-    q = pushed(DiagonalGaussian(*(0.3 * torch.randn(2, 2, 2, dtype=F64))), flow, context_of(flow, 2, 0.7))
+    q = transformed(DiagonalGaussian(*(0.3 * torch.randn(2, 2, 2, dtype=F64))), flow, context_of(flow, 2, 0.7))
     if not isinstance(flow, InvertibleFlow):
         return
     axis = torch.linspace(-9, 9, 241, dtype=F64)
@@ -147,7 +165,7 @@ class TestPlanar:
         context = torch.cat([u, w, torch.tensor([b], dtype=F64)]).unsqueeze(0)
         far = (1e3 * w / w.square().sum()).reshape(1, 1, 2)
         push = (flow(far, context).z - far).reshape(2)
-        q = pushed(DiagonalGaussian(*torch.zeros(2, 1, 2, dtype=F64)), flow, context)
+        q = transformed(DiagonalGaussian(*torch.zeros(2, 1, 2, dtype=F64)), flow, context)
 
         def density(z):
             target, low, high = z @ w, *(torch.full(z.shape[:-1], end, dtype=F64) for end in (-100.0, 100.0))
@@ -194,7 +212,7 @@ def divergence_after_fit(flow: Flow, steps: int = 300) -> float:
     """KL(q || two moons), nats, of one datum's flow, all of its tensors free; the target is annealed as published."""
     generator = torch.Generator().manual_seed(0)
     context = 0.3 * torch.randn(1, flow.context, generator=generator)
-    q = pushed(DiagonalGaussian(*torch.zeros(2, 1, 2)), flow, context)
+    q = transformed(DiagonalGaussian(*torch.zeros(2, 1, 2)), flow, context)
     tensors = {name: value.clone().requires_grad_(True) for name, value in q.tensors.items()}
     optimizer = torch.optim.Adam(tensors.values(), 0.02)
     for step in range(steps):
@@ -231,5 +249,5 @@ def test_misuse():
         planar_vae(DataSpec((4,)), flows=0)
     with pytest.raises(ValueError, match="Radial: steps must be 1 or more; got 0"):
         radial_vae(DataSpec((4,)), flows=0)
-    with pytest.raises(ValueError, match=r"for Planar in 3 dimensions the encoder must give 2 D \+ C = 13 values"):
+    with pytest.raises(ValueError, match=r"the encoder must give 2 D \+ C \(means, log-scales, context\) = 13 values"):
         AmortizedFlow(torch.nn.Linear(5, 6), Planar(3, 1))(None, batch_of(torch.randn(4, 5)))

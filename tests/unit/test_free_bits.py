@@ -5,8 +5,9 @@ import torch
 
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
+from curvae.noise import common_noise
 from curvae.objectives import FreeBits, elbo
-from curvae.posteriors import DiagonalGaussian, common_noise, kl
+from curvae.posteriors import DiagonalGaussian, kl
 from curvae.priors import StandardNormal
 from zoo import batch_of
 

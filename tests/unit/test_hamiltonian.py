@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from chance import beyond, chi_square, deviates, means, p_value, within
-from curvae.dynamics import cooled
+from curvae.dynamics import tempered_leapfrog
 from curvae.inference import (
     AmortizedGaussian,
     AnnealedHMC,
@@ -38,14 +38,14 @@ def hamiltonian(model, batch, start, steps=5, step=0.2, temperature=1.0):
     schedule = NoTempering() if temperature == 1 else QuadraticTempering(temperature)
     log_step = torch.full((len(batch.x), steps, size), math.log(step), dtype=torch.float64)
     log_temperature = schedule.double()(steps).detach().double().expand(len(batch.x), -1)
-    return HamiltonianPosterior(start, model, batch, log_step, log_temperature)
+    return HamiltonianPosterior(start, model, batch.x, log_step, log_temperature, batch.mask)
 
 
 def annealed(model, batch, start, steps=20, step=0.2, **options):
     size = start.loc.shape[-1]
     log_step = torch.full((len(batch.x), steps, size), math.log(step), dtype=torch.float64)
     betas = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-    return AnnealedPosterior(start, model, batch, log_step, betas, **options)
+    return AnnealedPosterior(start, model, batch.x, log_step, betas, mask=batch.mask, **options)
 
 
 def begin(oracle):
@@ -87,7 +87,7 @@ def test_extended_density_by_change_of_variables(temperature):
         levels = torch.cat([posterior.log_temperature[0], torch.zeros(1).double()]).exp()
         cooling = (levels[1:] / levels[:-1]).sqrt().unsqueeze(-1)
         step = posterior.log_step.transpose(0, 1).exp()
-        return torch.cat(cooled(posterior.log_joint, z, momentum, step, cooling), -1).flatten()
+        return torch.cat(tempered_leapfrog(posterior.log_joint, z, momentum, step, cooling), -1).flatten()
 
     both = torch.cat([z, momentum], -1).flatten()
     end = flow(both).reshape(1, 1, 2 * D)
@@ -173,8 +173,8 @@ class Uncertain(Inference):
 
 def test_learned_steps_stay_within_their_bounds():
     start = AmortizedGaussian(torch.nn.Linear(10, 6))
-    for varied in (False, True):
-        steps = HamiltonianFlow(start, D, 4, step=0.2, varied=varied).steps
+    for per_step in (False, True):
+        steps = HamiltonianFlow(start, D, 4, step=0.2, per_step=per_step).steps
         torch.testing.assert_close(steps(7).exp(), torch.full((7, 4, D), 0.2))
         steps.raw.data += 50
         assert (steps(7).exp() <= 0.5).all()

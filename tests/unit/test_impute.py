@@ -8,11 +8,11 @@ import torch
 
 import methods
 from chance import beyond, deviates
+from curvae.distributions.gaussian import pack
 from curvae.evaluation import impute
 from curvae.inference import AmortizedGaussian, Inference, Inferred
 from curvae.objectives import elbo
 from curvae.posteriors import DiagonalGaussian, FullGaussian, Mixture, Posterior
-from curvae.posteriors.gaussian import pack
 from curvae.systems import LatentSystem, vae
 from curvae.typing import DataSpec
 from zoo import LIKELIHOODS, LinearGaussian, data_for, relu_model

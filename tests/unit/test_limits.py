@@ -12,7 +12,7 @@ from curvae import evaluation
 from curvae.data import DataError, from_array, from_file, load
 from curvae.evaluation.gaps import measure
 from curvae.evaluation.two_sample import classified, mmd
-from curvae.limits import MOST, check_counts, check_positive, check_seed
+from curvae.limits import MOST, check_counts, check_least, check_seed
 from curvae.noise import common_noise
 from curvae.systems import System, vae
 from curvae.training.settings import Settings
@@ -87,7 +87,9 @@ def test_counts_without_end(count: str, system: System):
 
 def test_the_first_count_and_the_last():
     check_counts("what", one=1, most=MOST, none=None)
-    check_positive("what", bytes=10**18, none=None)
+    check_least("what", 1, bytes=10**18, none=None)
+    with pytest.raises(ValueError, match=r"^what: two must be 3 or more; got 2\.$"):
+        check_least("what", 3, two=2)
     with pytest.raises(ValueError, match=r"^what: one must be 1 or more; got 0\.$"):
         check_counts("what", one=0)
     with pytest.raises(ValueError, match="or less"):

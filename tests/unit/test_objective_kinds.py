@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from curvae import objectives
+from curvae.distributions.gaussian import pack
 from curvae.inference import AmortizedGaussian
 from curvae.objectives import (
     BatchInformation,
@@ -26,7 +27,6 @@ from curvae.objectives import (
     kind_of,
 )
 from curvae.posteriors import DiagonalGaussian, FullGaussian, Mixture
-from curvae.posteriors.gaussian import pack
 from curvae.systems import LatentSystem
 from zoo import LinearGaussian, relu_model
 

@@ -6,15 +6,16 @@ from torch import nn
 
 from chance import means
 from curvae.data import from_array
+from curvae.distributions import FixedNormal, LearnedNormal, OneHot
 from curvae.evaluation import score
 from curvae.inference import Laplace, PredictiveCoding
 from curvae.inference.predictive_coding import descended
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
-from curvae.networks import MLP, Lowest
+from curvae.networks import MLP, LastBlock
 from curvae.objectives import PredictiveEnergy, energies, log_weights
-from curvae.posteriors import DiagonalGaussian, Factored, PrecisionGaussian
-from curvae.priors import AggregateNormal, FixedNormal, Layered, LearnedNormal, OneHot, layered
+from curvae.posteriors import DiagonalGaussian, PrecisionGaussian, ProductPosterior
+from curvae.priors import AggregateNormal, Layered, layered
 from curvae.systems import predictive_coding
 from curvae.systems.parts import layer_family
 from curvae.training import fit
@@ -26,14 +27,16 @@ from zoo import FAMILIES, batch_of
 def linear(scale: float = 0.5) -> tuple[LatentVariableModel, Batch]:
     """Two layers, all linear: everything is jointly Gaussian."""
     prior = Layered([FixedNormal(2), FixedNormal(3, scale=0.7)], [nn.Linear(2, 3)])
-    model = LatentVariableModel(prior, Lowest(3, nn.Linear(3, 6)), Gaussian(6, scale=scale)).double()
+    model = LatentVariableModel(prior, LastBlock(3, nn.Linear(3, 6)), Gaussian(6, scale=scale)).double()
     return model, batch_of(torch.randn(4, 6, dtype=torch.float64))
 
 
 def smooth(family=None, scale: float = 0.5) -> tuple[LatentVariableModel, Batch]:
     family = family or FixedNormal(3)
     prior = Layered([family, family], [MLP(family.size, [5], family.parameters, nn.Tanh)])
-    model = LatentVariableModel(prior, Lowest(family.size, MLP(family.size, [5], 6, nn.Tanh)), Gaussian(6, scale=scale))
+    model = LatentVariableModel(
+        prior, LastBlock(family.size, MLP(family.size, [5], 6, nn.Tanh)), Gaussian(6, scale=scale)
+    )
     return model.double(), batch_of(torch.randn(4, 6, dtype=torch.float64))
 
 
@@ -77,7 +80,7 @@ def test_the_energy_of_fixed_normals_is_that_of_squared_errors():
     top, low = phi.split(3, dim=-1)
     squares = 0.5 * (top.square().sum(-1) + (low - model.prior.maps[0](top)).square().sum(-1))
     fit = model.likelihood.log_prob(batch.x, model.decoder.network(low))
-    found = energies(model, Factored(model.prior.families, phi), batch).sum(-1)
+    found = energies(model, ProductPosterior(model.prior.families, phi), batch).sum(-1)
     torch.testing.assert_close(found, squares - fit, atol=1e-12, rtol=1e-12)
     constant = 3 * torch.log(torch.tensor(2 * torch.pi, dtype=torch.float64))
     torch.testing.assert_close(found, constant - constant * 2 - model.log_joint(batch.x, phi[None])[0])
@@ -86,7 +89,7 @@ def test_the_energy_of_fixed_normals_is_that_of_squared_errors():
 @pytest.mark.parametrize("name", FAMILIES)
 def test_nothing_but_the_output_is_in_error_to_begin_with(name):
     model, batch = smooth(FAMILIES[name])
-    q = Factored(model.prior.families, model.prior.prediction(4))
+    q = ProductPosterior(model.prior.families, model.prior.prediction(4))
     each = energies(model, q, batch)
     torch.testing.assert_close(each[:, :2], torch.zeros(4, 2, dtype=torch.float64), atol=1e-12, rtol=0)
     assert (each[:, 2] > 1).all()
@@ -121,7 +124,7 @@ def test_the_model_learns_from_the_energy_alone():
     model, batch = smooth()
     found = PredictiveCoding(steps=7)(model, batch)
     phi = found.posterior.parameters.detach()
-    local = gradients(model, energies(model, Factored(model.prior.families, phi), batch).sum())
+    local = gradients(model, energies(model, ProductPosterior(model.prior.families, phi), batch).sum())
     bound = PredictiveEnergy()(model, found.posterior, batch, 3)
     torch.testing.assert_close(gradients(model, -bound.surrogate.sum()), local)
     assert not bound.value.requires_grad
@@ -159,7 +162,7 @@ def test_increments_of_a_frozen_model_are_the_same_path():
             torch.testing.assert_close(found.posterior.parameters[:3], state[:3])
             torch.testing.assert_close(found.posterior.parameters[3], phi[3])
             write_state(inference, found.state, rows.index, rows=10)
-            _, state, pace = descended(model, rows, Factored(model.prior.families, state), pace)
+            _, state, pace = descended(model, rows, ProductPosterior(model.prior.families, state), pace)
     assert (inference.calls[[0, 3, 7]] == steps).all()
     whole = PredictiveCoding(steps, rate=0.05)(model, rows).posterior.parameters
     torch.testing.assert_close(inference.states[[3, 0, 7]], whole[:3])
@@ -214,7 +217,7 @@ def test_precision_of_learned_variances_is_the_expected_hessian():
     """Over z_2 given z_1, by draws; 6 standard errors."""
     prior = Layered([LearnedNormal(1), LearnedNormal(2)], [nn.Linear(1, 4)]).double()
     top, count = torch.tensor([0.4], dtype=torch.float64), 20_000
-    low = prior.families[1].sample(torch.randn(count, 2).double(), prior.maps[0](top).expand(count, -1))
+    low = prior.families[1](prior.maps[0](top).expand(count, -1)).from_noise(torch.randn(count, 2).double())
     z = torch.cat([top.expand(count, 1), low], dim=-1)
     each = -torch.func.vmap(torch.func.hessian(prior.log_prob))(z).detach()
     expected = prior.precision(z[:1])[0]

@@ -4,9 +4,11 @@ import pytest
 from torch import nn
 
 from curvae import registry, systems
+from curvae.networks import LastBlock
 from curvae.typing import DataSpec
 
 SPEC = DataSpec((6,))
+LINEAR = {"class_path": "torch.nn.Linear", "init_args": {"in_features": 2, "out_features": 6}}
 
 
 def test_names_and_builders():
@@ -34,7 +36,7 @@ def test_build_makes_what_a_file_describes():
     arguments = {
         "latent": 2,
         "hidden": 8,
-        "decoder": {"class_path": "torch.nn.Linear", "init_args": {"in_features": 2, "out_features": 6}},
+        "decoder": LINEAR,
     }
     system = registry.build("vae", arguments, {"event": [6], "support": "real", "categories": 2, "name": "array"})
     assert isinstance(system.model.decoder, nn.Linear)
@@ -53,6 +55,16 @@ def test_build_passes_over_what_a_run_of_before_recorded():
     assert "budget" not in registry.build("vlae", {"latent": 2, "budget": True}, DataSpec((4,))).recipe.arguments
     with pytest.raises(ValueError, match="'budget'; was it saved by another version"):
         registry.build("vae", {"budget": True}, DataSpec((4,)))
+
+
+def test_build_knows_names_of_before():
+    refined = registry.build("sa-vae", {"through": False, "imitate": 0.5}, SPEC).inference
+    assert (refined.unroll, refined.kl_weight) == (False, 0.5)
+    assert len(registry.build("hvae", {"steps": 4, "varied": True}, SPEC).inference.steps.raw) == 4
+    decoder = {"class_path": "curvae.networks.Lowest", "init_args": {"size": 2, "network": LINEAR}}
+    made = registry.build("vae", {"latent": 3, "decoder": decoder}, SPEC).model.decoder
+    assert isinstance(made, LastBlock)
+    assert set(made.state_dict()) == {"network.weight", "network.bias"}
 
 
 def test_build_names_a_wrong_argument():

@@ -9,7 +9,7 @@ from chance import beyond, chi_square, deviates, p_value, within
 from curvae.flows import Autoregressive, affine
 from curvae.linalg import standard_normal_log_prob
 from curvae.objectives import ScoreClimbing, monte_carlo_elbo
-from curvae.posteriors import DiagonalGaussian, FullGaussian, pushed, transport
+from curvae.posteriors import DiagonalGaussian, FullGaussian, transformed, transport
 from curvae.training.loop.state import write_state
 from zoo import D, LinearGaussian, TwoModes, batch_of
 
@@ -21,7 +21,7 @@ def coupled(count, size=D, scale=0.5, bend=2.0):
         for parameter in flow.parameters():
             parameter.mul_(bend)
     start = DiagonalGaussian(torch.zeros(count, size).double(), torch.full((count, size), scale).double().log())
-    return pushed(start, flow, torch.randn(count, 2, dtype=torch.float64))
+    return transformed(start, flow, torch.randn(count, 2, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", ["diagonal", "full", "precision", "coupled"])

@@ -71,14 +71,13 @@ def read(path: Path) -> Config:
 
 
 def _taken(system: System) -> Arguments:
-    """The arguments of a system, less those that are gone: of these a line is said."""
-    from curvae.registry import GONE
+    """The arguments of a system under their names of today; of those that are gone a line is said."""
+    from curvae import registry
 
     name, arguments = system.get("name", ""), system.get("arguments", {})
-    gone = {key: arguments[key] for key in sorted(GONE.get(name, set()) & arguments.keys())}
-    for key in (key for key, value in gone.items() if value):
+    for key in sorted(registry.GONE.get(name, set()) & {key for key, value in arguments.items() if value}):
         say(f"--config: {name} has no {key} any more; what is trained is {name} without it.")
-    return {key: value for key, value in arguments.items() if key not in gone}
+    return registry.current(name, arguments)
 
 
 def _places(folder: Path, data: Mapping[str, Plain]) -> dict[str, Plain]:

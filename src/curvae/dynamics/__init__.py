@@ -1,21 +1,29 @@
 """Moving latents along a log-density: leapfrog, Hamiltonian transitions, annealing. No models, no posteriors."""
 
-from curvae.dynamics.annealing import Annealed, Bridge, Tuned, anneal, tune
-from curvae.dynamics.hamiltonian import DualAveraging, Moved, Point, transition
-from curvae.dynamics.leapfrog import LogDensity, cooled, leapfrog, value_and_slope
+from curvae.dynamics.annealing import Annealed, GeometricPath, Tuned, anneal, tune
+from curvae.dynamics.hamiltonian import DualAveraging, HMCInfo, HMCState, transition
+from curvae.dynamics.leapfrog import LogDensity, leapfrog, tempered_leapfrog, value_and_slope
+from curvae.renamed import renamed
 
 __all__ = [
     "Annealed",
-    "Bridge",
     "DualAveraging",
+    "GeometricPath",
+    "HMCInfo",
+    "HMCState",
     "LogDensity",
-    "Moved",
-    "Point",
     "Tuned",
     "anneal",
-    "cooled",
     "leapfrog",
+    "tempered_leapfrog",
     "transition",
     "tune",
     "value_and_slope",
 ]
+
+_BEFORE = {
+    "Bridge": "curvae.dynamics.GeometricPath",
+    "Point": "curvae.dynamics.HMCState",
+    "cooled": "curvae.dynamics.tempered_leapfrog",
+}
+__getattr__ = renamed(__name__, _BEFORE)

@@ -6,14 +6,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
-from curvae.dynamics.hamiltonian import acceptance, accepted, choose, log_choice
+from curvae.dynamics.hamiltonian import accept, acceptance_probability, log_choice, select
 from curvae.dynamics.leapfrog import LogDensity, leapfrog, value_and_slope
 from curvae.linalg import standard_normal_log_prob
 from curvae.noise import noise
 
 
 class Annealed(NamedTuple):
-    """Where the chains came to, and what they are worth."""
+    """Final states of the chains and their log importance weights."""
 
     z: Float[Tensor, "S B D"]
     log_end: Float[Tensor, "S B"]
@@ -25,7 +25,7 @@ class Annealed(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """Both ends of a bridge at a point."""
+    """Both ends of a path at a point."""
 
     log_start: Float[Tensor, "S B"]
     log_end: Float[Tensor, "S B"]
@@ -39,7 +39,7 @@ class Ends(NamedTuple):
         return (1 - beta) * self.start_slope + beta * self.end_slope
 
 
-class Bridge(NamedTuple):
+class GeometricPath(NamedTuple):
     """The geometric path ``log f_b = (1 - b) log start + b log end``."""
 
     start: LogDensity
@@ -53,7 +53,7 @@ class Bridge(NamedTuple):
 
 
 def anneal(
-    bridge: Bridge,
+    path: GeometricPath,
     z: Float[Tensor, "S B D"],
     betas: Float[Tensor, " K1"],
     step: Float[Tensor, "K #B #D"],
@@ -74,7 +74,7 @@ def anneal(
     would often refuse, the weights have heavy tails.
 
     Args:
-        bridge: the two ends.
+        path: the two ends.
         z: draws from the density at ``betas[0]``.
         betas: inverse temperatures ``b_0 ... b_K``.
         step: leapfrog steps, one for each transition.
@@ -90,21 +90,21 @@ def anneal(
     Example:
         >>> start, end = (lambda z, s=s: -0.5 * (z / s).square().sum(-1) for s in (1.0, 0.5))
         >>> z = torch.randn(2000, 1, 2, generator=torch.Generator().manual_seed(0))
-        >>> found = anneal(Bridge(start, end), z, torch.linspace(0, 1, 11), torch.full((10, 1, 1), 0.5))
+        >>> found = anneal(GeometricPath(start, end), z, torch.linspace(0, 1, 11), torch.full((10, 1, 1), 0.5))
         >>> bool((found.log_weight.exp().mean(0) - 0.25).abs() < 0.02)      # ratio of the normalizers, 0.5^2
         True
     """
     _check(persistence)
-    here, momentum = bridge.at(z), None
+    here, momentum = path.at(z), None
     log_weight = torch.zeros_like(here.log_end)
     choices, seen = torch.zeros_like(log_weight), []
     for k in range(1, len(betas)):
         log_weight = log_weight + (betas[k] - betas[k - 1]) * (here.log_end - here.log_start)
         begin = _refreshed(momentum, z, persistence, generator)
-        stride = _stride(bridge, z, begin, here, betas[k], step[k - 1], leapfrogs)
-        seen.append(acceptance(stride.gain))
+        stride = _stride(path, z, begin, here, betas[k], step[k - 1], leapfrogs)
+        seen.append(acceptance_probability(stride.gain))
         if metropolis:
-            taken = accepted(stride.gain, generator)
+            taken = accept(stride.gain, generator)
             choices = choices + log_choice(stride.gain, taken)
         else:
             taken = stride.gain.isfinite()  # a trajectory that overflowed is worth nothing
@@ -122,7 +122,7 @@ class Tuned(NamedTuple):
 
 
 def tune(
-    bridge: Bridge,
+    path: GeometricPath,
     z: Float[Tensor, "S B D"],
     betas: Float[Tensor, " K1"],
     leapfrogs: int = 1,
@@ -130,7 +130,7 @@ def tune(
     target: float = 0.65,
     persistence: float = 0.0,
 ) -> Tuned:
-    """Step sizes for :func:`anneal`, one a temperature and datum, from a run of their own.
+    """Step sizes for :func:`anneal`, one a temperature and example, from a run of their own.
 
     Going along the path, the logarithm of the step follows the mean acceptance over draws, ``0.3 (acceptance -
     target)`` a transition, after ten transitions at the first temperature. Use other noise than this run's afterwards:
@@ -142,16 +142,16 @@ def tune(
     if not 0 < target < 1:
         raise ValueError(f"tune: target is a probability of acceptance, in (0, 1); got {target}.")
     _check(persistence)
-    here, momentum, steps = bridge.at(z), None, []
+    here, momentum, steps = path.at(z), None, []
     log_step = torch.full_like(z[0, :, :1], 0.5).log()
     log_weight = torch.zeros_like(here.log_end)
     for k in [1] * 10 + list(range(1, len(betas))):
         change = betas[k] - betas[k - 1] if len(steps) >= 10 else 0.0
         log_weight = log_weight + change * (here.log_end - here.log_start)
         begin = _refreshed(momentum, z, persistence, generator)
-        stride = _stride(bridge, z, begin, here, betas[k], log_step.exp(), leapfrogs)
-        z, here, momentum = _chosen(accepted(stride.gain, generator), stride, z, here, begin)
-        log_step = log_step + 0.3 * (acceptance(stride.gain).mean(0) - target).unsqueeze(-1)
+        stride = _stride(path, z, begin, here, betas[k], log_step.exp(), leapfrogs)
+        z, here, momentum = _chosen(accept(stride.gain, generator), stride, z, here, begin)
+        log_step = log_step + 0.3 * (acceptance_probability(stride.gain).mean(0) - target).unsqueeze(-1)
         steps.append(log_step.exp())
     return Tuned(torch.stack(steps[10:]), log_weight)
 
@@ -178,12 +178,12 @@ class _Stride(NamedTuple):
 
 
 def _stride(
-    bridge: Bridge, z: Tensor, momentum: Tensor, here: Ends, beta: Tensor, step: Tensor, leapfrogs: int
+    path: GeometricPath, z: Tensor, momentum: Tensor, here: Ends, beta: Tensor, step: Tensor, leapfrogs: int
 ) -> _Stride:
     """A Hamiltonian proposal at one temperature."""
 
     def force(point: Tensor) -> tuple[Ends, Tensor]:
-        ends = bridge.at(point)
+        ends = path.at(point)
         return ends, ends.slope(beta)
 
     z, end, ends, _ = leapfrog(force, z, momentum, here.slope(beta), step, leapfrogs)
@@ -195,5 +195,5 @@ def _chosen(
     taken: Bool[Tensor, "S B"], stride: _Stride, z: Tensor, here: Ends, begin: Tensor
 ) -> tuple[Tensor, Ends, Tensor]:
     """Where the chains are now; where the proposal was refused the momentum they began with is turned round."""
-    z, momentum, *ends = choose(taken, (stride.z, stride.momentum, *stride.ends), (z, -begin, *here))
+    z, momentum, *ends = select(taken, (stride.z, stride.momentum, *stride.ends), (z, -begin, *here))
     return z, Ends(*ends), momentum

@@ -12,7 +12,7 @@ from curvae.linalg import standard_normal_log_prob
 from curvae.noise import noise, uniform
 
 
-class Point(NamedTuple):
+class HMCState(NamedTuple):
     """Where a chain is, with the log-density there and its slope."""
 
     z: Float[Tensor, "S B D"]
@@ -20,28 +20,27 @@ class Point(NamedTuple):
     slope: Float[Tensor, "S B D"]
 
     @classmethod
-    def at(cls, target: LogDensity, z: Float[Tensor, "S B D"]) -> "Point":
+    def at(cls, target: LogDensity, z: Float[Tensor, "S B D"]) -> "HMCState":
         """The point z of a target."""
         return cls(z, *value_and_slope(target, z))
 
 
-class Moved(NamedTuple):
-    """What one transition did."""
+class HMCInfo(NamedTuple):
+    """Diagnostics of one transition."""
 
-    point: Point
     acceptance: Float[Tensor, "S B"]
     """Probability with which the proposal was to be accepted."""
 
 
 def transition(
     target: LogDensity,
-    point: Point,
+    state: HMCState,
     step: Tensor,
     leapfrogs: int = 1,
     generator: Generator | None = None,
     metropolis: bool = True,
-) -> Moved:
-    """One transition of Hamiltonian Monte Carlo (Duane et al., 1987), with a fresh momentum.
+) -> tuple[HMCState, HMCInfo]:
+    """One transition of Hamiltonian Monte Carlo (Duane et al., 1987), with a fresh momentum, and its diagnostics.
 
     The proposal of ``leapfrogs`` steps is accepted with probability ``min(1, exp(H - H'))``. One step of length e is
     the Langevin proposal ``z + e^2/2 grad log f(z) + e noise``: Metropolis-adjusted (MALA) then, and plain
@@ -49,40 +48,40 @@ def transition(
 
     Example:
         >>> normal = lambda z: -0.5 * z.square().sum(-1)
-        >>> point = Point.at(normal, torch.zeros(4, 1, 3))
-        >>> moved = transition(normal, point, torch.tensor(0.5), leapfrogs=3)
-        >>> moved.point.z.shape, bool((moved.acceptance > 0.5).all())
+        >>> state = HMCState.at(normal, torch.zeros(4, 1, 3))
+        >>> state, info = transition(normal, state, torch.tensor(0.5), leapfrogs=3)
+        >>> state.z.shape, bool((info.acceptance > 0.5).all())
         (torch.Size([4, 1, 3]), True)
     """
-    momentum = noise(len(point.z), point.z[0], generator)
+    momentum = noise(len(state.z), state.z[0], generator)
     z, end, value, slope = leapfrog(
-        lambda at: value_and_slope(target, at), point.z, momentum, point.slope, step, leapfrogs
+        lambda at: value_and_slope(target, at), state.z, momentum, state.slope, step, leapfrogs
     )
-    gain = value - point.value + standard_normal_log_prob(end) - standard_normal_log_prob(momentum)
-    proposed = Point(z, value, slope)
+    gain = value - state.value + standard_normal_log_prob(end) - standard_normal_log_prob(momentum)
+    proposed, info = HMCState(z, value, slope), HMCInfo(acceptance_probability(gain))
     if not metropolis:
-        return Moved(proposed, acceptance(gain))
-    return Moved(Point(*choose(accepted(gain, generator), proposed, point)), acceptance(gain))
+        return proposed, info
+    return HMCState(*select(accept(gain, generator), proposed, state)), info
 
 
-def acceptance(gain: Float[Tensor, "S B"]) -> Float[Tensor, "S B"]:
+def acceptance_probability(gain: Float[Tensor, "S B"]) -> Float[Tensor, "S B"]:
     """``min(1, exp(gain))``; 0 where the gain is not a number."""
     return _known(gain).clamp(max=0.0).exp()
 
 
-def accepted(gain: Float[Tensor, "S B"], generator: Generator | None) -> Bool[Tensor, "S B"]:
+def accept(gain: Float[Tensor, "S B"], generator: Generator | None) -> Bool[Tensor, "S B"]:
     """Metropolis' choice."""
     return uniform(gain, generator).log() < _known(gain)
 
 
 def log_choice(gain: Float[Tensor, "S B"], taken: Bool[Tensor, "S B"]) -> Float[Tensor, "S B"]:
-    """Log-probability of what :func:`accepted` chose."""
+    """Log-probability of what :func:`accept` chose."""
     gain = _known(gain).clamp(max=0.0)
     refused = (-torch.expm1(torch.where(taken, -1.0, gain))).log()
     return torch.where(taken, gain, refused)
 
 
-def choose(taken: Bool[Tensor, "S B"], new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> list[Tensor]:
+def select(taken: Bool[Tensor, "S B"], new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> list[Tensor]:
     """The new values where taken, else the old ones."""
     pairs = zip(new, old, strict=True)
     return [torch.where(taken.unsqueeze(-1) if a.ndim > taken.ndim else taken, a, b) for a, b in pairs]

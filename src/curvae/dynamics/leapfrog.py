@@ -65,7 +65,7 @@ def leapfrog(
     return z, momentum, seen, now  # pyright: ignore[reportReturnType]
 
 
-def cooled(
+def tempered_leapfrog(
     target: LogDensity,
     z: Float[Tensor, "S B D"],
     momentum: Float[Tensor, "S B D"],

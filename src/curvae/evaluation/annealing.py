@@ -19,13 +19,13 @@ from torch import Generator, Tensor
 
 from curvae.curvature import Gram
 from curvae.data import ArrayTable
-from curvae.dynamics import Annealed, Bridge, anneal, tune
+from curvae.dynamics import Annealed, GeometricPath, anneal, tune
 from curvae.evaluation.diagnostics import chi2_quantile
 from curvae.evaluation.importance import MEMORY, bytes_per_draw, estimates, exact
 from curvae.evaluation.judging import named
 from curvae.evaluation.scores import untouched
 from curvae.evaluation.weighing import Scores, part_of
-from curvae.limits import check_counts, check_positive
+from curvae.limits import check_counts, check_least
 from curvae.model import ForBatch, LatentVariableModel, require_continuous
 from curvae.systems import HasModel, System, Weights, require
 from curvae.systems.place import like, place
@@ -131,12 +131,12 @@ def spaced(temperatures: int, like: Tensor) -> Float[Tensor, " K1"]:
     return torch.linspace(0, 1, temperatures + 1, dtype=like.dtype, device=like.device).square()
 
 
-def bridge(model: LatentVariableModel, batch: Batch) -> Bridge:
+def bridge(model: LatentVariableModel, batch: Batch) -> GeometricPath:
     """``p(z) p(x | z)^b``; by the Gram matrix of the decoder's last layer, at half the price, where that is exact."""
     if Gram.fits(model, batch):
         near = Gram.of(model, batch, batch.x.new_zeros(len(batch.x), sum(model.prior.blocks)))
         model = ForBatch(model, near.log_likelihood)
-    return Bridge(model.prior.log_prob, lambda z: model.log_joint(batch.x, z, batch.mask))
+    return GeometricPath(model.prior.log_prob, lambda z: model.log_joint(batch.x, z, batch.mask))
 
 
 def begin(
@@ -181,7 +181,7 @@ def annealed(
     Reference: Neal, *Annealed importance sampling*, Statistics and Computing 2001. Steps of one leapfrog each, tuned to
     an acceptance of 0.8; 0.7 of the momentum is kept from one to the next.
     """
-    check_positive("ais", memory=memory)
+    check_least("ais", 1, memory=memory)
     model = checked(system, temperatures=temperatures, data=count, chains=chains).parts().model
     parts: list[Scores] = []
     with untouched(system, seed):

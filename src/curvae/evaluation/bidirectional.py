@@ -18,7 +18,7 @@ from curvae.evaluation.importance import MEMORY, exact
 from curvae.evaluation.scores import untouched, weighed
 from curvae.evaluation.values import Estimate, plain
 from curvae.evaluation.weighing import Sampling, Scores
-from curvae.limits import check_positive
+from curvae.limits import check_least
 from curvae.systems import HasModel, System
 from curvae.systems.place import place
 from curvae.typing import Batch, Latent
@@ -118,7 +118,7 @@ def bracket(
         >>> found.lower.shape, bool(abs(found.width.value) < 0.5)
         ((20,), True)
     """
-    check_positive("bracket", memory=memory)
+    check_least("bracket", 1, memory=memory)
     latent = checked(system, "bracket", temperatures=temperatures, data=count, chains=chains, samples=samples)
     parts: list[Scores] = []
     with untouched(system, seed):

@@ -6,12 +6,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from curvae.distributions.gaussian import pack
 from curvae.evaluation.proposal import STEPS, widen, width_for
 from curvae.inference import Adam, Laplace, Refiner
 from curvae.inference.refiner import chosen, lowered
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DiagonalGaussian, FullGaussian, Mixture, Posterior, PrecisionGaussian
-from curvae.posteriors.gaussian import pack
 from curvae.systems import HasModel
 from curvae.typing import Batch, PerDatum
 

@@ -17,8 +17,14 @@ from curvae.evaluation.scores import untouched
 from curvae.evaluation.two_sample import classified, mmd
 from curvae.evaluation.values import Estimate
 from curvae.latents import Axes
-from curvae.linalg import LOG_2PI
-from curvae.posteriors import DensityPosterior, GaussianPosterior, ImplicitGaussian, Posterior, rotated
+from curvae.posteriors import (
+    DensityPosterior,
+    DiagonalGaussian,
+    GaussianPosterior,
+    ImplicitGaussian,
+    Posterior,
+    rotated,
+)
 from curvae.systems import HasModel, Parts, System
 from curvae.systems.place import like, place
 
@@ -158,17 +164,14 @@ def _split(parts: list[GaussianPosterior], z: Float[Tensor, "N D"]) -> Rate | No
     half = torch.cat([q.half_log_det for q in parts]).double().cpu()
     total = Rate.of(0.5 * variance.log().sum(1) - half)
     for d, each in enumerate(z.double().cpu().T):
-        total = total.plus(with_itself(_marginal(each, mean[:, d], variance[:, d])))
+        marginal = DiagonalGaussian(mean[:, d : d + 1], 0.5 * variance[:, d : d + 1].log())
+        total = total.plus(with_itself(_log_prob(marginal, each.unsqueeze(1))))
     return total
 
 
 def _log_prob(q: Posterior, z: Float[Tensor, "N D"]) -> Float[Tensor, "N B"]:
     assert isinstance(q, DensityPosterior)
     return q.log_prob(z.unsqueeze(1).expand(-1, len(q.center), -1)).double().cpu()
-
-
-def _marginal(z: Float[Tensor, " N"], mean: Float[Tensor, " N"], variance: Float[Tensor, " N"]) -> Float[Tensor, "N N"]:
-    return -0.5 * ((z.unsqueeze(1) - mean).square() / variance + variance.log() + LOG_2PI)
 
 
 def _inferred(system: System, latent: Parts, table: ArrayTable, index: Int[Tensor, " B"]) -> Posterior:

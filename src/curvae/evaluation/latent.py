@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from curvae.data import Transform
+from curvae.distributions import normal_kl
 from curvae.inference import Inferred
 from curvae.latents import Axes
 from curvae.model import LatentVariableModel
@@ -70,8 +71,7 @@ def divergence_each(posterior: Posterior, prior: Prior) -> Float[Tensor, "B D"] 
     """
     if not (isinstance(posterior, GaussianPosterior) and isinstance(prior, StandardNormal)):
         return None
-    variance = posterior.variance
-    return 0.5 * (posterior.mean.square() + variance - 1 - variance.log())
+    return normal_kl(posterior.mean, 0.5 * posterior.variance.log())
 
 
 def rebuilt(system: CanReconstruct, batch: Batch) -> Tensor:

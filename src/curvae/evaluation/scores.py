@@ -17,7 +17,7 @@ from curvae.evaluation.proposal import LARGE, common_proposal
 from curvae.evaluation.weighing import Sampling, Scores, from_both, from_posterior, from_system
 from curvae.inference import Inferred
 from curvae.latents import Axes
-from curvae.limits import check_counts, check_positive, check_seed
+from curvae.limits import check_counts, check_least, check_seed
 from curvae.systems import HasDensity, HasModel, HasWeights, System, require
 from curvae.systems.place import like, place
 from curvae.typing import Batch
@@ -83,7 +83,7 @@ def score(
         True
     """
     check_counts("evaluate", samples=samples, batch_size=batch_size, limit=limit, most=most)
-    check_positive("evaluate", memory=memory)
+    check_least("evaluate", 1, memory=memory)
     if stderr is not None and not (stderr > 0 and samples >= 2 * KHAT_DRAWS):
         raise ValueError(
             f"evaluate: stderr, the error wanted of each datum in nats, must be positive, and is seen from samples >= "

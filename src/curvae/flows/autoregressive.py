@@ -1,4 +1,4 @@
-"""Autoregressive flows: each dimension is mapped by what masked networks say of those before it, and of the datum."""
+"""Autoregressive flows: each dimension is mapped by what masked networks say of those before it, and of the example."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from zuko.flows import MaskedAutoregressiveTransform
 
-from curvae.flows.flow import Image, InvertibleFlow
+from curvae.flows.flow import InvertibleFlow, Transformed
 from curvae.flows.univariate import Univariate, gated
+from curvae.limits import check_least
 
 
 class Autoregressive(InvertibleFlow):
@@ -27,14 +28,14 @@ class Autoregressive(InvertibleFlow):
 
     Args:
         size: number of dimensions D.
-        context: number of values of each datum that the networks see.
+        context: number of values of each example that the networks see; 0 for one flow of all examples.
         steps: number K of maps.
         hidden: widths of each network's hidden layers.
         univariate: the family of g.
         passes: groups that the dimensions are split into; D if None.
 
     Raises:
-        ValueError: size, context, steps or passes below 1.
+        ValueError: size, steps or passes below 1, or a negative context.
 
     Example:
         >>> flow = Autoregressive(size=3, context=8, steps=2, hidden=[16])
@@ -53,11 +54,11 @@ class Autoregressive(InvertibleFlow):
         passes: int | None = None,
     ):
         super().__init__()
-        for name, value in {"size": size, "context": context, "steps": steps, "passes": passes}.items():
-            if value is not None and value < 1:
-                raise ValueError(f"Autoregressive: {name} must be 1 or more; got {value}.")
+        check_least("Autoregressive", 1, size=size, steps=steps, passes=passes)
+        check_least("Autoregressive", 0, context=context)
         self.size = size
         self.context = context
+        self.cheap = "both" if passes is not None and passes <= 2 else "forward"
         make, shapes, self.slope = univariate or gated()
         network: dict[str, Any] = {"hidden_features": hidden, "activation": nn.ELU}
         order: list[Any] = [torch.arange(size), torch.arange(size).flip(0)]
@@ -66,15 +67,15 @@ class Autoregressive(InvertibleFlow):
             for k in range(steps)
         )
 
-    def forward(self, z: Float[Tensor, "S B D"], context: Float[Tensor, "B C"]) -> Image:
+    def forward(self, z: Float[Tensor, "S B D"], context: Float[Tensor, "B C"] | None = None) -> Transformed:
         log_det = torch.zeros_like(z[..., 0])
         for step in self.steps:
             z, stretch = step(context).call_and_ladj(z)
             log_det = log_det + stretch
-        return Image(z, log_det)
+        return Transformed(z, log_det)
 
     @torch.no_grad()
-    def settle(self, weight: Float[Tensor, "C H"], bias: Float[Tensor, " C"]) -> float:
+    def start_at_identity(self, weight: Float[Tensor, "C H"], bias: Float[Tensor, " C"]) -> float:
         """The networks say 0."""
         for step in self.steps:
             *_, last = step.get_submodule("hyper").children()
@@ -82,10 +83,10 @@ class Autoregressive(InvertibleFlow):
                 each.zero_()
         return len(self.steps) * self.slope
 
-    def inverse(self, z: Float[Tensor, "S B D"], context: Float[Tensor, "B C"]) -> Image:
+    def inverse(self, z: Float[Tensor, "S B D"], context: Float[Tensor, "B C"] | None = None) -> Transformed:
         log_det = torch.zeros_like(z[..., 0])
         for step in reversed(self.steps):
             transform = step(context)
             z = transform.inv(z)
             log_det = log_det - transform.call_and_ladj(z)[1]
-        return Image(z, log_det)
+        return Transformed(z, log_det)

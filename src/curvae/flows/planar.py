@@ -7,14 +7,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from curvae.flows.flow import Flow, Image
+from curvae.flows.flow import Flow, Transformed, required
+from curvae.limits import check_least
 
 SHIFT = math.log(math.e - 1)
 """``softplus(SHIFT) = 1``."""
 
 
 class Planar(Flow):
-    """``z <- z + u^ tanh(w'z + b)``, K times, with u, w and b of each step and datum from the encoder.
+    """``z <- z + u^ tanh(w'z + b)``, K times, with u, w and b of each step and example from the encoder.
 
     ``log |det| = log(1 + (1 - tanh^2) w'u^)``. A step is invertible where ``w'u^ > -1``, which
     ``u^ = u + (m(w'u) - w'u) w / |w|^2`` with ``m(a) = softplus(a + log(e - 1)) - 1`` ensures for every u. Its inverse
@@ -41,28 +42,28 @@ class Planar(Flow):
 
     def __init__(self, size: int, steps: int = 10):
         super().__init__()
-        if steps < 1:
-            raise ValueError(f"Planar: steps must be 1 or more; got {steps}.")
+        check_least("Planar", 1, steps=steps)
         self.size = size
         self.steps = steps
         self.context = steps * (2 * size + 1)
+        self.cheap = "forward"
 
-    def forward(self, z: Float[Tensor, "S B D"], context: Float[Tensor, "B C"]) -> Image:
+    def forward(self, z: Float[Tensor, "S B D"], context: Float[Tensor, "B C"] | None = None) -> Transformed:
         log_det = torch.zeros_like(z[..., 0])
-        for step in context.unflatten(-1, (self.steps, -1)).unbind(1):
+        for step in required(self, context).unflatten(-1, (self.steps, -1)).unbind(1):
             z, stretch = _step(z, *step.split([self.size, self.size, 1], dim=-1))
             log_det = log_det + stretch
-        return Image(z, log_det)
+        return Transformed(z, log_det)
 
     @torch.no_grad()
-    def settle(self, weight: Float[Tensor, "C H"], bias: Float[Tensor, " C"]) -> float:
+    def start_at_identity(self, weight: Float[Tensor, "C H"], bias: Float[Tensor, " C"]) -> float:
         """``u = 0``; w and b stay, so that u has a slope."""
         for part in (weight, bias):
             part.unflatten(0, (self.steps, -1))[:, : self.size] = 0
         return 0.0
 
 
-def _step(z: Tensor, u: Tensor, w: Tensor, b: Tensor) -> Image:
+def _step(z: Tensor, u: Tensor, w: Tensor, b: Tensor) -> Transformed:
     """With ``w'u^ = slope - 1``, the determinant is ``tanh^2 + (1 - tanh^2) slope``: positive, nothing cancels."""
     product = (u * w).sum(-1, keepdim=True)
     slope = softplus(product + SHIFT)
@@ -70,4 +71,4 @@ def _step(z: Tensor, u: Tensor, w: Tensor, b: Tensor) -> Image:
     u = u + (slope - 1 - product) * w / norm
     bend = torch.tanh((z * w).sum(-1, keepdim=True) + b)
     square = bend.square()
-    return Image(z + u * bend, (square + (1 - square) * slope).log().squeeze(-1))
+    return Transformed(z + u * bend, (square + (1 - square) * slope).log().squeeze(-1))

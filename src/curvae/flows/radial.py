@@ -5,7 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from curvae.flows.flow import Image, InvertibleFlow
+from curvae.flows.flow import InvertibleFlow, Transformed, required
+from curvae.limits import check_least
 
 
 class Radial(InvertibleFlow):
@@ -34,41 +35,42 @@ class Radial(InvertibleFlow):
 
     def __init__(self, size: int, steps: int = 10):
         super().__init__()
-        if steps < 1:
-            raise ValueError(f"Radial: steps must be 1 or more; got {steps}.")
+        check_least("Radial", 1, steps=steps)
         self.size = size
         self.steps = steps
         self.context = steps * (size + 2)
+        self.cheap = "both"
 
-    def forward(self, z: Float[Tensor, "S B D"], context: Float[Tensor, "B C"]) -> Image:
+    def forward(self, z: Float[Tensor, "S B D"], context: Float[Tensor, "B C"] | None = None) -> Transformed:
         log_det = torch.zeros_like(z[..., 0])
         for center, alpha, total in self._steps(context):
             offset = z - center
             r = _length(offset)
             z = center + offset * (r + total) / (r + alpha)
             log_det = log_det + _stretch(r, alpha, total, self.size)
-        return Image(z, log_det)
+        return Transformed(z, log_det)
 
-    def inverse(self, z: Float[Tensor, "S B D"], context: Float[Tensor, "B C"]) -> Image:
+    def inverse(self, z: Float[Tensor, "S B D"], context: Float[Tensor, "B C"] | None = None) -> Transformed:
         log_det = torch.zeros_like(z[..., 0])
         for center, alpha, total in reversed(self._steps(context)):
             offset = z - center
             r = _radius_before(_length(offset), alpha, total)
             z = center + offset * (r + alpha) / (r + total)
             log_det = log_det - _stretch(r, alpha, total, self.size)
-        return Image(z, log_det)
+        return Transformed(z, log_det)
 
     @torch.no_grad()
-    def settle(self, weight: Float[Tensor, "C H"], bias: Float[Tensor, " C"]) -> float:
+    def start_at_identity(self, weight: Float[Tensor, "C H"], bias: Float[Tensor, " C"]) -> float:
         """``beta = 0``."""
         for part in (weight, bias):
             steps = part.unflatten(0, (self.steps, -1))
             steps[:, -1] = steps[:, -2]
         return 0.0
 
-    def _steps(self, context: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def _steps(self, context: Tensor | None) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Center, alpha and alpha + beta of each step."""
-        parts = [step.split([self.size, 1, 1], -1) for step in context.unflatten(-1, (self.steps, -1)).unbind(1)]
+        steps = required(self, context).unflatten(-1, (self.steps, -1)).unbind(1)
+        parts = [step.split([self.size, 1, 1], -1) for step in steps]
         return [(center, softplus(alpha), softplus(total)) for center, alpha, total in parts]
 
 

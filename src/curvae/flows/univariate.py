@@ -10,6 +10,8 @@ from torch.distributions.transforms import Transform
 from torch.nn.functional import logsigmoid
 from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
 
+from curvae.limits import check_least
+
 OPEN = 2.0
 """A gate whose network says 0 keeps ``sigmoid(2)``, 88 %, of z."""
 
@@ -46,8 +48,7 @@ def spline(bins: int = 8) -> Univariate:
     Raises:
         ValueError: fewer than 2 bins.
     """
-    if bins < 2:
-        raise ValueError(f"spline: bins must be 2 or more; got {bins}.")
+    check_least("spline", 2, bins=bins)
     return Univariate(MonotonicRQSTransform, ((bins,), (bins,), (bins - 1,)))
 
 

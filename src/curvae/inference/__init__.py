@@ -1,24 +1,31 @@
 """Inference methods: (model, batch) -> posterior."""
 
-from curvae.inference.amortized import AmortizedFullGaussian, AmortizedGaussian, AmortizedMean, AmortizedRankOne
-from curvae.inference.amortized_flow import AmortizedFlow
+from curvae.inference.amortized import (
+    AmortizedCategorical,
+    AmortizedFlow,
+    AmortizedFullGaussian,
+    AmortizedGaussian,
+    AmortizedMean,
+    AmortizedPairwise,
+    AmortizedRankOne,
+)
 from curvae.inference.amortized_langevin import AmortizedLangevin
 from curvae.inference.amortized_mixture import AmortizedMixture
-from curvae.inference.ascent import Adam, AscentRule, HeavyBall
-from curvae.inference.categorical import AmortizedCategorical, AmortizedPairwise
 from curvae.inference.chains import hmc_chains
 from curvae.inference.fisher import FisherGaussian
 from curvae.inference.hamiltonian import AnnealedHMC, HamiltonianFlow
 from curvae.inference.householder import AmortizedHouseholder
 from curvae.inference.inference import AffinePosterior, Inference, Inferred, prefixed
 from curvae.inference.laplace import Laplace
+from curvae.inference.m_step import m_step
 from curvae.inference.matrix_free_laplace import MatrixFreeLaplace
 from curvae.inference.multimodal_laplace import MultimodalLaplace
 from curvae.inference.predictive_coding import PredictiveCoding
 from curvae.inference.refiner import Refiner, at_test_time
-from curvae.inference.refit import refit
-from curvae.inference.semi_amortized import SemiAmortized, Uninformed
+from curvae.inference.semi_amortized import ConstantGaussian, SemiAmortized
 from curvae.inference.tempering import FreeTempering, NoTempering, QuadraticTempering, Tempering
+from curvae.inference.update_rules import Adam, HeavyBall, UpdateRule
+from curvae.renamed import renamed
 
 __all__ = [
     "Adam",
@@ -34,7 +41,7 @@ __all__ = [
     "AmortizedPairwise",
     "AmortizedRankOne",
     "AnnealedHMC",
-    "AscentRule",
+    "ConstantGaussian",
     "FisherGaussian",
     "FreeTempering",
     "HamiltonianFlow",
@@ -50,9 +57,16 @@ __all__ = [
     "Refiner",
     "SemiAmortized",
     "Tempering",
-    "Uninformed",
+    "UpdateRule",
     "at_test_time",
     "hmc_chains",
+    "m_step",
     "prefixed",
-    "refit",
 ]
+
+_BEFORE = {
+    "AscentRule": "curvae.inference.UpdateRule",
+    "Uninformed": "curvae.inference.ConstantGaussian",
+    "refit": "curvae.inference.m_step",
+}
+__getattr__ = renamed(__name__, _BEFORE)

@@ -1,21 +1,30 @@
-"""Amortized Gaussians: one encoder pass gives the posterior."""
+"""Amortized posteriors: one encoder pass gives the parameters of a law."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from curvae.inference.inference import AffinePosterior, Inference, Inferred
-from curvae.inference.start import outputs, write_posterior
+from curvae.distributions import (
+    FixedNormal,
+    FullGaussian,
+    LearnedNormal,
+    OneHot,
+    PairwiseBinary,
+    RankOneGaussian,
+    transformed,
+)
+from curvae.flows import Flow
+from curvae.inference.inference import AffinePosterior, Amortized, Inferred
+from curvae.inference.start import last_layer, outputs, writable, write_posterior
 from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
-from curvae.posteriors import DiagonalGaussian, FullGaussian, RankOneGaussian
+from curvae.priors import UniformCategorical
 from curvae.typing import Batch
 
 
-class AmortizedGaussian(Inference):
+class AmortizedGaussian(Amortized):
     """``q(z | x) = N(m(x), diag(s(x)^2))`` with ``(m, log s) = encoder(x)`` (Kingma and Welling, 2014).
 
-    The encoder gives 2 D values: means, then log-scales, softly bounded to ``[-7, 7]``. It sees 0 where a value is
-    not observed.
+    The encoder gives 2 D values: means, then log-scales, softly bounded to ``[-7, 7]``.
 
     Example:
         >>> import torch
@@ -26,10 +35,6 @@ class AmortizedGaussian(Inference):
         torch.Size([4, 3])
     """
 
-    def __init__(self, encoder: nn.Module):
-        super().__init__()
-        self.encoder = encoder
-
     def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
         out = self.encoder(batch.x)
         if out.shape[-1] % 2:
@@ -37,14 +42,13 @@ class AmortizedGaussian(Inference):
                 f"AmortizedGaussian: the encoder must give 2 D values (means, log-scales); got {out.shape[-1]}, an odd "
                 "number. Change its last layer."
             )
-        mean, log_scale = out.chunk(2, dim=-1)
-        return Inferred(DiagonalGaussian(mean, soft_bound(log_scale)))
+        return Inferred(LearnedNormal(out.shape[-1] // 2)(out))
 
     def start_from(self, posterior: AffinePosterior) -> bool:
         return write_posterior(self.encoder, posterior, outputs(self.encoder) // 2)
 
 
-class AmortizedMean(Inference):
+class AmortizedMean(Amortized):
     """``q(z | x) = N(encoder(x), I)``: the encoder gives D means and no scales, half of the usual outputs.
 
     A scale of 1 is no restriction among constant ones where the prior is free to be wider: the encoder's last layer
@@ -59,13 +63,9 @@ class AmortizedMean(Inference):
         [1.0, 1.0, 1.0]
     """
 
-    def __init__(self, encoder: nn.Module):
-        super().__init__()
-        self.encoder = encoder
-
     def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
         mean = self.encoder(batch.x)
-        return Inferred(DiagonalGaussian(mean, torch.zeros_like(mean)))
+        return Inferred(FixedNormal(mean.shape[-1])(mean))
 
     def start_from(self, posterior: AffinePosterior) -> bool:
         """Where its scales are 1."""
@@ -73,7 +73,7 @@ class AmortizedMean(Inference):
         return ours and write_posterior(self.encoder, posterior, outputs(self.encoder), scales=False)
 
 
-class AmortizedFullGaussian(Inference):
+class AmortizedFullGaussian(Amortized):
     """``q(z | x) = N(m(x), C(x) C(x)')``, C lower triangular, all from one encoder pass.
 
     The encoder gives ``D + D (D + 1) / 2`` values: means, log-diagonal of C, and what stands below it, by rows.
@@ -91,35 +91,24 @@ class AmortizedFullGaussian(Inference):
         torch.Size([4, 3, 3])
     """
 
-    rows: Tensor
-    columns: Tensor
-
     def __init__(self, encoder: nn.Module, size: int):
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder)
         self.size = size
-        rows, columns = torch.tril_indices(size, size, -1)
-        self.register_buffer("rows", rows, persistent=False)
-        self.register_buffer("columns", columns, persistent=False)
 
     def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
-        out, size = self.encoder(batch.x), self.size
-        expected = size + size * (size + 1) // 2
-        if out.shape[-1] != expected:
-            raise ValueError(
-                f"AmortizedFullGaussian: for size={size} the encoder must give D + D (D + 1) / 2 = {expected} values; "
-                f"got {out.shape[-1]}. Change its last layer."
-            )
-        mean, log_diagonal, below = out.split([size, size, expected - 2 * size], dim=-1)
-        packed = torch.diag_embed(soft_bound(log_diagonal))
-        packed = packed.index_put((torch.arange(len(out), device=out.device)[:, None], self.rows, self.columns), below)
+        size, pairs = self.size, self.size * (self.size - 1) // 2
+        out = self.encoded(batch, 2 * size + pairs, "D + D (D + 1) / 2")
+        mean, log_diagonal, below = out.split([size, size, pairs], dim=-1)
+        rows, columns = torch.tril_indices(size, size, -1, device=out.device)
+        count = torch.arange(len(out), device=out.device)
+        packed = torch.diag_embed(soft_bound(log_diagonal)).index_put((count[:, None], rows, columns), below)
         return Inferred(FullGaussian(mean, packed))
 
     def start_from(self, posterior: AffinePosterior) -> bool:
-        return write_posterior(self.encoder, posterior, self.size, zeros=len(self.rows))
+        return write_posterior(self.encoder, posterior, self.size, zeros=self.size * (self.size - 1) // 2)
 
 
-class AmortizedRankOne(Inference):
+class AmortizedRankOne(Amortized):
     """``q(z | x) = prod_l N(z_l; m_l, (diag(s_l)^-2 + u_l u_l')^-1)``, all from one encoder pass.
 
     The encoder gives 3 D values: means, log-scales, directions u. What it gives for u is multiplied by ``tilt``, so
@@ -146,22 +135,120 @@ class AmortizedRankOne(Inference):
     """
 
     def __init__(self, encoder: nn.Module, blocks: tuple[int, ...], tilt: float = 0.1):
-        super().__init__()
+        super().__init__(encoder)
         if not tilt > 0:
             raise ValueError(f"AmortizedRankOne: tilt must be positive; got {tilt}.")
-        self.encoder = encoder
         self.blocks = blocks
         self.tilt = tilt
 
     def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
-        out, expected = self.encoder(batch.x), 3 * sum(self.blocks)
-        if out.shape[-1] != expected:
-            raise ValueError(
-                f"AmortizedRankOne: for blocks={self.blocks} the encoder must give 3 D = {expected} values; got "
-                f"{out.shape[-1]}. Change its last layer."
-            )
-        mean, log_scale, direction = out.chunk(3, dim=-1)
+        mean, log_scale, direction = self.encoded(batch, 3 * sum(self.blocks), "3 D").chunk(3, dim=-1)
         return Inferred(RankOneGaussian(mean, soft_bound(log_scale), self.tilt * direction, self.blocks))
 
     def start_from(self, posterior: AffinePosterior) -> bool:
         return write_posterior(self.encoder, posterior, sum(self.blocks))
+
+
+class AmortizedFlow(Amortized):
+    """``z = f(m(x) + s(x) e; c(x))`` with ``(m, log s, c) = encoder(x)``.
+
+    The encoder gives 2 D + C values: means, log-scales, and the flow's context; for planar and radial flows these are
+    all of the flow's parameters, so that every example has its own.
+
+    Reference: Rezende and Mohamed, *Variational Inference with Normalizing Flows*, ICML 2015.
+
+    Args:
+        encoder: the network.
+        flow: f.
+
+    Raises:
+        ValueError: in use, an encoder that gives another number of values.
+
+    Example:
+        >>> import torch
+        >>> from curvae.flows import Planar
+        >>> flow = Planar(size=3, steps=4)
+        >>> inference = AmortizedFlow(torch.nn.Linear(5, 2 * 3 + flow.context), flow)
+        >>> inference(None, Batch(torch.zeros(4, 5), torch.arange(4))).posterior.draw(2).z.shape
+        torch.Size([2, 4, 3])
+    """
+
+    def __init__(self, encoder: nn.Module, flow: Flow):
+        super().__init__(encoder)
+        self.flow = flow
+
+    def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
+        size, count = self.flow.size, self.flow.context
+        out = self.encoded(batch, 2 * size + count, "2 D + C (means, log-scales, context)")
+        phi, context = out.split([2 * size, count], dim=-1)
+        return Inferred(transformed(LearnedNormal(size)(phi), self.flow, context if count else None))
+
+    def start_from(self, posterior: AffinePosterior) -> bool:
+        """The flow starts at a multiple of the identity, the Gaussian before it at the posterior divided by that."""
+        size = self.flow.size
+        if not writable(self.encoder, posterior) or (last := last_layer(self.encoder)) is None:
+            return False
+        stretch = self.flow.start_at_identity(last.weight[2 * size :], last.bias[2 * size :])
+        return write_posterior(self.encoder, posterior, size, stretch=stretch)
+
+
+class AmortizedCategorical(Amortized):
+    """``q(z | x) = prod_i softmax(logits_i(x))``: N independent K-way variables from one encoder pass.
+
+    Args:
+        encoder: the network, from a batch of data to N K values.
+
+    Raises:
+        ValueError: in use, a prior that is not over categories, or an encoder that does not give N K values.
+
+    Example:
+        >>> import torch
+        >>> from curvae.likelihoods import Gaussian
+        >>> model = LatentVariableModel(UniformCategorical(2, 3), torch.nn.Linear(6, 5), Gaussian(5))
+        >>> inference = AmortizedCategorical(torch.nn.Linear(5, 6))
+        >>> inference(model, Batch(torch.zeros(4, 5), torch.arange(4))).posterior.draw(7).z.shape
+        torch.Size([7, 4, 6])
+    """
+
+    def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
+        prior = categories_of(model, "AmortizedCategorical")
+        law = OneHot(prior.variables, prior.categories)
+        return Inferred(law(self.encoded(batch, prior.size, "N K")))
+
+
+class AmortizedPairwise(Amortized):
+    """``PairwiseBinary`` from one encoder pass: N fields, then ``N (N - 1) / 2`` couplings.
+
+    Args:
+        encoder: the network, from a batch of data to ``N (N + 1) / 2`` values.
+
+    Raises:
+        ValueError: in use, a prior that is not over binary variables, or an encoder that gives another number.
+
+    Example:
+        >>> import torch
+        >>> from curvae.likelihoods import Gaussian
+        >>> model = LatentVariableModel(UniformCategorical(4, 2), torch.nn.Linear(8, 5), Gaussian(5))
+        >>> inference = AmortizedPairwise(torch.nn.Linear(5, 10))
+        >>> inference(model, Batch(torch.zeros(3, 5), torch.arange(3))).posterior.draw(7).z.shape
+        torch.Size([7, 3, 8])
+    """
+
+    def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
+        prior = categories_of(model, "AmortizedPairwise")
+        if prior.categories != 2:
+            raise ValueError(f"AmortizedPairwise: expects variables of 2 categories; got {prior.categories}.")
+        count = prior.variables
+        out = self.encoded(batch, count * (count + 1) // 2, "N (N + 1) / 2")
+        return Inferred(PairwiseBinary(*torch.tensor_split(out, [count], dim=1)))
+
+
+def categories_of(model: LatentVariableModel, who: str) -> UniformCategorical:
+    """The prior of a model whose latents are categories.
+
+    Raises:
+        ValueError: another prior.
+    """
+    if not isinstance(model.prior, UniformCategorical):
+        raise ValueError(f"{who}: expects a UniformCategorical prior; got {type(model.prior).__name__}.")
+    return model.prior

@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from curvae.dynamics import LogDensity, Point, transition
+from curvae.dynamics import HMCState, LogDensity, transition
 from curvae.inference.inference import Inference, Inferred
+from curvae.limits import check_least
 from curvae.model import LatentVariableModel
 from curvae.posteriors import Chains, DiagonalGaussian
 from curvae.typing import Batch
@@ -18,8 +19,8 @@ class AmortizedLangevin(Inference):
 
     With ``V(W) = -sum_b log p(x_b, W g(x_b))``, ``W' = W - (h / B) grad V + sqrt(2 h / B) noise``, and Metropolis'
     choice for W as a whole. Where the features of the batch have full rank (M >= B), the z of a *fixed* batch are
-    draws of their exact posteriors in the limit. Over changing batches they are not: the chain of a datum is moved by
-    others too, and with M < B no W can move all z freely.
+    draws of their exact posteriors in the limit. Over changing batches they are not: the chain of an example is moved
+    by others too, and with M < B no W can move all z freely.
 
     In training a forward takes ``steps`` transitions, gives the new W as state, and the posterior is that of the last
     one; g learns through it. The posterior is ``N(W g(x), scale^2)``, of a width set by hand: its ELBO and weights are
@@ -65,9 +66,7 @@ class AmortizedLangevin(Inference):
         scale: float = 0.05,
     ):
         super().__init__()
-        for name, value in {"size": size, "count": count, "steps": steps}.items():
-            if value < 1:
-                raise ValueError(f"AmortizedLangevin: {name} must be 1 or more; got {value}.")
+        check_least("AmortizedLangevin", 1, size=size, count=count, steps=steps)
         if not (step > 0 and scale > 0):
             raise ValueError(f"AmortizedLangevin: step and scale must be positive; got {step} and {scale}.")
         self.features = features
@@ -131,11 +130,11 @@ class AmortizedLangevin(Inference):
         length = torch.as_tensor((2 * self.step / len(seen)) ** 0.5).to(seen)
         moved, accepted = [], []
         with model.evaluating():
-            point = Point.at(target, self.weight.to(seen).reshape(1, 1, -1))
+            state = HMCState.at(target, self.weight.to(seen).reshape(1, 1, -1))
             for _ in range(count):
-                point, acceptance = transition(target, point, length, 1, generator, self.metropolis)
-                moved.append(point.z)
-                accepted.append(acceptance.mean())
+                state, info = transition(target, state, length, 1, generator, self.metropolis)
+                moved.append(state.z)
+                accepted.append(info.acceptance.mean())
         return torch.cat(moved).reshape(count, *self.weight.shape), torch.stack(accepted).mean()
 
 

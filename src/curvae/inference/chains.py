@@ -1,11 +1,11 @@
-"""Hamiltonian Monte Carlo for the posterior of each datum: chains that begin at any other posterior."""
+"""Hamiltonian Monte Carlo for the posterior of each example: chains that begin at any other posterior."""
 
 import torch
-from jaxtyping import Float
 from torch import Generator, Tensor
 
-from curvae.dynamics import DualAveraging, LogDensity, Point, transition
+from curvae.dynamics import DualAveraging, HMCState, transition
 from curvae.inference.inference import Inferred
+from curvae.limits import check_least
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.noise import uniform
 from curvae.posteriors import Chains, Posterior
@@ -27,9 +27,9 @@ def hmc_chains(
     target: float = 0.8,
     generator: Generator | None = None,
 ) -> Inferred:
-    """Hamiltonian Monte Carlo on ``p(z | x)``, several chains for each datum, begun at draws of another posterior.
+    """Hamiltonian Monte Carlo on ``p(z | x)``, several chains for each example, begun at draws of another posterior.
 
-    The step is found for each datum in the warm-up by dual averaging over its chains, in units of the standard
+    The step is found for each example in the warm-up by dual averaging over its chains, in units of the standard
     deviations of ``start`` (a diagonal mass matrix). Each transition takes a random share of it, from a fifth to the
     whole: where all trajectories have one length, a direction whose period that is returns to where it was each time
     (Neal, *MCMC using Hamiltonian dynamics*, 2011, section 3.2). Measured on Gaussian posteriors in 8 dimensions, the
@@ -39,7 +39,7 @@ def hmc_chains(
         model: p(x, z).
         batch: the data.
         start: where chains begin; the further apart, the more R-hat can tell.
-        chains: C, for each datum.
+        chains: C, for each example.
         samples: states T kept of each chain.
         warmup: transitions before them, not kept.
         leapfrogs: gradients a transition takes.
@@ -68,50 +68,32 @@ def hmc_chains(
         >>> found.posterior.mean.shape, bool((found.info["r_hat"] < 1.1).all())
         (torch.Size([4, 2]), True)
     """
-    _check(chains, samples, warmup, leapfrogs, target)
+    check_least("hmc_chains", 1, chains=chains, warmup=warmup, leapfrogs=leapfrogs)
+    check_least("hmc_chains", 4, samples=samples)
+    if not 0 < target < 1:
+        raise ValueError(f"hmc_chains: target is a probability of acceptance, in (0, 1); got {target}.")
     require_continuous(model, "hmc_chains")
     scale = start.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
-    point = Point.at(lambda z: model.log_joint(batch.x, z, batch.mask), start.draw(chains, generator).z)
 
-    def move(point: Point, step: Tensor) -> tuple[Point, Tensor]:
+    def log_joint(z: Tensor) -> Tensor:
+        return model.log_joint(batch.x, z, batch.mask)
+
+    state = HMCState.at(log_joint, start.draw(chains, generator).z)
+
+    def move(state: HMCState, step: Tensor) -> tuple[HMCState, Tensor]:
         step = step * (SHORTEST + (1 - SHORTEST) * uniform(step[None], generator)[0])
-        return _moved(lambda z: model.log_joint(batch.x, z, batch.mask), point, step, scale, leapfrogs, generator)
+        state, info = transition(log_joint, state, step.unsqueeze(-1) * scale, leapfrogs, generator)
+        return state, info.acceptance.mean(0)
 
     found = DualAveraging.start(torch.full_like(scale[:, 0], 0.5))
     for _ in range(warmup):
-        point, acceptance = move(point, found.step)
+        state, acceptance = move(state, found.step)
         found = found.update(acceptance, target)
     states, accepted = [], torch.zeros_like(found.final)
     for _ in range(samples):
-        point, acceptance = move(point, found.final)
-        states.append(point.z)
+        state, acceptance = move(state, found.final)
+        states.append(state.z)
         accepted = accepted + acceptance / samples
     posterior = Chains(torch.stack(states).permute(2, 1, 0, 3))
     worst = {"r_hat": posterior.r_hat.amax(-1), "ess": posterior.ess.amin(-1)}
     return Inferred(posterior, {"acceptance": accepted, "step": found.final, **worst})
-
-
-def _moved(
-    target: LogDensity,
-    point: Point,
-    step: Float[Tensor, " B"],
-    scale: Float[Tensor, "B D"],
-    leapfrogs: int,
-    generator: Generator | None,
-) -> tuple[Point, Float[Tensor, " B"]]:
-    """One transition of all chains, and the acceptance of each datum."""
-    moved = transition(target, point, step.unsqueeze(-1) * scale, leapfrogs, generator)
-    return moved.point, moved.acceptance.mean(0)
-
-
-def _check(chains: int, samples: int, warmup: int, leapfrogs: int, target: float) -> None:
-    for name, value, least in (
-        ("chains", chains, 1),
-        ("samples", samples, 4),
-        ("warmup", warmup, 1),
-        ("leapfrogs", leapfrogs, 1),
-    ):
-        if value < least:
-            raise ValueError(f"hmc_chains: {name} must be {least} or more; got {value}.")
-    if not 0 < target < 1:
-        raise ValueError(f"hmc_chains: target is a probability of acceptance, in (0, 1); got {target}.")

@@ -7,14 +7,15 @@ from torch import Tensor, nn
 from curvae import linalg
 from curvae.curvature import Linearization, MatrixFree, Status, linearize
 from curvae.curvature.matrix_free import stochastic_log_det
-from curvae.inference.inference import AffinePosterior, Inference, Inferred, as_precise
+from curvae.inference.inference import AffinePosterior, Amortized, Inferred, as_precise
 from curvae.inference.start import outputs, write_posterior
+from curvae.limits import check_least
 from curvae.model import LatentVariableModel
 from curvae.posteriors import ImplicitGaussian, PrecisionGaussian
 from curvae.typing import Batch, Info
 
 
-class FisherGaussian(Inference):
+class FisherGaussian(Amortized):
     r"""``q(z | x) = N(m(x), M^-1)`` with ``M = J' F J + prior precision`` at ``m(x) = encoder(x)``.
 
     ``J = d eta / dz`` and F is the likelihood's Fisher information about eta, ``1 / variance`` for a Gaussian output
@@ -65,11 +66,8 @@ class FisherGaussian(Inference):
         probes: int = 16,
         lanczos: int = 20,
     ):
-        super().__init__()
-        for name, value in (("probes", probes), ("lanczos", lanczos)):
-            if value < 1:
-                raise ValueError(f"FisherGaussian: {name} must be 1 or more; got {value}.")
-        self.encoder = encoder
+        super().__init__(encoder)
+        check_least("FisherGaussian", 1, probes=probes, lanczos=lanczos)
         self.through = through
         self.dense = dense
         self.route = route
@@ -80,12 +78,7 @@ class FisherGaussian(Inference):
         return write_posterior(self.encoder, posterior, outputs(self.encoder), scales=False)
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
-        mean = self.encoder(batch.x)
-        if mean.shape[1:] != (model.prior.size,):
-            raise ValueError(
-                f"FisherGaussian: the encoder must give D = {model.prior.size} values, the mean; got "
-                f"{tuple(mean.shape[1:])}. Change its last layer."
-            )
+        mean = self.encoded(batch, model.prior.size, "D")
         with torch.autocast(mean.device.type, enabled=False), model.evaluating():
             mean = as_precise(mean, batch)
             infer = self._formed if model.prior.size <= self.dense else self._free

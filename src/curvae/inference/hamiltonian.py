@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from curvae.inference.inference import AffinePosterior, Inference, Inferred, prefixed
+from curvae.inference.inference import Continued, Inference, Inferred, prefixed
 from curvae.inference.tempering import NoTempering, Tempering
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.posteriors import AnnealedPosterior, DensityPosterior, HamiltonianPosterior
@@ -23,27 +23,27 @@ class StepSizes(nn.Module):
         count: number K of steps.
         size: number D of latent dimensions.
         begin: their length to begin with.
-        varied: one set for each step, instead of one for all.
+        per_step: one set for each step, instead of one for all.
 
     Raises:
         ValueError: fewer than 1 step, or a length outside (0, 0.5); in use, discrete latents.
     """
 
-    def __init__(self, count: int, size: int, begin: float = 0.2, varied: bool = False):
+    def __init__(self, count: int, size: int, begin: float = 0.2, per_step: bool = False):
         super().__init__()
         if count < 1 or not 0 < begin < LONGEST:
             raise ValueError(f"leapfrog steps: expects 1 or more, of a length in (0, {LONGEST}); got {count}, {begin}.")
         self.count = count
         share = begin / LONGEST
-        self.raw = nn.Parameter(torch.full((count if varied else 1, size), math.log(share / (1 - share))))
+        self.raw = nn.Parameter(torch.full((count if per_step else 1, size), math.log(share / (1 - share))))
 
     def forward(self, batch: int) -> Float[Tensor, "B K D"]:
-        """Their logarithms, the same for every datum."""
+        """Their logarithms, the same for every example."""
         log_step = math.log(LONGEST) + nn.functional.logsigmoid(self.raw)
         return log_step.expand(batch, self.count, -1)
 
 
-class HamiltonianFlow(Inference):
+class HamiltonianFlow(Continued):
     """Draws of an encoder's posterior carried on by K leapfrog steps with tempering; all step sizes are learned.
 
     See :class:`curvae.posteriors.HamiltonianPosterior` for the equations. One draw costs K + 1 gradients of
@@ -55,7 +55,7 @@ class HamiltonianFlow(Inference):
         steps: number K of leapfrog steps.
         tempering: how the momentum cools; not at all by default.
         step: length of the leapfrog steps to begin with, in (0, 0.5).
-        varied: learn another length for each step.
+        per_step: learn another length for each step.
 
     Raises:
         ValueError: fewer than 1 step, or a length outside (0, 0.5); in use, discrete latents.
@@ -82,26 +82,22 @@ class HamiltonianFlow(Inference):
         steps: int = 5,
         tempering: Tempering | None = None,
         step: float = 0.2,
-        varied: bool = False,
+        per_step: bool = False,
     ):
-        super().__init__()
-        self.start = start
-        self.steps = StepSizes(steps, size, step, varied)
+        super().__init__(start)
+        self.steps = StepSizes(steps, size, step, per_step)
         self.tempering = tempering or NoTempering()
-
-    def start_from(self, posterior: AffinePosterior) -> bool:
-        return self.start.start_from(posterior)
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         require_continuous(model, type(self).__name__)
         begin = self.start(model, batch)
         log_step = self.steps(len(batch.x))
         temperature = self.tempering(self.steps.count).to(log_step).expand(len(batch.x), -1)
-        posterior = HamiltonianPosterior(begin.posterior, model, batch, log_step, temperature)
+        posterior = HamiltonianPosterior(begin.posterior, model, batch.x, log_step, temperature, batch.mask)
         return begin._replace(posterior=posterior, state=prefixed("start", begin.state))
 
 
-class AnnealedHMC(Inference):
+class AnnealedHMC(Continued):
     """Annealed importance sampling from an encoder's posterior, differentiable, with learned step sizes.
 
     See :class:`curvae.posteriors.AnnealedPosterior` for the equations. One draw costs ``leapfrogs`` K + 1 gradients.
@@ -137,14 +133,10 @@ class AnnealedHMC(Inference):
         step: float = 0.1,
         metropolis: bool = False,
     ):
-        super().__init__()
-        self.start = start
-        self.steps = StepSizes(steps, size, step, varied=True)
+        super().__init__(start)
+        self.steps = StepSizes(steps, size, step, per_step=True)
         self.leapfrogs = leapfrogs
         self.metropolis = metropolis
-
-    def start_from(self, posterior: AffinePosterior) -> bool:
-        return self.start.start_from(posterior)
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         require_continuous(model, type(self).__name__)
@@ -154,5 +146,6 @@ class AnnealedHMC(Inference):
             raise ValueError(f"AnnealedHMC: start must give a posterior with a density; got {type(q).__name__}.")
         log_step = self.steps(len(batch.x))
         betas = torch.linspace(0, 1, self.steps.count + 1, dtype=log_step.dtype, device=log_step.device)
-        posterior = AnnealedPosterior(q, model, batch, log_step, betas, self.leapfrogs, self.metropolis)
+        ways = self.leapfrogs, self.metropolis
+        posterior = AnnealedPosterior(q, model, batch.x, log_step, betas, *ways, batch.mask)
         return begin._replace(posterior=posterior, state=prefixed("start", begin.state))

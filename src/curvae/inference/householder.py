@@ -3,19 +3,20 @@
 import torch
 from torch import nn
 
-from curvae.inference.inference import AffinePosterior, Inference, Inferred
+from curvae.distributions.householder import reflect
+from curvae.inference.inference import AffinePosterior, Amortized, Inferred
 from curvae.inference.start import write_posterior
+from curvae.limits import check_least
 from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
 from curvae.posteriors import HouseholderGaussian
-from curvae.posteriors.householder import reflect
 from curvae.typing import Batch
 
 START = 3.0
 """Standard deviation of the constant part of v_1 at the start, against about 1 of what the encoder adds."""
 
 
-class AmortizedHouseholder(Inference):
+class AmortizedHouseholder(Amortized):
     """``z = H_T ... H_1 (m(x) + s(x) e)``, ``H_t = I - 2 v_t v_t' / |v_t|^2``, ``v_t = A_t v_{t-1} + a_t``.
 
     The encoder gives 3 D values: means, log-scales, and v_1 up to a learned constant a_1. So q is the Gaussian
@@ -42,22 +43,14 @@ class AmortizedHouseholder(Inference):
     """
 
     def __init__(self, encoder: nn.Module, size: int, reflections: int = 1):
-        super().__init__()
-        if reflections < 1:
-            raise ValueError(f"AmortizedHouseholder: reflections must be 1 or more; got {reflections}.")
-        self.encoder = encoder
+        super().__init__(encoder)
+        check_least("AmortizedHouseholder", 1, reflections=reflections)
         self.size = size
         self.first = nn.Parameter(START * torch.randn(size))
         self.chain = nn.ModuleList(nn.Linear(size, size) for _ in range(reflections - 1))
 
     def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
-        out = self.encoder(batch.x)
-        if out.shape[-1] != 3 * self.size:
-            raise ValueError(
-                f"AmortizedHouseholder: for size={self.size} the encoder must give 3 D = {3 * self.size} values "
-                f"(means, log-scales, first vector); got {out.shape[-1]}. Change its last layer."
-            )
-        mean, log_scale, vector = out.chunk(3, dim=-1)
+        mean, log_scale, vector = self.encoded(batch, 3 * self.size, "3 D").chunk(3, dim=-1)
         found = [vector + self.first]
         for layer in self.chain:
             found.append(layer(found[-1]))

@@ -52,4 +52,37 @@ class Inference(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
-        """The posterior of each datum of the batch."""
+        """The posterior of each example of the batch."""
+
+
+class Amortized(Inference):
+    """One encoder pass gives the parameters of a law. The encoder sees 0 where a value is not observed."""
+
+    def __init__(self, encoder: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+
+    def encoded(self, batch: Batch, expected: int, formula: str) -> Float[Tensor, "B Q"]:
+        """What the encoder gives, as many values as a formula in words expects.
+
+        Raises:
+            ValueError: it gives another number.
+        """
+        out = self.encoder(batch.x)
+        if out.shape[1:] != (expected,):
+            raise ValueError(
+                f"{type(self).__name__}: the encoder must give {formula} = {expected} values; got "
+                f"{tuple(out.shape[1:])}. Change its last layer."
+            )
+        return out
+
+
+class Continued(Inference):
+    """A method that goes on from the posterior of another one, and starts where that one does."""
+
+    def __init__(self, start: Inference):
+        super().__init__()
+        self.start = start
+
+    def start_from(self, posterior: AffinePosterior) -> bool:
+        return self.start.start_from(posterior)

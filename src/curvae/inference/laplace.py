@@ -9,14 +9,15 @@ from torch import Tensor
 from curvae import linalg
 from curvae.curvature import Gram, Linearization, Mode, Newton, Seen, Solver, Trace, follow, last_step, linearize
 from curvae.inference.implicit import with_gradient
-from curvae.inference.inference import AffinePosterior, Inference, Inferred, as_precise, prefixed
+from curvae.inference.inference import Continued, Inference, Inferred, as_precise, prefixed
+from curvae.limits import check_least
 from curvae.model import ForBatch, LatentVariableModel
 from curvae.posteriors import PrecisionGaussian
 from curvae.priors import Prior
 from curvae.typing import Batch, Info, PerDatum
 
 
-class Laplace(Inference):
+class Laplace(Continued):
     r"""``q(z | x) = N(mu, Lam(mu)^-1)``: mu is found from the encoder's mean by Newton steps on log p(x, z).
 
     With ``J = d eta / dz`` and the likelihood's expected information F, one step is
@@ -40,16 +41,16 @@ class Laplace(Inference):
         unroll: differentiate through every step, as the paper does; the encoder then learns through the steps. These
             are Newton steps by the solver's rule.
         route: a route of the curvature engine; the cheapest that fits if not given.
-        tolerance: Newton decrement (nats), what the ELBO loses to a mean off the mode, below which a datum is ok.
+        tolerance: Newton decrement (nats), what the ELBO loses to a mean off the mode, below which an example is ok.
         constant: the posterior is held constant for the gradient. At the mode the ELBO has next to no slope in it: with
             an exact posterior this is the gradient of log p(x) (Fisher's identity). It spares the derivative of the
             last step, the dearest part of an update.
 
-    With a memory (:meth:`remember`) the search for a training datum starts at the mode found on its last visit, where
+    With a memory (:meth:`remember`) the search for a training example starts at the mode found on its last visit, where
     that is the better start; the modes are state, so they are saved with the run. Other data start at mu0.
 
     Info: ``log_joint`` and ``grad_norm`` (T+1, B) over all T points that the solver may visit, ``status`` (B,),
-    ``steps`` (B,), how many steps really moved a datum, and ``gained`` (B,), the nats by which the log joint rose.
+    ``steps`` (B,), how many steps really moved an example, and ``gained`` (B,), the nats by which the log joint rose.
 
     Raises:
         ValueError: negative steps, or ``constant`` with ``unroll``.
@@ -81,9 +82,9 @@ class Laplace(Inference):
     ):
         if unroll and constant:
             raise ValueError("Laplace: unroll differentiates every step, constant none; choose one of them.")
-        super().__init__()
-        self.start = start
-        self.steps = _checked(steps)
+        super().__init__(start)
+        check_least("Laplace", 0, steps=steps)
+        self.steps = steps
         self.solver = solver or Newton()
         self.unroll = unroll
         self.route = route
@@ -96,12 +97,10 @@ class Laplace(Inference):
         size = (rows, sum(prior.blocks))
         self.modes = torch.full(size, torch.nan, dtype=self.modes.dtype, device=self.modes.device)
 
-    def start_from(self, posterior: AffinePosterior) -> bool:
-        return self.start.start_from(posterior)
-
     def forward(self, model: LatentVariableModel, batch: Batch, steps: int | None = None) -> Inferred:
-        """The posterior of each datum; ``steps`` in place of our own number of them."""
-        steps = self.steps if steps is None else _checked(steps)
+        """The posterior of each example; ``steps`` in place of our own number of them."""
+        check_least("Laplace", 0, steps=steps)
+        steps = self.steps if steps is None else steps
         begin = self.start(model, batch)
         mu0 = begin.posterior.center
         with torch.autocast(mu0.device.type, enabled=False), model.evaluating():
@@ -177,12 +176,6 @@ class Laplace(Inference):
         padding = [seen[-1] if seen else end] * (total - len(seen))
         trace = Trace.of([*seen, *padding, end], found.left, found.stuck, found.ok, self.tolerance)
         return trace.info
-
-
-def _checked(steps: int) -> int:
-    if steps < 0:
-        raise ValueError(f"Laplace: steps must be 0 or more; got {steps}.")
-    return steps
 
 
 def _encoder_bound(mu0: Tensor, mu: Tensor, precision: Tensor) -> PerDatum:

@@ -10,13 +10,14 @@ from curvae.curvature import ConjugateGradient, MatrixFree, Seen, Solver, Trace,
 from curvae.curvature.conjugate_gradient import solve
 from curvae.curvature.matrix_free import stochastic_log_det
 from curvae.inference.implicit import with_gradient
-from curvae.inference.inference import AffinePosterior, Inference, Inferred, as_precise, prefixed
+from curvae.inference.inference import Continued, Inference, Inferred, as_precise, prefixed
+from curvae.limits import check_least
 from curvae.model import LatentVariableModel
 from curvae.posteriors import GaussianPosterior, ImplicitGaussian, Posterior, PrecisionGaussian
 from curvae.typing import Batch, Info, PerDatum
 
 
-class MatrixFreeLaplace(Inference):
+class MatrixFreeLaplace(Continued):
     """``q(z | x) = N(mu, Lam(mu)^-1)`` as in ``Laplace``, with Lam known by its products alone.
 
     A Newton step is the first few iterations of conjugate gradients on ``Lam d = grad log p(x, mu)``, each of one
@@ -25,7 +26,7 @@ class MatrixFreeLaplace(Inference):
 
     At the mode, Lam is formed by D products where D is at most ``dense``, and the posterior is as exact as that of
     ``Laplace``. Beyond, it is an ``ImplicitGaussian``: draws by perturb-and-solve, and the log-determinant by
-    stochastic Lanczos quadrature, whose error shifts the log-weights of a datum. See there for what that means.
+    stochastic Lanczos quadrature, whose error shifts the log-weights of an example. See there for what that means.
 
     The model learns through the mode by the implicit function theorem, ``mu' = Lam^-1 (grad log p(x, mu))'`` with mu
     held fixed on the right, solved in the backward pass. The encoder learns from
@@ -42,13 +43,13 @@ class MatrixFreeLaplace(Inference):
         solver: what the steps are made of; more iterations of conjugate gradients cost more than they gain
             (``benchmarks/matrix_free.py``).
         precondition: by the variance of the encoder's posterior, where that is a Gaussian.
-        tolerance: Newton decrement (nats), what the ELBO loses to a mean off the mode, below which a datum is ok.
+        tolerance: Newton decrement (nats), what the ELBO loses to a mean off the mode, below which an example is ok.
         dense: the most dimensions for which Lam is formed, once, at the mode: D products, fewer than the
             ``probes * lanczos`` of the estimate, and (B, D, D) in memory.
         probes: of the log-determinant beyond.
         lanczos: products for each probe.
 
-    Info: ``log_joint`` and ``grad_norm`` (T+1, B), ``status`` (B,), ``steps`` (B,), how many really moved a datum,
+    Info: ``log_joint`` and ``grad_norm`` (T+1, B), ``status`` (B,), ``steps`` (B,), how many really moved an example,
     ``gained`` (B,), the nats by which the log joint rose, ``log_det`` and ``log_det_error`` (B,).
 
     Raises:
@@ -77,13 +78,9 @@ class MatrixFreeLaplace(Inference):
         probes: int = 16,
         lanczos: int = 20,
     ):
-        super().__init__()
-        if steps < 0:
-            raise ValueError(f"MatrixFreeLaplace: steps must be 0 or more; got {steps}.")
-        for name, value in (("probes", probes), ("lanczos", lanczos)):
-            if value < 1:
-                raise ValueError(f"MatrixFreeLaplace: {name} must be 1 or more; got {value}.")
-        self.start = start
+        super().__init__(start)
+        check_least("MatrixFreeLaplace", 0, steps=steps)
+        check_least("MatrixFreeLaplace", 1, probes=probes, lanczos=lanczos)
         self.steps = steps
         self.solver = solver or ConjugateGradient()
         self.precondition = precondition
@@ -91,9 +88,6 @@ class MatrixFreeLaplace(Inference):
         self.dense = dense
         self.probes = probes
         self.lanczos = lanczos
-
-    def start_from(self, posterior: AffinePosterior) -> bool:
-        return self.start.start_from(posterior)
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         begin = self.start(model, batch)

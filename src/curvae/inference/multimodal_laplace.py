@@ -7,8 +7,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from curvae.curvature import chosen
-from curvae.inference.inference import AffinePosterior, Inference, Inferred, prefixed
+from curvae.inference.inference import AffinePosterior, Continued, Inference, Inferred, prefixed
 from curvae.inference.laplace import Laplace
+from curvae.limits import check_least
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DensityPosterior, DiagonalGaussian, Mixture
 from curvae.typing import Batch, Info
@@ -65,8 +66,7 @@ class MultimodalLaplace(Inference):
         seed: int = 0,
     ):
         super().__init__()
-        if components < 1:
-            raise ValueError(f"MultimodalLaplace: components must be 1 or more; got {components}.")
+        check_least("MultimodalLaplace", 1, components=components)
         self.components = components
         self.search = search(Scattered(start, components, seed))
 
@@ -88,13 +88,13 @@ class MultimodalLaplace(Inference):
         return Inferred(posterior, {**info, "modes": distinct}, bound, prefixed("search", found.state))
 
 
-class Scattered(Inference):
-    """The starts of several searches for each datum of a batch that holds ``copies`` of it, one copy after another.
+class Scattered(Continued):
+    """The starts of several searches for each example of a batch that holds ``copies`` of it, one copy after another.
 
     The first copy starts at the center of ``start``, the others at draws of the prior.
 
     Args:
-        start: the inference for the first copy; it is given each datum once.
+        start: the inference for the first copy; it is given each example once.
         copies: number of starts.
         seed: of the draws.
 
@@ -110,13 +110,9 @@ class Scattered(Inference):
     """
 
     def __init__(self, start: Inference, copies: int, seed: int = 0):
-        super().__init__()
-        self.start = start
+        super().__init__(start)
         self.copies = copies
         self.seed = seed
-
-    def start_from(self, posterior: AffinePosterior) -> bool:
-        return self.start.start_from(posterior)
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         count = len(batch.x) // self.copies
@@ -140,7 +136,7 @@ def _split(posterior: DensityPosterior, copies: int) -> tuple[DensityPosterior, 
 
 
 def _chosen(info: Info, which: Int[Tensor, " B"], copies: int) -> Info:
-    """Of values (..., K B), those of one copy of each datum."""
+    """Of values (..., K B), those of one copy of each example."""
     count = len(which)
     rows = which * count + torch.arange(count, device=which.device)
     return {name: value[..., rows] for name, value in info.items() if value.shape[-1] == copies * count}

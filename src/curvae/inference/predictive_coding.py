@@ -9,12 +9,12 @@ from torch import Tensor
 from curvae.inference.inference import Inference, Inferred
 from curvae.model import LatentVariableModel
 from curvae.objectives import energies
-from curvae.posteriors import Factored
+from curvae.posteriors import ProductPosterior
 from curvae.priors import Layered, Prior, layered
 from curvae.typing import Batch, PerDatum
 
 SHRINK, GROW = 0.5, 1.2
-"""What a step that raised the energy, and one that did not, do to a datum's rate."""
+"""What a step that raised the energy, and one that did not, do to an example's rate."""
 
 
 class PredictiveCoding(Inference):
@@ -22,12 +22,12 @@ class PredictiveCoding(Inference):
 
     ``F = sum_k KL(q_k || p_k) - log p(x | mean)`` is that of :class:`curvae.objectives.PredictiveEnergy`, which belongs
     with it: no gradient flows through the steps, the model learns from F at their end. For fixed normals F is the sum
-    of squared prediction errors. A step that would raise a datum's F is not taken and halves its rate; each other one
-    lets it grow by a fifth.
+    of squared prediction errors. A step that would raise an example's F is not taken and halves its rate; each
+    other one lets it grow by a fifth.
 
-    Incremental, each call in training takes *one* step from where the last one left the datum, and the model learns
+    Incremental, each call in training takes *one* step from where the last one left the example, and the model learns
     from F where that step began: both move at once. States and rates are kept in buffers (:meth:`remember`), and begin
-    anew at every ``steps``-th call for a datum, so ``Stage.repeat`` is to be ``steps``. In evaluation, and for data
+    anew at every ``steps``-th call for an example, so ``Stage.repeat`` is to be ``steps``. In evaluation, and for data
     that are not in the training table, all steps are taken.
 
     q is independent over layers and knows nothing of the decoder's curvature: judge the model by importance sampling
@@ -36,7 +36,7 @@ class PredictiveCoding(Inference):
     Reference: Pinchetti et al., *Predictive Coding beyond Gaussian Distributions*, NeurIPS 2022, arXiv:2211.03481;
     incremental: Salvatori et al., *Incremental Predictive Coding*, arXiv:2212.00720.
 
-    Differences: rates adapt to each datum, so that F never rises.
+    Differences: rates adapt to each example, so that F never rises.
 
     Args:
         steps: number T of steps.
@@ -90,9 +90,9 @@ class PredictiveCoding(Inference):
             return self._one(model, batch, prior, phi, rate)
         seen = []
         for _ in range(self.steps):
-            before, phi, rate = descended(model, batch, Factored(prior.families, phi), rate)
+            before, phi, rate = descended(model, batch, ProductPosterior(prior.families, phi), rate)
             seen.append(before)
-        q = Factored(prior.families, phi)
+        q = ProductPosterior(prior.families, phi)
         return Inferred(q, {"energy": torch.stack([*seen, energies(model, q, batch).sum(-1)])})
 
     def _one(
@@ -104,7 +104,7 @@ class PredictiveCoding(Inference):
         phi = torch.where(anew.unsqueeze(-1), phi, self.states[row])
         rate = torch.where(anew, rate, self.rates[row])
         calls = torch.where(anew, 0, self.calls[row]) + 1
-        q = Factored(prior.families, phi)
+        q = ProductPosterior(prior.families, phi)
         before, after, rate = descended(model, batch, q, rate)
         end = energies(model, q.with_tensors({"parameters": after}), batch).sum(-1)
         state = {"states": after, "rates": rate, "calls": calls}
@@ -112,9 +112,9 @@ class PredictiveCoding(Inference):
 
 
 def descended(
-    model: LatentVariableModel, batch: Batch, q: Factored, rate: PerDatum
+    model: LatentVariableModel, batch: Batch, q: ProductPosterior, rate: PerDatum
 ) -> tuple[PerDatum, Float[Tensor, "B Q"], PerDatum]:
-    """F of each datum, its state after a step along -dF/dphi that does not raise it, and its next rate."""
+    """F of each example, its state after a step along -dF/dphi that does not raise it, and its next rate."""
 
     def energy(phi: Float[Tensor, "B Q"]) -> tuple[Tensor, PerDatum]:
         each = energies(model, q.with_tensors({"parameters": phi}), batch).sum(-1)

@@ -1,4 +1,4 @@
-"""Refinement of any posterior: gradient ascent of each datum's ELBO over the posterior's own parameters."""
+"""Refinement of any posterior: gradient ascent of each example's ELBO over the posterior's own parameters."""
 
 from dataclasses import dataclass, field
 
@@ -6,11 +6,12 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from curvae.inference.ascent import Adam, AscentRule, HeavyBall, Tensors
 from curvae.inference.inference import Inferred
+from curvae.inference.update_rules import Adam, HeavyBall, Tensors, UpdateRule
 from curvae.model import LatentVariableModel
+from curvae.noise import common_noise
 from curvae.objectives import elbo
-from curvae.posteriors import Posterior, common_noise
+from curvae.posteriors import Posterior
 from curvae.typing import Batch, PerDatum
 
 
@@ -24,9 +25,9 @@ class Refiner:
         steps: number T of steps; 0 leaves the posterior as it is.
         rule: of ascent.
         samples: draws of the ELBO in each step.
-        seed: of draws that are the same for every datum and at every call; None for fresh ones.
-        guard: draws, common to start and end, by which a datum's start is kept where the end has a lower ELBO; 0 keeps
-            every end.
+        seed: of draws that are the same for every example and at every call; None for fresh ones.
+        guard: draws, common to start and end, by which an example's start is kept where the end has a lower ELBO; 0
+            keeps every end.
 
     Info: ``elbo`` (T, B), before each step, from its draws; with a guard ``kept`` (B,), True where the start was kept.
 
@@ -46,7 +47,7 @@ class Refiner:
     """
 
     steps: int = 20
-    rule: AscentRule = field(default_factory=HeavyBall)
+    rule: UpdateRule = field(default_factory=HeavyBall)
     samples: int = 1
     seed: int | None = None
     guard: int = 0
@@ -76,7 +77,7 @@ class Refiner:
 
 
 def at_test_time(steps: int, rate: float = 0.05, samples: int = 8) -> Refiner:
-    """The refiner for a trained system of any kind: Adam, draws that repeat, and no datum made worse."""
+    """The refiner for a trained system of any kind: Adam, draws that repeat, and no example made worse."""
     return Refiner(steps, Adam(rate), samples, seed=0, guard=64)
 
 
@@ -119,7 +120,7 @@ def slope(
     samples: int = 1,
     generator: torch.Generator | None = None,
 ) -> tuple[dict[str, Tensor], PerDatum]:
-    """Gradient of each datum's ELBO in the free tensors, 0 where it is not finite, and the ELBO, detached."""
+    """Gradient of each example's ELBO in the free tensors, 0 where it is not finite, and the ELBO, detached."""
     tensors = posterior.tensors
 
     def total(at: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

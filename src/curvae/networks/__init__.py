@@ -2,9 +2,22 @@
 
 from curvae.networks.conv import ConvDecoder, ConvEncoder
 from curvae.networks.embedding import carried, write_affine
-from curvae.networks.lowest import Lowest
+from curvae.networks.last_block import LastBlock
 from curvae.networks.mlp import MLP
 from curvae.networks.precision import call, low_precision
 from curvae.networks.top_down import TopDown
+from curvae.renamed import renamed
 
-__all__ = ["MLP", "ConvDecoder", "ConvEncoder", "Lowest", "TopDown", "call", "carried", "low_precision", "write_affine"]
+__all__ = [
+    "MLP",
+    "ConvDecoder",
+    "ConvEncoder",
+    "LastBlock",
+    "TopDown",
+    "call",
+    "carried",
+    "low_precision",
+    "write_affine",
+]
+
+__getattr__ = renamed(__name__, {"Lowest": "curvae.networks.LastBlock"})

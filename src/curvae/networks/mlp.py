@@ -16,7 +16,7 @@ class MLP(nn.Sequential):
     variance of what is sent back, and the d + 1 layers share the compensation evenly (VLAE's supplement).
 
     Args:
-        inputs: size of one datum, flat.
+        inputs: size of one example, flat.
         hidden: widths of the hidden layers; empty for one linear layer.
         outputs: size of the output.
         activation: class of the activation.

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.distributions import one_hot
 from curvae.model import LatentVariableModel
 from curvae.noise import gumbel
 from curvae.objectives.objective import Bound, Kind, with_credit
 from curvae.posteriors import DiscretePosterior, Enumerated, IndependentCategorical, Posterior, kl
-from curvae.priors import one_hot
 from curvae.typing import Batch, PerDatum
 
 Reward = Callable[[Float[Tensor, "S B D"]], Float[Tensor, "S B"]]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from curvae.model import LatentVariableModel
 from curvae.objectives.objective import Bound, Kind, log_weights
-from curvae.posteriors import Factored, Posterior, kl
+from curvae.posteriors import Posterior, ProductPosterior, kl
 from curvae.priors import layered
 from curvae.typing import Batch
 
@@ -47,8 +47,8 @@ def energies(model: LatentVariableModel, posterior: Posterior, batch: Batch) -> 
     Raises:
         ValueError: a posterior whose divergence from the prior is not known in closed form.
     """
-    if isinstance(posterior, Factored):
-        rate = layered(model.prior).divergences(posterior.parameters)
+    if isinstance(posterior, ProductPosterior):
+        rate = layered(model.prior).divergences(posterior)
     else:
         rate = kl(posterior, model.prior)
     if rate is None:

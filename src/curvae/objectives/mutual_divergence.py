@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from curvae.distributions import normal_kl
 from curvae.model import LatentVariableModel
 from curvae.objectives.elbo import fit_and_rate
 from curvae.objectives.objective import Bound, Kind
@@ -75,8 +76,7 @@ def pairwise_kl(loc: Float[Tensor, "B D"], log_scale: Float[Tensor, "B D"]) -> F
     """
     i, j = (~torch.eye(len(loc), dtype=torch.bool, device=loc.device)).nonzero(as_tuple=True)
     offset = (loc[i] - loc[j]) * (-log_scale[j]).exp()
-    ratio = 2 * (log_scale[i] - log_scale[j])
-    return 0.5 * (ratio.exp() - 1 - ratio + offset.square())
+    return normal_kl(offset, log_scale[i] - log_scale[j])
 
 
 def _spread(values: Float[Tensor, " pairs"]) -> Tensor:

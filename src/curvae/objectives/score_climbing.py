@@ -6,12 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from curvae.dynamics import Moved, Point, transition
+from curvae.distributions import GaussianPosterior, Posterior, TransformedDensity, transport
+from curvae.dynamics import HMCState, transition
 from curvae.model import LatentVariableModel
 from curvae.objectives.importance import iwae
 from curvae.objectives.objective import Bound, Kind
-from curvae.posteriors import DensityPosterior, Posterior
-from curvae.posteriors.transport import Transport, transport
 from curvae.priors import Prior
 from curvae.typing import Batch
 
@@ -76,36 +75,35 @@ class ScoreClimbing(nn.Module):
         self.states = torch.full((rows, sum(prior.blocks)), torch.nan, device=self.states.device)
 
     def forward(self, model: LatentVariableModel, posterior: Posterior, batch: Batch, samples: int = 1) -> Bound:
-        across = transport(posterior)
-        assert isinstance(posterior, DensityPosterior)
+        q = transport(posterior)
         with torch.no_grad():
-            value = iwae(model, posterior, batch, samples).value
+            value = iwae(model, q, batch, samples).value
             with model.evaluating():
-                z, moved = self._moved(model, posterior, across, batch)
-        climbed = (model.log_joint(batch.x, z, batch.mask) + posterior.log_prob(z)).squeeze(0)
-        rate = torch.where(moved.acceptance.mean() > self.target, 1.005, 0.995).to(self.step)
+                z, acceptance = self._moved(model, q, batch)
+        climbed = (model.log_joint(batch.x, z, batch.mask) + q.log_prob(z)).squeeze(0)
+        rate = torch.where(acceptance.mean() > self.target, 1.005, 0.995).to(self.step)
         state = {"step": self.step * rate, **({"states": z[0]} if len(self.states) else {})}
-        return Bound(value, climbed, {"acceptance": moved.acceptance[0]}, state)
+        return Bound(value, climbed, {"acceptance": acceptance[0]}, state)
 
     def _moved(
-        self, model: LatentVariableModel, posterior: DensityPosterior, across: Transport, batch: Batch
-    ) -> tuple[Float[Tensor, "1 B D"], Moved]:
-        """Where each chain goes from where it is."""
+        self, model: LatentVariableModel, q: GaussianPosterior | TransformedDensity, batch: Batch
+    ) -> tuple[Float[Tensor, "1 B D"], Float[Tensor, "1 B"]]:
+        """The next state of each chain, and the acceptance probability of its proposal."""
 
         def in_noise(e: Float[Tensor, "S B D"]) -> Float[Tensor, "S B"]:
-            image = across.push(e)
+            image = q.push(e)
             return model.log_joint(batch.x, image.z, batch.mask) + image.log_det
 
         def in_z(z: Float[Tensor, "S B D"]) -> Float[Tensor, "S B"]:
             return model.log_joint(batch.x, z, batch.mask)
 
-        z = self._begin(posterior, batch)
+        z = self._begin(q, batch)
         target = in_noise if self.warped else in_z
-        begin = Point.at(target, across.pull(z) if self.warped else z)
-        moved = transition(target, begin, self.step.to(z), self.leapfrogs)
-        return across.push(moved.point.z).z if self.warped else moved.point.z, moved
+        begin = HMCState.at(target, q.pull(z) if self.warped else z)
+        end, info = transition(target, begin, self.step.to(z), self.leapfrogs)
+        return q.push(end.z).z if self.warped else end.z, info.acceptance
 
-    def _begin(self, posterior: DensityPosterior, batch: Batch) -> Float[Tensor, "1 B D"]:
+    def _begin(self, posterior: Posterior, batch: Batch) -> Float[Tensor, "1 B D"]:
         fresh = posterior.draw(1).z
         if len(self.states) == 0:
             return fresh

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.distributions import normal_kl
 from curvae.model import LatentVariableModel
 from curvae.objectives.elbo import fit_and_rate
 from curvae.objectives.objective import Bound, Kind
@@ -64,19 +64,14 @@ def skew_jensen_shannon(loc: Float[Tensor, "B D"], log_scale: Float[Tensor, "B D
     """``(1 - a) KL(q || G) + a KL(p || G)`` in nats, ``q = N(loc, exp(2 log_scale))``, p standard normal.
 
     Example:
+        >>> import torch
         >>> q = torch.ones(1, 2), torch.zeros(1, 2)
         >>> [round(skew_jensen_shannon(*q, skew).item(), 6) for skew in (0.0, 0.5, 1.0)]
         [1.0, 0.25, 1.0]
     """
     variance = (2 * log_scale).exp()
     spread = 1 / (skew / variance + 1 - skew)
-    center = spread * skew * loc / variance
-    from_q = _kl(loc, variance, center, spread)
-    from_p = _kl(torch.zeros_like(loc), torch.ones_like(variance), center, spread)
+    center, scale = spread * skew * loc / variance, spread.sqrt()
+    from_q = normal_kl((loc - center) / scale, log_scale - scale.log())
+    from_p = normal_kl(-center / scale, -scale.log())
     return ((1 - skew) * from_q + skew * from_p).sum(-1)
-
-
-def _kl(m: Tensor, v: Tensor, to_m: Tensor, to_v: Tensor) -> Tensor:
-    """``KL(N(m, v) || N(to_m, to_v))`` of each dimension."""
-    ratio = v / to_v
-    return 0.5 * (ratio - 1 - ratio.log() + (m - to_m).square() / to_v)

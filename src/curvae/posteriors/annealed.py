@@ -1,17 +1,15 @@
 """The posterior of annealed importance sampling: draws of a tractable density led to the exact posterior by degrees."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from curvae.dynamics import Bridge, anneal
+from curvae.distributions.posterior import DensityPosterior, Draws
+from curvae.dynamics import GeometricPath, anneal
 from curvae.model import LatentVariableModel
-from curvae.posteriors.posterior import DensityPosterior, Draws, Posterior
 from curvae.posteriors.simulated import SimulatedPosterior
-from curvae.typing import Batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +23,12 @@ class AnnealedPosterior(SimulatedPosterior):
     Args:
         start: q_0, with a density.
         model: p(x, z).
-        batch: the data.
+        x: the data.
         log_step: logarithm of the leapfrog steps, one for each temperature and dimension.
         betas: ``0 = b_0 < ... < b_K = 1``.
         leapfrogs: leapfrog steps in a transition.
         metropolis: accept or refuse.
+        mask: which of the data are observed; None for all.
 
     Reference: Neal, *Annealed importance sampling*, Statistics and Computing 2001; without Metropolis, Geffner and
     Domke, *MCMC Variational Inference via Uncorrected Hamiltonian Annealing*, NeurIPS 2021.
@@ -42,31 +41,26 @@ class AnnealedPosterior(SimulatedPosterior):
         >>> from curvae.posteriors import DiagonalGaussian
         >>> from curvae.priors import StandardNormal
         >>> model = LatentVariableModel(StandardNormal(2), torch.nn.Linear(2, 3), Gaussian(3))
-        >>> batch, q = Batch(torch.zeros(4, 3), torch.arange(4)), DiagonalGaussian(torch.zeros(4, 2), torch.zeros(4, 2))
-        >>> exact = AnnealedPosterior(q, model, batch, torch.full((4, 5, 2), -2.0), torch.linspace(0, 1, 6))
+        >>> x, q = torch.zeros(4, 3), DiagonalGaussian(torch.zeros(4, 2), torch.zeros(4, 2))
+        >>> exact = AnnealedPosterior(q, model, x, torch.full((4, 5, 2), -2.0), torch.linspace(0, 1, 6))
         >>> exact.draw(7).log_q.shape
         torch.Size([7, 4])
     """
 
+    names = ("log_step",)
     start: DensityPosterior
     model: LatentVariableModel
-    batch: Batch
+    x: Shaped[Tensor, "B *event"]
     log_step: Float[Tensor, "B K D"]
     betas: Float[Tensor, " K1"]
     leapfrogs: int = 1
     metropolis: bool = False
-
-    @property
-    def settings(self) -> Mapping[str, Tensor]:
-        return {"log_step": self.log_step}
-
-    def with_parts(self, start: Posterior, batch: Batch, settings: Mapping[str, Tensor]) -> "AnnealedPosterior":
-        return replace(self, start=start, batch=batch, **settings)
+    mask: Shaped[Tensor, "B *event"] | None = None
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Draws:
         begin = self.start.draw(n, generator)
         found = anneal(
-            Bridge(self.start.log_prob, self.log_joint),
+            GeometricPath(self.start.log_prob, self.log_joint),
             begin.z,
             self.betas,
             self.log_step.transpose(0, 1).exp(),

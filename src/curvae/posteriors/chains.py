@@ -1,6 +1,5 @@
 """Chains: the states of Markov chains that have the exact posterior as their limit."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,19 +7,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.posteriors.moments import weighted_covariance, weighted_interval, weighted_mean
-from curvae.posteriors.posterior import Draws, Posterior, plain
+from curvae.distributions.moments import weighted_covariance, weighted_interval, weighted_mean
+from curvae.distributions.posterior import Draws, Parametric
 
 
 @dataclass(frozen=True, eq=False)
-class Chains(Posterior):
-    """The last T states of C chains for each datum.
+class Chains(Parametric):
+    """The last T states of C chains for each example.
 
     They tell of the posterior, in the limit exactly, and nothing of the evidence: the density of a state is not known,
     so ``log_q`` of a draw is NaN and there are no weights.
 
     Args:
-        states: by datum, chain and time.
+        states: by example, chain and time.
 
     Example:
         >>> chains = Chains(torch.randn(4, 3, 500, 2))
@@ -28,14 +27,8 @@ class Chains(Posterior):
         (torch.Size([5, 4, 2]), True, True)
     """
 
+    names = ("states",)
     states: Float[Tensor, "B C T D"]
-
-    @property
-    def tensors(self) -> Mapping[str, Tensor]:
-        return {"states": self.states}
-
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "Chains":
-        return Chains(**tensors)
 
     @property
     def center(self) -> Float[Tensor, "B D"]:
@@ -47,7 +40,7 @@ class Chains(Posterior):
         shape, device = (n, len(every), 1), every.device
         chosen = torch.randint(every.shape[1], shape, generator=generator, device=device)
         z = every.transpose(0, 1).gather(0, chosen.expand(-1, -1, every.shape[-1]))
-        return plain(z, torch.full_like(z[..., 0], torch.nan))
+        return Draws.iid(z, torch.full_like(z[..., 0], torch.nan))
 
     @property
     def mean(self) -> Float[Tensor, "B D"]:
@@ -72,7 +65,7 @@ class Chains(Posterior):
 
     def _all(self) -> Draws:
         z = self.states.flatten(1, 2).transpose(0, 1)
-        return plain(z, torch.zeros_like(z[..., 0]))
+        return Draws.iid(z, torch.zeros_like(z[..., 0]))
 
     def _diagnose(self, name: str) -> Tensor:
         from arviz_stats.base.array import array_stats  # its package takes a second to import

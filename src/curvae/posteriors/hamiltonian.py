@@ -1,19 +1,17 @@
 """The posterior of a Hamiltonian VAE: draws of an encoder carried along by tempered Hamiltonian dynamics."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from curvae.dynamics import cooled
+from curvae.distributions.posterior import Draws, Posterior
+from curvae.dynamics import tempered_leapfrog
 from curvae.linalg import standard_normal_log_prob
 from curvae.model import LatentVariableModel
 from curvae.noise import noise
-from curvae.posteriors.posterior import Draws, Posterior
 from curvae.posteriors.simulated import SimulatedPosterior
-from curvae.typing import Batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +28,10 @@ class HamiltonianPosterior(SimulatedPosterior):
     Args:
         start: q_0.
         model: p(x, z).
-        batch: the data.
+        x: the data.
         log_step: logarithm of the leapfrog steps, one for each step and dimension.
         log_temperature: ``log T_0 ... log T_{K-1}``.
+        mask: which of the data are observed; None for all.
 
     Reference: Caterini, Doucet and Sejdinovic, *Hamiltonian Variational Auto-Encoder*, NeurIPS 2018.
 
@@ -42,30 +41,25 @@ class HamiltonianPosterior(SimulatedPosterior):
         >>> from curvae.posteriors import DiagonalGaussian
         >>> from curvae.priors import StandardNormal
         >>> model = LatentVariableModel(StandardNormal(2), torch.nn.Linear(2, 3), Gaussian(3))
-        >>> batch, q = Batch(torch.zeros(4, 3), torch.arange(4)), DiagonalGaussian(torch.zeros(4, 2), torch.zeros(4, 2))
-        >>> moved = HamiltonianPosterior(q, model, batch, torch.full((4, 5, 2), -2.0), torch.zeros(4, 5))
+        >>> x, q = torch.zeros(4, 3), DiagonalGaussian(torch.zeros(4, 2), torch.zeros(4, 2))
+        >>> moved = HamiltonianPosterior(q, model, x, torch.full((4, 5, 2), -2.0), torch.zeros(4, 5))
         >>> moved.draw(7).z.shape, moved.mean.shape
         (torch.Size([7, 4, 2]), torch.Size([4, 2]))
     """
 
+    names = ("log_step", "log_temperature")
     start: Posterior
     model: LatentVariableModel
-    batch: Batch
+    x: Shaped[Tensor, "B *event"]
     log_step: Float[Tensor, "B K D"]
     log_temperature: Float[Tensor, "B K"]
-
-    @property
-    def settings(self) -> Mapping[str, Tensor]:
-        return {"log_step": self.log_step, "log_temperature": self.log_temperature}
-
-    def with_parts(self, start: Posterior, batch: Batch, settings: Mapping[str, Tensor]) -> "HamiltonianPosterior":
-        return replace(self, start=start, batch=batch, **settings)
+    mask: Shaped[Tensor, "B *event"] | None = None
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Draws:
         begin = self.start.draw(n, generator)
         rest = noise(len(begin.z), begin.z[0], generator)
         temperature = torch.nn.functional.pad(self.log_temperature, (0, 1)).mT.exp()
-        z, momentum = cooled(
+        z, momentum = tempered_leapfrog(
             self.log_joint,
             begin.z,
             rest * temperature[0].sqrt().unsqueeze(-1),

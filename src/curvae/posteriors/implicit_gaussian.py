@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 import torch
 from jaxtyping import Float
@@ -11,8 +10,8 @@ from torch import Tensor
 
 from curvae.curvature.conjugate_gradient import solve
 from curvae.curvature.matrix_free import MatrixFree
+from curvae.distributions import Draws, NormalPosterior
 from curvae.linalg import LOG_2PI
-from curvae.posteriors.posterior import DensityPosterior, Draws, plain
 from curvae.typing import Batch
 
 EXACT = 128
@@ -26,14 +25,14 @@ MEMORY = 2**30
 
 
 @dataclass(frozen=True, eq=False)
-class ImplicitGaussian(DensityPosterior):
+class ImplicitGaussian(NormalPosterior):
     """``N(loc, width Lam^-1)`` where only ``v -> Lam v`` is known: that of Gauss-Newton for log p(x, z) at a point.
 
     Draws are perturb-and-solve (Papandreou and Yuille, NIPS 2010): ``z = loc + Lam^-1 y`` by conjugate gradients, with
     ``y = J'R e1 + P^1/2 e2`` distributed as N(0, Lam). The density of any z costs one product beside the constant
     ``1/2 log det Lam``.
 
-    Where ``log_det`` is an estimate, all log-densities of a datum are off by the same half of its error: importance
+    Where ``log_det`` is an estimate, all log-densities of an example are off by the same half of its error: importance
     weights keep their ratios and effective sample size, but their logarithms, hence every bound of log p(x), are
     shifted by that much. A bound is then guaranteed only up to ``1/2 log_det_error`` standard errors; an estimate that
     is too high errs on the safe side.
@@ -68,7 +67,7 @@ class ImplicitGaussian(DensityPosterior):
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
-        """Mean and log-determinant; and, as it defines the precision, the datum and the point of linearization."""
+        """Mean and log-determinant; and, as it defines the precision, the example and the point of linearization."""
         near = self.precision
         seen = {} if near.batch.mask is None else {"mask": near.batch.mask}
         return {"loc": self.loc, "log_det": self.log_det, "point": near.z, "x": near.batch.x, **seen}
@@ -88,14 +87,6 @@ class ImplicitGaussian(DensityPosterior):
             precision = MatrixFree.of(model, batch, tensors["point"].detach())
         return ImplicitGaussian(tensors["loc"], tensors["log_det"], precision, self.width)
 
-    @property
-    def center(self) -> Float[Tensor, "B D"]:
-        return self.loc
-
-    @property
-    def mean(self) -> Float[Tensor, "B D"]:
-        return self.loc
-
     @torch.no_grad()
     def solve(self, v: Float[Tensor, "*S B D"]) -> Float[Tensor, "*S B D"]:
         """``Lam^-1 v``, without gradient."""
@@ -105,7 +96,7 @@ class ImplicitGaussian(DensityPosterior):
         with torch.no_grad():
             offset = self.width**0.5 * self.solve(self.precision.perturbation(n, generator))
         z = self.loc + offset
-        return plain(z, self.log_prob(z))
+        return Draws.iid(z, self.log_prob(z))
 
     def log_prob(self, z: Float[Tensor, "S B D"]) -> Float[Tensor, "S B"]:
         offset = z - self.loc
@@ -147,10 +138,6 @@ class ImplicitGaussian(DensityPosterior):
         """The variance from n draws, and its standard error, ``sqrt(2 / n)`` of it."""
         value = self.draw(n, generator).z.detach().sub(self.loc.detach()).square().mean(0)
         return value, value * math.sqrt(2 / n)
-
-    def _interval(self, level: float) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
-        half = self.variance.sqrt() * NormalDist().inv_cdf(0.5 + level / 2)
-        return self.loc - half, self.loc + half
 
     def _eye(self) -> Tensor:
         return torch.eye(self.loc.shape[-1], dtype=self.loc.dtype, device=self.loc.device)

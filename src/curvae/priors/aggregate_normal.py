@@ -5,6 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae import linalg
+from curvae.distributions.gaussian import FullGaussian, GaussianPosterior, pack
+from curvae.distributions.kl import register_kl
 from curvae.priors.prior import Prior
 from curvae.typing import State
 
@@ -64,15 +66,28 @@ class AggregateNormal(Prior):
         """Lower Cholesky factor of the covariance."""
         return linalg.cholesky(self.covariance.unsqueeze(0))[0][0]
 
+    @property
+    def law(self) -> FullGaussian:
+        """As a batch of one."""
+        return FullGaussian(self.mean.unsqueeze(0), pack(self.factor.unsqueeze(0)))
+
     def log_prob(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
-        factor = self.factor
-        rows = (z - self.mean).reshape(-1, self.size)
-        white = linalg.solve_lower(factor, rows.mT).mT.reshape(z.shape)
-        return linalg.standard_normal_log_prob(white) - factor.diagonal().log().sum()
+        return self.law.log_prob(z.reshape(-1, 1, self.size)).reshape(z.shape[:-1])
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n D"]:
-        noise = torch.randn(n, self.size, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
-        return self.mean + noise @ self.factor.mT
+        noise = torch.randn(n, 1, self.size, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
+        return self.law.from_noise(noise).squeeze(1)
 
     def precision(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D D"]:
         return torch.cholesky_inverse(self.factor).expand(*z.shape, self.size)
+
+
+@register_kl(GaussianPosterior, AggregateNormal)
+def _(q: GaussianPosterior, p: AggregateNormal) -> Float[Tensor, "B 1"]:
+    """``1/2 (tr S^-1 C + |m_q - m|^2_S^-1 - D + log det S - log det C)``."""
+    factor = p.factor
+    precision = torch.cholesky_inverse(factor)
+    offset = q.loc - p.mean
+    trace = (q.covariance * precision).sum((-2, -1))
+    spread = trace + ((offset @ precision) * offset).sum(-1) - p.size
+    return (0.5 * spread + factor.diagonal().log().sum() - q.half_log_det).unsqueeze(-1)

@@ -1,12 +1,15 @@
 """A prior of several layers, each with a distribution that the layer above decides."""
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from curvae.priors.families import Family, FixedNormal
+from curvae.distributions.conditional import ConditionalDistribution, FixedNormal, LayerLaw
+from curvae.distributions.kl import kl
+from curvae.distributions.product import ProductPosterior
 from curvae.priors.prior import Prior
 from curvae.priors.standard_normal import StandardNormal
 
@@ -14,7 +17,7 @@ from curvae.priors.standard_normal import StandardNormal
 class Layered(Prior):
     """``p(z) = p(z_1) prod_k p(z_k | phi_k = f_{k-1}(z_{k-1}))``, the top layer first; each layer has a family.
 
-    ``z = (z_1, ..., z_L)``; the decoder that goes with it sees the last layer, :class:`curvae.networks.Lowest`. The
+    ``z = (z_1, ..., z_L)``; the decoder that goes with it sees the last layer, :class:`curvae.networks.LastBlock`. The
     precision is the Gauss-Newton one: the Hessian of ``-log p(z)`` where families are fixed normals and the maps
     piecewise linear, else its expectation over each layer given the one above, without the maps' curvature.
 
@@ -34,7 +37,7 @@ class Layered(Prior):
 
     top: Tensor
 
-    def __init__(self, families: Sequence[Family], maps: Sequence[nn.Module] = ()):
+    def __init__(self, families: Sequence[ConditionalDistribution], maps: Sequence[nn.Module] = ()):
         super().__init__()
         if not families or len(maps) != len(families) - 1:
             raise ValueError(
@@ -52,21 +55,17 @@ class Layered(Prior):
         """How many parameters each layer has."""
         return [family.parameters for family in self.families]
 
-    def split(self, phi: Float[Tensor, "*B Q"]) -> tuple[Float[Tensor, "*B _"], ...]:
-        """The parameters of each layer."""
-        return phi.split(self.widths, dim=-1)
-
     def log_prob(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
         parts = z.split(self.blocks, dim=-1)
-        layers = zip(self.families, parts, self._predicted(parts), strict=True)
-        return torch.stack([family.log_prob(part, phi) for family, part, phi in layers]).sum(0)
+        each = zip(self._predicted(parts), parts, strict=True)
+        return torch.stack([law.log_prob(part) for law, part in each]).sum(0)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n D"]:
         noise = torch.randn(n, self.size, generator=generator, device=self.top.device, dtype=self.top.dtype)
         drawn: list[Tensor] = []
         for k, (family, part) in enumerate(zip(self.families, noise.split(self.blocks, dim=-1), strict=True)):
             phi = self.maps[k - 1](drawn[-1]) if k else self.top.expand(n, -1)
-            drawn.append(family.sample(part, phi))
+            drawn.append(family(phi).from_noise(part))
         return torch.cat(drawn, dim=-1)
 
     def precision(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D D"]:
@@ -78,32 +77,27 @@ class Layered(Prior):
         """Parameters of every layer where each is what the mean of the one above predicts."""
         phi = [self.top.expand(count, -1)]
         for family, on in zip(self.families, self.maps, strict=False):
-            phi.append(on(family.mean(phi[-1])))
+            phi.append(on(family(phi[-1]).mean))
         return torch.cat(phi, dim=-1)
 
-    def means(self, phi: Float[Tensor, "*B Q"]) -> Float[Tensor, "*B D"]:
-        """Mean of each layer by its parameters."""
-        pairs = zip(self.families, self.split(phi), strict=True)
-        return torch.cat([family.mean(part) for family, part in pairs], dim=-1)
+    def divergences(self, q: ProductPosterior) -> Float[Tensor, "B L"]:
+        """``KL(q_k || p(z_k | f_{k-1}(mean_{k-1})))`` of each layer, nats."""
+        mine = q.laws
+        above = self._predicted([law.mean for law in mine])
+        return torch.cat([cast(Tensor, kl(one, other)) for one, other in zip(mine, above, strict=True)], dim=-1)
 
-    def divergences(self, phi: Float[Tensor, "*B Q"]) -> Float[Tensor, "*B L"]:
-        """``KL(z_k | phi_k || z_k | f_{k-1}(mean_{k-1}))`` of each layer, nats."""
-        predicted = self._predicted(self.means(phi).split(self.blocks, dim=-1))
-        layers = zip(self.families, self.split(phi), predicted, strict=True)
-        return torch.stack([family.divergence(mine, above) for family, mine, above in layers], dim=-1)
-
-    def _predicted(self, parts: Sequence[Float[Tensor, "*B _"]]) -> Iterator[Float[Tensor, "*B _"]]:
-        """Parameters of each layer, given the values of the one above."""
+    def _predicted(self, parts: Sequence[Float[Tensor, "*B _"]]) -> Iterator[LayerLaw]:
+        """The law of each layer, given the values of the one above."""
         lead = parts[0].shape[:-1]
-        yield self.top.expand(*lead, -1)
-        for on, part in zip(self.maps, parts, strict=False):
+        yield self.families[0](self.top.expand(*lead, -1))
+        for family, on, part in zip(self.families[1:], self.maps, parts, strict=False):
             phi = on(part.reshape(-1, part.shape[-1]))
-            yield phi.reshape(*lead, phi.shape[-1])
+            yield family(phi.reshape(*lead, phi.shape[-1]))
 
     def _residual(self, z: Float[Tensor, " D"], at: Float[Tensor, " D"]) -> Float[Tensor, " R"]:
         parts, fixed = (value.unsqueeze(0).split(self.blocks, dim=-1) for value in (z, at))
-        layers = zip(self.families, parts, self._predicted(parts), self._predicted(fixed), strict=True)
-        return torch.cat([family.residual(*values)[0] for family, *values in layers])
+        layers = zip(self._predicted(parts), parts, self._predicted(fixed), strict=True)
+        return torch.cat([law.residual(part, at=held)[0] for law, part, held in layers])  # pyright: ignore[reportArgumentType]
 
 
 def layered(prior: Prior) -> Layered:

@@ -4,6 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.distributions.gaussian import DiagonalGaussian, GaussianPosterior, block_sums
+from curvae.distributions.kl import normal_kl, register_kl
+from curvae.distributions.rank_one import RankOneGaussian
 from curvae.linalg import standard_normal_log_prob
 from curvae.priors.prior import Prior
 
@@ -51,3 +54,26 @@ class StandardNormal(Prior):
     def precision(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D D"]:
         eye = torch.eye(self.size, dtype=z.dtype, device=z.device)
         return eye.expand(*z.shape, self.size)
+
+
+@register_kl(DiagonalGaussian, StandardNormal)
+def _diagonal(q: DiagonalGaussian, p: StandardNormal) -> Float[Tensor, "*B L"]:
+    return block_sums(normal_kl(q.loc, q.log_scale), p.blocks)
+
+
+@register_kl(RankOneGaussian, StandardNormal)
+def _rank_one(q: RankOneGaussian, p: StandardNormal) -> Float[Tensor, "B L"] | None:
+    return _correlated(q, p.blocks, q.half_log_dets) if q.blocks == p.blocks else _full(q, p)
+
+
+@register_kl(GaussianPosterior, StandardNormal)
+def _full(q: GaussianPosterior, p: StandardNormal) -> Float[Tensor, "B L"] | None:
+    """A full covariance does not split over several blocks."""
+    return _correlated(q, p.blocks, q.half_log_det.unsqueeze(-1)) if len(p.blocks) == 1 else None
+
+
+def _correlated(
+    q: GaussianPosterior, blocks: tuple[int, ...], half_log_dets: Float[Tensor, "B L"]
+) -> Float[Tensor, "B L"]:
+    """``1/2 (|mean|^2 + tr C - D - log det C)`` of each block."""
+    return block_sums(0.5 * (q.loc.square() + q.variance - 1), blocks) - half_log_dets

@@ -1,16 +1,14 @@
 """The uniform prior over discrete latents."""
 
-import functools
 import math
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.distributions.discrete import DiscretePosterior, one_hot
+from curvae.distributions.kl import register_kl
 from curvae.priors.prior import Prior
-
-STATES = 2**16
-"""The most states that are ever listed."""
 
 
 class UniformCategorical(Prior):
@@ -65,32 +63,7 @@ class UniformCategorical(Prior):
         raise ValueError("UniformCategorical: discrete latents have no precision; use an inference that takes none.")
 
 
-def one_hot(where: Tensor, categories: int, like: Tensor) -> Tensor:
-    """Chosen categories (..., N) as flat one-hot vectors (..., N K), of the kind of ``like``."""
-    return torch.nn.functional.one_hot(where, categories).flatten(-2).to(like.dtype)
-
-
-def all_states(variables: int, categories: int, like: Tensor) -> Float[Tensor, "M D"]:
-    """All ``M = K^N`` values of z, one-hot, of the kind of ``like``.
-
-    Raises:
-        ValueError: more than 2^16 of them.
-
-    Example:
-        >>> import torch
-        >>> all_states(1, 2, torch.zeros(1)).tolist()
-        [[1.0, 0.0], [0.0, 1.0]]
-    """
-    if variables * math.log(categories) > math.log(STATES) + 1e-9:
-        raise ValueError(
-            f"all states: {categories}^{variables} of them are more than {STATES}; expected fewer variables or "
-            "categories. Use draws instead."
-        )
-    return _all_states(variables, categories, like.dtype, like.device)
-
-
-@functools.lru_cache(maxsize=8)
-def _all_states(variables: int, categories: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):
-        grid = torch.cartesian_prod(*[torch.arange(categories, device=device)] * variables).reshape(-1, variables)
-        return torch.nn.functional.one_hot(grid, categories).flatten(-2).to(dtype)
+@register_kl(DiscretePosterior, UniformCategorical)
+def _(q: DiscretePosterior, p: UniformCategorical) -> Float[Tensor, "B 1"]:
+    """``N log K - entropy``."""
+    return (p.variables * math.log(p.categories) - q.entropy).unsqueeze(-1)

@@ -23,7 +23,7 @@ def hvae(
     steps: int = 5,
     tempering: Literal["none", "fixed", "free"] = "fixed",
     step: float = 0.05,
-    varied: bool = False,
+    per_step: bool = False,
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
@@ -39,7 +39,7 @@ def hvae(
         steps: number of leapfrog steps; one draw costs one gradient more.
         tempering: of the momentum: none, a quadratic schedule from a learned temperature, or each factor learned.
         step: length of the leapfrog steps to begin with, below 0.5; learned for each dimension.
-        varied: learn other lengths for each step.
+        per_step: learn other lengths for each step.
 
     Example:
         >>> hvae(DataSpec((64,)), latent=2, hidden=32, steps=3).inference.steps.count
@@ -48,5 +48,5 @@ def hvae(
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     first = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     schedule = {"none": NoTempering, "fixed": QuadraticTempering, "free": lambda: FreeTempering(steps)}[tempering]()
-    inference = HamiltonianFlow(first, latent, steps, schedule, step, varied)
+    inference = HamiltonianFlow(first, latent, steps, schedule, step, per_step)
     return LatentSystem(model, inference, monte_carlo_elbo, stages=single(start_for(start, encoder, decoder)))

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from curvae import likelihoods
+from curvae.distributions import ConditionalDistribution, FixedNormal, LearnedNormal, OneHot
 from curvae.inference import AmortizedGaussian, AmortizedMixture
 from curvae.likelihoods import Likelihood
 from curvae.model import LatentVariableModel
@@ -27,7 +28,7 @@ from curvae.objectives import (
     StraightThrough,
     elbo,
 )
-from curvae.priors import Family, FixedNormal, LearnedNormal, OneHot, Prior, StandardNormal
+from curvae.priors import Prior, StandardNormal
 from curvae.systems.base import LatentSystem
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
@@ -75,7 +76,7 @@ LayerFamily = Literal["fixed", "learned", "categorical"]
 """Word for the family of a layer in a system's signature."""
 
 
-def layer_family(word: str, size: int, categories: int) -> Family:
+def layer_family(word: str, size: int, categories: int) -> ConditionalDistribution:
     """The family that a word of a system's signature stands for.
 
     Raises:
@@ -85,7 +86,7 @@ def layer_family(word: str, size: int, categories: int) -> Family:
         if categories < 2 or size % categories:
             raise ValueError(f"latent must be a multiple of categories, 2 or more; got {size} and {categories}.")
         return OneHot(size // categories, categories)
-    families: dict[str, Callable[[int], Family]] = {"fixed": FixedNormal, "learned": LearnedNormal}
+    families: dict[str, Callable[[int], ConditionalDistribution]] = {"fixed": FixedNormal, "learned": LearnedNormal}
     if word not in families:
         raise ValueError(f"family: expected fixed, learned or categorical; got {word!r}.")
     return families[word](size)

@@ -4,7 +4,7 @@ from curvae import likelihoods
 from curvae.inference import PredictiveCoding
 from curvae.likelihoods import Likelihood
 from curvae.model import LatentVariableModel
-from curvae.networks import MLP, Lowest
+from curvae.networks import MLP, LastBlock
 from curvae.objectives import PredictiveEnergy
 from curvae.priors import Layered
 from curvae.systems.base import LatentSystem, register
@@ -58,7 +58,7 @@ def predictive_coding(
         raise ValueError(f"predictive-coding: sizes must be 1 or more; got {latent=}, {layers=}, {hidden=}, {depth=}.")
     likelihood, layer = likelihood or likelihoods.default(spec), layer_family(family, latent, categories)
     maps = [MLP(latent, [hidden] * depth, layer.parameters) for _ in range(layers - 1)]
-    below = Lowest(latent, MLP(latent, [hidden] * depth, likelihood.size))
+    below = LastBlock(latent, MLP(latent, [hidden] * depth, likelihood.size))
     model = LatentVariableModel(Layered([layer] * layers, maps), below, likelihood)
     prepare = (Remember(),) if incremental else ()
     stage = Stage(

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from curvae.inference import AmortizedGaussian, HeavyBall, Refiner, SemiAmortized, Uninformed
+from curvae.inference import AmortizedGaussian, ConstantGaussian, HeavyBall, Refiner, SemiAmortized
 from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import elbo_after, standard_encoder, standard_model
@@ -22,8 +22,8 @@ def sa_vae(
     momentum: float = 0.5,
     clip: float = 35.0,
     amortized: bool = True,
-    through: bool = True,
-    imitate: float = 0.0,
+    unroll: bool = True,
+    kl_weight: float = 0.0,
     kl_warmup: int = 0,
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
@@ -43,8 +43,8 @@ def sa_vae(
         momentum: share of the last step that is kept.
         clip: the longest gradient of a datum, of means and of log-scales.
         amortized: False starts every datum at the prior, without an encoder (the ablation SVI).
-        through: False trains the encoder on its own ELBO (the ablation VAE+SVI).
-        imitate: without through, weight of KL(start, end) for the encoder (the ablation VAE+SVI+KL has 1).
+        unroll: False trains the encoder on its own ELBO (the ablation VAE+SVI).
+        kl_weight: without unroll, weight of KL(start, end) for the encoder (the ablation VAE+SVI+KL has 1).
 
     Example:
         >>> sa_vae(DataSpec((64,)), latent=2, hidden=32, steps=5).inference.refiner.steps
@@ -52,6 +52,6 @@ def sa_vae(
     """
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     network = encoder or standard_encoder(spec, latent, hidden, depth)
-    first = AmortizedGaussian(network) if amortized else Uninformed(latent)
-    inference = SemiAmortized(first, Refiner(steps, HeavyBall(rate, momentum, clip)), through, imitate)
+    first = AmortizedGaussian(network) if amortized else ConstantGaussian(latent)
+    inference = SemiAmortized(first, Refiner(steps, HeavyBall(rate, momentum, clip)), unroll, kl_weight)
     return LatentSystem(model, inference, elbo_after(kl_warmup), stages=single(start_for(start, encoder, decoder)))

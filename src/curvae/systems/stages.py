@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
-from curvae.inference import refit
+from curvae.inference import m_step
 from curvae.objectives import Bound, Objective
 from curvae.typing import Batch, Remembers, Tables
 
@@ -164,7 +164,7 @@ class BoundBy:
 
 @dataclass(frozen=True)
 class RefitNoise:
-    """The likelihood's own parameters under a refined posterior: the M-step, see :func:`curvae.inference.refit`.
+    """The likelihood's own parameters under a refined posterior: the M-step, see :func:`curvae.inference.m_step`.
 
     Args:
         path: of the inference method.
@@ -180,7 +180,7 @@ class RefitNoise:
         table = data.train
         rows = torch.linspace(0, len(table) - 1, min(len(table), self.rows)).long()
         mask = None if table.mask is None else table.mask[rows]
-        refit(system.model, system.get_submodule(self.path), Batch.of(table.x[rows], mask), self.steps)
+        m_step(system.model, system.get_submodule(self.path), Batch.of(table.x[rows], mask), self.steps)
 
 
 def single(start: Prepared = initialize_likelihood) -> tuple[Stage]:

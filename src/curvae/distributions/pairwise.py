@@ -1,26 +1,25 @@
-"""A posterior of binary latents that attract one another."""
+"""A law of binary latents that attract one another."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.distributions.discrete import DiscretePosterior, one_hot
+from curvae.distributions.max_flow import maximize_pairwise
+from curvae.distributions.posterior import Parametric
 from curvae.noise import uniform
-from curvae.posteriors.discrete import DiscretePosterior
-from curvae.posteriors.max_flow import maximize_pairwise
-from curvae.priors import one_hot
 
 
 @dataclass(frozen=True, eq=False)
-class PairwiseBinary(DiscretePosterior):
+class PairwiseBinary(Parametric, DiscretePosterior):
     """``q(z | x) proportional to exp(sum_i h_i b_i + sum_{i<j} w_ij b_i b_j)`` with ``w = softplus(couplings) >= 0``.
 
     ``b_i`` is 1 where variable i is in its second category, so that z = (1 - b_1, b_1, 1 - b_2, ...), ``D = 2 N``.
 
     The law is exact, by a sum over all 2^N values: its draws are draws of that Gibbs distribution, and log q is
-    normalized. The maximizer is exact too, by a minimum cut for each draw and datum, on the CPU.
+    normalized. The maximizer is exact too, by a minimum cut for each draw and example, on the CPU.
 
     Differences: the published sampler perturbs each variable and maximizes; that law is near the Gibbs distribution
     but has no known probability, so that it could not be weighed.
@@ -42,6 +41,7 @@ class PairwiseBinary(DiscretePosterior):
         (torch.Size([5, 4, 6]), '0.98')
     """
 
+    names = ("fields", "couplings")
     fields: Float[Tensor, "B N"]
     couplings: Float[Tensor, "B E"]
 
@@ -60,13 +60,6 @@ class PairwiseBinary(DiscretePosterior):
     @property
     def categories(self) -> int:
         return 2
-
-    @property
-    def tensors(self) -> Mapping[str, Tensor]:
-        return {"fields": self.fields, "couplings": self.couplings}
-
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "PairwiseBinary":
-        return PairwiseBinary(**tensors)
 
     def potential(self, z: Float[Tensor, "S B D"]) -> Float[Tensor, "S B"]:
         on = z[..., 1::2]

@@ -7,11 +7,11 @@ from curvae.model import LatentVariableModel
 from curvae.typing import Batch
 
 DRAWS = 4
-"""For each datum."""
+"""For each example."""
 
 
 @torch.no_grad()
-def refit(model: LatentVariableModel, inference: Inference, batch: Batch, steps: int | None = None) -> None:
+def m_step(model: LatentVariableModel, inference: Inference, batch: Batch, steps: int | None = None) -> None:
     """Give the likelihood the parameters of its own that maximize ``sum_i E_{q_i} log p(x_i | z)``, where it can.
 
     A decoder trained with a poor posterior has learned an output noise that makes up for it; with the posterior that
@@ -30,7 +30,7 @@ def refit(model: LatentVariableModel, inference: Inference, batch: Batch, steps:
         >>> _ = torch.manual_seed(0)
         >>> model = LatentVariableModel(StandardNormal(2), torch.nn.Linear(2, 50), Gaussian(50, learn="shared"))
         >>> x = model.decoder(torch.randn(200, 2)).detach() + 0.1 * torch.randn(200, 50)
-        >>> refit(model, Laplace(AmortizedGaussian(torch.nn.Linear(50, 4))), Batch.of(x))
+        >>> m_step(model, Laplace(AmortizedGaussian(torch.nn.Linear(50, 4))), Batch.of(x))
         >>> round(float(model.likelihood.variance.detach().sqrt()), 1)   # from 1.0
         0.2
     """

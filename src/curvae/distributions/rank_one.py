@@ -1,17 +1,17 @@
-"""A Gaussian posterior whose precision is a diagonal plus one rank for each layer of z."""
+"""A Gaussian law whose precision is a diagonal plus one rank for each layer of z."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.posteriors.gaussian import GaussianPosterior
+from curvae.distributions.gaussian import GaussianPosterior, block_sums
+from curvae.distributions.posterior import Parametric
 
 
 @dataclass(frozen=True, eq=False)
-class RankOneGaussian(GaussianPosterior):
+class RankOneGaussian(Parametric, GaussianPosterior):
     r"""``q(z | x) = prod_l N(z_l; loc_l, C_l)`` with ``C_l^-1 = diag(s_l)^-2 + u_l u_l'``: correlations at a cost O(D).
 
     With ``w = s * u`` and ``a = 1 + w'w`` for each layer, ``C = R R'`` where ``R = diag(s) (I - k w w')`` and
@@ -37,6 +37,7 @@ class RankOneGaussian(GaussianPosterior):
         [[[2.0, 1.0], [1.0, 2.0]]]
     """
 
+    names = ("loc", "log_scale", "direction")
     loc: Float[Tensor, "B D"]
     log_scale: Float[Tensor, "B D"]
     direction: Float[Tensor, "B D"]
@@ -47,13 +48,6 @@ class RankOneGaussian(GaussianPosterior):
             raise ValueError(
                 f"RankOneGaussian: blocks must sum to the {self.loc.shape[-1]} dimensions of loc; got {self.blocks}."
             )
-
-    @property
-    def tensors(self) -> Mapping[str, Tensor]:
-        return {"loc": self.loc, "log_scale": self.log_scale, "direction": self.direction}
-
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "RankOneGaussian":
-        return replace(self, **tensors)
 
     @property
     def variance(self) -> Float[Tensor, "B D"]:
@@ -68,7 +62,7 @@ class RankOneGaussian(GaussianPosterior):
     @property
     def half_log_dets(self) -> Float[Tensor, "B L"]:
         """``1/2 log det C_l`` of each layer."""
-        return self._sums(self.log_scale) - 0.5 * self._a.log()
+        return block_sums(self.log_scale, self.blocks) - 0.5 * self._a.log()
 
     @property
     def half_log_det(self) -> Float[Tensor, " B"]:
@@ -88,14 +82,11 @@ class RankOneGaussian(GaussianPosterior):
 
     @property
     def _a(self) -> Float[Tensor, "B L"]:
-        return 1 + self._sums(self._w.square())
+        return 1 + block_sums(self._w.square(), self.blocks)
 
     def _along(self, k: Float[Tensor, "B L"], v: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
         """``k w w'v`` layer by layer."""
-        return self._spread(k * self._sums(self._w * v)) * self._w
-
-    def _sums(self, value: Float[Tensor, "*S B D"]) -> Float[Tensor, "*S B L"]:
-        return torch.stack([part.sum(-1) for part in value.split(self.blocks, dim=-1)], dim=-1)
+        return self._spread(k * block_sums(self._w * v, self.blocks)) * self._w
 
     def _spread(self, value: Float[Tensor, "*S B L"]) -> Float[Tensor, "*S B D"]:
         layers = zip(value.split(1, dim=-1), self.blocks, strict=True)

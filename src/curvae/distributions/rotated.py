@@ -1,19 +1,16 @@
-"""A posterior of rotated latents ``z' = R z``: the same law of x under a prior that does not see rotations."""
+"""A law of rotated latents ``z' = R z``: the same law of x under a prior that does not see rotations."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.distributions.gaussian import FullGaussian, GaussianPosterior, NormalPosterior, pack
+from curvae.distributions.mixture import Mixture
+from curvae.distributions.moments import DRAWS, weighted_interval
+from curvae.distributions.posterior import DensityPosterior, Derived, Draws, Posterior
 from curvae.noise import common_noise
-from curvae.posteriors.drawn import DRAWS
-from curvae.posteriors.gaussian import FullGaussian, GaussianPosterior, pack
-from curvae.posteriors.implicit_gaussian import ImplicitGaussian
-from curvae.posteriors.mixture import Mixture
-from curvae.posteriors.moments import weighted_interval
-from curvae.posteriors.posterior import DensityPosterior, Draws, Posterior
 
 
 def rotated(posterior: Posterior, rotation: Float[Tensor, "D D"]) -> Posterior:
@@ -31,7 +28,7 @@ def rotated(posterior: Posterior, rotation: Float[Tensor, "D D"]) -> Posterior:
         >>> q.mean.tolist(), bool(torch.allclose(q.covariance[0].diagonal().log(), torch.tensor([-2.0, 0.0])))
         ([[2.0, -1.0]], True)
     """
-    if isinstance(posterior, GaussianPosterior | ImplicitGaussian):
+    if isinstance(posterior, NormalPosterior):
         return _gaussian(posterior, rotation)
     if isinstance(posterior, Mixture):
         parts = (rotated(each, rotation) for each in posterior.components)
@@ -40,7 +37,7 @@ def rotated(posterior: Posterior, rotation: Float[Tensor, "D D"]) -> Posterior:
     return RotatedDensity(posterior, turn) if isinstance(posterior, DensityPosterior) else Rotated(posterior, turn)
 
 
-def _gaussian(posterior: GaussianPosterior | ImplicitGaussian, rotation: Float[Tensor, "D D"]) -> FullGaussian:
+def _gaussian(posterior: NormalPosterior, rotation: Float[Tensor, "D D"]) -> FullGaussian:
     """``R C = L Q`` by the QR decomposition of its transpose: what has a factor C is not squared and factored again."""
     loc = posterior.loc
     columns = _columns(posterior).double()
@@ -51,35 +48,20 @@ def _gaussian(posterior: GaussianPosterior | ImplicitGaussian, rotation: Float[T
     return FullGaussian((loc.double() @ turn.mT).to(loc), pack(lower).to(loc))
 
 
-def _columns(posterior: GaussianPosterior | ImplicitGaussian) -> Float[Tensor, "B D D"]:
+def _columns(posterior: NormalPosterior) -> Float[Tensor, "B D D"]:
     """C', whose rows are the columns of a factor of the covariance."""
-    if isinstance(posterior, ImplicitGaussian):
+    if not isinstance(posterior, GaussianPosterior):
         return torch.linalg.cholesky(posterior.covariance.double()).mT
-    loc = posterior.loc
-    axes = torch.eye(loc.shape[-1], dtype=loc.dtype, device=loc.device).unsqueeze(1).expand(-1, len(loc), -1)
-    return posterior.color(axes).permute(1, 0, 2)
+    return posterior.columns.permute(1, 0, 2)
 
 
 @dataclass(frozen=True, eq=False)
-class Rotated(Posterior):
+class Rotated(Derived):
     """The image of any posterior under a rotation; its intervals are those of its draws."""
 
+    names = ()
     start: Posterior
     rotation: Float[Tensor, "D D"]
-
-    @property
-    def tensors(self) -> Mapping[str, Tensor]:
-        return self.start.tensors
-
-    @property
-    def free(self) -> tuple[str, ...]:
-        return self.start.free
-
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "Rotated":
-        return replace(self, start=self.start.with_tensors(tensors))
-
-    def count(self, n: int) -> int:
-        return self.start.count(n)
 
     @property
     def center(self) -> Float[Tensor, "B D"]:
@@ -106,9 +88,6 @@ class RotatedDensity(Rotated, DensityPosterior):
     """The same of one whose density is known anywhere: ``q'(z') = q(R' z')``."""
 
     start: DensityPosterior
-
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "RotatedDensity":
-        return replace(self, start=self.start.with_tensors(tensors))
 
     def log_prob(self, z: Float[Tensor, "S B D"]) -> Float[Tensor, "S B"]:
         return self.start.log_prob(z @ self.rotation)

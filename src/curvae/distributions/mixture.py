@@ -1,17 +1,17 @@
-"""Mixtures of posteriors, drawn from stratum by stratum."""
+"""Mixtures of laws, drawn from stratum by stratum."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import NormalDist
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.posteriors.gaussian import GaussianPosterior
-from curvae.posteriors.implicit_gaussian import ImplicitGaussian
-from curvae.posteriors.moments import weighted_interval
-from curvae.posteriors.posterior import DensityPosterior, Draws
+from curvae.distributions.gaussian import NormalPosterior
+from curvae.distributions.moments import weighted_interval
+from curvae.distributions.posterior import DensityPosterior, Draws, part_with, tensors_of
 
 HALVINGS = 60
 """Bisections for a quantile: 2^-60 of the distance between the components' own quantiles."""
@@ -54,13 +54,11 @@ class Mixture(DensityPosterior):
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
-        parts = {f"{k}.{name}": value for k, q in enumerate(self.components) for name, value in q.tensors.items()}
-        return {"logits": self.logits, **parts}
+        parts = (tensors_of(str(k), q).items() for k, q in enumerate(self.components))
+        return {"logits": self.logits, **dict(chain.from_iterable(parts))}
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> "Mixture":
-        components = (
-            q.with_tensors({name: tensors[f"{k}.{name}"] for name in q.tensors}) for k, q in enumerate(self.components)
-        )
+        components = (part_with(str(k), q, tensors) for k, q in enumerate(self.components))
         return Mixture(tuple(components), tensors["logits"])
 
     @property
@@ -104,7 +102,7 @@ class Mixture(DensityPosterior):
 
     def _interval(self, level: float) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
         """Where the marginal distribution functions reach the two tails; from draws if a component is not Gaussian."""
-        if not all(isinstance(q, GaussianPosterior | ImplicitGaussian) for q in self.components):
+        if not all(isinstance(q, NormalPosterior) for q in self.components):
             return weighted_interval(self.draw(DRAWS, torch.Generator(self.logits.device).manual_seed(0)), level)
         lows, highs = (torch.stack(ends) for ends in zip(*(q.interval(level) for q in self.components), strict=True))
         half = NormalDist().inv_cdf(0.5 + level / 2)

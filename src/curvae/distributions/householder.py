@@ -1,17 +1,17 @@
-"""A Gaussian posterior with a full covariance: a diagonal one, turned by Householder reflections."""
+"""A Gaussian law with a full covariance: a diagonal one, turned by Householder reflections."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.posteriors.gaussian import GaussianPosterior
+from curvae.distributions.gaussian import GaussianPosterior
+from curvae.distributions.posterior import Parametric
 
 
 @dataclass(frozen=True, eq=False)
-class HouseholderGaussian(GaussianPosterior):
+class HouseholderGaussian(Parametric, GaussianPosterior):
     """``N(loc, H diag(exp(2 log_scale)) H')`` with ``H = H_T ... H_1`` and ``H_t = I - 2 v_t v_t' / |v_t|^2``.
 
     H is orthogonal, so ``log |det H| = 0``: drawing and weighing cost O(T D), and the divergence from a standard
@@ -20,7 +20,7 @@ class HouseholderGaussian(GaussianPosterior):
     Args:
         loc: mean.
         log_scale: logarithms of the standard deviations along the principal axes.
-        vectors: v_1 ... v_T of each datum, of any length; one of length 0 leaves z as it is.
+        vectors: v_1 ... v_T of each example, of any length; one of length 0 leaves z as it is.
 
     Reference: Tomczak and Welling, *Improving Variational Auto-Encoders using Householder Flow*, arXiv:1611.09630.
 
@@ -31,23 +31,15 @@ class HouseholderGaussian(GaussianPosterior):
         ([[0.25, 1.0]], -0.693)
     """
 
+    names = ("loc", "log_scale", "vectors")
     loc: Float[Tensor, "B D"]
     log_scale: Float[Tensor, "B D"]
     vectors: Float[Tensor, "B T D"]
 
     @property
-    def tensors(self) -> Mapping[str, Tensor]:
-        return {"loc": self.loc, "log_scale": self.log_scale, "vectors": self.vectors}
-
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "HouseholderGaussian":
-        return type(self)(**tensors)
-
-    @property
     def factor(self) -> Float[Tensor, "B D D"]:
         """``H diag(exp(log_scale))``."""
-        count, size = self.loc.shape
-        axes = torch.eye(size, dtype=self.loc.dtype, device=self.loc.device).unsqueeze(1).expand(-1, count, -1)
-        return self.color(axes).permute(1, 2, 0)
+        return self.columns.permute(1, 2, 0)
 
     @property
     def covariance(self) -> Float[Tensor, "B D D"]:

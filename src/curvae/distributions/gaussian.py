@@ -1,4 +1,4 @@
-"""Gaussian posteriors: diagonal, and full-covariance through a factor of the covariance or of the precision."""
+"""Gaussian laws: diagonal, and full-covariance through a factor of the covariance or of the precision."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -9,56 +9,80 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.distributions.posterior import DensityPosterior, Draws, Parametric
+from curvae.flows import Transformed
 from curvae.linalg import half_log_det, solve_lower, standard_normal_log_prob
 from curvae.noise import noise
-from curvae.posteriors.posterior import DensityPosterior, Draws, plain
 
 
-class GaussianPosterior(DensityPosterior):
-    """``q(z | x) = N(z; loc, C C')``: what is common to all Gaussians, given how C colors and whitens."""
+class NormalPosterior(DensityPosterior):
+    """``N(z; loc, covariance)``: what does not ask how the covariance is known."""
 
-    loc: Float[Tensor, "B D"]
+    loc: Float[Tensor, "*B D"]
 
     @property
     @abstractmethod
-    def variance(self) -> Float[Tensor, "B D"]:
+    def variance(self) -> Float[Tensor, "*B D"]:
         """Diagonal of the covariance."""
 
     @property
-    @abstractmethod
-    def half_log_det(self) -> Float[Tensor, " B"]:
-        """``1/2 log det covariance``."""
-
-    @abstractmethod
-    def color(self, noise: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
-        """``C noise``."""
-
-    @abstractmethod
-    def whiten(self, offset: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
-        """``C^-1 offset``."""
-
-    @property
-    def center(self) -> Float[Tensor, "B D"]:
+    def center(self) -> Float[Tensor, "*B D"]:
         return self.loc
 
     @property
-    def mean(self) -> Float[Tensor, "B D"]:
+    def mean(self) -> Float[Tensor, "*B D"]:
         return self.loc
 
-    def draw(self, n: int, generator: torch.Generator | None = None) -> Draws:
-        eps = noise(n, self.loc, generator)
-        return plain(self.loc + self.color(eps), standard_normal_log_prob(eps) - self.half_log_det)
-
-    def log_prob(self, z: Float[Tensor, "S B D"]) -> Float[Tensor, "S B"]:
-        return standard_normal_log_prob(self.whiten(z - self.loc)) - self.half_log_det
-
-    def _interval(self, level: float) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
+    def _interval(self, level: float) -> tuple[Float[Tensor, "*B D"], Float[Tensor, "*B D"]]:
         half = self.variance.sqrt() * NormalDist().inv_cdf(0.5 + level / 2)
         return self.loc - half, self.loc + half
 
 
+class GaussianPosterior(NormalPosterior):
+    """``q(z | x) = N(z; loc, C C')``: what is common to all Gaussians, given how C colors and whitens."""
+
+    @property
+    @abstractmethod
+    def half_log_det(self) -> Float[Tensor, "*B"]:
+        """``1/2 log det covariance``."""
+
+    @abstractmethod
+    def color(self, noise: Float[Tensor, "*S D"]) -> Float[Tensor, "*S D"]:
+        """``C noise``."""
+
+    @abstractmethod
+    def whiten(self, offset: Float[Tensor, "*S D"]) -> Float[Tensor, "*S D"]:
+        """``C^-1 offset``."""
+
+    @property
+    def columns(self) -> Float[Tensor, "D B D"]:
+        """Those of C."""
+        count, size = self.loc.shape
+        axes = torch.eye(size, dtype=self.loc.dtype, device=self.loc.device)
+        return self.color(axes.unsqueeze(1).expand(-1, count, -1))
+
+    def from_noise(self, noise: Float[Tensor, "*S D"]) -> Float[Tensor, "*S D"]:
+        """``loc + C noise``: a draw where the noise is standard normal."""
+        return self.loc + self.color(noise)
+
+    def push(self, e: Float[Tensor, "S B D"]) -> Transformed:
+        """``T(e) = loc + C e``, which takes standard normal noise to draws, and ``log |det dT/de|``."""
+        return Transformed(self.from_noise(e), self.half_log_det.expand(e.shape[:-1]))
+
+    def pull(self, z: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
+        """``T^-1(z)``."""
+        return self.whiten(z - self.loc)
+
+    def draw(self, n: int, generator: torch.Generator | None = None) -> Draws:
+        eps = noise(n, self.loc, generator)
+        return Draws.iid(self.from_noise(eps), standard_normal_log_prob(eps) - self.half_log_det)
+
+    def log_prob(self, z: Float[Tensor, "*S D"]) -> Float[Tensor, "*S"]:
+        return standard_normal_log_prob(self.whiten(z - self.loc)) - self.half_log_det
+
+
 @dataclass(frozen=True, eq=False)
-class DiagonalGaussian(GaussianPosterior):
+class DiagonalGaussian(Parametric, GaussianPosterior):
     """``N(loc, diag(exp(2 log_scale)))``.
 
     Example:
@@ -68,37 +92,38 @@ class DiagonalGaussian(GaussianPosterior):
         (torch.Size([5, 4, 2]), torch.Size([4, 2, 2]))
     """
 
-    loc: Float[Tensor, "B D"]
-    log_scale: Float[Tensor, "B D"]
+    names = ("loc", "log_scale")
+    loc: Float[Tensor, "*B D"]
+    log_scale: Float[Tensor, "*B D"]
 
     @property
-    def tensors(self) -> Mapping[str, Tensor]:
-        return {"loc": self.loc, "log_scale": self.log_scale}
-
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "DiagonalGaussian":
-        return type(self)(**tensors)
-
-    @property
-    def variance(self) -> Float[Tensor, "B D"]:
+    def variance(self) -> Float[Tensor, "*B D"]:
         return (2 * self.log_scale).exp()
 
     @property
-    def covariance(self) -> Float[Tensor, "B D D"]:
+    def covariance(self) -> Float[Tensor, "*B D D"]:
         return torch.diag_embed(self.variance)
 
     @property
-    def half_log_det(self) -> Float[Tensor, " B"]:
+    def half_log_det(self) -> Float[Tensor, "*B"]:
         return self.log_scale.sum(-1)
 
-    def color(self, noise: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
+    def color(self, noise: Float[Tensor, "*S D"]) -> Float[Tensor, "*S D"]:
         return noise * self.log_scale.exp()
 
-    def whiten(self, offset: Float[Tensor, "S B D"]) -> Float[Tensor, "S B D"]:
+    def whiten(self, offset: Float[Tensor, "*S D"]) -> Float[Tensor, "*S D"]:
         return offset * (-self.log_scale).exp()
+
+    def residual(self, z: Float[Tensor, "*B D"], at: "DiagonalGaussian") -> Float[Tensor, "*B R"]:
+        """R whose Jacobian J, in z and what the law depends on, gives the expected information of -log q, J'J.
+
+        ``at`` has the values of the law, and is not differentiated.
+        """
+        return torch.cat([(z - self.loc) * (-at.log_scale).exp(), 2**0.5 * self.log_scale], dim=-1)
 
 
 @dataclass(frozen=True, eq=False)
-class FullGaussian(GaussianPosterior):
+class FullGaussian(Parametric, GaussianPosterior):
     """``N(loc, C C')`` with C lower triangular; ``packed`` holds C with the logarithm of its diagonal.
 
     Example:
@@ -107,15 +132,9 @@ class FullGaussian(GaussianPosterior):
         [[[1.0, 0.0], [0.0, 1.0]]]
     """
 
+    names = ("loc", "packed")
     loc: Float[Tensor, "B D"]
     packed: Float[Tensor, "B D D"]
-
-    @property
-    def tensors(self) -> Mapping[str, Tensor]:
-        return {"loc": self.loc, "packed": self.packed}
-
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "FullGaussian":
-        return type(self)(**tensors)
 
     @property
     def factor(self) -> Float[Tensor, "B D D"]:
@@ -203,5 +222,10 @@ def unpack(packed: Float[Tensor, "B D D"]) -> Float[Tensor, "B D D"]:
 def _solve_each(
     factor: Float[Tensor, "B D D"], vectors: Float[Tensor, "S B D"], transposed: bool = False
 ) -> Float[Tensor, "S B D"]:
-    """``L^-1 v`` or ``L'^-1 v`` for S vectors of each datum."""
+    """``L^-1 v`` or ``L'^-1 v`` for S vectors of each example."""
     return solve_lower(factor, vectors.permute(1, 2, 0), transposed).permute(2, 0, 1)
+
+
+def block_sums(each: Float[Tensor, "*B D"], blocks: tuple[int, ...]) -> Float[Tensor, "*B L"]:
+    """Sums over the dimensions of each block."""
+    return torch.stack([part.sum(-1) for part in each.split(blocks, dim=-1)], dim=-1)

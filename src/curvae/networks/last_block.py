@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-class Lowest(nn.Module):
+class LastBlock(nn.Module):
     """``network(z_L)``, z_L the last ``size`` latents; it goes with :class:`curvae.priors.Layered`.
 
     Args:
@@ -13,7 +13,7 @@ class Lowest(nn.Module):
 
     Example:
         >>> import torch
-        >>> Lowest(2, torch.nn.Linear(2, 10))(torch.zeros(5, 3 + 2)).shape
+        >>> LastBlock(2, torch.nn.Linear(2, 10))(torch.zeros(5, 3 + 2)).shape
         torch.Size([5, 10])
     """
 

@@ -1,4 +1,4 @@
-"""Rules of gradient ascent on the per-datum parameters of a posterior; all can be differentiated through."""
+"""Rules of gradient ascent on the per-example parameters of a posterior; all can be differentiated through."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ Tensors = Mapping[str, Tensor]
 Memory = tuple[Tensors, ...]
 
 
-class AscentRule(ABC):
+class UpdateRule(ABC):
     """From gradients to steps: pure, what it remembers is handed on."""
 
     @abstractmethod
@@ -24,11 +24,11 @@ class AscentRule(ABC):
 
 
 @dataclass(frozen=True)
-class HeavyBall(AscentRule):
+class HeavyBall(UpdateRule):
     """``v <- momentum v + clipped gradient``, step ``rate v`` (Kim et al., ICML 2018).
 
-    The gradient is that of one datum's ELBO, so ``rate`` does not depend on the size of the batch, and each tensor of
-    each datum is clipped by itself.
+    The gradient is that of one example's ELBO, so ``rate`` does not depend on the size of the batch, and each tensor of
+    each example is clipped by itself.
 
     Args:
         rate: of a step.
@@ -57,7 +57,7 @@ class HeavyBall(AscentRule):
 
 
 @dataclass(frozen=True)
-class Adam(AscentRule):
+class Adam(UpdateRule):
     """Adam (Kingma and Ba, 2015) with a rate that falls linearly to 0: its steps do not depend on the model's scale.
 
     Args:
@@ -90,6 +90,6 @@ class Adam(AscentRule):
 
 
 def clipped(grad: Tensor, longest: float) -> Tensor:
-    """Each datum's gradient, shortened to ``longest`` where it is longer."""
+    """Each example's gradient, shortened to ``longest`` where it is longer."""
     square = grad.square().flatten(1).sum(1).clamp(min=longest**2)
     return grad * (longest / square.sqrt()).reshape(-1, *[1] * (grad.ndim - 1))

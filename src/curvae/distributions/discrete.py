@@ -1,5 +1,7 @@
-"""Posteriors of discrete latents: one-hot draws with their exact probability."""
+"""Laws of discrete latents: one-hot draws with their exact probability."""
 
+import functools
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,9 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.distributions.posterior import DensityPosterior, Draws, Parametric
 from curvae.noise import gumbel
-from curvae.posteriors.posterior import DensityPosterior, Draws, plain
-from curvae.priors import all_states, one_hot
+
+STATES = 2**16
+"""The most states that are ever listed."""
 
 
 class DiscretePosterior(DensityPosterior):
@@ -22,21 +26,13 @@ class DiscretePosterior(DensityPosterior):
 
     continuous = False
 
-    @property
-    @abstractmethod
-    def variables(self) -> int:
-        """N."""
-
-    @property
-    @abstractmethod
-    def categories(self) -> int:
-        """K."""
+    variables: int
+    """N."""
+    categories: int
+    """K."""
 
     @abstractmethod
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "DiscretePosterior": ...
-
-    @abstractmethod
-    def potential(self, z: Float[Tensor, "S B D"]) -> Float[Tensor, "S B"]:
+    def potential(self, z: Float[Tensor, "*S D"]) -> Float[Tensor, "*S"]:
         """``h(z)``, linear in z beyond the one-hot vectors where h is."""
 
     @property
@@ -60,9 +56,9 @@ class DiscretePosterior(DensityPosterior):
     def draw(self, n: int, generator: torch.Generator | None = None) -> Draws:
         z = self.sample(n, generator)
         log_q = self.log_prob(z)
-        return plain(z, log_q)._replace(score=log_q)
+        return Draws.iid(z, log_q, score=log_q)
 
-    def log_prob(self, z: Float[Tensor, "S B D"]) -> Float[Tensor, "S B"]:
+    def log_prob(self, z: Float[Tensor, "*S D"]) -> Float[Tensor, "*S"]:
         """``log q(z | x)`` of one-hot z; what is not one-hot has no probability, and is not told apart."""
         return self.potential(z) - self.log_normalizer
 
@@ -75,14 +71,14 @@ class DiscretePosterior(DensityPosterior):
         """
         return all_states(self.variables, self.categories, next(iter(self.tensors.values())))
 
-    def _interval(self, level: float) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
+    def _interval(self, level: float) -> tuple[Float[Tensor, "*B D"], Float[Tensor, "*B D"]]:
         """Each end is 0 or 1: the quantiles of an indicator."""
         tail, mean = (1 - level) / 2, self.mean
         return (mean > 1 - tail).to(mean.dtype), (mean >= tail).to(mean.dtype)
 
 
 @dataclass(frozen=True, eq=False)
-class IndependentCategorical(DiscretePosterior):
+class IndependentCategorical(Parametric, DiscretePosterior):
     """``q(z | x) = prod_i softmax(logits_i)[z_i]``: N independent variables of K categories.
 
     Example:
@@ -93,59 +89,67 @@ class IndependentCategorical(DiscretePosterior):
         (torch.Size([5, 4, 6]), '-2.1972')
     """
 
-    logits: Float[Tensor, "B N K"]
+    names = ("logits",)
+    logits: Float[Tensor, "*B N K"]
 
     @property
     def variables(self) -> int:
-        return self.logits.shape[1]
+        return self.logits.shape[-2]
 
     @property
     def categories(self) -> int:
-        return self.logits.shape[2]
+        return self.logits.shape[-1]
+
+    def potential(self, z: Float[Tensor, "*S D"]) -> Float[Tensor, "*S"]:
+        return (z * self.logits.flatten(-2)).sum(-1)
 
     @property
-    def tensors(self) -> Mapping[str, Tensor]:
-        return {"logits": self.logits}
-
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "IndependentCategorical":
-        return IndependentCategorical(tensors["logits"])
-
-    def potential(self, z: Float[Tensor, "S B D"]) -> Float[Tensor, "S B"]:
-        return (z * self.logits.flatten(1)).sum(-1)
-
-    @property
-    def log_normalizer(self) -> Float[Tensor, " B"]:
+    def log_normalizer(self) -> Float[Tensor, "*B"]:
         return self.logits.logsumexp(-1).sum(-1)
 
     @property
-    def entropy(self) -> Float[Tensor, " B"]:
+    def entropy(self) -> Float[Tensor, "*B"]:
         log_p = self.logits.log_softmax(-1)
         return -(log_p.exp() * log_p).sum((-2, -1))
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n B D"]:
         return self.maximize(gumbel(n, self.logits.flatten(1), generator))
 
-    def maximize(self, bonus: Float[Tensor, "n B D"]) -> Float[Tensor, "n B D"]:
-        total = self.logits.detach() + bonus.unflatten(-1, self.logits.shape[1:])
+    def from_noise(self, noise: Float[Tensor, "*S D"]) -> Float[Tensor, "*S D"]:
+        """A draw where the noise is standard normal."""
+        return self.maximize(-(-torch.special.log_ndtr(noise)).log())
+
+    def maximize(self, bonus: Float[Tensor, "*S D"]) -> Float[Tensor, "*S D"]:
+        total = self.logits.detach() + bonus.unflatten(-1, self.logits.shape[-2:])
         return one_hot(total.argmax(-1), self.categories, self.logits)
 
     @property
-    def center(self) -> Float[Tensor, "B D"]:
+    def center(self) -> Float[Tensor, "*B D"]:
         """The most probable value."""
         return one_hot(self.logits.argmax(-1), self.categories, self.logits)
 
     @property
-    def mean(self) -> Float[Tensor, "B D"]:
+    def mean(self) -> Float[Tensor, "*B D"]:
         """The probability of each category."""
-        return self.logits.softmax(-1).flatten(1)
+        return self.logits.softmax(-1).flatten(-2)
 
     @property
-    def covariance(self) -> Float[Tensor, "B D D"]:
+    def covariance(self) -> Float[Tensor, "*B D D"]:
         """``diag(p) - p p'`` of each variable, on the diagonal of the whole."""
         p = self.logits.softmax(-1)
         blocks = torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)
         place = torch.eye(self.variables, dtype=p.dtype, device=p.device)
-        return torch.einsum("bikl,ij->bikjl", blocks, place).flatten(3).flatten(1, 2)
+        return torch.einsum("...ikl,ij->...ikjl", blocks, place).flatten(-2).flatten(-3, -2)
+
+    def residual(self, z: Float[Tensor, "*B D"], at: "IndependentCategorical") -> Float[Tensor, "*B R"]:
+        """R whose Jacobian J, in what the logits depend on, gives the expected information of -log q, J'J.
+
+        ``at`` has the values of the law, and is not differentiated. It is the information of the probabilities alone: z
+        itself has no density.
+        """
+        log_p = at.logits.log_softmax(-1)
+        centered = self.logits - (log_p.exp() * self.logits).sum(-1, keepdim=True)
+        return ((0.5 * log_p).exp() * centered).flatten(-2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,3 +208,34 @@ class Enumerated(DensityPosterior):
 
     def _interval(self, level: float) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
         return self.posterior.interval(level)
+
+
+def one_hot(where: Tensor, categories: int, like: Tensor) -> Tensor:
+    """Chosen categories (..., N) as flat one-hot vectors (..., N K), of the kind of ``like``."""
+    return torch.nn.functional.one_hot(where, categories).flatten(-2).to(like.dtype)
+
+
+def all_states(variables: int, categories: int, like: Tensor) -> Float[Tensor, "M D"]:
+    """All ``M = K^N`` values of z, one-hot, of the kind of ``like``.
+
+    Raises:
+        ValueError: more than 2^16 of them.
+
+    Example:
+        >>> import torch
+        >>> all_states(1, 2, torch.zeros(1)).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
+    if variables * math.log(categories) > math.log(STATES) + 1e-9:
+        raise ValueError(
+            f"all states: {categories}^{variables} of them are more than {STATES}; expected fewer variables or "
+            "categories. Use draws instead."
+        )
+    return _all_states(variables, categories, like.dtype, like.device)
+
+
+@functools.lru_cache(maxsize=8)
+def _all_states(variables: int, categories: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        grid = torch.cartesian_prod(*[torch.arange(categories, device=device)] * variables).reshape(-1, variables)
+        return torch.nn.functional.one_hot(grid, categories).flatten(-2).to(dtype)

@@ -1,0 +1,70 @@
+"""Laws of latents, written once, whether they serve as a prior, a layer or a posterior.
+
+``posterior`` is the idea: a law is an immutable value with draws, a density and tensors. ``conditional`` makes laws of
+numbers, ``product``, ``mixture``, ``transformed`` and ``rotated`` of other laws; ``gaussian`` and ``discrete`` are the
+two kinds that all others come from; ``kl`` registers a divergence by the classes of both laws.
+"""
+
+from curvae.distributions.conditional import ConditionalDistribution, FixedNormal, LearnedNormal, OneHot
+from curvae.distributions.discrete import DiscretePosterior, Enumerated, IndependentCategorical, all_states, one_hot
+from curvae.distributions.gaussian import (
+    DiagonalGaussian,
+    FullGaussian,
+    GaussianPosterior,
+    NormalPosterior,
+    PrecisionGaussian,
+)
+from curvae.distributions.householder import HouseholderGaussian
+from curvae.distributions.kl import kl, normal_kl, register_kl
+from curvae.distributions.max_flow import maximize_pairwise
+from curvae.distributions.mixture import Mixture
+from curvae.distributions.moments import DrawnPosterior, weighted_covariance, weighted_interval, weighted_mean
+from curvae.distributions.pairwise import PairwiseBinary
+from curvae.distributions.posterior import DensityPosterior, Draws, Parametric, Posterior, detached, typical
+from curvae.distributions.product import ProductPosterior
+from curvae.distributions.rank_one import RankOneGaussian
+from curvae.distributions.rotated import Rotated, RotatedDensity, rotated
+from curvae.distributions.transformed import TransformedDensity, TransformedPosterior, transformed, transport
+
+__all__ = [
+    "ConditionalDistribution",
+    "DensityPosterior",
+    "DiagonalGaussian",
+    "DiscretePosterior",
+    "DrawnPosterior",
+    "Draws",
+    "Enumerated",
+    "FixedNormal",
+    "FullGaussian",
+    "GaussianPosterior",
+    "HouseholderGaussian",
+    "IndependentCategorical",
+    "LearnedNormal",
+    "Mixture",
+    "NormalPosterior",
+    "OneHot",
+    "PairwiseBinary",
+    "Parametric",
+    "Posterior",
+    "PrecisionGaussian",
+    "ProductPosterior",
+    "RankOneGaussian",
+    "Rotated",
+    "RotatedDensity",
+    "TransformedDensity",
+    "TransformedPosterior",
+    "all_states",
+    "detached",
+    "kl",
+    "maximize_pairwise",
+    "normal_kl",
+    "one_hot",
+    "register_kl",
+    "rotated",
+    "transformed",
+    "transport",
+    "typical",
+    "weighted_covariance",
+    "weighted_interval",
+    "weighted_mean",
+]

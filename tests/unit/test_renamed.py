@@ -1,0 +1,31 @@
+"""Names of before lead to what took their place, and say so."""
+
+import importlib
+
+import pytest
+
+from curvae import dynamics, flows, inference, networks, posteriors, priors
+
+PACKAGES = (dynamics, flows, inference, networks, posteriors, priors)
+BEFORE = {
+    flows: ("Image",),
+    networks: ("Lowest",),
+    dynamics: ("Bridge", "Point", "cooled"),
+    inference: ("AscentRule", "Uninformed", "refit"),
+    priors: ("Family", "FixedNormal", "LearnedNormal", "OneHot", "all_states", "one_hot"),
+    posteriors: ("Factored", "pushed", "common_noise", "gumbel", "noise"),
+}
+
+
+@pytest.mark.parametrize(("package", "name"), [(package, name) for package, names in BEFORE.items() for name in names])
+def test_a_name_of_before_says_where_it_went(package, name):
+    with pytest.warns(DeprecationWarning, match=rf"^{package.__name__}.{name} is now curvae\.") as told:
+        found = getattr(package, name)
+    where, _, new = str(told[0].message).removesuffix(".").split()[-1].rpartition(".")
+    assert getattr(importlib.import_module(where), new) is found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_name_that_never_was(package):
+    with pytest.raises(AttributeError, match=rf"module '{package.__name__}' has no attribute 'Nothing'"):
+        _ = package.Nothing
