@@ -169,3 +169,21 @@ def test_independent_draws_weigh_the_same():
     torch.testing.assert_close(draws.log_c.exp(), torch.full((4, 3), 0.25))
     assert draws.score is None
     assert Draws.iid(z, log_q, score=log_q).score is log_q
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_residual_is_the_root_of_the_expected_information(name):
+    """E over z of -Hessian of log p(z | phi) in phi, by draws of the score; 6 standard errors."""
+    family, count = FAMILIES[name], 40_000
+    phi = torch.randn(family.parameters, dtype=F64)
+    z = family(phi.expand(count, -1)).from_noise(torch.randn(count, family.size, dtype=F64))
+
+    def log_prob(point: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        return family(at.unsqueeze(0)).log_prob(point.unsqueeze(0))[0]
+
+    def residual(at: torch.Tensor) -> torch.Tensor:
+        return family(at.unsqueeze(0)).residual(z[:1], at=family(phi.unsqueeze(0)))[0]
+
+    score = torch.func.vmap(torch.func.grad(log_prob, argnums=1), in_dims=(0, None))(z, phi)
+    each, jacobian = score.unsqueeze(-1) * score.unsqueeze(-2), torch.func.jacfwd(residual)(phi)
+    assert ((each.mean(0) - jacobian.mT @ jacobian).abs() < 6 * each.std(0) / count**0.5 + 1e-12).all()
