@@ -127,7 +127,7 @@ long: ## Run what takes hours: all conditions, fuzzing, damaged and killed runs,
 	@$(MAKE) mutants
 	@$(MAKE) seeds
 
-seeds: $(STAMP)-dev ## Run the statistical tests with 200 other seeds (hours), and write docs/seeds.md
+seeds: $(STAMP)-dev ## Run the statistical tests with 200 other seeds (hours), and write docs/studies/seeds.md
 	$(BIN)/python benchmarks/seeds.py
 
 variations: $(STAMP)-dev ## The whole suite under each other condition and with three other seeds

@@ -5,7 +5,7 @@ compared by the evaluator's log p(x) under the common proposal, posteriors by ho
 differences are paired by datum and seed. Seconds are CPU time on one thread.
 
     python benchmarks/flows.py [--epochs 60] [--target benchmarks/results/flows.json]
-    python benchmarks/flows.py --table      # writes the file's table into docs/flows.md, no training
+    python benchmarks/flows.py --table      # writes the file's table into docs/studies/flows.md, no training
 """
 
 import os

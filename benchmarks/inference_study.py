@@ -7,7 +7,7 @@ of a mixture of three proposals that are built for the purpose.
 
     python benchmarks/inference_study.py digits
     python benchmarks/inference_study.py mnist --data-dir ../shared/data
-    python benchmarks/inference_study.py     # only writes the tables of docs/inference-study.md again
+    python benchmarks/inference_study.py     # only writes the tables of docs/studies/inference-study.md again
 
 Each family leaves a file in benchmarks/results/inference_study; a second run only makes what is missing.
 """

@@ -1,4 +1,4 @@
-"""The tables of docs/inference-study.md, from the files that the study left."""
+"""The tables of docs/studies/inference-study.md, from the files that the study left."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import numpy as np
 from inference_families import FAMILIES, SOURCES
 from pages import between
 
-PAGE = Path(__file__).parents[1] / "docs" / "inference-study.md"
+PAGE = Path(__file__).parents[1] / "docs" / "studies" / "inference-study.md"
 COLUMNS = (
     "family",
     "inference gap",

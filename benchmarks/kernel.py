@@ -7,7 +7,7 @@ the units on. ``step`` is forward, backward and Adam of ``benchmarks/engine.py``
 
     python benchmarks/kernel.py [--batch 128] [--repeats 5] [--rounds 3] [--write]
 
-``--write`` puts results/kernel.json and the table of docs/kernel.md in the place of what is there.
+``--write`` puts results/kernel.json and the table of docs/studies/kernel.md in the place of what is there.
 """
 
 import os
@@ -31,7 +31,7 @@ from curvae.typing import Batch
 from pages import between
 
 HERE = Path(__file__).resolve().parent
-RESULTS, PAGE = HERE / "results" / "kernel.json", HERE.parent / "docs" / "kernel.md"
+RESULTS, PAGE = HERE / "results" / "kernel.json", HERE.parent / "docs" / "studies" / "kernel.md"
 MARKS = "<!-- benchmarks/kernel.py: table begins -->\n", "<!-- benchmarks/kernel.py: table ends -->\n"
 SIZES = ((256, 16), (500, 50))
 STEPS = ((784, 256, 16), (3072, 256, 16), (784, 500, 50))

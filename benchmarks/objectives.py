@@ -5,7 +5,7 @@ same number of them. Models are compared by the evaluator's log p(x) under the c
 they were trained; differences are paired by datum and seed. Seconds are CPU time on one thread.
 
     python benchmarks/objectives.py [--epochs 30] [--target benchmarks/results/objectives.json]
-    python benchmarks/objectives.py --table      # writes the file's table into docs/objectives.md, no training
+    python benchmarks/objectives.py --table      # writes the file's table into docs/studies/objectives.md, no training
 """
 
 import os

@@ -11,7 +11,7 @@ pythae lives in an environment of its own, with the same torch and without torch
     PEERS/bin/pip install cloudpickle imageio "pydantic>=2" tqdm scikit-learn scipy torch==2.13.0 -c constraints.txt
     PEERS/bin/pip install --no-deps pythae==0.1.2
     python benchmarks/peers.py --peer PEERS/bin/python --data-dir DATA
-    python benchmarks/peers.py     # writes the table of docs/peers-measured.md again
+    python benchmarks/peers.py     # writes the table of docs/studies/peers-measured.md again
 """
 
 import os
@@ -44,7 +44,7 @@ from curvae.systems import LatentSystem, hvae, iaf_vae, iwae, planar_vae, vae
 from peers_clock import measured
 
 HERE = Path(__file__).parent
-RESULTS, PAGE = HERE / "results" / "peers.json", HERE.parent / "docs" / "peers-measured.md"
+RESULTS, PAGE = HERE / "results" / "peers.json", HERE.parent / "docs" / "studies" / "peers-measured.md"
 MARKS = "<!-- benchmarks/peers.py: begin -->\n", "<!-- benchmarks/peers.py: end -->\n"
 LATENT, HIDDEN, BATCH, RATE, SEED = 16, 256, 128, 1e-3, 0
 METHODS: dict[str, tuple[str, Callable[..., LatentSystem]]] = {

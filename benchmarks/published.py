@@ -7,7 +7,7 @@ the model's own posterior, as published, and with the common proposal.
 
     python benchmarks/published.py --data-dir DATA --epochs 16 --networks small --data mnist
     python benchmarks/published.py --data-dir DATA --minutes 10 --device cuda
-    python benchmarks/published.py     # no training: writes the tables of docs/published.md again
+    python benchmarks/published.py     # no training: writes the tables of docs/studies/published.md again
 """
 
 import os

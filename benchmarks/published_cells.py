@@ -20,7 +20,7 @@ class Network(NamedTuple):
 NETWORKS = {"small": Network(16, 256), "large": Network(50, 500)}
 STEPS = (1, 2, 4, 8)
 SGD = {"rate": 0.1, "momentum": 0.0}
-"""Of SA-VAE, for the ELBO of one datum; see docs/published.md for how the rate was chosen."""
+"""Of SA-VAE, for the ELBO of one datum; see docs/studies/published.md for how the rate was chosen."""
 
 GREY = ("mnist", "cifar10", "fashion_mnist", "svhn")
 DATASETS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -1,4 +1,4 @@
-"""The tables of docs/published.md, from the files that benchmarks/published.py left."""
+"""The tables of docs/studies/published.md, from the files that benchmarks/published.py left."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from curvae.evaluation import Estimate
 from published_cells import DATASETS, METHODS, NETWORKS, kind
 
-PAGE = Path(__file__).parents[1] / "docs" / "published.md"
+PAGE = Path(__file__).parents[1] / "docs" / "studies" / "published.md"
 MARKS = "<!-- benchmarks/published.py: begin -->\n", "<!-- benchmarks/published.py: end -->\n"
 BASE = "vae"
 NAMES = {"vae": "VAE", "sa-vae": "SA-VAE", "householder": "VAE + HF", "iaf": "VAE + IAF", "vlae": "VLAE"}

@@ -5,7 +5,7 @@
     python benchmarks/seeds.py --only none           # only write the tables, from what is there
 
 Each cell, a test with a seed, is a line of ``runs/seeds.jsonl``. A changed test keeps its old lines: delete them to
-measure again. ``benchmarks/results/seeds.json`` holds the statistics of all, docs/seeds.md shows them.
+measure again. ``benchmarks/results/seeds.json`` holds the statistics of all, docs/studies/seeds.md shows them.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pages import between
 ROOT = Path(__file__).parents[1]
 CELLS = ROOT / "runs" / "seeds.jsonl"
 RESULTS = Path(__file__).parent / "results" / "seeds.json"
-PAGE = ROOT / "docs" / "seeds.md"
+PAGE = ROOT / "docs" / "studies" / "seeds.md"
 TAIL = 0.2
 """Share of the statistics that the tail is fitted to."""
 ALLOWED = 1e-3

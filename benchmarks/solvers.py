@@ -5,7 +5,7 @@ further steps once it can gain 0.01 nats at most. The gap is to the best log joi
 found for the datum. Seconds are CPU time, the median of repeats in turns; counts are of evaluations per datum.
 
     python benchmarks/solvers.py [NAME ...] [--data-dir DATA] [--repeats 3]
-    python benchmarks/solvers.py --table      # writes the file's tables into docs/solvers.md, no measurement
+    python benchmarks/solvers.py --table      # writes the file's tables into docs/studies/solvers.md, no measurement
 """
 
 import os
@@ -202,7 +202,7 @@ def binary() -> Case:
 
 
 def mnist(make: Callable[..., LatentSystem], folder: Path | None, latent: int = 16, hidden: int = 256) -> Case:
-    """The small network of docs/comparison.md, after 10 of its 40 epochs, or a wider one."""
+    """The small network of docs/studies/comparison.md, after 10 of its 40 epochs, or a wider one."""
     data = curvae.data.load("mnist", data_dir=folder)
     return trained(make(data.spec, latent=latent, hidden=hidden), data, 10, 5e-4)
 

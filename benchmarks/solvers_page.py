@@ -1,11 +1,11 @@
-"""The tables of docs/solvers.md, from the numbers that benchmarks/solvers.py wrote."""
+"""The tables of docs/studies/solvers.md, from the numbers that benchmarks/solvers.py wrote."""
 
 from pathlib import Path
 from typing import Any
 
 from pages import between
 
-PAGE = Path(__file__).parents[1] / "docs" / "solvers.md"
+PAGE = Path(__file__).parents[1] / "docs" / "studies" / "solvers.md"
 SHARE = 0.02
 """Of the mean gap before the search: what may be left to count as there in the summary."""
 

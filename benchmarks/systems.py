@@ -7,7 +7,7 @@ evaluator's log p(x), paired by datum and seed, or by squared error where there 
 
     python benchmarks/systems.py continuous discrete
     python benchmarks/systems.py predictive --data-dir ../shared/data
-    python benchmarks/systems.py     # only writes the tables of docs/systems.md again
+    python benchmarks/systems.py     # only writes the tables of docs/studies/systems.md again
 """
 
 import os
@@ -45,7 +45,7 @@ from curvae.typing import DataSpec
 from pages import between
 from paired import SIZES, Make, Row, Scores, alike, first, measure
 
-PAGE = Path(__file__).parents[1] / "docs" / "systems.md"
+PAGE = Path(__file__).parents[1] / "docs" / "studies" / "systems.md"
 RESULTS = Path(__file__).parent / "results" / "systems"
 SEEDS = (0, 1)
 LATENT = SIZES["latent"]

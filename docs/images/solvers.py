@@ -1,4 +1,4 @@
-"""The picture of docs/solvers.md: log joint left to gain against time, a line for each solver.
+"""The picture of docs/studies/solvers.md: log joint left to gain against time, a line for each solver.
 
 python docs/images/solvers.py benchmarks/results/solvers.json docs/images/solvers.svg
 """
