@@ -7,7 +7,7 @@ Elementwise work is not counted. Half of the units of a layer are on; only curva
 from typing import NamedTuple
 
 from curvae.curvature import Solver
-from curvae.curvature.generic import MEMORY
+from curvae.curvature.routes.generic import MEMORY
 
 
 class Size(NamedTuple):
@@ -70,7 +70,7 @@ def generic_flops(s: Size) -> float:
 
 
 def search_flops(s: Size, solver: Solver) -> float:
-    """Laplace inference and its ELBO, forward and backward, if no datum settles early."""
+    """Laplace inference and its ELBO, forward and backward, if no datum runs_to_convergence early."""
     visits = solver.visits(s.T - 1) + 1
     factors = s.T * s.D**3 / 3 + 4 * s.D**3 + visits * 4 * s.D**2
     return _vae(s) + _building(s) + s.T * _lam(s) + (visits + 3) * _slope(s) + _lam_backward(s) + factors

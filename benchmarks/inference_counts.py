@@ -10,7 +10,7 @@ from unittest.mock import patch
 from torch import Tensor
 
 from curvae.curvature import ROUTES, Linearization, MatrixFree
-from curvae.curvature.hidden import Hidden
+from curvae.curvature.routes.hidden import Hidden
 from curvae.model import LatentVariableModel
 
 

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 import engine
-from curvae.curvature import kernel, native
+from curvae.curvature import native
+from curvae.curvature.native import kernel
 from curvae.typing import Batch
 from pages import between
 

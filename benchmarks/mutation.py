@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-SPEED = re.compile(r"MEMORY|CACHE|CHUNK|BLOCK|LANES|LAYERS|ROWS|memory|threads|workers|pragma|may_look|_may_stop")
+SPEED = re.compile(r"MEMORY|CACHE|CHUNK|BLOCK|LANES|LAYERS|ROWS|memory|threads|workers|pragma|can_sync|_may_stop")
 """Lines with one of these words decide how, not what."""
 LOOKS = re.compile(r"/report/(figures|gallery|learning|pictures|posterior|quality|style)\.py")
 """Files whose numbers are widths, shades and places on a page."""

@@ -1,7 +1,8 @@
 """What a statistical test measures, and how seldom chance alone makes it fail.
 
 A statistical test states the law of its statistic and checks it by one of the functions below, which also keep the
-statistic and its threshold: ``make seeds`` collects them over many seeds, and docs/studies/seeds.md shows what came out.
+statistic and its threshold: ``make seeds`` collects them over many seeds, and docs/studies/seeds.md shows
+what came out.
 
 - :func:`deviates`: numbers that are standard normal when all is right, by an exact law or the central limit theorem;
 - :func:`p_value`: the p-value of an exact law, uniform when all is right;

@@ -28,11 +28,11 @@ def sets() -> tuple[str, ...]:
 def main(tests: list[str]) -> int:
     if Path(__file__).resolve().parents[1] / "src" in Path(curvae.__file__).resolve().parents:
         raise SystemExit(f"expected an installed curvae, got {curvae.__file__}")
-    if native.describe()["kernel"] != "packaged":
-        raise SystemExit(f"expected the kernel of the wheel, got {native.describe()}")
+    if native.kernel_in_use()["kernel"] != "packaged":
+        raise SystemExit(f"expected the kernel of the wheel, got {native.kernel_in_use()}")
     for each in sets():
         environment = os.environ | {"ATEN_CPU_CAPABILITY": each}
-        code = "from curvae.curvature import native; print(native.describe())"
+        code = "from curvae.curvature import native; print(native.kernel_in_use())"
         subprocess.run([sys.executable, "-c", code], env=environment, check=True)
         subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], env=environment, check=True

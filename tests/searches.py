@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from curvae.curvature import StepRule, Tried
+from curvae.curvature import StepRule, Trial
 from curvae.likelihoods import Bernoulli, Gaussian
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
@@ -40,7 +40,7 @@ class Undamped(StepRule):
 
     def advance(self, t, here, grad, direction):
         length = torch.ones_like(here.log_joint)
-        return Tried(here.at(here.z + direction), length, length > 0)
+        return Trial(here.at(here.z + direction), length, length > 0)
 
 
 def left(near, z):

@@ -1,4 +1,4 @@
-"""The picture of docs/studies/inference-study.md: the inference gap of each posterior family against what a datum costs.
+"""The picture of docs/studies/inference-study.md: the gap of each posterior family against what a datum costs.
 
 python docs/images/inference_study.py benchmarks/results/inference_study docs/images/inference-study.svg
 """

@@ -1,4 +1,4 @@
-"""The picture of docs/studies/published.md: log p(x) of each method against T, by the common proposal and by its own posterior.
+"""The picture of docs/studies/published.md: log p(x) of each method against T, by the common and the own proposal.
 
 python docs/images/published.py benchmarks/results/published docs/images/published.svg
 """

@@ -16,7 +16,7 @@ JITTERS = (0.0, 1e-6, 1e-4, 1e-2, 1.0)
 """The ladder, relative to the mean diagonal of each matrix."""
 
 
-def may_look(tensor: Tensor) -> bool:
+def can_sync(tensor: Tensor) -> bool:
     """Whether control flow may depend on values: on a GPU that waits for it, and a compiled graph cannot.
 
     Where it is False the same is computed for all data, and chosen with ``torch.where``.
@@ -40,7 +40,7 @@ def cholesky(
     """
     factor, failure = torch.linalg.cholesky_ex(matrix)
     ok = (failure == 0) & factor.isfinite().all(-1).all(-1)
-    if not (may_look(ok) and bool(ok.all())):
+    if not (can_sync(ok) and bool(ok.all())):
         factor = _climb(matrix, factor, ok)
     return factor, ok
 

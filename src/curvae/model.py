@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from curvae.likelihoods import Likelihood
-from curvae.networks import call
+from curvae.networks import run_network
 from curvae.priors import Prior
 
 
@@ -53,9 +53,9 @@ class LatentVariableModel(nn.Module):
             if x is None:
                 raise ValueError("decode: an autoregressive decoder needs x beside z; got x=None. Pass decode(z, x).")
             event = x.shape[x.ndim - len(self.likelihood.event) :]
-            out = call(self.decoder, rows, x.expand(*z.shape[:-1], *event).reshape(-1, *event), precise=precise)
+            out = run_network(self.decoder, rows, x.expand(*z.shape[:-1], *event).reshape(-1, *event), precise=precise)
         else:
-            out = call(self.decoder, rows, precise=precise)
+            out = run_network(self.decoder, rows, precise=precise)
         eta = out.flatten(1)
         if eta.shape[-1] != self.likelihood.size:
             raise ValueError(

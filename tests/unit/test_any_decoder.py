@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from curvae import training
-from curvae.curvature import Generic, differentiable, generic, local
-from curvae.curvature.derivatives import WAYS, Kernels, Taking, running
-from curvae.curvature.derivatives import jacobian as jacobian_of
-from curvae.curvature.differentiable import decoding
-from curvae.curvature.matrix_free import MatrixFree
+from curvae.curvature import Generic, local
+from curvae.curvature.routes import differentiable, generic
+from curvae.curvature.routes.derivatives import WAYS, Kernels, Taking, running
+from curvae.curvature.routes.derivatives import jacobian as jacobian_of
+from curvae.curvature.routes.differentiable import decoding
+from curvae.curvature.routes.matrix_free import MatrixFree
 from curvae.data import from_array
 from curvae.inference import AmortizedGaussian, Inference, Laplace, MatrixFreeLaplace
 from curvae.likelihoods import Gaussian

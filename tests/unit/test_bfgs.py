@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from curvae.curvature import Newton, linearize
-from curvae.curvature.bfgs import BFGS, CAUTION
+from curvae.curvature.solvers.bfgs import BFGS, CAUTION
 from searches import beside_a_ridge, searched, smooth_model
 from zoo import points
 

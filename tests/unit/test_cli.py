@@ -160,7 +160,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.skipif(not native.available(), reason="no C compiler here")
 def test_doctor_says_which_kernel(capsys: pytest.CaptureFixture[str]):
-    out, found = says(capsys, "doctor"), native.describe()
+    out, found = says(capsys, "doctor"), native.kernel_in_use()
     instructions, folder = str(found["instructions"]), str(Path(str(found["path"])).parent)
     assert re.search(
         rf"curvature kernel +{found['kernel']}, {instructions}, vectors of {found['vector_bytes']} bytes", out

@@ -9,8 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from curvae.curvature import Backtracking, Gram, Layerwise, Newton, PaperSchedule, compiled, linearize, native
-from curvae.curvature.bfgs import BFGS
+from curvae.curvature import Backtracking, Gram, Layerwise, Newton, PaperSchedule, linearize, native
+from curvae.curvature.native import compiled
+from curvae.curvature.solvers.bfgs import BFGS
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel

@@ -17,8 +17,8 @@ from curvae.curvature import (
     local,
     moved,
 )
-from curvae.curvature.matrix_free import MatrixFree
-from curvae.curvature.search import Seen
+from curvae.curvature.routes.matrix_free import MatrixFree
+from curvae.curvature.solvers.search import Record
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
@@ -159,7 +159,7 @@ def test_gradient_knows_from_the_prior_when_it_is_done():
 
 def test_steps_are_those_that_moved_a_datum():
     levels = torch.tensor([[0.0, 5.0, -1.0], [1.0, 5.0, -1.0], [2.0, 5.0, 3.0]], dtype=torch.float64)
-    seen = [Seen(level, torch.zeros_like(level)) for level in levels]
+    seen = [Record(level, torch.zeros_like(level)) for level in levels]
     nothing, no = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.bool)
     trace = Trace.of(seen, nothing, no, ~no, 0.1)
     assert trace.steps.tolist() == [2, 0, 1]

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from curvae.curvature import Generic, linearize
-from curvae.curvature.differentiable import decoding
+from curvae.curvature.routes.differentiable import decoding
 from curvae.inference import AmortizedGaussian, Laplace, MatrixFreeLaplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel

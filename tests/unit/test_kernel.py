@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from curvae.curvature import kernel, native
+from curvae.curvature import native
+from curvae.curvature.native import kernel
 from fuzz import examples
 
 NEEDS_KERNEL = pytest.mark.skipif(not native.available(), reason="no C compiler here")

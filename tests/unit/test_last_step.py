@@ -16,12 +16,12 @@ from curvae.curvature import (
     Layerwise,
     Newton,
     PaperSchedule,
-    compiled,
     last_step,
     linearize,
     local,
     native,
 )
+from curvae.curvature.native import compiled
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP

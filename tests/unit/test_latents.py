@@ -16,7 +16,7 @@ from curvae import report
 from curvae.cli import main
 from curvae.data import Data, from_array
 from curvae.inference import AmortizedGaussian, Inference, Inferred
-from curvae.latents import Axes, describe, principal
+from curvae.latents import Axes, latent_axes, principal
 from curvae.likelihoods import Bernoulli, Gaussian
 from curvae.linear import factor_analysis, ppca
 from curvae.model import LatentVariableModel
@@ -95,13 +95,13 @@ def test_at_a_linear_start_they_are_those_of_factor_analysis(learn, fit):
     least = 2 * system.model.likelihood.floor**2
     oracle, scale = fit(data.train.x, 3, floor=least), data.transform.scale.unsqueeze(1)  # pyright: ignore
     for each in (system, turned(system, orthogonal(3))):
-        axes = describe(each, data)
+        axes = latent_axes(each, data)
         torch.testing.assert_close(axes.loadings / scale, oracle.weight, atol=1e-6, rtol=1e-6)
         torch.testing.assert_close(axes.gains, oracle.gains, atol=1e-5, rtol=1e-6)
         torch.testing.assert_close(axes.explained, axes.loadings.square(), atol=1e-6, rtol=1e-6)
         torch.testing.assert_close(axes.standardized, oracle.weight, atol=1e-4, rtol=1e-4)  # x is standardized
         assert float(axes.shares.sum() + oracle.noise.mean()) == pytest.approx(1.0, abs=1e-3)
-    torch.testing.assert_close(describe(system, data).rotation, torch.eye(3, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(latent_axes(system, data).rotation, torch.eye(3, dtype=torch.float64), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("likelihood", [None, lambda: Bernoulli(6)])
@@ -109,7 +109,7 @@ def test_systems_that_differ_by_a_rotation_report_the_same(likelihood):
     data = linear_data() if likelihood is None else from_array((torch.randn(200, 6) > 0).long())
     system = plain(likelihood=likelihood and likelihood())
     other = turned(system, orthogonal(3))
-    mine, theirs = describe(system, data), describe(other, data)
+    mine, theirs = latent_axes(system, data), latent_axes(other, data)
     x = data.test.x.double()
     one, two = (rotated(s.posterior(x), axes.rotation) for s, axes in ((system, mine), (other, theirs)))
     for name in ("mean", "covariance"):
@@ -122,7 +122,7 @@ def test_systems_that_differ_by_a_rotation_report_the_same(likelihood):
 def test_nothing_of_x_depends_on_the_rotation():
     """Log weights, hence log p(x) and the ELBO, the divergence and reconstructions, to 1e-10 in float64."""
     system, data = plain(), linear_data()
-    axes = describe(system, data)
+    axes = latent_axes(system, data)
     other = turned(system, axes.rotation)
     batch = Batch.of(data.test.x.double())
     q, r = system.posterior(batch.x), other.posterior(batch.x)
@@ -150,7 +150,7 @@ def test_slopes_and_explained_variance_of_a_curved_decoder():
     with torch.no_grad():
         system.inference.encoder.weight.copy_(torch.eye(4, 2))  # pyright: ignore
         system.inference.encoder.bias.zero_()  # pyright: ignore
-    axes = describe(system, data)
+    axes = latent_axes(system, data)
     z = data.train.x.double()[torch.linspace(0, len(data.train) - 1, min(len(data.train), 1024)).long()]
     rows = torch.tensor([[0.0, 3.0], [0.0, 1.0]]).double().repeat(len(z), 1, 1)
     rows[:, 0, 0] = 2 * z[:, 0]
@@ -185,7 +185,7 @@ def test_a_sphere_has_no_directions():
     system = LatentSystem(model, AmortizedGaussian(nn.Linear(3, 6)), elbo).double()
     with torch.no_grad():
         model.decoder.weight.copy_(2 * orthogonal(3))  # pyright: ignore
-    assert describe(system, data).note.startswith("z0, z1 and z2 are equally strong")
+    assert latent_axes(system, data).note.startswith("z0, z1 and z2 are equally strong")
 
 
 def test_a_sign_is_not_left_to_which_of_several_columns_is_largest():
@@ -237,7 +237,7 @@ def test_latents_that_cannot_be_rotated_are_refused_in_one_line(make, told):
     data = linear_data()
     system: System = make(data)
     with pytest.raises(ValueError, match=told) as refused:
-        describe(system, data)
+        latent_axes(system, data)
     assert "\n" not in str(refused.value)
 
 

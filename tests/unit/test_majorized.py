@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from curvae import curvature
-from curvae.curvature import Bound, Layerwise, Majorized, Newton, Shared, Status, Typical, linearize
+from curvae.curvature import Layerwise, Majorized, Majorizer, Newton, Shared, Status, Typical, linearize
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Bernoulli, Categorical, Gaussian
 from curvae.model import LatentVariableModel
@@ -16,7 +16,7 @@ from searches import Undamped, searched
 from zoo import LIKELIHOODS, batch_of, data_for, relu_model
 
 BOUNDED = ("bernoulli", "categorical")
-KINDS = {"bound": Bound(), "typical": Typical()}
+KINDS = {"bound": Majorizer(), "typical": Typical()}
 
 
 def encoder() -> AmortizedGaussian:
@@ -157,8 +157,8 @@ def test_where_it_does_not_fit_the_inner_solver_searches():
     images = batch_of(torch.rand(4, 1, 4, 4).double().round())
     coded = LatentVariableModel(StandardNormal(3), MLP(3, [8], 12), Categorical(4, 3)).double()
     for model, batch, kind in (
-        (*relu_model("gaussian"), Bound()),
-        (conv, images, Bound()),
+        (*relu_model("gaussian"), Majorizer()),
+        (conv, images, Majorizer()),
         (coded, batch_of(data_for(coded.likelihood, 4)), Typical()),
     ):
         z = torch.randn(len(batch.x), 3, dtype=torch.float64)

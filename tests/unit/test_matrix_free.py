@@ -8,7 +8,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from curvae import curvature
-from curvae.curvature import ConjugateGradient, Generic, Status, linearization, matrix_free
+from curvae.curvature import ConjugateGradient, Generic, Status, linearization
+from curvae.curvature.routes import matrix_free
 from curvae.inference import AmortizedGaussian, Laplace, MatrixFreeLaplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from curvae.curvature import kernel, native
+from curvae.curvature import native
 from curvae.curvature.native import calls as c_calls
-from curvae.curvature.native import compiler, library, private
+from curvae.curvature.native import compiler, kernel, library, private
 
 NEEDS_COMPILER = pytest.mark.skipif(not native.available(), reason="no C compiler here")
 NEEDS_OWNERS = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system does not tell who owns a file")
@@ -36,7 +36,7 @@ cp "{library}" "$2"
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of the test's own and a fast compiler, which writes an empty line here each time it is called."""
     made, calls, script = tmp_path / "made", tmp_path / "calls", tmp_path / "cc"
-    made.write_bytes(Path(str(native.describe()["path"])).read_bytes())
+    made.write_bytes(Path(str(native.kernel_in_use()["path"])).read_bytes())
     calls.touch()
     script.write_text(FAKE.format(calls=calls, library=made))
     script.chmod(0o755)
@@ -59,7 +59,7 @@ def kept(tmp_path: Path) -> Path:
 def anew() -> dict[str, str | int | None]:
     """What a new process finds."""
     library._load.cache_clear()
-    return native.describe()
+    return native.kernel_in_use()
 
 
 def warnings(told: pytest.LogCaptureFixture) -> list[str]:
@@ -94,7 +94,7 @@ def test_the_real_compiler_makes_a_library_that_computes(monkeypatch: pytest.Mon
 
 @NEEDS_COMPILER
 def test_what_is_there_is_described():
-    found = native.describe()
+    found = native.kernel_in_use()
     assert found["instructions"] in ("avx512", "avx2", "sse2", "neon", "generic")
     assert found["vector_bytes"] == {"avx512": 64, "avx2": 32}.get(str(found["instructions"]), 16)
     assert found["torch"] == torch.backends.cpu.get_cpu_capability()
@@ -105,7 +105,7 @@ def test_what_is_there_is_described():
 
 def test_switched_off_is_described(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CURVAE_KERNEL", "0")
-    found = native.describe()
+    found = native.kernel_in_use()
     assert (found["kernel"], found["path"], found["instructions"]) == ("torch", None, None)
     assert found["reason"] == "switched off by CURVAE_KERNEL=0"
 
@@ -147,13 +147,13 @@ def test_no_compiler_that_works(
     assert record.levelname == level
     assert message in record.getMessage()
     assert "\n" not in record.getMessage()
-    assert native.describe()["reason"]
+    assert native.kernel_in_use()["reason"]
     assert capfd.readouterr() == ("", "")
 
 
 @NEEDS_COMPILER
 def test_processes_that_compile_at_once(calls: Path, tmp_path: Path):
-    code = "from curvae.curvature import native; print(native.describe()['path'])"
+    code = "from curvae.curvature import native; print(native.kernel_in_use()['path'])"
     started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     ended = [(process.communicate(timeout=120)[0].strip(), process.returncode) for process in started]
     assert ended == [(str(kept(tmp_path)), 0)] * 3
@@ -419,14 +419,15 @@ def test_a_wheel_for_another_system_compiles(packaged: Path, calls: Path, told: 
 
 LESS = """
 import torch
-from curvae.curvature import kernel, native
+from curvae.curvature import native
+from curvae.curvature.native import kernel
 torch.manual_seed(0)
 for dtype in (torch.float32, torch.float64):
     weights, gram = [torch.randn(40, 5, dtype=dtype), torch.randn(33, 40, dtype=dtype)], torch.eye(33, dtype=dtype)
     masks = [(torch.rand(9, len(weight)) < 0.5).to(dtype) for weight in weights]
     lam, _ = kernel.precision(weights, masks, gram)
     torch.testing.assert_close(lam, kernel.dense_precision(weights, masks, gram))
-print(native.describe()["kernel"], native.describe()["instructions"])
+print(native.kernel_in_use()["kernel"], native.kernel_in_use()["instructions"])
 """
 
 

@@ -5,8 +5,8 @@ import torch
 
 from curvae import curvature
 from curvae.curvature import Generic, linearization
-from curvae.curvature.conjugate_gradient import conjugate_gradients, solve
-from curvae.curvature.matrix_free import MatrixFree, stochastic_log_det
+from curvae.curvature.routes.matrix_free import MatrixFree, stochastic_log_det
+from curvae.curvature.solvers.conjugate_gradient import conjugate_gradients, solve
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.priors import StandardNormal

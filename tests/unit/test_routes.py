@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from curvae import curvature, linalg
 from curvae.curvature import Generic, Gram, Layerwise, Newton, linearize
-from curvae.curvature.matrix_free import MatrixFree
+from curvae.curvature.routes.matrix_free import MatrixFree
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
 from curvae.model import LatentVariableModel

@@ -210,7 +210,7 @@ def test_without_looking_at_values_the_same_is_found(solver, steps, name, monkey
     z0 = points() * torch.linspace(0.1, 4, 8, dtype=torch.float64).unsqueeze(-1)
     route = linearize(model, batch, z0)
     looking, _ = searched(solver, route, z0, 6)
-    monkeypatch.setattr(linalg, "may_look", lambda tensor: False)
+    monkeypatch.setattr(linalg, "can_sync", lambda tensor: False)
     z, seen = searched(solver, route, z0, 6)
     torch.testing.assert_close(z, looking, atol=1e-7, rtol=1e-7)
     assert len(seen) == solver.visits(6)

@@ -101,7 +101,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing waits for the device."""
     judged = stage_module.runs_ahead
     monkeypatch.setattr(stage_module, "runs_ahead", lambda device, optimizer: judged(torch.device("cuda"), optimizer))
-    monkeypatch.setattr(linalg, "may_look", lambda tensor: False)
+    monkeypatch.setattr(linalg, "can_sync", lambda tensor: False)
 
 
 def outcome(path: Path, **settings):

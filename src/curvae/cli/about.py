@@ -83,7 +83,7 @@ def _threads() -> Iterator[Row]:
 def _kernel() -> Iterator[Row]:
     from curvae.curvature import native
 
-    found = native.describe()
+    found = native.kernel_in_use()
     of = f", {found['instructions']}, vectors of {found['vector_bytes']} bytes" if found["instructions"] else ""
     yield "curvature kernel", f"{found['kernel']}{of}" + (f" ({found['reason']})" if found["reason"] else "")
     if found["path"]:

@@ -1,34 +1,39 @@
-"""The curvature engine: gradient and precision of log p(x, z) at z, exact, by the cheapest route that fits."""
+"""The curvature engine: gradient and precision of log p(x, z) at z, exact, by the cheapest route that fits.
+
+``linearization`` is the idea: log p(x, z) near a point, as value, gradient, precision and products. ``routes`` are its
+kinds, one for each kind of decoder; ``solvers`` search for the mode; ``native`` has the same in C, for the default.
+"""
 
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.curvature.conjugate_gradient import ConjugateGradient
-from curvae.curvature.generic import Generic
-from curvae.curvature.gradient import Gradient
-from curvae.curvature.gram import Gram
-from curvae.curvature.last import last_step
-from curvae.curvature.layerwise import Layerwise
-from curvae.curvature.levenberg_marquardt import LevenbergMarquardt
 from curvae.curvature.linearization import Linearization, Local, Product, chosen
-from curvae.curvature.majorized import Majorized
-from curvae.curvature.matrix_free import MatrixFree
-from curvae.curvature.search import (
+from curvae.curvature.routes.generic import Generic
+from curvae.curvature.routes.gram import Gram
+from curvae.curvature.routes.layerwise import Layerwise
+from curvae.curvature.routes.matrix_free import MatrixFree
+from curvae.curvature.routes.shared import Majorizer, Shared, SharedInformation, Typical
+from curvae.curvature.solvers.conjugate_gradient import ConjugateGradient
+from curvae.curvature.solvers.final_step import last_step
+from curvae.curvature.solvers.gradient import Gradient
+from curvae.curvature.solvers.levenberg_marquardt import LevenbergMarquardt
+from curvae.curvature.solvers.majorized import Majorized
+from curvae.curvature.solvers.search import (
     Backtracking,
     Mode,
     PaperSchedule,
-    Seen,
+    Record,
     Status,
     StepRule,
     Trace,
-    Tried,
+    Trial,
     follow,
     moved,
     not_ok,
 )
-from curvae.curvature.shared import Bound, Information, Shared, Typical
-from curvae.curvature.solvers import Newton, Solver, Step
+from curvae.curvature.solvers.solver import Newton, Solver, Step
 from curvae.model import LatentVariableModel, require_continuous
+from curvae.renamed import renamed
 from curvae.typing import Batch
 
 ROUTES: tuple[type[Linearization], ...] = (Gram, Layerwise, Generic)
@@ -100,30 +105,30 @@ def local(
 
 __all__ = [
     "Backtracking",
-    "Bound",
     "ConjugateGradient",
     "Generic",
     "Gradient",
     "Gram",
-    "Information",
     "Layerwise",
     "LevenbergMarquardt",
     "Linearization",
     "Local",
     "Majorized",
+    "Majorizer",
     "MatrixFree",
     "Mode",
     "Newton",
     "PaperSchedule",
     "Product",
-    "Seen",
+    "Record",
     "Shared",
+    "SharedInformation",
     "Solver",
     "Status",
     "Step",
     "StepRule",
     "Trace",
-    "Tried",
+    "Trial",
     "Typical",
     "chosen",
     "follow",
@@ -133,3 +138,14 @@ __all__ = [
     "moved",
     "not_ok",
 ]
+
+__getattr__ = renamed(
+    __name__,
+    {
+        "Bound": "curvae.curvature.Majorizer",
+        "Information": "curvae.curvature.SharedInformation",
+        "Seen": "curvae.curvature.Record",
+        "Tried": "curvae.curvature.Trial",
+        "route_for": "curvae.curvature.linearize",
+    },
+)

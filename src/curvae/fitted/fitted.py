@@ -14,7 +14,7 @@ from curvae.data import Schema, Transform
 from curvae.data.restoring import by_name, restored
 from curvae.fitted import outputs
 from curvae.fitted.rows import Reading, Rows, at_rest, batches, gathered, rows_of
-from curvae.latents import Axes, describe
+from curvae.latents import Axes, latent_axes
 from curvae.limits import check_counts
 from curvae.memory import require_bytes
 from curvae.posteriors import Posterior, rotated
@@ -131,7 +131,7 @@ class Fitted:
 
     @cached_property
     def _found_axes(self) -> Axes:
-        return self.axes or describe(self.system, self.run.data())
+        return self.axes or latent_axes(self.system, self.run.data())
 
     @property
     def evaluation(self) -> "Evaluation | None":

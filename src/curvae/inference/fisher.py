@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from curvae import linalg
 from curvae.curvature import Linearization, MatrixFree, Status, linearize
-from curvae.curvature.matrix_free import stochastic_log_det
+from curvae.curvature.routes.matrix_free import stochastic_log_det
 from curvae.inference.inference import AffinePosterior, Amortized, Inferred, as_precise
 from curvae.inference.start import outputs, write_posterior
 from curvae.limits import check_least

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature import Gram, Linearization, Mode, Newton, Seen, Solver, Trace, follow, last_step, linearize
+from curvae.curvature import Gram, Linearization, Mode, Newton, Record, Solver, Trace, follow, last_step, linearize
 from curvae.inference.implicit import with_gradient
 from curvae.inference.inference import Continued, Inference, Inferred, as_precise, prefixed
 from curvae.limits import check_least
@@ -124,7 +124,7 @@ class Laplace(Continued):
         """Every step differentiated, and the precision at the end."""
         near, seen = follow(near, steps, self.solver.rule)
         here = near.local()
-        seen = [*seen, Seen.of(here.log_joint, here.grad)]
+        seen = [*seen, Record.of(here.log_joint, here.grad)]
         factor, ok = linalg.cholesky(here.precision)
         left = 0.5 * torch.linalg.vecdot(here.grad, linalg.solve_spd(factor, here.grad)).detach()
         return Mode(near.z, here.precision, factor, seen, left, torch.zeros_like(ok), ok)
@@ -143,7 +143,7 @@ class Laplace(Continued):
     def _searched(self, begin: Linearization, steps: int) -> Mode:
         """A search without gradients, a last step with them, and the precision."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.constant):
-            if self.solver.settles:
+            if self.solver.runs_to_convergence:
                 return self._settled(begin, steps)
             near, seen = self.solver.search(begin, steps - 1, self.tolerance)
             mode = last_step(near, len(seen), self.solver.rule)
@@ -163,7 +163,7 @@ class Laplace(Continued):
             step = linalg.solve_spd(factors[0], grad)
             tried = self.solver.rule.advance(len(seen), end.detach(), grad, step)
             left = 0.5 * torch.linalg.vecdot(grad, step)
-        seen = [*seen, Seen.of(here.log_joint, grad)]
+        seen = [*seen, Record.of(here.log_joint, grad)]
         return Mode(mu, here.precision, factor, seen, left, tried.good.logical_not(), ok)
 
     def _info(self, found: Mode, steps: int) -> Info:
@@ -172,7 +172,7 @@ class Laplace(Continued):
         if self.unroll or steps == 0:
             total = steps
         else:
-            total = self.solver.visits(steps) if self.solver.settles else self.solver.visits(steps - 1) + 1
+            total = self.solver.visits(steps) if self.solver.runs_to_convergence else self.solver.visits(steps - 1) + 1
         padding = [seen[-1] if seen else end] * (total - len(seen))
         trace = Trace.of([*seen, *padding, end], found.left, found.stuck, found.ok, self.tolerance)
         return trace.info

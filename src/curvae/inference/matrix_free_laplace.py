@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature import ConjugateGradient, MatrixFree, Seen, Solver, Trace, moved
-from curvae.curvature.conjugate_gradient import solve
-from curvae.curvature.matrix_free import stochastic_log_det
+from curvae.curvature import ConjugateGradient, MatrixFree, Record, Solver, Trace, moved
+from curvae.curvature.routes.matrix_free import stochastic_log_det
+from curvae.curvature.solvers.conjugate_gradient import solve
 from curvae.inference.implicit import with_gradient
 from curvae.inference.inference import Continued, Inference, Inferred, as_precise, prefixed
 from curvae.limits import check_least
@@ -99,7 +99,7 @@ class MatrixFreeLaplace(Continued):
                 precision, inverse, ok, info = self._precision(near)
                 grad = near.grad()
                 left = 0.5 * (grad * inverse(grad)).sum(-1)
-                info = {**begin.info, **info, **self._trace(seen, Seen.of(near.log_joint, grad), left, ok).info}
+                info = {**begin.info, **info, **self._trace(seen, Record.of(near.log_joint, grad), left, ok).info}
             if self.steps == 0:
                 mu, bound = mu0, None
             else:
@@ -112,7 +112,7 @@ class MatrixFreeLaplace(Continued):
 
     def _search(
         self, model: LatentVariableModel, batch: Batch, z: Tensor, begin: Posterior
-    ) -> tuple[MatrixFree, list[Seen]]:
+    ) -> tuple[MatrixFree, list[Record]]:
         """The point reached, and what was seen on the way."""
         variance = begin.variance.to(z) if self.precondition and isinstance(begin, GaussianPosterior) else None
         near, seen = self.solver.search(MatrixFree.of(model, batch, z, variance), self.steps, 1e-3 * self.tolerance)
@@ -130,7 +130,7 @@ class MatrixFreeLaplace(Continued):
         info = {"log_det": value, "log_det_error": error}
         return near, lambda v: solve(near.product, v), torch.ones_like(value, dtype=torch.bool), info
 
-    def _trace(self, seen: list[Seen], end: Seen, left: PerDatum, ok: Tensor) -> Trace:
+    def _trace(self, seen: list[Record], end: Record, left: PerDatum, ok: Tensor) -> Trace:
         """What the search did, padded to T + 1 entries; ``left`` are the nats to the mode."""
         last = seen[-1] if seen else end
         padding = [last] * (self.solver.visits(self.steps) - len(seen))

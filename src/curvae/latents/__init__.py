@@ -4,6 +4,9 @@
 """
 
 from curvae.latents.axes import Axes, principal
-from curvae.latents.describe import describe
+from curvae.latents.describe import latent_axes
+from curvae.renamed import renamed
 
-__all__ = ["Axes", "describe", "principal"]
+__all__ = ["Axes", "latent_axes", "principal"]
+
+__getattr__ = renamed(__name__, {"describe": "curvae.latents.latent_axes"})

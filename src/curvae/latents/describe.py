@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from curvae.curvature.derivatives import jacobian
-from curvae.curvature.differentiable import decoding
+from curvae.curvature.routes.derivatives import jacobian
+from curvae.curvature.routes.differentiable import decoding
 from curvae.data import ArrayTable, Data, Transform
 from curvae.latents.axes import Axes, principal
 from curvae.model import LatentVariableModel
@@ -32,7 +32,7 @@ NUMBERS = 2**24
 """Of a Jacobian at a time."""
 
 
-def describe(system: System, data: Data) -> Axes:
+def latent_axes(system: System, data: Data) -> Axes:
     """The axes of a system's latents, and what they do to the columns of its data.
 
     The same system and data give the same axes; a system whose latents were rotated by hand gives the same latents.
@@ -45,7 +45,7 @@ def describe(system: System, data: Data) -> Axes:
         >>> from curvae.data import from_array
         >>> from curvae.systems import vae
         >>> data = from_array(torch.randn(100, 5) @ torch.randn(5, 5))
-        >>> axes = describe(vae(data.spec, latent=2, hidden=8), data)
+        >>> axes = latent_axes(vae(data.spec, latent=2, hidden=8), data)
         >>> axes.loadings.shape, bool(axes.gains[0] >= axes.gains[1])
         (torch.Size([5, 2]), True)
     """

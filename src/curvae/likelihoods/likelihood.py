@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from curvae.linear import LinearGaussian
 
-Information = Literal["constant", "diagonal", "block"]
+InformationKind = Literal["constant", "diagonal", "block"]
 
 
 class Quadratic(NamedTuple):
@@ -36,7 +36,7 @@ class Likelihood(nn.Module, ABC):
 
     event: tuple[int, ...]
     size: int
-    information: Information
+    information: InformationKind
     bounded: bool = False
 
     def __init__(self, event: int | tuple[int, ...], per_element: int = 1):

@@ -4,7 +4,7 @@ from curvae.networks.conv import ConvDecoder, ConvEncoder
 from curvae.networks.embedding import carried, write_affine
 from curvae.networks.last_block import LastBlock
 from curvae.networks.mlp import MLP
-from curvae.networks.precision import call, low_precision
+from curvae.networks.precision import low_precision, run_network
 from curvae.networks.top_down import TopDown
 from curvae.renamed import renamed
 
@@ -14,9 +14,9 @@ __all__ = [
     "ConvEncoder",
     "LastBlock",
     "TopDown",
-    "call",
     "carried",
     "low_precision",
+    "run_network",
     "write_affine",
 ]
 

@@ -19,7 +19,7 @@ def low_precision(network: nn.Module) -> torch.dtype | None:
     return first.dtype if first is not None and first.dtype in LOW else None
 
 
-def call(network: nn.Module, rows: Tensor, *others: Tensor, precise: bool = False) -> Any:
+def run_network(network: nn.Module, rows: Tensor, *others: Tensor, precise: bool = False) -> Any:
     """``network(rows, *others)``; one in half precision is given rows of its own, and its outputs are in theirs.
 
     Args:
@@ -32,7 +32,7 @@ def call(network: nn.Module, rows: Tensor, *others: Tensor, precise: bool = Fals
 
     Example:
         >>> layer = torch.nn.Linear(3, 2).bfloat16()
-        >>> call(layer, torch.ones(5, 3)).dtype
+        >>> run_network(layer, torch.ones(5, 3)).dtype
         torch.float32
     """
     own = low_precision(network)

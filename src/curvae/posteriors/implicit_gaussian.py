@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.curvature.conjugate_gradient import solve
-from curvae.curvature.matrix_free import MatrixFree
+from curvae.curvature.routes.matrix_free import MatrixFree
+from curvae.curvature.solvers.conjugate_gradient import solve
 from curvae.distributions import Draws, NormalPosterior
 from curvae.linalg import LOG_2PI
 from curvae.typing import Batch

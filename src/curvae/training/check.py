@@ -63,7 +63,7 @@ def _trial(system: nn.Module) -> Iterator[None]:
 def _try_decoder(model: LatentVariableModel) -> None:
     call = Call("decoder", torch.randn(ROWS, model.prior.size, device=_device(model)))
     try:
-        out = networks.call(model.decoder, call.given)
+        out = networks.run_network(model.decoder, call.given)
     except Exception as error:
         raise _refusal(call, error) from error
     _judge(call, out)

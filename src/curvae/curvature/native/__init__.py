@@ -5,14 +5,14 @@ folder, ``private`` keeps it where nobody else can write, ``calls`` passes tenso
 """
 
 from curvae.curvature.native.calls import LAYERS, Argument, call, numbers, plain, split, threads, vector_bytes
-from curvae.curvature.native.library import available, describe
+from curvae.curvature.native.library import available, kernel_in_use
 
 __all__ = [
     "LAYERS",
     "Argument",
     "available",
     "call",
-    "describe",
+    "kernel_in_use",
     "numbers",
     "plain",
     "split",

@@ -45,7 +45,7 @@ def library(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
     return _kernel("double" if dtype == torch.float64 else "float").library
 
 
-def describe() -> dict[str, str | int | None]:
+def kernel_in_use() -> dict[str, str | int | None]:
     """What computes curvature in float32 in this process, for ``curvae doctor`` and a run's environment.
 
     ``kernel`` is "packaged" (in the wheel), "compiled" (on this machine) or "torch", ``path`` where the library is,

@@ -59,7 +59,7 @@ def write_state(
 
 def _write_rows(buffer: Tensor, index: Tensor, values: Tensor) -> None:
     """``buffer[index] = values`` but where the index is -1."""
-    if linalg.may_look(buffer):
+    if linalg.can_sync(buffer):
         seen = index >= 0
         buffer[index[seen]] = values[seen]
     else:  # a row too many takes what is not wanted: choosing rows would wait for the device

@@ -25,7 +25,7 @@ def environment(settings: Settings, data: Data) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "devices": settings.devices,
         "threads": torch.get_num_threads(),
-        "curvature": native.describe(),
+        "curvature": native.kernel_in_use(),
         "seed": settings.seed,
         "data_checksum": data.checksum,
         "git": revision(),

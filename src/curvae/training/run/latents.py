@@ -5,7 +5,7 @@ from typing import Any
 
 from curvae.data import Data
 from curvae.io.errors import parsing
-from curvae.latents import Axes, describe
+from curvae.latents import Axes, latent_axes
 from curvae.systems import System
 from curvae.training.run import files, layout, weights
 
@@ -22,7 +22,7 @@ def write(folder: Path, system: System, data: Data) -> None:
         return
     found: dict[str, Any]
     try:
-        found = {"axes": describe(system, data).to_dict()}
+        found = {"axes": latent_axes(system, data).to_dict()}
     except ValueError as error:
         found = {"reason": str(error).removeprefix("rotate: ")}
     files.write_sealed(folder / layout.LATENTS, {**found, "weights": weights.digest(folder)})

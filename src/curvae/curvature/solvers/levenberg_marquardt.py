@@ -9,8 +9,8 @@ from torch import Tensor
 
 from curvae import linalg
 from curvae.curvature.linearization import Linearization, Local
-from curvae.curvature.search import Backtracking, StepRule
-from curvae.curvature.solvers import Solver, State, Step
+from curvae.curvature.solvers.search import Backtracking, StepRule
+from curvae.curvature.solvers.solver import Solver, State, Step
 from curvae.typing import PerDatum
 
 
@@ -57,10 +57,10 @@ class LevenbergMarquardt(Solver):
         left = torch.where(tried.failed, torch.inf, tried.left)
         return Step(local.grad, tried.there, left, None, (tried.damping, tried.growth))
 
-    def _retried(self, here: Linearization, local: Local, tried: "_Tried") -> "_Tried":
+    def _retried(self, here: Linearization, local: Local, tried: "_Trial") -> "_Trial":
         """With more damping, and more, where the step has failed."""
         for _ in range(self.tries - 1):
-            if not linalg.may_look(tried.failed):
+            if not linalg.can_sync(tried.failed):
                 again = self._try(here, local, tried.damping, tried.growth)
                 tried = again.where(tried.failed, tried)
                 continue
@@ -71,7 +71,7 @@ class LevenbergMarquardt(Solver):
             tried = tried.updated(rows, self._try(here.take(rows), part, tried.damping[rows], tried.growth[rows]))
         return tried
 
-    def _try(self, here: Linearization, local: Local, damping: Tensor, growth: Tensor) -> "_Tried":
+    def _try(self, here: Linearization, local: Local, damping: Tensor, growth: Tensor) -> "_Trial":
         d, predicted = self._damped(local, damping)
         there = here.at(here.z + d)
         rho = (there.log_joint - local.log_joint) / predicted
@@ -80,7 +80,7 @@ class LevenbergMarquardt(Solver):
         left = torch.where(good, 0.5 * (1 + damping) * torch.linalg.vecdot(local.grad, d), 0.0)
         less = (1 - (2 * rho.clamp(0, 1) - 1) ** 3).clamp(min=1 / 3)
         hopeful = predicted > torch.finfo(d.dtype).eps * local.log_joint.abs()
-        return _Tried(
+        return _Trial(
             there.where(good, here),
             left,
             damping * torch.where(good, less, growth),
@@ -98,7 +98,7 @@ class LevenbergMarquardt(Solver):
         return d, 0.5 * (d * (here.grad + extra * d)).sum(-1)
 
 
-class _Tried(NamedTuple):
+class _Trial(NamedTuple):
     """What a try gave."""
 
     there: Linearization
@@ -110,12 +110,12 @@ class _Tried(NamedTuple):
     failed: Bool[Tensor, " B"]
     """And is worth another."""
 
-    def where(self, chosen: Bool[Tensor, " B"], other: "_Tried") -> "_Tried":
+    def where(self, chosen: Bool[Tensor, " B"], other: "_Trial") -> "_Trial":
         """These where chosen, the other's elsewhere."""
         values = (torch.where(chosen, mine, others) for mine, others in zip(self[1:], other[1:], strict=True))
-        return _Tried(self.there.where(chosen, other.there), *values)
+        return _Trial(self.there.where(chosen, other.there), *values)
 
-    def updated(self, rows: Int[Tensor, " n"], part: "_Tried") -> "_Tried":
+    def updated(self, rows: Int[Tensor, " n"], part: "_Trial") -> "_Trial":
         """With some of the data replaced."""
         values = (old.index_copy(0, rows, new) for old, new in zip(self[1:], part[1:], strict=True))
-        return _Tried(self.there.updated(rows, part.there), *values)
+        return _Trial(self.there.updated(rows, part.there), *values)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from curvae import linalg
 from curvae.curvature.linearization import Linearization, Product
-from curvae.curvature.search import Backtracking, StepRule
-from curvae.curvature.solvers import Solver, State, Step
+from curvae.curvature.solvers.search import Backtracking, StepRule
+from curvae.curvature.solvers.solver import Solver, State, Step
 from curvae.typing import Latent
 
 
@@ -124,7 +124,7 @@ def conjugate_gradients(
 
 def _may_stop(active: Tensor, iteration: int) -> bool:
     """Whether to look who is not done; on a GPU only now and then, as a few needless products cost less."""
-    return linalg.may_look(active) or (iteration % 16 == 15 and not torch.compiler.is_compiling())
+    return linalg.can_sync(active) or (iteration % 16 == 15 and not torch.compiler.is_compiling())
 
 
 def solve(product: Product, target: Latent) -> Latent:

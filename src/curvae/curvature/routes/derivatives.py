@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from curvae.curvature.formulas import Formulas
+from curvae.curvature.routes.formulas import Formulas
 
 Map = Callable[[Tensor], Tensor]
 

@@ -3,9 +3,9 @@
 import torch
 
 from curvae import linalg
-from curvae.curvature import compiled
 from curvae.curvature.linearization import Linearization
-from curvae.curvature.search import Mode, Seen, StepRule
+from curvae.curvature.native import compiled
+from curvae.curvature.solvers.search import Mode, Record, StepRule
 
 
 def last_step(near: Linearization, t: int, rule: StepRule) -> Mode:
@@ -39,5 +39,5 @@ def last_step(near: Linearization, t: int, rule: StepRule) -> Mode:
         precision = near.at(mean).local().precision
         factor, ok = linalg.cholesky(precision)
     left = 0.5 * torch.linalg.vecdot(slope, linalg.solve_spd(factor.detach(), slope))
-    seen = [Seen.of(local.log_joint, grad), Seen.of(there.log_joint, slope)]
+    seen = [Record.of(local.log_joint, grad), Record.of(there.log_joint, slope)]
     return Mode(mean, precision, factor, seen, left, length == 0, ok)

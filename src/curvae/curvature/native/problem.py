@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from curvae.curvature import layers, native
+from curvae.curvature import native
+from curvae.curvature.routes import layers
 from curvae.linalg import LOG_2PI
 from curvae.model import LatentVariableModel
 from curvae.priors import StandardNormal

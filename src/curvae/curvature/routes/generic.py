@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from curvae.curvature.decoded import Decoded, Observed, assembled
-from curvae.curvature.derivatives import jacobian
-from curvae.curvature.differentiable import decoding
 from curvae.curvature.linearization import Local, chosen
-from curvae.curvature.recompute import recomputed
+from curvae.curvature.routes.decoded import Decoded, Observed, assembled
+from curvae.curvature.routes.derivatives import jacobian
+from curvae.curvature.routes.differentiable import decoding
+from curvae.curvature.routes.recompute import recomputed
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch, Matrix
 

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from curvae.curvature import layers
-from curvae.curvature.hidden import Hidden
-from curvae.curvature.problem import CompiledProblem
+from curvae.curvature.native.problem import CompiledProblem
+from curvae.curvature.routes import layers
+from curvae.curvature.routes.hidden import Hidden
 from curvae.likelihoods import Quadratic
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch, PerDatum

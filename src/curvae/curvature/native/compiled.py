@@ -1,8 +1,8 @@
 """Newton's search and its last, differentiated step by compiled code: the same steps, without a call between them.
 
 A network of 256 units spends more time on calls into torch than on products. Each of these gives None where the code
-does not know the decoder, the prior or the step rule (:class:`~curvae.curvature.problem.CompiledProblem`), or where a
-precision has no factor without jitter.
+does not know the decoder, the prior or the step rule (see ``problem``), or where a precision has no factor without
+jitter.
 """
 
 from typing import Any
@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from curvae.curvature import kernel, native
-from curvae.curvature.bfgs import CAUTION
-from curvae.curvature.gram import Gram
+from curvae.curvature import native
 from curvae.curvature.linearization import Linearization
-from curvae.curvature.problem import CompiledProblem
-from curvae.curvature.search import Backtracking, Mode, Seen, StepRule
+from curvae.curvature.native import kernel
+from curvae.curvature.native.problem import CompiledProblem
+from curvae.curvature.routes.gram import Gram
+from curvae.curvature.solvers.bfgs import CAUTION
+from curvae.curvature.solvers.search import Backtracking, Mode, Record, StepRule
 
 FAILED = (
     "Laplace: the compiled backward pass could not run: out of memory, or CURVAE_KERNEL has changed since the forward "
@@ -26,7 +27,7 @@ FAILED = (
 
 def search(
     near: Linearization, rule: StepRule, steps: int, cycle: int, tolerance: float
-) -> tuple[Gram, list[Seen]] | None:
+) -> tuple[Gram, list[Record]] | None:
     """Where up to ``steps`` steps lead, the factor made anew every ``cycle`` of them, and what was seen before each."""
     problem, z = _problem(near, rule), near.z
     if problem is None or not isinstance(near, Gram):
@@ -37,7 +38,7 @@ def search(
     if not problem.call("search", len(z), limits, len(z), steps, cycle, end, values, *seen):
         return None
     return Gram(near.frame, end, activations=values), [
-        Seen(log_joint, grad_norm) for log_joint, grad_norm in zip(*seen, strict=True)
+        Record(log_joint, grad_norm) for log_joint, grad_norm in zip(*seen, strict=True)
     ]
 
 
@@ -66,7 +67,7 @@ def last(near: Linearization, rule: StepRule, differentiated: bool) -> Mode | No
         with torch.enable_grad():
             mean, factor = _LastStep.apply(taken, mean, factor, *given)  # pyright: ignore[reportGeneralTypeIssues]
     ok = torch.ones_like(length, dtype=torch.bool)
-    return Mode(mean, precision, factor, [Seen(*one) for one in zip(*seen, strict=True)], left, length == 0, ok)
+    return Mode(mean, precision, factor, [Record(*one) for one in zip(*seen, strict=True)], left, length == 0, ok)
 
 
 def _problem(near: Linearization, rule: StepRule) -> CompiledProblem | None:

@@ -14,10 +14,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature import compiled
-from curvae.curvature.bfgs import BFGS
 from curvae.curvature.linearization import Linearization
-from curvae.curvature.search import Backtracking, Seen, StepRule
+from curvae.curvature.native import compiled
+from curvae.curvature.solvers.bfgs import BFGS
+from curvae.curvature.solvers.search import Backtracking, Record, StepRule
 
 State = tuple[Any, ...]
 """What a solver keeps of each datum from one step to the next: tensors (B, ...) and linearizations."""
@@ -44,7 +44,7 @@ class Solver(ABC):
     """How long each step is; also for the last, differentiable one that ``Laplace`` takes itself."""
 
     @property
-    def settles(self) -> bool:
+    def runs_to_convergence(self) -> bool:
         """Whether to search to the end before the precision is asked for, rather than to end with a Newton step."""
         return False
 
@@ -66,7 +66,7 @@ class Solver(ABC):
         return steps
 
     @torch.no_grad()
-    def search(self, near: Linearization, steps: int, tolerance: float = 0.0) -> tuple[Linearization, list[Seen]]:
+    def search(self, near: Linearization, steps: int, tolerance: float = 0.0) -> tuple[Linearization, list[Record]]:
         """Where up to ``steps`` steps lead, and what was seen before each, ``visits(steps)`` at most.
 
         A datum that can gain ``tolerance`` nats at most is done and left out of what follows. (On a GPU or in a
@@ -82,11 +82,11 @@ class Solver(ABC):
         for t in range(visits):
             level = here.log_joint
             grad, here, left, going, state = self.step(t, here, state)
-            now = Seen.of(level, grad)
+            now = Record.of(level, grad)
             seen.append(seen[-1].updated(rows, now) if len(rows) < len(z) else now)
             z = z.index_copy(0, rows, here.z)
             going = left > tolerance if going is None else (left > tolerance) & going
-            if not linalg.may_look(going):
+            if not linalg.can_sync(going):
                 continue
             kept = going.nonzero().squeeze(-1)
             if len(kept) == 0:

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from curvae import linalg
 from curvae.curvature.linearization import Linearization
-from curvae.curvature.search import Backtracking, StepRule
-from curvae.curvature.solvers import Solver, State, Step
+from curvae.curvature.solvers.search import Backtracking, StepRule
+from curvae.curvature.solvers.solver import Solver, State, Step
 from curvae.priors import StandardNormal
 
 

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from curvae.curvature.decoded import Observed
 from curvae.curvature.linearization import Linearization
-from curvae.curvature.search import StepRule
-from curvae.curvature.shared import Bound, Information, Shared
-from curvae.curvature.solvers import Newton, Solver, State, Step
+from curvae.curvature.routes.decoded import Observed
+from curvae.curvature.routes.shared import Majorizer, Shared, SharedInformation
+from curvae.curvature.solvers.search import StepRule
+from curvae.curvature.solvers.solver import Newton, Solver, State, Step
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class Majorized(Solver):
 
     For a likelihood whose information varies with eta (Bernoulli, categorical) and a decoder that ends in a linear
     layer: ``Lam0 = M'(W'F0 W)M + prior precision`` costs what it does for a Gaussian, as W'F0 W is formed once a batch.
-    With the :class:`Bound` every full step climbs by what it promises or more, within a linear piece of the decoder;
-    it is shorter than Newton's, the more so the surer the model is. :class:`Typical` takes longer ones, which the step
+    With the :class:`Majorizer` every full step climbs by what it promises or more, within a linear piece of the
+    decoder; it is shorter than Newton's, the more so the surer the model is. :class:`Typical` takes longer ones, which the step
     rule has to watch. Elsewhere (Gaussian likelihoods, other decoders) this is the inner solver, unchanged.
 
     Args:
@@ -37,7 +37,7 @@ class Majorized(Solver):
         True
     """
 
-    information: Information = field(default_factory=Bound)
+    information: SharedInformation = field(default_factory=Majorizer)
     inner: Solver = field(default_factory=Newton)
 
     @property
@@ -45,7 +45,7 @@ class Majorized(Solver):
         return self.inner.rule
 
     @property
-    def settles(self) -> bool:
+    def runs_to_convergence(self) -> bool:
         return True
 
     def visits(self, steps: int) -> int:

@@ -7,14 +7,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from curvae.curvature.hidden import Hidden
 from curvae.curvature.linearization import chosen
+from curvae.curvature.routes.hidden import Hidden
 from curvae.likelihoods import Likelihood
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch
 
 
-class Information(ABC):
+class SharedInformation(ABC):
     """An information F0 about eta that is the same for all data."""
 
     @abstractmethod
@@ -27,7 +27,7 @@ class Information(ABC):
 
 
 @dataclass(frozen=True)
-class Bound(Information):
+class Majorizer(SharedInformation):
     """``F0 >= -d2 log p(x | eta) / d eta2`` at every eta: a Bernoulli's 1/4, a categorical's ``1/2 (I - 1 1'/K)``.
 
     Böhning and Lindsay, *Monotonicity of quadratic-approximation algorithms*, 1988; Böhning, *Multinomial logistic
@@ -43,7 +43,7 @@ class Bound(Information):
 
 
 @dataclass(frozen=True)
-class Typical(Information):
+class Typical(SharedInformation):
     """The mean information over ``draws`` draws of the prior, the same ones every time.
 
     Where the model is sure of most elements this is far below the bound, and the steps are longer. They may be too
@@ -99,13 +99,13 @@ class Shared(Hidden):
 
     @classmethod
     def of(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Shared":
-        found = cls.by(Bound(), model, batch, z)
+        found = cls.by(Majorizer(), model, batch, z)
         assert found is not None
         return found
 
     @classmethod
     def by(
-        cls, information: Information, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]
+        cls, information: SharedInformation, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]
     ) -> "Shared | None":
         """With an information; None where it or the decoder does not fit."""
         parts = cls.split(model)

@@ -6,8 +6,9 @@ from typing import Protocol
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from curvae.curvature import kernel, layers
 from curvae.curvature.linearization import Frame, Linearization, Product
+from curvae.curvature.native import kernel
+from curvae.curvature.routes import layers
 from curvae.model import LatentVariableModel
 from curvae.typing import Matrix
 

@@ -34,7 +34,7 @@ def not_ok(status: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
     return status > Status.KINK
 
 
-class Tried(NamedTuple):
+class Trial(NamedTuple):
     """What a step rule tried, and whether that is to be taken."""
 
     there: Linearization
@@ -46,7 +46,7 @@ class Tried(NamedTuple):
 
     def taken(self, here: Linearization) -> tuple[Linearization, PerDatum]:
         """Where this leads from here, and the length of the step; 0 leaves a datum where it is."""
-        if linalg.may_look(self.good) and bool(self.good.all()):
+        if linalg.can_sync(self.good) and bool(self.good.all()):
             return self.there, self.length
         return self.there.where(self.good, here), torch.where(self.good, self.length, 0.0)
 
@@ -57,7 +57,7 @@ class StepRule(ABC):
     @abstractmethod
     def advance(
         self, t: int, here: Linearization, grad: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
-    ) -> Tried:
+    ) -> Trial:
         """What step t = 0, 1, ... tries for each datum."""
 
 
@@ -72,9 +72,9 @@ class PaperSchedule(StepRule):
 
     def advance(
         self, t: int, here: Linearization, grad: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
-    ) -> Tried:
+    ) -> Trial:
         length = torch.full_like(here.log_joint, self.scale / (t + 1))
-        return Tried(here.at(here.z + length.unsqueeze(-1) * direction), length, length > 0)
+        return Trial(here.at(here.z + length.unsqueeze(-1) * direction), length, length > 0)
 
 
 @dataclass(frozen=True)
@@ -93,43 +93,43 @@ class Backtracking(StepRule):
 
     def advance(
         self, t: int, here: Linearization, grad: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
-    ) -> Tried:
+    ) -> Trial:
         gain = torch.linalg.vecdot(grad, direction)
         full = self._tried(here, torch.ones_like(gain), gain, direction)
         short = full.good.logical_not() & (0.5 * gain <= self.worth).logical_not()
         rise = full.there.log_joint - here.log_joint
         a = (0.5 * gain / (gain - rise)).nan_to_num(self.shortest).clamp(self.shortest, 0.5)
-        if not linalg.may_look(short):
+        if not linalg.can_sync(short):
             less = self._tried(here, a, gain, direction)
             length, good = torch.where(short, a, full.length), torch.where(short, less.good, full.good)
-            return Tried(less.there.where(short, full.there), length, good)
+            return Trial(less.there.where(short, full.there), length, good)
         rows = short.nonzero().squeeze(-1)
         if len(rows) == 0:
             return full
         less = self._tried(here.take(rows), a[rows], gain[rows], direction[rows])
         length, good = full.length.index_copy(0, rows, less.length), full.good.index_copy(0, rows, less.good)
-        return Tried(full.there.updated(rows, less.there), length, good)
+        return Trial(full.there.updated(rows, less.there), length, good)
 
-    def _tried(self, here: Linearization, a: PerDatum, gain: PerDatum, direction: Float[Tensor, "B D"]) -> Tried:
+    def _tried(self, here: Linearization, a: PerDatum, gain: PerDatum, direction: Float[Tensor, "B D"]) -> Trial:
         """A step of length a."""
         there = here.at(here.z + a.unsqueeze(-1) * direction)
-        return Tried(there, a, there.log_joint - here.log_joint >= self.sufficient * a * gain)
+        return Trial(there, a, there.log_joint - here.log_joint >= self.sufficient * a * gain)
 
 
-class Seen(NamedTuple):
+class Record(NamedTuple):
     """What a search saw of each datum before a step."""
 
     log_joint: PerDatum
     grad_norm: PerDatum
 
     @classmethod
-    def of(cls, log_joint: PerDatum, grad: Float[Tensor, "B D"]) -> "Seen":
+    def of(cls, log_joint: PerDatum, grad: Float[Tensor, "B D"]) -> "Record":
         """The values, detached."""
         return cls(log_joint.detach(), grad.detach().norm(dim=-1))
 
-    def updated(self, rows: Int[Tensor, " n"], part: "Seen") -> "Seen":
+    def updated(self, rows: Int[Tensor, " n"], part: "Record") -> "Record":
         """With the values of some of the data replaced."""
-        return Seen(*(old.index_copy(0, rows, new) for old, new in zip(self, part, strict=True)))
+        return Record(*(old.index_copy(0, rows, new) for old, new in zip(self, part, strict=True)))
 
 
 class Mode(NamedTuple):
@@ -139,7 +139,7 @@ class Mode(NamedTuple):
     precision: Matrix
     factor: Matrix
     """The lower Cholesky factor of the precision."""
-    seen: list[Seen]
+    seen: list[Record]
     left: PerDatum
     """Newton decrement at the mean: the nats that one more step promises."""
     stuck: Bool[Tensor, " B"]
@@ -157,7 +157,7 @@ class Trace:
     status: Int[Tensor, " B"]
 
     @classmethod
-    def of(cls, seen: list[Seen], left: PerDatum, stuck: Bool[Tensor, " B"], ok: Tensor, tolerance: float) -> "Trace":
+    def of(cls, seen: list[Record], left: PerDatum, stuck: Bool[Tensor, " B"], ok: Tensor, tolerance: float) -> "Trace":
         """From what was seen, the nats left to the mode, and what went wrong."""
         log_joint, grad_norm = (torch.stack(values) for values in zip(*seen, strict=True))
         status = torch.where(stuck, Status.KINK, Status.MAX_STEPS)
@@ -188,20 +188,20 @@ def moved(before: Float[Tensor, "*T B"], after: Float[Tensor, "*T B"]) -> Bool[T
     return (after - before).abs() > 8 * torch.finfo(after.dtype).eps * after.abs()
 
 
-def follow(near: Linearization, steps: int, rule: StepRule) -> tuple[Linearization, list[Seen]]:
+def follow(near: Linearization, steps: int, rule: StepRule) -> tuple[Linearization, list[Record]]:
     """``steps`` Newton steps, all of them, for all data, with gradients where they are on.
 
     The step d solves ``r = grad - Lam d = 0``, so ``d' = Lam^-1 r'`` with d held fixed inside r: its derivative needs
     the residual, which is a few vector products, and no derivative of Lam or of its factor.
     """
-    seen: list[Seen] = []
+    seen: list[Record] = []
     for t in range(steps):
         with torch.no_grad():
             here = near.detach()
             local = here.local()
             factor, _ = linalg.cholesky(local.precision)
             step = linalg.solve_spd(factor, local.grad)
-            seen.append(Seen.of(local.log_joint, local.grad))
+            seen.append(Record.of(local.log_joint, local.grad))
             there, length = rule.advance(t, here, local.grad, step).taken(here)
         if not torch.is_grad_enabled():
             near = there

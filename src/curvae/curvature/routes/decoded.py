@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from curvae.curvature.derivatives import Batched, Looped, Taking, vector_products
-from curvae.curvature.differentiable import decoding
 from curvae.curvature.linearization import Linearization, Product, chosen
+from curvae.curvature.routes.derivatives import Batched, Looped, Taking, vector_products
+from curvae.curvature.routes.differentiable import decoding
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch, Matrix
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from curvae.curvature import layers
-from curvae.curvature.derivatives import WAYS, Decoding, Map, Taking, Way, each, jvp, vector_products
+from curvae.curvature.routes import layers
+from curvae.curvature.routes.derivatives import WAYS, Decoding, Map, Taking, Way, each, jvp, vector_products
 from curvae.model import LatentVariableModel
-from curvae.networks import call
+from curvae.networks import run_network
 
 ROWS = 2
 CLOSE = (1e-3, 1e-1)
@@ -216,7 +216,7 @@ def _blamed(decoder: nn.Module, run: Callable[[], Tensor], unfit: Unfit, asked: 
         if isinstance(given, Tensor) and given.is_floating_point():
 
             def alone(h: Tensor, layer: nn.Module = layer, others: Any = others) -> Tensor:
-                out = call(layer, h, *others, precise=True)
+                out = run_network(layer, h, *others, precise=True)
                 return next(one for one in tree_leaves(out) if isinstance(one, Tensor) and one.is_floating_point())
 
             with suppress(Exception):

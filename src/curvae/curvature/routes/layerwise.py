@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from curvae.curvature import kernel, layers
-from curvae.curvature.decoded import Observed, assembled, informed
 from curvae.curvature.linearization import Linearization, Product
+from curvae.curvature.native import kernel
+from curvae.curvature.routes import layers
+from curvae.curvature.routes.decoded import Observed, assembled, informed
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch, Matrix
 

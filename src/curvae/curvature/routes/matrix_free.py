@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature.decoded import Decoded, Observed
 from curvae.curvature.linearization import Product
+from curvae.curvature.routes.decoded import Decoded, Observed
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.priors import StandardNormal
 from curvae.typing import Batch, Matrix, PerDatum
