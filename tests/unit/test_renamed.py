@@ -4,10 +4,12 @@ import importlib
 
 import pytest
 
-from curvae import dynamics, flows, inference, networks, posteriors, priors
+from curvae import curvature, dynamics, flows, inference, latents, networks, posteriors, priors
 
 PACKAGES = (dynamics, flows, inference, networks, posteriors, priors)
 BEFORE = {
+    curvature: ("Bound", "Information", "Seen", "Tried", "route_for"),
+    latents: ("describe",),
     flows: ("Image",),
     networks: ("Lowest",),
     dynamics: ("Bridge", "Point", "cooled"),
