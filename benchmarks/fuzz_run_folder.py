@@ -37,7 +37,7 @@ import curvae
 from curvae import evaluation, report, training
 from curvae.data import DataError
 from curvae.evaluation import store
-from curvae.latents import describe
+from curvae.latents import explained
 from curvae.systems import vae
 from curvae.training import RunError, RunFolder, load
 from curvae.training.run import files, layout

@@ -158,7 +158,7 @@ def test_slopes_and_explained_variance_of_a_curved_decoder():
     torch.testing.assert_close(axes.gains, torch.linalg.eigvalsh(information).flip(0), atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(axes.loadings, rows.mean(0) @ axes.rotation.mT, atol=1e-6, rtol=1e-6)
     exact = dataclasses.replace(axes, rotation=torch.eye(2, dtype=torch.float64))
-    from curvae.latents.describe import _explained
+    from curvae.latents.explained import _explained
 
     found = _explained(model, z, exact.rotation, data.transform, (2,))
     torch.testing.assert_close(found, torch.tensor([[2.0, 9.0], [0.0, 1.0]]).double(), atol=1e-6, rtol=1e-6)

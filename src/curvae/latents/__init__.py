@@ -4,7 +4,7 @@
 """
 
 from curvae.latents.axes import Axes, principal
-from curvae.latents.describe import latent_axes
+from curvae.latents.explained import latent_axes
 from curvae.renamed import renamed
 
 __all__ = ["Axes", "latent_axes", "principal"]
