@@ -36,7 +36,6 @@ import yaml
 import curvae
 from curvae import evaluation, report, training
 from curvae.data import DataError
-from curvae.evaluation import store
 from curvae.latents import describe
 from curvae.systems import vae
 from curvae.training import RunError, RunFolder, load
@@ -277,7 +276,7 @@ class Readers:
             "axes": lambda: run.axes,
             "evaluation": lambda: run.evaluation,
             "evaluations": run.evaluations,
-            "read": lambda: store.read(folder),
+            "read": lambda: evaluation.io.read(folder),
             "compare": lambda: evaluation.compare([self.whole, folder]),
         }
 
@@ -319,7 +318,7 @@ def make(folder: Path) -> dict[int, Path]:
     curvae.evaluate(run.path, samples=30, limit=40, progress=False)
     sha256 = run.digest()
     found = evaluation.calibrate(run.system(), 200, 19)
-    store.write_findings(new, layout.CALIBRATION, found.to_dict(), sha256)
+    evaluation.io.write_findings(new, layout.CALIBRATION, found.to_dict(), sha256)
     files.write_sealed(new / layout.RESTARTS, {"kept": 0, "starts": [{"seed": 0, "bound": -1.5}]})
     files.write_sealed(new / layout.LATENTS, {"axes": describe(run.system(), data).to_dict(), "weights": sha256})
     evaluation.gaps(run.path, data=4, steps=4, samples=20, progress=False)

@@ -16,12 +16,12 @@ from curvae.evaluation import (
     Evaluation,
     Summary,
     annealed,
-    annealing,
     evaluate,
     read,
     score,
 )
-from curvae.evaluation.annealing import MOST, SPREAD, bridge, log_normal_limit, rows_within, spread
+from curvae.evaluation.likelihood import annealing
+from curvae.evaluation.likelihood.annealing import MOST, SPREAD, bridge, log_normal_limit, rows_within, spread
 from curvae.evaluation.summary import flagged_annealed, summarize_annealed, warn
 from curvae.inference import AmortizedGaussian
 from curvae.objectives import elbo

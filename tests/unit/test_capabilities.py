@@ -14,7 +14,7 @@ import methods
 from curvae import training
 from curvae.data import Data, from_array
 from curvae.evaluation import bracket, calibrate, compare, evaluate, gaps, impute, information, pictures, quality, read
-from curvae.evaluation.annealing import annealed
+from curvae.evaluation.likelihood.annealing import annealed
 from curvae.report import write
 from curvae.systems import (
     CanImpute,

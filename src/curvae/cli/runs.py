@@ -130,7 +130,7 @@ def _sampling(result: "Evaluation") -> Iterator[Row]:
 
 def likeness(found: "Quality") -> Iterator[tuple[str, ...]]:
     """Samples and controls against held-out data in rows of a table."""
-    from curvae.evaluation.quality_results import KINDS
+    from curvae.evaluation.samples.results import KINDS
 
     for name, row in found.rows.items():
         yield KINDS[name], *(f"{getattr(row, share):.2f}" for share in SHARES), f"{row.kernel:.3f}"

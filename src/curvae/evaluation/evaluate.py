@@ -12,19 +12,19 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 
 from curvae.data import ArrayTable, Data
-from curvae.evaluation import store
-from curvae.evaluation.annealing import CHAINS, annealed, checked
-from curvae.evaluation.baselines import fitted, scored, summarize_baselines
-from curvae.evaluation.choice import PROPOSALS
-from curvae.evaluation.importance import MEMORY
-from curvae.evaluation.information import information
-from curvae.evaluation.pictures import pictures
+from curvae.evaluation import io
+from curvae.evaluation.comparison.baselines import fitted, scored, summarize_baselines
+from curvae.evaluation.information.information import information
+from curvae.evaluation.likelihood.annealing import CHAINS, annealed, checked
+from curvae.evaluation.likelihood.importance import MEMORY
+from curvae.evaluation.likelihood.proposal_selection import PROPOSALS
+from curvae.evaluation.likelihood.scores import score
+from curvae.evaluation.likelihood.weighted_draws import Scores
 from curvae.evaluation.progress import bar
-from curvae.evaluation.quality import quality as compared
+from curvae.evaluation.report_arrays import pictures
 from curvae.evaluation.results import Evaluation
-from curvae.evaluation.scores import score
+from curvae.evaluation.samples.quality import quality as compared
 from curvae.evaluation.summary import finite, flagged, summarize, summarize_annealed
-from curvae.evaluation.weighing import Scores
 from curvae.noise import kept
 from curvae.systems import System
 from curvae.systems.place import place
@@ -147,7 +147,7 @@ def evaluate(
     settings = {"memory": memory, "batch_size": batch_size, "device": str(where), "limit": limit}
     settings |= {"stderr": stderr, "most": most, "smooth": smooth, "rotated": axes is not None}
     values = result.to_dict() | about(folder, system, data) | {"settings": settings, "weights": sha256}
-    store.write(place_of(folder, data, split), values, saved(scores) | extra | beside, shown)
+    io.write(place_of(folder, data, split), values, saved(scores) | extra | beside, shown)
     return result
 
 

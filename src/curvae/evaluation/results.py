@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
-from curvae.evaluation.baseline_results import BaselineResult
-from curvae.evaluation.latent_results import Information
-from curvae.evaluation.quality_results import Quality
-from curvae.evaluation.values import Estimate, Summary, plain
+from curvae.evaluation.comparison.baseline_results import BaselineResult
+from curvae.evaluation.estimate import Estimate, Summary, plain
+from curvae.evaluation.information.results import Information
+from curvae.evaluation.samples.results import Quality
 from curvae.io.typed import Count, OneOf, Share, conform
 
 

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from curvae.curvature import Status, not_ok
-from curvae.evaluation.annealing import SPREAD_BAD
-from curvae.evaluation.cautions import ACTIVE, ESS_BAD, warn
-from curvae.evaluation.choice import KHAT_BAD, PROPOSALS
-from curvae.evaluation.judging import wanting
+from curvae.evaluation.likelihood.annealing import SPREAD_BAD
+from curvae.evaluation.likelihood.estimation import wanting
+from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD, PROPOSALS
+from curvae.evaluation.likelihood.weighted_draws import Scores
 from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult, Summary
-from curvae.evaluation.weighing import Scores
+from curvae.evaluation.warnings import ACTIVE, ESS_BAD, warn
 
 
 def summarize(scores: Scores, levels: float | None = None, stderr: float | None = None, **facts: Any) -> Evaluation:

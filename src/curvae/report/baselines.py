@@ -1,6 +1,6 @@
 """The first rows of the results: models in closed form, which the run has to beat."""
 
-from curvae.evaluation.baseline_results import BaselineResult
+from curvae.evaluation.comparison.baseline_results import BaselineResult
 from curvae.evaluation.results import Evaluation
 from curvae.report import words
 from curvae.report.read import Snapshot

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from curvae.evaluation.calibration_figure import figure as calibration_figure
-from curvae.evaluation.gap_results import MEMBERS, Gaps
-from curvae.evaluation.latent_results import Information
-from curvae.evaluation.values import Estimate
+from curvae.evaluation.calibration.figure import figure as calibration_figure
+from curvae.evaluation.estimate import Estimate
+from curvae.evaluation.gaps.results import MEMBERS, Gaps
+from curvae.evaluation.information.results import Information
 from curvae.report import figures, page, style, words
 from curvae.report.page import Cell, Section
 from curvae.report.read import Snapshot

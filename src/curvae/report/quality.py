@@ -1,6 +1,6 @@
 """The part of the page on samples beside data."""
 
-from curvae.evaluation.quality_results import KINDS, Likeness
+from curvae.evaluation.samples.results import KINDS, Likeness
 from curvae.report import page, words
 from curvae.report.page import Cell, Section
 from curvae.report.read import Snapshot

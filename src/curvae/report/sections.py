@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from curvae.evaluation.choice import KHAT_GOOD
+from curvae.evaluation.likelihood.proposal_selection import KHAT_GOOD
 from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult
 from curvae.report import baselines, figures, page, style, words
 from curvae.report.figures import KHAT_LIMIT
