@@ -8,7 +8,7 @@ import torch
 
 import curvae.report
 from curvae.evaluation import Evaluation
-from curvae.evaluation.comparison.baseline_results import BaselineResult
+from curvae.evaluation.comparison.baselines import BaselineResult
 from curvae.evaluation.estimate import Estimate
 from curvae.verdicts import conclusion, of_bound, of_evaluation, of_training
 

@@ -1,7 +1,7 @@
 """What a mean over data is, and the plain form of values for JSON."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,19 @@ class Summary:
     median: float
     worst: float
     flagged: float
+
+    @classmethod
+    def of(cls, values: NDArray, worst: Callable[[NDArray], Any], bad: NDArray) -> "Summary":
+        """Of one value a datum, NaN left out; ``bad`` says which are beyond the threshold.
+
+        Example:
+            >>> Summary.of(np.array([1.0, 4.0, np.nan]), np.max, np.array([False, True, False]))
+            Summary(median=2.5, worst=4.0, flagged=0.5)
+        """
+        known = ~np.isnan(values)
+        if not known.any():
+            return cls(math.nan, math.nan, math.nan)
+        return cls(float(np.median(values[known])), float(worst(values[known])), float(bad[known].mean()))
 
 
 def plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curvae.baselines import NAMES
-from curvae.evaluation.comparison.baseline_results import PREFIX
+from curvae.evaluation.comparison.baselines import PREFIX
 from curvae.evaluation.estimate import plain
 from curvae.evaluation.results import Evaluation
 from curvae.io import atomic, formats, regular

@@ -2,12 +2,10 @@
 
 import math
 
-from curvae.evaluation.likelihood.diagnostics import KHAT_DRAWS
+from curvae.evaluation.likelihood.diagnostics import ESS_BAD, KHAT_DRAWS
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
-from curvae.evaluation.results import AnnealedResult, Evaluation, ProposalResult
+from curvae.evaluation.results import Evaluation, ProposalResult
 
-ESS_BAD = 10
-"""Below it a few lucky draws carry the estimate."""
 ACTIVE = 1e-2
 """Least variance over data of the posterior mean of an active unit."""
 ENDS = {
@@ -41,7 +39,7 @@ def warn(result: Evaluation) -> list[str]:
     for name, words in WORDS.items():
         proposal = getattr(result, name)
         said += [] if proposal is None else _warn_proposal(proposal, words, result.samples)
-    said += [] if result.ais is None else _warn_annealed(result.ais)
+    said += [] if result.ais is None else result.ais.warnings
     if result.activity is not None and result.active_units != len(result.activity):
         idle = len(result.activity) - (result.active_units or 0)
         said.append(
@@ -51,6 +49,8 @@ def warn(result: Evaluation) -> list[str]:
     if result.status:
         ends = "; ".join(f"{ENDS.get(name, name)} for {share:.1%}" for name, share in result.status.items())
         said.append(f"The mode search of the system's own inference fell short for part of the data: {ends}.")
+    for finding in result.metrics.values():
+        said += finding.warnings
     return said
 
 
@@ -73,22 +73,6 @@ def _warn_flagged(result: Evaluation) -> list[str]:
         said.append(
             f"The normalizer of the common proposal is itself an estimate: an error of {result.normalizer:.2f} nats "
             "that the data share is in log p(x) from there, beside what stands after ±."
-        )
-    return said
-
-
-def _warn_annealed(found: AnnealedResult) -> list[str]:
-    said = []
-    if found.flagged:
-        said.append(
-            f"{found.flagged:,} of the data that were annealed are flagged: their log weights spread by more than 1 "
-            "nat over the chains, or are not finite. They are left out where agreement is counted; take more "
-            "temperatures."
-        )
-    if found.difference is not None and found.difference.value > 4 * found.difference.monte_carlo + 0.05:
-        said.append(
-            f"Annealed importance sampling finds {found.difference.value:.2f} nats more than log p(x) above, for the "
-            f"same {found.count} data. Both err low: the proposals miss a part of the posterior."
         )
     return said
 

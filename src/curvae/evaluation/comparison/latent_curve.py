@@ -195,7 +195,7 @@ def _evaluated(run: RunFolder, samples: int, progress: bool) -> Evaluated:
         settings = there.values.get("settings", {})
         if not there.stale and there.result.samples == samples and settings.get("limit") is None:
             return there
-    evaluate(run, samples, data, "validation", progress=progress)
+    evaluate(run, data=data, progress=progress, samples=samples, split="validation")
     return io.read(place)
 
 

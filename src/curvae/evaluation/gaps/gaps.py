@@ -12,13 +12,14 @@ from torch import Generator, Tensor
 
 from curvae.data import ArrayTable
 from curvae.evaluation import io
-from curvae.evaluation.evaluate import Split, about, choose, device_for, moved, opened
+from curvae.evaluation.evaluate import about, choose, device_for, moved, opened
 from curvae.evaluation.gaps.results import KHAT_BAD, MEMBERS, Gaps, Member
 from curvae.evaluation.gaps.variational_families import elbo_of, families, own_family
 from curvae.evaluation.likelihood.importance import MEMORY, estimates, posterior_weights
 from curvae.evaluation.likelihood.scores import Report, running, untouched
 from curvae.evaluation.progress import bar
 from curvae.evaluation.results import Estimate
+from curvae.evaluation.settings import Split
 from curvae.limits import check_counts
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.posteriors import Posterior

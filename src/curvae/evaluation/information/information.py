@@ -1,6 +1,8 @@
 """What latents say about data, and whether the aggregate posterior is the prior: from pairs of posteriors and draws."""
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,10 +14,12 @@ from torch import Generator, Tensor
 from curvae.data import ArrayTable
 from curvae.evaluation.calibration.calibration import equally_weighted
 from curvae.evaluation.estimate import Estimate
+from curvae.evaluation.formatting import measured, number, p_value
 from curvae.evaluation.information.posterior_summary import divergence
-from curvae.evaluation.information.results import Information
 from curvae.evaluation.information.two_sample import classified, mmd
 from curvae.evaluation.likelihood.scores import untouched
+from curvae.evaluation.metric import Measured, Section, Subject
+from curvae.io.typed import Count
 from curvae.latents import Axes
 from curvae.posteriors import (
     DensityPosterior,
@@ -28,6 +32,9 @@ from curvae.posteriors import (
 from curvae.systems import HasModel, Parts, System
 from curvae.systems.place import like, place
 
+TITLE = "What the latents carry"
+ABSENT = "this evaluation says nothing of it; it takes continuous latents and 20 data or more."
+"""Why the report has no such part."""
 COUNT = 1000
 """Most data: all pairs of them are seen, and half a second is spent at D = 16."""
 DEAR = 200
@@ -36,6 +43,88 @@ FEWEST = 20
 """Below it nothing is said."""
 FLOATS = 2**23
 """Of values at a time."""
+
+
+@dataclass(frozen=True)
+class Information:
+    """Information in nats, and the aggregate posterior ``q(z) = mean q(z | x)`` against the prior.
+
+    Example:
+        >>> Information(Estimate(2.0, 0.1), Estimate(2.2, 0.1), ceiling=6.9, count=1000).mutual_upper
+        Estimate(value=2.2, stderr=0.1, monte_carlo=0.0)
+    """
+
+    mutual_lower: Estimate | None
+    """Lower end of I_q(x; z); None where the posterior has no density. At most ``ceiling``."""
+    mutual_upper: Estimate
+    """Upper end of it: the mean KL to the prior, or less."""
+    correlation_lower: Estimate | None = None
+    """Lower end of the total correlation of q(z); None where posteriors are not Gaussian."""
+    correlation_upper: Estimate | None = None
+    mmd: float = 0.0
+    """Squared maximum mean discrepancy of q(z) and the prior, unbiased."""
+    mmd_p_value: float = 1.0
+    accuracy: float = 0.5
+    """Share of held-out draws of which a classifier told whether they are of q(z) or of the prior; 1/2 is the best."""
+    accuracy_stderr: float = 0.0
+    accuracy_p_value: float = 1.0
+    ceiling: float = 0.0
+    """log N: what N data can show at most."""
+    count: Count = 0
+    """N."""
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Its rows of the printed table."""
+        most = f"nats (of {self.count:,} data, log N = {self.ceiling:.2f})"
+        low = "" if self.mutual_lower is None else f"between {self.mutual_lower} and "
+        yield "information of z on x", f"{low or 'at most '}{self.mutual_upper} {most}"
+        if self.correlation_lower is not None and self.correlation_upper is not None:
+            least = max(0.0, self.correlation_lower.value)
+            yield "total correlation of q(z)", f"between {least:.2f} and {self.correlation_upper} nats"
+        if math.isnan(self.accuracy):
+            return
+        told = f"a classifier is right for {self.accuracy:.1%} (p = {self.accuracy_p_value:.2g})"
+        yield "q(z) against the prior", f"{told}, MMD² {self.mmd:.2g} (p = {self.mmd_p_value:.2g})"
+
+    def section(self) -> Section:
+        """Its part of the report."""
+        note = (
+            f"From {self.count:,} data, which can show log N = {self.ceiling:.2f} nats of information at most; where "
+            "the two ends are far apart, more cannot be said from so many. Standard errors are over the choice of data."
+        )
+        return Section(
+            "information", TITLE, ("Quantity", "Value ± error", "What it is"), tuple(self._described()), note
+        )
+
+    def _described(self) -> list[tuple[str, str, str]]:
+        high = measured(self.mutual_upper)
+        mutual = f"at most {high}" if self.mutual_lower is None else f"{measured(self.mutual_lower)} to {high}"
+        told = number(100 * self.accuracy, 100 * self.accuracy_stderr)
+        rows = [("Information I(x; z)", f"{mutual} nats", "How much the latents say about a datum.")]
+        if self.correlation_lower is not None and self.correlation_upper is not None:
+            least = number(max(0.0, self.correlation_lower.value), figures=2)
+            most = measured(self.correlation_upper)
+            text = "How far the latents of all data together are from independent of one another."
+            rows.append(("Total correlation", f"{least} to {most} nats", text))
+        text = f"Held-out latents of data told from prior draws; 50 % is the best ({p_value(self.accuracy_p_value)})."
+        rows.append(("Classifier", f"{told} %", text))
+        text = f"The same by a kernel; unbiased, zero on average if they are alike ({p_value(self.mmd_p_value)})."
+        rows.append(("MMD²", number(self.mmd, figures=2), text))
+        return rows
+
+
+@dataclass(frozen=True)
+class LatentInformation:
+    """What latents say about data, and q(z) against the prior: see :func:`curvae.evaluation.information`."""
+
+    name = "information"
+
+    def check(self, system: System) -> None:
+        """Of any system; one without continuous latents has none."""
+
+    def compute(self, subject: Subject) -> Measured:
+        settings = subject.settings
+        return Measured(information(subject.system, subject.table, settings.limit, settings.seed, subject.axes))
 
 
 class Rate(NamedTuple):

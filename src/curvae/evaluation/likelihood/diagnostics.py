@@ -9,6 +9,8 @@ from scipy.special import gammaincinv, logsumexp
 
 KHAT_DRAWS = 25
 """Fewest draws for a k-hat: a fifth of them is fitted, and the fit takes five values or more."""
+ESS_BAD = 10
+"""Below it a few lucky draws carry the estimate."""
 MANY = 1e6
 """Degrees of freedom beyond which a variance is as good as known."""
 UNDERFLOW = 600

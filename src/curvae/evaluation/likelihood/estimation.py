@@ -75,3 +75,15 @@ def surely(found: Estimates) -> Estimates:
 def named(proposal: str, found: Estimates) -> Scores:
     """The estimates from one proposal, by their names in a table of scores."""
     return {f"{name}_{proposal}": getattr(found, name) for name in NAMED}
+
+
+def finite(scores: Scores) -> NDArray[np.bool_]:
+    """Which data have finite estimates throughout; the mixture of proposals may fail by itself."""
+    names = ("log_likelihood", "log_likelihood_own", "log_likelihood_laplace", "elbo", "log_det")
+    return np.logical_and.reduce([np.isfinite(scores[name]) for name in names if name in scores])
+
+
+def flagged(scores: Scores) -> NDArray[np.bool_]:
+    """Which data have no estimate of log p(x) to be trusted: not finite, or k-hat above 0.7 with the best proposal."""
+    bad = ~finite(scores)
+    return bad | (scores["khat_best"] > KHAT_BAD) if "khat_best" in scores else bad

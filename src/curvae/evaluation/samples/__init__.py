@@ -1,5 +1,5 @@
 """What a system makes, beside data.
 
 Begin with ``quality``, which compares samples and reconstructions with held-out data by the ``features`` of them;
-``imputation`` completes missing values; ``results`` has the immutable values that come out.
+``imputation`` completes missing values.
 """

@@ -1,5 +1,9 @@
 """Are samples like data? Precision and recall of manifolds and a kernel distance, between a best and a bad case."""
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -8,18 +12,107 @@ from torch import Generator, Tensor
 
 from curvae.data import ArrayTable, Data
 from curvae.evaluation.estimate import Estimate
+from curvae.evaluation.formatting import measured
 from curvae.evaluation.information.posterior_summary import rebuilt
 from curvae.evaluation.likelihood.scores import untouched
+from curvae.evaluation.metric import Measured, Section, Subject
 from curvae.evaluation.samples.features import fitted
-from curvae.evaluation.samples.results import Likeness, Quality
+from curvae.io.typed import Count, OneOf
 from curvae.likelihoods import Categorical
 from curvae.systems import CanReconstruct, CanSample, HasModel, System
 from curvae.systems.place import like, place
 
+SHARES = ("precision", "recall", "density", "coverage")
+TITLE = "Are samples like data?"
+HEADER = ("Set", "Precision", "Recall", "Density", "Coverage", "Kernel distance")
+KINDS = {
+    "train": "training data (best case)",
+    "samples": "draws of the model",
+    "means": "their means",
+    "reconstructions": "reconstructions",
+    "noise": "matched Gaussian (bad case)",
+}
+"""What is compared with held-out data, in words; the first and the last are the controls."""
 COUNT = 1000
 """Most data of a kind."""
 FEWEST = 20
 NEIGHBORS = 5
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How like held-out data a set of N others is; shares have standard errors of about ``sqrt(p (1 - p) / N)``."""
+
+    precision: float
+    """Share of the set that lies where held-out data are."""
+    recall: float
+    """Share of held-out data that lie where the set is."""
+    density: float
+    """How often held-out data surround one of the set, 1 for equal distributions; outliers weigh less."""
+    coverage: float
+    """Share of held-out data with one of the set near."""
+    kernel: Estimate
+    """Kernel distance, unbiased: 0 on average for equal distributions."""
+
+    @property
+    def shares(self) -> tuple[str, ...]:
+        """All but the last, as they are printed."""
+        return tuple(f"{getattr(self, name):.2f}" for name in SHARES)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Samples and reconstructions against held-out data, between a best and a bad case."""
+
+    rows: Mapping[Annotated[str, OneOf(KINDS)], Likeness] = field(default_factory=dict)
+    """``train``, ``samples``, ``means``, ``reconstructions``, ``noise``; names that do not apply are missing."""
+    features: str = ""
+    """Of what distances are taken."""
+    count: Count = 0
+    """N."""
+    neighbors: Count = 5
+    """That span the neighborhood of a datum."""
+
+    def rows_printed(self) -> Iterator[tuple[str, ...]]:
+        """Samples and controls against held-out data, in rows of the printed table of :data:`SHARES` and distance."""
+        for name, row in self.rows.items():
+            yield KINDS[name], *row.shares, f"{row.kernel:.3f}"
+
+    def section(self, split: str) -> Section:
+        """Its part of the report."""
+        rows = tuple((KINDS[name], *row.shares, measured(row.kernel)) for name, row in self.rows.items())
+        note = (
+            f"Each set of {self.count:,} is compared with as many data of the {split} split, by {self.features}. "
+            "Read each number between the first row, the best that is to be had, and the last one: no other library "
+            "has these features, and none has these numbers. Precision is the share of the set that lies where data "
+            f"are (within reach of {self.neighbors} neighbors), recall the share of data that lie where the set is; "
+            "density and coverage are their likes that outliers lead less. The kernel distance is 0 on average for "
+            "equal distributions. Draws of the model carry its noise, means do not."
+        )
+        return Section("quality", TITLE, HEADER, rows, note)
+
+
+@dataclass(frozen=True)
+class SampleQuality:
+    """Samples and reconstructions against held-out data: see :func:`curvae.evaluation.quality`."""
+
+    name = "quality"
+
+    def check(self, system: System) -> None:
+        """Of any system; what makes no data has none."""
+
+    def compute(self, subject: Subject) -> Measured:
+        settings = subject.settings
+        return Measured(quality(subject.system, subject.data, settings.split, settings.limit, settings.seed))
+
+
+def absent(run: str) -> Section:
+    """Why the report has no such part."""
+    why = (
+        f"it was not asked for, or there is nothing to compare; run `curvae evaluate {run} --quality` and "
+        "write the report again."
+    )
+    return Section("quality", TITLE, absent=why)
 
 
 def quality(system: System, data: Data, split: str = "test", limit: int | None = None, seed: int = 0) -> Quality | None:
