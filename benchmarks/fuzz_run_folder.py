@@ -36,8 +36,8 @@ import yaml
 import curvae
 from curvae import evaluation, report, training
 from curvae.data import DataError
-from curvae.evaluation import store
-from curvae.latents import explained
+from curvae.evaluation.io import read, write_findings
+from curvae.latents import latent_axes
 from curvae.systems import vae
 from curvae.training import RunError, RunFolder, load
 from curvae.training.run import files, layout
@@ -277,7 +277,7 @@ class Readers:
             "axes": lambda: run.axes,
             "evaluation": lambda: run.evaluation,
             "evaluations": run.evaluations,
-            "read": lambda: store.read(folder),
+            "read": lambda: read(folder),
             "compare": lambda: evaluation.compare([self.whole, folder]),
         }
 
@@ -319,7 +319,7 @@ def make(folder: Path) -> dict[int, Path]:
     curvae.evaluate(run.path, samples=30, limit=40, progress=False)
     sha256 = run.digest()
     found = evaluation.calibrate(run.system(), 200, 19)
-    store.write_findings(new, layout.CALIBRATION, found.to_dict(), sha256)
+    write_findings(new, layout.CALIBRATION, found.to_dict(), sha256)
     files.write_sealed(new / layout.RESTARTS, {"kept": 0, "starts": [{"seed": 0, "bound": -1.5}]})
     files.write_sealed(new / layout.LATENTS, {"axes": describe(run.system(), data).to_dict(), "weights": sha256})
     evaluation.gaps(run.path, data=4, steps=4, samples=20, progress=False)

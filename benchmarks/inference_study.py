@@ -36,8 +36,8 @@ import curvae
 from curvae import training
 from curvae.data import Data
 from curvae.evaluation import Estimate, Estimates, estimate, posterior_weights
-from curvae.evaluation.families import in_covariance
-from curvae.evaluation.proposal import STEPS, widen
+from curvae.evaluation.gaps.variational_families import in_covariance
+from curvae.evaluation.likelihood.proposal import STEPS, widen
 from curvae.inference import Adam, AmortizedGaussian, Inference, Laplace, Refiner
 from curvae.likelihoods import Bernoulli, Gaussian
 from curvae.model import LatentVariableModel

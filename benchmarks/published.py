@@ -101,7 +101,7 @@ def trained(cell: Cell, data: Data, budget: Budget, folder: Path, device: str) -
 def measure(cell: Cell, data: Data, budget: Budget, runs: Path, device: str) -> dict[str, Any]:
     """Everything about one cell."""
     run, cpu = trained(cell, data, budget, runs / cell.name, device)
-    found = curvae.evaluate(run, budget.samples, data, device=device, limit=budget.limit, progress=False)
+    found = curvae.evaluate(run, data=data, progress=False, samples=budget.samples, device=device, limit=budget.limit)
     scores = curvae.evaluation.read(run.path)[1]
     metrics = run.metrics()
     best = max(range(len(metrics["epoch"])), key=lambda i: metrics["validation_bound"][i])

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from curvae.data import Data
-from curvae.evaluation import read, store
+from curvae.evaluation import io, read
 from curvae.systems import System
 from curvae.training import RunFolder
 from curvae.training.run import claim, files, weights
@@ -35,4 +35,4 @@ def rewrite(folder: Path, values: Mapping[str, Any] = {}, **arrays: NDArray | No
     """Change an evaluation, as if it had come out so."""
     found = read(folder)
     kept = {name: part for name, part in {**found.arrays, **arrays}.items() if part is not None}
-    store.write(folder, {**found.values, **values}, kept, found.pictures)
+    io.write(folder, {**found.values, **values}, kept, found.pictures)

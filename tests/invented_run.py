@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from curvae.evaluation import BaselineResult, Calibration, Gaps, Information, Likeness, Member, Quality, store
-from curvae.evaluation.gap_results import MEMBERS
+from curvae.evaluation import BaselineResult, Calibration, Gaps, Information, Likeness, Member, Quality, io
+from curvae.evaluation.gaps.results import MEMBERS
 from curvae.evaluation.results import Estimate, Evaluation, ProposalResult, Summary
 from curvae.training.run import files
 
@@ -113,7 +113,7 @@ def make(folder: Path, event: tuple[int, ...] = (1, 8, 8), latent: int = 6, name
     (folder / "model.safetensors").write_bytes(weights)
     facts = {"weights": files.digest(weights)}
     (folder / "metrics.csv").write_text(curves())
-    store.write(folder, evaluation(latent).to_dict() | facts, per_datum(), arrays(event, latent))
-    store.write_findings(folder, "gaps.json", gaps().to_dict(), facts["weights"])
-    store.write_findings(folder, "calibration.json", calibration().to_dict(), facts["weights"])
+    io.write(folder, evaluation(latent).to_dict() | facts, per_datum(), arrays(event, latent))
+    io.write_findings(folder, "gaps.json", gaps().to_dict(), facts["weights"])
+    io.write_findings(folder, "calibration.json", calibration().to_dict(), facts["weights"])
     return folder

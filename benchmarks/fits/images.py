@@ -25,8 +25,8 @@ import torch
 
 import curvae
 from curvae.data import Data, from_array
-from curvae.evaluation.importance import estimates, posterior_weights
-from curvae.evaluation.proposal import common_proposal
+from curvae.evaluation.likelihood.importance import estimates, posterior_weights
+from curvae.evaluation.likelihood.proposal import common_proposal
 from curvae.systems import System
 from curvae.training import fit
 

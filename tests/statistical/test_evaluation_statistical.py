@@ -10,8 +10,8 @@ from torch import nn
 from chance import beyond, deviates, means, p_value, repetitions, within
 from curvae.data import ArrayTable
 from curvae.evaluation import khat, posterior_weights, score
-from curvae.evaluation.importance import estimates
-from curvae.evaluation.proposal import widen
+from curvae.evaluation.likelihood.importance import estimates
+from curvae.evaluation.likelihood.proposal import widen
 from curvae.inference import AmortizedGaussian
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel

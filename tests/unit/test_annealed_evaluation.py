@@ -10,19 +10,22 @@ from torch import nn
 from chance import deviates, within
 from curvae.data import ArrayTable, from_array
 from curvae.evaluation import (
+    STANDARD,
     AnnealedResult,
+    Annealing,
     AnnealingPath,
     Estimate,
     Evaluation,
     Summary,
     annealed,
-    annealing,
     evaluate,
     read,
     score,
 )
-from curvae.evaluation.annealing import MOST, SPREAD, bridge, log_normal_limit, rows_within, spread
-from curvae.evaluation.summary import flagged_annealed, summarize_annealed, warn
+from curvae.evaluation.likelihood import annealing
+from curvae.evaluation.likelihood.annealed import flagged_annealed, summarize_annealed
+from curvae.evaluation.likelihood.annealing import MOST, SPREAD, bridge, log_normal_limit, rows_within, spread
+from curvae.evaluation.warnings import warn
 from curvae.inference import AmortizedGaussian
 from curvae.objectives import elbo
 from curvae.systems import LatentSystem, vae
@@ -206,7 +209,7 @@ def test_evaluate_writes_it_beside_the_rest(tmp_path):
     run = folder(tmp_path / "vae", vae(data.spec, latent=2, hidden=8), data)
     plain = evaluate(run, samples=40, progress=False)
     state = torch.get_rng_state()
-    result = evaluate(run, samples=40, ais=12, ais_data=5, progress=False)
+    result = evaluate(run, [*STANDARD, Annealing(12, data=5)], samples=40, progress=False)
     assert torch.equal(state, torch.get_rng_state())
     assert replace(result, ais=None, seconds=0) == replace(plain, seconds=0)
     assert (result.ais.count, result.ais.temperatures, result.ais.chains) == (5, 12, 16)
@@ -229,11 +232,11 @@ def test_misuse(tmp_path):
     data = from_array(torch.randn(300, 6))
     run = folder(tmp_path / "vae", vae(data.spec, latent=2, hidden=8), data)
     with pytest.raises(ValueError, match=r"ais: temperatures must be 1 or more; got -1"):
-        evaluate(run, ais=-1)
+        evaluate(run, [Annealing(-1)])
     with pytest.raises(ValueError, match=r"ais: data must be 1 or more; got 0"):
-        evaluate(run, ais=5, ais_data=0)
+        evaluate(run, [Annealing(5, data=0)])
     assert run.trained is not None
     run.trained.evidence = "none"
     with pytest.raises(ValueError, match=r"model that gives evidence; got LatentSystem .* Leave out ais"):
-        evaluate(run, ais=5)
+        evaluate(run, [Annealing(5)])
     assert run.evaluation is None

@@ -9,7 +9,8 @@ from torch import nn
 
 from chance import beyond, deviates, within
 from curvae.data import from_array
-from curvae.evaluation import annealing, bracket
+from curvae.evaluation import bracket
+from curvae.evaluation.likelihood import annealing
 from curvae.inference import AmortizedGaussian
 from curvae.objectives import elbo
 from curvae.systems import LatentSystem, vae

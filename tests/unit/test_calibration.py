@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from curvae.evaluation import Widened, calibrate
-from curvae.evaluation.calibration import uniform
-from curvae.evaluation.calibration_figure import band, distance
+from curvae.evaluation.calibration.calibration import uniform
+from curvae.evaluation.calibration.figure import band, distance
 from curvae.inference import AmortizedGaussian, AmortizedMixture, Inferred, Laplace
 from curvae.inference.inference import Inference
 from curvae.objectives import elbo

@@ -13,8 +13,22 @@ import curvae
 import methods
 from curvae import training
 from curvae.data import Data, from_array
-from curvae.evaluation import bracket, calibrate, compare, evaluate, gaps, impute, information, pictures, quality, read
-from curvae.evaluation.annealing import annealed
+from curvae.evaluation import (
+    STANDARD,
+    Annealing,
+    SampleQuality,
+    bracket,
+    calibrate,
+    compare,
+    evaluate,
+    gaps,
+    impute,
+    information,
+    pictures,
+    quality,
+    read,
+)
+from curvae.evaluation.likelihood.annealing import annealed
 from curvae.report import write
 from curvae.systems import (
     CanImpute,
@@ -166,7 +180,7 @@ def test_an_exact_density_needs_no_proposal(tmp_path: Path):
 def test_nothing_known_of_the_density_is_no_failure(tmp_path: Path):
     data = correlated()
     run = training.fit(SYSTEMS["pull"](data.spec), data, 2, out=tmp_path / "pull", progress=False)
-    result = evaluate(run, quality=True, progress=False)
+    result = evaluate(run, [*STANDARD, SampleQuality()], progress=False)
     assert (result.log_likelihood, result.elbo, result.kl, result.quality, result.trusted) == (None,) * 5
     assert result.warnings == ("This system gives no evidence: it has no log-likelihood, and none is estimated.",)
     exact = folder(tmp_path / "toy", random_density(), data)
@@ -218,7 +232,7 @@ def test_what_needs_a_model_says_so(system: System, tmp_path: Path):
         with pytest.raises(ValueError, match=f"^{name}: {words}"):
             call()
     with pytest.raises(ValueError, match=f"^ais: {words}"):
-        evaluate(run, ais=5, progress=False)
+        evaluate(run, [Annealing(5)], progress=False)
 
 
 def test_a_promise_that_is_not_kept_is_named(tmp_path: Path):

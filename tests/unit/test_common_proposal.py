@@ -9,7 +9,7 @@ from torch import nn
 
 from curvae.data import ArrayTable
 from curvae.evaluation import common_proposal, score, summarize
-from curvae.evaluation.proposal import widen, width_for
+from curvae.evaluation.likelihood.proposal import widen, width_for
 from curvae.inference import AmortizedGaussian, MatrixFreeLaplace
 from curvae.objectives import elbo
 from curvae.posteriors import ImplicitGaussian, PrecisionGaussian
@@ -50,7 +50,7 @@ def test_hundreds_of_latents_can_be_evaluated(monkeypatch: pytest.MonkeyPatch):
     oracle.x = table.x.double()
     for large in (2048, 256):
         for place in ("proposal", "scores"):
-            monkeypatch.setattr(f"curvae.evaluation.{place}.LARGE", large)
+            monkeypatch.setattr(f"curvae.evaluation.likelihood.{place}.LARGE", large)
         with torch.no_grad():
             formed = common_proposal(system)(oracle.model, oracle.batch).posterior
         assert isinstance(formed, PrecisionGaussian if large == 2048 else ImplicitGaussian)

@@ -11,9 +11,9 @@ from torch import nn
 from chance import means, p_value
 from curvae.data import from_array
 from curvae.distributions import all_states
-from curvae.evaluation.annealing import annealed
-from curvae.evaluation.proposal import common_proposal
-from curvae.evaluation.scores import score
+from curvae.evaluation.likelihood.annealing import annealed
+from curvae.evaluation.likelihood.proposal import common_proposal
+from curvae.evaluation.likelihood.scores import score
 from curvae.inference import (
     AmortizedCategorical,
     AmortizedGaussian,

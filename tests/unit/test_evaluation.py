@@ -12,9 +12,9 @@ from curvae.data import ArrayTable
 from curvae.data.transforms import Dequantization
 from curvae.distributions.gaussian import unpack
 from curvae.evaluation import Estimate, Widened, common_proposal, estimate, khat, posterior_weights, score, summarize
-from curvae.evaluation.importance import collect, estimates, even, system_weights
-from curvae.evaluation.latent import divergence_each
-from curvae.evaluation.proposal import widen
+from curvae.evaluation.information.posterior_summary import divergence_each
+from curvae.evaluation.likelihood.importance import collect, estimates, even, system_weights
+from curvae.evaluation.likelihood.proposal import widen
 from curvae.inference import AmortizedFullGaussian, AmortizedGaussian, Laplace
 from curvae.likelihoods import Categorical, Gaussian
 from curvae.model import LatentVariableModel

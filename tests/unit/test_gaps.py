@@ -12,9 +12,9 @@ from curvae.cli import main
 from curvae.data import ArrayTable, from_array
 from curvae.distributions.gaussian import pack
 from curvae.evaluation import Estimate, Gaps, gaps
-from curvae.evaluation.families import elbo_of, families, uncorrelated
-from curvae.evaluation.gap_results import MEMBERS
-from curvae.evaluation.gaps import amortization, measure, summary
+from curvae.evaluation.gaps.gaps import amortization, measure, summary
+from curvae.evaluation.gaps.results import MEMBERS
+from curvae.evaluation.gaps.variational_families import elbo_of, families, uncorrelated
 from curvae.inference import Inferred
 from curvae.inference.inference import Inference
 from curvae.objectives import elbo

@@ -132,7 +132,7 @@ def test_nothing_missing_and_pictures():
 
 
 def test_many_data_run_in_parts(monkeypatch):
-    monkeypatch.setattr("curvae.evaluation.imputation.ROWS", 4)
+    monkeypatch.setattr("curvae.evaluation.samples.imputation.ROWS", 4)
     system = vae(DataSpec((4,)), latent=2, hidden=8)
     filled = impute(system, torch.randn(5, 4), torch.rand(5, 4) < 0.5, steps=2, chains=2)
     assert filled.x.shape == (2, 5, 4)

@@ -14,8 +14,8 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from chance import p_value
 from curvae.data import ArrayTable, from_array
 from curvae.evaluation import Information, information
-from curvae.evaluation.information import with_itself, without_itself
-from curvae.evaluation.two_sample import classified, mmd
+from curvae.evaluation.information.information import with_itself, without_itself
+from curvae.evaluation.information.two_sample import classified, mmd
 from curvae.inference import Inferred
 from curvae.inference.inference import Inference
 from curvae.io.typed import conform

@@ -16,7 +16,7 @@ from curvae import training
 from curvae.cli import main
 from curvae.data import Data, from_array
 from curvae.evaluation import LatentCurve, Size
-from curvae.evaluation.latent_curve import measure, sizes_of
+from curvae.evaluation.comparison.latent_curve import measure, sizes_of
 from curvae.linear import factor_analysis, ppca
 from curvae.training import RunError, RunFolder
 

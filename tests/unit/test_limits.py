@@ -10,8 +10,8 @@ import torch
 import curvae
 from curvae import evaluation
 from curvae.data import DataError, from_array, from_file, load
-from curvae.evaluation.gaps import measure
-from curvae.evaluation.two_sample import classified, mmd
+from curvae.evaluation.gaps.gaps import measure
+from curvae.evaluation.information.two_sample import classified, mmd
 from curvae.limits import MOST, check_counts, check_least, check_seed
 from curvae.noise import common_noise
 from curvae.systems import System, vae

@@ -10,8 +10,8 @@ import torch
 from curvae.cli import main
 from curvae.data import from_array
 from curvae.evaluation import Quality, quality
-from curvae.evaluation.features import fitted
-from curvae.evaluation.quality import kernel_distance, likeness
+from curvae.evaluation.samples.features import fitted
+from curvae.evaluation.samples.quality import kernel_distance, likeness
 from curvae.io.typed import conform
 from curvae.systems import vae
 

@@ -11,7 +11,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from curvae.evaluation import Calibration, store
+from curvae.evaluation import Calibration
+from curvae.evaluation.io import write as write_evaluation
 from curvae.report import write
 from curvae.training import RunError
 from curvae.training.run import files
@@ -176,7 +177,7 @@ def test_one_latent_dimension_leaves_the_plane_out(tmp_path: Path):
 
 def test_an_encoder_alone_has_no_search(run: Path):
     kept = {name: value for name, value in arrays((1, 8, 8), 6).items() if not name.startswith("trace")}
-    store.write(run, evaluation(6).to_dict(), per_datum(), kept)
+    write_evaluation(run, evaluation(6).to_dict(), per_datum(), kept)
     page = Page(write(run))
     assert page.sections == SECTIONS - {"search"}
     assert "Mode search left out: this posterior comes from one pass of the encoder" in page.text

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from curvae.evaluation import formatting
 from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult, Summary
 from curvae.report import figures, page, pictures, sections, words
 from curvae.report.read import Snapshot
@@ -84,7 +85,7 @@ def test_a_learning_curve_is_cut_only_where_its_start_is_far_below():
     ],
 )
 def test_numbers_are_rounded_to_their_error(value: float, stderr: float, text: str):
-    assert words.number(value, stderr) == text
+    assert formatting.number(value, stderr) == text
 
 
 @pytest.mark.parametrize(

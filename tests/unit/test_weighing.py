@@ -11,13 +11,12 @@ from torch import nn
 from chance import beyond, deviates, means, p_value, repetitions, within
 from curvae.data import ArrayTable, from_array
 from curvae.evaluation import choose, defensive, estimate, score, smooth, summarize
-from curvae.evaluation.choice import PROPOSALS
-from curvae.evaluation.diagnostics import Estimates, pareto
-from curvae.evaluation.importance import balanced_weights, posterior_weights
-from curvae.evaluation.judging import weigh
-from curvae.evaluation.proposal import widen
-from curvae.evaluation.summary import flagged
-from curvae.evaluation.weighing import Sampling, from_both, from_posterior, mixed
+from curvae.evaluation.likelihood.diagnostics import Estimates, pareto
+from curvae.evaluation.likelihood.estimation import flagged, weigh
+from curvae.evaluation.likelihood.importance import balanced_weights, posterior_weights
+from curvae.evaluation.likelihood.proposal import widen
+from curvae.evaluation.likelihood.proposal_selection import PROPOSALS
+from curvae.evaluation.likelihood.weighted_draws import Sampling, from_both, from_posterior, mixed
 from curvae.inference import AmortizedGaussian
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel

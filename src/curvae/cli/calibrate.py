@@ -50,7 +50,7 @@ def _calibrate(
         trust: modules of your own that the run has parts of.
     """
     from curvae import evaluation
-    from curvae.evaluation.store import write_findings
+    from curvae.evaluation.io import write_findings
     from curvae.training.run.layout import CALIBRATION
 
     with fresh(to, force) as numbers, fresh(figure, force) as picture:

@@ -47,7 +47,7 @@ def parts(found: "Gaps") -> Iterator[tuple[str, str]]:
 
 def members(found: "Gaps") -> Iterator[tuple[str, str, str, str]]:
     """What each family reaches, in rows of a table."""
-    from curvae.evaluation.gap_results import MEMBERS
+    from curvae.evaluation.gaps.results import MEMBERS
 
     for name, words in MEMBERS.items():
         member = found.members[name]

@@ -25,7 +25,7 @@ def asked(flags: Sequence[str]) -> tuple[int, ...]:
     word = given(FLAG, flags) or ""
     if not {":", ","} & set(word):
         return ()
-    from curvae.evaluation.latent_curve import sizes_of
+    from curvae.evaluation.comparison.latent_curve import sizes_of
 
     try:
         return sizes_of(word)
@@ -66,7 +66,7 @@ def fit_each(
         training: arguments of training; ``out`` is the folder of all runs.
         words: SYSTEM, DATA and flags, as they go on from here.
     """
-    from curvae.evaluation.latent_curve import measure, require_evidence
+    from curvae.evaluation.comparison.latent_curve import measure, require_evidence
     from curvae.report.latent_curve import draw
     from curvae.training import RunFolder, fit
     from curvae.training.errors import FinishedError

@@ -15,11 +15,10 @@ from curvae.cli.tables import show
 
 if TYPE_CHECKING:
     from curvae.data import Data
-    from curvae.evaluation import AnnealedResult, Evaluation, Information, ProposalResult, Quality
+    from curvae.evaluation import Evaluation, ProposalResult
     from curvae.training import RunFolder
 
 Row = tuple[str, str]
-SHARES = ("precision", "recall", "density", "coverage")
 
 
 def evaluate(words: Sequence[str]) -> None:
@@ -32,19 +31,24 @@ def evaluate(words: Sequence[str]) -> None:
         "curvae evaluate runs/digits-vlae --stderr 0.1",
         "curvae evaluate runs/digits-vlae --ais 300",
     ]
-    flags = Source("flags", evaluation.evaluate, skip=frozenset({"run", "data"}))
-    made = parser("evaluate", "RUN [flags]", getdoc(evaluate) or "", examples, [Source("words and flags", _on), flags])
+    flags, measured = Source("flags", evaluation.Settings), Source("flags", _metrics)
+    shown = Source("flags", evaluation.evaluate, skip=frozenset({"run", "data"}))
+    sources = [Source("words and flags", _on), flags, measured, shown]
+    made = parser("evaluate", "RUN [flags]", getdoc(evaluate) or "", examples, sources)
     chosen = parse(made, words)
     run, data, folder = chosen["run"], chosen["data"], chosen["data_dir"]
     with spoken(made):
         opened = open_run(run, chosen["trust"] or ())
         other = other_data(opened, data, folder)
-        result = evaluation.evaluate(opened, data=other, **flags.arguments(chosen))
+        settings, metrics = evaluation.Settings(**flags.arguments(chosen)), _metrics(**measured.arguments(chosen))
+        result = evaluation.evaluate(opened, metrics, settings, other, chosen["progress"])
     drawn = f", {result.samples} draws each" if result.headline else ""
     show(f"{run}: {result.count:,} {result.split} data{drawn}", ["", ""], facts(result))
     if found := result.quality:
+        from curvae.evaluation.samples.quality import SHARES
+
         title = f"Against {found.count:,} held-out data, by {found.features}"
-        show(title, ["", *SHARES, "kernel distance"], likeness(found), numbers=True)
+        show(title, ["", *SHARES, "kernel distance"], found.rows_printed(), numbers=True)
     print("\n".join(f"warning: {line}" for line in result.warnings) or "No warnings.")
     _judge(opened, result)
     print(_next(opened, other, result.split))
@@ -82,34 +86,26 @@ def compare(words: Sequence[str]) -> None:
 
 def facts(result: "Evaluation") -> Iterator[Row]:
     """An evaluation in rows of a table: only what is known, what is to be beaten first."""
-    yield from _baselines(result)
+    for baseline in result.baselines or ():
+        yield from baseline.rows()
     nats = {"log p(x), nats": result.log_likelihood, "ELBO, nats": result.elbo, "KL(q || prior), nats": result.kl}
     yield from ((name, str(found)) for name, found in nats.items() if found)
     if found := result.bits_per_dim:
         yield "bits per dimension", f"{found:.4f}"
     yield from _sampling(result)
     if found := result.ais:
-        yield f"  annealed, first {found.count} data", _annealed(found)
+        yield from found.rows()
     if result.activity is not None:
         yield "active latent dimensions", f"{result.active_units} of {len(result.activity)}"
     if found := result.information:
-        yield from _information(found)
+        yield from found.rows()
     if result.reconstruction_error is not None:
         yield "reconstruction error (RMS)", f"{result.reconstruction_error:.4g}"
     if result.unit and result.log_likelihood:
         yield "a density of", f"{result.unit}, with {result.log_det:+,.2f} nats for the transform beside log p(x)"
+    for finding in result.metrics.values():
+        yield from ((name, value) for name, value in finding.rows)
     yield "time", f"{result.seconds:.1f} s"
-
-
-def _baselines(result: "Evaluation") -> Iterator[Row]:
-    """Models in closed form, and how far log p(x) is above each."""
-    for found in result.baselines or ():
-        value = "" if found.log_likelihood is None else str(found.log_likelihood)
-        yield found.label, f"{value} ({found.note})" if value and found.note else value or found.note
-        if found.difference is not None:
-            trusted = found.trusted if found.trusted != found.difference else None
-            apart = "" if trusted is None else f"; {trusted:+.2f} without flagged data"
-            yield "  log p(x) less that", f"{found.difference:+.2f}, paired by datum{apart}"
 
 
 def _sampling(result: "Evaluation") -> Iterator[Row]:
@@ -128,43 +124,10 @@ def _sampling(result: "Evaluation") -> Iterator[Row]:
         yield "  draws", f"{draws.median:,.0f}, most {draws.worst:,.0f}; not enough for {draws.flagged:.1%}"
 
 
-def likeness(found: "Quality") -> Iterator[tuple[str, ...]]:
-    """Samples and controls against held-out data in rows of a table."""
-    from curvae.evaluation.quality_results import KINDS
-
-    for name, row in found.rows.items():
-        yield KINDS[name], *(f"{getattr(row, share):.2f}" for share in SHARES), f"{row.kernel:.3f}"
-
-
 def _proposal(found: "ProposalResult") -> str:
     worst = f"k-hat {found.khat.median:.2f}, worst {found.khat.worst:.2f}"
     known = "k-hat not known" if math.isnan(found.khat.median) else worst
     return f"{found.log_likelihood} (effective draws {found.ess.median:.0f}, worst {found.ess.worst:.0f}; {known})"
-
-
-def _information(found: "Information") -> Iterator[Row]:
-    most = f"nats (of {found.count:,} data, log N = {found.ceiling:.2f})"
-    low = "" if found.mutual_lower is None else f"between {found.mutual_lower} and "
-    yield "information of z on x", f"{low or 'at most '}{found.mutual_upper} {most}"
-    if found.correlation_lower is not None and found.correlation_upper is not None:
-        least = max(0.0, found.correlation_lower.value)
-        yield "total correlation of q(z)", f"between {least:.2f} and {found.correlation_upper} nats"
-    if math.isnan(found.accuracy):
-        return
-    told = f"a classifier is right for {found.accuracy:.1%} (p = {found.accuracy_p_value:.2g})"
-    yield "q(z) against the prior", f"{told}, MMD² {found.mmd:.2g} (p = {found.mmd_p_value:.2g})"
-
-
-def _annealed(found: "AnnealedResult") -> str:
-    from curvae.evaluation import Estimate
-
-    gap, taken = found.difference, found.taken
-    steps = f"{found.temperatures} temperatures"
-    steps += "" if taken is None else f", median {taken.median:,.0f}, most {taken.worst:,.0f}"
-    beside = "" if gap is None else f"; {Estimate(gap.value, gap.monte_carlo):+.2f} to the above"
-    bad = f"; {found.flagged} flagged" if found.flagged else ""
-    agree = "" if math.isnan(found.agreement) else f"; agree for {found.agreement:.1%} of {found.compared} not flagged"
-    return f"{found.log_likelihood} ({steps}{beside}{bad}{agree})"
 
 
 def _on(run: Path, data: str | None = None, data_dir: Path | None = None, trust: Sequence[str] | None = None) -> None:
@@ -176,6 +139,21 @@ def _on(run: Path, data: str | None = None, data_dir: Path | None = None, trust:
         data_dir: a folder with the files of a known set, where they have moved.
         trust: modules of your own that the run has parts of.
     """
+
+
+def _metrics(ais: int = 0, ais_data: int = 100, quality: bool = False) -> Any:
+    """What is measured beside log p(x) and the use of the latents.
+
+    Args:
+        ais: temperatures of annealed importance sampling, beside it; 300 are a beginning, 0 is none. Data whose weights
+            spread too much in a first run get up to 16 times as many.
+        ais_data: number of data, the first ones, that it is done for.
+        quality: also compare samples and reconstructions with held-out data, see :func:`curvae.evaluation.quality`.
+    """
+    from curvae.evaluation import STANDARD, Annealing, SampleQuality
+
+    asked = [Annealing(ais, ais_data)] if ais else []
+    return [*asked, *([SampleQuality()] if quality else []), *STANDARD]
 
 
 def _report(run: Path) -> None:

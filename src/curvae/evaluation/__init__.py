@@ -1,36 +1,45 @@
-"""Evaluation: what a trained system is worth, with errors and diagnostics, from its run folder."""
+"""Evaluation: what a trained system is worth, with errors and diagnostics, from its run folder.
 
-from curvae.evaluation.annealing import AnnealingPath, annealed
-from curvae.evaluation.baseline_results import BaselineResult
-from curvae.evaluation.bidirectional import Bracket, bracket
-from curvae.evaluation.calibration import Calibration, calibrate
-from curvae.evaluation.choice import choose
-from curvae.evaluation.compare import Comparison, Difference, compare
-from curvae.evaluation.diagnostics import Estimates, estimate, khat, smooth
-from curvae.evaluation.evaluate import evaluate
-from curvae.evaluation.gap_results import Gaps, Member
-from curvae.evaluation.gaps import gaps
-from curvae.evaluation.holm import holm, paired_p_value
-from curvae.evaluation.importance import balanced_weights, posterior_weights, system_weights
-from curvae.evaluation.imputation import Imputation, impute
-from curvae.evaluation.information import information
-from curvae.evaluation.latent import describe
-from curvae.evaluation.latent_curve import LatentCurve, Size
-from curvae.evaluation.latent_results import Information
-from curvae.evaluation.pictures import pictures
-from curvae.evaluation.proposal import Widened, common_proposal, defensive
-from curvae.evaluation.quality import quality
-from curvae.evaluation.quality_results import Likeness, Quality
+Begin with ``evaluate``, the door: it scores a table (``likelihood/``), lets each ``metric`` compute (one file each, in
+``information/``, ``samples/``, ``comparison/``), makes means (``summary`` to ``results``) and writes them (``io``).
+``gaps/`` and ``calibration/`` are measured by themselves, and ``comparison/`` puts several runs side by side.
+"""
+
+from curvae.evaluation.calibration.calibration import Calibration, calibrate
+from curvae.evaluation.comparison.baselines import BaselineResult, Baselines
+from curvae.evaluation.comparison.compare import Comparison, Difference, compare
+from curvae.evaluation.comparison.latent_curve import LatentCurve, Size
+from curvae.evaluation.comparison.multiple_testing import holm, paired_p_value
+from curvae.evaluation.evaluate import STANDARD, evaluate
+from curvae.evaluation.gaps.gaps import gaps
+from curvae.evaluation.gaps.results import Gaps, Member
+from curvae.evaluation.information.information import Information, LatentInformation, information
+from curvae.evaluation.information.posterior_summary import describe
+from curvae.evaluation.information.two_sample import classified, mmd
+from curvae.evaluation.io import read
+from curvae.evaluation.likelihood.annealed import Annealing
+from curvae.evaluation.likelihood.annealing import AnnealingPath, annealed
+from curvae.evaluation.likelihood.bdmc import Bracket, bracket
+from curvae.evaluation.likelihood.diagnostics import Estimates, estimate, khat, smooth
+from curvae.evaluation.likelihood.importance import balanced_weights, posterior_weights, system_weights
+from curvae.evaluation.likelihood.proposal import Widened, common_proposal, defensive
+from curvae.evaluation.likelihood.proposal_selection import choose
+from curvae.evaluation.likelihood.scores import score
+from curvae.evaluation.metric import Finding, Measured, Metric, Section, Subject
+from curvae.evaluation.report_arrays import pictures
 from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult, Summary
-from curvae.evaluation.scores import score
-from curvae.evaluation.store import read
+from curvae.evaluation.samples.imputation import Imputation, impute
+from curvae.evaluation.samples.quality import Likeness, Quality, SampleQuality, quality
+from curvae.evaluation.settings import Settings
 from curvae.evaluation.summary import summarize
-from curvae.evaluation.two_sample import classified, mmd
 
 __all__ = [
+    "STANDARD",
     "AnnealedResult",
+    "Annealing",
     "AnnealingPath",
     "BaselineResult",
+    "Baselines",
     "Bracket",
     "Calibration",
     "Comparison",
@@ -38,15 +47,23 @@ __all__ = [
     "Estimate",
     "Estimates",
     "Evaluation",
+    "Finding",
     "Gaps",
     "Imputation",
     "Information",
     "LatentCurve",
+    "LatentInformation",
     "Likeness",
+    "Measured",
     "Member",
+    "Metric",
     "ProposalResult",
     "Quality",
+    "SampleQuality",
+    "Section",
+    "Settings",
     "Size",
+    "Subject",
     "Summary",
     "Widened",
     "annealed",

@@ -3,35 +3,36 @@
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from curvae.data import ArrayTable, Data
-from curvae.evaluation import store
-from curvae.evaluation.annealing import CHAINS, annealed, checked
-from curvae.evaluation.baselines import fitted, scored, summarize_baselines
-from curvae.evaluation.choice import PROPOSALS
-from curvae.evaluation.importance import MEMORY
-from curvae.evaluation.information import information
-from curvae.evaluation.pictures import pictures
+from curvae.evaluation import io
+from curvae.evaluation.comparison.baselines import Baselines
+from curvae.evaluation.information.information import LatentInformation
+from curvae.evaluation.likelihood.estimation import finite, flagged
+from curvae.evaluation.likelihood.proposal_selection import PROPOSALS
+from curvae.evaluation.likelihood.scores import score
+from curvae.evaluation.likelihood.weighted_draws import Scores
+from curvae.evaluation.metric import Finding, Measured, Metric, Subject
 from curvae.evaluation.progress import bar
-from curvae.evaluation.quality import quality as compared
+from curvae.evaluation.report_arrays import pictures
 from curvae.evaluation.results import Evaluation
-from curvae.evaluation.scores import score
-from curvae.evaluation.summary import finite, flagged, summarize, summarize_annealed
-from curvae.evaluation.weighing import Scores
+from curvae.evaluation.settings import Settings
+from curvae.evaluation.summary import summarize
+from curvae.latents import Axes
 from curvae.noise import kept
 from curvae.systems import System
 from curvae.systems.place import place
 from curvae.training.run import layout
 from curvae.training.run.folder import RunFolder
 
-Split = Literal["train", "validation", "test"]
 KEPT = ("index", "log_likelihood", "elbo", "log_det", "status", "label", "kl", "squared_error", "size")
 """Arrays of each datum that are saved, beside those of each proposal."""
 SAMPLED = ("proposal", "draws", "normalizer")
@@ -46,24 +47,20 @@ class HasRun(Protocol):
     def run(self) -> RunFolder: ...
 
 
+TOLD = ("memory", "batch_size", "device", "limit", "stderr", "most", "smooth")
+"""Settings that ``evaluation.json`` keeps, beside those that are part of the result."""
+STANDARD: tuple[Metric, ...] = (Baselines(), LatentInformation())
+"""Metrics of every evaluation."""
+
+
 @kept()
 def evaluate(
     run: HasRun | RunFolder | str | PathLike[str],
-    samples: int = 500,
+    metrics: Sequence[Metric] = STANDARD,
+    settings: Settings | None = None,
     data: Data | None = None,
-    split: Split = "test",
-    seed: int = 0,
-    memory: int = MEMORY,
-    batch_size: int = 100,
-    device: str = "auto",
-    limit: int | None = None,
-    ais: int = 0,
-    ais_data: int = 100,
-    stderr: float | None = None,
-    most: int = 16,
-    smooth: bool = False,
-    quality: bool = False,
     progress: bool = True,
+    **options: Any,
 ) -> Evaluation:
     """Log-likelihood, ELBO, diagnostics and collapse of a run, with errors; written into its folder.
 
@@ -76,8 +73,10 @@ def evaluate(
     mixture of both. The headline is the common proposal's where its k-hat is at most 0.5, else that of the smallest
     k-hat. Data for which that is above 0.7 are flagged.
 
-    Beside it stand baselines, models in closed form that were fitted to the run's training rows and are scored on the
-    same rows in the same units (:func:`curvae.baselines.fit`), with the paired difference from each.
+    Beside it stands what the metrics find. The standard ones are :class:`curvae.evaluation.Baselines`, models in closed
+    form that were fitted to the run's training rows, and :class:`curvae.evaluation.LatentInformation`; others are
+    :class:`curvae.evaluation.Annealing`, :class:`curvae.evaluation.SampleQuality`, and any of your own
+    (:class:`curvae.evaluation.Metric`).
 
     The same arguments give the same numbers; the system and the caller's random numbers stay as they are. Latents are
     described in the axes of the run, see :class:`curvae.latents.Axes`; nothing else depends on them.
@@ -87,68 +86,68 @@ def evaluate(
 
     Args:
         run: what fit or load returned, a run, or the path of its folder.
-        samples: draws S for each datum and proposal.
+        metrics: what is measured beside log p(x) and the use of the latents.
+        settings: how, see :class:`curvae.evaluation.Settings`.
         data: other data than those of the run.
-        split: "train", "validation" or "test".
-        seed: of the draws.
-        memory: bytes that the draws of a batch may take at a time.
-        batch_size: most data inferred at a time.
-        device: "auto" (a CUDA device where there is one), "cpu", "cuda", "cuda:1", "mps".
-        limit: evaluate the first so many data only.
-        ais: temperatures of annealed importance sampling, beside it; 300 are a beginning, 0 is none. Data whose weights
-            spread too much in a first run get up to 16 times as many.
-        ais_data: number of data, the first ones, that it is done for.
-        stderr: wanted standard error of each datum's log p(x), nats; data above it, or with a k-hat above 0.7, get 2,
-            4, 8 ... times the draws. Half as many again say so and are thrown away, so nothing is biased by looking;
-            the files say how many each datum took.
-        most: of these draws at most, in multiples of ``samples``.
-        smooth: also estimate from Pareto-smoothed weights, which vary less and are no longer unbiased.
-        quality: also compare samples and reconstructions with held-out data, see :func:`curvae.evaluation.quality`.
         progress: show how it goes on stderr: a bar, or a line every 30 s without a terminal.
+        options: single settings by name, as ``samples=5000`` or ``limit=100``.
 
     Raises:
-        ValueError: an argument out of its range, a device that is not there, or ``ais`` of a system without a model
-            (HasModel) or without evidence.
+        ValueError: a setting out of its range, a device that is not there, two metrics of one name, or one that this
+            system cannot have, as annealing without a model (HasModel) or without evidence.
         RunError: the folder cannot be read or written; earlier files stay as they were.
     """
-    folder = opened(run)
-    where = device_for(device)
+    settings, folder = (settings or Settings()).changed(**options), opened(run)
+    where = device_for(settings.device)
     data = folder.data() if data is None else data
-    table = choose(data, split)
+    table = choose(data, settings.split)
     (system, sha256), axes = folder.model(), folder.axes
-    if ais:
-        checked(system, temperatures=ais, data=ais_data)
+    _check(metrics, system)
     started = time.perf_counter()
-    with moved(system, where), bar(min(limit or len(table), len(table)), progress) as report:
-        scores = score(system, table, samples, seed, memory, batch_size, limit, report, stderr, most, smooth, axes)
-        known = information(system, table, limit, seed, axes)
-        alike = compared(system, data, split, limit, seed) if quality else None
-        shown = pictures(system, table, scores, seed, axes)
-        count = min(ais_data, len(scores["index"]))
-        extra = _annealed(system, table, ais, count, seed, memory, progress) if ais else {}
-    baselines = fitted(folder, system, data)
-    beside = scored(baselines, table, scores)
-    result = summarize(
-        scores,
-        levels(data),
-        stderr,
-        unit=data.transform.unit,
-        samples=samples,
-        split=split,
-        seed=seed,
-        evidence=system.evidence,
-        objective=system.kind,
-        seconds=time.perf_counter() - started,
-        information=known,
-        quality=alike,
-        baselines=summarize_baselines(baselines, beside, scores),
-        ais=summarize_annealed(extra, scores, ais, CHAINS) if ais else None,
-    )
-    settings = {"memory": memory, "batch_size": batch_size, "device": str(where), "limit": limit}
-    settings |= {"stderr": stderr, "most": most, "smooth": smooth, "rotated": axes is not None}
-    values = result.to_dict() | about(folder, system, data) | {"settings": settings, "weights": sha256}
-    store.write(place_of(folder, data, split), values, saved(scores) | extra | beside, shown)
+    with moved(system, where):
+        scores = _scored(system, table, settings, progress, axes)
+        subject = Subject(folder, system, data, table, scores, settings, axes, progress)
+        found = {metric.name: metric.compute(subject) for metric in metrics}
+        shown = pictures(system, table, scores, settings.seed, axes)
+    facts = {name: getattr(settings, name) for name in ("samples", "split", "seed")}
+    facts |= {"unit": data.transform.unit, "evidence": system.evidence, "objective": system.kind}
+    seconds = time.perf_counter() - started
+    result = summarize(scores, levels(data), settings.stderr, seconds=seconds, **facts, **fields_of(found))
+    told = {name: getattr(settings, name) for name in TOLD} | {"device": str(where), "rotated": axes is not None}
+    values = result.to_dict() | about(folder, system, data) | {"settings": told, "weights": sha256}
+    arrays = {name: values for each in found.values() for name, values in each.arrays.items()}
+    io.write(place_of(folder, data, settings.split), values, saved(scores) | arrays, shown)
     return result
+
+
+def fields_of(found: Mapping[str, Measured]) -> dict[str, Any]:
+    """What metrics found, as fields of an evaluation: its own ones by name, the others together as ``metrics``.
+
+    Raises:
+        TypeError: a metric of another name found anything but a :class:`Finding`.
+    """
+    own = {each.name for each in fields(Evaluation)} - {"metrics"}
+    values = {name: measured.value for name, measured in found.items()}
+    others = {name: value for name, value in values.items() if name not in own}
+    for name, value in others.items():
+        if not isinstance(value, Finding):
+            raise TypeError(f"evaluate: metric {name!r}: expected a Finding, got {type(value).__name__}.")
+    return {name: value for name, value in values.items() if name in own} | {"metrics": others}
+
+
+def _scored(system: System, table: ArrayTable, settings: Settings, progress: bool, axes: Axes | None) -> Scores:
+    how = {name: getattr(settings, name) for name in ("samples", "seed", "memory", "batch_size", "limit")}
+    how |= {name: getattr(settings, name) for name in ("stderr", "most", "smooth")}
+    with bar(min(settings.limit or len(table), len(table)), progress) as report:
+        return score(system, table, report=report, axes=axes, **how)
+
+
+def _check(metrics: Sequence[Metric], system: System) -> None:
+    names = [metric.name for metric in metrics]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"evaluate: expected each metric once, got {min(twice)!r} twice.")
+    for metric in metrics:
+        metric.check(system)
 
 
 def place_of(run: RunFolder, data: Data, split: str) -> Path:
@@ -159,13 +158,6 @@ def place_of(run: RunFolder, data: Data, split: str) -> Path:
     stem = Path(str(data.recipe.get("name") or data.spec.name)).name.partition(".")[0]
     name = re.sub(r"[^\w-]+", "-", stem).strip("-")[:64]
     return run.path / layout.EVALUATIONS / f"{name or 'data'}-{split}-{data.checksum[:8]}"
-
-
-def _annealed(
-    system: System, table: ArrayTable, temperatures: int, count: int, seed: int, memory: int, progress: bool
-) -> Scores:
-    with bar(count, progress) as report:
-        return annealed(system, table, temperatures, count, seed=seed, memory=memory, report=report)
 
 
 def opened(run: HasRun | RunFolder | str | PathLike[str]) -> RunFolder:

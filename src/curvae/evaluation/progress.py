@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from curvae.evaluation.scores import Report
+from curvae.evaluation.likelihood.scores import Report
 from curvae.progress import progress
 
 

@@ -1,14 +1,15 @@
 """What an evaluation found: immutable values, and their plain form for JSON."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
-from curvae.evaluation.baseline_results import BaselineResult
-from curvae.evaluation.latent_results import Information
-from curvae.evaluation.quality_results import Quality
-from curvae.evaluation.values import Estimate, Summary, plain
+from curvae.evaluation.comparison.baselines import BaselineResult
+from curvae.evaluation.estimate import Estimate, Summary, plain
+from curvae.evaluation.information.information import Information
+from curvae.evaluation.likelihood.annealed import AnnealedResult
+from curvae.evaluation.metric import Finding
+from curvae.evaluation.samples.quality import Quality
 from curvae.io.typed import Count, OneOf, Share, conform
 
 
@@ -24,35 +25,6 @@ class ProposalResult:
     """Flagged above 0.7; NaN with fewer than 25 draws."""
     status: Mapping[str, float] = field(default_factory=dict)
     """Share of data, by name, whose mode search did not end well."""
-
-
-@dataclass(frozen=True)
-class AnnealedResult:
-    """Annealed importance sampling from the prior, for the first data."""
-
-    log_likelihood: Estimate
-    """Nats per datum; like all such estimates it errs low on average."""
-    ess: Summary
-    """In chains; flagged below 10."""
-    acceptance: float
-    """Mean probability with which a transition was accepted; steps were tuned to 0.8."""
-    temperatures: Count
-    """Asked for; a datum whose weights spread too much gets up to 16 times as many."""
-    chains: Count
-    count: Count
-    """Number of data."""
-    difference: Estimate | None = None
-    """``log_likelihood`` less the headline of the same data, nats; both err low, so the higher one is nearer."""
-    taken: Summary | None = None
-    """Median and most of the temperatures of a datum, and the share of data that are flagged even so."""
-    flagged: Count = 0
-    """Data whose annealing cannot be trusted, as log weights spread over chains by more than 1 nat or the estimate is
-    not finite. The former are in the means above, and not in the agreement."""
-    compared: Count = 0
-    """Data that are flagged neither here nor in the headline."""
-    agreement: float = math.nan
-    """Share of these on which both agree within two standard errors, ``|difference_i| <= 2 sqrt(s_i^2 + t_i^2)``,
-    each at the upper end of its 95 % confidence interval, so that 99 % are expected, not 95."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +104,8 @@ class Evaluation:
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
     """What to be careful about, in plain words."""
+    metrics: Mapping[str, Finding] = field(default_factory=dict)
+    """What metrics found that have no field of their own, by their names."""
 
     @property
     def headline(self) -> ProposalResult | None:
@@ -150,7 +124,8 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Only what JSON has: a number that is not finite becomes None."""
-        return plain(asdict(self))
+        values = asdict(self)
+        return plain(values if self.metrics else {name: value for name, value in values.items() if name != "metrics"})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Evaluation":

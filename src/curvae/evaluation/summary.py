@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from curvae.curvature import Status, not_ok
-from curvae.evaluation.annealing import SPREAD_BAD
-from curvae.evaluation.cautions import ACTIVE, ESS_BAD, warn
-from curvae.evaluation.choice import KHAT_BAD, PROPOSALS
-from curvae.evaluation.judging import wanting
-from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult, Summary
-from curvae.evaluation.weighing import Scores
+from curvae.evaluation.likelihood.diagnostics import ESS_BAD
+from curvae.evaluation.likelihood.estimation import finite, flagged, wanting
+from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD, PROPOSALS
+from curvae.evaluation.likelihood.weighted_draws import Scores
+from curvae.evaluation.results import Estimate, Evaluation, ProposalResult, Summary
+from curvae.evaluation.warnings import ACTIVE, warn
 
 
 def summarize(scores: Scores, levels: float | None = None, stderr: float | None = None, **facts: Any) -> Evaluation:
@@ -63,62 +63,6 @@ def summarize(scores: Scores, levels: float | None = None, stderr: float | None 
     return replace(result, warnings=tuple(warn(result)))
 
 
-def summarize_annealed(found: Scores, scores: Scores, temperatures: int, chains: int) -> AnnealedResult:
-    """Annealed importance sampling of some data, beside the headline of the same ones; only where both are finite."""
-    rows = np.searchsorted(scores["index"], found["index_ais"])
-    same = {name: values[rows] for name, values in scores.items()}
-    bad = flagged_annealed(found)
-    taken = _spread(found["temperatures_ais"].astype(np.float64), np.max, bad)
-    kept = np.isfinite(found["log_likelihood_ais"])
-    if "log_likelihood" in same:
-        kept &= np.isfinite(same["log_likelihood"])
-    found, same = ({name: values[kept] for name, values in part.items()} for part in (found, same))
-    ess = found["ess_ais"]
-    return AnnealedResult(
-        Estimate.of(found["log_likelihood_ais"], found["stderr_ais"]),
-        _spread(ess, np.min, ess < ESS_BAD),
-        _mean(found["acceptance_ais"]),
-        temperatures,
-        chains,
-        int(kept.sum()),
-        taken=taken,
-        flagged=int(bad.sum()),
-        **_beside(found, same),
-    )
-
-
-def _beside(found: Scores, same: Scores) -> dict[str, Any]:
-    """How far annealing and the headline agree, datum by datum."""
-    if "log_likelihood" not in same:
-        return {}
-    difference = found["log_likelihood_ais"] - same["log_likelihood"]
-    error = np.hypot(found["limit_ais"], same.get("limit_best", 0.0))
-    trusted = ~(flagged(same) | flagged_annealed(found))
-    agree = (np.abs(difference) <= 2 * error)[trusted]
-    return {
-        "difference": Estimate.of(difference, found["stderr_ais"]),
-        "compared": int(trusted.sum()),
-        "agreement": float(agree.mean()) if len(agree) else math.nan,
-    }
-
-
-def finite(scores: Scores) -> NDArray[np.bool_]:
-    """Which data have finite estimates throughout; the mixture of proposals may fail by itself."""
-    names = ("log_likelihood", "log_likelihood_own", "log_likelihood_laplace", "elbo", "log_det")
-    return np.logical_and.reduce([np.isfinite(scores[name]) for name in names if name in scores])
-
-
-def flagged(scores: Scores) -> NDArray[np.bool_]:
-    """Which data have no estimate of log p(x) to be trusted: not finite, or k-hat above 0.7 with the best proposal."""
-    bad = ~finite(scores)
-    return bad | (scores["khat_best"] > KHAT_BAD) if "khat_best" in scores else bad
-
-
-def flagged_annealed(found: Scores) -> NDArray[np.bool_]:
-    """Which data have no annealed estimate to be trusted: not finite, or log weights that spread by over 1 nat."""
-    return ~np.isfinite(found["log_likelihood_ais"]) | ~(found["spread_ais"] <= SPREAD_BAD)
-
-
 def _mean_of(name: str, used: Scores) -> Estimate | None:
     """The mean of estimates over data, with the part of its error that is theirs."""
     if name not in used:
@@ -145,7 +89,7 @@ def _draws(used: Scores, stderr: float | None) -> Summary | None:
     """How many draws each datum took, where that was left to the data."""
     if stderr is None or "draws" not in used or len(used["draws"]) == 0:
         return None
-    return _spread(used["draws"].astype(np.float64), np.max, wanting(used, stderr))
+    return Summary.of(used["draws"].astype(np.float64), np.max, wanting(used, stderr))
 
 
 def _proposal(name: str, used: Scores) -> ProposalResult:
@@ -155,17 +99,10 @@ def _proposal(name: str, used: Scores) -> ProposalResult:
     status = used.get("status" if name == "own" else f"status_{name}")
     return ProposalResult(
         estimate,
-        _spread(ess, np.min, ess < ESS_BAD),
-        _spread(khat, np.max, khat > KHAT_BAD),
+        Summary.of(ess, np.min, ess < ESS_BAD),
+        Summary.of(khat, np.max, khat > KHAT_BAD),
         {} if status is None else _shares(status),
     )
-
-
-def _spread(values: NDArray, worst: Any, bad: NDArray) -> Summary:
-    known = ~np.isnan(values)
-    if not known.any():
-        return Summary(math.nan, math.nan, math.nan)
-    return Summary(float(np.median(values[known])), float(worst(values[known])), float(bad[known].mean()))
 
 
 def _shares(status: NDArray) -> dict[str, float]:

@@ -262,7 +262,7 @@ class Fitted:
             ValueError: the system gives no evidence.
         """
         from curvae.evaluation import score
-        from curvae.evaluation.summary import flagged
+        from curvae.evaluation.likelihood.estimation import flagged
 
         if self.system.evidence == "none":
             raise ValueError("score: this system gives no evidence (evidence='none'), so it has no log p(x).")

@@ -55,7 +55,7 @@ def latent_curve(
         >>> [size.latent for size in curve.sizes], curve.sizes[0].difference_stderr >= 0
         ([1, 2], True)
     """
-    from curvae.evaluation.latent_curve import measure, require_evidence, sizes_of
+    from curvae.evaluation.comparison.latent_curve import measure, require_evidence, sizes_of
     from curvae.report.latent_curve import draw
     from curvae.training.errors import FinishedError
     from curvae.training.run.claim import next_name

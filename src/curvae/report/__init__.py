@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from curvae.evaluation import formatting
 from curvae.io import atomic
-from curvae.report import gallery, learning, loadings, page, posterior, quality, sections, style, words
+from curvae.report import gallery, learning, loadings, metrics, page, posterior, sections, style, words
 from curvae.report.read import Snapshot, read
 from curvae.training.run import files, layout
 
@@ -43,14 +44,15 @@ def html(run: Snapshot) -> str:
             learning.learning(run),
             gallery.reconstructions(run),
             gallery.samples(run),
-            quality.quality(run),
+            metrics.quality_of(run),
             *loadings.loadings(run),
             gallery.latent(run),
             gallery.covariances(run),
             gallery.search(run),
             sections.per_datum(run),
             sections.divergence(run),
-            posterior.information(run),
+            metrics.information_of(run),
+            *metrics.of_others(run),
             posterior.gaps(run),
             posterior.calibration(run),
         ]
@@ -65,4 +67,4 @@ def _headline(run: Snapshot) -> str:
     if run.evaluation is None:
         return "Not evaluated yet"
     found = run.evaluation.log_likelihood
-    return f"log p(x) = {words.measured(found)} nats" if found else "No log-likelihood"
+    return f"log p(x) = {formatting.measured(found)} nats" if found else "No log-likelihood"

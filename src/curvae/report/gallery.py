@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from curvae.report import figures, page, pictures, style, words
+from curvae.evaluation import formatting
+from curvae.report import figures, page, pictures, style
 from curvae.report.page import Section
 from curvae.report.read import Arrays, Snapshot
 from curvae.report.sections import left_out, not_evaluated
@@ -114,8 +115,8 @@ def _latent_caption(means: np.ndarray, ellipses: int, labels: np.ndarray | None)
     text = "Posterior means in the latent plane."
     if not flat:
         text = (
-            f"Posterior means of {words.plural(len(means), 'datum', 'data')} along the two of {means.shape[1]} "
-            f"directions in which they vary most ({words.share(variance, 1)} of their variance)."
+            f"Posterior means of {formatting.plural(len(means), 'datum', 'data')} along the two of {means.shape[1]} "
+            f"directions in which they vary most ({formatting.share(variance, 1)} of their variance)."
         )
     if ellipses:
         text += f" Each ellipse holds 95% of the posterior of one of the first {ellipses} data"
@@ -146,7 +147,7 @@ def _covariances(arrays: Arrays) -> tuple[str, str]:
         else f"Every color is a correlation that a diagonal posterior leaves out; the mean size is {mean:.2g}."
     )
     caption = (
-        f"The correlation matrix of the posterior of {words.plural(min(8, len(matrices)), 'datum', 'data')}, "
+        f"The correlation matrix of the posterior of {formatting.plural(min(8, len(matrices)), 'datum', 'data')}, "
         "latent by latent, and above each its smallest and largest standard deviation. The diagonal, one by "
         f"definition, is left gray. {finding}"
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from curvae.evaluation.latent_curve import PICTURE, LatentCurve
+from curvae.evaluation.comparison.latent_curve import PICTURE, LatentCurve
 from curvae.io import atomic
 from curvae.report.style import BLUE, GRAY, GREEN, ORANGE, applied, canvas
 

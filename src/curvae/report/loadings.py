@@ -1,7 +1,8 @@
 """The part of the page on what each latent means: loadings by column, and the variance that it explains."""
 
+from curvae.evaluation import formatting
 from curvae.latents import Axes
-from curvae.report import page, words
+from curvae.report import page
 from curvae.report.page import Cell, Section
 from curvae.report.read import Snapshot
 
@@ -26,13 +27,15 @@ def _table(axes: Axes, names: tuple[str, ...]) -> str:
     each = axes.standardized[:, :shown]
     strongest = sorted(each.abs().amax(1).topk(min(COLUMNS, len(names))).indices.tolist())
     rows = [_row(names[column], [_signed(value) for value in each[column].tolist()]) for column in strongest]
-    rows.append(_row("variance explained", [words.share(value, 1) for value in axes.shares[:shown].tolist()]))
-    rows.append(_row("signal over noise", [words.number(value, figures=2) for value in axes.gains[:shown].tolist()]))
+    rows.append(_row("variance explained", [formatting.share(value, 1) for value in axes.shares[:shown].tolist()]))
+    rows.append(
+        _row("signal over noise", [formatting.number(value, figures=2) for value in axes.gains[:shown].tolist()])
+    )
     return page.table(("Column", *(f"z{latent}" for latent in range(shown))), rows)
 
 
 def _note(axes: Axes) -> str:
-    total = words.share(float(axes.shares.sum()), 1)
+    total = formatting.share(float(axes.shares.sum()), 1)
     text = (
         "How far the mean of a column moves, in its standard deviations, as a latent moves by 1 (a standard deviation "
         "of its prior): the mean slope of the decoder over training rows. Latents are ordered by what the decoder says "

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from curvae.evaluation import store
-from curvae.evaluation.calibration import Calibration
-from curvae.evaluation.gap_results import Gaps
+from curvae.evaluation import io
+from curvae.evaluation.calibration.calibration import Calibration
+from curvae.evaluation.gaps.results import Gaps
 from curvae.evaluation.results import Evaluation
 from curvae.latents import Axes
 from curvae.training.run import latents, layout
@@ -111,7 +111,7 @@ def _has(run: RunFolder, name: str) -> bool:
 
 
 def _found(run: RunFolder, name: str, make: Callable[[Mapping[str, Any]], Any]) -> tuple[Any, bool | None]:
-    return store.read_findings(run.path, name, make) if _has(run, name) else (None, None)
+    return io.read_findings(run.path, name, make) if _has(run, name) else (None, None)
 
 
 def _columns(run: RunFolder) -> dict[str, np.ndarray]:

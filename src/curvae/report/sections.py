@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 
-from curvae.evaluation.choice import KHAT_GOOD
-from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult
-from curvae.report import baselines, figures, page, style, words
+from curvae.evaluation import formatting
+from curvae.evaluation.likelihood.proposal_selection import KHAT_GOOD
+from curvae.evaluation.results import Estimate, Evaluation, ProposalResult
+from curvae.report import figures, page, style, words
 from curvae.report.figures import KHAT_LIMIT
 from curvae.report.page import Cell, Section
 from curvae.report.read import Snapshot
@@ -38,7 +39,7 @@ def what_was_run(run: Snapshot) -> Section:
         "Data": run.data,
         "Latent dimensions": str(run.arguments.get("latent", "")),
         "Epochs": str(len(metrics.get("epoch", ""))),
-        "Training time": words.duration(float(np.nanmax(seconds))) if np.isfinite(seconds).any() else "",
+        "Training time": formatting.duration(float(np.nanmax(seconds))) if np.isfinite(seconds).any() else "",
         "Device": str(environment.get("device", "")),
         "Seed": str(environment.get("seed", "")),
         "Starts": f"{len(run.restarts)}, the best is kept" if run.restarts else "",
@@ -59,18 +60,32 @@ def results(run: Snapshot) -> Section:
     found = run.evaluation
     if found is None:
         return Section("results", "Results", absent=not_evaluated(run))
-    rows = [*baselines.rows(found), *_likelihood(found), *_bounds(run, found), *_others(found)]
+    rows = [
+        *(each.described() for each in found.baselines or ()),
+        *_likelihood(found),
+        *_bounds(run, found),
+        *_others(found),
+    ]
     if not rows:
         return Section("results", "Results", absent="this system has neither a log-likelihood nor latents.")
     cells = [[Cell(name), Cell(value, number=True), Cell(meaning)] for name, value, meaning in rows]
-    drawn = f", with {words.plural(found.samples, 'draw', 'draws')} per datum and proposal" if found.headline else ""
+    drawn = (
+        f", with {formatting.plural(found.samples, 'draw', 'draws')} per datum and proposal" if found.headline else ""
+    )
     note = (
-        f"Computed on {words.plural(found.count, 'datum', 'data')} of the {found.split} split{drawn}, seed "
+        f"Computed on {formatting.plural(found.count, 'datum', 'data')} of the {found.split} split{drawn}, seed "
         f"{found.seed}. What follows ± is one standard error of the mean over the data."
     )
-    note += baselines.lacking(run)
+    note += _lacking(run)
     table = page.table(("Quantity", "Value ± error", "What it is"), cells, "described")
     return Section("results", "Results", table + page.paragraph(note) + _sampling(found))
+
+
+def _lacking(run: Snapshot) -> str:
+    """What to do where an evaluation has none; "" where it has."""
+    if run.evaluation is None or run.evaluation.baselines is not None:
+        return ""
+    return f" It has no baselines: an older curvae wrote it; run `curvae evaluate {run.name}` again."
 
 
 Row = tuple[str, str, str]
@@ -81,39 +96,18 @@ def _likelihood(found: Evaluation) -> list[Row]:
         return []
     source = "exact" if found.headline is None else f"by importance sampling from {words.source(found)}"
     text = f"The log-likelihood of a datum, {source}. Higher is better."
-    rows = [("log p(x)", f"{words.measured(found.log_likelihood)} nats", text)]
+    rows = [("log p(x)", f"{formatting.measured(found.log_likelihood)} nats", text)]
     if found.best is not None and found.flagged:
-        value = words.NONE if found.trusted is None else f"{words.measured(found.trusted)} nats"
+        value = formatting.NONE if found.trusted is None else f"{formatting.measured(found.trusted)} nats"
         text = (
-            f"The same without the {words.plural(found.flagged, 'datum that is', 'data that are')} flagged "
-            f"({words.share(found.flagged, found.count)}): k-hat above {KHAT_LIMIT:g}, or not finite."
+            f"The same without the {formatting.plural(found.flagged, 'datum that is', 'data that are')} flagged "
+            f"({formatting.share(found.flagged, found.count)}): k-hat above {KHAT_LIMIT:g}, or not finite."
         )
         rows.append(("log p(x), not flagged", value, text))
     if found.smoothed is not None:
         text = "The same from Pareto-smoothed weights, which vary less and are not quite unbiased."
-        rows.append(("log p(x), smoothed", f"{words.measured(found.smoothed)} nats", text))
-    return rows + ([] if found.ais is None else [_annealed(found.ais)])
-
-
-def _annealed(found: AnnealedResult) -> Row:
-    """The second opinion, and how far it agrees."""
-    text = (
-        f"Annealed importance sampling of the first {words.plural(found.count, 'datum', 'data')}: "
-        f"{found.chains} chains over {words.plural(found.temperatures, 'temperature', 'temperatures')}"
-    )
-    text += "." if found.taken is None else f", or more where weights spread (most {found.taken.worst:,.0f})."
-    if found.flagged:
-        spread = "whose log weights spread by more than 1 nat or are not finite"
-        text += f" {words.plural(found.flagged, 'datum is', 'data are')} flagged, {spread}."
-    if found.difference is not None:
-        apart = words.number(found.difference.value, found.difference.stderr)
-        text += f" It is {apart} nats above log p(x) of the same data."
-    if math.isfinite(found.agreement):
-        text += (
-            f" Both agree within two standard errors for {words.share(found.agreement, 1)} of the "
-            f"{words.plural(found.compared, 'datum that is', 'data that are')} flagged by neither."
-        )
-    return ("log p(x), annealed", f"{words.measured(found.log_likelihood)} nats", text)
+        rows.append(("log p(x), smoothed", f"{formatting.measured(found.smoothed)} nats", text))
+    return rows + ([] if found.ais is None else [found.ais.described()])
 
 
 def _sampling(found: Evaluation) -> str:
@@ -149,11 +143,11 @@ def _proposal(name: str, part: ProposalResult) -> list[Cell]:
     ess, khat = part.ess, part.khat
     return [
         Cell(name),
-        Cell(words.measured(part.log_likelihood), number=True),
-        Cell(words.number(part.log_likelihood.monte_carlo, figures=2), number=True),
-        Cell(f"{words.number(ess.median, figures=3)} ({words.number(ess.worst, figures=3)})", number=True),
-        Cell(f"{words.number(khat.median, figures=2)} ({words.number(khat.worst, figures=2)})", number=True),
-        Cell(words.share(khat.flagged, 1) if math.isfinite(khat.flagged) else words.NONE, number=True),
+        Cell(formatting.measured(part.log_likelihood), number=True),
+        Cell(formatting.number(part.log_likelihood.monte_carlo, figures=2), number=True),
+        Cell(f"{formatting.number(ess.median, figures=3)} ({formatting.number(ess.worst, figures=3)})", number=True),
+        Cell(f"{formatting.number(khat.median, figures=2)} ({formatting.number(khat.worst, figures=2)})", number=True),
+        Cell(formatting.share(khat.flagged, 1) if math.isfinite(khat.flagged) else formatting.NONE, number=True),
     ]
 
 
@@ -161,14 +155,14 @@ def _bounds(run: Snapshot, found: Evaluation) -> list[Row]:
     rows = []
     if found.elbo is not None:
         text = "The evidence lower bound with the system’s own posterior."
-        rows.append(("ELBO", f"{words.measured(found.elbo)} nats", text))
+        rows.append(("ELBO", f"{formatting.measured(found.elbo)} nats", text))
     gap = inference_gap(run)
     if gap is not None:
         text = "log p(x) − ELBO, paired by datum: what the approximate posterior costs. Zero would be exact."
-        rows.append(("Inference gap", f"{words.measured(gap)} nats", text))
+        rows.append(("Inference gap", f"{formatting.measured(gap)} nats", text))
     if found.kl is not None:
         text = "Divergence of the posterior from the prior: what the latents say about a datum."
-        rows.append(("KL to the prior", f"{words.measured(found.kl)} nats", text))
+        rows.append(("KL to the prior", f"{formatting.measured(found.kl)} nats", text))
     return rows
 
 
@@ -186,14 +180,14 @@ def _others(found: Evaluation) -> list[Row]:
     if found.bits_per_dim is not None:
         of = f" Unit: {found.unit}." if found.unit else ""
         text = f"−log₂ p(x) per dimension of the data; lower is better.{of}"
-        rows.append(("Bits per dimension", f"{words.measured(found.bits_per_dim)} bits/dim", text))
+        rows.append(("Bits per dimension", f"{formatting.measured(found.bits_per_dim)} bits/dim", text))
     if found.active_units is not None:
         of = f" of {len(found.activity)}" if found.activity else ""
         text = f"Latents whose posterior mean varies over the data with a variance above {ACTIVE:g}."
         rows.append(("Active units", f"{found.active_units}{of}", text))
     if found.reconstruction_error is not None:
         text = "Root mean square error of the decoded posterior mean, in the data’s own units."
-        rows.append(("Reconstruction error", words.number(found.reconstruction_error), text))
+        rows.append(("Reconstruction error", formatting.number(found.reconstruction_error), text))
     return rows
 
 
@@ -225,7 +219,7 @@ def _log_likelihoods(run: Snapshot) -> list[str]:
         "finds strange."
     )
     if outside:
-        caption += f" {words.plural(outside, 'datum lies', 'data lie')} outside the frame."
+        caption += f" {formatting.plural(outside, 'datum lies', 'data lie')} outside the frame."
     figure = style.svg(figures.histograms(values, "nats"))
     return [page.figure(figure, f"Histogram of the {' and of the '.join(values)} of each datum.", caption)]
 

@@ -25,7 +25,7 @@ from curvae.training.run.layout import MEND
 from curvae.typing import DataSpec
 
 if TYPE_CHECKING:
-    from curvae.evaluation.store import Evaluated
+    from curvae.evaluation.io import Evaluated
 
 
 class Model(NamedTuple):
@@ -212,16 +212,16 @@ class RunFolder:
         Raises:
             RunError: its files are damaged, or not of one evaluation.
         """
-        from curvae.evaluation import store  # the evaluation of a run starts from its folder
+        from curvae.evaluation import io  # the evaluation of a run starts from its folder
 
-        return store.read(self.path) if (self.path / layout.EVALUATION).exists() else None
+        return io.read(self.path) if (self.path / layout.EVALUATION).exists() else None
 
     def evaluations(self) -> "dict[str, Evaluated]":
         """Those of other data and of other splits, by the name of their folder."""
-        from curvae.evaluation import store
+        from curvae.evaluation import io
 
         folders: Sequence[Path] = sorted((self.path / layout.EVALUATIONS).glob("*/" + layout.EVALUATION))
-        return {each.parent.name: store.read(each.parent) for each in folders}
+        return {each.parent.name: io.read(each.parent) for each in folders}
 
 
 def load(path: str | Path, system: System | None = None) -> System:

@@ -1,0 +1,213 @@
+"""Is the posterior right? Simulation-based calibration, and the coverage of intervals.
+
+Data drawn from the model come with the latents that made them, which must look like one more draw from the posterior.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypedDict
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from curvae.evaluation.estimate import Estimate, plain
+from curvae.evaluation.likelihood.scores import untouched
+from curvae.io.typed import Count, Range, Share, conform
+from curvae.limits import check_counts
+from curvae.model import require_continuous
+from curvae.posteriors import Draws
+from curvae.systems import HasModel, Parts, System, require
+from curvae.systems.place import place
+from curvae.typing import Batch
+
+MOST = 10**7
+"""Data that a file may tell of."""
+BINS = 20
+"""Of the test for uniform ranks, at most."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How often what is true lies where the posterior says, over N data that the model made.
+
+    If q is the posterior, the rank of the true value of any function of (x, z) among its values at L draws from q is
+    uniform over 0 .. L. Ranks that pile up at both ends: q is too narrow; in the middle: too wide; at one end: biased.
+    """
+
+    ranks: Int[NDArray[Any], "N Q"]
+    """Of the true value among the draws, for each quantity."""
+    names: tuple[str, ...]
+    """The Q quantities: each latent, and log p(x, z), which sees how latents go together."""
+    draws: int
+    """L."""
+    p_values: tuple[float, ...]
+    """Of a chi-squared test for uniform ranks, one for each quantity."""
+    coverage: Mapping[float, Estimate] = field(default_factory=dict)
+    """By level, the share of latents that lie in ``posterior.interval(level)``."""
+
+    @property
+    def p_value(self) -> float:
+        """Of all quantities together, after Bonferroni: how often an exact posterior looks as bad."""
+        return min(1.0, len(self.p_values) * min(self.p_values))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Only what JSON has; the ranks as how often each came, for each quantity."""
+        counts = {
+            name: np.bincount(r, minlength=self.draws + 1) for name, r in zip(self.names, self.ranks.T, strict=True)
+        }
+        values = {name: value for name, value in asdict(self).items() if name not in ("ranks", "coverage")}
+        return plain(
+            values
+            | {"count": len(self.ranks), "p_value": self.p_value}
+            | {"coverage": {str(level): asdict(found) for level, found in self.coverage.items()}}
+            | {"ranks": {name: count.tolist() for name, count in counts.items()}}
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Calibration":
+        """The inverse of :meth:`to_dict`, but for the order of the data."""
+        found = conform(values, _Stored)
+        names, counts = found["names"], [found["ranks"].get(name, []) for name in found["names"]]
+        sums = {sum(count) for count in counts}
+        if len(sums) != 1 or {len(count) for count in counts} != {found["draws"] + 1} or max(sums) > MOST or 0 in sums:
+            raise ValueError("ranks: expected as many of each quantity, one count for each of 0 .. draws")
+        if len(found["p_values"]) != len(names) or not all(0 < float(level) < 1 for level in found["coverage"]):
+            raise ValueError("p_values and coverage: expected one of each quantity, and levels between 0 and 1")
+        ranks = [np.repeat(np.arange(found["draws"] + 1), count) for count in counts]
+        coverage = {float(level): each for level, each in found["coverage"].items()}
+        return cls(np.stack(ranks, 1), names, found["draws"], found["p_values"], coverage)
+
+    def figure(self, path: str | PathLike[str]) -> Path:
+        """Draw the ranks' distribution less the uniform one, and the coverage, as PNG, SVG or PDF by the file's name.
+
+        Raises:
+            ValueError: matplotlib does not know the format.
+        """
+        from curvae.evaluation.calibration.figure import draw
+
+        return draw(self, Path(path))
+
+
+class _Stored(TypedDict):
+    """What :meth:`Calibration.to_dict` gives."""
+
+    names: tuple[str, ...]
+    draws: Annotated[int, Range(1, 10**6)]
+    p_values: tuple[Share, ...]
+    coverage: dict[str, Estimate]
+    ranks: dict[str, list[Count]]
+
+
+class _Truth(NamedTuple):
+    """What one batch says: ranks (B, Q), and by level whether each latent is in its interval (B, D)."""
+
+    ranks: Int[Tensor, "B Q"]
+    inside: dict[float, Tensor]
+
+
+def calibrate(
+    system: System,
+    count: int = 1000,
+    draws: int = 99,
+    seed: int = 0,
+    levels: Sequence[float] = (0.5, 0.8, 0.9, 0.95),
+    batch_size: int = 100,
+) -> Calibration:
+    r"""Simulation-based calibration of a system's posterior on data drawn from its model.
+
+    ``z ~ p(z), x ~ p(x | z), z_1 .. z_L ~ q(z | x)``; the rank of ``f(x, z)`` among ``f(x, z_l)`` is uniform over
+    0 .. L if ``q = p(z | x)``, for f each latent and log p(x, z). Draws of unequal weight (a mixture's) are drawn
+    again by their weights first.
+
+    This tests q where the *model* puts data. A model that fits badly makes data unlike the real ones, on which its
+    encoder was never trained, and the test says so, rightly.
+
+    Args:
+        system: with a model of continuous latents.
+        count: N, data drawn.
+        draws: L for each of them; one less than a multiple of 20 makes the bins of the test equal.
+        seed: of everything drawn.
+        levels: of the intervals whose coverage is measured.
+        batch_size: data at a time.
+
+    Raises:
+        ValueError: a system without a model (HasModel) of continuous latents, a count below 1, a level outside (0, 1),
+            fewer data than the test needs (10 for each bin).
+
+    Reference: Talts, Betancourt, Simpson, Vehtari and Gelman, *Validating Bayesian inference algorithms with
+    simulation-based calibration*, 2018.
+
+    Example:
+        >>> import torch
+        >>> from curvae.data import from_array
+        >>> from curvae.systems import vae
+        >>> data = from_array(torch.randn(40, 5))
+        >>> found = calibrate(vae(data.spec, latent=2, hidden=8), count=200, draws=19)
+        >>> found.names, found.ranks.shape, 0 <= found.p_value <= 1
+        (('z1', 'z2', 'log p(x, z)'), (200, 3), True)
+    """
+    _check(count, draws, levels, batch_size)
+    parts = require(system, HasModel, "calibrate").parts()
+    require_continuous(parts.model, "calibrate")
+    with untouched(system, seed):
+        generator = Generator(place(system)[0]).manual_seed(seed)
+        found = [_truth(parts, n, draws, levels, generator) for n in _sizes(count, batch_size)]
+    ranks = torch.cat([part.ranks for part in found]).numpy()
+    names = (*(f"z{d + 1}" for d in range(ranks.shape[1] - 1)), "log p(x, z)")
+    inside = {level: torch.cat([part.inside[level] for part in found]) for level in levels}
+    coverage = {level: Estimate.of(hit.double().mean(1).numpy()) for level, hit in inside.items()}
+    return Calibration(ranks, names, draws, tuple(uniform(column, draws) for column in ranks.T), coverage)
+
+
+def uniform(ranks: Int[NDArray[Any], " N"], draws: int) -> float:
+    """P-value of a chi-squared test that ranks are uniform over 0 .. ``draws``, in at most 20 bins.
+
+    Example:
+        >>> uniform(np.arange(1000) % 100, 99), uniform(np.zeros(1000, dtype=int), 99) < 1e-9
+        (1.0, True)
+    """
+    from scipy.stats import chisquare
+
+    edges = np.linspace(0, draws + 1, min(BINS, draws + 1) + 1).round()
+    seen = np.histogram(ranks, edges)[0]
+    return float(chisquare(seen, len(ranks) * np.diff(edges) / (draws + 1)).pvalue)
+
+
+def _truth(parts: Parts, n: int, draws: int, levels: Sequence[float], generator: Generator) -> _Truth:
+    x, z = parts.model.sample(n, generator)
+    posterior = parts.infer(Batch.of(x)).posterior
+    guesses = equally_weighted(posterior.draw(draws, generator), draws, generator)
+    below = torch.cat([guesses < z, (parts.model.log_joint(x, guesses) < parts.model.log_joint(x, z))[..., None]], -1)
+    inside = {level: _within(z, *posterior.interval(level)).cpu() for level in levels}
+    return _Truth(below.sum(0).cpu(), inside)
+
+
+def _within(z: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    return (low <= z) & (z <= high)
+
+
+def equally_weighted(found: Draws, count: int, generator: Generator) -> Float[Tensor, "S B D"]:
+    """``count`` draws of equal weight: these, or drawn again by their weights."""
+    if len(found.z) == count and bool((found.log_c == found.log_c[0, 0]).all()):
+        return found.z
+    chosen = torch.multinomial(found.log_c.exp().mT, count, replacement=True, generator=generator).mT
+    return found.z.gather(0, chosen.unsqueeze(-1).expand(-1, -1, found.z.shape[-1]))
+
+
+def _sizes(count: int, most: int) -> list[int]:
+    return [min(most, count - begin) for begin in range(0, count, most)]
+
+
+def _check(count: int, draws: int, levels: Sequence[float], batch_size: int) -> None:
+    check_counts("calibrate", draws=draws, batch_size=batch_size)
+    least = 10 * min(BINS, draws + 1)
+    if count < least:
+        raise ValueError(f"calibrate: the test needs {least} data or more with {draws} draws; got count={count}.")
+    check_counts("calibrate", count=count)
+    if not all(0 < level < 1 for level in levels):
+        raise ValueError(f"calibrate: levels are probabilities between 0 and 1; got {list(levels)}.")

@@ -1,0 +1,79 @@
+"""Calibration as a picture: ranks against the uniform distribution, and the coverage of intervals."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curvae.io import atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from curvae.evaluation.calibration.calibration import Calibration
+
+SIMULATED = 2000
+"""Sets of uniform ranks from which the band is taken."""
+
+
+def draw(found: "Calibration", path: Path) -> Path:
+    """Write the picture.
+
+    Raises:
+        ValueError: matplotlib does not know the format.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    made = figure(found)
+    FigureCanvasAgg(made)
+    with atomic.replacing(path) as beside:
+        made.savefig(beside, dpi=150)
+    return path
+
+
+def figure(found: "Calibration", width: float = 9.0) -> "Figure":
+    """The distribution of the ranks less the uniform one, with the band that 95 % of exact posteriors stay within."""
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(width, 3.6), layout="constrained")
+    left, right = made.subplots(1, 2)
+    at = (np.arange(found.draws + 1) + 1) / (found.draws + 1)
+    reach = band(len(found.ranks), found.draws)
+    left.fill_between(at, -reach, reach, color="0.9", label="95 % of exact posteriors")
+    left.axhline(0, color="0.6", linewidth=1)
+    for name, ranks in zip(found.names, found.ranks.T, strict=True):
+        joint = name == found.names[-1]
+        style = {"color": "#b3412c", "linewidth": 2, "label": name} if joint else {"color": "#1f5f8b", "alpha": 0.6}
+        left.plot(at, distance(ranks, found.draws), **style)
+    left.plot([], [], color="#1f5f8b", label="each latent")
+    left.set(xlabel="rank of the true value, as a share", ylabel="share of data at or below, less that")
+    left.legend(frameon=False, fontsize=8)
+    levels = list(found.coverage)
+    values, errors = ([getattr(found.coverage[level], name) for level in levels] for name in ("value", "stderr"))
+    right.plot([0, 1], [0, 1], color="0.6", linewidth=1)
+    right.errorbar(levels, values, yerr=[2 * error for error in errors], fmt="o", color="#1f5f8b", capsize=4)
+    right.set(xlabel="level of the interval", ylabel="share of true latents within", xlim=(0, 1), ylim=(0, 1))
+    told = "p < 0.001" if found.p_value < 1e-3 else f"p = {found.p_value:.2g}"
+    left.set_title(f"{len(found.ranks):,} data drawn from the model: {told}", fontsize=10)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    return made
+
+
+def distance(ranks: NDArray, draws: int) -> NDArray:
+    """Empirical distribution function of the ranks less that of uniform ones, at 0 .. ``draws``."""
+    counts = np.bincount(ranks, minlength=draws + 1)
+    return counts.cumsum() / len(ranks) - (np.arange(draws + 1) + 1) / (draws + 1)
+
+
+def band(count: int, draws: int) -> NDArray:
+    """What 95 % of sets of ``count`` uniform ranks stay within, everywhere at once, narrow at the ends."""
+    rng = np.random.default_rng(0)
+    at = (np.arange(draws + 1) + 1) / (draws + 1)
+    spread = np.sqrt(at * (1 - at) / count)
+    far = np.zeros(SIMULATED)
+    for i in range(SIMULATED):
+        off = np.abs(distance(rng.integers(0, draws + 1, count), draws))
+        far[i] = (off[:-1] / spread[:-1]).max()
+    return np.quantile(far, 0.95) * spread

@@ -1,0 +1,89 @@
+"""log p(x) of a batch by every proposal it has, and the best of them for each datum."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from curvae.evaluation.likelihood.adaptive_samples import factors
+from curvae.evaluation.likelihood.diagnostics import Estimates
+from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD, best_of, pick
+from curvae.evaluation.likelihood.weighted_draws import Draw, Sampling, Scores, WeightSet
+
+NAMED = ("log_likelihood", "stderr", "limit", "ess", "khat")
+"""What a table of scores has of each proposal."""
+
+
+def weigh(draw: Draw, count: int, sampling: Sampling, shift: NDArray | float = 0.0, enumerated: bool = False) -> Scores:
+    """Estimates from each proposal and the best of them, with as many draws as each datum asks for.
+
+    Args:
+        draw: new draws of some rows.
+        count: number of data B.
+        sampling: how many draws, and how; where an error is wanted, see ``adaptive_samples.factors``.
+        shift: standard error of the common proposal's normalizer, nats, ``(B,)``.
+        enumerated: the draws are all states, once: nothing is random, and k-hat means nothing.
+
+    Returns:
+        ``log_likelihood_*``, ``stderr_*``, ``limit_*``, ``ess_*`` and ``khat_*`` of each proposal, of the ``best`` and,
+        where asked for, ``smoothed``; ``log_likelihood``, ``elbo``, ``proposal`` (code of the best one) and ``draws``.
+    """
+    times = np.ones(count, dtype=np.int64)
+    if sampling.stderr is not None and not enumerated:
+        times = factors(draw, count, sampling, sampling.stderr)
+    shift, found = np.broadcast_to(shift, count), {}
+    for f in np.unique(times).tolist():
+        rows = np.flatnonzero(times == f)
+        sets = draw(torch.from_numpy(rows), f * sampling.samples)
+        for name, values in judged(sets, f * sampling.samples, sampling.smooth, shift[rows], enumerated).items():
+            found.setdefault(name, np.empty(count, values.dtype))[rows] = values
+    return found
+
+
+def judged(sets: Mapping[str, WeightSet], drawn: int, smooth: bool, shift: NDArray, enumerated: bool) -> Scores:
+    """What the weights of each proposal say, and which is best."""
+    found = {name: weights.estimates() for name, weights in sets.items()}
+    found = {name: each if name == "own" else shifted(each, shift) for name, each in found.items()}
+    if enumerated:
+        found = {name: surely(each) for name, each in found.items()}
+    codes, best = best_of(found)
+    scores = {"log_likelihood": best.log_likelihood, "proposal": codes, "draws": np.full(len(codes), drawn)}
+    scores["elbo"] = found["own"].elbo
+    for name, each in (found | {"best": best}).items():
+        scores |= named(name, each)
+    if smooth:
+        scores |= named("smoothed", pick({name: weights.smoothed() for name, weights in sets.items()}, codes))
+    return scores
+
+
+def wanting(found: Scores, stderr: float) -> NDArray[np.bool_]:
+    """Which data have an error above the wanted one, or one that cannot be trusted."""
+    return ~(found["stderr_best"] <= stderr) | (found["khat_best"] > KHAT_BAD)
+
+
+def shifted(found: Estimates, error: NDArray) -> Estimates:
+    """With the error of a proposal's normalizer, which moves all its weights alike."""
+    return found._replace(stderr=np.hypot(found.stderr, error), limit=np.hypot(found.limit, error))
+
+
+def surely(found: Estimates) -> Estimates:
+    """Of all states, once: there is no error, and no tail."""
+    return found._replace(stderr=0 * found.stderr, limit=0 * found.stderr, khat=np.nan * found.khat)
+
+
+def named(proposal: str, found: Estimates) -> Scores:
+    """The estimates from one proposal, by their names in a table of scores."""
+    return {f"{name}_{proposal}": getattr(found, name) for name in NAMED}
+
+
+def finite(scores: Scores) -> NDArray[np.bool_]:
+    """Which data have finite estimates throughout; the mixture of proposals may fail by itself."""
+    names = ("log_likelihood", "log_likelihood_own", "log_likelihood_laplace", "elbo", "log_det")
+    return np.logical_and.reduce([np.isfinite(scores[name]) for name in names if name in scores])
+
+
+def flagged(scores: Scores) -> NDArray[np.bool_]:
+    """Which data have no estimate of log p(x) to be trusted: not finite, or k-hat above 0.7 with the best proposal."""
+    bad = ~finite(scores)
+    return bad | (scores["khat_best"] > KHAT_BAD) if "khat_best" in scores else bad

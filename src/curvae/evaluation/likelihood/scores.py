@@ -1,0 +1,190 @@
+"""Everything measured for each datum of a table, in one pass: inference is done once a batch and reused throughout."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Generator, Tensor
+
+from curvae.data import ArrayTable
+from curvae.evaluation.information.posterior_summary import describe
+from curvae.evaluation.likelihood.diagnostics import KHAT_DRAWS
+from curvae.evaluation.likelihood.estimation import weigh
+from curvae.evaluation.likelihood.importance import MEMORY, exact, rows_within
+from curvae.evaluation.likelihood.proposal import LARGE, common_proposal
+from curvae.evaluation.likelihood.weighted_draws import Sampling, Scores, from_both, from_posterior, from_system
+from curvae.inference import Inferred
+from curvae.latents import Axes
+from curvae.limits import check_counts, check_least, check_seed
+from curvae.systems import HasDensity, HasModel, HasWeights, System, require
+from curvae.systems.place import like, place
+from curvae.typing import Batch
+
+Report = Callable[[int, float], None]
+"""Called after each batch with the number of data done and the running log-likelihood, in nats."""
+
+CACHED = 2**25
+"""The most of its budget that a CPU takes at a time: larger draws fall out of its caches and are a fifth slower."""
+
+
+def score(
+    system: System,
+    table: ArrayTable,
+    samples: int = 500,
+    seed: int = 0,
+    memory: int = MEMORY,
+    batch_size: int = 100,
+    limit: int | None = None,
+    report: Report | None = None,
+    stderr: float | None = None,
+    most: int = 16,
+    smooth: bool = False,
+    axes: Axes | None = None,
+) -> Scores:
+    """Measure the first ``limit`` data of a table (all if None); the system and torch's own generator stay as they are.
+
+    For each proposal (``own``: the system's posterior; ``laplace``: the common one, for a model of continuous
+    latents; ``defensive``: half of each, from the same draws, where the own density is known at any z) and
+    for the ``best`` of them: ``log_likelihood_*``, ``stderr_*``, ``limit_*`` (nats), ``ess_*`` (draws), ``khat_*``.
+    Beside them ``index`` (row of the table), ``log_likelihood`` (the headline: exact where ``system.evidence`` is
+    "exact", else the best), ``proposal`` (which that is, see :func:`curvae.evaluation.choose`), ``draws``, ``elbo``,
+    ``log_det`` (nats), ``size`` (observed elements), ``label`` if any; and what
+    :func:`curvae.evaluation.describe` finds. A system whose evidence is "none" gets no log-likelihood.
+
+    Args:
+        system: what is measured.
+        table: the data.
+        samples: draws S for each datum and proposal.
+        seed: of the draws.
+        memory: bytes that the draws of a batch may take at a time.
+        batch_size: most data inferred at a time.
+        limit: the first so many data only.
+        report: called after each batch.
+        stderr: wanted standard error of log p(x), nats; data above it, or with a k-hat above 0.7, get 2, 4, 8 ...
+            times S draws. S / 2 further draws say so and are thrown away, so that the estimates stay unbiased.
+        most: of those, up to so many times S.
+        smooth: also ``log_likelihood_smoothed`` and so on, from the Pareto-smoothed weights of the best proposal.
+        axes: in which each latent is described; as they were trained if None.
+
+    Raises:
+        ValueError: fewer than 1 samples, byte, datum a batch, or datum in all, or more than a billion of any but bytes;
+            an error wanted that is not positive; a system that lacks what its ``evidence`` promises (HasDensity if
+            "exact", HasWeights if "bound").
+
+    Example:
+        >>> import torch
+        >>> from curvae.data import from_array
+        >>> from curvae.systems import vae
+        >>> data = from_array(torch.randn(40, 5))
+        >>> found = score(vae(data.spec, latent=2, hidden=8), data.test, samples=50)
+        >>> found["log_likelihood_laplace"].shape == (len(data.test),)
+        True
+    """
+    check_counts("evaluate", samples=samples, batch_size=batch_size, limit=limit, most=most)
+    check_least("evaluate", 1, memory=memory)
+    if stderr is not None and not (stderr > 0 and samples >= 2 * KHAT_DRAWS):
+        raise ValueError(
+            f"evaluate: stderr, the error wanted of each datum in nats, must be positive, and is seen from samples >= "
+            f"{2 * KHAT_DRAWS}; got {stderr} and {samples} samples."
+        )
+    _promised(system)
+    count = len(table) if limit is None else min(limit, len(table))
+    if count == 0:
+        raise ValueError("evaluate: the table holds no data; expected 1 or more.")
+    parts: list[Scores] = []
+    batch_size = min(batch_size, _rows_of_matrices(system, memory))
+    if place(system)[0].type == "cpu":
+        memory = min(memory, CACHED)
+    with untouched(system, seed):
+        size = min(batch_size, rows_within(system, like(system, table.batch(torch.arange(1))), memory))
+        sampling = Sampling(samples, memory, Generator(place(system)[0]).manual_seed(seed), stderr, most, smooth)
+        for index in torch.arange(count).split(size):
+            parts.append(_measure(system, table, index, sampling, axes))
+            if report is not None:
+                report(int(index[-1]) + 1, running(parts))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _rows_of_matrices(system: System, memory: int) -> int:
+    """For how many data the common proposal's precision, its factor and what they are made of fit the budget."""
+    if not isinstance(system, HasModel) or (latents := sum(system.parts().model.prior.blocks)) > LARGE:
+        return memory
+    return max(1, memory // (4 * latents**2 * place(system)[1].itemsize))
+
+
+def running(parts: list[Scores]) -> float:
+    """Mean of the headline over the data done so far, nats; NaN where there is none."""
+    values = np.concatenate([part.get("log_likelihood", np.array([np.nan])) for part in parts])
+    return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else float("nan")
+
+
+def _measure(
+    system: System, table: ArrayTable, index: Int[Tensor, " B"], sampling: Sampling, axes: Axes | None
+) -> Scores:
+    raw = table.batch(index)
+    batch = like(system, raw)
+    observed = torch.ones_like(raw.x, dtype=torch.bool) if raw.mask is None else raw.mask
+    found = {"index": index.numpy(), "size": observed.flatten(1).sum(1).cpu().numpy()}
+    found["log_det"] = exact(table.transform.log_det(raw.x, raw.mask)).numpy()
+    if raw.label is not None:
+        found["label"] = raw.label.cpu().numpy()
+    if not isinstance(system, HasModel):
+        return found | _evidence(system, batch, sampling)
+    inferred = system.parts().infer(batch)
+    found |= describe(system.parts().model, inferred, batch, table.transform, axes)
+    if system.evidence != "bound":
+        return found | _evidence(system, batch, sampling)
+    return found | weighed(system, inferred, batch, sampling)
+
+
+def weighed(system: HasModel, inferred: Inferred, batch: Batch, sampling: Sampling) -> Scores:
+    """Log p(x) of a batch by every proposal, and by the best of them, from one inference of each."""
+    model, own, count = system.parts().model, inferred.posterior, len(batch.x)
+    if not model.prior.continuous:
+        draw = from_posterior(model, own, batch, sampling)
+        return weigh(draw, count, sampling, enumerated=own.count(1) == own.count(2))
+    common = common_proposal(system)(model, batch)
+    draw = from_both(model, own, common.posterior, batch, sampling)
+    error = common.info.get("log_det_error", torch.zeros(count))
+    normalizer = 0.5 * exact(error).numpy()
+    found = weigh(draw, count, sampling, shift=normalizer)
+    return found | {"status_laplace": common.info["status"].cpu().numpy(), "normalizer": normalizer}
+
+
+def _promised(system: System) -> None:
+    """Complain of a system that lacks what its evidence promises."""
+    promise = {"exact": HasDensity, "bound": HasWeights}.get(system.evidence)
+    if promise is not None:
+        require(system, promise, f"evaluate, evidence {system.evidence!r}")
+
+
+def _evidence(system: System, batch: Batch, sampling: Sampling) -> Scores:
+    """Log p(x) of a batch as its system gives it: the density itself, from weights, or not at all."""
+    if system.evidence == "exact" and isinstance(system, HasDensity):
+        return {"log_likelihood": exact(system.log_prob(batch.x, batch.mask)).numpy()}
+    if system.evidence == "bound" and isinstance(system, HasWeights):
+        return weigh(from_system(system, batch, sampling), len(batch.x), sampling)
+    return {}
+
+
+@contextmanager
+def untouched(system: System, seed: int) -> Iterator[None]:
+    """Evaluation mode, no gradients, a fixed seed; afterwards modes and torch's generators are as they were.
+
+    Raises:
+        ValueError: a seed outside [0, 2^32).
+    """
+    check_seed(seed)
+    modes = [(module, module.training) for module in system.modules()]
+    device = place(system)[0]
+    cards = [device] if device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(cards), torch.no_grad():
+            torch.manual_seed(seed)
+            system.eval()
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,87 @@
+"""What the report draws: data, reconstructions, prior samples, latents and the trace of the mode search, as arrays."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from curvae.data import ArrayTable
+from curvae.evaluation.information.posterior_summary import rebuilt
+from curvae.evaluation.likelihood.scores import Scores, untouched
+from curvae.latents import Axes
+from curvae.posteriors import rotated
+from curvae.systems import CanReconstruct, CanSample, HasModel, Parts, System
+from curvae.systems.place import like, place
+
+SHOWN = 24
+DRAWN = 48
+SCATTERED = 2000
+COVARIANCES = 200
+BYTES = 2**25
+"""The most that the covariances may take."""
+
+
+def pictures(
+    system: System, table: ArrayTable, scores: Scores, seed: int = 0, axes: Axes | None = None
+) -> dict[str, NDArray]:
+    """Arrays for pictures, float32 in data units where they are data; names that do not apply are missing.
+
+    ``originals``, ``reconstructions`` (24, *event); ``samples`` (48, *event): means of the prior's draws, or where
+    there are no such means ``draws`` of the system;
+    ``latent_mean`` (up to 2000, D), ``labels``; ``latent_covariance`` (up to 200, D, D) of the first of these, and
+    ``covariances``, 8 of them, all in ``axes`` as the scores are; ``trace_log_joint``, ``trace_grad_norm`` (T+1, up to
+    200).
+
+    Example:
+        >>> from curvae.data import from_array
+        >>> from curvae.evaluation import score
+        >>> from curvae.systems import vlae
+        >>> data = from_array(torch.randn(300, 5))
+        >>> system = vlae(data.spec, latent=2, hidden=8, steps=1)
+        >>> shown = pictures(system, data.test, score(system, data.test, samples=5))
+        >>> shown["reconstructions"].shape, shown["covariances"].shape, shown["trace_grad_norm"].shape
+        ((24, 5), (8, 2, 2), (2, 45))
+    """
+    with untouched(system, seed):
+        found = _made(system, table, Generator(place(system)[0]).manual_seed(seed))
+        first = table.batch(torch.arange(min(SHOWN, len(scores["index"]))))
+        found["originals"] = _array(table.transform.inverse(first.x))
+        if isinstance(system, CanReconstruct):
+            found["reconstructions"] = _in_data_units(rebuilt(system, like(system, first)), table)
+        if isinstance(system, HasModel):
+            found |= _latents(system, system.parts(), table, scores, axes)
+    if "label" in scores:
+        found["labels"] = scores["label"][:SCATTERED]
+    return found
+
+
+def _made(system: System, table: ArrayTable, generator: Generator) -> dict[str, NDArray]:
+    """What the system makes up, if it can."""
+    if isinstance(system, HasModel) and not (model := system.parts().model).autoregressive:
+        return {"samples": _in_data_units(model.mean(model.prior.sample(DRAWN, generator)), table)}
+    if isinstance(system, CanSample):
+        return {"draws": _in_data_units(system.sample(DRAWN, generator), table)}
+    return {}
+
+
+def _latents(system: System, parts: Parts, table: ArrayTable, scores: Scores, axes: Axes | None) -> dict[str, NDArray]:
+    mean = scores["mean"][:SCATTERED].astype(np.float32)
+    count = max(8, min(COVARIANCES, BYTES // (4 * mean.shape[1] ** 2)))
+    inferred = parts.infer(like(system, table.batch(torch.arange(min(count, len(scores["index"]))))))
+    q = inferred.posterior if axes is None else rotated(inferred.posterior, axes.rotation)
+    covariance = _array(q.covariance)
+    traces = {name: inferred.info[name] for name in ("log_joint", "grad_norm") if name in inferred.info}
+    return {
+        "latent_mean": mean,
+        "latent_covariance": covariance,
+        "covariances": covariance[:8],
+        **{f"trace_{name}": _array(trace) for name, trace in traces.items()},
+    }
+
+
+def _in_data_units(x: Tensor, table: ArrayTable) -> NDArray:
+    return _array(table.transform.inverse(x.cpu().float().reshape(-1, *table.raw.shape[1:])))
+
+
+def _array(value: Tensor) -> NDArray:
+    return value.detach().cpu().float().numpy()
