@@ -15,7 +15,7 @@ from curvae.evaluation.weighing import Scores
 from curvae.io.errors import reason
 from curvae.systems import System
 from curvae.training.errors import RunError
-from curvae.training.run.folder import RunFolder
+from curvae.training.run.run_folder import RunFolder
 
 
 def fitted(run: RunFolder, system: System, data: Data) -> tuple[Baseline, ...]:
