@@ -172,11 +172,16 @@ def test_should_stop_within_an_epoch_still_books_it(tmp_path: Path):
     assert (rows["stage"], rows["step"], rows["epoch"]) == (["one", "two"], [1, 3], [1, 2])
 
 
-def test_a_stage_that_was_stopped_stays_stopped(tmp_path: Path):
-    system = Toy()
-    system.at = {5: interrupt}
-    with pytest.raises(KeyboardInterrupt):
-        fitted(tmp_path / "run", system, callbacks=[Last(stop=True)])
+def test_a_stage_that_was_stopped_stays_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Cut off before the next one has begun, and taken up without the callback."""
+
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Toy, "note", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            fitted(tmp_path / "run", callbacks=[Last(stop=True)])
     assert fitted(tmp_path / "run").metrics()["stage"] == ["one", "two", "two"]
 
 
@@ -216,9 +221,11 @@ def test_a_run_of_a_service_ends_with_the_fit(tmp_path: Path, monkeypatch: pytes
     assert Service.runs[4:] == ["first begins"]  # a logger of the user's own stays open
 
 
-def test_tensorboard_goes_on_where_a_run_was_cut_off(tmp_path: Path):
+def test_tensorboard_goes_on_where_a_run_was_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What was logged after the last save is logged again, once."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    monkeypatch.setattr(checkpoint, "SAVE_EVERY", math.inf)
     cut(tmp_path / "run", logger="tensorboard")
     run = fitted(tmp_path / "run", logger="tensorboard")
     found = EventAccumulator(str(run.path / "tensorboard")).Reload().Scalars("validation_bound")
