@@ -321,9 +321,8 @@ def make(folder: Path) -> dict[int, Path]:
     found = evaluation.calibrate(run.system(), 200, 19)
     write_findings(new, layout.CALIBRATION, found.to_dict(), sha256)
     files.write_sealed(new / layout.RESTARTS, {"kept": 0, "starts": [{"seed": 0, "bound": -1.5}]})
-    files.write_sealed(new / layout.LATENTS, {"axes": describe(run.system(), data).to_dict(), "weights": sha256})
+    files.write_sealed(new / layout.LATENTS, {"axes": latent_axes(run.system(), data).to_dict(), "weights": sha256})
     evaluation.gaps(run.path, data=4, steps=4, samples=20, progress=False)
-    shutil.rmtree(new / "tensorboard", ignore_errors=True)
     shutil.copytree(new, old)
     first_format(old)
     return {1: old, 2: new}

@@ -166,7 +166,6 @@ def kill_all(points: int) -> list[str]:
         place = Path(name)
         wrong = kill_fit(place, points)
         (place / "whole").rename(place / "base")
-        shutil.rmtree(place / "base/tensorboard", ignore_errors=True)
         assert run(*EVALUATE, "30", str(place / "base")) == 0
         wrong += kill_over(place, points, [*EVALUATE, "40"], evaluated)
         assert run("report", str(place / "base")) == 0

@@ -12,8 +12,8 @@ from curvae.evaluation import io, read
 from curvae.systems import System
 from curvae.training import RunFolder
 from curvae.training.run import claim, files, weights
-from curvae.training.run.config import plain, record
-from curvae.training.run.folder import write_about
+from curvae.training.run.run_folder import write_about
+from curvae.training.run.serialization import plain, record
 
 
 def folder(path: Path, system: System, data: Data) -> RunFolder:

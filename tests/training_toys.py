@@ -14,7 +14,7 @@ from curvae.data import Data, from_array
 from curvae.objectives import Bound
 from curvae.systems import Optimizer, Stage, System, Weights
 from curvae.training import RunFolder
-from curvae.training.loop import checkpoint as session
+from curvae.training.loop import checkpoint
 from curvae.typing import Batch, Tables
 
 FEATURES = 3
@@ -111,7 +111,7 @@ def kill(bound: Bound) -> Bound:
 
 
 def save_always() -> None:
-    session.SAVE_EVERY, session.SAVE_SHARE = 0.0, 1e9
+    checkpoint.SAVE_EVERY, checkpoint.SAVE_SHARE = 0.0, 1e9
 
 
 def columns(run: RunFolder, *names: str) -> list[list[float]]:

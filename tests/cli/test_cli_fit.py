@@ -144,14 +144,14 @@ def test_ctrl_c_and_the_command_that_goes_on(
 ):
     from curvae.training.loop.checkpoint import Session
 
-    finish = Session.finish_round
+    finish = Session.save_round
 
     def stop(self: Session, *args: object, **kwargs: object) -> None:
         finish(self, *args, **kwargs)  # pyright: ignore[reportArgumentType]
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Session, "finish_round", stop)
+        patched.setattr(Session, "save_round", stop)
         assert main(["fit", "vae", "digits", *TINY, "--out", "cut"]) == 130
     out, err = capsys.readouterr()
     assert out == ""
@@ -220,7 +220,7 @@ def test_restarts_keep_the_best_and_say_what_each_reached(
     rows = np.random.default_rng(0).normal(size=(120, 3)) @ np.random.default_rng(1).normal(size=(3, 3))
     Path("a.csv").write_text("u,g,r\n" + "\n".join(",".join(map(str, row)) for row in rows))
     words = ["fit", "vae", "a.csv", *TINY, "--start", "random", "--seed", "3"]
-    finish = Session.finish_round
+    finish = Session.save_round
 
     def stop(self: Session, *args: object, **kwargs: object) -> None:
         finish(self, *args, **kwargs)  # pyright: ignore[reportArgumentType]
@@ -228,7 +228,7 @@ def test_restarts_keep_the_best_and_say_what_each_reached(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Session, "finish_round", stop)
+        patched.setattr(Session, "save_round", stop)
         assert main([*words, "--restarts", "2"]) == 130
     again = capsys.readouterr().err.strip().removeprefix("curvae: interrupted: ").removesuffix(" goes on from here.")
     assert again.endswith("--restarts 2 --out runs/vae-a-1")

@@ -42,7 +42,7 @@ def test_ctrl_c_and_the_command_that_goes_on(
     from curvae.training.loop.checkpoint import Session
 
     write("new.csv")
-    finish = Session.finish_round
+    finish = Session.save_round
 
     def stop(self: Session, *args: object, **kwargs: object) -> None:
         finish(self, *args, **kwargs)  # pyright: ignore[reportArgumentType]
@@ -50,7 +50,7 @@ def test_ctrl_c_and_the_command_that_goes_on(
 
     words = ["fit", "new.csv", f"--from={table_run}", *FEW]
     with monkeypatch.context() as patched:
-        patched.setattr(Session, "finish_round", stop)
+        patched.setattr(Session, "save_round", stop)
         assert main(words) == 130
     again = capsys.readouterr().err.strip().removeprefix("curvae: interrupted: ").removesuffix(" goes on from here.")
     says(capsys, *shlex.split(again)[1:])

@@ -13,7 +13,7 @@ from curvae.likelihoods import Bernoulli, Gaussian
 from curvae.model import LatentVariableModel
 from curvae.priors import StandardNormal
 from curvae.systems import Stage
-from curvae.training.loop import checkpoint as session
+from curvae.training.loop import checkpoint
 from curvae.typing import Batch
 from training_toys import Toy, data_of, interrupt
 
@@ -81,8 +81,8 @@ def test_what_a_stage_finishes_is_judged_and_kept_and_training_does_not_notice(t
 
 @pytest.mark.parametrize("call", [8, 12])
 def test_a_run_that_was_cut_off_ends_the_same(tmp_path: Path, call: int, monkeypatch):
-    monkeypatch.setattr(session, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(session, "SAVE_SHARE", 1e9)
+    monkeypatch.setattr(checkpoint, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(checkpoint, "SAVE_SHARE", 1e9)
     whole = trained(tmp_path / "whole", average=0.5)
     system = Toy(noise=0.3)
     system.at = {call: interrupt}

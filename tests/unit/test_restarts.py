@@ -61,16 +61,16 @@ def test_a_fit_that_was_cut_off_goes_on_where_it_was(tmp_path: Path, monkeypatch
     """Ctrl-C in the second start: the first is not trained again, the second goes on, all ends as it would have."""
     data, rounds = from_array(rows()), []
     whole = started(data, tmp_path / "whole")
-    finish, save = Session.finish_round, Session.save
+    finish, save = Session.save_round, Session.save
 
     def cut(self, *args):
         finish(self, *args)
-        save(self, args[1])
+        save(self, args[0])
         rounds.append(self.path.name)
         if rounds[-2:] == ["seed-1", "seed-1"]:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Session, "finish_round", cut)
+    monkeypatch.setattr(Session, "save_round", cut)
     with pytest.raises(KeyboardInterrupt):
         started(data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -94,7 +94,7 @@ def test_killed_while_the_best_is_moved_it_is_moved_by_the_next_call(tmp_path: P
         with pytest.raises(KeyboardInterrupt):
             started(data, tmp_path / "run")
     if where.startswith("before"):
-        monkeypatch.setattr(Session, "finish_round", None)  # nothing is trained again
+        monkeypatch.setattr(Session, "save_round", None)  # nothing is trained again
         started(data, tmp_path / "run")
     else:
         with pytest.raises(FinishedError, match="is finished already"):

@@ -38,7 +38,7 @@ def folder(trained: "curvae.RunFolder", tmp_path: Path) -> Path:
 
 
 def test_the_folder_is_complete(trained: "curvae.RunFolder"):
-    names = {each.name for each in trained.path.iterdir()} - {"tensorboard"}
+    names = {each.name for each in trained.path.iterdir()}
     model, transform = {"model.safetensors", "model.json"}, {"transform.safetensors", "transform.json"}
     assert names == {"config.yaml", "environment.json", "metrics.csv", "schema.json", "status.json"} | model | transform
     assert trained.config["system"]["name"] == "vlae"

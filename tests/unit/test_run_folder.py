@@ -42,7 +42,7 @@ def test_every_file_of_a_run_has_its_place_in_the_layout(tmp_path: Path):
     run = training.fit(vae(data_of().spec, latent=2, hidden=8), data_of(), epochs=2, out=tmp_path / "run")
     evaluate(run, samples=30, limit=4, progress=False)
     report.write(run.path)
-    known = {*layout.LAYOUT, layout.EVALUATIONS, layout.SNAPSHOTS, "tensorboard"}
+    known = {*layout.LAYOUT, layout.EVALUATIONS, layout.SNAPSHOTS}
     assert {each.name for each in run.path.iterdir()} <= known
 
 

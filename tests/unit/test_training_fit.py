@@ -198,7 +198,7 @@ def test_patience_goes_back_to_the_best_bound(tmp_path: Path, patience: float, e
     session = Session(Toy(), run.path, Log(run.path))
     for round_ in range(1, 41):
         session.judge(-abs(round_ - 4.0), passes=1)
-        session.finish_round(Row("one"), optimizer, 1, round_ / 40, patience)
+        session.finish_round(Row("one"), 1, round_ / 40, patience)
         session.save(optimizer)
         if session.position.done:
             break
@@ -215,7 +215,7 @@ def test_a_start_that_is_hard_to_beat_does_not_end_a_stage(tmp_path: Path, patie
     session.judge(100.0)
     for round_ in range(1, 41):
         session.judge(3.0 * round_, passes=1)
-        session.finish_round(Row("one"), torch.optim.SGD(Toy().parameters(), lr=1.0), 1, round_ / 40, patience)
+        session.finish_round(Row("one"), 1, round_ / 40, patience)
         assert session.position.done == (round_ == 40)
         assert session.position.best == max(100.0, 3.0 * round_)
 
@@ -246,7 +246,7 @@ def test_patience_begins_with_the_stage_where_its_start_has_no_bound(tmp_path: P
     session.next_stage(joined=False)
     for _ in range(2):
         session.judge(math.nan, passes=1)
-        session.finish_round(Row("two"), torch.optim.SGD(Toy().parameters(), lr=1.0), 1, 0.1, 3)
+        session.finish_round(Row("two"), 1, 0.1, 3)
         assert not session.position.done
 
 

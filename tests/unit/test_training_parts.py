@@ -19,8 +19,8 @@ from curvae.training.loop.running_means import Means
 from curvae.training.loop.state import write_state
 from curvae.training.run import files
 from curvae.training.run import metrics as log
-from curvae.training.run.config import plain
 from curvae.training.run.metrics import Log, Row
+from curvae.training.run.serialization import plain
 from curvae.training.settings import derive
 
 
@@ -137,9 +137,8 @@ def test_means_of_what_is_there():
 def test_a_row_survives_the_file(tmp_path: Path):
     book = Log(tmp_path)
     book.write(Row("one", 1, 10, 0.5, -1.25, math.nan, 3.0, 1e-9, 0.125, 2))
-    book.close()
     read = log.read(book.path)
-    assert list(read) == list(Row._fields)
+    assert tuple(read) == log.COLUMNS
     assert read["train_bound"] == [-1.25]
     assert math.isnan(read["validation_bound"][0])
     assert (read["stage"], read["skipped"], read["grad_norm"]) == (["one"], [2], [1e-9])
@@ -149,11 +148,26 @@ def test_rows_of_an_earlier_version_get_the_columns_of_this_one(tmp_path: Path):
     book = Log(tmp_path)
     book.path.write_text("stage,epoch,step,kl,level\none,1,10,0.5,1\none,2,20,,\n")
     book.write(Row("two", 3, 30, kl=0.25))
-    assert book.path.read_text().startswith(",".join(Row._fields) + "\n")
+    assert book.path.read_text().startswith(",".join([*log.COLUMNS, "level"]) + "\n")
     read = log.read(book.path)
+    assert repr(read["level"]) == "[1.0, nan, nan]"
     assert (read["stage"], read["step"]) == (["one", "one", "two"], [10, 20, 30])
     assert read["kl"][::2] == [0.5, 0.25]
     assert math.isnan(read["kl"][1])
+
+
+def test_a_column_is_added_where_it_first_appears(tmp_path: Path):
+    book = Log(tmp_path)
+    book.write(Row("one", 1, info={"acceptance": 0.5}))
+    book.write(Row("two", 2, info={"energy": -2.0}))
+    book.keep(2)
+    Log(tmp_path).write(Row("two", 3, 7, info={"energy": -1.0, "step": 0.25}))
+    assert book.path.read_text().splitlines()[0] == ",".join([*log.COLUMNS, "acceptance", "energy", "info_step"])
+    read = log.read(book.path)
+    assert repr([read[name] for name in ("acceptance", "energy", "info_step")]) == (
+        "[[0.5, nan, nan], [nan, -2.0, -1.0], [nan, nan, 0.25]]"
+    )
+    assert read["step"] == [0, 0, 7]
 
 
 def test_files_are_replaced_whole(tmp_path: Path):
@@ -177,15 +191,6 @@ def test_public_names_are_there():
         assert getattr(curvae, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         curvae.nonsense  # noqa: B018
-
-
-def test_rows_are_written_without_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(log.importlib.util, "find_spec", lambda name: None)
-    book = Log(tmp_path)
-    book.write(Row("one", 1))
-    book.close()
-    assert not (tmp_path / "tensorboard").exists()
-    assert book.path.is_file()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from curvae import training
 from curvae.io import atomic
 from curvae.objectives import Bound
 from curvae.training import RunError
-from curvae.training.loop import checkpoint as session
+from curvae.training.loop import checkpoint
 from training_script import make
 from training_toys import Toy, content, data_of, interrupt
 
@@ -25,8 +25,8 @@ TIME = ("seconds",)
 @pytest.fixture
 def saving(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save after each epoch, however short."""
-    monkeypatch.setattr(session, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(session, "SAVE_SHARE", 1e9)
+    monkeypatch.setattr(checkpoint, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(checkpoint, "SAVE_SHARE", 1e9)
 
 
 def same_run(one: Path, other: Path) -> None:

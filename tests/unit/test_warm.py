@@ -74,15 +74,15 @@ def test_it_is_no_worse_than_the_run_on_its_rows(earlier: "curvae.Fitted", tmp_p
 
 def test_it_goes_on_where_it_was_cut_off(earlier: "curvae.Fitted", tmp_path: Path, monkeypatch):
     whole = curvae.fit(earlier, frame(1), out=tmp_path / "whole", **OPTIONS)
-    finish = Session.finish_round
+    finish = Session.save_round
     with monkeypatch.context() as patched:
 
         def cut(self, *args):
             finish(self, *args)
-            self.save(args[1])
+            self.save(args[0])
             raise KeyboardInterrupt
 
-        patched.setattr(Session, "finish_round", cut)
+        patched.setattr(Session, "save_round", cut)
         with pytest.raises(KeyboardInterrupt):
             curvae.fit(earlier, frame(1), out=tmp_path / "cut", **OPTIONS)
     found = curvae.fit(earlier, frame(1), out=tmp_path / "cut", **OPTIONS)

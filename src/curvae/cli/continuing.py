@@ -25,6 +25,7 @@ def _continue(
     minutes: float | None = None,
     learning_rate: float | None = None,
     progress: bool = True,
+    logger: str | None = None,
     trust: Sequence[str] | None = None,
 ) -> None:
     """Flags of the command.
@@ -36,11 +37,12 @@ def _continue(
         minutes: the same in time.
         learning_rate: the highest; by default that of the cycle before.
         progress: show how it goes on stderr.
+        logger: beside metrics.csv: tensorboard, wandb or mlflow.
         trust: modules of your own that the run has parts of.
     """
     from curvae.training import train_on
 
     said = {"epochs": epochs, "max_updates": max_updates, "minutes": minutes, "learning_rate": learning_rate}
     changes = {name: value for name, value in said.items() if value is not None}
-    found = train_on(open_run(run, trust or ()), progress=progress, **changes)
+    found = train_on(open_run(run, trust or ()), progress=progress, logger=logger, **changes)
     finished(found)

@@ -203,9 +203,12 @@ def _folder(request: Request, training: Mapping[str, Any], kind: str) -> Path | 
 def _settings(training: Mapping[str, Any]) -> "Settings":
     """Refused before data are opened and weights are drawn."""
     from curvae.training.devices import choose
+    from curvae.training.monitoring import check_logger
     from curvae.training.settings import Settings
 
-    settings = Settings(**{name: value for name, value in training.items() if name not in ("out", "progress")})
+    others = ("out", "progress", "logger")
+    settings = Settings(**{name: value for name, value in training.items() if name not in others})
+    check_logger(training["logger"])
     choose(settings.device, settings.devices)
     return settings
 

@@ -124,7 +124,7 @@ def refuse_own(path: Path, arguments: Any, trust: Sequence[str]) -> None:
 
 def trust_of(system: "System") -> str:
     """The flag with which a file may name the system's own modules again; "" where it has none."""
-    from curvae.training.run.config import record
+    from curvae.training.run.serialization import record
 
     own = {name.partition(".")[0] for name in _class_paths(record(system).get("arguments")) if not _trusted(name, ())}
     return f" --trust {','.join(sorted(own))}" if own else ""

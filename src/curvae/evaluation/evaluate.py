@@ -31,7 +31,7 @@ from curvae.noise import kept
 from curvae.systems import System
 from curvae.systems.place import place
 from curvae.training.run import layout
-from curvae.training.run.folder import RunFolder
+from curvae.training.run.run_folder import RunFolder
 
 KEPT = ("index", "log_likelihood", "elbo", "log_det", "status", "label", "kl", "squared_error", "size")
 """Arrays of each datum that are saved, beside those of each proposal."""

@@ -16,7 +16,7 @@ from curvae.evaluation.settings import Settings
 from curvae.io.typed import Plain
 from curvae.latents import Axes
 from curvae.systems import System
-from curvae.training.run.folder import RunFolder
+from curvae.training.run.run_folder import RunFolder
 from curvae.typing import EMPTY
 
 

@@ -3,7 +3,7 @@
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
@@ -61,6 +61,8 @@ def fit(
     minutes: float | None = None,
     weight_decay: float = 0.0,
     progress: bool = True,
+    logger: str | Any = None,
+    callbacks: Sequence[Any] = (),
     *,
     label: Any = None,
     restarts: int = 1,
@@ -97,6 +99,8 @@ def fit(
         minutes: length in time.
         weight_decay: of the weights of layers.
         progress: show a progress bar, if standard error is a terminal.
+        logger: beside metrics.csv: "tensorboard", "wandb", "mlflow", or a ``lightning.pytorch.loggers.Logger``.
+        callbacks: of ``lightning.pytorch.Callback``, through all stages; see :func:`curvae.training.fit`.
         label: the column of labels by its name, or labels one a row; for evaluation only.
         restarts: fits of a named system that differ in their seeds alone, ``seed``, ``seed + 1``, ...; the one with the
             best validation bound of its last stage is kept, see :func:`curvae.training.fit_restarts`. With
@@ -122,6 +126,7 @@ def fit(
         "device": device, "precision": precision, "patience": patience, "max_skipped": max_skipped, "devices": devices,
         "compile": compile, "average": average, "schedule": schedule, "clip": clip,
         "max_updates": max_updates, "minutes": minutes, "weight_decay": weight_decay, "progress": progress,
+        "logger": logger, "callbacks": callbacks,
     }  # fmt: skip
     check_seed(seed)
     _check_system(system)

@@ -59,7 +59,7 @@ def latent_curve(
     from curvae.report.latent_curve import draw
     from curvae.training.errors import FinishedError
     from curvae.training.run.claim import next_name
-    from curvae.training.run.folder import RunFolder
+    from curvae.training.run.run_folder import RunFolder
 
     sizes = sizes_of(latent)
     if "latent" not in inspect.signature(registry.system(system)).parameters:

@@ -13,7 +13,7 @@ from curvae.evaluation.gaps.results import Gaps
 from curvae.evaluation.results import Evaluation
 from curvae.latents import Axes
 from curvae.training.run import latents, layout
-from curvae.training.run.folder import RunFolder
+from curvae.training.run.run_folder import RunFolder
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -14,7 +14,7 @@ SHARED = {
     "gradient": 'estimator for the encoder: "standard", "stl" (biased here) or "dreg" (doubly reparameterized).',
     "encoder": "your own network, from a batch of data to 2 D values.",
     "decoder": "your own network, from (N, D) to the likelihood's parameters.",
-    "likelihood": "your own; by default Gaussian (learned variance, of tables one a column), Bernoulli or categorical.",
+    "likelihood": "your own; by default Gaussian (variance learned, by column), Bernoulli or categorical.",
     "start": '"random", or "linear": principal components (or factors) inside our networks.',
 }
 """Parameter -> description, where a docstring has none of its own."""

@@ -1,7 +1,7 @@
 """Training that goes on after it was finished."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,10 @@ from curvae.data import Data
 from curvae.systems import System
 from curvae.training.errors import RunError
 from curvae.training.fit import carry_out
-from curvae.training.loop.checkpoint import reopen
+from curvae.training.loop.resume import reopen
+from curvae.training.monitoring import Monitoring
 from curvae.training.recommended import recommended
-from curvae.training.run.folder import RunFolder, load
+from curvae.training.run.run_folder import RunFolder, load
 from curvae.training.settings import UNITS, Settings
 
 
@@ -20,6 +21,8 @@ def train_on(
     data: Data | None = None,
     system: System | None = None,
     progress: bool = True,
+    logger: str | Any = None,
+    callbacks: Sequence[Any] = (),
     **changes: Any,
 ) -> RunFolder:
     """One more cycle of training of a finished run, in its folder: from its weights, with the schedule from its start.
@@ -33,6 +36,8 @@ def train_on(
         data: of the run, where they cannot be opened again (an array in memory).
         system: of the run, where its folder cannot tell how to make it.
         progress: show how it goes on stderr.
+        logger: see :func:`fit`; a run that it knows goes on there.
+        callbacks: likewise; a new cycle starts them as they are.
         changes: arguments of :func:`fit` that differ from those of the cycle before: ``epochs``, ``max_updates`` or
             ``minutes``, ``learning_rate`` and others.
 
@@ -63,7 +68,7 @@ def train_on(
         raise RunError(f"{run.path}: expected a finished run to continue, got one that is {run.state}; {mend}.")
     else:
         settings = recommended(Settings(**earlier), system, data)
-    return carry_out(system, data, settings, config, run.path, progress)
+    return carry_out(system, data, settings, config, run.path, Monitoring(progress, callbacks, logger))
 
 
 def _changed(earlier: dict[str, Any], changes: Mapping[str, Any]) -> Settings:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from curvae.training import devices as machine
 from curvae.training.check import check_networks
 from curvae.training.length import lengths
 from curvae.training.loop.checkpoint import Session
+from curvae.training.monitoring import Monitoring, check_logger
 from curvae.training.recommended import recommended
 from curvae.training.run import files, latents
 from curvae.training.run.claim import claimed, next_name
-from curvae.training.run.config import custom_parts, plain, record
 from curvae.training.run.environment import environment, version
-from curvae.training.run.folder import RunFolder, write_about
 from curvae.training.run.metrics import Log
+from curvae.training.run.run_folder import RunFolder, write_about
+from curvae.training.run.serialization import custom_parts, plain, record
 from curvae.training.settings import Chosen, Settings
 
 
@@ -44,6 +45,8 @@ def fit(
     minutes: float | None = None,
     weight_decay: float = 0.0,
     progress: bool = True,
+    logger: str | Any = None,
+    callbacks: Sequence[Any] = (),
 ) -> RunFolder:
     """Train a system and leave a folder with all that is known of the run.
 
@@ -76,10 +79,13 @@ def fit(
         minutes: length in time.
         weight_decay: of the weights of layers, each step by this times the learning rate.
         progress: show how it goes on stderr: a bar, or a line every 30 s without a terminal.
+        logger: beside metrics.csv: tensorboard, wandb or mlflow; in Python also a Logger of Lightning.
+        callbacks: of Lightning (``lightning.pytorch.Callback``). They go through all stages; ``trainer.should_stop``
+            ends a stage. Their states (``state_dict``) are saved with a run that is cut off.
 
     Raises:
-        RunError: ``out`` holds something else or a finished run, the device is not there, the disk is full, too many
-            steps were skipped.
+        RunError: ``out`` holds something else or a finished run, the device or the logger's package is not there, the
+            disk is full, too many steps were skipped.
         ValueError: an argument out of its range, a system made for data of another shape, a network that does not fit.
 
     Example:
@@ -113,24 +119,28 @@ def fit(
     )
     settings = recommended(settings, system, data)
     config = configuration(system, data, settings)
-    return carry_out(system, data, settings, config, place(out, config, settings), progress)
+    monitoring = Monitoring(progress, callbacks, logger)
+    return carry_out(system, data, settings, config, place(out, config, settings), monitoring)
 
 
 def carry_out(
-    system: System, data: Data, settings: Chosen, config: Mapping[str, Any], path: Path, progress: bool
+    system: System, data: Data, settings: Chosen, config: Mapping[str, Any], path: Path, monitoring: Monitoring
 ) -> RunFolder:
     """Train in a folder that is new, or that of this very run, whose configuration that is."""
     _check(system, data, settings)
-    from curvae.training.loop.stages import Training  # Lightning takes seconds: what is refused does not wait for it
+    check_logger(monitoring.logger)
+    from curvae.training.loop import loggers  # Lightning takes seconds: what is refused does not wait for it
+    from curvae.training.loop.stages import Training
 
     with ExitStack() as stack:
         if first := machine.is_first():
             about = functools.partial(write_about, recorded=config["system"], data=data)
             stack.enter_context(claimed(path, config, environment(settings, data), about))
-        session = Session(system, path, Log(path), first)
+        session = Session(system, path, Log(path), first, monitoring.callbacks)
         stack.enter_context(_booked(session, functools.partial(latents.write, path, system, data)))
         session.resume()
-        Training(system, data, settings, session, progress and first).run()
+        logger = stack.enter_context(loggers.opened(monitoring.logger, session))
+        Training(system, data, settings, session, monitoring.progress and first, logger).run()
     return RunFolder(path, data, system)
 
 
@@ -186,5 +196,3 @@ def _booked(session: Session, describe: Callable[[], None]) -> Iterator[None]:
     except BaseException as error:
         session.stop(str(error) or type(error).__name__)
         raise
-    finally:
-        session.log.close()

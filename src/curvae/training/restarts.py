@@ -1,6 +1,7 @@
 """Several fits of one recipe that differ in their seeds; the best of them is kept."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from curvae.progress import say
 from curvae.systems import System
 from curvae.training.errors import DivergedError, FinishedError, RunError
 from curvae.training.fit import configuration, fit, place
+from curvae.training.monitoring import check_logger
 from curvae.training.run import files, layout
 from curvae.training.run.claim import discard, held, moved, require_free, start_of, starts_of
-from curvae.training.run.folder import RunFolder
+from curvae.training.run.run_folder import RunFolder
 from curvae.training.settings import Settings
 
 MOST = 1000
@@ -26,6 +28,8 @@ def fit_restarts(
     seed: int = 0,
     out: str | Path | None = None,
     progress: bool = True,
+    callbacks: Sequence[Any] = (),
+    logger: str | Any = None,
     **training: Any,
 ) -> RunFolder:
     """The fit with the best validation bound of its last stage, of several that differ in their seeds alone.
@@ -44,6 +48,8 @@ def fit_restarts(
         seed: of the first start.
         out: the run folder.
         progress: show how it goes on stderr.
+        callbacks: of Lightning, each start with copies of them.
+        logger: see :func:`curvae.training.fit`.
         training: further arguments of :func:`curvae.training.fit`.
 
     Raises:
@@ -65,6 +71,7 @@ def fit_restarts(
     if restarts > MOST:
         raise ValueError(f"restarts: expected {MOST:,} or fewer, got {restarts:,}.")
     check_seed(seed + restarts - 1)
+    check_logger(logger)
     settings = Settings(seed=seed, **training)
     if settings.devices > 1:
         raise ValueError(f"restarts: expected 1 with several devices, got {restarts}; leave one of them out.")
@@ -79,6 +86,7 @@ def fit_restarts(
             if progress:
                 say(f"start {number + 1}/{restarts}: seed {seed + number}")
             options = {**training, "seed": seed + number, "out": start_of(path, seed + number), "progress": progress}
+            options |= {"callbacks": copy.deepcopy(callbacks), "logger": logger}
             runs[seed + number] = _started(build, data, options)
         return _kept(runs, path, data)
 

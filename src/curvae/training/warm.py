@@ -1,6 +1,7 @@
 """Training that begins at the weights of another run, on other data."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,21 @@ from torch import nn
 
 from curvae.data import Data
 from curvae.training.fit import carry_out, configuration, place
+from curvae.training.monitoring import Monitoring
 from curvae.training.recommended import recommended
-from curvae.training.run.folder import RunFolder
+from curvae.training.run.run_folder import RunFolder
 from curvae.training.settings import Settings
 from curvae.typing import Remembers
 
 
 def fit_from(
-    run: RunFolder, data: Data, out: str | Path | None = None, progress: bool = True, **training: Any
+    run: RunFolder,
+    data: Data,
+    out: str | Path | None = None,
+    progress: bool = True,
+    logger: str | Any = None,
+    callbacks: Sequence[Any] = (),
+    **training: Any,
 ) -> RunFolder:
     """A new run of a run's recipe, which begins at its weights in place of a start of its own.
 
@@ -27,6 +35,8 @@ def fit_from(
         data: to train on, in the units of that run: see :func:`curvae.data.like_array`.
         out: the folder of the new run; by default ``runs/<system>-<data>-<number>``.
         progress: show how it goes on stderr.
+        logger: see :func:`curvae.training.fit`.
+        callbacks: likewise.
         training: further arguments of :func:`curvae.training.fit`.
 
     Raises:
@@ -47,8 +57,9 @@ def fit_from(
     _forget(system)
     settings = recommended(Settings(**training), system, data)
     config = configuration(system, data, settings)
+    monitoring = Monitoring(progress, callbacks, logger)
     config |= {"warm_start": {"run": str(run.path.absolute()), "weights": model.sha256}, "replayable": False}
-    return carry_out(system, data, settings, config, place(out, config, settings), progress)
+    return carry_out(system, data, settings, config, place(out, config, settings), monitoring)
 
 
 def _forget(system: nn.Module) -> None:

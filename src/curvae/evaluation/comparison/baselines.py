@@ -19,7 +19,7 @@ from curvae.io.errors import reason
 from curvae.io.typed import Count, OneOf
 from curvae.systems import System
 from curvae.training.errors import RunError
-from curvae.training.run.folder import RunFolder
+from curvae.training.run.run_folder import RunFolder
 
 PREFIX = "baseline_"
 """Of the arrays with log p(x) of each row, in ``evaluation.npz``."""

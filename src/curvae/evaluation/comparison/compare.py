@@ -20,7 +20,7 @@ from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD, PROPOSALS
 from curvae.evaluation.results import Estimate, plain
 from curvae.training.errors import RunError
 from curvae.training.run import layout, metrics
-from curvae.training.run.folder import RunFolder
+from curvae.training.run.run_folder import RunFolder
 
 SOURCES = ("best", *PROPOSALS)
 """What log p(x) can be taken from."""

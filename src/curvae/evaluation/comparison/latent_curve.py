@@ -20,7 +20,7 @@ from curvae.evaluation.evaluate import evaluate, place_of
 from curvae.evaluation.io import Evaluated
 from curvae.systems import System
 from curvae.training.run import files, layout
-from curvae.training.run.folder import RunFolder
+from curvae.training.run.run_folder import RunFolder
 
 DRAWS = 200
 """For each row and proposal."""

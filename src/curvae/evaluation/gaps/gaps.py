@@ -26,7 +26,7 @@ from curvae.posteriors import Posterior
 from curvae.systems import HasModel, System, require
 from curvae.systems.place import like, place
 from curvae.training.run import layout
-from curvae.training.run.folder import RunFolder
+from curvae.training.run.run_folder import RunFolder
 from curvae.typing import Batch
 
 Arrays = dict[str, NDArray]

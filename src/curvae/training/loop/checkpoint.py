@@ -1,78 +1,27 @@
 """Where training stands, and how it goes on from there after it was cut off."""
 
 import contextlib
-import io
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from curvae.io import FileError, regular
-from curvae.io.errors import parsing
-from curvae.training.errors import RunError
+from curvae.training.errors import DivergedError, RunError
+from curvae.training.loop.resume import Position, Saved, encoded, read
 from curvae.training.run import files, layout, weights
-from curvae.training.run.claim import held
-from curvae.training.run.folder import RunFolder
 from curvae.training.run.metrics import Log, Row
 
-HEADER, ZIP = f"curvae resume {files.FORMAT} ".encode(), b"PK"
-"""How ``resume.pt`` begins, and how it did in format 1."""
 SAVE_EVERY = 1.0
 """Seconds between two saves at least; a run that is killed loses no more than this and the epoch at hand."""
 SAVE_SHARE = 0.05
 """Share of the time that saving may take, where that is more."""
 LOOKS = 10
 """Rounds without a better bound that a stage is given at least, where patience is a share of it."""
-
-
-@dataclass
-class Position:
-    """Where training stands, in numbers."""
-
-    stage: int = 0
-    begun: bool = False
-    """The stage has been prepared."""
-    done: bool = False
-    """The stage has come to its end."""
-    rounds: int = 0
-    """Looks at the validation data in all: an epoch each, or more where an epoch has few updates."""
-    stage_epoch: int = 0
-    """Epochs finished in this stage; a last one that was cut short counts."""
-    epoch: int = 0
-    """Epochs finished in all."""
-    stage_step: int = 0
-    """Optimizer steps tried in this stage, skipped ones included."""
-    step: int = 0
-    """The same in all."""
-    began: float = 0.0
-    """Seconds before this stage."""
-    seconds: float = 0.0
-    taken: int = 0
-    """Steps of this stage that were not skipped."""
-    counted: int = 0
-    """Steps tried up to the last epoch booked."""
-    in_a_row: int = 0
-    """Steps skipped since the last good one."""
-    best: float | None = None
-    """The best monitored bound of this stage."""
-    best_epoch: int = 0
-    """Epochs finished when that was seen, in all."""
-    peak: float | None = None
-    """The best of the rounds alone, without where the stage starts: a high rate falls below that before it rises."""
-    peak_epoch: int = 0
-    """Epochs finished when that was seen, in all."""
-    peak_done: float = 0.0
-    """Share of the stage that was done then."""
-    stale: int = 0
-    """Rounds since then."""
-    finite: int = 0
-    """Rounds of this stage whose bound was finite."""
 
 
 class Session:
@@ -83,13 +32,17 @@ class Session:
         path: the run folder.
         log: where the rows of metrics go.
         writes: whether this process writes files; with several, one does.
+        callbacks: of Lightning, whose states are kept.
     """
 
-    def __init__(self, system: nn.Module, path: Path, log: Log, writes: bool = True):
+    def __init__(self, system: nn.Module, path: Path, log: Log, writes: bool = True, callbacks: Sequence[Any] = ()):
         self.system = system
         self.path = path
         self.log = log
         self.writes = writes
+        self.callbacks = callbacks
+        self.tracked: dict[str, str] = {}
+        """Under which identifier a logger's service knows the run."""
         self.position = Position()
         self.best: dict[str, Tensor] | None = None
         self.optimizer: Mapping[str, Any] | None = None
@@ -106,11 +59,15 @@ class Session:
         """
         path = self.path / layout.RESUME
         if os.path.lexists(path):
-            saved = _read(path)
+            saved = read(path)
             self.position, self.best, self.optimizer = saved.position, saved.best, saved.optimizer
             weights.restore(self.system, saved.model, path)
+            for each in self.callbacks:
+                if each.state_key in saved.callbacks:
+                    each.load_state_dict(dict(saved.callbacks[each.state_key]))
             self._since, self._written = time.monotonic() - self.position.seconds, False
         if self.writes:
+            self.tracked = dict(layout.read(self.path, layout.STATUS).get("tracked", {}))
             self.log.keep(self.position.rounds)
 
     def begin(self) -> None:
@@ -150,19 +107,24 @@ class Session:
             return "every step was skipped as not finite"
         return ""
 
+    def diverged(self, stage: str, count: int, culprit: str) -> DivergedError:
+        """What is said of so many steps in a row that were not finite."""
+        kept = f"the best model so far is kept in {self.path}" if self.best else "no model was kept"
+        return DivergedError(
+            f"training stopped at step {self.position.step} (stage {stage!r}): {count} steps in a "
+            f"row were not finite, first {culprit}. Lower the learning rate or check the data's scale; {kept}."
+        )
+
     def take_best(self) -> None:
         """Give the system the best weights of the stage."""
         if self.best is not None:
             weights.restore(self.system, self.best, self.path)
 
-    def finish_round(
-        self, row: Row, optimizer: torch.optim.Optimizer, passes: int, done: float, patience: float
-    ) -> None:
-        """Book so many epochs that have been judged, after which that share of the stage is done; write what is due.
+    def finish_round(self, row: Row, passes: int, done: float, patience: float) -> Row:
+        """Book so many epochs that have been judged, after which that share of the stage is done; the row in full.
 
         Args:
             row: of the metrics.
-            optimizer: of the stage.
             passes: epochs.
             done: share of the stage, in [0, 1].
             patience: the stage ends after so many epochs, or below 1 such a share of it, without a better bound; 0 =
@@ -174,8 +136,15 @@ class Session:
         here.seconds = time.monotonic() - self._since
         here.peak_done = here.peak_done if here.stale else done
         here.done = done >= 1 or self._waited(done, patience)
+        row = row._replace(epoch=here.epoch, step=here.step, seconds=round(here.seconds, 3))
         if self.writes:
-            self.log.write(row._replace(epoch=here.epoch, step=here.step, seconds=round(here.seconds, 3)))
+            self.log.write(row)
+        return row
+
+    def save_round(self, optimizer: torch.optim.Optimizer, stop: bool) -> None:
+        """Write what is due after a round, with which the stage ends if it is to stop."""
+        here = self.position
+        here.done = here.done or stop
         if here.done:
             self.optimizer = optimizer.state_dict()
         if here.done or time.monotonic() - self._saved >= max(SAVE_EVERY, self._cost / SAVE_SHARE):
@@ -220,9 +189,10 @@ class Session:
         if not self.writes:
             return
         start = time.monotonic()
-        state = self.optimizer if optimizer is None else optimizer.state_dict()
-        saved = Saved(self.position, self.best, dict(self.system.state_dict()), state)
-        files.write(self.path / layout.RESUME, _encoded(saved))
+        optimizer_state = self.optimizer if optimizer is None else optimizer.state_dict()
+        states = {each.state_key: found for each in self.callbacks if (found := each.state_dict())}
+        saved = Saved(self.position, self.best, dict(self.system.state_dict()), optimizer_state, states)
+        files.write(self.path / layout.RESUME, encoded(saved))
         self._write_model()
         self.status("running")
         self._saved = time.monotonic()
@@ -247,6 +217,7 @@ class Session:
         here = self.position
         value = {"state": state, "stage": here.stage, "epoch": here.epoch, "step": here.step, "reason": reason}
         value |= {} if here.best is None else {"best": here.best}
+        value |= {"tracked": self.tracked} if self.tracked else {}
         files.write_json(self.path / layout.STATUS, value)
 
     def _write_snapshot(self, epoch: int) -> None:
@@ -260,55 +231,3 @@ class Session:
         if self.best is not None and not self._written:
             weights.write(self.path, self.best)
             self._written = True
-
-
-def reopen(run: RunFolder, system: nn.Module, config: Mapping[str, Any]) -> None:
-    """Turn a finished run into one that was cut off before the first step of another cycle of training.
-
-    What training goes on from is written first, the state of the run last: killed in between, it is still finished.
-
-    Raises:
-        RunError: another process trains there.
-    """
-    rows = run.metrics()
-    last = {name: rows[name][-1] for name in ("epoch", "step", "seconds")} if rows["epoch"] else {}
-    beside = {"counted": last.get("step", 0), "began": last.get("seconds", 0.0), "best_epoch": last.get("epoch", 0)}
-    beside["peak_epoch"] = beside["best_epoch"]
-    here = Position(rounds=len(rows["epoch"]), **beside, **last)
-    with held(run.path):
-        saved = Saved(here, None, dict(system.state_dict()), None)
-        files.write(run.path / layout.RESUME, _encoded(saved))
-        files.write_yaml(run.path / layout.CONFIG, config)
-        files.write_json(run.path / layout.STATUS, {**run.status, "state": "running", "stage": 0})
-
-
-class Saved(NamedTuple):
-    """What ``resume.pt`` holds."""
-
-    position: Position
-    best: dict[str, Tensor] | None
-    model: dict[str, Tensor]
-    optimizer: Mapping[str, Any] | None
-
-
-def _encoded(saved: Saved) -> bytes:
-    """A line that names the format and the digest of what follows, which torch reads without running code."""
-    buffer = io.BytesIO()
-    torch.save(saved._asdict() | {"position": asdict(saved.position)}, buffer)
-    content = buffer.getvalue()
-    return HEADER + files.digest(content).encode() + b"\n" + content
-
-
-def _read(path: Path) -> Saved:
-    with files.telling(path, "delete it to start this run anew"):
-        content = regular.read(path)
-        if content.startswith(ZIP):
-            raise FileError(
-                f"{path}: expected resume format {files.FORMAT}, got that of an earlier curvae; go on there"
-            )
-        digest, _, rest = content.removeprefix(HEADER).partition(b"\n")
-        if not content.startswith(HEADER) or digest.decode("latin-1") != files.digest(rest):
-            raise FileError(f"{path}: expected what training saved, got a damaged file")
-        with parsing(path, "what training saved"):
-            saved = torch.load(io.BytesIO(rest), map_location="cpu", weights_only=True)
-            return Saved(**saved | {"position": Position(**saved["position"])})

@@ -1,33 +1,30 @@
 """One stage of training as Lightning sees it: a step, a validation pass, the end of an epoch."""
 
 import functools
-from collections.abc import Iterable
 
 import torch
 from lightning import LightningModule, seed_everything
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from curvae.curvature import not_ok
 from curvae.data import Data
 from curvae.objectives import Bound
 from curvae.systems import Stage, System
-from curvae.training.errors import DivergedError
 from curvae.training.length import Length
 from curvae.training.loop.checkpoint import Session
 from curvae.training.loop.compiled import Compiled
+from curvae.training.loop.epoch_means import EpochMeans
 from curvae.training.loop.loader import VALIDATION_ROWS, Batches, Shard, sizes
-from curvae.training.loop.nonfinite import SURROGATE, Skips, faulty_module, first_not_finite
+from curvae.training.loop.nonfinite import SURROGATE, Skips, faulty_module, first_not_finite, runs_ahead
+from curvae.training.loop.optimizer import adam
 from curvae.training.loop.running_means import Means
 from curvae.training.loop.state import several, write_state
 from curvae.training.loop.weight_averaging import Average, copied, put
-from curvae.training.run.metrics import Row
 from curvae.training.settings import Chosen, derive
 from curvae.typing import Batch
 
 NOISE, VALIDATION, FINISH = 0, 3, 6
 """Streams of random numbers."""
-TRAIN_MEANS = ("bound", "grad_norm", "not_ok", "kl")
 VALIDATION_MEANS = ("value", "surrogate")
 SAMPLE = 4
 """Batches of the validation data that are looked at where another, dearer bound is judged than is maximized."""
@@ -72,18 +69,16 @@ class StageModule(LightningModule):
         self.data = data
         self.settings = settings
         self.session = session
-        self.means = Means(TRAIN_MEANS)
+        self.means = EpochMeans()
         self.skipped = 0
         self._validation = Means(VALIDATION_MEANS)
-        self._culprit = ""
-        self._ahead = False
+        self._culprit, self._ahead = "", False
         self._last: Bound | None = None
         self._own: list[Tensor] = []
         """The weights that training goes on from, while others are judged."""
         self._average = Average([], 1, 0.0)
         self._trained: list[nn.Parameter] = []
         self._moved: Data | None = None
-        """The data on this device."""
         self._schedule = stage.schedule or settings.schedule_of_rate
         self._clip = settings.clip if stage.clip is None else stage.clip
         self._compiled: Compiled | None = None
@@ -143,28 +138,20 @@ class StageModule(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         self._trained = [parameter for parameter in self.system.parameters() if parameter.requires_grad]
-        optimizer = (self.stage.optimizer or self._adam)(self._trained)
+        make = self.stage.optimizer
+        optimizer = make(self._trained) if make else adam(self._trained, self.settings, self.device)
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         if self.session.optimizer is not None:
             optimizer.load_state_dict(dict(self.session.optimizer))
         return optimizer
 
-    def _adam(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        fused = self.device.type in ("cpu", "cuda")
-        matrices, others = [], []
-        for each in parameters:
-            (matrices if each.ndim >= 2 else others).append(each)
-        groups = [{"params": matrices, "weight_decay": self.settings.weight_decay}, {"params": others}]
-        rate = self.settings.learning_rate
-        return torch.optim.AdamW([each for each in groups if each["params"]], rate, fused=fused, weight_decay=0.0)
-
     def _epoch(self) -> int:
         return self.session.position.epoch
 
     def on_train_epoch_start(self) -> None:
         seed_everything(derive(self.settings.seed, NOISE, self._epoch(), self.global_rank), verbose=False)
-        self.means, self.skipped = Means(TRAIN_MEANS), 0
+        self.means, self.skipped = EpochMeans(), 0
         self._skips = Skips(self.session.position.in_a_row, self.device)
         self._ahead = runs_ahead(self.device, self.trainer.optimizers[0])
         self._average = Average(list(self.system.parameters()), self.updates, self.settings.average)
@@ -206,7 +193,7 @@ class StageModule(LightningModule):
             if bound.state:
                 write_state(self.system, bound.state, shard.batch.index, len(self.data.train))
             self.session.position.in_a_row = 0
-            self._count(bound, norm, shard.share)
+            self.means.add(bound, norm, shard.share > 0)
         else:
             self._skip(bound)
 
@@ -217,7 +204,7 @@ class StageModule(LightningModule):
         optimizer.optimizer.found_inf = finite.logical_not().float()  # pyright: ignore[reportAttributeAccessIssue]
         optimizer.step()
         write_state(self.system, bound.state, shard.batch.index, len(self.data.train), finite)
-        self._count(bound, norm, shard.share, finite)
+        self.means.add(bound, norm, shard.share > 0, finite)
         self._skips.add(finite)
         self._last = bound
         if self.session.position.step % LOOK == 0:
@@ -240,15 +227,6 @@ class StageModule(LightningModule):
     def _agreed(self, finite: bool) -> bool:
         return self.trainer.strategy.reduce_boolean_decision(finite) if several() else finite
 
-    def _count(self, bound: Bound, norm: Tensor, share: float, keep: Tensor | None = None) -> None:
-        self.means.add("grad_norm", norm, keep)
-        if share:
-            self.means.add("bound", bound.value, keep)
-            if "status" in bound.info:
-                self.means.add("not_ok", not_ok(bound.info["status"]), keep)
-            if "kl" in bound.info:
-                self.means.add("kl", bound.info["kl"], keep)
-
     def _skip(self, bound: Bound) -> None:
         position = self.session.position
         if position.in_a_row == 0 or not self._culprit:
@@ -260,11 +238,7 @@ class StageModule(LightningModule):
 
     def _give_up(self, count: int, culprit: str) -> None:
         part = faulty_module(self.system, self._here.train) if culprit == SURROGATE else ""
-        kept = f"the best model so far is kept in {self.session.path}" if self.session.best else "no model was kept"
-        raise DivergedError(
-            f"training stopped at step {self.session.position.step} (stage {self.stage.name!r}): {count} steps in a "
-            f"row were not finite, first {part or culprit}. Lower the learning rate or check the data's scale; {kept}."
-        )
+        raise self.session.diverged(self.stage.name, count, part or culprit)
 
     def on_validation_epoch_start(self) -> None:
         self._show()
@@ -297,26 +271,23 @@ class StageModule(LightningModule):
     def on_train_epoch_end(self) -> None:
         if self._ahead:
             self._look()
-        train, validation = self.means.read(self._total), self._validation.read(self._total)
+        validation = self._validation.read(self._total)
         passes = max(1, round(self._step_of_round / self.updates * self.passes))
         self.session.judge(validation[self.stage.monitor], self.stage.keep, passes)
         put(list(self.system.parameters()), self._own)
-        row = Row(
-            self.stage.name,
-            train_bound=train["bound"],
+        row = self.means.row(self.stage.name, self._total)._replace(
             validation_bound=validation["value"],
             validation_surrogate=validation["surrogate"],
-            grad_norm=train["grad_norm"],
-            not_ok=train["not_ok"],
             skipped=self.skipped,
-            kl=train["kl"],
         )
-        here = self.session.position
         self._look_at_clock()
+        here = self.session.position
         done = self.length.done(here.stage_epoch + passes, here.stage_step, self._seconds)
         patience = (self.settings.patience or 0) if self.stage.keep == "best" else 0
-        self.session.finish_round(row, self.trainer.optimizers[0], passes, done, patience)
-        self.trainer.should_stop = self.session.position.done
+        cells = self.session.finish_round(row, passes, done, patience).cells()
+        if self.session.callbacks or self.trainer.loggers:
+            self.log_dict({name: value for name, value in cells.items() if name != "stage"})
+        self.trainer.should_stop |= self.session.position.done
 
     def finish_stage(self) -> None:
         """Keep the weights of a stage without an epoch, as they were validated."""
@@ -327,8 +298,3 @@ class StageModule(LightningModule):
         if not several():
             return value
         return self.trainer.strategy.reduce(value.to(self.device), reduce_op="sum")  # pyright: ignore[reportReturnType]
-
-
-def runs_ahead(device: torch.device, optimizer: torch.optim.Optimizer) -> bool:
-    """Whether steps are judged on the device: a fused optimizer leaves out those that were not finite."""
-    return device.type == "cuda" and getattr(optimizer, "_step_supports_amp_scaling", False) and not several()

@@ -48,6 +48,11 @@ class Skips:
         return total, most, now
 
 
+def runs_ahead(device: torch.device, optimizer: torch.optim.Optimizer) -> bool:
+    """Whether steps are judged on the device: a fused optimizer leaves out those that were not finite."""
+    return device.type == "cuda" and getattr(optimizer, "_step_supports_amp_scaling", False) and not several()
+
+
 def first_not_finite(system: nn.Module, bound: Bound) -> str:
     """Which tensor is to blame, in words: a parameter, else the bound, else a gradient."""
     parameters = dict(system.named_parameters())

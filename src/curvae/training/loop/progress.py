@@ -55,7 +55,7 @@ def standing(module: StageModule) -> str:
 
 def numbers(module: StageModule) -> str:
     """The round's means so far, in words."""
-    means = module.means.read()
+    means = module.means.own.read()
     parts = [f"bound {means['bound']:.2f}", f"|grad| {means['grad_norm']:.3g}"]
     parts += [f"not ok {means['not_ok']:.1%}"] if means["not_ok"] > 0 else []
     parts += [f"skipped {module.skipped}"] if module.skipped else []

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Means:
-    """Running means by name; a name without a value has the mean NaN.
+    """Running means by name; a name without a value has the mean NaN, a new one joins where it is added.
 
     Example:
         >>> means = Means(["bound", "kl"])
@@ -18,7 +18,7 @@ class Means:
         {'bound': 3.0, 'kl': nan}
     """
 
-    def __init__(self, names: Sequence[str]):
+    def __init__(self, names: Sequence[str] = ()):
         self._sums: dict[str, Tensor | float] = dict.fromkeys(names, 0.0)
         self._counts: dict[str, Tensor | int] = dict.fromkeys(names, 0)
 
@@ -27,11 +27,13 @@ class Means:
         total, count = values.detach().float().sum(), values.numel()
         if keep is not None:
             total, count = torch.where(keep, total, 0.0), keep * count
-        self._sums[name] = self._sums[name] + total
-        self._counts[name] = self._counts[name] + count
+        self._sums[name] = self._sums.get(name, 0.0) + total
+        self._counts[name] = self._counts.get(name, 0) + count
 
     def read(self, reduce: Callable[[Tensor], Tensor] | None = None) -> dict[str, float]:
         """The means; ``reduce`` sums a tensor over all processes."""
+        if not self._sums:
+            return {}
         device = next((each.device for each in self._sums.values() if isinstance(each, Tensor)), None)
         rows = (self._sums.values(), self._counts.values())
         both = torch.stack(

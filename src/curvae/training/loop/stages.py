@@ -1,10 +1,10 @@
 """The stages of a run, one after the other, each in a Lightning Trainer of its own."""
 
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from lightning import Callback, LightningModule, Trainer, seed_everything
+from lightning import Callback, seed_everything
+from lightning.pytorch.loggers import Logger
 from torch import nn
 
 from curvae.data import Data
@@ -13,6 +13,7 @@ from curvae.systems import Stage, System
 from curvae.training.devices import products
 from curvae.training.errors import DivergedError
 from curvae.training.length import Length, lengths
+from curvae.training.loop.callbacks import Interrupt, Saving
 from curvae.training.loop.checkpoint import Session
 from curvae.training.loop.lightning_module import StageModule
 from curvae.training.loop.nonfinite import faulty_module
@@ -27,12 +28,15 @@ PREPARE = 4
 class Training:
     """The stages of a run, one after the other."""
 
-    def __init__(self, system: System, data: Data, settings: Chosen, session: Session, shown: bool):
+    def __init__(
+        self, system: System, data: Data, settings: Chosen, session: Session, shown: bool, logger: Logger | None
+    ):
         self.system = system
         self.data = data
         self.settings = settings
         self.session = session
         self.shown = shown
+        self.logger = logger
         self.stages = system.stages()
         self.trained = system.trained
         self.lengths = lengths(settings.length, self.stages)
@@ -106,7 +110,8 @@ class Training:
         fresh, interrupt = self.session.position.best is None, Interrupt()
         self.system.train()
         with quiet(), products(self.settings.precision), interrupt.kept(), self._showing(module) as shown:
-            trainer(self.settings, [interrupt, *shown], judged=fresh).fit(module)
+            looking = [interrupt, *shown, *self.session.callbacks, Saving(self.session)]
+            trainer(self.settings, looking, self.session, self.logger, judged=fresh).fit(module)
 
     @contextmanager
     def _showing(self, module: StageModule) -> Iterator[list[Callback]]:
@@ -119,7 +124,7 @@ class Training:
     def _finish(self, module: StageModule) -> None:
         """A stage without an update: what it prepared and finishes is judged once, and kept."""
         with quiet(), products(self.settings.precision):
-            trainer(self.settings, []).validate(module, verbose=False)
+            trainer(self.settings, [], self.session).validate(module, verbose=False)
         module.finish_stage()
 
 
@@ -157,24 +162,3 @@ def only(system: nn.Module, stage: Stage) -> Iterator[None]:
         for parameter, learns in before.items():
             parameter.requires_grad_(learns)
             parameter.grad = None
-
-
-class Interrupt(Callback):
-    """Lightning turns Ctrl-C into an exit and stays deaf to the next one; this gives both back."""
-
-    def __init__(self):
-        self._seen = False
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._seen = isinstance(exception, KeyboardInterrupt)
-
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        handler = signal.getsignal(signal.SIGINT)
-        try:
-            yield
-        except SystemExit:
-            if not self._seen:
-                raise
-            signal.signal(signal.SIGINT, handler)
-            raise KeyboardInterrupt from None

@@ -1,4 +1,4 @@
-"""Lightning's Trainer as this package uses it: no checkpoints, logs, progress or samplers of its own."""
+"""Lightning's Trainer as this package uses it: of its own it makes no checkpoints, logs, progress or samplers."""
 
 import logging
 import warnings
@@ -6,37 +6,55 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 
 from curvae.training.devices import choose
+from curvae.training.loop.checkpoint import Session
 from curvae.training.settings import Settings
 
 
-def trainer(settings: Settings, callbacks: list[Callback], judged: bool = False) -> Trainer:
+def trainer(
+    settings: Settings,
+    callbacks: list[Callback],
+    session: Session,
+    logger: Logger | None = None,
+    judged: bool = False,
+) -> Trainer:
     """A Trainer for the run's device, precision and number of processes, which goes on until it is told to stop.
+
+    It counts epochs and steps on from where the run stands.
 
     Args:
         settings: of the run.
         callbacks: what looks on.
+        session: where the run stands.
+        logger: gets what the modules log.
         judged: whether there is a pass over the validation data before the first step.
     """
     device = choose(settings.device, settings.devices)
     backend = "nccl" if device == "cuda" else "gloo"
     strategy = DDPStrategy(process_group_backend=backend, find_unused_parameters=True, broadcast_buffers=False)
-    return Trainer(
+    made = Trainer(
         accelerator=device,
         devices=settings.devices,
         strategy=strategy if settings.devices > 1 else "auto",
         precision="32-true" if settings.precision == "tf32" else settings.precision,  # pyright: ignore[reportArgumentType]
         max_epochs=-1,
         callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
+        logger=logger or False,
+        default_root_dir=session.path,
+        enable_checkpointing=any(isinstance(each, Checkpoint) for each in callbacks),
+        enable_progress_bar=any(isinstance(each, ProgressBar) for each in callbacks),
         enable_model_summary=False,
         num_sanity_val_steps=-1 if judged else 0,
         use_distributed_sampler=False,
     )
+    made.fit_loop.epoch_progress.current.processed = session.position.rounds  # pyright: ignore[reportAttributeAccessIssue]
+    steps = made.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total
+    steps.ready = steps.completed = session.position.step
+    return made
 
 
 @contextmanager

@@ -60,6 +60,8 @@ class Status(TypedDict):
     reason: str | None
     best: NotRequired[float]
     """The best monitored bound of this stage."""
+    tracked: NotRequired[dict[str, str]]
+    """Logger -> the identifier under which its service knows the run."""
 
 
 class Start(TypedDict):

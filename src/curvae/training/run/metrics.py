@@ -1,11 +1,9 @@
-"""One row of numbers an epoch: metrics.csv always, TensorBoard where it is installed."""
+"""One row of numbers an epoch, in metrics.csv: what resume, the report and the verdicts read."""
 
 import csv
-import importlib.util
 import io
 import math
-import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +12,7 @@ from curvae.io.errors import parsing
 from curvae.io.typed import Count, conform
 from curvae.training.run import files
 from curvae.training.run.layout import MEND
+from curvae.typing import EMPTY
 
 LIMIT = 2**28
 """Bytes of a file: a million epochs."""
@@ -39,6 +38,22 @@ class Row(NamedTuple):
     """Steps of this epoch that were skipped as not finite."""
     kl: float = math.nan
     """Training mean."""
+    info: Mapping[str, float] = EMPTY
+    """Training means of what else ``Bound.info`` holds, each a column of its own."""
+
+    def cells(self) -> dict[str, Any]:
+        """Values by column; an entry of ``info`` that has the name of another column is ``info_<name>``.
+
+        >>> Row("train", kl=0.5, info={"acceptance": 0.8, "step": 0.1}).cells()["info_step"]
+        0.1
+        """
+        own = self._asdict()
+        more = own.pop("info")
+        return own | {f"info_{name}" if name in own else name: value for name, value in more.items()}
+
+
+COLUMNS = Row._fields[:-1]
+"""Those that every file has, in this order; others follow as they first appear."""
 
 
 class Log:
@@ -46,25 +61,25 @@ class Log:
 
     def __init__(self, path: Path):
         self.path = path / "metrics.csv"
-        self._board_path = path / "tensorboard"
-        self._board: Any = None
-        self._begun = False
-        """Whether the file has the columns of a row."""
-
-    def _begin(self) -> None:
-        """A header; rows that an earlier version wrote under another are written anew."""
-        header, there = _line(Row._fields), self.path.exists()
-        if not (there and _text(self.path).startswith(header)):
-            rows = zip(*read(self.path).values(), strict=True) if there else ()
-            files.write(self.path, header + "".join(_line(map(_field, row)) for row in rows))
-        self._begun = True
+        self._columns: list[str] = []
+        """Of the file; empty before it has been looked at."""
 
     def write(self, row: Row) -> None:
         """Add one epoch."""
-        if not self._begun:
-            self._begin()
-        files.append(self.path, _line(_field(value) for value in row))
-        self._to_board(row)
+        cells = row.cells()
+        if not cells.keys() <= set(self._columns):
+            self._widen(cells)
+        files.append(self.path, _line(_field(cells.get(name, math.nan)) for name in self._columns))
+
+    def _widen(self, names: Iterable[str]) -> None:
+        """A header with these names too; rows that were written under another are written anew."""
+        there = read(self.path) if self.path.exists() else {}
+        self._columns = list(dict.fromkeys([*there, *names]))
+        header = _line(self._columns)
+        if not (there and _text(self.path).startswith(header)):
+            empty = [math.nan] * len(there.get("epoch", ()))
+            rows = zip(*(there.get(name, empty) for name in self._columns), strict=True)
+            files.write(self.path, header + "".join(_line(map(_field, row)) for row in rows))
 
     def keep(self, epochs: int) -> None:
         """Forget what was written after that many epochs, before the run was cut off: all of it if it starts anew."""
@@ -74,21 +89,11 @@ class Log:
             lines = _text(self.path).splitlines(keepends=True)
             files.write(self.path, "".join(lines[: epochs + 1]))
 
-    def close(self) -> None:
-        if self._board:  # False where there is no TensorBoard to write for
-            self._board.close()
-        self._board = None
-
-    def _to_board(self, row: Row) -> None:
-        if self._board is None:
-            self._board = _open_board(self._board_path, row.epoch)
-        for name, value in row._asdict().items():
-            if self._board and name not in ("stage", "epoch", "step") and not math.isnan(value):
-                self._board.add_scalar(name, value, row.epoch)
-
 
 def read(path: Path) -> dict[str, list[Any]]:
     """Columns of a metrics.csv by name: text for the stage, whole numbers for counts, NaN for what is not there.
+
+    Those of :class:`Row` come first, whatever the file has, then its others.
 
     A last line cut short, as in a run that goes on or was killed, is left out.
 
@@ -103,7 +108,8 @@ def read(path: Path) -> dict[str, list[Any]]:
         if "epoch" not in header or any(len(row) != len(header) for row in rows):
             raise FileError(f"{path}: expected the {len(header)} cells of its header in every line")
         cells = dict(zip(header, zip(*rows, strict=True) if rows else [()] * len(header), strict=True))
-        return {name: [_value(name, cell) for cell in cells.get(name, [""] * len(rows))] for name in Row._fields}
+        names = dict.fromkeys([*COLUMNS, *header])
+        return {name: [_value(name, cell) for cell in cells.get(name, [""] * len(rows))] for name in names}
 
 
 def _text(path: Path) -> str:
@@ -129,14 +135,3 @@ def _field(value: Any) -> Any:
     if not isinstance(value, float):
         return value
     return "" if math.isnan(value) else f"{value:.9g}"
-
-
-def _open_board(path: Path, epoch: int) -> Any:
-    """A TensorBoard writer, or False where TensorBoard is not installed."""
-    if importlib.util.find_spec("tensorboard") is None:
-        return False
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(str(path), purge_step=epoch)

@@ -20,8 +20,8 @@ from curvae.systems import System
 from curvae.training.errors import RunError
 from curvae.training.run import files, latents, layout, weights
 from curvae.training.run import metrics as log
-from curvae.training.run.config import custom_parts
 from curvae.training.run.layout import MEND
+from curvae.training.run.serialization import custom_parts
 from curvae.typing import DataSpec
 
 if TYPE_CHECKING:
