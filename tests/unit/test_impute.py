@@ -77,7 +77,7 @@ def errors(change, metropolis: bool) -> torch.Tensor:
     """Means and covariances of the chains' ends, in standard errors of independent exact draws."""
     made = oracle()
     system = LatentSystem(made.model, Gaussians(made, change), elbo)
-    filled = impute(system, made.x, MASK, steps=40, chains=CHAINS, metropolis=metropolis)
+    filled = impute(system, made.x, MASK, steps=300, chains=CHAINS, metropolis=metropolis)
     mean, covariance = conditional(made)
     ends = filled.x[..., ~MASK[0]]
     variance = covariance.diagonal()
