@@ -96,9 +96,9 @@ def summary(content: Content) -> str:
     above = [test for test, value in known.items() if value >= ALLOWED]
     seconds = sum(row["seconds"] for row in content.values())
     return (
-        f"{len(content)} tests, {sum(cells):,} cells ({min(cells)} to {max(cells)} seeds a test), {failed} failures. "
+        f"{len(content)} tests, {sum(cells):,} cells ({min(cells)} to {max(cells)} seeds a test), {failed} failures.\n"
         f"One seed of all costs {seconds:.0f} s of CPU time. The rate of failure is below 1 in 1,000 for "
-        f"{len(known) - len(above)} tests, above for {len(above)}, and not estimated, from fewer than 25 seeds, "
+        f"{len(known) - len(above)} tests, above for {len(above)},\nand not estimated, from fewer than 25 seeds, "
         f"for {len(rates) - len(known)}.\n"
     )
 
