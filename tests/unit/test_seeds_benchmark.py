@@ -52,7 +52,7 @@ def test_cells_become_a_page(benchmark, tmp_path: Path):
     benchmark.publish(content, page)
     benchmark.publish(content, page)
     text = page.read_text()
-    assert "1 tests, 50 cells (50 to 50 seeds a test), 1 failures. One seed of all costs 0 s" in text
+    assert "1 tests, 50 cells (50 to 50 seeds a test), 1 failures.\nOne seed of all costs 0 s" in text
     assert "below 1 in 1,000 for 0 tests, above for 1," in text
     assert "| test_a: b[c\\|d] | law | 50 | " in text
     assert "| 5 | 6e-07 |" in text
