@@ -6,7 +6,6 @@ likelihood; they differ in what they know of the decoder.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import cached_property
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -67,6 +66,7 @@ class Linearization(ABC):
         self.frame = frame
         self.z = z
         self._tensors = tensors
+        self._precision: Matrix | None = None
 
     @classmethod
     @abstractmethod
@@ -199,13 +199,14 @@ class Linearization(ABC):
         push, inform, pull = self.push, self.inform, self.pull  # made outside vmap
         return self.each(lambda one: pull(inform(push(one))), v)
 
-    @cached_property
+    @property
     def _prior(self) -> Product:
         """``v -> P v`` with the precision P of the prior at z."""
-        prior = self.model.prior
-        if isinstance(prior, StandardNormal):
+        if isinstance(self.model.prior, StandardNormal):
             return lambda v: v
-        matrix = prior.precision(self.z)
+        if self._precision is None:
+            self._precision = self.model.prior.precision(self.z)
+        matrix = self._precision
         return lambda v: torch.einsum("bij,...bj->...bi", matrix, v)
 
 

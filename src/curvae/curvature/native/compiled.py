@@ -71,7 +71,8 @@ def last(near: Linearization, rule: StepRule, differentiated: bool) -> Mode | No
 
 
 def _problem(near: Linearization, rule: StepRule) -> CompiledProblem | None:
-    problem = near.frame.compiled if isinstance(near, Gram) and type(rule) is Backtracking else None
+    known = isinstance(near, Gram) and type(rule) is Backtracking and native.plain(near.z)
+    problem = near.frame.compiled if known else None
     return problem if problem is not None and problem.reads(near.z) else None
 
 

@@ -1,6 +1,5 @@
 """Decoders that end in a linear layer: nothing of size P where one matrix G holds the information of all data."""
 
-from functools import cached_property
 from typing import Protocol
 
 from jaxtyping import Float
@@ -70,6 +69,6 @@ class Hidden(Linearization):
         rows = layers.rows(hidden, self._slopes, self.z)
         return grad, rows @ gram @ rows.mT
 
-    @cached_property
+    @property
     def _slopes(self) -> layers.Slopes:
         return layers.restored(self.frame.hidden, list(self.tensors[2:]))

@@ -1,7 +1,5 @@
 """The layerwise route: J by plain matrix products, for any chain of linear and elementwise layers."""
 
-from functools import cached_property
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -44,7 +42,7 @@ class Layerwise(Linearization):
     def pull(self) -> Product:
         return lambda u: layers.pull(self._layers, self._slopes, u)
 
-    @cached_property
+    @property
     def inform(self) -> Product:
         return informed(self.model, self.frame.batch, self.tensors[1])
 
@@ -61,11 +59,11 @@ class Layerwise(Linearization):
         precision = kernel.relu_precision(weights, [*masks, every], diagonal.unsqueeze(1))
         return self.pull(self._score()), precision
 
-    @cached_property
+    @property
     def _layers(self) -> list[nn.Module]:
         """Those of the decoder."""
         return layers.chain(self.model.decoder) or []
 
-    @cached_property
+    @property
     def _slopes(self) -> layers.Slopes:
         return layers.restored(self._layers, list(self.tensors[2:]))
