@@ -71,8 +71,9 @@ def last(near: Linearization, rule: StepRule, differentiated: bool) -> Mode | No
 
 
 def _problem(near: Linearization, rule: StepRule) -> CompiledProblem | None:
-    known = isinstance(near, Gram) and type(rule) is Backtracking and native.plain(near.z)
-    problem = near.frame.compiled if known else None
+    if not (isinstance(near, Gram) and type(rule) is Backtracking and native.plain(near.z)):
+        return None
+    problem = near.frame.compiled
     return problem if problem is not None and problem.reads(near.z) else None
 
 

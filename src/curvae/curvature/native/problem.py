@@ -44,7 +44,7 @@ class CompiledProblem:
 
     def reads(self, z: Tensor) -> bool:
         """Whether it can begin there, now."""
-        return native.plain(z) and native.available() and self.quadratic[0].dtype == z.dtype
+        return native.available() and self.quadratic[0].dtype == z.dtype
 
     def layers(self, z: Float[Tensor, "B D"]) -> list[Tensor]:
         """What the layers give at z."""
