@@ -15,7 +15,7 @@ from curvae.inference.chains import hmc_chains
 from curvae.inference.fisher import FisherGaussian
 from curvae.inference.hamiltonian import AnnealedHMC, HamiltonianFlow
 from curvae.inference.householder import AmortizedHouseholder
-from curvae.inference.inference import AffinePosterior, Inference, Inferred, prefixed
+from curvae.inference.inference import AffinePosterior, Inference, Inferred, StartsAtPosterior, prefixed, start_at
 from curvae.inference.laplace import Laplace
 from curvae.inference.m_step import m_step
 from curvae.inference.matrix_free_laplace import MatrixFreeLaplace
@@ -56,12 +56,14 @@ __all__ = [
     "QuadraticTempering",
     "Refiner",
     "SemiAmortized",
+    "StartsAtPosterior",
     "Tempering",
     "UpdateRule",
     "at_test_time",
     "hmc_chains",
     "m_step",
     "prefixed",
+    "start_at",
 ]
 
 _BEFORE = {

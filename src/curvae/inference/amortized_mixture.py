@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from curvae.inference.inference import AffinePosterior, Inference, Inferred, prefixed
+from curvae.inference.inference import AffinePosterior, Inference, Inferred, prefixed, start_at
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DensityPosterior, Mixture
 from curvae.typing import Batch
@@ -55,5 +55,5 @@ class AmortizedMixture(Inference):
 
     def start_from(self, posterior: AffinePosterior) -> bool:
         """Every component starts there; their other weights differ, so that they part in training."""
-        taken = [component.start_from(posterior) for component in self.components]  # pyright: ignore[reportCallIssue]
+        taken = [start_at(component, posterior) for component in self.components]
         return all(taken)

@@ -1,7 +1,7 @@
 """The contract of an inference method: (model, batch) -> posterior."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -46,13 +46,23 @@ class AffinePosterior(NamedTuple):
 class Inference(nn.Module, ABC):
     """x -> q(z | x). Forward is pure: whatever must be remembered comes back in ``Inferred.state``."""
 
-    def start_from(self, posterior: AffinePosterior) -> bool:
-        """Write a posterior into the networks, to start from; whether that was possible. Most methods have none."""
-        return False
-
     @abstractmethod
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         """The posterior of each example of the batch."""
+
+
+@runtime_checkable
+class StartsAtPosterior(Protocol):
+    """An inference method whose networks can start at a given posterior."""
+
+    def start_from(self, posterior: AffinePosterior) -> bool:
+        """Write the posterior into the networks; whether that was possible."""
+        ...
+
+
+def start_at(inference: nn.Module, posterior: AffinePosterior) -> bool:
+    """Start a method at a posterior, where it can start at one; whether it did."""
+    return isinstance(inference, StartsAtPosterior) and inference.start_from(posterior)
 
 
 class Amortized(Inference):
@@ -85,4 +95,4 @@ class Continued(Inference):
         self.start = start
 
     def start_from(self, posterior: AffinePosterior) -> bool:
-        return self.start.start_from(posterior)
+        return start_at(self.start, posterior)

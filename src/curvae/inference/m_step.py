@@ -3,6 +3,7 @@
 import torch
 
 from curvae.inference.inference import Inference
+from curvae.likelihoods import HasNoise
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch
 
@@ -18,7 +19,7 @@ def m_step(model: LatentVariableModel, inference: Inference, batch: Batch, steps
     it will be used with the noise is smaller, and the log-likelihood higher. One scalar needs few data.
 
     Args:
-        model: its likelihood's :meth:`~curvae.likelihoods.Likelihood.maximize` is called.
+        model: its likelihood's :meth:`~curvae.likelihoods.HasNoise.maximize` is called; one without is left as it is.
         inference: gives the q_i.
         batch: the data.
         steps: of refinement, where the inference takes another number than its own.
@@ -34,6 +35,8 @@ def m_step(model: LatentVariableModel, inference: Inference, batch: Batch, steps
         >>> round(float(model.likelihood.variance.detach().sqrt()), 1)   # from 1.0
         0.2
     """
+    if not isinstance(model.likelihood, HasNoise):
+        return
     inferred = inference(model, batch) if steps is None else inference(model, batch, steps)
     z = inferred.posterior.draw(DRAWS).z
     with model.evaluating():

@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from curvae.curvature import chosen
-from curvae.inference.inference import AffinePosterior, Continued, Inference, Inferred, prefixed
+from curvae.inference.inference import AffinePosterior, Continued, Inference, Inferred, prefixed, start_at
 from curvae.inference.laplace import Laplace
 from curvae.limits import check_least
 from curvae.model import LatentVariableModel
@@ -71,7 +71,7 @@ class MultimodalLaplace(Inference):
         self.search = search(Scattered(start, components, seed))
 
     def start_from(self, posterior: AffinePosterior) -> bool:
-        return self.search.start_from(posterior)
+        return start_at(self.search, posterior)
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         count, copies = len(batch.x), self.components

@@ -3,7 +3,7 @@
 from curvae.likelihoods.bernoulli import Bernoulli
 from curvae.likelihoods.categorical import Categorical
 from curvae.likelihoods.gaussian import Gaussian
-from curvae.likelihoods.likelihood import InformationKind, Likelihood, Quadratic
+from curvae.likelihoods.likelihood import HasBound, HasNoise, InformationKind, Likelihood, Quadratic, StartsAtLinear
 from curvae.typing import DataSpec
 
 
@@ -18,4 +18,15 @@ def default(spec: DataSpec) -> Likelihood:
             return Categorical(spec.event, spec.categories)
 
 
-__all__ = ["Bernoulli", "Categorical", "Gaussian", "InformationKind", "Likelihood", "Quadratic", "default"]
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "Gaussian",
+    "HasBound",
+    "HasNoise",
+    "InformationKind",
+    "Likelihood",
+    "Quadratic",
+    "StartsAtLinear",
+    "default",
+]

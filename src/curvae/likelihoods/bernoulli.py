@@ -21,7 +21,6 @@ class Bernoulli(Likelihood):
     def __init__(self, event: int | tuple[int, ...]):
         super().__init__(event)
         self.information = "diagonal"
-        self.bounded = True
 
     def log_prob(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> Tensor:
         each = logsigmoid(eta) - (1 - self.flat(x)) * eta
@@ -43,6 +42,9 @@ class Bernoulli(Likelihood):
 
     def sample(self, eta: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return torch.bernoulli(self.mean(eta), generator=generator)
+
+    def linear_features(self, x: Tensor) -> Tensor:
+        return self.flat(x).double()
 
     def linear_fits(self, x: Tensor, latent: int, mask: Tensor | None = None) -> tuple[LinearGaussian, ...]:
         """Principal components of the 0s and 1s."""

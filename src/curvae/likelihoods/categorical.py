@@ -30,7 +30,6 @@ class Categorical(Likelihood):
         if categories < 2:
             raise ValueError(f"Categorical: at least two categories are needed; got {categories}.")
         self.information = "block"
-        self.bounded = True
         self.categories = categories
 
     def log_prob(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> Tensor:

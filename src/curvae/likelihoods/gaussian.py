@@ -107,6 +107,9 @@ class Gaussian(Likelihood):
         variance = squares / count if self.learn == "element" else squares.sum(0, keepdim=True) / count.sum()
         self.log_variance.copy_(variance.clamp(min=self.floor**2).log())
 
+    def linear_features(self, x: Tensor) -> Tensor:
+        return self.flat(x).double()
+
     def linear_fits(self, x: Tensor, latent: int, mask: Tensor | None = None) -> tuple[LinearGaussian, ...]:
         """Principal components, and factor analysis where each element has a variance of its own to be found."""
         x, mask = self.flat(x), None if mask is None else self.flat(mask)

@@ -1,7 +1,7 @@
 """The contract of a likelihood p(x | eta)."""
 
 from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -31,13 +31,11 @@ class Likelihood(nn.Module, ABC):
         size: P, the number of values that the decoder must give.
         information: how the expected information varies. ``"constant"``: it does not depend on eta, *and* log p is
             quadratic in eta, which allows the Gram route of the curvature engine.
-        bounded: whether :meth:`bound` has an answer.
     """
 
     event: tuple[int, ...]
     size: int
     information: InformationKind
-    bounded: bool = False
 
     def __init__(self, event: int | tuple[int, ...], per_element: int = 1):
         super().__init__()
@@ -67,14 +65,6 @@ class Likelihood(nn.Module, ABC):
         """The information about eta where that is a diagonal matrix, (*L, P); None where it is not."""
         return self.root(eta, torch.ones_like(eta), mask).square() if self.information == "diagonal" else None
 
-    def bound(self, v: Float[Tensor, "*L P"]) -> Float[Tensor, "*L Q"]:
-        """``R0'v`` with ``R0 R0' >= -d2 log p(x | eta) / d eta2`` at every eta and x, nothing missing; linear in v.
-
-        Raises:
-            ValueError: there is no bound (``bounded`` is False).
-        """
-        raise ValueError(f"{type(self).__name__}: the information has no constant bound; search with Newton().")
-
     def quadratic(
         self, x: Shaped[Tensor, "B *event"], weight: Float[Tensor, "P H"], bias: Float[Tensor, " P"]
     ) -> Quadratic:
@@ -91,27 +81,6 @@ class Likelihood(nn.Module, ABC):
     def sample(self, eta: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """One draw of x per row of eta, (*L, *event)."""
 
-    def initialize(self, x: Tensor, mask: Tensor | None = None) -> None:
-        """Set parameters of our own from the training data, once, before training; most have none."""
-
-    def linear_fits(self, x: Tensor, latent: int, mask: Tensor | None = None) -> tuple[LinearGaussian, ...]:
-        """Linear-Gaussian models of :meth:`linear_features` that a decoder could start from; none by default."""
-        return ()
-
-    def linear_features(self, x: Tensor) -> Tensor:
-        """What such a model is one of, (N, Q)."""
-        return self.flat(x).double()
-
-    def start_from(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
-        """Take over what a model has of our own parameters; weight (P, D) and bias (P,) of a decoder beside them."""
-        return model.weight, model.mean
-
-    def maximize(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> None:
-        """Set parameters of our own to those of the highest mean ``log p(x | eta)``, where that has a closed form.
-
-        ``eta`` may have leading dimensions of its own, (*S, B, P). Most likelihoods have no such parameters.
-        """
-
     def flat(self, value: Tensor) -> Tensor:
         """(*L, *event) -> (*L, E)."""
         return value.flatten(-len(self.event))
@@ -119,6 +88,45 @@ class Likelihood(nn.Module, ABC):
     def unflat(self, value: Tensor) -> Tensor:
         """(*L, E) -> (*L, *event)."""
         return value.unflatten(-1, self.event)
+
+
+@runtime_checkable
+class HasBound(Protocol):
+    """A likelihood whose information has a constant bound."""
+
+    def bound(self, v: Float[Tensor, "*L P"]) -> Float[Tensor, "*L Q"]:
+        """``R0'v`` with ``R0 R0' >= -d2 log p(x | eta) / d eta2`` at every eta and x, nothing missing; linear in v."""
+        ...
+
+
+@runtime_checkable
+class StartsAtLinear(Protocol):
+    """A likelihood whose decoder can start at a linear-Gaussian model of the data."""
+
+    def linear_features(self, x: Tensor) -> Float[Tensor, "N Q"]:
+        """What it is a model of."""
+        ...
+
+    def linear_fits(self, x: Tensor, latent: int, mask: Tensor | None = None) -> tuple[LinearGaussian, ...]:
+        """The candidates."""
+        ...
+
+    def start_from(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
+        """Take over what a model has of our own parameters; weight (P, D) and bias (P,) of a decoder beside them."""
+        ...
+
+
+@runtime_checkable
+class HasNoise(Protocol):
+    """A likelihood with parameters of its own."""
+
+    def initialize(self, x: Tensor, mask: Tensor | None = None) -> None:
+        """Set them from the training data, once, before training."""
+        ...
+
+    def maximize(self, x: Tensor, eta: Float[Tensor, "*S B P"], mask: Tensor | None = None) -> None:
+        """Set them to those of the highest mean ``log p(x | eta)``, in closed form."""
+        ...
 
 
 def masked(value: Tensor, mask: Tensor | None) -> Tensor:

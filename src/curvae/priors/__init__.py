@@ -2,12 +2,12 @@
 
 from curvae.priors.aggregate_normal import AggregateNormal
 from curvae.priors.layered import Layered, layered
-from curvae.priors.prior import Prior
+from curvae.priors.prior import Prior, StartsAtNormal
 from curvae.priors.standard_normal import StandardNormal
 from curvae.priors.uniform_categorical import UniformCategorical
 from curvae.renamed import renamed
 
-__all__ = ["AggregateNormal", "Layered", "Prior", "StandardNormal", "UniformCategorical", "layered"]
+__all__ = ["AggregateNormal", "Layered", "Prior", "StandardNormal", "StartsAtNormal", "UniformCategorical", "layered"]
 
 _LAWS = "FixedNormal", "LearnedNormal", "OneHot", "all_states", "one_hot"
 _BEFORE = {

@@ -1,6 +1,7 @@
 """The contract of a prior p(z)."""
 
 from abc import ABC, abstractmethod
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -26,14 +27,6 @@ class Prior(nn.Module, ABC):
     def log_prob(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
         """``log p(z)`` in nats."""
 
-    def start_from(self, deviation: Float[Tensor, " R"]) -> Float[Tensor, " R"] | None:
-        """Become the prior N(0, I) of a linear model's latents, in units that are returned; None where that cannot be.
-
-        Args:
-            deviation: of the latents in their posterior, which is the same for all data.
-        """
-        return None
-
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n D"]:
         """``n`` independent draws."""
@@ -46,3 +39,16 @@ class Prior(nn.Module, ABC):
     @abstractmethod
     def precision(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D D"]:
         """Positive semi-definite; equals ``-d2 log p / dz2`` where that is positive semi-definite."""
+
+
+@runtime_checkable
+class StartsAtNormal(Protocol):
+    """A prior that can be that of a linear model's latents."""
+
+    def start_from(self, deviation: Float[Tensor, " R"]) -> Float[Tensor, " R"]:
+        """Become N(0, I) of these latents, in units that are returned.
+
+        Args:
+            deviation: of the latents in their posterior, which is the same for all data.
+        """
+        ...

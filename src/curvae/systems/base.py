@@ -35,16 +35,13 @@ class Recipe:
 class System(nn.Module, ABC):
     """Anything that can be trained, saved and evaluated; what else it does is a capability, as ``HasDensity``."""
 
+    kind: Kind = "lower"
+    """What training maximizes is to log p(x); ``evidence`` says what its weights are to it."""
     evidence: Evidence = "bound"
     recipe: Recipe | None = None
     """Set by the registered function that made it; None for a system of parts put together by hand."""
     trained: bool = False
     """Whether its weights come from training: then training goes on from them, and starts nowhere else."""
-
-    @property
-    def kind(self) -> Kind:
-        """What training maximizes is to log p(x); ``evidence`` says what its weights are to it."""
-        return "lower"
 
     @abstractmethod
     def bound(self, batch: Batch) -> Bound:
@@ -103,7 +100,7 @@ class LatentSystem(System):
         self._stages = stages or (Stage("train", start=initialize_likelihood),)
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> Kind:  # pyright: ignore[reportIncompatibleVariableOverride]
         """What the objective declares itself to be."""
         return kind_of(self.objective)
 

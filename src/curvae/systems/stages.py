@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from curvae.inference import m_step
+from curvae.likelihoods import HasNoise
 from curvae.objectives import Bound, Objective
 from curvae.typing import Batch, Remembers, Tables
 
@@ -122,7 +123,8 @@ class Stage:
 
 def initialize_likelihood(system: Any, data: Tables) -> None:
     """The likelihood's own parameters start from the training data: the output variance, say."""
-    system.model.likelihood.initialize(data.train.x, data.train.mask)
+    if isinstance(likelihood := system.model.likelihood, HasNoise):
+        likelihood.initialize(data.train.x, data.train.mask)
 
 
 @dataclass(frozen=True)

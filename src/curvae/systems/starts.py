@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from curvae.inference import AffinePosterior
+from curvae.inference import AffinePosterior, start_at
+from curvae.likelihoods import StartsAtLinear
 from curvae.linear import LinearGaussian
 from curvae.networks import carried, write_affine
+from curvae.priors import StartsAtNormal
 from curvae.systems.stages import Prepared, initialize_likelihood
 from curvae.typing import Table, Tables
 
@@ -52,16 +54,15 @@ class LinearStart:
     """
 
     def __call__(self, system: Any, data: Tables) -> None:
-        model, x, mask = system.model, data.train.x, data.train.mask
-        size = min(carried(model.decoder), sum(model.prior.blocks))
-        fits = model.likelihood.linear_fits(x, size, mask) if size else ()
-        fitted = best(fits, model.likelihood, data.validation) if fits else None
-        unit = model.prior.start_from(fitted.posterior_variance.sqrt()) if fitted else None
-        if fitted is None or unit is None:
+        prior, likelihood, x = system.model.prior, system.model.likelihood, data.train.x
+        size = min(carried(system.model.decoder), sum(prior.blocks))
+        if not (size and isinstance(likelihood, StartsAtLinear) and isinstance(prior, StartsAtNormal)):
             log.info("%s starts at random: its decoder or prior cannot start at a linear model.", _name(system))
             return initialize_likelihood(system, data)
+        fitted = best(likelihood.linear_fits(x, size, data.train.mask), likelihood, data.validation)
+        unit = prior.start_from(fitted.posterior_variance.sqrt())
         _write_decoder(system, fitted, unit)
-        if not system.inference.start_from(_posterior(fitted, unit, model.likelihood, x)):
+        if not start_at(system.inference, _posterior(fitted, unit, likelihood, x)):
             log.info("%s: the decoder starts at a linear model, the encoder at random.", _name(system))
 
 

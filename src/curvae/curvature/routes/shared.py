@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from curvae.curvature.linearization import chosen
 from curvae.curvature.routes.hidden import Hidden
-from curvae.likelihoods import Likelihood
+from curvae.likelihoods import HasBound, Likelihood
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch
 
@@ -35,9 +35,10 @@ class Majorizer(SharedInformation):
     """
 
     def serves(self, likelihood: Likelihood) -> bool:
-        return likelihood.bounded
+        return isinstance(likelihood, HasBound)
 
     def gram(self, model: LatentVariableModel, weight: Float[Tensor, "P H"]) -> Float[Tensor, "H H"]:
+        assert isinstance(model.likelihood, HasBound)
         root = model.likelihood.bound(weight.mT)
         return root @ root.mT
 
@@ -95,7 +96,7 @@ class Shared(Hidden):
 
     @classmethod
     def fits(cls, model: LatentVariableModel, batch: Batch) -> bool:
-        return cls.split(model) is not None and model.likelihood.bounded
+        return cls.split(model) is not None and isinstance(model.likelihood, HasBound)
 
     @classmethod
     def of(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Shared":

@@ -1,6 +1,7 @@
 """Mode search where the information varies from datum to datum: with one in place of all of them."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from curvae.curvature.linearization import Linearization
 from curvae.curvature.routes.decoded import Observed
@@ -39,20 +40,18 @@ class Majorized(Solver):
 
     information: SharedInformation = field(default_factory=Majorizer)
     inner: Solver = field(default_factory=Newton)
+    runs_to_convergence: ClassVar[bool] = True
 
     @property
     def rule(self) -> StepRule:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.inner.rule
 
     @property
-    def runs_to_convergence(self) -> bool:
-        return True
-
-    def visits(self, steps: int) -> int:
-        return self.inner.visits(steps)
+    def bfgs(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.inner.bfgs
 
     @property
-    def newton(self) -> Newton | None:
+    def newton(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.inner.newton
 
     def init(self, here: Linearization) -> tuple[Linearization, State]:

@@ -7,7 +7,7 @@ the log joint unless its step rule does.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -43,15 +43,12 @@ class Solver(ABC):
     rule: StepRule
     """How long each step is; also for the last, differentiable one that ``Laplace`` takes itself."""
 
-    @property
-    def runs_to_convergence(self) -> bool:
-        """Whether to search to the end before the precision is asked for, rather than to end with a Newton step."""
-        return False
-
-    @property
-    def newton(self) -> "Newton | None":
-        """Itself, where it is Newton's method: compiled code knows that."""
-        return None
+    runs_to_convergence: bool = False
+    """Whether to search to the end before the precision is asked for, rather than to end with a Newton step."""
+    bfgs: int = 0
+    """Quasi-Newton steps after each step."""
+    newton: bool = False
+    """Whether it is Newton's method: compiled code knows that."""
 
     @abstractmethod
     def init(self, here: Linearization) -> tuple[Linearization, State]:
@@ -63,7 +60,7 @@ class Solver(ABC):
 
     def visits(self, steps: int) -> int:
         """The most points seen in so many steps."""
-        return steps
+        return steps * (1 + self.bfgs)
 
     @torch.no_grad()
     def search(self, near: Linearization, steps: int, tolerance: float = 0.0) -> tuple[Linearization, list[Record]]:
@@ -73,9 +70,8 @@ class Solver(ABC):
         compiled graph all data take all steps: asking who is done would cost more.) Evaluate what is given back anew,
         ``found.at(found.z)``, where gradients are wanted.
         """
-        visits, newton = self.visits(steps), self.newton
-        found = newton and compiled.search(near, newton.rule, visits, newton.visits(1), tolerance)
-        if found:
+        visits = self.visits(steps)
+        if self.newton and (found := compiled.search(near, self.rule, visits, self.visits(1), tolerance)):
             return found
         here, state = self.init(near)
         z, seen, rows = near.z, [], torch.arange(len(near.z), device=near.z.device)
@@ -110,17 +106,11 @@ class Newton(Solver):
 
     rule: StepRule = field(default_factory=Backtracking)
     bfgs: int = 8
+    newton: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.bfgs < 0:
             raise ValueError(f"Newton: bfgs must be 0 or more; got {self.bfgs}.")
-
-    @property
-    def newton(self) -> "Newton":
-        return self
-
-    def visits(self, steps: int) -> int:
-        return steps * (1 + self.bfgs)
 
     def init(self, here: Linearization) -> tuple[Linearization, State]:
         return here, ()
