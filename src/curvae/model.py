@@ -59,7 +59,7 @@ class LatentVariableModel(nn.Module):
         eta = out.flatten(1)
         if eta.shape[-1] != self.likelihood.size:
             raise ValueError(
-                f"decode: {type(self.likelihood).__name__} expects {self.likelihood.size} values a datum from the "
+                f"decode: {type(self.likelihood).__name__} expects {self.likelihood.size} values an example from the "
                 f"decoder; got {eta.shape[-1]}. Change the decoder's last layer, or the likelihood's event."
             )
         return eta.unflatten(0, z.shape[:-1])

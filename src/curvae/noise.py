@@ -1,4 +1,4 @@
-"""Where draws get their noise: fresh for every datum, or the same for all."""
+"""Where draws get their noise: fresh for every example, or the same for all."""
 
 import random
 from collections.abc import Iterator
@@ -40,9 +40,9 @@ def kept() -> Iterator[None]:
 
 
 class CommonNoise(torch.Generator):
-    """A generator whose noise is the same for every datum of a batch.
+    """A generator whose noise is the same for every example of a batch.
 
-    What is computed from such draws for one datum does not depend on which other data are in its batch, and repeats.
+    What is computed from such draws for one example does not depend on which other data are in its batch, and repeats.
     """
 
 
@@ -59,7 +59,7 @@ def common_noise(seed: int, device: torch.device | str = "cpu") -> CommonNoise:
 
 
 def noise(n: int, like: Float[Tensor, "B D"], generator: torch.Generator | None = None) -> Float[Tensor, "n B D"]:
-    """Standard normal noise, n for each datum of ``like``; common to the data where the generator says so.
+    """Standard normal noise, n for each example of ``like``; common to the data where the generator says so.
 
     Example:
         >>> import torch

@@ -28,7 +28,7 @@ Matrix = Float[Tensor, "B D D"]
 
 Support = Literal["real", "binary", "category"]
 Noise = Literal["shared", "element"]
-"""What the values of a datum are: decides the default likelihood, nothing else."""
+"""What the values of an example are: decides the default likelihood, nothing else."""
 
 
 class Batch(NamedTuple):
@@ -37,7 +37,7 @@ class Batch(NamedTuple):
     x: Shaped[Tensor, "B *event"]
     """Finite everywhere: 0 where ``mask`` is False."""
     index: Int[Tensor, " B"]
-    """Row of the training table; -1 = not in it (validation, test, a user's datum)."""
+    """Row of the training table; -1 = not in it (validation, test, a user's example)."""
     mask: Shaped[Tensor, "B *event"] | None = None
     """True = observed; None = all observed."""
     label: Shaped[Tensor, " B"] | None = None
@@ -53,7 +53,7 @@ class DataSpec(NamedTuple):
     """What a system must know of a data set before it sees any of it."""
 
     event: tuple[int, ...]
-    """Shape of one datum: ``(features,)`` for a table, ``(channels, height, width)`` for images."""
+    """Shape of one example: ``(features,)`` for a table, ``(channels, height, width)`` for images."""
     support: Support = "real"
     categories: int = 2
     """Number of categories of each element; read only where ``support`` is ``"category"``."""

@@ -87,7 +87,7 @@ def test_posterior_refined(name, system):
     [
         (torch.full((8, methods.P), torch.nan), "x holds NaN or infinity; pass mask"),
         (torch.zeros(8, methods.P + 1), r"must be a batch of data of shape \(10,\); got \(8, 11\)"),
-        (torch.zeros(methods.P), "For one datum pass"),
+        (torch.zeros(methods.P), "For one example pass"),
     ],
 )
 def test_misuse_of_posterior(system, x, message):

@@ -73,7 +73,7 @@ def test_an_autoregressive_decoder_also_sees_x():
 
 def test_decoder_width_is_checked():
     model = LatentVariableModel(StandardNormal(2), nn.Linear(2, 5), Gaussian(4))
-    with pytest.raises(ValueError, match="Gaussian expects 4 values a datum from the decoder; got 5"):
+    with pytest.raises(ValueError, match="Gaussian expects 4 values an example from the decoder; got 5"):
         model.decode(torch.zeros(1, 2))
 
 

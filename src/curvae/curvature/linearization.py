@@ -20,7 +20,7 @@ MEMORY = 2**24
 """Bytes that several products may take at once; one is always let through."""
 
 Product = Callable[[Tensor], Tensor]
-"""``v -> Lam v``, linear in a vector of each datum."""
+"""``v -> Lam v``, linear in a vector of each example."""
 
 
 class Local(NamedTuple):
@@ -136,7 +136,7 @@ class Linearization(ABC):
         return Local(self.log_joint, grad + prior.score(self.z), information + prior.precision(self.z))
 
     def product(self, v: Latent) -> Latent:
-        """``Lam v`` for any number of vectors of each datum; Lam is not formed."""
+        """``Lam v`` for any number of vectors of each example; Lam is not formed."""
         return self._information(v) + self._prior(v)
 
     def residual(self, step: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
@@ -179,12 +179,12 @@ class Linearization(ABC):
 
     @property
     def at_once(self) -> int:
-        """Vectors of each datum that may be worked on together."""
+        """Vectors of each example that may be worked on together."""
         each = 4 * len(self.z) * self.model.likelihood.size * self.z.element_size()
         return max(1, MEMORY // max(1, each)) if self.batched else 1
 
     def each(self, function: Product, v: Tensor) -> Tensor:
-        """A function of one vector of each datum over all leading dimensions, as many at once as memory allows."""
+        """A function of one vector of each example over all leading dimensions, as many at once as memory allows."""
         if v.ndim == 2:
             return function(v)
         flat = v.reshape(-1, *v.shape[-2:])

@@ -15,7 +15,7 @@ class Gaussian(Likelihood):
     r"""``p(x | eta) = N(x; eta, diag(s^2))``, ``s^2 = floor^2 + exp(log_variance)`` where it is learned.
 
     Args:
-        event: size or shape of one datum.
+        event: size or shape of one example.
         scale: the standard deviation, fixed; or where a learned one starts, whatever the start of the networks: a
             linear model is then fitted with that noise. Left out, it is 1 where it is fixed, and a learned one starts
             at what the linear model leaves, or at that of the training data.

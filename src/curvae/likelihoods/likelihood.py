@@ -21,13 +21,13 @@ class Quadratic(NamedTuple):
 
 
 class Likelihood(nn.Module, ABC):
-    """p(x | eta) for one datum of shape ``event``; eta is flat, and the map from its P values to the event is ours.
+    """p(x | eta) for one example of shape ``event``; eta is flat, and the map from its P values to the event is ours.
 
     Shapes broadcast over leading dimensions: ``x (*L, *event)``, ``eta (*L, P)``, ``mask (*L, *event)``, True where
     observed. Nothing unobserved contributes, whatever value stands there.
 
     Attributes:
-        event: shape of one datum.
+        event: shape of one example.
         size: P, the number of values that the decoder must give.
         information: how the expected information varies. ``"constant"``: it does not depend on eta, *and* log p is
             quadratic in eta, which allows the Gram route of the curvature engine.

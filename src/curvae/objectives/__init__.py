@@ -1,4 +1,4 @@
-"""Objectives: (model, posterior, batch, draws) -> a bound for each datum, in nats, maximized."""
+"""Objectives: (model, posterior, batch, draws) -> a bound for each example, in nats, maximized."""
 
 from curvae.objectives.batch_information import BatchInformation, BatchLikelihood, aggregate, batch_likelihood
 from curvae.objectives.discrete import (

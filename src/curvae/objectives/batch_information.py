@@ -35,7 +35,7 @@ class BatchInformation:
     (:class:`curvae.priors.AggregateNormal`; any other prior is left as it is).
 
     Batch coupling: the information is that of the batch at hand, of each process where there are several. A batch of
-    one datum has no covariance between data. Batches should be several times larger than D.
+    one example has no covariance between data. Batches should be several times larger than D.
 
     Args:
         unbiased: divide the covariance by B - 1 instead of B.

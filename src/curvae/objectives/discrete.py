@@ -17,11 +17,11 @@ from curvae.posteriors import DiscretePosterior, Enumerated, IndependentCategori
 from curvae.typing import Batch, PerDatum
 
 Reward = Callable[[Float[Tensor, "S B D"]], Float[Tensor, "S B"]]
-"""What is to be expected, for S values of z for each datum; relaxations also ask between the one-hot vectors."""
+"""What is to be expected, for S values of z for each example; relaxations also ask between the one-hot vectors."""
 
 
 class Expectation(NamedTuple):
-    """``E_q[reward(z)]`` of each datum."""
+    """``E_q[reward(z)]`` of each example."""
 
     value: PerDatum
     """From one-hot z: exact, or unbiased."""
@@ -34,7 +34,7 @@ class DiscreteGradient(ABC):
 
     @abstractmethod
     def __call__(self, reward: Reward, posterior: DiscretePosterior, samples: int = 1) -> Expectation:
-        """From ``samples`` draws for each datum."""
+        """From ``samples`` draws for each example."""
 
 
 @dataclass(frozen=True)

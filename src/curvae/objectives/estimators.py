@@ -18,7 +18,7 @@ from curvae.posteriors import DensityPosterior, Draws, Posterior, detached
 from curvae.typing import PerDatum, PerDraw
 
 Combine = Callable[[PerDraw, PerDraw], PerDatum]
-"""Log weights and mixing weights of S draws, (S, B), to a bound of each datum, (B,)."""
+"""Log weights and mixing weights of S draws, (S, B), to a bound of each example, (B,)."""
 
 ELEMENTS = 2**22
 """Numbers that second derivatives of a bound may take at a time."""
@@ -138,7 +138,7 @@ def frozen(posterior: Posterior, draws: Draws, asked_by: str) -> DensityPosterio
 def slopes(
     combine: Combine, log_w: Float[Tensor, "S B"], log_c: Float[Tensor, "S B"]
 ) -> tuple[Float[Tensor, "S B"], Float[Tensor, "S B"]]:
-    """``g_k = dL / d log w_k`` and ``dg_k / d log w_k``, the diagonal of the second derivative, for each datum.
+    """``g_k = dL / d log w_k`` and ``dg_k / d log w_k``, the diagonal of the second derivative, for each example.
 
     Example:
         >>> import math

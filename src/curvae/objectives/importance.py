@@ -51,7 +51,7 @@ class ImportanceBound(ABC):
         return posterior.draw(samples)
 
     def __call__(self, model: LatentVariableModel, posterior: Posterior, batch: Batch, samples: int = 1) -> Bound:
-        """``samples`` draws a datum, for a grouped bound in each group."""
+        """``samples`` draws an example, for a grouped bound in each group."""
         draws = self.draws(posterior, samples)
         log_q = self.estimator.log_q(posterior, draws)
         if self.estimator.whole and self.for_posterior == self.combine:

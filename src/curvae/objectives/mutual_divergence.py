@@ -23,7 +23,7 @@ class MutualDivergence:
     ``KL_ijd = KL(q_d(z | x_i) || q_d(z | x_j))`` of each latent and each ordered pair of different data of the batch,
     ``MPD_d`` their mean; Std is that over pairs. The first term keeps latents from falling silent under a strong
     decoder, the second keeps the posteriors evenly apart. These weights train, they are no part of a bound: the ELBO
-    is reported. A batch of one datum has no pairs, and gets neither term.
+    is reported. A batch of one example has no pairs, and gets neither term.
 
     Batch coupling: the terms are those of the batch at hand, of each process where there are several.
 

@@ -17,7 +17,7 @@ Kind = Literal["lower", "upper", "none"]
 
 
 class Bound(NamedTuple):
-    """What an objective says of each datum, in nats, maximized."""
+    """What an objective says of each example, in nats, maximized."""
 
     value: PerDatum
     """Reported: a lower bound of log p(x) in expectation, or exact; NaN where there is none. An objective that is no

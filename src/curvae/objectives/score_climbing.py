@@ -16,11 +16,11 @@ from curvae.typing import Batch
 
 
 class ScoreClimbing(nn.Module):
-    r"""Model and posterior learn from the state z of a chain for each datum: ``log p(x, z) + log q(z | x)``, z fixed.
+    r"""Model and posterior learn from the state z of a chain for each example: ``log p(x, z) + log q(z | x)``, z fixed.
 
     So the posterior descends ``KL(p(z|x) || q(z|x))``, and the model climbs log p(x), as far as the chains are at
-    ``p(z | x)``. At each visit of a datum its chain takes one Hamiltonian transition in the space of the noise that q
-    makes its draws from, on ``log p(x, T(e)) + log |det dT/de|``: the better q, the rounder that target. States are
+    ``p(z | x)``. At each visit of an example its chain takes one Hamiltonian transition in the space of the noise that
+    q makes its draws from, on ``log p(x, T(e)) + log |det dT/de|``: the better q, the rounder that target. States are
     kept as z, so that they stay what they are while T learns. Data that are not in the training table, and the first
     visit, begin at a draw of q.
 

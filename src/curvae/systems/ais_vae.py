@@ -39,7 +39,7 @@ def ais_vae(
         leapfrogs: leapfrog steps at each; one draw costs their number in gradients, and one more.
         step: length of the leapfrog steps to begin with, below 0.5; learned for each temperature and dimension.
         metropolis: accept or refuse transitions, as annealed importance sampling does; then samples must be 2 or more.
-        samples: draws per datum in the bound.
+        samples: draws per example in the bound.
 
     Example:
         >>> ais_vae(DataSpec((64,)), latent=2, hidden=32, steps=3).inference.steps.count

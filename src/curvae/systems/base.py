@@ -45,7 +45,7 @@ class System(nn.Module, ABC):
 
     @abstractmethod
     def bound(self, batch: Batch) -> Bound:
-        """The bound of each datum."""
+        """The bound of each example."""
 
     def stages(self) -> tuple[Stage, ...]:
         """The phases of training, in order."""
@@ -167,7 +167,7 @@ class LatentSystem(System):
         Args:
             x: the data.
             mask: True where observed; all if None.
-            refine: steps of gradient ascent on each datum's ELBO from there, whatever the system; or how to refine.
+            refine: steps of gradient ascent on each example's ELBO from there, whatever the system; or how to refine.
 
         Raises:
             ValueError: x is not a batch of the model's events, or not finite where observed; negative steps.
@@ -177,7 +177,7 @@ class LatentSystem(System):
             x = x.reshape(len(x), *event)
         if x.shape[1:] != event:
             raise ValueError(
-                f"posterior: x must be a batch of data of shape {tuple(event)}; got {tuple(x.shape)}. For one datum "
+                f"posterior: x must be a batch of data of shape {tuple(event)}; got {tuple(x.shape)}. For one example "
                 "pass x[None]."
             )
         seen = x if mask is None else torch.where(mask, x, torch.zeros_like(x))

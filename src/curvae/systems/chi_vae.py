@@ -31,7 +31,7 @@ def chi_vae(
 
     Args:
         order: n of the chi divergence, above 1.
-        samples: draws per datum in both bounds.
+        samples: draws per example in both bounds.
 
     Example:
         >>> chi_vae(DataSpec((64,)), latent=2, hidden=32).kind

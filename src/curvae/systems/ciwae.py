@@ -29,7 +29,7 @@ def ciwae(
 
     Args:
         beta: share of the ELBO, in [0, 1]; the rest is the importance-weighted bound.
-        samples: draws per datum in both.
+        samples: draws per example in both.
 
     Example:
         >>> ciwae(DataSpec((64,)), latent=2, hidden=32, beta=0.1).objective.beta

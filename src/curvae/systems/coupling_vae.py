@@ -37,7 +37,7 @@ def coupling_vae(
     Args:
         flows: number of steps of the flow.
         width: of the two hidden layers of each step's network.
-        context: values of each datum that the networks see beside z.
+        context: values of each example that the networks see beside z.
         encoder: your own network, from a batch of data to 2 D + context values.
 
     Example:

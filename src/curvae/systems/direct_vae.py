@@ -48,7 +48,7 @@ def direct_vae(
         gradient: "direct", "gumbel-softmax", "straight-through", "leave-one-out" or "exact", by enumeration.
         epsilon: of the direct gradient.
         temperature: of the two relaxed gradients.
-        samples: draws of each datum in training; 2 or more for "leave-one-out".
+        samples: draws of each example in training; 2 or more for "leave-one-out".
         encoder: your own network, from a batch of data to N K values, or N (N + 1) / 2 if pairwise.
         decoder: your own network, from (N, N K) to the likelihood's parameters.
 

@@ -30,7 +30,7 @@ def iaf_vae(
     likelihood: Likelihood | None = None,
     start: str = "linear",
 ) -> LatentSystem:
-    """VAE with inverse autoregressive flow: masked networks map each latent by those before it and the datum.
+    """VAE with inverse autoregressive flow: masked networks map each latent by those before it and the example.
 
     Reference: Kingma, Salimans, Jozefowicz, Chen, Sutskever and Welling, *Improved Variational Inference with Inverse
     Autoregressive Flow*, NIPS 2016.
@@ -40,7 +40,7 @@ def iaf_vae(
     Args:
         flows: number of steps of the flow.
         width: of the two hidden layers of each step's network.
-        context: values of each datum that the networks see beside z; 0 for one flow of all data.
+        context: values of each example that the networks see beside z; 0 for one flow of all data.
         gated_update: ``g z + (1 - g) m``; False is ``m + exp(s) z``.
         free_bits: nats of divergence that cost nothing, on the mean of a batch; no kl_warmup beside it.
         encoder: your own network, from a batch of data to 2 D + context values.

@@ -27,7 +27,7 @@ def iwae(
     Reference: Burda, Grosse and Salakhutdinov, *Importance Weighted Autoencoders*, ICLR 2016.
 
     Args:
-        samples: draws per datum in the bound.
+        samples: draws per example in the bound.
 
     Example:
         >>> iwae(DataSpec((64,)), latent=2, hidden=32, samples=3).samples

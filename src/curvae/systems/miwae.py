@@ -31,7 +31,7 @@ def miwae(
 
     Args:
         groups: number M of importance-weighted bounds that are averaged.
-        samples: draws K per datum in each of them.
+        samples: draws K per example in each of them.
 
     Example:
         >>> miwae(DataSpec((64,)), latent=2, hidden=32, groups=2, samples=3).objective.groups

@@ -172,7 +172,7 @@ def flow_encoder(spec: DataSpec, latent: int, context: int, hidden: int, depth: 
 
 
 def standard_network(spec: DataSpec, outputs: int, hidden: int, depth: int) -> nn.Module:
-    """``depth`` hidden ReLU layers, from a datum to so many values."""
+    """``depth`` hidden ReLU layers, from an example to so many values."""
     return MLP(prod(spec.event), [hidden] * depth, outputs)
 
 

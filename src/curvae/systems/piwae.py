@@ -29,7 +29,7 @@ def piwae(
 
     Args:
         groups: number M of importance-weighted bounds that the encoder's is the mean of.
-        samples: draws K per datum in each of them; the decoder's bound takes all M K.
+        samples: draws K per example in each of them; the decoder's bound takes all M K.
 
     Example:
         >>> piwae(DataSpec((64,)), latent=2, hidden=32, groups=2, samples=3).objective.groups

@@ -31,10 +31,10 @@ def predictive_coding(
 
     Reference: Pinchetti et al., *Predictive Coding beyond Gaussian Distributions*, NeurIPS 2022.
 
-    Differences: rates adapt to each datum, so that the energy never rises; the top layer has a prior, so that the model
-    has a likelihood; no weight decay of its own.
+    Differences: rates adapt to each example, so that the energy never rises; the top layer has a prior, so that the
+    model has a likelihood; no weight decay of its own.
 
-    Starts at random: its states begin anew at each visit of a datum, and no encoder could start them anywhere.
+    Starts at random: its states begin anew at each visit of an example, and no encoder could start them anywhere.
 
     Args:
         latent: size of each stochastic layer.

@@ -25,7 +25,7 @@ def radial_vae(
     likelihood: Likelihood | None = None,
     start: str = "linear",
 ) -> LatentSystem:
-    """VAE with a radial flow: draws of a diagonal Gaussian move around points that the encoder sets for each datum.
+    """VAE with a radial flow: draws of a diagonal Gaussian move around points that the encoder sets for each example.
 
     Reference: Rezende and Mohamed, *Variational Inference with Normalizing Flows*, ICML 2015.
 

@@ -29,7 +29,7 @@ def renyi_vae(
 
     Args:
         alpha: order of the divergence: 1 is the ELBO, 0 the importance-weighted bound; below 0 it is no bound.
-        samples: draws per datum in the bound.
+        samples: draws per example in the bound.
 
     Example:
         >>> renyi_vae(DataSpec((64,)), latent=2, hidden=32, alpha=0.3).objective.alpha

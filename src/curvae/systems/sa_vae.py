@@ -34,15 +34,15 @@ def sa_vae(
 
     Reference: Kim, Wiseman, Miller, Sontag and Rush, *Semi-Amortized Variational Autoencoders*, ICML 2018.
 
-    Differences: the default ``rate`` is the published 1 along the mean over 50 data, for one datum; the published clip
-    of 5 is there 35 a datum, where all data have gradients of the same length. Second derivatives are exact.
+    Differences: the default ``rate`` is the published 1 along the mean over 50 data, for one example; the published
+    clip of 5 is there 35 an example, where all data have gradients of the same length. Second derivatives are exact.
 
     Args:
-        steps: gradient steps on each datum's ELBO; 0 is the plain VAE.
+        steps: gradient steps on each example's ELBO; 0 is the plain VAE.
         rate: of a step; too high for a likelihood of small variance.
         momentum: share of the last step that is kept.
-        clip: the longest gradient of a datum, of means and of log-scales.
-        amortized: False starts every datum at the prior, without an encoder (the ablation SVI).
+        clip: the longest gradient of an example, of means and of log-scales.
+        amortized: False starts every example at the prior, without an encoder (the ablation SVI).
         unroll: False trains the encoder on its own ELBO (the ablation VAE+SVI).
         kl_weight: without unroll, weight of KL(start, end) for the encoder (the ablation VAE+SVI+KL has 1).
 

@@ -29,7 +29,7 @@ def spline_vae(
     likelihood: Likelihood | None = None,
     start: str = "linear",
 ) -> LatentSystem:
-    """VAE with a neural spline flow: rational-quadratic splines, set by the latents before and the datum.
+    """VAE with a neural spline flow: rational-quadratic splines, set by the latents before and the example.
 
     Reference: Durkan, Bekasov, Murray and Papamakarios, *Neural Spline Flows*, NeurIPS 2019.
 
@@ -38,7 +38,7 @@ def spline_vae(
     Args:
         flows: number of steps of the flow.
         width: of the two hidden layers of each step's network.
-        context: values of each datum that the networks see beside z.
+        context: values of each example that the networks see beside z.
         bins: of each spline, on [-5, 5].
         passes: 2 is a coupling flow; latent, or more, is fully autoregressive.
         encoder: your own network, from a batch of data to 2 D + context values.

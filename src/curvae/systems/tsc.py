@@ -30,7 +30,7 @@ def tsc(
     likelihood: Likelihood | None = None,
     start: str = "linear",
 ) -> LatentSystem:
-    """Transport score climbing: a chain for each datum, moving in the encoder's own space, teaches both networks.
+    """Transport score climbing: a chain for each example, moving in the encoder's own space, teaches both networks.
 
     Reference: Zhang, Blei and Naesseth, *Transport Score Climbing*, TMLR 2023.
 
@@ -39,9 +39,9 @@ def tsc(
     Args:
         flows: number of affine coupling steps after the encoder's Gaussian; 0 leaves the Gaussian.
         width: of the two hidden layers of each coupling step's network.
-        context: values of each datum that these networks see beside z.
-        leapfrogs: leapfrog steps of a chain at each visit of its datum.
-        samples: draws per datum in the reported bound.
+        context: values of each example that these networks see beside z.
+        leapfrogs: leapfrog steps of a chain at each visit of its example.
+        samples: draws per example in the reported bound.
         warmup: share of the time, in [0, 1), trained as a VAE first.
         encoder: your own network, from a batch of data to 2 D values, and context more where there are flows.
 

@@ -49,7 +49,7 @@ def vlae(
         steps: number of Newton steps.
         bfgs: cheap quasi-Newton steps after each Newton step but the last; none where ``published``.
         warmup: share of the time, in [0, 1), trained as a plain VAE first.
-        memory: start the search for a training datum at the mode of its last visit; keeps N x D numbers.
+        memory: start the search for a training example at the mode of its last visit; keeps N x D numbers.
         published: the paper's step schedule, unrolled, instead of backtracking Newton.
 
     Raises:

@@ -27,7 +27,7 @@ def wake_wake(
     Reference: the wake phases of reweighted wake-sleep, as in Tucker, Lawson, Gu and Maddison, ICLR 2019.
 
     Args:
-        samples: draws per datum.
+        samples: draws per example.
         doubly: reparameterize the encoder's gradient: less noise, where draws have path gradients.
 
     Example:

@@ -14,7 +14,7 @@ SIGMAS = 2.0
 FLAGGED = 0.1
 """Share of the data whose estimates may be flagged."""
 SILENT = 0.05
-"""Nats that latents must say of a datum."""
+"""Nats that latents must say of an example."""
 
 
 def of_evaluation(result: "Evaluation") -> tuple[Verdict, ...]:

@@ -23,7 +23,7 @@ class Observed:
     batch: Batch
     variance: Float[Tensor, "B D"] | None = None
     needs: Any = None
-    """What one datum takes of memory, where that is counted."""
+    """What one example takes of memory, where that is counted."""
 
     def take(self, rows: Int[Tensor, " n"]) -> "Observed":
         variance = None if self.variance is None else self.variance[rows]

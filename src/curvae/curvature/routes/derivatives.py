@@ -145,14 +145,14 @@ def jacobian(
 
 
 def each(decode: Decoding, product: Map, vectors: Tensor, dim: int = 0, at_once: int | None = None) -> Tensor:
-    """A product with each of several vectors of each datum, (S, B, ...), the results stacked along ``dim``."""
+    """A product with each of several vectors of each example, (S, B, ...), the results stacked along ``dim``."""
     if decode.batched:
         return torch.func.vmap(product, out_dims=dim, chunk_size=at_once)(vectors)
     return torch.stack([product(one) for one in vectors], dim)
 
 
 def _units(like: Float[Tensor, "B N"]) -> Float[Tensor, "N B N"]:
-    """Each unit vector, for every datum."""
+    """Each unit vector, for every example."""
     eye = torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
     return eye.unsqueeze(1).expand(-1, *like.shape)
 

@@ -23,14 +23,14 @@ MEMORY = 2**30
 class Generic(Decoded):
     """J by D Jacobian-vector products at once, or by P vector-Jacobian products where P < D, for any decoder.
 
-    Chunks of the batch, and of the directions where one datum is too much, keep it within ``memory`` bytes, beside the
-    results; where there is more than one, the backward pass computes a chunk again instead of keeping it. With a
-    gradient a chunk is one datum at least. What a decoder needs is measured by a pass of one datum and one of two.
+    Chunks of the batch, and of the directions where one example is too much, keep it within ``memory`` bytes, beside
+    the results; where there is more than one, the backward pass computes a chunk again instead of keeping it. With a
+    gradient a chunk is one example at least. What a decoder needs is measured by a pass of one example and one of two.
     Not counted is what an operation takes only while it runs, which depends on the device and its library: a copy of
     its weights, or oneDNN's and cuDNN's copies of what they convolve, with the channels padded.
 
     Raises:
-        ValueError: one datum's J and its product with the root of the information alone need more.
+        ValueError: one example's J and its product with the root of the information alone need more.
     """
 
     memory: int = MEMORY
@@ -51,7 +51,7 @@ class Generic(Decoded):
         needs = Needs.of(model, batch, z)
         if needs.least > cls.memory:
             raise ValueError(
-                f"Generic route: the Jacobian of one datum ({model.likelihood.size} x {z.shape[-1]}) needs "
+                f"Generic route: the Jacobian of one example ({model.likelihood.size} x {z.shape[-1]}) needs "
                 f"{needs.least:,} bytes; the budget is {cls.memory:,}. Take "
                 f"route=Generic.within({needs.least}), or MatrixFreeLaplace, which forms no Jacobian."
             )
@@ -59,7 +59,7 @@ class Generic(Decoded):
 
     @property
     def needs(self) -> "Needs":
-        """What one datum takes."""
+        """What one example takes."""
         return self.frame.needs
 
     def _evaluated(self) -> tuple[Tensor, ...]:
@@ -97,7 +97,7 @@ class Generic(Decoded):
 
 
 class Needs(NamedTuple):
-    """What one datum takes: the numbers of the decoder's steps, of which a Jacobian has one for each direction."""
+    """What one example takes: the numbers of the decoder's steps, of which a Jacobian has one for each direction."""
 
     outputs: int
     latent: int
@@ -111,7 +111,7 @@ class Needs(NamedTuple):
     @classmethod
     @torch.no_grad()
     def of(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Needs":
-        """Seen from the decoder at work on one datum and on the same twice: what grows is the datum's."""
+        """Seen from the decoder at work on one example and on the same twice: what grows is the example's."""
         sizes = []
         for count in (1, 2):
             rows = z[:1].detach().repeat(count, 1)
@@ -139,7 +139,7 @@ class Needs(NamedTuple):
 
     @property
     def least(self) -> int:
-        """Bytes of one datum without a gradient, one direction after the other."""
+        """Bytes of one example without a gradient, one direction after the other."""
         return self.fixed + self.along(gradient=False)
 
     def along(self, gradient: bool) -> int:
@@ -147,7 +147,7 @@ class Needs(NamedTuple):
         return self.item * (2 * self.total if gradient else 3 * self.widest)
 
     def each(self, gradient: bool) -> int:
-        """Bytes of one datum, all directions at once."""
+        """Bytes of one example, all directions at once."""
         return self.fixed + self.directions * self.along(gradient)
 
     def chunks(self, memory: int, gradient: bool) -> tuple[int, int]:

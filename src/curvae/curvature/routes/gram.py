@@ -18,7 +18,7 @@ from curvae.typing import Batch, PerDatum
 
 @dataclass(frozen=True, eq=False)
 class Expansion:
-    """A quadratic log-likelihood ``log p(x | h) = l0 + c'(h - h0) - 1/2 (h - h0)' G (h - h0)`` of each datum."""
+    """A quadratic log-likelihood ``log p(x | h) = l0 + c'(h - h0) - 1/2 (h - h0)' G (h - h0)`` of each example."""
 
     model: LatentVariableModel
     hidden: list[nn.Module]
@@ -152,6 +152,6 @@ class _Expanded(torch.autograd.Function):
         if dslope is not None:
             dvalue, along, half = dvalue - dslope @ gram, along + dslope, half - dslope
         dgram = value.flatten(0, -2).mT @ half.flatten(0, -2)
-        if value.ndim > 2:  # several draws of each datum
+        if value.ndim > 2:  # several draws of each example
             dlevel, along = dlevel.flatten(0, -2).sum(0), along.flatten(0, -3).sum(0)
         return dvalue, dlevel, along, dgram, None, None, None

@@ -93,7 +93,7 @@ def restored(layers: list[nn.Module], tensors: list[Tensor]) -> Slopes:
 
 
 def push(layers: list[nn.Module], slopes: Slopes, tangents: Float[Tensor, "B *T D"]) -> Float[Tensor, "B *T H"]:
-    """``J v`` for any number of tangents v of each datum: linear layers act on them as on data."""
+    """``J v`` for any number of tangents v of each example: linear layers act on them as on data."""
     for layer, slope in zip(layers, slopes, strict=True):
         if slope is None:
             tangents = tangents @ _weight(layer).mT

@@ -64,7 +64,7 @@ class MatrixFree(Decoded):
         return self.pull(self._score()), 0.5 * (matrix + matrix.mT)
 
     def perturbation(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n B D"]:
-        """``J'R e1 + P^1/2 e2`` with standard normal e1 and e2: n draws of N(0, Lam) for each datum."""
+        """``J'R e1 + P^1/2 e2`` with standard normal e1 and e2: n draws of N(0, Lam) for each example."""
         likelihood, eta, mask, pull = self.model.likelihood, self._decoded.eta, self.batch.mask, self.pull
         root, unroot = torch.func.vjp(lambda v: likelihood.root(eta, v, mask), torch.zeros_like(eta))[:2]
         parts = []

@@ -67,7 +67,7 @@ class ConjugateGradient(Solver):
 
 
 class Solved(NamedTuple):
-    """What conjugate gradients found for each vector of each datum."""
+    """What conjugate gradients found for each vector of each example."""
 
     solution: Float[Tensor, "*S B D"]
     residual: Float[Tensor, "*S B"]
@@ -79,7 +79,7 @@ class Solved(NamedTuple):
 def conjugate_gradients(
     product: Product, target: Latent, iterations: int, tolerance: float, diagonal: Float[Tensor, "B D"] | None = None
 ) -> Solved:
-    """Solves ``Lam y = target`` by preconditioned conjugate gradients from y = 0, each vector of each datum by itself.
+    """Solves ``Lam y = target`` by preconditioned conjugate gradients from y = 0, each vector by itself.
 
     A vector is left alone once its residual is below ``tolerance * |target|``, or where Lam shows itself not positive
     or not finite. Stopped early, y is still an ascent direction for target = gradient, and

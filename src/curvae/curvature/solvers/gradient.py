@@ -14,9 +14,9 @@ from curvae.priors import StandardNormal
 
 @dataclass(frozen=True)
 class Gradient(Solver):
-    """Steps ``a grad log p(x, z)``: each datum tries twice the length a that it accepted last, and is cut back by rule.
+    """Steps ``a grad log p(x, z)``: each tries twice the length a that it accepted last, and is cut back by rule.
 
-    The first a makes the first step ``reach`` long; the prior's scale is 1. A datum is done once
+    The first a makes the first step ``reach`` long; the prior's scale is 1. An example is done once
     ``1/2 grad' P^-1 grad <= tolerance`` with the prior's precision ``P <= Lam``: no more can be left to gain.
 
     Args:

@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt: damped Newton steps, whose damping each datum finds for itself."""
+"""Levenberg-Marquardt: damped Newton steps, whose damping each example finds for itself."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Mode search where the information varies from datum to datum: with one in place of all of them."""
+"""Mode search where the information varies from example to example: with one in place of all of them."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar

@@ -15,7 +15,7 @@ from curvae.typing import Info, Matrix, PerDatum
 
 
 class Status(IntEnum):
-    """How the search for one datum ended; what is above KINK counts as not ok."""
+    """How the search for one example ended; what is above KINK counts as not ok."""
 
     OK = 0
     """Within the tolerance of the mode."""
@@ -45,7 +45,7 @@ class Trial(NamedTuple):
     """Whether to go there."""
 
     def taken(self, here: Linearization) -> tuple[Linearization, PerDatum]:
-        """Where this leads from here, and the length of the step; 0 leaves a datum where it is."""
+        """Where this leads from here, and the length of the step; 0 leaves an example where it is."""
         if linalg.can_sync(self.good) and bool(self.good.all()):
             return self.there, self.length
         return self.there.where(self.good, here), torch.where(self.good, self.length, 0.0)
@@ -58,7 +58,7 @@ class StepRule(ABC):
     def advance(
         self, t: int, here: Linearization, grad: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
     ) -> Trial:
-        """What step t = 0, 1, ... tries for each datum."""
+        """What step t = 0, 1, ... tries for each example."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Backtracking(StepRule):
 
 
 class Record(NamedTuple):
-    """What a search saw of each datum before a step."""
+    """What a search saw of each example before a step."""
 
     log_joint: PerDatum
     grad_norm: PerDatum
@@ -133,7 +133,7 @@ class Record(NamedTuple):
 
 
 class Mode(NamedTuple):
-    """Where a search has led: the mode of each datum, the precision there, and how far it is from done."""
+    """Where a search has led: the mode of each example, the precision there, and how far it is from done."""
 
     mean: Float[Tensor, "B D"]
     precision: Matrix
@@ -174,7 +174,7 @@ class Trace:
 
     @property
     def steps(self) -> Int[Tensor, " B"]:
-        """How many steps changed the log joint of each datum."""
+        """How many steps changed the log joint of each example."""
         return moved(self.log_joint[:-1], self.log_joint[1:]).sum(0)
 
     @property

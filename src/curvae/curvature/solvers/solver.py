@@ -1,8 +1,8 @@
-"""How the mode of log p(x, z) is sought: what a step is made of, and when a datum is done.
+"""How the mode of log p(x, z) is sought: what a step is made of, and when an example is done.
 
 A solver is a value, chosen by object: ``init`` says what it works on and keeps, ``step`` takes one step. The loop that
-calls them, :meth:`Solver.search`, works without gradients and takes no step for a datum that is done. It never lowers
-the log joint unless its step rule does.
+calls them, :meth:`Solver.search`, works without gradients and takes no step for an example that is done. It never
+lowers the log joint unless its step rule does.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ from curvae.curvature.solvers.bfgs import BFGS
 from curvae.curvature.solvers.search import Backtracking, Record, StepRule
 
 State = tuple[Any, ...]
-"""What a solver keeps of each datum from one step to the next: tensors (B, ...) and linearizations."""
+"""What a solver keeps of each example from one step to the next: tensors (B, ...) and linearizations."""
 
 
 class Step(NamedTuple):
@@ -56,7 +56,7 @@ class Solver(ABC):
 
     @abstractmethod
     def step(self, t: int, here: Linearization, state: State) -> Step:
-        """Step t = 0, 1, ... of each datum."""
+        """Step t = 0, 1, ... of each example."""
 
     def visits(self, steps: int) -> int:
         """The most points seen in so many steps."""
@@ -66,7 +66,7 @@ class Solver(ABC):
     def search(self, near: Linearization, steps: int, tolerance: float = 0.0) -> tuple[Linearization, list[Record]]:
         """Where up to ``steps`` steps lead, and what was seen before each, ``visits(steps)`` at most.
 
-        A datum that can gain ``tolerance`` nats at most is done and left out of what follows. (On a GPU or in a
+        An example that can gain ``tolerance`` nats at most is done and left out of what follows. (On a GPU or in a
         compiled graph all data take all steps: asking who is done would cost more.) Evaluate what is given back anew,
         ``found.at(found.z)``, where gradients are wanted.
         """
@@ -100,8 +100,8 @@ class Newton(Solver):
 
     A quasi-Newton step needs the gradient only, a few vector products, where Lam needs D of them; it has learned the
     curvature along the steps since then (BFGS), from those tried in vain as well: the gradient beyond a ridge of the
-    decoder turns the next step along it. A datum is done when a step promises next to nothing, or when neither a Newton
-    step nor those after it moved it.
+    decoder turns the next step along it. An example is done when a step promises next to nothing, or when neither a
+    Newton step nor those after it moved it.
     """
 
     rule: StepRule = field(default_factory=Backtracking)
