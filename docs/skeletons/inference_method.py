@@ -16,8 +16,8 @@ from curvae.typing import Batch, PerDatum
 class GradientRefined(Inference):
     """``q(z | x) = N(mu_T, C)``: C is the encoder's, mu climbs on ``log p(x, z)`` from the encoder's mean.
 
-    ``mu_{t+1} = mu_t + a_t grad log p(x, mu_t)``; ``a_t`` is halved, for each example by itself, when a step would lower
-    the log joint, and then that step is not taken.
+    ``mu_{t+1} = mu_t + a_t grad log p(x, mu_t)``; ``a_t`` is halved, for each example by itself, when a step would
+    lower the log joint, and then that step is not taken.
 
     Args:
         start: gives the Gaussian to start from.
