@@ -121,7 +121,7 @@ def said(*command: str | Path) -> dict[str, Any]:
 
 def scored(system: LatentSystem, data: Data, effort: Effort) -> NDArray[np.float64]:
     """log p(x) of each test datum, from the common proposal."""
-    return score(system, data.test, effort.samples, limit=effort.limit)["log_likelihood_laplace"]
+    return score(system, data.test, samples=effort.samples, limit=effort.limit)["log_likelihood_laplace"]
 
 
 def compare(method: str, data: Data, effort: Effort, peer: str, data_dir: str | None, work: Path) -> dict[str, Any]:

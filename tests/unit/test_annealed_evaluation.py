@@ -25,7 +25,7 @@ from curvae.evaluation import (
 from curvae.evaluation.likelihood import annealing
 from curvae.evaluation.likelihood.annealed import flagged_annealed, summarize_annealed
 from curvae.evaluation.likelihood.annealing import MOST, SPREAD, bridge, log_normal_limit, rows_within, spread
-from curvae.evaluation.warnings import warn
+from curvae.evaluation.summary import warn
 from curvae.inference import AmortizedGaussian
 from curvae.objectives import elbo
 from curvae.systems import LatentSystem, vae

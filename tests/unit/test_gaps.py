@@ -104,7 +104,7 @@ def test_an_exact_posterior_has_no_gap_and_is_not_made_worse():
 def test_the_encoders_generalization_is_the_difference_of_two_tables():
     system, table, exact = linear("diagonal")
     good = ArrayTable(exact.x[exact.x[:, 0] <= exact.bias[0]])  # where the encoder is right
-    train = amortization(system, good, 12, 60, 1000)
+    train = amortization(system, good, data=12, steps=60, samples=1000)
     assert np.abs(train).max() < 0.05
     got = summary(measure(system, table, steps=60, samples=500), train)
     assert got.amortization_train is not None
@@ -148,7 +148,7 @@ def test_better_families_are_not_worse_and_one_datum_alone_is_the_same():
         alone = families(system, data.test.batch(torch.arange(1)), 20)
     for name in ("best", "full"):
         assert torch.allclose(found.members[name].mean[:1], alone.members[name].mean, atol=1e-4)
-    got = summary(measure(system, data.test, 8, 60, 500))
+    got = summary(measure(system, data.test, data=8, steps=60, samples=500))
     order = [got.members[name].elbo.value for name in ("own", "best", "full")]
     assert order == sorted(order)
     assert got.members["full"].gap.value > -0.01
@@ -157,7 +157,7 @@ def test_better_families_are_not_worse_and_one_datum_alone_is_the_same():
 @pytest.mark.parametrize("build", [mixture_vae, planar_vae])
 def test_families_that_are_not_gaussian_are_split_too(build):
     data = from_array(torch.randn(60, 5))
-    got = summary(measure(build(data.spec, latent=2, hidden=8), data.test, 5, 40, 200))
+    got = summary(measure(build(data.spec, latent=2, hidden=8), data.test, data=5, steps=40, samples=200))
     assert got.amortization.value > -0.05
     assert got.members["diagonal"].elbo != got.members["best"].elbo
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from curvae.cli.runs import facts
 from curvae.data import from_array
 from curvae.evaluation import (
     STANDARD,
@@ -71,7 +70,7 @@ def test_a_metric_is_computed_kept_printed_warned_of_and_reported(run: RunFolder
     assert again == result == Evaluation.from_dict(values)
     assert values["metrics"]["surprise"]["values"] == {"count": far.sum(), "mean": pytest.approx(scores.mean())}
     np.testing.assert_array_equal(arrays["surprise"], far)
-    assert dict(facts(again))["surprising rows"] == f"{far.sum()} of {len(far)}"
+    assert dict(again.rows())["surprising rows"] == f"{far.sum()} of {len(far)}"
     assert result.warnings[-1] == "Rows surprise."
     page = write(run.path).read_text(encoding="utf-8")
     assert '<section id="surprise"><h2>Surprises</h2>' in page

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from curvae import progress, training
-from curvae.evaluation.progress import bar
+from curvae.evaluation.likelihood.scores import bar
 from training_toys import Toy, data_of, interrupt
 
 SHOW_CURSOR, HIDE_CURSOR = "\x1b[?25h", "\x1b[?25l"

@@ -1,14 +1,17 @@
 """The command line: strings become objects here and in ``registry.py``, nowhere else."""
 
+import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 
 from curvae.cli.failures import UsageError, closest, guarded
-from curvae.cli.messages import told
+from curvae.progress import say
 
 __all__ = ["main"]
 
+LOG = logging.getLogger("curvae")
 COMMANDS = {
     "fit": ("train a system on data", "curvae.cli.fit", "fit"),
     "evaluate": ("log-likelihoods of a run, with errors and warnings", "curvae.cli.runs", "evaluate"),
@@ -77,3 +80,27 @@ def _version() -> str:
     from importlib.metadata import version
 
     return version("curvae")
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"curvae: {record.getMessage()}")
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """The library's log, a line a message on stderr: what takes long, and what goes another way than was asked for.
+
+    Example:
+        >>> with told():
+        ...     LOG.isEnabledFor(logging.INFO)
+        True
+    """
+    handler, level = _Lines(), LOG.level
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        LOG.removeHandler(handler)
+        LOG.setLevel(level)

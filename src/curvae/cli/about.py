@@ -4,14 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from inspect import getdoc
 from pathlib import Path
 
 from curvae.cli.flags import unmarked
-from curvae.cli.parsing import parse, parser
-from curvae.cli.tables import show
+from curvae.cli.output import show
+from curvae.cli.parsing import command
 
 PACKAGES = ("curvae", "torch", "lightning", "numpy", "scipy", "scikit-learn", "safetensors", "jsonargparse", "zuko")
 THREADS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS")
@@ -19,9 +19,9 @@ THREADS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS")
 Row = tuple[str, str]
 
 
-def list_(words: Sequence[str]) -> None:
+@command("", "curvae list")
+def list_() -> None:
     """Systems with a line and a reference for each, and the known data sets."""
-    parse(parser("list", "", getdoc(list_) or "", ["curvae list"], []), words)
     from curvae import registry
     from curvae.data.sources import sources
 
@@ -36,9 +36,9 @@ def list_(words: Sequence[str]) -> None:
     print("next: curvae fit vlae digits --help")
 
 
-def doctor(words: Sequence[str]) -> None:
+@command("", "curvae doctor")
+def doctor() -> None:
     """What this installation finds: versions, devices, threads, caches; and what to mend."""
-    parse(parser("doctor", "", getdoc(doctor) or "", ["curvae doctor"], []), words)
     advice = [*_thread_advice(), *_torchvision_advice()]
     rows = [*_versions(), *_devices(), *_threads(), *_kernel(), *_cache(), ("free disk here", _free(Path.cwd()))]
     show("", ["", ""], rows)

@@ -5,20 +5,15 @@ from pathlib import Path
 
 from curvae.cli.finished import finished
 from curvae.cli.opening import open_run
-from curvae.cli.parsing import carry_out, to_front
+from curvae.cli.parsing import command
 
-EXAMPLES = [
+
+@command(
+    "--continue RUN [flags]",
     "curvae fit --continue runs/stars --epochs 60",
     "curvae fit --continue runs/stars --minutes 5 --learning-rate 1e-3",
-]
-
-
-def fit(words: Sequence[str]) -> None:
-    """One more cycle of training of a finished run, in its folder: from its weights, the schedule from its start."""
-    carry_out(fit, "--continue RUN [flags]", EXAMPLES, to_front("--continue", words), _continue)
-
-
-def _continue(
+)
+def fit(
     run: Path,
     epochs: int | None = None,
     max_updates: int | None = None,
@@ -28,7 +23,7 @@ def _continue(
     logger: str | None = None,
     trust: Sequence[str] | None = None,
 ) -> None:
-    """Flags of the command.
+    """One more cycle of training of a finished run, in its folder: from its weights, the schedule from its start.
 
     Args:
         run: the folder of a finished run, or of one that was cut off in a later cycle.

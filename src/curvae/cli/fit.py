@@ -11,7 +11,7 @@ from curvae.cli import continuing, latent_range, opening, replay, warm
 from curvae.cli.failures import UsageError
 from curvae.cli.finished import again, finished, interruptible
 from curvae.cli.flags import Source
-from curvae.cli.parsing import dashed, given, parse, parser, spoken
+from curvae.cli.parsing import dashed, given, parse, parser, spoken, to_front
 
 if TYPE_CHECKING:
     from curvae.data import Data
@@ -44,7 +44,7 @@ examples:
 """
 
 
-OTHERS = {"--continue": continuing.fit, "--from": warm.fit}
+OTHERS = {"--continue": lambda words: continuing.fit(to_front("--continue", words)), "--from": warm.fit}
 """Fits of what is there already."""
 ALONE = ("--config", "--latent", "--restarts")
 """Flags of a fit from the beginning."""

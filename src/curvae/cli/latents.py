@@ -2,16 +2,17 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from curvae.cli.failures import UsageError
-from curvae.cli.files import fresh
 from curvae.cli.flags import Source
 from curvae.cli.opening import noted, open_run, set_name
-from curvae.cli.parsing import carry_out
+from curvae.cli.output import fresh
+from curvae.cli.parsing import command
 from curvae.limits import MOST
 
 if TYPE_CHECKING:
@@ -22,99 +23,21 @@ if TYPE_CHECKING:
 Arrays = dict[str, np.ndarray]
 
 
-def sample(words: Sequence[str]) -> None:
-    """Draw new data from the model of a run, in the units of its data."""
-    examples = ["curvae sample runs/digits-vlae --n 100 --to samples.npz"]
-    carry_out(sample, "RUN [flags]", examples, words, _sample)
-
-
-def encode(words: Sequence[str]) -> None:
-    """Encode data by the posterior of a run; the data are transformed as those of the run were.
-
-    A .npz file holds row (N,), mean (N, D), covariance (N, D, D), lower and upper (N, D); a .csv file row, and the mean
-    and the interval of every latent dimension. Row counts the rows of the file that they came from, from 0; where there
-    are labels, they are there too. Columns of a file are found by their names.
-    """
-    examples = [
-        "curvae encode runs/digits-vlae test --to latents.npz",
-        "curvae encode runs/stars new.csv --level 0.9 --to latents.csv",
-    ]
-    carry_out(encode, "RUN DATA [flags]", examples, words, _encode, options=Source("a file", how_to_read))
-
-
-def _sample(
-    run: Path,
-    n: int = 64,
-    seed: int = 0,
-    to: Path = Path("samples.npz"),
-    force: bool = False,
-    trust: Sequence[str] | None = None,
-) -> None:
-    """Sample.
+@dataclass(frozen=True)
+class Described:
+    """How posteriors are described.
 
     Args:
-        run: folder of a run.
-        n: number of data to draw.
-        seed: of the draws.
-        to: file to write: .npz (array x) or .csv (names, kinds and precision of the columns are the data's).
-        force: write over an existing file.
-        trust: modules of your own that the run has parts of.
-    """
-    check(to, at_least_one={"n": n})
-    from curvae.data.restoring import by_name
-    from curvae.fitted import Fitted
-
-    with fresh(to, force) as target:
-        fitted = Fitted(open_run(run, trust or ()))
-        x = fitted.drawn(n, seed)
-        write(target, {"x": x}, by_name(fitted.schema, x))
-    print(f"{n} samples of shape {tuple(x.shape[1:])}: {to}")
-    if constant := fitted.schema.constants:
-        print(f"never varied in training, and drawn as one value: {', '.join(constant)}")
-
-
-def _encode(
-    run: Path,
-    data: str,
-    to: Path = Path("latents.npz"),
-    level: float = 0.9,
-    rotate: bool | None = None,
-    force: bool = False,
-    trust: Sequence[str] | None = None,
-    *,
-    options: Mapping[str, Any],
-) -> None:
-    """Encode.
-
-    Args:
-        run: folder of a run.
-        data: train, validation or test (the run's own), a file, or a known set (its test part).
-        to: file to write, .npz or .csv.
         level: probability that an interval holds.
         rotate: latents in the axes that the decoder determines, the strongest first; by default those of tables.
-        force: write over an existing file.
-        trust: modules of your own that the run has parts of.
-        options: what :func:`how_to_read` gives.
     """
-    check(to, level=level)
-    from curvae.fitted import Fitted, outputs
 
-    with fresh(to, force) as target:
-        fitted = Fitted(open_run(run, trust or ()))
-        rows = rows_of(data, fitted.run, options)
-        arrays = fitted.encoded(rows, level, rotate)
-        columns = columns_of(rows, fitted, dict(outputs.latent_columns(arrays)))
-        write(target, {"row": numbered(rows)} | arrays | labels_of(rows, "label"), columns)
-    print(f"{len(rows.table)} data in {arrays['mean'].shape[1]} latent dimensions: {to}")
-    print(turned(fitted, rotate), end="")
+    level: float = 0.9
+    rotate: bool | None = None
 
-
-def turned(fitted: "Fitted", rotate: bool | None) -> str:
-    """A line that says in which axes latents are, and what of them is chance; "" where they are as trained."""
-    if (axes := fitted.axes_for(rotate)) is None:
-        return ""
-    note = f"; {axes.note}" if axes.note else "."
-    return f"latents by what the decoder says through them, z0 the most (--no-rotate: as trained){note}\n"
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise UsageError(f"--level: expected a probability in (0, 1), got {self.level}.")
 
 
 def how_to_read(
@@ -141,6 +64,93 @@ def how_to_read(
     return read | {"missing": missing, "data_dir": data_dir}
 
 
+DESCRIBED, FILE = Source("words and flags", Described), Source("a file", how_to_read)
+
+
+@command("RUN [flags]", "curvae sample runs/digits-vlae --n 100 --to samples.npz")
+def sample(
+    run: Path,
+    n: int = 64,
+    seed: int = 0,
+    to: Path = Path("samples.npz"),
+    force: bool = False,
+    trust: Sequence[str] | None = None,
+) -> None:
+    """Draw new data from the model of a run, in the units of its data.
+
+    Args:
+        run: folder of a run.
+        n: number of data to draw.
+        seed: of the draws.
+        to: file to write: .npz (array x) or .csv (names, kinds and precision of the columns are the data's).
+        force: write over an existing file.
+        trust: modules of your own that the run has parts of.
+    """
+    check(to, n=n)
+    from curvae.data.restoring import by_name
+    from curvae.fitted import Fitted
+
+    with fresh(to, force) as target:
+        fitted = Fitted(open_run(run, trust or ()))
+        x = fitted.drawn(n, seed)
+        write(target, {"x": x}, by_name(fitted.schema, x))
+    print(f"{n} samples of shape {tuple(x.shape[1:])}: {to}")
+    if constant := fitted.schema.constants:
+        print(f"never varied in training, and drawn as one value: {', '.join(constant)}")
+
+
+@command(
+    "RUN DATA [flags]",
+    "curvae encode runs/digits-vlae test --to latents.npz",
+    "curvae encode runs/stars new.csv --level 0.9 --to latents.csv",
+    how=DESCRIBED,
+    options=FILE,
+)
+def encode(
+    run: Path,
+    data: str,
+    to: Path = Path("latents.npz"),
+    force: bool = False,
+    trust: Sequence[str] | None = None,
+    *,
+    how: Described,
+    options: Mapping[str, Any],
+) -> None:
+    """Encode data by the posterior of a run; the data are transformed as those of the run were.
+
+    A .npz file holds row (N,), mean (N, D), covariance (N, D, D), lower and upper (N, D); a .csv file row, and the mean
+    and the interval of every latent dimension. Row counts the rows of the file that they came from, from 0; where there
+    are labels, they are there too. Columns of a file are found by their names.
+
+    Args:
+        run: folder of a run.
+        data: train, validation or test (the run's own), a file, or a known set (its test part).
+        to: file to write, .npz or .csv.
+        force: write over an existing file.
+        trust: modules of your own that the run has parts of.
+        how: posteriors are described.
+        options: what :func:`how_to_read` gives.
+    """
+    check(to)
+    from curvae.fitted import Fitted
+
+    with fresh(to, force) as target:
+        fitted = Fitted(open_run(run, trust or ()))
+        rows = rows_of(data, fitted.run, options)
+        arrays = fitted.encoded(rows, how.level, how.rotate)
+        write_latents(target, rows, fitted, arrays)
+    print(f"{len(rows.table)} data in {arrays['mean'].shape[1]} latent dimensions: {to}")
+    print(turned(fitted, how.rotate), end="")
+
+
+def turned(fitted: "Fitted", rotate: bool | None) -> str:
+    """A line that says in which axes latents are, and what of them is chance; "" where they are as trained."""
+    if (axes := fitted.axes_for(rotate)) is None:
+        return ""
+    note = f"; {axes.note}" if axes.note else "."
+    return f"latents by what the decoder says through them, z0 the most (--no-rotate: as trained){note}\n"
+
+
 def rows_of(data: str, run: "RunFolder", options: Mapping[str, Any]) -> "Rows":
     """Rows that a word names: a part of the run's data, a file, or a known set."""
     from curvae.fitted.rows import PARTS, Reading, rows_of
@@ -151,30 +161,31 @@ def rows_of(data: str, run: "RunFolder", options: Mapping[str, Any]) -> "Rows":
         return rows_of(run, data, reading=Reading(**options))
 
 
-def columns_of(rows: "Rows", fitted: "Fitted", columns: Arrays) -> Arrays:
-    """Columns of a text file: the row's number, what was found, and the label under its own name."""
-    from curvae.fitted.outputs import label_of
+def write_latents(target: Path | None, rows: "Rows", fitted: "Fitted", arrays: Arrays, **beside: np.ndarray) -> None:
+    """Posteriors with the row of the file or array that each is of, from 0, and its label as it came, if any.
 
-    return {"row": numbered(rows)} | columns | labels_of(rows, label_of(fitted.schema))
+    Args:
+        target: a .npz file for arrays; a .csv file for means, intervals, and the label under its own name.
+        rows: that were described.
+        fitted: by which.
+        arrays: of the posteriors.
+        beside: further columns of a .csv file.
+    """
+    from curvae.fitted.outputs import label_of, latent_columns
+
+    number = np.arange(len(rows.table)) if rows.table.row is None else rows.table.row.numpy()
+
+    def framed(values: Mapping[str, np.ndarray], label: str) -> Arrays:
+        return {"row": number, **values} | ({} if rows.labels is None else {label: rows.labels})
+
+    write(target, framed(arrays, "label"), framed(dict(latent_columns(arrays)) | beside, label_of(fitted.schema)))
 
 
-def numbered(rows: "Rows") -> np.ndarray:
-    """Which row of the file or array each is, from 0."""
-    return np.arange(len(rows.table)) if rows.table.row is None else rows.table.row.numpy()
-
-
-def labels_of(rows: "Rows", name: str) -> Arrays:
-    """The labels as they came, under this name; nothing where there are none."""
-    return {} if rows.labels is None else {name: rows.labels}
-
-
-def check(to: Path, at_least_one: Mapping[str, int] | None = None, level: float = 0.5) -> None:
+def check(to: Path, **at_least_one: int) -> None:
     """Complain of flags out of their range."""
-    if not 0 < level < 1:
-        raise UsageError(f"--level: expected a probability in (0, 1), got {level}.")
     if to.suffix not in (".npz", ".csv"):
         raise UsageError(f"--to: expected a file name that ends in .npz or .csv, got {to}.")
-    for name, value in (at_least_one or {}).items():
+    for name, value in at_least_one.items():
         if value < 1:
             raise UsageError(f"--{name}: expected 1 or more, got {value}.")
         if value > MOST:

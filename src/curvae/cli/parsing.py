@@ -4,6 +4,7 @@ import argparse
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from inspect import getdoc
 from itertools import zip_longest
 from typing import Any
@@ -12,6 +13,7 @@ from curvae.cli.failures import UsageError, closest
 from curvae.cli.flags import Flag, Listed, Source, metavar
 from curvae.limits import SEEDS
 
+Command = Callable[[Sequence[str]], None]
 WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "Path": "a path"}
 
 
@@ -115,30 +117,30 @@ def to_front(flag: str, words: Sequence[str]) -> list[str]:
     return [*value, *words[:at], *words[at + (1 if "=" in words[at] else 2) :]]
 
 
-def carry_out(
-    command: Callable[..., None],
-    usage: str,
-    examples: Sequence[str],
-    words: Sequence[str],
-    function: Callable[..., None],
-    **parts: Source,
-) -> None:
-    """Call a function with what the words of a command choose for its parameters.
+def command(usage: str, *examples: str, **parts: Source) -> Callable[[Callable[..., None]], Command]:
+    """A function of paths, numbers and text as a command of words; its docstring is the help, up to the arguments.
 
     Args:
-        command: gives its name and the text of its help.
         usage: what follows the name.
         examples: for the help.
-        words: what was typed.
-        function: is called.
         parts: parameters that are no words or flags themselves, but what another function makes of its own flags.
     """
-    source = Source("words and flags", function, skip=frozenset(parts))
-    made = parser(command.__name__, usage, getdoc(command) or "", examples, [source, *parts.values()])
-    chosen = parse(made, words)
-    with spoken(made):
-        others = {name: part.function(**part.arguments(chosen)) for name, part in parts.items()}
-        function(**source.arguments(chosen), **others)
+
+    def made_of(function: Callable[..., None]) -> Command:
+        source, about = Source("words and flags", function, skip=frozenset(parts)), getdoc(function) or ""
+        sources = [source, *parts.values()]
+
+        @wraps(function)
+        def run(words: Sequence[str]) -> None:
+            made = parser(function.__name__.rstrip("_"), usage, about.partition("\n\nArgs:")[0], examples, sources)
+            chosen = parse(made, words)
+            with spoken(made):
+                others = {name: part.function(**part.arguments(chosen)) for name, part in parts.items()}
+                function(**source.arguments(chosen), **others)
+
+        return run
+
+    return made_of
 
 
 @contextmanager

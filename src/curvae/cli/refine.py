@@ -7,20 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curvae.cli.failures import UsageError
-from curvae.cli.files import fresh
 from curvae.cli.flags import Source
-from curvae.cli.latents import (
-    Arrays,
-    check,
-    columns_of,
-    how_to_read,
-    labels_of,
-    numbered,
-    rows_of,
-    write,
-)
+from curvae.cli.latents import DESCRIBED, FILE, Arrays, Described, check, rows_of, write_latents
 from curvae.cli.opening import open_run
-from curvae.cli.parsing import carry_out
+from curvae.cli.output import fresh
+from curvae.cli.parsing import command
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -35,70 +26,74 @@ DRAWS = 256
 """Draws for each ELBO that is compared."""
 
 
-def refine(words: Sequence[str]) -> None:
-    """Refine the posterior of every datum by gradient steps on its ELBO; works for any run, which is left as it is.
+def _refiner(steps: int = 20, rate: float = 0.05, samples: int = 8) -> Any:
+    """What refines.
 
-    The file holds what that of ``curvae encode`` does, after the steps, and the ELBO of every datum before and after.
+    Args:
+        steps: gradient steps for each datum.
+        rate: length of the first step of each parameter of a posterior; it falls to 0.
+        samples: draws in each step.
     """
-    examples = [
-        "curvae refine runs/digits-vae --steps 20",
-        "curvae refine runs/stars --data new.csv --steps 50 --to refined.csv",
-    ]
-    carry_out(refine, "RUN [flags]", examples, words, _refine, options=Source("a file", how_to_read))
+    check(Path(".npz"), steps=steps, samples=samples)
+    if rate <= 0:
+        raise UsageError(f"--rate: expected a number above 0, got {rate}.")
+    from curvae.inference import at_test_time
+
+    return at_test_time(steps, rate, samples)
 
 
-def _refine(
+@command(
+    "RUN [flags]",
+    "curvae refine runs/digits-vae --steps 20",
+    "curvae refine runs/stars --data new.csv --steps 50 --to refined.csv",
+    refiner=Source("words and flags", _refiner),
+    how=DESCRIBED,
+    options=FILE,
+)
+def refine(
     run: Path,
     data: str = "test",
-    steps: int = 20,
-    rate: float = 0.05,
-    samples: int = 8,
     to: Path = Path("refined.npz"),
-    level: float = 0.9,
-    rotate: bool | None = None,
     force: bool = False,
     trust: Sequence[str] | None = None,
     *,
+    refiner: Any,
+    how: Described,
     options: Mapping[str, Any],
 ) -> None:
-    """Refine.
+    """Refine the posterior of every datum by gradient steps on its ELBO; works for any run, which is left as it is.
+
+    The file holds what that of ``curvae encode`` does, after the steps, and the ELBO of every datum before and after.
 
     Args:
         run: folder of a run.
         data: train, validation or test (the run's own), a file, or a known set (its test part).
-        steps: gradient steps for each datum.
-        rate: length of the first step of each parameter of a posterior; it falls to 0.
-        samples: draws in each step.
         to: file to write, .npz or .csv.
-        level: probability that an interval holds.
-        rotate: latents in the axes that the decoder determines, the strongest first; by default those of tables.
         force: write over an existing file.
         trust: modules of your own that the run has parts of.
+        refiner: takes the steps.
+        how: posteriors are described.
         options: what :func:`how_to_read` gives.
     """
-    check(to, {"steps": steps, "samples": samples}, level)
-    if rate <= 0:
-        raise UsageError(f"--rate: expected a number above 0, got {rate}.")
+    check(to)
     import torch
 
-    from curvae.fitted import Fitted, outputs
+    from curvae.fitted import Fitted
     from curvae.fitted.rows import gathered
-    from curvae.inference import at_test_time
     from curvae.systems import HasModel, HasPosterior, require
 
-    refiner, generator = at_test_time(steps, rate, samples), torch.Generator().manual_seed(2)
+    generator = torch.Generator().manual_seed(2)
     with fresh(to, force) as target:
         fitted = Fitted(open_run(run, trust or ()))
         system = require(fitted.system, HasPosterior, "refine")
         model, rows = require(system, HasModel, "refine").parts().model, rows_of(data, fitted.run, options)
-        axes = fitted.axes_for(rotate)
+        axes = fitted.axes_for(how.rotate)
         arrays = gathered(
-            fitted.system, rows.table, lambda batch: _refined(system, model, refiner, batch, level, generator, axes)
+            fitted.system, rows.table, lambda batch: _refined(system, model, refiner, batch, how.level, generator, axes)
         )
         worth = {name: arrays[name] for name in ("elbo_before", "elbo_after")}
-        columns = columns_of(rows, fitted, dict(outputs.latent_columns(arrays)) | worth)
-        write(target, {"row": numbered(rows)} | arrays | labels_of(rows, "label"), columns)
-    print(_worth(arrays, steps), f"means and covariances: {to}", sep="\n")
+        write_latents(target, rows, fitted, arrays, **worth)
+    print(_worth(arrays, refiner.steps), f"means and covariances: {to}", sep="\n")
 
 
 def _refined(

@@ -11,7 +11,7 @@ from curvae.evaluation.comparison.compare import Comparison, Difference, compare
 from curvae.evaluation.comparison.latent_curve import LatentCurve, Size
 from curvae.evaluation.comparison.multiple_testing import holm, paired_p_value
 from curvae.evaluation.evaluate import STANDARD, evaluate
-from curvae.evaluation.gaps.gaps import gaps
+from curvae.evaluation.gaps.gaps import GapSettings, gaps
 from curvae.evaluation.gaps.results import Gaps, Member
 from curvae.evaluation.information.information import Information, LatentInformation, information
 from curvae.evaluation.information.posterior_summary import describe
@@ -25,7 +25,7 @@ from curvae.evaluation.likelihood.importance import balanced_weights, posterior_
 from curvae.evaluation.likelihood.proposal import Widened, common_proposal, defensive
 from curvae.evaluation.likelihood.proposal_selection import choose
 from curvae.evaluation.likelihood.scores import score
-from curvae.evaluation.metric import Finding, Measured, Metric, Section, Subject
+from curvae.evaluation.metric import Finding, Measured, Metric, Picture, Section, Subject
 from curvae.evaluation.report_arrays import pictures
 from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult, Summary
 from curvae.evaluation.samples.imputation import Imputation, impute
@@ -48,6 +48,7 @@ __all__ = [
     "Estimates",
     "Evaluation",
     "Finding",
+    "GapSettings",
     "Gaps",
     "Imputation",
     "Information",
@@ -57,6 +58,7 @@ __all__ = [
     "Measured",
     "Member",
     "Metric",
+    "Picture",
     "ProposalResult",
     "Quality",
     "SampleQuality",

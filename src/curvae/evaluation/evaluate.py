@@ -18,15 +18,13 @@ from curvae.evaluation.comparison.baselines import Baselines
 from curvae.evaluation.information.information import LatentInformation
 from curvae.evaluation.likelihood.estimation import finite, flagged
 from curvae.evaluation.likelihood.proposal_selection import PROPOSALS
-from curvae.evaluation.likelihood.scores import score
+from curvae.evaluation.likelihood.scores import bar, score
 from curvae.evaluation.likelihood.weighted_draws import Scores
 from curvae.evaluation.metric import Finding, Measured, Metric, Subject
-from curvae.evaluation.progress import bar
 from curvae.evaluation.report_arrays import pictures
 from curvae.evaluation.results import Evaluation
-from curvae.evaluation.settings import Settings
+from curvae.evaluation.settings import Settings, with_options
 from curvae.evaluation.summary import summarize
-from curvae.latents import Axes
 from curvae.noise import kept
 from curvae.systems import System
 from curvae.systems.place import place
@@ -97,7 +95,7 @@ def evaluate(
             system cannot have, as annealing without a model (HasModel) or without evidence.
         RunError: the folder cannot be read or written; earlier files stay as they were.
     """
-    settings, folder = (settings or Settings()).changed(**options), opened(run)
+    settings, folder = with_options(settings, Settings, options), opened(run)
     where = device_for(settings.device)
     data = folder.data() if data is None else data
     table = choose(data, settings.split)
@@ -105,7 +103,8 @@ def evaluate(
     _check(metrics, system)
     started = time.perf_counter()
     with moved(system, where):
-        scores = _scored(system, table, settings, progress, axes)
+        with bar(min(settings.limit or len(table), len(table)), progress) as report:
+            scores = score(system, table, settings, report, axes)
         subject = Subject(folder, system, data, table, scores, settings, axes, progress)
         found = {metric.name: metric.compute(subject) for metric in metrics}
         shown = pictures(system, table, scores, settings.seed, axes)
@@ -133,13 +132,6 @@ def fields_of(found: Mapping[str, Measured]) -> dict[str, Any]:
         if not isinstance(value, Finding):
             raise TypeError(f"evaluate: metric {name!r}: expected a Finding, got {type(value).__name__}.")
     return {name: value for name, value in values.items() if name in own} | {"metrics": others}
-
-
-def _scored(system: System, table: ArrayTable, settings: Settings, progress: bool, axes: Axes | None) -> Scores:
-    how = {name: getattr(settings, name) for name in ("samples", "seed", "memory", "batch_size", "limit")}
-    how |= {name: getattr(settings, name) for name in ("stderr", "most", "smooth")}
-    with bar(min(settings.limit or len(table), len(table)), progress) as report:
-        return score(system, table, report=report, axes=axes, **how)
 
 
 def _check(metrics: Sequence[Metric], system: System) -> None:

@@ -4,9 +4,9 @@ A new one is one file (or a class of yours), passed to ``evaluate``; its finding
 plain data, so that the table and the report are made from the run folder alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -18,6 +18,9 @@ from curvae.latents import Axes
 from curvae.systems import System
 from curvae.training.run.run_folder import RunFolder
 from curvae.typing import EMPTY
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,16 @@ class Section:
     rows: tuple[tuple[str, ...], ...] = ()
     note: str = ""
     absent: str = ""
+
+
+class Picture(NamedTuple):
+    """A figure of the report, drawn when the page is made."""
+
+    draw: Callable[[], "Figure"]
+    alt: str
+    """What it shows, for those who do not see it."""
+    caption: str
+    """What one should see in it."""
 
 
 @dataclass(frozen=True)

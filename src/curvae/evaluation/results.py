@@ -1,30 +1,21 @@
 """What an evaluation found: immutable values, and their plain form for JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
+from numpy.typing import NDArray
+
 from curvae.evaluation.comparison.baselines import BaselineResult
 from curvae.evaluation.estimate import Estimate, Summary, plain
+from curvae.evaluation.information import posterior_summary as latents
 from curvae.evaluation.information.information import Information
+from curvae.evaluation.likelihood import likelihood
 from curvae.evaluation.likelihood.annealed import AnnealedResult
+from curvae.evaluation.likelihood.likelihood import ProposalResult
 from curvae.evaluation.metric import Finding
 from curvae.evaluation.samples.quality import Quality
 from curvae.io.typed import Count, OneOf, Share, conform
-
-
-@dataclass(frozen=True)
-class ProposalResult:
-    """Importance sampling with draws from one proposal."""
-
-    log_likelihood: Estimate
-    """Nats per datum."""
-    ess: Summary
-    """In draws; flagged below 10."""
-    khat: Summary
-    """Flagged above 0.7; NaN with fewer than 25 draws."""
-    status: Mapping[str, float] = field(default_factory=dict)
-    """Share of data, by name, whose mode search did not end well."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +112,28 @@ class Evaluation:
     def khat(self) -> Summary | None:
         """Pareto k-hat behind ``log_likelihood``."""
         return None if self.headline is None else self.headline.khat
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Of the printed table: only what is known, what is to be beaten first."""
+        for baseline in self.baselines or ():
+            yield from baseline.rows()
+        yield from likelihood.rows(self)
+        yield from () if self.ais is None else self.ais.rows()
+        yield from latents.activity_row(self)
+        yield from () if self.information is None else self.information.rows()
+        yield from latents.error_row(self)
+        yield from likelihood.density_row(self)
+        for finding in self.metrics.values():
+            yield from ((name, value) for name, value in finding.rows)
+        yield "time", f"{self.seconds:.1f} s"
+
+    def described(self, arrays: Mapping[str, NDArray]) -> Iterator[tuple[str, str, str]]:
+        """Rows of the report, from the values of each datum, too."""
+        yield from (each.described() for each in self.baselines or ())
+        yield from likelihood.described(self)
+        yield from () if self.ais is None or self.log_likelihood is None else (self.ais.described(),)
+        yield from likelihood.bounds(self, arrays)
+        yield from latents.described(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Only what JSON has: a number that is not finite becomes None."""

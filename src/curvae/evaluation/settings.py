@@ -1,10 +1,12 @@
 """How an evaluation is done."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from curvae.evaluation.likelihood.importance import MEMORY
 
+Kind = TypeVar("Kind", bound=Any)
 Split = Literal["train", "validation", "test"]
 
 
@@ -38,17 +40,20 @@ class Settings:
     most: int = 16
     smooth: bool = False
 
-    def changed(self, **options: Any) -> "Settings":
-        """With other values of some of them.
 
-        Raises:
-            TypeError: there is no such setting.
+def with_options(settings: Kind | None, kind: type[Kind], options: Mapping[str, Any], what: str = "evaluate") -> Kind:
+    """Settings, those of their kind by default, with other values of some of them.
 
-        Example:
-            >>> Settings().changed(samples=50).samples
-            50
-        """
-        known = [each.name for each in fields(self)]
-        if unknown := options.keys() - set(known):
-            raise TypeError(f"evaluate: there is no setting {min(unknown)!r}; expected one of {', '.join(known)}.")
-        return replace(self, **options)
+    Raises:
+        TypeError: there is no such setting, or they are of another kind.
+
+    Example:
+        >>> with_options(Settings(seed=3), Settings, {"samples": 50}).samples
+        50
+    """
+    if not isinstance(settings, kind | None):
+        raise TypeError(f"{what}: expected {kind.__name__}, or settings by name as samples=500; got {settings!r}.")
+    known = [each.name for each in fields(kind)]
+    if unknown := options.keys() - set(known):
+        raise TypeError(f"{what}: there is no setting {min(unknown)!r}; expected one of {', '.join(known)}.")
+    return replace(settings or kind(), **options)

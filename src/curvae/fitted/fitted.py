@@ -267,7 +267,7 @@ class Fitted:
         if self.system.evidence == "none":
             raise ValueError("score: this system gives no evidence (evidence='none'), so it has no log p(x).")
         rows = rows_of(self.run, x, mask=mask)
-        found = score(self.system, rows.table, samples, seed, **options)
+        found = score(self.system, rows.table, samples=samples, seed=seed, **options)
         exact = np.zeros_like(found["log_likelihood"])
         stderr = found.get("stderr_best", exact)
         scored = Score(found["log_likelihood"], stderr, np.asarray(flagged(found), dtype=bool), found["log_det"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from curvae.evaluation import formatting
 from curvae.io import atomic
-from curvae.report import gallery, learning, loadings, metrics, page, posterior, sections, style, words
+from curvae.report import gallery, learning, loadings, metrics, page, sections, style, words
 from curvae.report.read import Snapshot, read
 from curvae.training.run import files, layout
 
@@ -53,8 +53,8 @@ def html(run: Snapshot) -> str:
             sections.divergence(run),
             metrics.information_of(run),
             *metrics.of_others(run),
-            posterior.gaps(run),
-            posterior.calibration(run),
+            metrics.gaps_of(run),
+            metrics.calibration_of(run),
         ]
     version = str(run.config.get("curvae", "")).strip()
     foot = f"Written by curvae {version} from the files of {run.name}. All log-densities are in nats."

@@ -9,9 +9,6 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from curvae.report.style import BLUE, GRAY, GREEN, ORANGE, RED, canvas
 
-KHAT_LIMIT = 0.7
-"""Above this Pareto shape an importance-sampling estimate is not to be trusted (Vehtari et al. 2024)."""
-
 _COLORS = (BLUE, ORANGE, GREEN, RED)
 
 
@@ -197,29 +194,5 @@ def bands(traces: np.ndarray, ylabel: str, color: str = BLUE) -> Figure:
     if len(steps) <= 15:
         axes.set_xticks(steps)
     axes.set(xlabel="step of the search (0 = encoder)", ylabel=ylabel)
-    _legend_above(figure)
-    return figure
-
-
-def below(names: Sequence[str], values: np.ndarray, errors: np.ndarray, parts: tuple[float, float]) -> Figure:
-    """Horizontal bars of what each posterior loses to log p(x), nats; the first is split in two.
-
-    Args:
-        names: of the posteriors, from top to bottom.
-        values: (names,) log p(x) less the ELBO.
-        errors: (names,) standard errors.
-        parts: approximation and amortization gap of the first.
-    """
-    figure = canvas(7.0, 0.5 * len(names) + 1.2)
-    axes = figure.subplots()
-    place = np.arange(len(names))
-    axes.barh(place[1:], values[1:], color="#aab2bd", height=0.6)
-    axes.barh(place[:1], parts[:1], color=BLUE, height=0.6, label="approximation gap: the family")
-    axes.barh(place[:1], parts[1:], left=parts[0], color=ORANGE, height=0.6, label="amortization gap: the inference")
-    axes.errorbar(values, place, xerr=errors, fmt="none", ecolor="#1f2937", capsize=3, linewidth=1)
-    axes.set_yticks(place, names)
-    axes.invert_yaxis()
-    axes.grid(axis="y", visible=False)
-    axes.set(xlabel="nats below log p(x)")
     _legend_above(figure)
     return figure

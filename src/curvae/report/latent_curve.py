@@ -6,16 +6,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from curvae.evaluation.comparison.latent_curve import PICTURE, LatentCurve
-from curvae.io import atomic
+from curvae.evaluation.figures import save
 from curvae.report.style import BLUE, GRAY, GREEN, ORANGE, applied, canvas
 
 
 def draw(curve: LatentCurve, folder: Path) -> Path:
     """Write ``latent-curve.png`` into a folder, in the place of an older one."""
-    target = folder / PICTURE
-    with applied(), atomic.replacing(target) as beside:
-        figure(curve).savefig(beside, dpi=180, metadata={"Software": None})
-    return target
+    with applied():
+        return save(figure(curve), folder / PICTURE, dpi=180, metadata={"Software": None})
 
 
 def figure(curve: LatentCurve) -> Figure:

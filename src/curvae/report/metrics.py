@@ -1,15 +1,12 @@
-"""The parts of the page that metrics say themselves: a table and a note."""
+"""The parts of the page that metrics say themselves: a table, a note and a figure."""
 
+from curvae.evaluation.calibration import calibration
+from curvae.evaluation.gaps import results as gaps
 from curvae.evaluation.information import information
-from curvae.evaluation.metric import Section as Part
 from curvae.evaluation.samples import quality
-from curvae.report import page
-from curvae.report.page import Cell, Section
+from curvae.report.page import Section
 from curvae.report.read import Snapshot
-from curvae.report.sections import left_out, not_evaluated
-
-DESCRIBED = "What it is"
-"""A column of text, below the others where the screen is narrow."""
+from curvae.report.sections import drawn, left_out, not_evaluated
 
 
 def quality_of(run: Snapshot) -> Section:
@@ -36,12 +33,15 @@ def of_others(run: Snapshot) -> list[Section]:
     return [drawn(each.section) for each in found if each.section is not None]
 
 
-def drawn(found: Part) -> Section:
-    """A table with a note below it."""
-    if found.absent:
-        return Section(found.slug, found.title, absent=found.absent)
-    described = found.header[-1:] == (DESCRIBED,)
-    last = len(found.header) - described
-    rows = [[Cell(text, number=0 < i < last) for i, text in enumerate(row)] for row in found.rows]
-    table = page.table(found.header, rows, "described" if described else "") if rows else ""
-    return Section(found.slug, found.title, table + (page.paragraph(found.note) if found.note else ""))
+def gaps_of(run: Snapshot) -> Section:
+    """The inference gap in its parts, and other families on the same decoder."""
+    if run.gaps is None:
+        return Section("gaps", gaps.TITLE, absent=left_out(run, run.missing("gaps")))
+    return drawn(run.gaps.section(), run.gaps.picture(), run.gaps.warnings)
+
+
+def calibration_of(run: Snapshot) -> Section:
+    """Ranks and coverage on data drawn from the model."""
+    if run.calibration is None:
+        return Section("calibration", calibration.TITLE, absent=left_out(run, run.missing("calibrate")))
+    return drawn(run.calibration.section(), run.calibration.picture())

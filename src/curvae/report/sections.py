@@ -1,19 +1,22 @@
 """The parts of the page on what was run and what came out: tables, and the figures of each datum and latent."""
 
-import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from curvae.evaluation import formatting
-from curvae.evaluation.likelihood.proposal_selection import KHAT_GOOD
-from curvae.evaluation.results import Estimate, Evaluation, ProposalResult
+from curvae.evaluation.information.posterior_summary import ACTIVE
+from curvae.evaluation.likelihood import likelihood
+from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
+from curvae.evaluation.metric import Picture
+from curvae.evaluation.metric import Section as Part
 from curvae.report import figures, page, style, words
-from curvae.report.figures import KHAT_LIMIT
 from curvae.report.page import Cell, Section
 from curvae.report.read import Snapshot
 
-ACTIVE = 0.01
-"""A latent whose posterior mean varies less over the data is not active (Burda, Grosse and Salakhutdinov 2016)."""
+DESCRIBED = "What it is"
+"""A column of text, below the others where the screen is narrow."""
 
 
 def not_evaluated(run: Snapshot) -> str:
@@ -60,135 +63,34 @@ def results(run: Snapshot) -> Section:
     found = run.evaluation
     if found is None:
         return Section("results", "Results", absent=not_evaluated(run))
-    rows = [
-        *(each.described() for each in found.baselines or ()),
-        *_likelihood(found),
-        *_bounds(run, found),
-        *_others(found),
-    ]
+    rows = tuple(found.described(run.per_datum))
     if not rows:
         return Section("results", "Results", absent="this system has neither a log-likelihood nor latents.")
-    cells = [[Cell(name), Cell(value, number=True), Cell(meaning)] for name, value, meaning in rows]
-    drawn = (
-        f", with {formatting.plural(found.samples, 'draw', 'draws')} per datum and proposal" if found.headline else ""
-    )
+    draws = formatting.plural(found.samples, "draw", "draws")
     note = (
-        f"Computed on {formatting.plural(found.count, 'datum', 'data')} of the {found.split} split{drawn}, seed "
+        f"Computed on {formatting.plural(found.count, 'datum', 'data')} of the {found.split} split"
+        f"{f', with {draws} per datum and proposal' if found.headline else ''}, seed "
         f"{found.seed}. What follows ± is one standard error of the mean over the data."
     )
-    note += _lacking(run)
-    table = page.table(("Quantity", "Value ± error", "What it is"), cells, "described")
-    return Section("results", "Results", table + page.paragraph(note) + _sampling(found))
+    if found.baselines is None:
+        note += f" It has no baselines: an older curvae wrote it; run `curvae evaluate {run.name}` again."
+    table = drawn(Part("results", "Results", ("Quantity", "Value ± error", DESCRIBED), rows, note))
+    if (sampling := likelihood.section(found)) is None:
+        return table
+    return replace(table, html=f"{table.html}<h3>{sampling.title}</h3>{drawn(sampling).html}")
 
 
-def _lacking(run: Snapshot) -> str:
-    """What to do where an evaluation has none; "" where it has."""
-    if run.evaluation is None or run.evaluation.baselines is not None:
-        return ""
-    return f" It has no baselines: an older curvae wrote it; run `curvae evaluate {run.name}` again."
-
-
-Row = tuple[str, str, str]
-
-
-def _likelihood(found: Evaluation) -> list[Row]:
-    if found.log_likelihood is None:
-        return []
-    source = "exact" if found.headline is None else f"by importance sampling from {words.source(found)}"
-    text = f"The log-likelihood of a datum, {source}. Higher is better."
-    rows = [("log p(x)", f"{formatting.measured(found.log_likelihood)} nats", text)]
-    if found.best is not None and found.flagged:
-        value = formatting.NONE if found.trusted is None else f"{formatting.measured(found.trusted)} nats"
-        text = (
-            f"The same without the {formatting.plural(found.flagged, 'datum that is', 'data that are')} flagged "
-            f"({formatting.share(found.flagged, found.count)}): k-hat above {KHAT_LIMIT:g}, or not finite."
-        )
-        rows.append(("log p(x), not flagged", value, text))
-    if found.smoothed is not None:
-        text = "The same from Pareto-smoothed weights, which vary less and are not quite unbiased."
-        rows.append(("log p(x), smoothed", f"{formatting.measured(found.smoothed)} nats", text))
-    return rows + ([] if found.ais is None else [found.ais.described()])
-
-
-def _sampling(found: Evaluation) -> str:
-    """The proposals side by side: what each estimates, and how far it can be trusted."""
-    proposals = {
-        "common Laplace": found.laplace,
-        "system’s own posterior": found.own,
-        "both, half each": found.defensive,
-        "best of each datum": found.best,
-    }
-    rows = [_proposal(name, part) for name, part in proposals.items() if part is not None]
-    if not rows:
-        return ""
-    header = (
-        "Proposal",
-        "log p(x), nats",
-        "Error of the draws",
-        "Draws that count",
-        "k-hat",
-        f"k-hat > {KHAT_LIMIT:g}",
-    )
-    note = (
-        "The common proposal is the Laplace posterior at the mode, slightly widened, and the same for every "
-        f"system. The best one is that where its k-hat is at most {KHAT_GOOD:g}, else the one of the smallest k-hat"
-        f"{words.chosen(found)}. “Error of the draws” (nats) is the part of the error that more draws would lower. "
-        "“Draws that count” is the effective sample size and k-hat the Pareto shape of the weights, both as medians "
-        f"with the worst datum in brackets; above {KHAT_LIMIT:g} an estimate is not to be trusted."
-    )
-    return "<h3>Importance sampling</h3>" + page.table(header, rows) + page.paragraph(note)
-
-
-def _proposal(name: str, part: ProposalResult) -> list[Cell]:
-    ess, khat = part.ess, part.khat
-    return [
-        Cell(name),
-        Cell(formatting.measured(part.log_likelihood), number=True),
-        Cell(formatting.number(part.log_likelihood.monte_carlo, figures=2), number=True),
-        Cell(f"{formatting.number(ess.median, figures=3)} ({formatting.number(ess.worst, figures=3)})", number=True),
-        Cell(f"{formatting.number(khat.median, figures=2)} ({formatting.number(khat.worst, figures=2)})", number=True),
-        Cell(formatting.share(khat.flagged, 1) if math.isfinite(khat.flagged) else formatting.NONE, number=True),
-    ]
-
-
-def _bounds(run: Snapshot, found: Evaluation) -> list[Row]:
-    rows = []
-    if found.elbo is not None:
-        text = "The evidence lower bound with the system’s own posterior."
-        rows.append(("ELBO", f"{formatting.measured(found.elbo)} nats", text))
-    gap = inference_gap(run)
-    if gap is not None:
-        text = "log p(x) − ELBO, paired by datum: what the approximate posterior costs. Zero would be exact."
-        rows.append(("Inference gap", f"{formatting.measured(gap)} nats", text))
-    if found.kl is not None:
-        text = "Divergence of the posterior from the prior: what the latents say about a datum."
-        rows.append(("KL to the prior", f"{formatting.measured(found.kl)} nats", text))
-    return rows
-
-
-def inference_gap(run: Snapshot) -> Estimate | None:
-    """The mean of ``log p(x) - ELBO``, nats; its error is that of the paired differences."""
-    total, elbo = run.per_datum.get("log_likelihood"), run.per_datum.get("elbo")
-    if total is None or elbo is None:
-        return None
-    kept = np.isfinite(total) & np.isfinite(elbo) & run.per_datum.get("finite", True)
-    return Estimate.of(total[kept] - elbo[kept]) if kept.any() else None
-
-
-def _others(found: Evaluation) -> list[Row]:
-    rows = []
-    if found.bits_per_dim is not None:
-        of = f" Unit: {found.unit}." if found.unit else ""
-        text = f"−log₂ p(x) per dimension of the data; lower is better.{of}"
-        rows.append(("Bits per dimension", f"{formatting.measured(found.bits_per_dim)} bits/dim", text))
-    if found.active_units is not None:
-        of = f" of {len(found.activity)}" if found.activity else ""
-        text = f"Latents whose posterior mean varies over the data with a variance above {ACTIVE:g}."
-        rows.append(("Active units", f"{found.active_units}{of}", text))
-    if found.reconstruction_error is not None:
-        text = "Root mean square error of the decoded posterior mean, in the data’s own units."
-        rows.append(("Reconstruction error", formatting.number(found.reconstruction_error), text))
-    return rows
+def drawn(found: Part, picture: Picture | None = None, warnings: Sequence[str] = ()) -> Section:
+    """A table with a note below it, a figure and what to be careful about."""
+    if found.absent:
+        return Section(found.slug, found.title, absent=found.absent)
+    described = found.header[-1:] == (DESCRIBED,)
+    last = len(found.header) - described
+    rows = [[Cell(text, number=0 < i < last) for i, text in enumerate(row)] for row in found.rows]
+    html = page.table(found.header, rows, "described" if described else "") if rows else ""
+    html += page.paragraph(found.note) if found.note else ""
+    html += page.figure(style.svg(picture.draw()), picture.alt, picture.caption, "wide") if picture else ""
+    return Section(found.slug, found.title, html + (page.warnings(warnings) if warnings else ""))
 
 
 def per_datum(run: Snapshot) -> Section:
@@ -230,10 +132,10 @@ def _khats(run: Snapshot) -> list[str]:
     if not values:
         return []
     caption = (
-        f"Pareto k-hat of the importance weights: left of {KHAT_LIMIT:g} the estimate of log p(x) and "
+        f"Pareto k-hat of the importance weights: left of {KHAT_BAD:g} the estimate of log p(x) and "
         "its error can be trusted, right of it the estimate tends to be too low."
     )
-    figure = style.svg(figures.histograms(values, "k-hat", limit=KHAT_LIMIT))
+    figure = style.svg(figures.histograms(values, "k-hat", limit=KHAT_BAD))
     return [page.figure(figure, "Histogram of k-hat for each datum, with the limit marked.", caption)]
 
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from curvae.evaluation.formatting import plural, share
+from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
 from curvae.evaluation.results import Evaluation
-from curvae.report.figures import KHAT_LIMIT
 from curvae.report.read import Snapshot
 from curvae.verdicts import Verdict, conclusion, of_evaluation, of_training
 
@@ -34,22 +34,6 @@ def _of_training(run: Snapshot) -> tuple[Verdict, ...]:
     return of_training(run.metrics, f"`curvae fit --continue {run.name}`") if run.metrics else ()
 
 
-SOURCES = {"laplace": "the common Laplace proposal", "own": "the system’s own posterior", "defensive": "both together"}
-
-
-def source(found: Evaluation) -> str:
-    """Where the headline was sampled from."""
-    if len(found.chosen) > 1:
-        return "the best proposal of each datum"
-    return SOURCES[next(iter(found.chosen), "laplace" if found.laplace else "own")]
-
-
-def chosen(found: Evaluation) -> str:
-    """How often each proposal is best, in brackets."""
-    shares = [f"{SOURCES[name]} for {share(part, 1)}" for name, part in found.chosen.items()]
-    return f" ({', '.join(shares)})" if len(shares) > 1 else ""
-
-
 def trust(evaluation: Evaluation) -> str:
     """How far the log-likelihood can be relied on, by the k-hat of the proposal behind it; "" if not known."""
     if evaluation.evidence == "exact":
@@ -65,7 +49,7 @@ def trust(evaluation: Evaluation) -> str:
         return f"The importance sampling behind it is unreliable for {flagged} of the data, where it tends to read low."
     return (
         f"Read it with care: the importance sampling behind it is unreliable for {flagged} of the data (k-hat above "
-        f"{KHAT_LIMIT:g}), and such an estimate tends to be too low."
+        f"{KHAT_BAD:g}), and such an estimate tends to be too low."
     )
 
 

@@ -3,7 +3,7 @@
 Data drawn from the model come with the latents that made them, which must look like one more draw from the posterior.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from curvae.evaluation.estimate import Estimate, plain
-from curvae.evaluation.likelihood.scores import untouched
+from curvae.evaluation.formatting import number, p_value
+from curvae.evaluation.likelihood.scores import in_parts, untouched
+from curvae.evaluation.metric import Picture, Section
 from curvae.io.typed import Count, Range, Share, conform
 from curvae.limits import check_counts
 from curvae.model import require_continuous
@@ -25,6 +27,9 @@ from curvae.systems import HasModel, Parts, System, require
 from curvae.systems.place import place
 from curvae.typing import Batch
 
+TITLE = "Is the posterior right?"
+PASSES = 0.01
+"""P-value of all ranks below which the posterior is said to be wrong."""
 MOST = 10**7
 """Data that a file may tell of."""
 BINS = 20
@@ -82,15 +87,62 @@ class Calibration:
         coverage = {float(level): each for level, each in found["coverage"].items()}
         return cls(np.stack(ranks, 1), names, found["draws"], found["p_values"], coverage)
 
+    @property
+    def seen(self) -> bool:
+        """Whether something is seen against the posterior: an exact one looks as bad once in a hundred times."""
+        return self.p_value < PASSES
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        bad = "The posterior is not right: an exact one looks as bad less than once in a hundred times."
+        said = bad if self.seen else "Nothing is seen against the posterior."
+        return f"All ranks together: p = {self.p_value:.2g}. {said}"
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Of the printed table."""
+        for name, p in zip(self.names, self.p_values, strict=True):
+            yield f"ranks of {name}", f"p = {p:.2g}"
+        for level, share in self.coverage.items():
+            yield f"intervals of {level:.0%}", f"hold {Estimate(100 * share.value, 100 * share.stderr):.1f} %"
+
+    def section(self) -> Section:
+        """Its part of the report."""
+        told = p_value(self.p_value)
+        text = (
+            f"{len(self.ranks):,} data were drawn from the model itself, with the latents that made them, and each was "
+            f"given its posterior. If that is right, the true value ranks evenly among {self.draws} draws from it: "
+        )
+        bad = f"it does not ({told}): an exact one looks as bad less than once in a hundred times."
+        text += bad if self.seen else f"nothing is seen against it ({told})."
+        if self.coverage:
+            level, share = max(self.coverage.items())
+            text += f" Intervals of {level:.0%} hold {number(100 * share.value, 100 * share.stderr)} % of the latents."
+        return Section("calibration", TITLE, note=text)
+
+    def picture(self) -> Picture:
+        """The figure of that part."""
+        from curvae.evaluation.calibration.figure import figure
+
+        caption = (
+            "Left: the ranks’ distribution less the even one; curves within the gray band are those of exact "
+            "posteriors. A rise on the left with a fall on the right means posteriors too narrow, the reverse too "
+            "wide, a curve to one side a bias; log p(x, z) also sees correlations that are ignored. Right: how often "
+            "intervals hold the truth."
+        )
+        alt = "Distribution of the ranks of true latents among posterior draws, and coverage of intervals."
+        return Picture(lambda: figure(self, 7.5), alt, caption)
+
     def figure(self, path: str | PathLike[str]) -> Path:
         """Draw the ranks' distribution less the uniform one, and the coverage, as PNG, SVG or PDF by the file's name.
 
         Raises:
             ValueError: matplotlib does not know the format.
         """
-        from curvae.evaluation.calibration.figure import draw
+        from curvae.evaluation.calibration.figure import figure
+        from curvae.evaluation.figures import save
 
-        return draw(self, Path(path))
+        return save(figure(self), path)
 
 
 class _Stored(TypedDict):
@@ -156,7 +208,7 @@ def calibrate(
     require_continuous(parts.model, "calibrate")
     with untouched(system, seed):
         generator = Generator(place(system)[0]).manual_seed(seed)
-        found = [_truth(parts, n, draws, levels, generator) for n in _sizes(count, batch_size)]
+        found = [_truth(parts, n, draws, levels, generator) for n in in_parts(count, batch_size)]
     ranks = torch.cat([part.ranks for part in found]).numpy()
     names = (*(f"z{d + 1}" for d in range(ranks.shape[1] - 1)), "log p(x, z)")
     inside = {level: torch.cat([part.inside[level] for part in found]) for level in levels}
@@ -183,12 +235,9 @@ def _truth(parts: Parts, n: int, draws: int, levels: Sequence[float], generator:
     posterior = parts.infer(Batch.of(x)).posterior
     guesses = equally_weighted(posterior.draw(draws, generator), draws, generator)
     below = torch.cat([guesses < z, (parts.model.log_joint(x, guesses) < parts.model.log_joint(x, z))[..., None]], -1)
-    inside = {level: _within(z, *posterior.interval(level)).cpu() for level in levels}
+    intervals = {level: posterior.interval(level) for level in levels}
+    inside = {level: ((low <= z) & (z <= high)).cpu() for level, (low, high) in intervals.items()}
     return _Truth(below.sum(0).cpu(), inside)
-
-
-def _within(z: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    return (low <= z) & (z <= high)
 
 
 def equally_weighted(found: Draws, count: int, generator: Generator) -> Float[Tensor, "S B D"]:
@@ -197,10 +246,6 @@ def equally_weighted(found: Draws, count: int, generator: Generator) -> Float[Te
         return found.z
     chosen = torch.multinomial(found.log_c.exp().mT, count, replacement=True, generator=generator).mT
     return found.z.gather(0, chosen.unsqueeze(-1).expand(-1, -1, found.z.shape[-1]))
-
-
-def _sizes(count: int, most: int) -> list[int]:
-    return [min(most, count - begin) for begin in range(0, count, most)]
 
 
 def _check(count: int, draws: int, levels: Sequence[float], batch_size: int) -> None:

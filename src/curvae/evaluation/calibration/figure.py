@@ -1,12 +1,11 @@
 """Calibration as a picture: ranks against the uniform distribution, and the coverage of intervals."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from curvae.io import atomic
+from curvae.evaluation.formatting import p_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,21 +14,6 @@ if TYPE_CHECKING:
 
 SIMULATED = 2000
 """Sets of uniform ranks from which the band is taken."""
-
-
-def draw(found: "Calibration", path: Path) -> Path:
-    """Write the picture.
-
-    Raises:
-        ValueError: matplotlib does not know the format.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    made = figure(found)
-    FigureCanvasAgg(made)
-    with atomic.replacing(path) as beside:
-        made.savefig(beside, dpi=150)
-    return path
 
 
 def figure(found: "Calibration", width: float = 9.0) -> "Figure":
@@ -54,8 +38,7 @@ def figure(found: "Calibration", width: float = 9.0) -> "Figure":
     right.plot([0, 1], [0, 1], color="0.6", linewidth=1)
     right.errorbar(levels, values, yerr=[2 * error for error in errors], fmt="o", color="#1f5f8b", capsize=4)
     right.set(xlabel="level of the interval", ylabel="share of true latents within", xlim=(0, 1), ylim=(0, 1))
-    told = "p < 0.001" if found.p_value < 1e-3 else f"p = {found.p_value:.2g}"
-    left.set_title(f"{len(found.ranks):,} data drawn from the model: {told}", fontsize=10)
+    left.set_title(f"{len(found.ranks):,} data drawn from the model: {p_value(found.p_value)}", fontsize=10)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     return made

@@ -125,9 +125,10 @@ class Comparison:
         Raises:
             ValueError: there is no difference to draw, or matplotlib does not know the format.
         """
-        from curvae.evaluation.comparison.figure import draw
+        from curvae.evaluation.comparison.figure import figure
+        from curvae.evaluation.figures import save
 
-        return draw(self, Path(path))
+        return save(figure(self), path)
 
 
 def _said(difference: Difference) -> dict[str, Any]:

@@ -1,29 +1,26 @@
 """A comparison as a picture: each run's difference from the first, with its paired error."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from curvae.io import atomic
-
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from curvae.evaluation.comparison.compare import Comparison
 
 
-def draw(comparison: "Comparison", path: Path) -> Path:
+def figure(comparison: "Comparison") -> "Figure":
     """Differences with error bars of two paired standard errors.
 
     Raises:
-        ValueError: there is no difference to draw, or matplotlib does not know the format.
+        ValueError: there is no difference to draw.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     shown = comparison.differences
     if not shown:
         raise ValueError("figure: there is no difference to draw; compare two runs or more that have a log-likelihood.")
-    figure = Figure(figsize=(7, 1.4 + 0.45 * len(shown)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    made = Figure(figsize=(7, 1.4 + 0.45 * len(shown)), layout="constrained")
+    axes = made.add_subplot()
     axes.axvline(0, color="0.6", linewidth=1)
     places = range(len(shown))
     axes.errorbar(
@@ -34,6 +31,4 @@ def draw(comparison: "Comparison", path: Path) -> Path:
     axes.set_xlabel(f"log p(x) less that of {shown[0].against}, nats per datum (bars: 2 paired standard errors)")
     axes.set_title(f"{comparison.data}, {comparison.split}, {comparison.count:,} data", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
-    with atomic.replacing(path) as beside:
-        figure.savefig(beside, dpi=150)
-    return path
+    return made

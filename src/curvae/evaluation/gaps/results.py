@@ -1,13 +1,20 @@
-"""What the split of the inference gap found: immutable values, and their plain form for JSON."""
+"""What the split of the inference gap found: immutable values, their plain form for JSON, and how they are told."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from curvae.evaluation.results import Estimate, plain
+from curvae.evaluation.estimate import Estimate, plain
+from curvae.evaluation.formatting import measured
+from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
+from curvae.evaluation.metric import Picture, Section
 from curvae.io.typed import Count, OneOf, conform
 
-KHAT_BAD = 0.7
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TITLE = "What a better posterior would buy"
+BLUE, ORANGE = "#0072b2", "#d55e00"
 MEMBERS = {
     "own": "the system's own posterior",
     "best": "its family, best for each datum",
@@ -89,3 +96,70 @@ class Gaps:
     def from_dict(cls, values: Mapping[str, Any]) -> "Gaps":
         """The inverse of :meth:`to_dict`."""
         return conform(values, cls)
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """The gap and its parts in rows of the printed table."""
+        yield "inference gap, log p(x) - ELBO", str(self.inference)
+        yield "  approximation gap: the family", str(self.approximation)
+        yield "  amortization gap: one encoder for all data", str(self.amortization)
+        if self.amortization_train is not None and self.generalization is not None:
+            yield "amortization gap of training data", str(self.amortization_train)
+            yield "generalization gap of the encoder", str(self.generalization)
+
+    def member_rows(self) -> Iterator[tuple[str, str, str, str]]:
+        """What each family reaches: its name, ELBO, gap and gain."""
+        for name, words in MEMBERS.items():
+            member = self.members[name]
+            yield words, str(member.elbo), str(member.gap), "" if name == "own" else f"{member.gain:+.2f}"
+        yield "the posterior itself: log p(x)", str(self.log_likelihood), "", f"{self.inference:+.2f}"
+
+    def section(self) -> Section:
+        """Its part of the report."""
+        known = {
+            "Inference gap": (self.inference, "log p(x) − ELBO of the system’s own posterior."),
+            "Approximation gap": (
+                self.approximation,
+                "What its family misses, even at its best: asks for a richer one.",
+            ),
+            "Amortization gap": (
+                self.amortization,
+                "What its inference misses within the family: asks for refinement.",
+            ),
+            "… of training data": (self.amortization_train, "The same for data that the encoder was trained on."),
+            "Generalization gap": (
+                self.generalization,
+                "The difference: above zero, the encoder has learned by heart.",
+            ),
+        }
+        rows = tuple((name, measured(value), text) for name, (value, text) in known.items() if value is not None)
+        return Section("gaps", TITLE, ("Quantity", "Nats ± error", "What it is"), rows)
+
+    def picture(self) -> Picture:
+        """The figure of that part."""
+        caption = (
+            f"How far the ELBO of each posterior lies below log p(x) for the same decoder and {self.count:,} data of "
+            f"the {self.split} split, with one standard error. The best posteriors are sought for each datum by "
+            f"{self.steps} steps of gradient ascent."
+        )
+        alt = "Bars of the inference gap of the system's own posterior, in two parts, and of other posterior families."
+        return Picture(self._bars, alt, caption)
+
+    def _bars(self) -> "Figure":
+        """What each posterior loses to log p(x), nats; the own one is split in two."""
+        from matplotlib.figure import Figure
+
+        gaps = {words: self.members[name].gap for name, words in MEMBERS.items() if name in self.members}
+        values, place = [gap.value for gap in gaps.values()], range(len(gaps))
+        figure = Figure(figsize=(7.0, 0.5 * len(gaps) + 1.2), layout="constrained")
+        axes, family, inference = figure.subplots(), self.approximation.value, self.amortization.value
+        axes.barh(place[1:], values[1:], color="#aab2bd", height=0.6)
+        axes.barh(place[:1], family, color=BLUE, height=0.6, label="approximation gap: the family")
+        axes.barh(place[:1], inference, left=family, color=ORANGE, height=0.6, label="amortization gap: the inference")
+        errors = [gap.stderr for gap in gaps.values()]
+        axes.errorbar(values, place, xerr=errors, fmt="none", ecolor="#1f2937", capsize=3, linewidth=1)
+        axes.set_yticks(place, list(gaps))
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.set(xlabel="nats below log p(x)")
+        figure.legend(loc="outside upper left", ncols=4, handlelength=1.4, columnspacing=1.4, borderaxespad=0.2)
+        return figure

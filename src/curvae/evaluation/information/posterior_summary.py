@@ -1,5 +1,9 @@
-"""What the posteriors of a batch say beside the likelihood: divergence, use of each dimension, reconstruction."""
+"""What posteriors say beside the likelihood: divergence, use of each latent, reconstruction; and how it is told."""
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
@@ -7,6 +11,8 @@ from torch import Tensor
 
 from curvae.data import Transform
 from curvae.distributions import normal_kl
+from curvae.evaluation.estimate import Estimate
+from curvae.evaluation.formatting import number
 from curvae.inference import Inferred
 from curvae.latents import Axes
 from curvae.model import LatentVariableModel
@@ -15,8 +21,19 @@ from curvae.priors import Prior, StandardNormal
 from curvae.systems import CanReconstruct
 from curvae.typing import Batch
 
+if TYPE_CHECKING:
+    from curvae.evaluation.results import Evaluation
+
 KL_DRAWS = 64
 """Draws for a divergence without a closed form."""
+ACTIVE = 1e-2
+"""Least variance over data of the posterior mean of an active unit (Burda, Grosse and Salakhutdinov, 2016)."""
+ENDS = {
+    "max_steps": "it ran out of steps more than a tenth of a nat from the mode",
+    "not_psd": "the precision needed jitter",
+    "nonfinite": "a value was not finite",
+}
+"""What a status that is not ok means, in words."""
 
 
 def describe(
@@ -92,3 +109,55 @@ def squared_error(
     event = batch.x.shape
     error = (transform.inverse(mean.reshape(event)) - transform.inverse(batch.x)).square()
     return (error if batch.mask is None else torch.where(batch.mask, error, 0)).flatten(1).sum(1)
+
+
+def summarize_latents(used: dict[str, NDArray]) -> dict[str, Any]:
+    """The fields of an evaluation that are about its latents, from :func:`describe` of all data."""
+    if "mean" not in used or len(used["mean"]) == 0:
+        return {}
+    activity = used["mean"].astype(np.float64).var(0) if len(used["mean"]) > 1 else None
+    error = used["squared_error"].astype(np.float64).sum() / max(1, used["size"].sum())
+    each = used["kl_each"].mean(0, dtype=np.float64).tolist() if "kl_each" in used else None
+    return {
+        "kl": Estimate.of(used["kl"].astype(np.float64)),
+        "kl_per_dimension": None if each is None else tuple(each),
+        "active_units": None if activity is None else int((activity > ACTIVE).sum()),
+        "activity": None if activity is None else tuple(activity.tolist()),
+        "reconstruction_error": float(np.sqrt(error)) if np.isfinite(error) else None,
+    }
+
+
+def activity_row(found: "Evaluation") -> Iterator[tuple[str, str]]:
+    """Of the printed table."""
+    if found.activity is not None:
+        yield "active latent dimensions", f"{found.active_units} of {len(found.activity)}"
+
+
+def error_row(found: "Evaluation") -> Iterator[tuple[str, str]]:
+    """Of the printed table."""
+    if found.reconstruction_error is not None:
+        yield "reconstruction error (RMS)", f"{found.reconstruction_error:.4g}"
+
+
+def warnings(found: "Evaluation") -> Iterator[str]:
+    """Of latents that say nothing, and of mode searches that are not ok."""
+    if found.activity is not None and found.active_units != len(found.activity):
+        idle = len(found.activity) - (found.active_units or 0)
+        yield (
+            f"{idle} of {len(found.activity)} latent dimensions are collapsed: their posterior mean varies by less "
+            f"than {ACTIVE} over the data."
+        )
+    if found.status:
+        ends = "; ".join(f"{ENDS.get(name, name)} for {share:.1%}" for name, share in found.status.items())
+        yield f"The mode search of the system's own inference fell short for part of the data: {ends}."
+
+
+def described(found: "Evaluation") -> Iterator[tuple[str, str, str]]:
+    """Rows of the report."""
+    if found.active_units is not None:
+        of = f" of {len(found.activity)}" if found.activity else ""
+        text = f"Latents whose posterior mean varies over the data with a variance above {ACTIVE:g}."
+        yield "Active units", f"{found.active_units}{of}", text
+    if found.reconstruction_error is not None:
+        text = "Root mean square error of the decoded posterior mean, in the data’s own units."
+        yield "Reconstruction error", number(found.reconstruction_error), text

@@ -1,7 +1,7 @@
 """log p(x) of each datum, with errors and diagnostics.
 
-Begin with ``scores``, the one pass over a table, and ``importance``, log p(x) from weighted draws. ``proposal`` is
-where draws come from, ``proposal_selection`` which of them is believed, ``adaptive_samples`` how many there are,
-``diagnostics`` what weights say; ``annealing`` (``annealed`` is its metric) and ``bdmc`` are second
-opinions without a proposal.
+Begin with ``scores``, the one pass over a table, and ``importance``, log p(x) from weighted draws; ``likelihood`` makes
+means of them and says how they are told. ``proposal`` is where draws come from, ``estimation`` how many there are,
+``proposal_selection`` which of them is believed, ``diagnostics`` what weights say; ``annealing`` (``annealed`` is its
+metric) and ``bdmc`` are second opinions without a proposal.
 """

@@ -13,9 +13,9 @@ from curvae.evaluation.formatting import measured, number, plural, share
 from curvae.evaluation.likelihood.annealing import CHAINS, SPREAD_BAD, annealed, checked
 from curvae.evaluation.likelihood.diagnostics import ESS_BAD
 from curvae.evaluation.likelihood.estimation import flagged
+from curvae.evaluation.likelihood.scores import bar
 from curvae.evaluation.likelihood.weighted_draws import Scores
 from curvae.evaluation.metric import Measured, Subject
-from curvae.evaluation.progress import bar
 from curvae.io.typed import Count
 from curvae.systems import System
 

@@ -24,7 +24,7 @@ from curvae.evaluation.likelihood.diagnostics import chi2_quantile
 from curvae.evaluation.likelihood.estimation import named
 from curvae.evaluation.likelihood.importance import MEMORY, bytes_per_draw, estimates, exact
 from curvae.evaluation.likelihood.scores import untouched
-from curvae.evaluation.likelihood.weighted_draws import Scores, part_of
+from curvae.evaluation.likelihood.weighted_draws import Scores, by_effort, joined, part_of
 from curvae.limits import check_counts, check_least
 from curvae.model import ForBatch, LatentVariableModel, require_continuous
 from curvae.systems import HasModel, System, Weights, require
@@ -118,12 +118,7 @@ class AnnealingPath(NamedTuple):
 
     def each(self, measure: Callable[["AnnealingPath", NDArray[np.int64]], Scores]) -> Scores:
         """What is measured on the path of each datum, as fine as it needs; in the order of the batch."""
-        times, found = self.factors(), {}
-        for f in np.unique(times).tolist():
-            rows = np.flatnonzero(times == f)
-            for name, values in measure(self.finer(rows, f), rows).items():
-                found.setdefault(name, np.empty(len(times), values.dtype))[rows] = values
-        return found
+        return by_effort(self.factors(), lambda times, rows: measure(self.finer(rows, times), rows))
 
 
 def spaced(temperatures: int, like: Tensor) -> Float[Tensor, " K1"]:
@@ -196,7 +191,7 @@ def annealed(
             if report is not None:
                 done = np.concatenate([part["log_likelihood_ais"] for part in parts])
                 report(int(index[-1]) + 1, float(done.mean()))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return joined(parts)
 
 
 def rows_within(model: LatentVariableModel, batch: Batch, temperatures: int, chains: int, memory: int) -> int:

@@ -1,7 +1,7 @@
 """log p(x) between two bounds, on data that the model itself made: bidirectional Monte Carlo."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from curvae.evaluation.likelihood.annealing import CHAINS, AnnealingPath, checke
 from curvae.evaluation.likelihood.importance import MEMORY, exact
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
 from curvae.evaluation.likelihood.scores import untouched, weighed
-from curvae.evaluation.likelihood.weighted_draws import Sampling, Scores
+from curvae.evaluation.likelihood.weighted_draws import Sampling, Scores, joined
 from curvae.limits import check_least
 from curvae.systems import HasModel, System
 from curvae.systems.place import place
@@ -65,6 +65,28 @@ class Bracket:
         below = self.upper - self.sampled + 2 * np.hypot(self.sampled_stderr, self.upper_stderr)
         kept = ((above >= 0) & (below >= 0))[~self.flagged]
         return float(kept.mean()) if len(kept) else math.nan
+
+    @property
+    def title(self) -> str:
+        """Of the printed table."""
+        count = len(self.lower)
+        return f"{count:,} data drawn from the model, {self.chains} chains, {self.temperatures} temperatures"
+
+    @property
+    def verdict(self) -> str:
+        """What the width says."""
+        if self.width.value > NARROW:
+            return "The bounds are too far apart to say much: take more --temperatures."
+        return "The bounds are near one another: estimates between them can be trusted for such data."
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Of the printed table."""
+        inside = f"{self.inside:.0%} of those not flagged, within two standard errors"
+        yield "lower bound, nats", str(Estimate.of(self.lower))
+        yield "importance sampling, nats", f"{Estimate.of(self.sampled)} ({self.flagged.sum()} flagged)"
+        yield "upper bound, nats", str(Estimate.of(self.upper))
+        yield "between the bounds, nats", f"{self.width:.3f}; under 0.5 for {self.narrow:.0%}"
+        yield "estimates between them", "not known: all are flagged" if self.flagged.all() else inside
 
     def to_dict(self) -> dict[str, Any]:
         """Only what JSON has: each datum, and the summary."""
@@ -134,8 +156,7 @@ def bracket(
             if report is not None:
                 done = np.concatenate([part["lower"] for part in parts])
                 report(len(done), float(done.mean()))
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return Bracket(**joined, temperatures=temperatures, chains=chains)
+    return Bracket(**joined(parts), temperatures=temperatures, chains=chains)
 
 
 def _bounds(path: AnnealingPath, rows: NDArray[np.int64], z: Latent, chains: int, generator: Generator) -> Scores:

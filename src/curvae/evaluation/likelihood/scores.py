@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +13,21 @@ from curvae.data import ArrayTable
 from curvae.evaluation.information.posterior_summary import describe
 from curvae.evaluation.likelihood.diagnostics import KHAT_DRAWS
 from curvae.evaluation.likelihood.estimation import weigh
-from curvae.evaluation.likelihood.importance import MEMORY, exact, rows_within
+from curvae.evaluation.likelihood.importance import exact, rows_within
 from curvae.evaluation.likelihood.proposal import LARGE, common_proposal
-from curvae.evaluation.likelihood.weighted_draws import Sampling, Scores, from_both, from_posterior, from_system
+from curvae.evaluation.likelihood.weighted_draws import (
+    Sampling,
+    Scores,
+    from_both,
+    from_posterior,
+    from_system,
+    joined,
+)
+from curvae.evaluation.settings import Settings, with_options
 from curvae.inference import Inferred
 from curvae.latents import Axes
 from curvae.limits import check_counts, check_least, check_seed
+from curvae.progress import progress
 from curvae.systems import HasDensity, HasModel, HasWeights, System, require
 from curvae.systems.place import like, place
 from curvae.typing import Batch
@@ -32,16 +42,10 @@ CACHED = 2**25
 def score(
     system: System,
     table: ArrayTable,
-    samples: int = 500,
-    seed: int = 0,
-    memory: int = MEMORY,
-    batch_size: int = 100,
-    limit: int | None = None,
+    settings: Settings | None = None,
     report: Report | None = None,
-    stderr: float | None = None,
-    most: int = 16,
-    smooth: bool = False,
     axes: Axes | None = None,
+    **options: Any,
 ) -> Scores:
     """Measure the first ``limit`` data of a table (all if None); the system and torch's own generator stay as they are.
 
@@ -54,19 +58,12 @@ def score(
     :func:`curvae.evaluation.describe` finds. A system whose evidence is "none" gets no log-likelihood.
 
     Args:
-        system: what is measured.
+        system: what is measured, on its device.
         table: the data.
-        samples: draws S for each datum and proposal.
-        seed: of the draws.
-        memory: bytes that the draws of a batch may take at a time.
-        batch_size: most data inferred at a time.
-        limit: the first so many data only.
+        settings: all of :class:`curvae.evaluation.Settings` but ``split`` and ``device``.
         report: called after each batch.
-        stderr: wanted standard error of log p(x), nats; data above it, or with a k-hat above 0.7, get 2, 4, 8 ...
-            times S draws. S / 2 further draws say so and are thrown away, so that the estimates stay unbiased.
-        most: of those, up to so many times S.
-        smooth: also ``log_likelihood_smoothed`` and so on, from the Pareto-smoothed weights of the best proposal.
         axes: in which each latent is described; as they were trained if None.
+        options: single settings by name, as ``samples=5000`` or ``limit=100``.
 
     Raises:
         ValueError: fewer than 1 samples, byte, datum a batch, or datum in all, or more than a billion of any but bytes;
@@ -82,29 +79,51 @@ def score(
         >>> found["log_likelihood_laplace"].shape == (len(data.test),)
         True
     """
-    check_counts("evaluate", samples=samples, batch_size=batch_size, limit=limit, most=most)
+    how = with_options(settings, Settings, options)
+    samples, memory = how.samples, how.memory
+    check_counts("evaluate", samples=samples, batch_size=how.batch_size, limit=how.limit, most=how.most)
     check_least("evaluate", 1, memory=memory)
-    if stderr is not None and not (stderr > 0 and samples >= 2 * KHAT_DRAWS):
+    if how.stderr is not None and not (how.stderr > 0 and samples >= 2 * KHAT_DRAWS):
         raise ValueError(
             f"evaluate: stderr, the error wanted of each datum in nats, must be positive, and is seen from samples >= "
-            f"{2 * KHAT_DRAWS}; got {stderr} and {samples} samples."
+            f"{2 * KHAT_DRAWS}; got {how.stderr} and {samples} samples."
         )
     _promised(system)
-    count = len(table) if limit is None else min(limit, len(table))
-    if count == 0:
+    if (count := min(len(table), how.limit or len(table))) == 0:
         raise ValueError("evaluate: the table holds no data; expected 1 or more.")
     parts: list[Scores] = []
-    batch_size = min(batch_size, _rows_of_matrices(system, memory))
+    batch_size = min(how.batch_size, _rows_of_matrices(system, memory))
     if place(system)[0].type == "cpu":
         memory = min(memory, CACHED)
-    with untouched(system, seed):
+    with untouched(system, how.seed):
         size = min(batch_size, rows_within(system, like(system, table.batch(torch.arange(1))), memory))
-        sampling = Sampling(samples, memory, Generator(place(system)[0]).manual_seed(seed), stderr, most, smooth)
+        generator = Generator(place(system)[0]).manual_seed(how.seed)
+        sampling = Sampling(samples, memory, generator, how.stderr, how.most, how.smooth)
         for index in torch.arange(count).split(size):
             parts.append(_measure(system, table, index, sampling, axes))
             if report is not None:
                 report(int(index[-1]) + 1, running(parts))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return joined(parts)
+
+
+@contextmanager
+def bar(total: int, wanted: bool = True) -> Iterator[Report | None]:
+    """A function to call with the rows done and the running estimate; None where nothing is to be shown.
+
+    Example:
+        >>> with bar(10, wanted=False) as report:
+        ...     report is None
+        True
+    """
+    if not wanted:
+        yield None
+        return
+    with progress(total) as work:
+
+        def show(done: int, mean: float) -> None:
+            work.show(done, f"evaluating {done}/{total}", f"log p(x) {mean:.2f} nats" if mean == mean else "")
+
+        yield show
 
 
 def _rows_of_matrices(system: System, memory: int) -> int:
@@ -112,6 +131,15 @@ def _rows_of_matrices(system: System, memory: int) -> int:
     if not isinstance(system, HasModel) or (latents := sum(system.parts().model.prior.blocks)) > LARGE:
         return memory
     return max(1, memory // (4 * latents**2 * place(system)[1].itemsize))
+
+
+def in_parts(count: int, most: int) -> list[int]:
+    """``count`` in parts of ``most``, the last of what is left.
+
+    >>> in_parts(5, 2)
+    [2, 2, 1]
+    """
+    return [min(most, count - begin) for begin in range(0, count, most)]
 
 
 def running(parts: list[Scores]) -> float:

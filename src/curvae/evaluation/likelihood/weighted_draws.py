@@ -1,7 +1,7 @@
 """Weighted draws of a batch from every proposal it has: the same draws serve the mixture of them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -69,6 +69,26 @@ class WeightSet(NamedTuple):
 
 Draw = Callable[[Int[Tensor, " R"], int], dict[str, WeightSet]]
 """New draws for some rows of a batch, so many of each: their weights by proposal."""
+
+
+def joined(parts: Sequence[Scores]) -> Scores:
+    """The scores of all data from those of their batches."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def by_effort(times: NDArray[np.int64], measure: Callable[[int, NDArray[np.int64]], Scores]) -> Scores:
+    """What is measured of each datum with so many times the effort; in the order of the batch.
+
+    Args:
+        times: of each datum, ``(B,)``.
+        measure: from such a factor, and the rows that have it, to the scores of these.
+    """
+    found: Scores = {}
+    for factor in np.unique(times).tolist():
+        rows = np.flatnonzero(times == factor)
+        for name, values in measure(factor, rows).items():
+            found.setdefault(name, np.empty(len(times), values.dtype))[rows] = values
+    return found
 
 
 def from_system(system: HasWeights, batch: Batch, sampling: Sampling) -> Draw:

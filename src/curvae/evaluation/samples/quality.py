@@ -14,7 +14,7 @@ from curvae.data import ArrayTable, Data
 from curvae.evaluation.estimate import Estimate
 from curvae.evaluation.formatting import measured
 from curvae.evaluation.information.posterior_summary import rebuilt
-from curvae.evaluation.likelihood.scores import untouched
+from curvae.evaluation.likelihood.scores import in_parts, untouched
 from curvae.evaluation.metric import Measured, Section, Subject
 from curvae.evaluation.samples.features import fitted
 from curvae.io.typed import Count, OneOf
@@ -215,7 +215,7 @@ def _rows(table: ArrayTable, index: Tensor) -> Float[Tensor, "N *event"]:
 
 def _made(system: System, table: ArrayTable, rows: Int[Tensor, " N"], seed: int) -> dict[str, Tensor]:
     """What the system makes, in data units; names that do not apply are missing."""
-    generator, sizes = Generator(place(system)[0]).manual_seed(seed), _parts(len(rows))
+    generator, sizes = Generator(place(system)[0]).manual_seed(seed), in_parts(len(rows), 200)
     model = system.parts().model if isinstance(system, HasModel) else None
     found: dict[str, list[Tensor]] = {}
     if isinstance(system, CanSample):
@@ -227,10 +227,6 @@ def _made(system: System, table: ArrayTable, rows: Int[Tensor, " N"], seed: int)
         found["reconstructions"] = [rebuilt(system, batch).cpu() for batch in batches]
     event, inverse = table.raw.shape[1:], table.transform.inverse
     return {name: inverse(torch.cat(parts).float().reshape(-1, *event)).float() for name, parts in found.items()}
-
-
-def _parts(count: int) -> list[int]:
-    return [min(200, count - begin) for begin in range(0, count, 200)]
 
 
 def _gaussian(x: Float[Tensor, "N *event"], count: int, seed: int) -> Float[Tensor, "M *event"]:
