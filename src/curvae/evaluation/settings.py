@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 
 from curvae.evaluation.likelihood.importance import MEMORY
 
-Kind = TypeVar("Kind", bound=Any)
+Kind = TypeVar("Kind")
 Split = Literal["train", "validation", "test"]
 
 
@@ -41,7 +41,7 @@ class Settings:
     smooth: bool = False
 
 
-def with_options(settings: Kind | None, kind: type[Kind], options: Mapping[str, Any], what: str = "evaluate") -> Kind:
+def with_options(settings: Any, kind: type[Kind], options: Mapping[str, Any], what: str = "evaluate") -> Kind:
     """Settings, those of their kind by default, with other values of some of them.
 
     Raises:

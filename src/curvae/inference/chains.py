@@ -1,5 +1,7 @@
 """Hamiltonian Monte Carlo for the posterior of each example: chains that begin at any other posterior."""
 
+from typing import Any, NamedTuple
+
 import torch
 from torch import Generator, Tensor
 
@@ -15,6 +17,13 @@ SHORTEST = 0.2
 """The least share of the step that a transition takes; the share is uniform from there to 1."""
 
 
+class Trajectory(NamedTuple):
+    """What a transition of :func:`hmc_chains` is."""
+
+    leapfrogs: int = 10
+    target: float = 0.8
+
+
 @torch.no_grad()
 def hmc_chains(
     model: LatentVariableModel,
@@ -23,9 +32,8 @@ def hmc_chains(
     chains: int = 4,
     samples: int = 250,
     warmup: int = 250,
-    leapfrogs: int = 10,
-    target: float = 0.8,
     generator: Generator | None = None,
+    **trajectory: Any,
 ) -> Inferred:
     """Hamiltonian Monte Carlo on ``p(z | x)``, several chains for each example, begun at draws of another posterior.
 
@@ -42,9 +50,9 @@ def hmc_chains(
         chains: C, for each example.
         samples: states T kept of each chain.
         warmup: transitions before them, not kept.
-        leapfrogs: gradients a transition takes.
-        target: probability of acceptance that the step is tuned to.
         generator: of all noise.
+        trajectory: ``leapfrogs``, 10 gradients a transition takes, and ``target``, 0.8, the probability of acceptance
+            that the step is tuned to.
 
     Returns:
         A :class:`curvae.posteriors.Chains`, and info: ``acceptance`` and ``step`` (B,), and over latent dimensions the
@@ -68,6 +76,7 @@ def hmc_chains(
         >>> found.posterior.mean.shape, bool((found.info["r_hat"] < 1.1).all())
         (torch.Size([4, 2]), True)
     """
+    leapfrogs, target = Trajectory(**trajectory)
     check_least("hmc_chains", 1, chains=chains, warmup=warmup, leapfrogs=leapfrogs)
     check_least("hmc_chains", 4, samples=samples)
     if not 0 < target < 1:

@@ -21,16 +21,9 @@ def curves(
     log: bool = False,
     clip: bool = False,
 ) -> Figure:
-    """Lines against x, one for each name; NaN are left out.
+    """Lines (rows,) against x (rows,), one for each name; NaN are left out.
 
-    Args:
-        x: (rows,), ascending.
-        lines: name -> (rows,).
-        xlabel: text below.
-        ylabel: text beside.
-        stages: (rows,) names; every second stage is shaded and each is named at the top.
-        log: logarithmic y.
-        clip: start the frame where ``lowest_shown`` says, if the first rows lie far below the others.
+    ``stages`` (rows,) are named at the top, every second one shaded; ``clip`` starts the frame at ``lowest_shown``.
     """
     figure = canvas()
     axes = figure.subplots()
@@ -100,13 +93,7 @@ def _bins(samples: Mapping[str, np.ndarray]) -> int:
 
 
 def histograms(samples: Mapping[str, np.ndarray], xlabel: str, limit: float | None = None) -> Figure:
-    """Overlaid histograms with common bins; a dashed line marks each mean, or the limit if there is one.
-
-    Args:
-        samples: name -> (n,); NaN are left out.
-        xlabel: text below.
-        limit: a value to mark in place of the means.
-    """
+    """Overlaid histograms (n,) with common bins, NaN left out; a dashed line marks each mean, or the limit if any."""
     figure = canvas()
     axes = figure.subplots()
     finite = {name: values[np.isfinite(values)] for name, values in samples.items()}
@@ -142,14 +129,9 @@ def frame(samples: Sequence[np.ndarray]) -> tuple[float, float]:
 def bars(
     values: np.ndarray, active: np.ndarray, order: np.ndarray, ylabel: str, threshold: float | None = None
 ) -> Figure:
-    """One bar for each latent dimension, those that are not active in gray.
+    """A bar for each latent dimension (D,), from left to right by ``order``, those that are not active in gray.
 
-    Args:
-        values: (D,).
-        active: (D,) bool.
-        order: (D,) the dimensions from left to right.
-        ylabel: text beside.
-        threshold: a level to mark; the scale is then logarithmic.
+    The scale is logarithmic where there is a threshold to mark.
     """
     figure = canvas()
     axes = figure.subplots()
@@ -174,12 +156,9 @@ def bars(
 
 
 def bands(traces: np.ndarray, ylabel: str, color: str = BLUE) -> Figure:
-    """Median and 10-90% band over the data, per step, on a logarithmic scale.
+    """Median and 10-90% band over the data of traces (steps, n), on a logarithmic scale.
 
-    Args:
-        traces: (steps, n); zeros and negative values are lifted to the smallest positive one.
-        ylabel: text beside.
-        color: of line and band.
+    Zeros and negative values are lifted to the smallest positive one.
     """
     figure = canvas()
     axes = figure.subplots()

@@ -1,6 +1,6 @@
 """The parts of the page made of pictures: reconstructions, samples, the latent space, covariances, the mode search."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -14,34 +14,17 @@ Draw = Callable[[Arrays], tuple[str, str]]
 """From the pictures of a run to ``(html, "")`` or ``("", why there is nothing to show)``."""
 
 
-def _section(run: Snapshot, slug: str, title: str, draw: Draw, of_latents: bool = True) -> Section:
+def section(run: Snapshot, slug: str) -> Section:
+    """A part of the page, one of :data:`PARTS`."""
+    title, draw = PARTS[slug]
+    if slug == "samples" and "samples" in run.pictures:
+        title = "Samples from the prior"
     if run.evaluation is None:
         return Section(slug, title, absent=not_evaluated(run))
     if not run.pictures:
         return Section(slug, title, absent="this run has no pictures.npz.")
     html, why = draw(run.pictures)
-    return Section(slug, title, html, left_out(run, why) if why and of_latents else why)
-
-
-def reconstructions(run: Snapshot) -> Section:
-    return _section(run, "reconstructions", "Reconstructions", _reconstructions)
-
-
-def samples(run: Snapshot) -> Section:
-    title = "Samples from the prior" if "samples" in run.pictures else "Samples"
-    return _section(run, "samples", title, _samples, of_latents=False)
-
-
-def latent(run: Snapshot) -> Section:
-    return _section(run, "latent", "Latent space", _latent)
-
-
-def covariances(run: Snapshot) -> Section:
-    return _section(run, "covariances", "Posterior covariances", _covariances)
-
-
-def search(run: Snapshot) -> Section:
-    return _section(run, "search", "Mode search", _search)
+    return Section(slug, title, html, left_out(run, why) if why and slug != "samples" else why)
 
 
 def _reconstructions(arrays: Arrays) -> tuple[str, str]:
@@ -181,3 +164,13 @@ def _search(arrays: Arrays) -> tuple[str, str]:
         figure = style.svg(figures.bands(gradient, "norm of the gradient", color=style.ORANGE))
         shown.append(page.figure(figure, "Norm of the gradient at each step of the mode search.", caption))
     return page.grid(shown), ""
+
+
+PARTS: Mapping[str, tuple[str, Draw]] = {
+    "reconstructions": ("Reconstructions", _reconstructions),
+    "samples": ("Samples", _samples),
+    "latent": ("Latent space", _latent),
+    "covariances": ("Posterior covariances", _covariances),
+    "search": ("Mode search", _search),
+}
+"""By slug: the title, and what draws it."""

@@ -38,14 +38,7 @@ def marked(text: str) -> str:
 
 
 def figure(source: str, alt: str, caption: str, kind: str = "") -> str:
-    """An image with a caption.
-
-    Args:
-        source: a data URI.
-        alt: what the image shows, for those who do not see it.
-        caption: what one should see in it.
-        kind: "", "wide" or "wide pixels".
-    """
+    """An image, a data URI, with its alternative text and a caption; of kind "", "wide" or "wide pixels"."""
     image = f'<img src="{source}" alt="{escape(alt)}">'
     return f'<figure class="{kind}">{image}<figcaption>{marked(caption)}</figcaption></figure>'
 
@@ -63,10 +56,7 @@ def facts(pairs: Mapping[str, str]) -> str:
 def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], kind: str = "") -> str:
     """A table that scrolls in a box of its own where the screen is narrow.
 
-    Args:
-        header: one name for each column.
-        rows: cells.
-        kind: "" or "described": the third of three columns goes below the others where the screen is narrow.
+    Of kind "described", the third of its three columns goes below the others there.
     """
     numbers = [cell.number for cell in rows[0]] if rows else [False] * len(header)
     head = "".join(f"<th{_right(right)}>{escape(name)}</th>" for name, right in zip(header, numbers, strict=True))
@@ -117,16 +107,7 @@ def warnings(texts: Sequence[str]) -> str:
 
 
 def page(title: str, lead: str, headline: str, verdict: str, sections: Sequence[Section], foot: str) -> str:
-    """The whole page.
-
-    Args:
-        title: of the page.
-        lead: one line below it.
-        headline: the number to remember.
-        verdict: what it means.
-        sections: in order.
-        foot: the last line.
-    """
+    """The whole page: title, a line below it, the number to remember, what it means, the sections, a last line."""
     links = "".join(f'<li><a href="#{part.slug}">{escape(part.title)}</a></li>' for part in sections if part.html)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

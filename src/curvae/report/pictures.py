@@ -34,13 +34,9 @@ def gray_range(data: np.ndarray) -> tuple[float, float]:
 
 
 def tiles(images: np.ndarray, columns: int, limits: tuple[float, float], below: np.ndarray | None = None) -> np.ndarray:
-    """One image of many, (height, width, 3) in [0, 1]; enlarged by a whole factor to tiles of 84 pixels or more.
+    """One image (height, width, 3) in [0, 1] of many (N, C, H, W), and under each that of ``below``.
 
-    Args:
-        images: (N, C, H, W).
-        columns: tiles in a row.
-        limits: values drawn as black and white.
-        below: (N, C, H, W) drawn under each of ``images``, pair by pair.
+    They are enlarged by a whole factor to tiles of 84 pixels or more; ``limits`` are drawn as black and white.
     """
     first = _pixels(images, limits)
     gap = 4
@@ -66,12 +62,7 @@ def _pixels(images: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
 
 
 def parity(originals: np.ndarray, reconstructions: np.ndarray) -> Figure:
-    """Reconstructed against original value, one panel for each of the first columns.
-
-    Args:
-        originals: (N, columns).
-        reconstructions: (N, columns).
-    """
+    """Reconstructed against original values (N, columns), one panel for each of the first columns."""
     figure, panels = _panels(originals.shape[1])
     for column, axes in enumerate(panels):
         both = np.stack([originals[:, column], reconstructions[:, column]])
@@ -130,13 +121,9 @@ def plane(means: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
 
 
 def latent(means: np.ndarray, covariances: np.ndarray, labels: np.ndarray | None, ellipses: int = ELLIPSES) -> Figure:
-    """Posterior means in the plane, and the 95% ellipses of the first data.
+    """Posterior means (n, D) in the plane, and the 95% ellipses of the covariances (m, D, D) of the first m of them.
 
-    Args:
-        means: (n, D), D >= 2.
-        covariances: (m, D, D) of the first m data; projected by the rotation of the means.
-        labels: (n,) or None; the ten most frequent get a color and a marker.
-        ellipses: how many at most.
+    The ten most frequent labels (n,) get a color and a marker.
     """
     figure = canvas(5.4, 4.3)
     axes = figure.subplots()
@@ -203,12 +190,7 @@ def correlation(covariance: np.ndarray) -> np.ndarray:
 
 
 def matrices(covariances: np.ndarray, titles: list[str]) -> Figure:
-    """Correlation matrices of the first eight data on one diverging scale from -1 to 1; the diagonal is left gray.
-
-    Args:
-        covariances: (n, D, D).
-        titles: one for each.
-    """
+    """Correlations of the first eight of (n, D, D) on one diverging scale from -1 to 1; the diagonal is left gray."""
     number = min(8, len(covariances))
     columns = min(4, number)
     rows = -(-number // columns)

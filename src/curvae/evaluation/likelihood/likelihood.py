@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,21 +30,10 @@ PRINTED = {"own": "its own posterior", "laplace": "the common proposal", "defens
 WARNED = {"own": "the system's own posterior", "laplace": "the common proposal"}
 """The mixture of both is seen through its parts."""
 SOURCES = {"laplace": "the common Laplace proposal", "own": "the system’s own posterior", "defensive": "both together"}
-TABLED = {
-    "laplace": "common Laplace",
-    "own": "system’s own posterior",
-    "defensive": "both, half each",
-    "best": "best of each datum",
-}
+TABLED = {"laplace": "common Laplace", "own": "system’s own posterior", "defensive": "both, half each"}
+TABLED |= {"best": "best of each datum"}
 """What a proposal is called: in the printed table, in warnings, in sentences and in the table of the report."""
-HEADER = (
-    "Proposal",
-    "log p(x), nats",
-    "Error of the draws",
-    "Draws that count",
-    "k-hat",
-    f"k-hat > {KHAT_BAD:g}",
-)
+TITLES = "Proposal", "log p(x), nats", "Error of the draws", "Draws that count", "k-hat", f"k-hat > {KHAT_BAD:g}"
 
 
 @dataclass(frozen=True)
@@ -66,7 +56,7 @@ class ProposalResult:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """Of the report, as :data:`HEADER` names them."""
+        """Of the report, as :data:`TITLES` names them."""
         return (
             measured(self.log_likelihood),
             number(self.log_likelihood.monte_carlo, figures=2),
@@ -114,7 +104,8 @@ def summarize_likelihood(scores: Scores, levels: float | None, stderr: float | N
 
 def shares(status: NDArray) -> dict[str, float]:
     """Share of data by name of the status, of those that are :func:`curvae.curvature.not_ok`."""
-    found = {code.name.lower(): float((status == code).mean()) for code in Status if not_ok(torch.tensor(int(code)))}
+    bad = not_ok(torch.tensor([int(code) for code in Status])).tolist()
+    found = {code.name.lower(): float((status == code).mean()) for code in compress(Status, bad)}
     return {name: part for name, part in found.items() if part > 0}
 
 
@@ -233,21 +224,15 @@ def described(found: "Evaluation") -> Iterator[tuple[str, str, str]]:
     if found.log_likelihood is None:
         return
     origin = "exact" if found.headline is None else f"by importance sampling from {source(found)}"
-    yield (
-        "log p(x)",
-        f"{measured(found.log_likelihood)} nats",
-        (f"The log-likelihood of a datum, {origin}. Higher is better."),
-    )
+    text = f"The log-likelihood of a datum, {origin}. Higher is better."
+    yield "log p(x)", f"{measured(found.log_likelihood)} nats", text
     if found.best is not None and found.flagged:
         value = NONE if found.trusted is None else f"{measured(found.trusted)} nats"
-        yield (
-            "log p(x), not flagged",
-            value,
-            (
-                f"The same without the {plural(found.flagged, 'datum that is', 'data that are')} flagged "
-                f"({share(found.flagged, found.count)}): k-hat above {KHAT_BAD:g}, or not finite."
-            ),
+        text = (
+            f"The same without the {plural(found.flagged, 'datum that is', 'data that are')} flagged "
+            f"({share(found.flagged, found.count)}): k-hat above {KHAT_BAD:g}, or not finite."
         )
+        yield "log p(x), not flagged", value, text
     if found.smoothed is not None:
         text = "The same from Pareto-smoothed weights, which vary less and are not quite unbiased."
         yield "log p(x), smoothed", f"{measured(found.smoothed)} nats", text
@@ -292,7 +277,7 @@ def section(found: "Evaluation") -> Section | None:
         f"with the worst datum in brackets; above {KHAT_BAD:g} an estimate is not to be trusted."
     )
     table = tuple((words, *part.cells) for words, part in parts.items())
-    return Section("sampling", "Importance sampling", HEADER, table, note)
+    return Section("sampling", "Importance sampling", TITLES, table, note)
 
 
 def source(found: "Evaluation") -> str:
