@@ -45,12 +45,7 @@ def bracket(
     known, as it is for data that the model made. Bounds that are near one another say how good an estimate is.
 
     Args:
-        run: folder of a run.
         to: also write the bounds of each datum into this file (.json).
-        force: write over an existing file.
-        progress: show how it goes on stderr: a bar, or a line every 30 s without a terminal.
-        trust: modules of your own that the run has parts of.
-        path: how the bounds are made.
     """
     from curvae import evaluation
     from curvae.evaluation.likelihood.scores import bar

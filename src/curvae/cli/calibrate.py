@@ -29,14 +29,11 @@ def calibrate(
     holds it for 90 % of the data. A small p-value says that it is not. Written into calibration.json of the run.
 
     Args:
-        run: folder of a run.
         count: data drawn from the model.
         draws: from the posterior of each of them.
         seed: of everything drawn.
         to: also write ranks, p-values and coverage into this file (.json), beside the run's calibration.json.
         figure: also draw them into this file (.png, .svg, .pdf).
-        force: write over an existing file.
-        trust: modules of your own that the run has parts of.
     """
     from curvae import evaluation
     from curvae.evaluation.io import write_findings

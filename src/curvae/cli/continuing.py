@@ -31,9 +31,7 @@ def fit(
         max_updates: the same in updates of the weights.
         minutes: the same in time.
         learning_rate: the highest; by default that of the cycle before.
-        progress: show how it goes on stderr.
         logger: beside metrics.csv: tensorboard, wandb or mlflow.
-        trust: modules of your own that the run has parts of.
     """
     from curvae.training import train_on
 

@@ -14,6 +14,14 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 SCALARS = {int: "N", float: "X", str: "TEXT", Path: "PATH", bool: ""}
 """Types that a word on the command line can have, with the word that stands for it in the help."""
 
+COMMON = {
+    "run": "folder of a run, as --out named it",
+    "force": "write over an existing file",
+    "progress": "show how it goes on stderr: a bar, or a line every 30 s without a terminal",
+    "trust": "modules of your own that the run has parts of",
+}
+"""What a flag does whose function does not say it."""
+
 
 class Flag(NamedTuple):
     """One parameter of a function as a flag."""
@@ -134,8 +142,8 @@ def _is_module(hint: Any) -> bool:
 
 
 def _helps(function: Callable[..., Any]) -> dict[str, str]:
-    """Help of every parameter, from the docstring's Args."""
+    """Help of every parameter, from the docstring's Args, else that of all commands."""
     from docstring_parser import DocstringStyle, parse
 
     described = parse(inspect.getdoc(function) or "", DocstringStyle.GOOGLE)
-    return {item.arg_name: unmarked(item.description or "") for item in described.params}
+    return COMMON | {item.arg_name: unmarked(item.description or "") for item in described.params}

@@ -22,12 +22,6 @@ def gaps(run: Path, progress: bool = True, trust: Sequence[str] | None = None, *
 
     Also says what other families would reach on the same decoder, at their best for each datum. The decoder stays as it
     is; gaps.json is written into the run's folder.
-
-    Args:
-        run: folder of a run, as --out named it.
-        progress: show how it goes on stderr: a bar, or a line every 30 s without a terminal.
-        trust: modules of your own that the run has parts of.
-        settings: how the gap is measured.
     """
     found = evaluation.gaps(open_run(run, trust or ()), settings, progress)
     title = f"{run}: {found.count:,} {found.split} data, {found.steps} steps each; nats per datum ± standard error"

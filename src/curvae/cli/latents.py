@@ -79,12 +79,9 @@ def sample(
     """Draw new data from the model of a run, in the units of its data.
 
     Args:
-        run: folder of a run.
         n: number of data to draw.
         seed: of the draws.
         to: file to write: .npz (array x) or .csv (names, kinds and precision of the columns are the data's).
-        force: write over an existing file.
-        trust: modules of your own that the run has parts of.
     """
     check(to, n=n)
     from curvae.data.restoring import by_name
@@ -123,13 +120,8 @@ def encode(
     are labels, they are there too. Columns of a file are found by their names.
 
     Args:
-        run: folder of a run.
         data: train, validation or test (the run's own), a file, or a known set (its test part).
         to: file to write, .npz or .csv.
-        force: write over an existing file.
-        trust: modules of your own that the run has parts of.
-        how: posteriors are described.
-        options: what :func:`how_to_read` gives.
     """
     check(to)
     from curvae.fitted import Fitted

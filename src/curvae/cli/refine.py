@@ -66,14 +66,8 @@ def refine(
     The file holds what that of ``curvae encode`` does, after the steps, and the ELBO of every datum before and after.
 
     Args:
-        run: folder of a run.
         data: train, validation or test (the run's own), a file, or a known set (its test part).
         to: file to write, .npz or .csv.
-        force: write over an existing file.
-        trust: modules of your own that the run has parts of.
-        refiner: takes the steps.
-        how: posteriors are described.
-        options: what :func:`how_to_read` gives.
     """
     check(to)
     import torch

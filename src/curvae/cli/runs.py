@@ -71,13 +71,8 @@ def evaluate(
     """Estimate the log-likelihood of a run's data, with errors and warnings; written into its folder.
 
     Args:
-        run: folder of a run, as --out named it.
         data: other data than those of the run: a file, or a known set.
         data_dir: a folder with the files of a known set, where they have moved.
-        progress: show how it goes on stderr: a bar, or a line every 30 s without a terminal.
-        trust: modules of your own that the run has parts of.
-        settings: how.
-        metrics: what.
     """
     opened = open_run(run, trust or ())
     other = other_data(opened, data, data_dir)
@@ -115,11 +110,7 @@ def _next(run: "RunFolder", other: "Data | None", split: str) -> str:
 
 @command("RUN", "curvae report runs/digits-vlae")
 def report(run: Path) -> None:
-    """Write report.html into a run's folder: one page, no network needed.
-
-    Args:
-        run: folder of a run, as --out named it.
-    """
+    """Write report.html into a run's folder: one page, no network needed."""
     from curvae.report import write
 
     print(write(existing(run)))
@@ -138,7 +129,6 @@ def compare(
         runs: folders of evaluated runs, or of their evaluations of other data (RUN/evaluations/...).
         proposal: whose estimates of log p(x): the best of each datum, or one proposal for all.
         figure: also draw the comparison into this file (.png, .svg, .pdf).
-        force: write over an existing file.
     """
     folders = [_evaluated(run) for run in runs]
     if len(folders) < 2:

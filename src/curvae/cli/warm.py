@@ -64,8 +64,4 @@ def _from(run: Path, data: str) -> None:
 
 
 def _trust(trust: Sequence[str] | None = None) -> None:
-    """Flags of the command.
-
-    Args:
-        trust: modules of your own that the run has parts of
-    """
+    """Flags of the command."""
