@@ -31,6 +31,33 @@ def test_evaluate_report_compare(copy: Path, table_run: Path, capsys: pytest.Cap
     fails(capsys, ["compare", str(copy), str(table_run)], 1, "has no evaluation.json", f"curvae evaluate {table_run}")
 
 
+OWN = """
+from curvae.evaluation import Finding, Measured, Section
+
+class Spread:
+    name = "spread"
+
+    def check(self, system): ...
+
+    def compute(self, subject):
+        value = float(subject.scores["log_likelihood"].std())
+        section = Section("spread", "How far apart", ("Quantity", "Nats"), (("spread", f"{value:.2f}"),))
+        return Measured(Finding({"nats": value}, (("spread of log p(x)", "wide"),), ("It spreads.",), section))
+"""
+
+
+def test_a_metric_of_a_module_of_ones_own(copy: Path, capsys: pytest.CaptureFixture[str]):
+    Path("own_spread.py").write_text(OWN)
+    words = ["evaluate", str(copy), "--samples", "30", "--limit", "20", "--metrics"]
+    out = says(capsys, *words, "own_spread.Spread")
+    assert "spread of log p(x)" in out
+    assert "warning: It spreads.\n" in out
+    says(capsys, "report", str(copy))
+    assert "<h2>How far apart</h2>" in (copy / "report.html").read_text()
+    fails(capsys, [*words, "own_spread.Other"], 2, "--metrics: expected module.Class, a class without arguments")
+    fails(capsys, [*words, "json.JSONDecoder"], 2, "expected a curvae.evaluation.Metric, got 'json.JSONDecoder'")
+
+
 def test_evaluate_on_other_data(copy: Path, capsys: pytest.CaptureFixture[str]):
     np.save("x.npy", np.random.default_rng(0).integers(0, 17, size=(7, 8, 8)).astype(np.uint8))
     before = contents(copy)

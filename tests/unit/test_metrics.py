@@ -20,7 +20,9 @@ from curvae.evaluation import (
     Settings,
     Subject,
     evaluate,
+    gaps,
     read,
+    score,
 )
 from curvae.report import write
 from curvae.systems import System, vae
@@ -118,3 +120,11 @@ def test_what_cannot_be_measured_is_said_before_anything_is(run: RunFolder):
 def test_a_setting_that_is_none_is_named(run: RunFolder):
     with pytest.raises(TypeError, match="evaluate: there is no setting 'draws'; expected one of samples, split, seed"):
         evaluate(run, draws=30)
+    assert run.trained is not None
+    table = run.data().test
+    with pytest.raises(TypeError, match="evaluate: expected Settings, or settings by name as samples=500; got 500"):
+        score(run.trained, table, 500)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match="score: split is a setting of evaluate alone"):
+        score(run.trained, table, split="train")
+    with pytest.raises(TypeError, match="gaps: there is no setting 'limit'; expected one of data, steps, samples"):
+        gaps(run, limit=3)

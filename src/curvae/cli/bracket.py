@@ -45,7 +45,7 @@ def bracket(
     known, as it is for data that the model made. Bounds that are near one another say how good an estimate is.
 
     Args:
-        to: also write the bounds of each datum into this file (.json).
+        to: also write the bounds of each example into this file (.json).
     """
     from curvae import evaluation
     from curvae.evaluation.likelihood.scores import bar

@@ -20,8 +20,8 @@ from curvae.evaluation import GapSettings
 def gaps(run: Path, progress: bool = True, trust: Sequence[str] | None = None, *, settings: GapSettings) -> None:
     """Split log p(x) - ELBO of a run into what its posterior's family costs and what one encoder for all data costs.
 
-    Also says what other families would reach on the same decoder, at their best for each datum. The decoder stays as it
-    is; gaps.json is written into the run's folder.
+    Also says what other families would reach on the same decoder, at their best for each example. The decoder stays as
+    it is; gaps.json is written into the run's folder.
     """
     found = evaluation.gaps(open_run(run, trust or ()), settings, progress)
     title = f"{run}: {found.count:,} {found.split} data, {found.steps} steps each; nats per datum ± standard error"

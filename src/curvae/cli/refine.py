@@ -30,7 +30,7 @@ def _refiner(steps: int = 20, rate: float = 0.05, samples: int = 8) -> Any:
     """What refines.
 
     Args:
-        steps: gradient steps for each datum.
+        steps: gradient steps for each example.
         rate: length of the first step of each parameter of a posterior; it falls to 0.
         samples: draws in each step.
     """
@@ -61,9 +61,9 @@ def refine(
     how: Described,
     options: Mapping[str, Any],
 ) -> None:
-    """Refine the posterior of every datum by gradient steps on its ELBO; works for any run, which is left as it is.
+    """Refine the posterior of every example by gradient steps on its ELBO; works for any run, which is left as it is.
 
-    The file holds what that of ``curvae encode`` does, after the steps, and the ELBO of every datum before and after.
+    The file holds what that of ``curvae encode`` does, after the steps, and the ELBO of every example before and after.
 
     Args:
         data: train, validation or test (the run's own), a file, or a known set (its test part).

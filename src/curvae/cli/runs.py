@@ -123,11 +123,11 @@ def compare(
     figure: Path | None = None,
     force: bool = False,
 ) -> None:
-    """Put evaluated runs side by side: one table, and their differences paired by datum.
+    """Put evaluated runs side by side: one table, and their differences paired by example.
 
     Args:
         runs: folders of evaluated runs, or of their evaluations of other data (RUN/evaluations/...).
-        proposal: whose estimates of log p(x): the best of each datum, or one proposal for all.
+        proposal: whose estimates of log p(x): the best of each example, or one proposal for all.
         figure: also draw the comparison into this file (.png, .svg, .pdf).
     """
     folders = [_evaluated(run) for run in runs]

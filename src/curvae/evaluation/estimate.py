@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 class Estimate:
     """A mean over data.
 
-    The standard error is that over the choice of data, ``sd / sqrt(N)`` with sd across data. Where each datum's value
+    The standard error is that over the choice of data, ``sd / sqrt(N)`` with sd across data. Where each example's value
     is itself an estimate, with an error of its own that is independent of the others, sd across data contains that
     error already: nothing is added to it. ``monte_carlo = sqrt(sum_i stderr_i^2) / N`` is that part of it alone, the
-    error over the choice of draws, to be compared with the whole. A single datum has no standard error, and none is
+    error over the choice of draws, to be compared with the whole. A single example has no standard error, and none is
     printed.
 
     Example:
@@ -33,7 +33,7 @@ class Estimate:
 
     @classmethod
     def of(cls, values: NDArray, stderr: NDArray | None = None) -> "Estimate":
-        """From one value a datum, and its own standard error; NaN without data, no error from a single one."""
+        """From one value an example, and its own standard error; NaN without data, no error from a single one."""
         count = len(values)
         if count == 0:
             return cls(math.nan, math.nan)
@@ -43,7 +43,7 @@ class Estimate:
 
     @classmethod
     def paired(cls, ours: NDArray, theirs: NDArray, stderr: NDArray | None = None) -> "Estimate":
-        """Of ``ours - theirs``, over the data where that is finite; what makes a datum easy for both falls out.
+        """Of ``ours - theirs``, over the data where that is finite; what makes an example easy for both falls out.
 
         Example:
             >>> Estimate.paired(np.array([2.0, 5.0, np.nan]), np.array([1.0, 3.0, 8.0]))
@@ -75,7 +75,7 @@ class Summary:
 
     @classmethod
     def of(cls, values: NDArray, worst: Callable[[NDArray], Any], bad: NDArray) -> "Summary":
-        """Of one value a datum, NaN left out; ``bad`` says which are beyond the threshold.
+        """Of one value an example, NaN left out; ``bad`` says which are beyond the threshold.
 
         Example:
             >>> Summary.of(np.array([1.0, 4.0, np.nan]), np.max, np.array([False, True, False]))

@@ -32,7 +32,7 @@ from curvae.training.run import layout
 from curvae.training.run.run_folder import RunFolder
 
 KEPT = ("index", "log_likelihood", "elbo", "log_det", "status", "label", "kl", "squared_error", "size")
-"""Arrays of each datum that are saved, beside those of each proposal."""
+"""Arrays of each example that are saved, beside those of each proposal."""
 SAMPLED = ("proposal", "draws", "normalizer")
 """And these, where log p(x) was sampled."""
 
@@ -209,7 +209,7 @@ def levels(data: Data) -> float | None:
 
 
 def saved(scores: Scores) -> Scores:
-    """The arrays of each datum that go into ``evaluation.npz``, and whether its estimates are finite."""
+    """The arrays of each example that go into ``evaluation.npz``, and whether its estimates are finite."""
     sources = tuple(f"_{name}" for name in ("best", "smoothed", *PROPOSALS))
     ours = {name: values for name, values in scores.items() if name in KEPT + SAMPLED or name.endswith(sources)}
     return ours | {"finite": finite(scores), "flagged": flagged(scores)}

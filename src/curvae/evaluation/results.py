@@ -20,7 +20,7 @@ from curvae.io.typed import Count, OneOf, Share, conform
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The evaluation of one run on one split. All log-densities are in nats per datum, means over data.
+    """The evaluation of one run on one split. All log-densities are in nats per example, means over data.
 
     Example:
         >>> result = Evaluation(Estimate(-3.0, 0.1), count=10, samples=500)
@@ -30,17 +30,17 @@ class Evaluation:
 
     log_likelihood: Estimate | None = None
     """The headline, over all data with finite estimates: exact where the system has a density, else that of each
-    datum's best proposal (see :func:`curvae.evaluation.choose`); None where the system gives no evidence."""
+    example's best proposal (see :func:`curvae.evaluation.choose`); None where the system gives no evidence."""
     trusted: Estimate | None = None
     """The headline over the data that are not flagged; None where none are left, or nothing is estimated."""
     flagged: Count = 0
     """Data whose headline cannot be trusted: k-hat above 0.7 with the best proposal, or an estimate not finite."""
     best: ProposalResult | None = None
-    """What stands behind ``log_likelihood``: of each datum, its best proposal."""
+    """What stands behind ``log_likelihood``: of each example, its best proposal."""
     chosen: Mapping[Annotated[str, OneOf(("own", "laplace", "defensive"))], Share] = field(default_factory=dict)
     """Share of data by the name of that proposal."""
     draws: Summary | None = None
-    """Draws from each proposal: median and most of a datum, and the share of data that still ask for more."""
+    """Draws from each proposal: median and most of an example, and the share of data that still ask for more."""
     smoothed: Estimate | None = None
     """From Pareto-smoothed weights of the same proposals, where that was asked for."""
     normalizer: float = 0.0
@@ -69,7 +69,7 @@ class Evaluation:
     """KL of each latent's marginal, nats, mean over data; below ``kl`` in sum where q is correlated."""
     active_units: int | None = None
     """Latents whose posterior mean varies over data by more than 0.01 (Burda, Grosse and Salakhutdinov, 2016); None
-    of a single datum."""
+    of a single example."""
     activity: tuple[float, ...] | None = None
     """That variance, for each latent."""
     information: Information | None = None
@@ -89,7 +89,7 @@ class Evaluation:
     count: Count = 0
     """Data evaluated, excluded ones among them."""
     samples: Count = 0
-    """Draws asked for, per datum and proposal."""
+    """Draws asked for, per example and proposal."""
     split: str = "test"
     seed: Count = 0
     seconds: float = 0.0
@@ -128,7 +128,7 @@ class Evaluation:
         yield "time", f"{self.seconds:.1f} s"
 
     def described(self, arrays: Mapping[str, NDArray]) -> Iterator[tuple[str, str, str]]:
-        """Rows of the report, from the values of each datum, too."""
+        """Rows of the report, from the values of each example, too."""
         yield from (each.described() for each in self.baselines or ())
         yield from likelihood.described(self)
         yield from () if self.ais is None or self.log_likelihood is None else (self.ais.described(),)

@@ -15,16 +15,16 @@ class Settings:
     """How an evaluation is done.
 
     Args:
-        samples: draws S for each datum and proposal.
+        samples: draws S for each example and proposal.
         split: "train", "validation" or "test".
         seed: of the draws.
         memory: bytes that the draws of a batch may take at a time.
         batch_size: most data inferred at a time.
         device: "auto" (a CUDA device where there is one), "cpu", "cuda", "cuda:1", "mps".
         limit: evaluate the first so many data only.
-        stderr: wanted standard error of each datum's log p(x), nats; data above it, or with a k-hat above 0.7, get 2,
+        stderr: wanted standard error of each example's log p(x), nats; data above it, or with a k-hat above 0.7, get 2,
             4, 8 ... times the draws. Half as many again say so and are thrown away, so nothing is biased by looking;
-            the files say how many each datum took.
+            the files say how many each example took.
         most: of these draws at most, in multiples of ``samples``.
         smooth: also estimate from Pareto-smoothed weights, which vary less and are no longer unbiased.
     """

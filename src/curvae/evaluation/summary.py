@@ -1,4 +1,4 @@
-"""From scores of each datum to the evaluation of a table, and to what it warns of."""
+"""From scores of each example to the evaluation of a table, and to what it warns of."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +17,7 @@ def summarize(scores: Scores, levels: float | None = None, stderr: float | None 
     Args:
         scores: from :func:`curvae.evaluation.score`.
         levels: grey levels within 1 of the unit, for bits per dimension of one level; None = bits mean nothing here.
-        stderr: the error of each datum that was asked for, nats.
+        stderr: the error of each example that was asked for, nats.
         facts: other fields of the evaluation: ``unit``, ``samples``, ``split``, ``seed``, ``evidence``, ``objective``,
             ``seconds``.
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from curvae.evaluation.information.posterior_summary import NOT_OK
 from curvae.report import figures, page, style
 from curvae.report.page import Section
 from curvae.report.read import Snapshot
@@ -25,8 +26,8 @@ _HEALTH = {
         "data not ok (%)",
         False,
         "Share of training data whose inference status was not ok, against the epoch.",
-        "The share of the training data whose mode search did not end at a mode, most often because its steps "
-        "ran out. The posterior is then a little off the mode, which costs tightness and nothing else.",
+        f"The share of the training data whose mode search {NOT_OK}. The posterior is then a little off the mode, "
+        "which costs tightness and nothing else.",
     ),
 }
 """Column -> label of the axis, logarithmic or not, text for those who do not see it, caption."""

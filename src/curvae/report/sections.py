@@ -1,4 +1,4 @@
-"""The parts of the page on what was run and what came out: tables, and the figures of each datum and latent."""
+"""The parts of the page on what was run and what came out: tables, and the figures of each example and latent."""
 
 from collections.abc import Sequence
 from dataclasses import replace

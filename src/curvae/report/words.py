@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from curvae.evaluation.formatting import plural, share
+from curvae.evaluation.information.posterior_summary import NOT_OK
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
 from curvae.evaluation.results import Evaluation
 from curvae.report.read import Snapshot
@@ -71,8 +72,5 @@ def warnings(run: Snapshot) -> list[str]:
     not_ok = run.metrics.get("not_ok", np.array([]))
     last = not_ok[np.isfinite(not_ok)][-1:]
     if run.evaluation is None and last.size and last[0] > 0:
-        found.append(
-            f"In the last epoch of training the mode search of {share(last[0], 1)} of the data did not end "
-            "well (it ran out of steps, needed jitter or met a value that is not finite)."
-        )
+        found.append(f"In the last epoch of training the mode search of {share(last[0], 1)} of the data {NOT_OK}.")
     return found

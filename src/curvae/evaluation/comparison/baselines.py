@@ -33,7 +33,7 @@ MODELS = {
 
 @dataclass(frozen=True)
 class BaselineResult:
-    """A model in closed form on the rows that were evaluated, in the same units; nats per datum, means over data.
+    """A model in closed form on the rows that were evaluated, in the same units; nats per example, means over data.
 
     Example:
         >>> BaselineResult("ppca", 2, Estimate(-16.1, 0.4), Estimate(1.2, 0.1)).label
@@ -46,7 +46,7 @@ class BaselineResult:
     log_likelihood: Estimate | None = None
     """Exact; None where it is left out."""
     difference: Estimate | None = None
-    """log p(x) of the system less that of the baseline, paired by datum; None where the system has none."""
+    """log p(x) of the system less that of the baseline, paired by example; None where the system has none."""
     trusted: Estimate | None = None
     """The same over the data that are not flagged."""
     note: str = ""
@@ -152,7 +152,7 @@ def _summary(baseline: Baseline, theirs: NDArray | None, scores: Scores) -> Base
 
 
 def _above(theirs: NDArray, scores: Scores, used: NDArray[np.bool_]) -> Estimate | None:
-    """The headline less the baseline, over some of the data; None where there is no headline or no such datum."""
+    """The headline less the baseline, over some of the data; None where there is no headline or no such example."""
     if "log_likelihood" not in scores or not used.any():
         return None
     error = scores["stderr_best"][used] if "stderr_best" in scores else None

@@ -1,4 +1,4 @@
-"""Compare evaluated runs: one table, and differences paired by datum."""
+"""Compare evaluated runs: one table, and differences paired by example."""
 
 import math
 from collections.abc import Sequence
@@ -48,9 +48,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """A run less the first one, in nats per datum, over the data where both are finite.
+    """A run less the first one, in nats per example, over the data where both are finite.
 
-    ``stderr = sd(a_i - b_i) / sqrt(N)``: what makes a datum easy or hard for both falls out.
+    ``stderr = sd(a_i - b_i) / sqrt(N)``: what makes an example easy or hard for both falls out.
 
     Example:
         >>> import numpy as np
@@ -68,7 +68,7 @@ class Difference:
 
     @classmethod
     def of(cls, name: str, against: str, ours: NDArray, theirs: NDArray) -> "Difference":
-        """From the log-likelihoods of each datum."""
+        """From the log-likelihoods of each example."""
         paired = Estimate.paired(ours, theirs)
         return cls(name, against, paired.value, paired.stderr, int(np.isfinite(ours - theirs).sum()))
 
@@ -139,7 +139,7 @@ def compare(
     runs: Sequence[HasRun | RunFolder | str | PathLike[str]],
     proposal: str = "best",
 ) -> Comparison:
-    """Compare runs by their evaluation files: a table, and differences from the first run paired by datum.
+    """Compare runs by their evaluation files: a table, and differences from the first run paired by example.
 
     Before the runs stand their baselines, models in closed form, each once (see :func:`curvae.evaluation.evaluate`),
     and of each run its differences from its own.
@@ -149,8 +149,8 @@ def compare(
 
     Args:
         runs: evaluated runs or their folders.
-        proposal: whose estimates: the "best" of each datum, or one proposal for all; where a system's evidence is exact
-            it is taken as it is.
+        proposal: whose estimates: the "best" of each example, or one proposal for all; where a system's evidence is
+            exact it is taken as it is.
 
     Raises:
         RunError: a run has not been evaluated, or its files are damaged or stale: of other weights than it has now.
@@ -223,7 +223,7 @@ def _corrected(differences: Sequence[Difference]) -> tuple[Difference, ...]:
 
 
 def _likelihoods(run: Measured, proposal: str, trusted: bool) -> NDArray | None:
-    """Log p(x) of each datum from a proposal, NaN where it is not to be used; None where there is none."""
+    """Log p(x) of each example from a proposal, NaN where it is not to be used; None where there is none."""
     if "log_likelihood" not in run.arrays or "proposal" not in run.arrays:
         return run.arrays.get("log_likelihood")
     name = "log_likelihood" if proposal == "best" else f"log_likelihood_{proposal}"

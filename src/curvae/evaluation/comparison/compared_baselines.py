@@ -17,7 +17,7 @@ class Beside(NamedTuple):
     label: str
     log_likelihood: Estimate
     values: NDArray
-    """Log p(x) of each datum."""
+    """Log p(x) of each example."""
     runs: tuple[str, ...]
     """Names of the runs whose baseline it is."""
 

@@ -38,7 +38,7 @@ class GapSettings:
 
     Args:
         data: number of data, the first ones of the split; as many of the training data are taken too.
-        steps: of gradient ascent for each datum and family, and a quarter more to see what is left.
+        steps: of gradient ascent for each example and family, and a quarter more to see what is left.
         samples: draws for each ELBO, and of each of the three proposals for log p(x).
         split: "train", "validation" or "test".
         seed: of the draws.
@@ -62,7 +62,7 @@ def gaps(
 ) -> Gaps:
     """The inference gap of a run, split into its parts, and the ELBO of other posterior families on its decoder.
 
-    For each datum the best member of the posterior's own family, the best diagonal and the best full-covariance
+    For each example the best member of the posterior's own family, the best diagonal and the best full-covariance
     Gaussian are sought by gradient ascent of the ELBO; the decoder stays as it is. Written into ``gaps.json``.
 
     Args:

@@ -27,7 +27,7 @@ MEMBERS = {
 
 @dataclass(frozen=True)
 class Member:
-    """A posterior family on the trained decoder: nats per datum, means over the data."""
+    """A posterior family on the trained decoder: nats per example, means over the data."""
 
     elbo: Estimate
     gap: Estimate
@@ -38,9 +38,9 @@ class Member:
 
 @dataclass(frozen=True)
 class Gaps:
-    """The inference gap in its parts; nats per datum, standard errors paired over data.
+    """The inference gap in its parts; nats per example, standard errors paired over data.
 
-    ``inference = approximation + amortization``, datum by datum.
+    ``inference = approximation + amortization``, example by example.
     """
 
     log_likelihood: Estimate
@@ -48,7 +48,7 @@ class Gaps:
     inference: Estimate
     """log p(x) - ELBO(q) of the system's own posterior."""
     approximation: Estimate
-    """log p(x) - ELBO(q*), q* the best member of q's family that is found for each datum."""
+    """log p(x) - ELBO(q*), q* the best member of q's family that is found for each example."""
     amortization: Estimate
     """ELBO(q*) - ELBO(q): what one pass for all data costs."""
     amortization_train: Estimate | None = None

@@ -1,4 +1,4 @@
-"""Posterior families for one frozen model: the best member of each that is found for every datum."""
+"""Posterior families for one frozen model: the best member of each that is found for every example."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,12 +18,12 @@ from curvae.typing import Batch, PerDatum
 FAR = 4.0
 """Factor on the covariance of a second Laplace posterior in the proposal for log p(x): for what the first misses."""
 GUARD = 512
-"""Draws by which two posteriors of a datum are compared: near the best one the differences are small."""
+"""Draws by which two posteriors of an example are compared: near the best one the differences are small."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """Gradient ascent of each datum's ELBO over a posterior's own parameters, and no datum made worse.
+    """Gradient ascent of each example's ELBO over a posterior's own parameters, and no example made worse.
 
     Args:
         model: p(x, z), which stays as it is.
@@ -45,7 +45,7 @@ class Search:
         return Refiner(steps, Adam(rate), samples, seed=0, guard=GUARD)
 
     def better(self, one: Posterior, other: Posterior) -> Posterior:
-        """For each datum, of two posteriors of one kind the one with the higher ELBO."""
+        """For each example, of two posteriors of one kind the one with the higher ELBO."""
         return chosen(lowered(self.model, one, other, self.batch, GUARD), one, other)
 
 
@@ -69,10 +69,10 @@ class Families(NamedTuple):
 
 
 def own_family(system: HasModel, batch: Batch, steps: int) -> OwnFamily:
-    """The own posterior, and the best of its family for each datum.
+    """The own posterior, and the best of its family for each example.
 
     The search begins at the own posterior or, for a diagonal or full Gaussian, at the member of the family that belongs
-    to the Laplace posterior at the mode, whichever has the higher ELBO for that datum.
+    to the Laplace posterior at the mode, whichever has the higher ELBO for that example.
     """
     parts = system.parts()
     search = Search(parts.model, batch, steps)
@@ -82,7 +82,7 @@ def own_family(system: HasModel, batch: Batch, steps: int) -> OwnFamily:
 
 
 def families(system: HasModel, batch: Batch, steps: int) -> Families:
-    """Every family at its best for each datum: ``own``, ``first``, ``best``, ``laplace``, ``diagonal``, ``full``."""
+    """Every family at its best for each example: ``own``, ``first``, ``best``, ``laplace``, ``diagonal``, ``full``."""
     search = Search(system.parts().model, batch, steps)
     found = own_family(system, batch, steps)
     own, laplace = found.own, found.laplace

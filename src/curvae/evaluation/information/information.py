@@ -132,7 +132,7 @@ class Rate(NamedTuple):
 
     value: float
     influence: Float[Tensor, " N"]
-    """Of each datum: what the mean gains where that datum counts more, as a component too; its spread is the error."""
+    """Of each example: what the mean gains where it counts more, as a component too; its spread is the error."""
 
     @property
     def estimate(self) -> Estimate:
@@ -186,8 +186,9 @@ def information(
     """Mutual information, total correlation and the tests against the prior, for the first data of a table.
 
     ``I_q(x; z) = E KL(q(z | x) || p(z)) - KL(q(z) || p(z))`` lies between ``mutual_lower``, the estimate with the
-    mixture of all N posteriors (at most log N), and ``mutual_upper``, the least of that without the datum's own, of the
-    mean KL to the prior and, for Gaussian posteriors, of the sum below. Well under log N both are near the true value.
+    mixture of all N posteriors (at most log N), and ``mutual_upper``, the least of that without the example's own, of
+    the mean KL to the prior and, for Gaussian posteriors, of the sum below. Well under log N both are near the true
+    value.
 
     Total correlation, for Gaussian posteriors: ``TC(q(z)) = E TC(q(z | x)) + sum_d I_q(x; z_d) - I_q(x; z)``, hence
     between the values that the two ends of I_q give; that it is not negative bounds I_q by the first two terms. Each

@@ -33,13 +33,15 @@ ENDS = {
     "not_psd": "the precision needed jitter",
     "nonfinite": "a value was not finite",
 }
-"""What a status that is not ok means, in words."""
+"""What a status that is :func:`curvae.curvature.not_ok` means, in words."""
+NOT_OK = f"did not end well ({', or '.join(ENDS.values())})"
+"""Of a mode search, in training as in evaluation; a search that ends at a kink of the decoder is ok."""
 
 
 def describe(
     model: LatentVariableModel, inferred: Inferred, batch: Batch, transform: Transform, axes: Axes | None = None
 ) -> dict[str, NDArray]:
-    """For each datum: ``kl`` (nats), ``mean`` (B, D), ``kl_each`` (B, D, Gaussian q and standard normal prior only),
+    """For each example: ``kl`` (nats), ``mean`` (B, D), ``kl_each`` (B, D, Gaussian q and standard normal prior only),
     ``squared_error`` (data units, summed over observed elements; NaN for categorical data) and ``status``.
 
     Mean and divergence of each latent are those in ``axes``, where there are some.

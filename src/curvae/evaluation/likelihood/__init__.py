@@ -1,4 +1,4 @@
-"""log p(x) of each datum, with errors and diagnostics.
+"""log p(x) of each example, with errors and diagnostics.
 
 Begin with ``scores``, the one pass over a table, and ``importance``, log p(x) from weighted draws; ``likelihood`` makes
 means of them and says how they are told. ``proposal`` is where draws come from, ``estimation`` how many there are,

@@ -25,20 +25,20 @@ class AnnealedResult:
     """Annealed importance sampling from the prior, for the first data."""
 
     log_likelihood: Estimate
-    """Nats per datum; like all such estimates it errs low on average."""
+    """Nats per example; like all such estimates it errs low on average."""
     ess: Summary
     """In chains; flagged below 10."""
     acceptance: float
     """Mean probability with which a transition was accepted; steps were tuned to 0.8."""
     temperatures: Count
-    """Asked for; a datum whose weights spread too much gets up to 16 times as many."""
+    """Asked for; an example whose weights spread too much gets up to 16 times as many."""
     chains: Count
     count: Count
     """Number of data."""
     difference: Estimate | None = None
     """``log_likelihood`` less the headline of the same data, nats; both err low, so the higher one is nearer."""
     taken: Summary | None = None
-    """Median and most of the temperatures of a datum, and the share of data that are flagged even so."""
+    """Median and most of the temperatures of an example, and the share of data that are flagged even so."""
     flagged: Count = 0
     """Data whose annealing cannot be trusted, as log weights spread over chains by more than 1 nat or the estimate is
     not finite. The former are in the means above, and not in the agreement."""
@@ -109,8 +109,8 @@ class Annealing:
     def check(self, system: System) -> None:
         """
         Raises:
-            ValueError: fewer than 1 temperature or datum, or a system without a model (HasModel) of continuous latents
-                or without evidence.
+            ValueError: fewer than 1 temperature or example, or a system without a model (HasModel) of continuous
+                latents or without evidence.
         """
         checked(system, temperatures=self.temperatures, data=self.data)
 
@@ -147,7 +147,7 @@ def summarize_annealed(found: Scores, scores: Scores, temperatures: int, chains:
 
 
 def _beside(found: Scores, same: Scores) -> dict[str, Any]:
-    """How far annealing and the headline agree, datum by datum."""
+    """How far annealing and the headline agree, example by example."""
     if "log_likelihood" not in same:
         return {}
     difference = found["log_likelihood_ais"] - same["log_likelihood"]

@@ -32,23 +32,23 @@ from curvae.systems.place import like, place
 from curvae.typing import Batch
 
 CHAINS = 16
-"""Independent chains for each datum."""
+"""Independent chains for each example."""
 PERSISTENCE = 0.7
 """Share of the momentum that a transition takes over from the last one."""
 ACCEPTANCE = 0.8
 """What steps are tuned to."""
 SPREAD = 0.5
-"""Standard deviation of the log weights over chains that a datum is to have, nats; their mean then errs by 0.13."""
+"""Standard deviation of the log weights over chains that an example is to have, nats; their mean then errs by 0.13."""
 MOST = 16
-"""A datum gets up to so many times the temperatures for it."""
+"""An example gets up to so many times the temperatures for it."""
 WORTH = 2.0
 """Nats below the median weight at which a chain is as good as worthless."""
 SPREAD_BAD = 1.0
-"""Above it neither the estimate of a datum nor its error can be trusted."""
+"""Above it neither the estimate of an example nor its error can be trusted."""
 
 
 class AnnealingPath(NamedTuple):
-    """A path from the prior to the posterior of each datum of a batch, with steps that were tuned on other noise.
+    """A path from the prior to the posterior of each example of a batch, with steps that were tuned on other noise.
 
     Example:
         >>> from curvae.likelihoods import Gaussian
@@ -100,7 +100,7 @@ class AnnealingPath(NamedTuple):
         return anneal(found, z, self.betas.flip(0), step, 1, generator, persistence=PERSISTENCE)
 
     def factors(self) -> NDArray[np.int64]:
-        """How many times the temperatures each datum needs for a spread of half a nat: 1, 2, 4 ... 16, ``(B,)``.
+        """How many times the temperatures each example needs for a spread of half a nat: 1, 2, 4 ... 16, ``(B,)``.
 
         Seen from the tuning run, whose draws are in no estimate; so these stay unbiased.
         """
@@ -117,7 +117,7 @@ class AnnealingPath(NamedTuple):
         return AnnealingPath(self.model, part_of(self.batch, kept), betas, step, self.spread[rows])
 
     def each(self, measure: Callable[["AnnealingPath", NDArray[np.int64]], Scores]) -> Scores:
-        """What is measured on the path of each datum, as fine as it needs; in the order of the batch."""
+        """What is measured on the path of each example, as fine as it needs; in the order of the batch."""
         return by_effort(self.factors(), lambda times, rows: measure(self.finer(rows, times), rows))
 
 
@@ -155,22 +155,22 @@ def annealed(
     """``log_likelihood_ais``, its errors ``stderr_ais`` and ``limit_ais``, and more of the first ``count`` data.
 
     These are ``ess_ais``, ``acceptance_ais``, ``spread_ais``, the standard deviation of the log weights over chains,
-    nats (see :func:`spread`), and ``temperatures_ais``: a datum whose spread was above half a nat in the tuning run
+    nats (see :func:`spread`), and ``temperatures_ais``: an example whose spread was above half a nat in the tuning run
     gets 2, 4 ... 16 times the temperatures.
 
     Args:
         system: with a model of continuous latents.
         table: the data.
-        temperatures: K; a datum costs 2 K gradients of log p(x, z) for each chain, tuning included, and up to 17 K
+        temperatures: K; an example costs 2 K gradients of log p(x, z) for each chain, tuning included, and up to 17 K
             where it gets more temperatures.
         count: number of data.
-        chains: S, independent ones for each datum; a single one has no error.
+        chains: S, independent ones for each example; a single one has no error.
         seed: of the draws.
         memory: bytes that the chains of a batch may take at a time.
         report: called with the number of data done and the mean so far, nats.
 
     Raises:
-        ValueError: fewer than 1 temperature, datum, chain or byte; or a system without a model (HasModel), without
+        ValueError: fewer than 1 temperature, example, chain or byte; or a system without a model (HasModel), without
             evidence or with discrete latents.
 
     Reference: Neal, *Annealed importance sampling*, Statistics and Computing 2001. Steps of one leapfrog each, tuned to

@@ -29,7 +29,7 @@ NARROW = 0.5
 
 @dataclass(frozen=True)
 class Bracket:
-    """Bounds of log p(x) of each simulated datum, in nats, and the evaluator's estimate beside them."""
+    """Bounds of log p(x) of each simulated example, in nats, and the evaluator's estimate beside them."""
 
     lower: NDArray
     lower_stderr: NDArray
@@ -89,7 +89,7 @@ class Bracket:
         yield "estimates between them", "not known: all are flagged" if self.flagged.all() else inside
 
     def to_dict(self) -> dict[str, Any]:
-        """Only what JSON has: each datum, and the summary."""
+        """Only what JSON has: each example, and the summary."""
         said = {"width": asdict(self.width), "narrow": self.narrow, "inside": self.inside}
         each = asdict(self).items()
         return plain({name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in each} | said)
@@ -109,15 +109,16 @@ def bracket(
 
     Annealed importance sampling from the prior to the posterior has weights ``E[w] = p(x)``, so the logarithm of their
     mean over chains errs low; run backward from the exact draw, ``E[w] = 1 / p(x)``, so minus the logarithm of their
-    mean errs high. Each is a stochastic bound: it holds on average over the draws, and for one datum up to its error.
-    The path is tuned on other noise, and a datum whose weights spread by more than half a nat there gets up to 16 times
-    the temperatures. More temperatures bring the bounds together, about as 1 / K.
+    mean errs high. Each is a stochastic bound: it holds on average over the draws, and for one example up to its error.
+    The path is tuned on other noise, and an example whose weights spread by more than half a nat there gets up to 16
+    times the temperatures. More temperatures bring the bounds together, about as 1 / K.
 
     It tells whether *the evaluator* can be trusted for this model, on data that are like the model's own.
 
     Args:
         system: with a model of continuous latents.
-        temperatures: K; a datum costs 3 K gradients of log p(x, z) for each chain, and up to 33 K where it gets more.
+        temperatures: K; an example costs 3 K gradients of log p(x, z) for each chain, and up to 33 K where it gets
+            more.
         count: number of data to draw.
         chains: independent chains in each direction.
         samples: draws of each proposal for the estimate by importance sampling.
@@ -126,7 +127,7 @@ def bracket(
         report: called with the number of data done and the mean of the lower bound, nats.
 
     Raises:
-        ValueError: fewer than 1 temperature, datum, chain, draw or byte; or a system without a model (HasModel),
+        ValueError: fewer than 1 temperature, example, chain, draw or byte; or a system without a model (HasModel),
             without evidence or with discrete latents.
 
     Reference: Grosse, Ghahramani and Adams, *Sandwiching the marginal likelihood using bidirectional Monte Carlo*,

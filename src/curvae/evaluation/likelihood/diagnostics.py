@@ -1,4 +1,4 @@
-"""From importance weights to what can be said of each datum: log p(x), its error, and how far both can be trusted."""
+"""From importance weights to what can be said of each example: log p(x), its error, and how far both can be trusted."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 
 class Estimates(NamedTuple):
-    """What S weights say of each datum; all ``(B,)``."""
+    """What S weights say of each example; all ``(B,)``."""
 
     log_likelihood: Array
     """``log sum_s exp(log_c_s + log_w_s)``, nats: its exponential is unbiased, so it errs low on average."""
@@ -33,7 +33,7 @@ class Estimates(NamedTuple):
     khat: Array
     """Pareto shape of the largest weights; NaN with fewer than 25 draws."""
     limit: Array
-    """Upper end of the 95 % confidence interval of ``stderr``, nats, which a single datum is to be judged by."""
+    """Upper end of the 95 % confidence interval of ``stderr``, nats, which a single example is to be judged by."""
 
 
 def estimate(log_w: Array, log_c: Array, stratum: NDArray[np.int64] | None = None) -> Estimates:
@@ -94,7 +94,7 @@ def chi2_quantile(level: float, freedom: float | Array) -> np.float64 | Array:
 
 
 def khat(terms: Array) -> Array:
-    """Pareto k-hat of each column of log weights ``(S, B)``, by arviz-stats; about 0.4 ms a datum at S = 500.
+    """Pareto k-hat of each column of log weights ``(S, B)``, by arviz-stats; about 0.4 ms an example at S = 500.
 
     Below 0.5 the weights have a finite variance; above 0.7 neither the estimate nor its error can be trusted. It is 0
     where the largest weights are equal (there is no tail), infinite where they differ by more than 600 nats (one draw
@@ -165,7 +165,7 @@ def _tail(count: int) -> int:
 
 
 def _variance(share: Array, log_c: Array) -> tuple[Array, Array]:
-    """``sum_k n_k Var_k(share)`` for each datum, and the variance of that; strata are draws of equal mixing weight.
+    """``sum_k n_k Var_k(share)`` for each example, and the variance of that; strata are draws of equal mixing weight.
 
     Strata that share a mixing weight are taken as one, which errs on the large side; a stratum of one draw (an
     enumerated state) adds nothing.

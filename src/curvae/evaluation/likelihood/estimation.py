@@ -1,4 +1,4 @@
-"""log p(x) of a batch by every proposal it has, and the best of them for each datum, from as many draws as it needs."""
+"""log p(x) of a batch by every proposal it has, and the best of them for each example, from the draws that it needs."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ NAMED = ("log_likelihood", "stderr", "limit", "ess", "khat")
 
 
 def weigh(draw: Draw, count: int, sampling: Sampling, shift: NDArray | float = 0.0, enumerated: bool = False) -> Scores:
-    """Estimates from each proposal and the best of them, with as many draws as each datum asks for.
+    """Estimates from each proposal and the best of them, with as many draws as each example asks for.
 
     Args:
         draw: new draws of some rows.
@@ -42,7 +42,7 @@ def weigh(draw: Draw, count: int, sampling: Sampling, shift: NDArray | float = 0
 
 
 def factors(draw: Draw, count: int, sampling: Sampling, stderr: float) -> NDArray[np.int64]:
-    """How many times S draws each datum is to get for the error that is wanted: 1, 2, 4 ... up to ``most``, ``(B,)``.
+    """How many times S draws each example is to get for the error that is wanted: 1, 2, 4 ... up to ``most``, ``(B,)``.
 
     ``S / 2`` draws say so, by the error of the best proposal from them; where its k-hat is above 0.7 the answer is
     ``most``. They are not averaged afterwards: stopping when the error of the averaged draws themselves looks small

@@ -1,8 +1,8 @@
 """Importance weights of a batch, in chunks of draws that fit a memory budget.
 
 A chunk of n out of S draws has mixing weights that sum to 1 by themselves, ``logsumexp(log_c) = 0``; adding
-``log(n / S)`` to them makes the chunks one set of S draws again. The log weights of a batch, S numbers a datum, are all
-kept, because k-hat is fitted to the largest of them; what is chunked is the decoder's output, P numbers a draw.
+``log(n / S)`` to them makes the chunks one set of S draws again. The log weights of a batch, S numbers an example, are
+all kept, because k-hat is fitted to the largest of them; what is chunked is the decoder's output, P numbers a draw.
 """
 
 from collections.abc import Callable
@@ -125,7 +125,7 @@ def collect(draw: Callable[[int], Drawn], samples: int, chunk: int) -> Drawn:
 
 
 def estimates(weights: Weights) -> Estimates:
-    """What the weights say of each datum."""
+    """What the weights say of each example."""
     return estimate(weights.log_w.numpy(), weights.log_c.numpy())
 
 
@@ -140,13 +140,13 @@ def even(total: int, most: int) -> list[int]:
 
 
 def bytes_per_draw(model: LatentVariableModel, batch: Batch) -> int:
-    """What one draw for one datum takes: eta and three values of its size on the way to log p, and the latents."""
+    """What one draw for one example takes: eta and three values of its size on the way to log p, and the latents."""
     itemsize = next((p.element_size() for p in model.parameters()), batch.x.element_size())
     return itemsize * (4 * model.likelihood.size + 8 * sum(model.prior.blocks))
 
 
 def chunk_size(bytes_each: int, memory: int, batch: int) -> int:
-    """Draws per datum that fit the budget at a time: at least 1."""
+    """Draws per example that fit the budget at a time: at least 1."""
     return max(1, memory // max(1, bytes_each * batch))
 
 

@@ -41,7 +41,7 @@ class ProposalResult:
     """Importance sampling with draws from one proposal."""
 
     log_likelihood: Estimate
-    """Nats per datum."""
+    """Nats per example."""
     ess: Summary
     """In draws; flagged below 10."""
     khat: Summary
@@ -136,7 +136,7 @@ def _chosen(used: Scores) -> dict[str, float]:
 
 
 def _draws(used: Scores, stderr: float | None) -> Summary | None:
-    """How many draws each datum took, where that was left to the data."""
+    """How many draws each example took, where that was left to the data."""
     if stderr is None or "draws" not in used or len(used["draws"]) == 0:
         return None
     return Summary.of(used["draws"].astype(np.float64), np.max, wanting(used, stderr))
@@ -239,7 +239,7 @@ def described(found: "Evaluation") -> Iterator[tuple[str, str, str]]:
 
 
 def bounds(found: "Evaluation", arrays: Mapping[str, NDArray]) -> Iterator[tuple[str, str, str]]:
-    """Rows of the report on the bounds of log p(x), and on bits; from the values of each datum, too."""
+    """Rows of the report on the bounds of log p(x), and on bits; from the values of each example, too."""
     if found.elbo is not None:
         text = "The evidence lower bound with the system’s own posterior."
         yield "ELBO", f"{measured(found.elbo)} nats", text

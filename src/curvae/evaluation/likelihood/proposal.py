@@ -24,12 +24,12 @@ from curvae.typing import Batch
 STEPS = 8
 """Newton steps of the common proposal: enough to forget where a system's own posterior started them."""
 LARGE = 2048
-"""The most latents for which the common proposal forms the precision of each datum, and knows its determinant."""
+"""The most latents for which the common proposal forms the precision of each example, and knows its determinant."""
 WIDTH = 1.3
 """Factor on the covariance of the common proposal, up to 16 latents; see :func:`width_for`.
 
 Measured on a VLAE and a VAE of MNIST (D = 16, 256 hidden units, 500 draws): from 1.0 over 1.1 to 1.3 the share of data
-with k-hat above 0.7 falls from 27 over 23 to 12 % and from 32 over 33 to 22 %, and the error per datum by a quarter;
+with k-hat above 0.7 falls from 27 over 23 to 12 % and from 32 over 33 to 22 %, and the error per example by a quarter;
 at 2.0 that error is back where it was at 1.0.
 """
 
@@ -110,7 +110,7 @@ def widen(posterior: Posterior, width: float) -> DensityPosterior:
 def common_proposal(system: HasModel, steps: int = STEPS, width: float | None = None) -> Inference:
     """The Laplace posterior at the mode, widened: started at the center of the system's own posterior.
 
-    The proposal depends on the model and the datum; the system's inference only says where the search begins. Beyond
+    The proposal depends on the model and the example; the system's inference only says where the search begins. Beyond
     2,048 latents no precision is formed: steps, draws and densities go by its products, and the log-determinant is an
     estimate, half of whose error (``log_det_error``) is in log p(x), and much alike for all data.
 

@@ -1,4 +1,4 @@
-"""Which of several estimates of one datum is the headline: chosen by how far it can be trusted, never by value."""
+"""Which of several estimates of one example is the headline: chosen by how far it can be trusted, never by value."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ KHAT_BAD = 0.7
 
 
 def choose(found: Mapping[str, Estimates]) -> NDArray[np.int64]:
-    """The code of each datum's best proposal: the common one up to a k-hat of 0.5, elsewhere the smallest k-hat.
+    """The code of each example's best proposal: the common one up to a k-hat of 0.5, elsewhere the smallest k-hat.
 
     So systems are compared by the same proposal wherever that one will do. Ties, and data without any k-hat, go to the
     first in the order common, defensive, own. Looking at the estimates themselves would choose what errs high; k-hat
@@ -36,13 +36,13 @@ def choose(found: Mapping[str, Estimates]) -> NDArray[np.int64]:
 
 
 def pick(found: Mapping[str, Estimates], codes: NDArray[np.int64]) -> Estimates:
-    """The estimates of the proposals of these codes, datum by datum."""
+    """The estimates of the proposals of these codes, example by example."""
     rows = np.arange(len(codes))
     stacked = [found.get(name) or next(iter(found.values())) for name in PROPOSALS]
     return Estimates(*(np.stack(values)[codes, rows] for values in zip(*stacked, strict=True)))
 
 
 def best_of(found: Mapping[str, Estimates]) -> tuple[NDArray[np.int64], Estimates]:
-    """Which proposal is best for each datum, and what it says."""
+    """Which proposal is best for each example, and what it says."""
     codes = choose(found)
     return codes, pick(found, codes)

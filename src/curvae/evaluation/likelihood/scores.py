@@ -1,4 +1,4 @@
-"""Everything measured for each datum of a table, in one pass: inference is done once a batch and reused throughout."""
+"""Everything measured for each example of a table in one pass: inference is done once a batch and reused throughout."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,9 +66,9 @@ def score(
         options: single settings by name, as ``samples=5000`` or ``limit=100``.
 
     Raises:
-        ValueError: fewer than 1 samples, byte, datum a batch, or datum in all, or more than a billion of any but bytes;
-            an error wanted that is not positive; a system that lacks what its ``evidence`` promises (HasDensity if
-            "exact", HasWeights if "bound").
+        ValueError: fewer than 1 samples, byte, example a batch, or example in all, or more than a billion of any but
+            bytes; an error wanted that is not positive; a system that lacks what its ``evidence`` promises (HasDensity
+            if "exact", HasWeights if "bound").
 
     Example:
         >>> import torch
@@ -79,6 +79,10 @@ def score(
         >>> found["log_likelihood_laplace"].shape == (len(data.test),)
         True
     """
+    if unused := sorted({"split", "device"} & options.keys()):
+        raise TypeError(
+            f"score: {unused[0]} is a setting of evaluate alone; pass that table, and a system on its device."
+        )
     how = with_options(settings, Settings, options)
     samples, memory = how.samples, how.memory
     check_counts("evaluate", samples=samples, batch_size=how.batch_size, limit=how.limit, most=how.most)

@@ -24,7 +24,7 @@ from curvae.systems import HasWeights
 from curvae.typing import Batch
 
 Scores = dict[str, NDArray]
-"""Arrays by name, one row a datum; see :func:`curvae.evaluation.score`."""
+"""Arrays by name, one row an example; see :func:`curvae.evaluation.score`."""
 
 
 class Sampling(NamedTuple):
@@ -34,7 +34,7 @@ class Sampling(NamedTuple):
     memory: int = MEMORY
     generator: Generator | None = None
     stderr: float | None = None
-    """Standard error of log p(x) that is wanted of each datum, nats; None: the same number of draws for all."""
+    """Standard error of log p(x) that is wanted of each example, nats; None: the same number of draws for all."""
     most: int = 16
     """Draws at most, in multiples of ``samples``."""
     smooth: bool = False
@@ -42,7 +42,7 @@ class Sampling(NamedTuple):
 
 
 class WeightSet(NamedTuple):
-    """S weighted draws of each datum from one proposal, and which part of it each came from."""
+    """S weighted draws of each example from one proposal, and which part of it each came from."""
 
     log_w: Float[Tensor, "S B"]
     log_c: Float[Tensor, "S B"]
@@ -58,7 +58,7 @@ class WeightSet(NamedTuple):
         return self._replace(log_w=self.log_w[:, kept], log_c=self.log_c[:, kept])
 
     def estimates(self) -> Estimates:
-        """What they say of each datum."""
+        """What they say of each example."""
         return estimate(self.log_w.numpy(), self.log_c.numpy(), self.stratum.numpy())
 
     def smoothed(self) -> Estimates:
@@ -77,10 +77,10 @@ def joined(parts: Sequence[Scores]) -> Scores:
 
 
 def by_effort(times: NDArray[np.int64], measure: Callable[[int, NDArray[np.int64]], Scores]) -> Scores:
-    """What is measured of each datum with so many times the effort; in the order of the batch.
+    """What is measured of each example with so many times the effort; in the order of the batch.
 
     Args:
-        times: of each datum, ``(B,)``.
+        times: of each example, ``(B,)``.
         measure: from such a factor, and the rows that have it, to the scores of these.
     """
     found: Scores = {}

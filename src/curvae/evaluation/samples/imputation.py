@@ -18,12 +18,12 @@ ROWS = 4096
 
 
 class Imputation(NamedTuple):
-    """Several completions of each datum."""
+    """Several completions of each example."""
 
     x: Shaped[Tensor, "C B *event"]
     """The last state of each chain: what was observed as it was, and draws in the place of the rest."""
     accepted: Float[Tensor, " B"]
-    """Share of the steps in which the chains of a datum took the latent that the posterior proposed; 1 without them."""
+    """Share of the steps in which an example's chains took the latent that the posterior proposed; 1 without them."""
 
 
 def impute(
@@ -38,7 +38,7 @@ def impute(
     """Draw missing values from ``p(x_missing | x_observed)``: several completions, so that their spread can be seen.
 
     A system that has them in closed form (CanImpute) gives them; else chains of its model do. Each step of a chain
-    draws ``z' ~ q(z | x)`` of the datum as it is now completed, takes it instead of z with probability
+    draws ``z' ~ q(z | x)`` of the example as it is now completed, takes it instead of z with probability
     ``min(1, p(x, z') q(z | x) / (p(x, z) q(z' | x)))``, and then draws ``x_missing ~ p(x_missing | z)``. This
     Metropolis-within-Gibbs chain leaves ``p(z, x_missing | x_observed)`` as it is, whatever q. Without the correction
     every z' is taken, and the chain's own law is right only where q is the exact posterior.
@@ -51,7 +51,7 @@ def impute(
         x: data in model space, anything where they are missing.
         mask: True where observed.
         steps: of each chain; they start at a draw of the posterior of what was observed.
-        chains: C, for each datum.
+        chains: C, for each example.
         metropolis: whether to correct.
         seed: of all draws.
 

@@ -71,7 +71,7 @@ class Quality:
     count: Count = 0
     """N."""
     neighbors: Count = 5
-    """That span the neighborhood of a datum."""
+    """That span the neighborhood of an example."""
 
     def rows_printed(self) -> Iterator[tuple[str, ...]]:
         """Samples and controls against held-out data, in rows of the printed table of :data:`SHARES` and distance."""
