@@ -53,7 +53,8 @@ def with_options(settings: Any, kind: type[Kind], options: Mapping[str, Any], wh
     """
     if not isinstance(settings, kind | None):
         raise TypeError(f"{what}: expected {kind.__name__}, or settings by name as samples=500; got {settings!r}.")
-    known = [each.name for each in fields(kind)]
+    found: Any = settings or kind()
+    known = [each.name for each in fields(found)]
     if unknown := options.keys() - set(known):
         raise TypeError(f"{what}: there is no setting {min(unknown)!r}; expected one of {', '.join(known)}.")
-    return replace(settings or kind(), **options)
+    return replace(found, **options)

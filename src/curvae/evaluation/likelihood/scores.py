@@ -80,9 +80,7 @@ def score(
         True
     """
     if unused := sorted({"split", "device"} & options.keys()):
-        raise TypeError(
-            f"score: {unused[0]} is a setting of evaluate alone; pass that table, and a system on its device."
-        )
+        raise TypeError(f"score: {unused[0]} is a setting of evaluate alone; pass that table, a system on its device.")
     how = with_options(settings, Settings, options)
     samples, memory = how.samples, how.memory
     check_counts("evaluate", samples=samples, batch_size=how.batch_size, limit=how.limit, most=how.most)
