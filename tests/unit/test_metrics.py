@@ -24,6 +24,7 @@ from curvae.evaluation import (
     read,
     score,
 )
+from curvae.evaluation.settings import with_options
 from curvae.report import write
 from curvae.systems import System, vae
 from curvae.training import RunFolder
@@ -123,7 +124,7 @@ def test_a_setting_that_is_none_is_named(run: RunFolder):
     assert run.trained is not None
     table = run.data().test
     with pytest.raises(TypeError, match="evaluate: expected Settings, or settings by name as samples=500; got 500"):
-        score(run.trained, table, 500)  # pyright: ignore[reportArgumentType]
+        with_options(500, Settings, {})
     with pytest.raises(TypeError, match="score: split is a setting of evaluate alone"):
         score(run.trained, table, split="train")
     with pytest.raises(TypeError, match="gaps: there is no setting 'limit'; expected one of data, steps, samples"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from curvae.evaluation import formatting
 from curvae.io import atomic
-from curvae.report import gallery, learning, loadings, metrics, page, sections, style, words
+from curvae.report import gallery, learning, loadings, page, sections, style, words
 from curvae.report.read import Snapshot, read
 from curvae.training.run import files, layout
 
@@ -43,15 +43,15 @@ def html(run: Snapshot) -> str:
             sections.results(run),
             learning.learning(run),
             *(gallery.section(run, slug) for slug in ("reconstructions", "samples")),
-            metrics.quality_of(run),
+            sections.quality_of(run),
             *loadings.loadings(run),
             *(gallery.section(run, slug) for slug in ("latent", "covariances", "search")),
             sections.per_datum(run),
             sections.divergence(run),
-            metrics.information_of(run),
-            *metrics.of_others(run),
-            metrics.gaps_of(run),
-            metrics.calibration_of(run),
+            sections.information_of(run),
+            *sections.of_others(run),
+            sections.gaps_of(run),
+            sections.calibration_of(run),
         ]
     version = str(run.config.get("curvae", "")).strip()
     foot = f"Written by curvae {version} from the files of {run.name}. All log-densities are in nats."

@@ -6,11 +6,15 @@ from dataclasses import replace
 import numpy as np
 
 from curvae.evaluation import formatting
+from curvae.evaluation.calibration import calibration
+from curvae.evaluation.gaps import results as gaps
+from curvae.evaluation.information import information
 from curvae.evaluation.information.posterior_summary import ACTIVE
 from curvae.evaluation.likelihood import likelihood
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
 from curvae.evaluation.metric import Picture
 from curvae.evaluation.metric import Section as Part
+from curvae.evaluation.samples import quality
 from curvae.report import figures, page, style, words
 from curvae.report.page import Cell, Section
 from curvae.report.read import Snapshot
@@ -175,3 +179,41 @@ def _activity_bars(activity: np.ndarray, active: np.ndarray, order: np.ndarray) 
     )
     figure = figures.bars(activity, active, order, "variance of the posterior mean", threshold=ACTIVE)
     return page.figure(style.svg(figure), "Bars of the variance of each latent’s posterior mean.", caption)
+
+
+def quality_of(run: Snapshot) -> Section:
+    """Samples and reconstructions against held-out data."""
+    if run.evaluation is None:
+        return Section("quality", quality.TITLE, absent=not_evaluated(run))
+    found = run.evaluation.quality
+    return drawn(quality.absent(run.name) if found is None else found.section(run.evaluation.split))
+
+
+def information_of(run: Snapshot) -> Section:
+    """What latents say about data, and the aggregate posterior against the prior."""
+    if run.evaluation is None:
+        return Section("information", information.TITLE, absent=not_evaluated(run))
+    found = run.evaluation.information
+    if found is None:
+        return Section("information", information.TITLE, absent=left_out(run, information.ABSENT))
+    return drawn(found.section())
+
+
+def of_others(run: Snapshot) -> list[Section]:
+    """What metrics found that are not of every report."""
+    found = run.evaluation.metrics.values() if run.evaluation else ()
+    return [drawn(each.section) for each in found if each.section is not None]
+
+
+def gaps_of(run: Snapshot) -> Section:
+    """The inference gap in its parts, and other families on the same decoder."""
+    if run.gaps is None:
+        return Section("gaps", gaps.TITLE, absent=left_out(run, run.missing("gaps")))
+    return drawn(run.gaps.section(), run.gaps.picture(), run.gaps.warnings)
+
+
+def calibration_of(run: Snapshot) -> Section:
+    """Ranks and coverage on data drawn from the model."""
+    if run.calibration is None:
+        return Section("calibration", calibration.TITLE, absent=left_out(run, run.missing("calibrate")))
+    return drawn(run.calibration.section(), run.calibration.picture())

@@ -114,7 +114,7 @@ class Comparison:
 
     def to_text(self, width: int = 120) -> str:
         """The tables as plain text."""
-        return tables.text(self, width)
+        return tables.text(tables.renderables(self), width)
 
     def __rich_console__(self, console: Any, options: Any) -> Any:
         yield from tables.renderables(self)

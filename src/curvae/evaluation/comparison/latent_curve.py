@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from curvae.evaluation import io
 from curvae.evaluation.comparison.compare import training_seconds
+from curvae.evaluation.comparison.tables import text
 from curvae.evaluation.estimate import Estimate
 from curvae.evaluation.evaluate import evaluate, place_of
 from curvae.evaluation.io import Evaluated
@@ -98,15 +98,12 @@ class LatentCurve:
 
     def to_text(self, width: int = 110) -> str:
         """The table and what it says, for a terminal."""
-        file = StringIO()
-        console = Console(file=file, width=width, color_system=None, legacy_windows=False)
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for name in ("latents", "log p(x)", "ELBO", "to the best, paired", "flagged", "seconds"):
             table.add_column(name, justify="right")
         for size in self.sizes:
             table.add_row(*_cells(size))
-        console.print(f"{self.count:,} validation rows; nats per row ± standard error", table, self.sentence, sep="\n")
-        return file.getvalue()
+        return text((f"{self.count:,} validation rows; nats per row ± standard error", table, self.sentence), width)
 
     def to_csv(self) -> str:
         """A line for each size, with every number."""

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 COLUMNS = ("run", "log p(x)", "from", "ELBO", "gap", "flagged", "active", "seconds")
 
 
-def text(comparison: "Comparison", width: int) -> str:
-    """Both tables and the notes, without colors."""
+def text(parts: Iterable[RenderableType], width: int) -> str:
+    """What rich prints, as plain text without colors."""
     file = io.StringIO()
     console = Console(file=file, width=width, color_system=None, legacy_windows=False)
-    for part in renderables(comparison):
+    for part in parts:
         console.print(part)
     return file.getvalue()
 
