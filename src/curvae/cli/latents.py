@@ -83,7 +83,8 @@ def sample(
         seed: of the draws.
         to: file to write: .npz (array x) or .csv (names, kinds and precision of the columns are the data's).
     """
-    check(to, n=n)
+    check_file(to)
+    check_counts(n=n)
     from curvae.data.restoring import by_name
     from curvae.fitted import Fitted
 
@@ -123,7 +124,7 @@ def encode(
         data: train, validation or test (the run's own), a file, or a known set (its test part).
         to: file to write, .npz or .csv.
     """
-    check(to)
+    check_file(to)
     from curvae.fitted import Fitted
 
     with fresh(to, force) as target:
@@ -173,10 +174,14 @@ def write_latents(target: Path | None, rows: "Rows", fitted: "Fitted", arrays: A
     write(target, framed(arrays, "label"), framed(dict(latent_columns(arrays)) | beside, label_of(fitted.schema)))
 
 
-def check(to: Path, **at_least_one: int) -> None:
-    """Complain of flags out of their range."""
+def check_file(to: Path) -> None:
+    """Complain of a file of another kind."""
     if to.suffix not in (".npz", ".csv"):
         raise UsageError(f"--to: expected a file name that ends in .npz or .csv, got {to}.")
+
+
+def check_counts(**at_least_one: int) -> None:
+    """Complain of flags out of their range."""
     for name, value in at_least_one.items():
         if value < 1:
             raise UsageError(f"--{name}: expected 1 or more, got {value}.")

@@ -8,7 +8,7 @@ import numpy as np
 
 from curvae.cli.failures import UsageError
 from curvae.cli.flags import Source
-from curvae.cli.latents import DESCRIBED, FILE, Arrays, Described, check, rows_of, write_latents
+from curvae.cli.latents import DESCRIBED, FILE, Arrays, Described, check_counts, check_file, rows_of, write_latents
 from curvae.cli.opening import open_run
 from curvae.cli.output import fresh
 from curvae.cli.parsing import command
@@ -34,7 +34,7 @@ def _refiner(steps: int = 20, rate: float = 0.05, samples: int = 8) -> Any:
         rate: length of the first step of each parameter of a posterior; it falls to 0.
         samples: draws in each step.
     """
-    check(Path(".npz"), steps=steps, samples=samples)
+    check_counts(steps=steps, samples=samples)
     if rate <= 0:
         raise UsageError(f"--rate: expected a number above 0, got {rate}.")
     from curvae.inference import at_test_time
@@ -69,7 +69,7 @@ def refine(
         data: train, validation or test (the run's own), a file, or a known set (its test part).
         to: file to write, .npz or .csv.
     """
-    check(to)
+    check_file(to)
     import torch
 
     from curvae.fitted import Fitted
