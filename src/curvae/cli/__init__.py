@@ -20,9 +20,9 @@ COMMANDS = {
     "sample": ("draw new data from the model of a run", "curvae.cli.latents", "sample"),
     "encode": ("posterior means and covariances of data", "curvae.cli.latents", "encode"),
     "refine": ("posteriors made better by steps on their ELBO, and by how much", "curvae.cli.refine", "refine"),
-    "calibrate": ("whether posteriors are right, on data drawn from the model", "curvae.cli.calibrate", "calibrate"),
-    "gaps": ("where the distance of the ELBO to log p(x) comes from", "curvae.cli.gaps", "gaps"),
-    "bracket": ("log p(x) between two bounds, on data drawn from the model", "curvae.cli.bracket", "bracket"),
+    "calibrate": ("whether posteriors are right, on data drawn from the model", "curvae.cli.checks", "calibrate"),
+    "gaps": ("where the distance of the ELBO to log p(x) comes from", "curvae.cli.checks", "gaps"),
+    "bracket": ("log p(x) between two bounds, on data drawn from the model", "curvae.cli.checks", "bracket"),
     "list": ("systems and data sets", "curvae.cli.about", "list_"),
     "doctor": ("versions, devices, threads, caches, and what to mend", "curvae.cli.about", "doctor"),
 }
