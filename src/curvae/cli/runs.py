@@ -23,7 +23,7 @@ def _metrics(ais: int = 0, ais_data: int = 100, quality: bool = False, metrics: 
 
     Args:
         ais: temperatures of annealed importance sampling, beside it; 300 are a beginning, 0 is none. Data whose weights
-            spread too much in a first run get up to 16 times as many.
+            spread get up to 16 times as many.
         ais_data: number of data, the first ones, that it is done for.
         quality: also compare samples and reconstructions with held-out data, see :func:`curvae.evaluation.quality`.
         metrics: also those of your own, classes in modules of this folder: my_module.Spread.
