@@ -22,9 +22,12 @@ from curvae.inference import (
     AmortizedPairwise,
     AmortizedRankOne,
     AnnealedHMC,
+    AveragedCurvature,
+    AveragedLaplace,
     ConstantGaussian,
     FisherGaussian,
     FreeTempering,
+    GaussHermite,
     HamiltonianFlow,
     HeavyBall,
     Inference,
@@ -138,6 +141,10 @@ INFERENCES: dict[str, object] = {
     "laplace-implicit": lambda: MatrixFreeLaplace(
         AmortizedGaussian(encoder(2 * D)), solver=ConjugateGradient(forcing=1e-14), tolerance=1e-20, dense=0
     ),
+    "averaged": lambda: AveragedLaplace(Laplace(AmortizedGaussian(encoder(2 * D)), steps=4)),
+    "averaged-quadrature": lambda: AveragedLaplace(
+        AmortizedGaussian(encoder(2 * D)), AveragedCurvature(rounds=3, nodes=GaussHermite(3))
+    ),
     "semi-amortized": lambda: SemiAmortized(AmortizedGaussian(encoder(2 * D)), Refiner(4, HeavyBall(0.005))),
     "semi-amortized-full": lambda: SemiAmortized(
         AmortizedFullGaussian(encoder(D + D * (D + 1) // 2), D), Refiner(4, HeavyBall(0.005))
@@ -179,6 +186,8 @@ EXACT_ON_LINEAR_GAUSSIAN = {
     "laplace-majorized",
     "laplace-matrix-free",
     "laplace-implicit",
+    "averaged",
+    "averaged-quadrature",
     "multimodal-laplace",
 }
 """Inference methods whose posterior is the exact one there."""
@@ -285,6 +294,7 @@ SYSTEMS: dict[str, object] = {
     "tsc-flow": small(systems.tsc, flows=2, width=8, context=4, warmup=0),
     "vlae": small(systems.vlae),
     "vlae-published": small(systems.vlae, warmup=0, published=True),
+    "vlae-averaged": small(systems.vlae, rounds=2),
     **{
         f"direct-vae-{word}": lambda spec=SPEC, word=word: systems.direct_vae(spec, 1, D, hidden=16, gradient=word)
         for word in ("direct", "gumbel-softmax", "straight-through", "leave-one-out", "exact")

@@ -11,6 +11,7 @@ from curvae.inference.amortized import (
 )
 from curvae.inference.amortized_langevin import AmortizedLangevin
 from curvae.inference.amortized_mixture import AmortizedMixture
+from curvae.inference.averaged import AveragedCurvature, AveragedLaplace
 from curvae.inference.chains import hmc_chains
 from curvae.inference.fisher import FisherGaussian
 from curvae.inference.hamiltonian import AnnealedHMC, HamiltonianFlow
@@ -20,6 +21,7 @@ from curvae.inference.laplace import Laplace
 from curvae.inference.m_step import m_step
 from curvae.inference.matrix_free_laplace import MatrixFreeLaplace
 from curvae.inference.multimodal_laplace import MultimodalLaplace
+from curvae.inference.nodes import Antithetic, GaussHermite, NodeRule, Nodes
 from curvae.inference.predictive_coding import PredictiveCoding
 from curvae.inference.refiner import Refiner, at_test_time
 from curvae.inference.semi_amortized import ConstantGaussian, SemiAmortized
@@ -41,9 +43,13 @@ __all__ = [
     "AmortizedPairwise",
     "AmortizedRankOne",
     "AnnealedHMC",
+    "Antithetic",
+    "AveragedCurvature",
+    "AveragedLaplace",
     "ConstantGaussian",
     "FisherGaussian",
     "FreeTempering",
+    "GaussHermite",
     "HamiltonianFlow",
     "HeavyBall",
     "Inference",
@@ -52,6 +58,8 @@ __all__ = [
     "MatrixFreeLaplace",
     "MultimodalLaplace",
     "NoTempering",
+    "NodeRule",
+    "Nodes",
     "PredictiveCoding",
     "QuadraticTempering",
     "Refiner",

@@ -5,7 +5,7 @@ import math
 from torch import nn
 
 from curvae.curvature import Newton, PaperSchedule
-from curvae.inference import AmortizedGaussian, Laplace
+from curvae.inference import AmortizedGaussian, AveragedCurvature, AveragedLaplace, Laplace
 from curvae.likelihoods import Likelihood
 from curvae.objectives import monte_carlo_elbo
 from curvae.systems.base import LatentSystem, register
@@ -31,6 +31,7 @@ def vlae(
     warmup: float = 0.7,
     memory: bool = False,
     published: bool = False,
+    rounds: int = 0,
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
@@ -51,6 +52,7 @@ def vlae(
         warmup: share of the time, in [0, 1), trained as a plain VAE first.
         memory: start the search for a training example at the mode of its last visit; keeps N x D numbers.
         published: the paper's step schedule, unrolled, instead of backtracking Newton.
+        rounds: of averaged curvature after the search, towards the best Gaussian; ours.
 
     Raises:
         ValueError: warmup outside [0, 1).
@@ -62,8 +64,12 @@ def vlae(
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     first = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     solver = Newton(PaperSchedule()) if published else Newton(bfgs=bfgs)
-    stage = Stage("laplace", cost=refined_cost(spec, latent, hidden), prepare=(Remember(),) if memory else ())
+    search = "inference.start" if rounds else "inference"
+    prepare = (Remember(search),) if memory else ()
+    stage = Stage("laplace", cost=refined_cost(spec, latent, hidden), prepare=prepare)
     begin = start_for(start, encoder, decoder)
-    stages = warmed_up(stage, warmup, BoundBy("inference.start"), begin, judged=BoundBy())
+    stages = warmed_up(stage, warmup, BoundBy(f"{search}.start"), begin, judged=BoundBy())
     inference = Laplace(first, steps, solver, unroll=published, constant=warmup > 0 and not published)
+    if rounds:
+        inference = AveragedLaplace(inference, AveragedCurvature(rounds))
     return LatentSystem(model, inference, monte_carlo_elbo, stages=stages)
