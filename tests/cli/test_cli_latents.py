@@ -80,6 +80,17 @@ def test_refine_improves_the_posterior_of_every_datum(run: Path, capsys: pytest.
     torch.testing.assert_close(torch.from_numpy(mean), q.mean)
 
 
+def test_refine_by_averaged_curvature(run: Path, capsys: pytest.CaptureFixture[str]):
+    """What is taken where the posterior is Gaussian: more than 20 gradient steps gain, and no datum below the mode."""
+    assert "359 data, 8 rounds: mean ELBO" in says(capsys, "refine", str(run))
+    says(capsys, "refine", str(run), "--steps", "20", "--to", "steps.npz")
+    with np.load("refined.npz") as rounds, np.load("steps.npz") as steps:
+        gain = rounds["elbo_after"] - rounds["elbo_before"]
+        assert (gain > -0.3).all()
+        assert rounds["elbo_after"].mean() > steps["elbo_after"].mean()
+        np.testing.assert_allclose(rounds["elbo_before"], steps["elbo_before"])
+
+
 def test_refine_of_other_data_to_csv(table_run: Path, capsys: pytest.CaptureFixture[str]):
     Path("two.csv").write_text("u,g,r\n1,2,3\n4,,6\n")
     words = ["refine", str(table_run), "--data", "two.csv", "--missing", "mask", "--to", "two.csv"]

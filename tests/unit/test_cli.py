@@ -227,6 +227,8 @@ def test_doctor_finds_a_broken_torchvision(
         (["sample", "a", "--n", "0"], ["--n: expected 1 or more, got 0."]),
         (["sample", "a", "--n", str(10**12)], ["--n: expected 1,000,000,000 or less, got 1,000,000,000,000."]),
         (["refine", "a", "--steps", "0"], ["--steps: expected 1 or more, got 0."]),
+        (["refine", "a", "--rounds", "0"], ["--rounds: expected 1 or more, got 0."]),
+        (["refine", "a", "--rounds", "2", "--steps", "2"], ["--rounds and --steps: two ways to refine"]),
         (["refine", "a", "--rate", "0"], ["--rate: expected a number above 0, got 0.0."]),
         (["sample", "a", "--seed", "-1"], ["--seed: expected an integer in [0, 2^32), got -1."]),
         (["evaluate", "a", "--seed", "4294967296"], ["--seed: expected an integer in [0, 2^32), got 4294967296."]),

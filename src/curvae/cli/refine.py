@@ -1,4 +1,4 @@
-"""``curvae refine``: posteriors after gradient steps on their ELBO, and what the steps were worth."""
+"""``curvae refine``: posteriors with a higher ELBO, and what that was worth."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,37 +16,55 @@ from curvae.cli.parsing import command
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-    from curvae.inference import Refiner
+    from curvae.inference import Refine
     from curvae.latents import Axes
     from curvae.model import LatentVariableModel
+    from curvae.posteriors import Posterior
     from curvae.systems import HasPosterior
     from curvae.typing import Batch
 
 DRAWS = 256
 """Draws for each ELBO that is compared."""
+ROUNDS, STEPS = 8, 20
+"""Of either way, by default."""
 
 
-def _refiner(steps: int = 20, rate: float = 0.05, samples: int = 8) -> Any:
-    """What refines.
+def _way(rounds: int | None = None, steps: int | None = None, rate: float = 0.05, samples: int = 8) -> Any:
+    """From the posterior of one example to what refines all of them, and to words for that.
 
     Args:
-        steps: gradient steps for each example.
-        rate: length of the first step of each parameter of a posterior; it falls to 0.
-        samples: draws in each step.
+        rounds: of averaged curvature for each example, whose posterior must be Gaussian; 8 where neither is given.
+        steps: gradient steps for each example; 20 where neither is given and the posterior is no Gaussian.
+        rate: length of the first gradient step of each parameter of a posterior; it falls to 0.
+        samples: draws in each gradient step.
     """
-    check_counts(steps=steps, samples=samples)
+    counts = {"rounds": rounds, "steps": steps, "samples": samples}
+    check_counts(**{name: count for name, count in counts.items() if count is not None})
     if rate <= 0:
         raise UsageError(f"--rate: expected a number above 0, got {rate}.")
-    from curvae.inference import at_test_time
+    if rounds and steps:
+        raise UsageError("--rounds and --steps: two ways to refine; choose one of them.")
+    from curvae.inference import at_test_time, best_gaussian
+    from curvae.posteriors import GaussianPosterior
 
-    return at_test_time(steps, rate, samples)
+    def way(posterior: "Posterior") -> "tuple[Refine, str]":
+        gaussian = isinstance(posterior, GaussianPosterior)
+        if rounds and not gaussian:
+            kind = type(posterior).__name__
+            raise UsageError(f"--rounds: expected a run whose posterior is Gaussian, got {kind}. Take --steps.")
+        if gaussian and not steps:
+            count = rounds or ROUNDS
+            return best_gaussian(posterior.loc.shape[-1], count), f"{count} rounds"
+        return at_test_time(steps or STEPS, rate, samples), f"{steps or STEPS} steps"
+
+    return way
 
 
 @command(
     "RUN [flags]",
-    "curvae refine runs/digits-vae --steps 20",
+    "curvae refine runs/digits-vae",
     "curvae refine runs/stars --data new.csv --steps 50 --to refined.csv",
-    refiner=Source("words and flags", _refiner),
+    way=Source("words and flags", _way),
     how=DESCRIBED,
     options=FILE,
 )
@@ -57,13 +75,15 @@ def refine(
     force: bool = False,
     trust: Sequence[str] | None = None,
     *,
-    refiner: Any,
+    way: Any,
     how: Described,
     options: Mapping[str, Any],
 ) -> None:
-    """Refine the posterior of every example by gradient steps on its ELBO; works for any run, which is left as it is.
+    """Refine the posterior of every example towards a higher ELBO; works for any run, which is left as it is.
 
-    The file holds what that of ``curvae encode`` does, after the steps, and the ELBO of every example before and after.
+    A Gaussian posterior goes to the mode by Newton steps and on, by rounds of averaged curvature, towards the best
+    Gaussian, of full covariance; any other one, or with --steps, takes gradient steps within its own family. The file
+    holds what that of ``curvae encode`` does, refined, and the ELBO of every example before and after.
 
     Args:
         data: train, validation or test (the run's own), a file, or a known set (its test part).
@@ -72,8 +92,9 @@ def refine(
     check_file(to)
     import torch
 
+    from curvae.curvature import chosen
     from curvae.fitted import Fitted
-    from curvae.fitted.rows import gathered
+    from curvae.fitted.rows import batches, gathered
     from curvae.systems import HasModel, HasPosterior, require
 
     generator = torch.Generator().manual_seed(2)
@@ -81,19 +102,20 @@ def refine(
         fitted = Fitted(open_run(run, trust or ()))
         system = require(fitted.system, HasPosterior, "refine")
         model, rows = require(system, HasModel, "refine").parts().model, rows_of(data, fitted.run, options)
-        axes = fitted.axes_for(how.rotate)
+        axes, first = fitted.axes_for(how.rotate), chosen(next(iter(batches(fitted.system, rows.table))), slice(1))
+        refine, done = way(system.posterior(first.x, first.mask))
         arrays = gathered(
-            fitted.system, rows.table, lambda batch: _refined(system, model, refiner, batch, how.level, generator, axes)
+            fitted.system, rows.table, lambda batch: _refined(system, model, refine, batch, how.level, generator, axes)
         )
         worth = {name: arrays[name] for name in ("elbo_before", "elbo_after")}
         write_latents(target, rows, fitted, arrays, **worth)
-    print(_worth(arrays, refiner.steps), f"means and covariances: {to}", sep="\n")
+    print(_worth(arrays, done), f"means and covariances: {to}", sep="\n")
 
 
 def _refined(
     system: "HasPosterior",
     model: "LatentVariableModel",
-    refiner: "Refiner",
+    refine: "Refine",
     batch: "Batch",
     level: float,
     generator: "Generator",
@@ -105,7 +127,7 @@ def _refined(
     from curvae.fitted.outputs import described
     from curvae.objectives import elbo
 
-    start, end = (system.posterior(batch.x, batch.mask, steps) for steps in (0, refiner))
+    start, end = (system.posterior(batch.x, batch.mask, steps) for steps in (0, refine))
     again = generator.clone_state()
     with torch.no_grad():
         before = elbo(model, start, batch, DRAWS, generator=generator).value
@@ -113,11 +135,11 @@ def _refined(
     return described(end, level, axes) | {"elbo_before": before, "elbo_after": after}
 
 
-def _worth(arrays: Arrays, steps: int) -> str:
+def _worth(arrays: Arrays, done: str) -> str:
     from curvae.evaluation import Estimate
 
     before, after = arrays["elbo_before"].astype(np.float64), arrays["elbo_after"].astype(np.float64)
-    kept, done = np.isfinite(after - before), f"{len(before)} data, {steps} steps:"
+    kept, done = np.isfinite(after - before), f"{len(before)} data, {done}:"
     if not kept.any():
         return f"{done} no ELBO is finite"
     gain = Estimate.of((after - before)[kept])

@@ -11,7 +11,7 @@ from curvae.inference.amortized import (
 )
 from curvae.inference.amortized_langevin import AmortizedLangevin
 from curvae.inference.amortized_mixture import AmortizedMixture
-from curvae.inference.averaged import AveragedCurvature, AveragedLaplace
+from curvae.inference.averaged import AveragedCurvature, AveragedLaplace, best_gaussian
 from curvae.inference.chains import hmc_chains
 from curvae.inference.fisher import FisherGaussian
 from curvae.inference.hamiltonian import AnnealedHMC, HamiltonianFlow
@@ -23,7 +23,7 @@ from curvae.inference.matrix_free_laplace import MatrixFreeLaplace
 from curvae.inference.multimodal_laplace import MultimodalLaplace
 from curvae.inference.nodes import Antithetic, GaussHermite, NodeRule, Nodes
 from curvae.inference.predictive_coding import PredictiveCoding
-from curvae.inference.refiner import Refiner, at_test_time
+from curvae.inference.refiner import Refine, Refiner, at_test_time
 from curvae.inference.semi_amortized import ConstantGaussian, SemiAmortized
 from curvae.inference.tempering import FreeTempering, NoTempering, QuadraticTempering, Tempering
 from curvae.inference.update_rules import Adam, HeavyBall, UpdateRule
@@ -62,12 +62,14 @@ __all__ = [
     "Nodes",
     "PredictiveCoding",
     "QuadraticTempering",
+    "Refine",
     "Refiner",
     "SemiAmortized",
     "StartsAtPosterior",
     "Tempering",
     "UpdateRule",
     "at_test_time",
+    "best_gaussian",
     "hmc_chains",
     "m_step",
     "prefixed",

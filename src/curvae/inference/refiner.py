@@ -1,5 +1,6 @@
 """Refinement of any posterior: gradient ascent of each example's ELBO over the posterior's own parameters."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +14,9 @@ from curvae.noise import common_noise
 from curvae.objectives import elbo
 from curvae.posteriors import Posterior
 from curvae.typing import Batch, PerDatum
+
+Refine = Callable[[LatentVariableModel, Posterior, Batch], Inferred]
+"""From a posterior of each datum to a better one: a :class:`Refiner`, or another way."""
 
 
 @dataclass(frozen=True)

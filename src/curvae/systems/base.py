@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from curvae.inference import Inference, Inferred, Refiner, at_test_time, prefixed
+from curvae.inference import Inference, Inferred, Refine, at_test_time, prefixed
 from curvae.model import LatentVariableModel
 from curvae.objectives import Bound, Kind, Objective, kind_of, log_weights
 from curvae.posteriors import Posterior, typical
@@ -160,7 +160,7 @@ class LatentSystem(System):
 
     @torch.no_grad()
     def posterior(
-        self, x: Float[Tensor, "B *event"], mask: Tensor | None = None, refine: int | Refiner = 0
+        self, x: Float[Tensor, "B *event"], mask: Tensor | None = None, refine: int | Refine = 0
     ) -> Posterior:
         """q(z | x) of data that need not be in the training table, in the model's own units.
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 from jaxtyping import Float, Shaped
 from torch import Generator, Tensor
 
-from curvae.inference import Inference, Inferred, Refiner
+from curvae.inference import Inference, Inferred, Refine
 from curvae.model import LatentVariableModel
 from curvae.posteriors import Posterior
 from curvae.typing import Batch, PerDatum, PerDraw
@@ -39,7 +39,7 @@ class HasPosterior(Protocol):
     """A posterior over latents, for data in the model's units."""
 
     def posterior(
-        self, x: Float[Tensor, "B *event"], mask: Tensor | None = None, refine: int | Refiner = 0
+        self, x: Float[Tensor, "B *event"], mask: Tensor | None = None, refine: int | Refine = 0
     ) -> Posterior:
         """q(z | x), refined by so many steps; ``mask`` is True where x was observed."""
         ...
