@@ -11,7 +11,7 @@ from curvae import linalg
 from curvae.curvature import Linearization, linearize
 from curvae.inference.inference import Continued, Inference, Inferred, prefixed
 from curvae.inference.laplace import Laplace
-from curvae.inference.nodes import Antithetic, GaussHermite, NodeRule, Nodes
+from curvae.inference.nodes import Antithetic, GaussHermite, NodeRule, Nodes, Orthogonal
 from curvae.inference.refiner import chosen, lowered
 from curvae.limits import check_least
 from curvae.model import LatentVariableModel
@@ -31,8 +31,8 @@ class AveragedCurvature:
     ``Lam <- (1 - r) Lam + r sum_k w_k Lam(z_k)``, ``mu <- mu + r Lam^-1 sum_k w_k grad log p(x, z_k)``,
 
     r = 1 first, then 1/2: natural-gradient steps of the ELBO. ``Lam(z) = J'FJ + prior precision`` is that of the
-    curvature engine. Where the nodes have the second moments of N(0, I), as a grid has, the mean Hessian comes from
-    gradients instead, exactly: ``E_q[-d2 log p] = -E[L e (grad log p)']``, symmetrized (Stein, Price).
+    curvature engine. Where the nodes have the second moments of N(0, I), as a frame or a grid has, the mean Hessian
+    comes from gradients instead, exactly: ``E_q[-d2 log p] = -E[L e (grad log p)']``, symmetrized (Stein, Price).
 
     A round is judged for each datum by its own nodes, common to q before and after it: ``log p(x, z) + 1/2 (z - mu)'
     Lam (z - mu)`` is averaged over them, and what was added has its expectation in closed form, with the Lam that the
@@ -43,7 +43,8 @@ class AveragedCurvature:
 
     Args:
         rounds: number T of rounds; 0 leaves the posterior as it is.
-        nodes: where slope and curvature are evaluated.
+        nodes: where slope and curvature are evaluated: ``Antithetic`` draws, ``Orthogonal`` frames or a
+            ``GaussHermite`` grid.
         steps: Newton steps before them, to the Laplace posterior at the mode: for a posterior that is not near it.
         guard: draws, common to start and end and none of the nodes, by which a datum's start is kept where the end has
             a lower ELBO; 0 keeps every end.
@@ -103,11 +104,11 @@ class AveragedCurvature:
     ) -> tuple[PrecisionGaussian, dict[str, Tensor]]:
         """All rounds."""
         with torch.autocast(q.loc.device.type, enabled=False), model.evaluating():
-            near, seen = linearize(model, batch, q.loc, self.route), []
-            rate = torch.ones_like(q.loc[:, 0])
+            near, rate, seen = linearize(model, batch, q.loc, self.route), torch.ones_like(q.loc[:, 0]), []
             for nodes, _ in zip(self.nodes.rounds(q.loc.shape[1]), range(self.rounds), strict=False):
                 here = Spread.of(near, q, Nodes(*(part.to(q.loc) for part in nodes)))
                 q, before, accepted = _round(here, q, rate, self.nodes.exact)
+                near = here.near
                 rate = torch.where(accepted, (2 * rate).clamp(max=0.5), 0.5 * rate)
                 seen.append((before, accepted))
         elbo, accepted = map(torch.stack, zip(*seen, strict=True))
@@ -159,15 +160,13 @@ class AveragedLaplace(Continued):
 
 
 def best_gaussian(size: int, rounds: int = 8) -> AveragedCurvature:
-    """The rounds for a trained system with D latents: from the mode, and no datum made worse.
-
-    A grid where it is small, so that the mean Hessian is exact; beyond two dimensions, draws.
+    """The rounds for a trained system with D latents: from the mode, by the exact mean Hessian, no datum made worse.
 
     Example:
         >>> best_gaussian(2).nodes, best_gaussian(16).nodes
-        (GaussHermite(order=4), Antithetic(draws=4, seed=0))
+        (GaussHermite(order=4), Orthogonal(seed=0))
     """
-    nodes = GaussHermite(order=4) if size <= 2 else Antithetic()
+    nodes = GaussHermite(order=4) if size <= 2 else Orthogonal()
     return AveragedCurvature(rounds, nodes, steps=8, guard=64)
 
 
@@ -191,13 +190,15 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, near: Linearization, q: PrecisionGaussian, nodes: Nodes) -> "Spread":
-        copies = torch.arange(len(q.loc), device=q.loc.device).repeat(len(nodes.e))
-        return cls(near.take(copies), nodes).at(q)
+        """``near`` is that of the data, or of the nodes of another round."""
+        if len(near.z) == len(q.loc):
+            near = near.take(torch.arange(len(q.loc), device=q.loc.device).repeat(len(nodes.e)))
+        return cls(near, nodes).at(q)
 
     def at(self, q: PrecisionGaussian) -> "Spread":
         """At those of another Gaussian."""
         z = q.from_noise(self.nodes.e.unsqueeze(1).expand(-1, *q.loc.shape))
-        return self._replace(near=self.near.at(z.flatten(0, 1)))
+        return self._replace(near=self.near.at(z.reshape(-1, z.shape[-1])))
 
     def mean(self, value: Float[Tensor, "KB ..."]) -> Float[Tensor, "B ..."]:
         """``sum_k w_k v_k``."""
@@ -210,9 +211,9 @@ class Spread(NamedTuple):
         """``E_q[grad]``, and ``L^-1 E_q[-Hessian] L'^-1``: by Stein's identity, or the mean of the precisions."""
         if not exact:
             grad, precision = self._locals()
-            return grad, linalg.solve_lower(factor, linalg.solve_lower(factor, precision).mT)
+            return grad, _solved(factor, _solved(factor, precision).mT)
         grad, (e, weight) = self.near.grad(), self.nodes
-        along = linalg.solve_lower(factor, self.each(grad).permute(1, 2, 0))
+        along = _solved(factor, self.each(grad).permute(1, 2, 0))
         product = along @ (weight.unsqueeze(-1) * e)
         return self.mean(grad), -0.5 * (product + product.mT)
 
@@ -274,6 +275,11 @@ def _judged(spread: Spread, q: PrecisionGaussian, curvature: Float[Tensor, "*B D
     moments = (weight * e.mT) @ e - torch.eye(e.shape[1], dtype=e.dtype, device=e.device)
     entropy = q.half_log_det + 0.5 * e.shape[1] * (1 + linalg.LOG_2PI)
     return spread.mean(spread.near.log_joint) + 0.5 * (curvature * moments).sum((-2, -1)) + entropy
+
+
+def _solved(factor: Matrix, right: Float[Tensor, "B D K"]) -> Float[Tensor, "B D K"]:
+    """``L^-1 R``; no graph is made here."""
+    return torch.linalg.solve_triangular(factor, right, upper=False)
 
 
 def _missed(start: Posterior, end: Posterior) -> PerDatum | None:

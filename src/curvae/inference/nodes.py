@@ -1,4 +1,4 @@
-"""Points and weights for expectations under a Gaussian posterior: draws in pairs, or Gauss-Hermite quadrature."""
+"""Points and weights for expectations under a Gaussian posterior: draws in pairs, whole frames, or quadrature."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class Nodes(NamedTuple):
 
 
 class NodeRule(ABC):
-    """The nodes of each round, the same for all data and at every call."""
+    """The nodes of each round, as many in each, the same for all data and at every call."""
 
     exact: ClassVar[bool]
     """Whether ``sum_k w_k e_k e_k' = I``: then gradients alone give the mean of a Hessian."""
@@ -67,6 +67,36 @@ class Antithetic(NodeRule):
         while True:
             e = torch.randn(self.draws // 2, size, dtype=torch.float64, generator=generator)
             yield Nodes(torch.cat([e, -e]), weight)
+
+
+@dataclass(frozen=True)
+class Orthogonal(NodeRule):
+    """``+-sqrt(D)`` times the axes of a random frame, another one in each round: 2 D nodes with exact second moments.
+
+    Args:
+        seed: of all frames.
+
+    Raises:
+        ValueError: no seed.
+
+    Example:
+        >>> e, weight = next(Orthogonal().rounds(size=3))
+        >>> torch.allclose((weight * e.mT) @ e, torch.eye(3, dtype=torch.float64))
+        True
+    """
+
+    exact: ClassVar[bool] = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+
+    def rounds(self, size: int) -> Iterator[Nodes]:
+        generator = torch.Generator().manual_seed(self.seed)
+        weight = torch.full((2 * size,), 0.5 / size, dtype=torch.float64)
+        while True:
+            frame = torch.linalg.qr(torch.randn(size, size, dtype=torch.float64, generator=generator)).Q
+            yield Nodes(size**0.5 * torch.cat([frame, -frame]), weight)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from curvae.curvature import ConjugateGradient
-from curvae.inference import Inference, Inferred, Laplace, MatrixFreeLaplace
+from curvae.inference import AveragedCurvature, AveragedLaplace, Inference, Inferred, Laplace, MatrixFreeLaplace
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.posteriors import (
     DensityPosterior,
@@ -107,7 +107,9 @@ def widen(posterior: Posterior, width: float) -> DensityPosterior:
             raise TypeError(f"widen: expects a Gaussian posterior; got {type(posterior).__name__}.")
 
 
-def common_proposal(system: HasModel, steps: int = STEPS, width: float | None = None) -> Inference:
+def common_proposal(
+    system: HasModel, steps: int = STEPS, width: float | None = None, average: AveragedCurvature | None = None
+) -> Inference:
     """The Laplace posterior at the mode, widened: started at the center of the system's own posterior.
 
     The proposal depends on the model and the example; the system's inference only says where the search begins. Beyond
@@ -118,6 +120,8 @@ def common_proposal(system: HasModel, steps: int = STEPS, width: float | None = 
         system: with a model of continuous latents.
         steps: Newton steps.
         width: factor on the covariance; that of :func:`width_for` if not given.
+        average: rounds of averaged curvature after the search, which see how far a target reaches beyond the kinks
+            nearby; up to 2,048 latents. ``docs/studies/averaged-curvature.md`` has what they do to k-hat.
 
     Raises:
         ValueError: discrete latents, which have no curvature.
@@ -126,6 +130,8 @@ def common_proposal(system: HasModel, steps: int = STEPS, width: float | None = 
     require_continuous(model, "common proposal")
     size = sum(model.prior.blocks)
     search = Laplace(start, steps) if size <= LARGE else _matrix_free(start, steps)
+    if average is not None and size <= LARGE:
+        search = AveragedLaplace(search, average)
     return Widened(search, width_for(size) if width is None else width)
 
 
