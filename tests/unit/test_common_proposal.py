@@ -10,7 +10,7 @@ from torch import nn
 from curvae.data import ArrayTable
 from curvae.evaluation import common_proposal, score, summarize
 from curvae.evaluation.likelihood.proposal import widen, width_for
-from curvae.inference import AmortizedGaussian, MatrixFreeLaplace
+from curvae.inference import AmortizedGaussian, AveragedCurvature, MatrixFreeLaplace
 from curvae.objectives import elbo
 from curvae.posteriors import ImplicitGaussian, PrecisionGaussian
 from curvae.systems import LatentSystem
@@ -40,6 +40,19 @@ def test_an_implicit_gaussian_is_widened_as_the_formed_one():
     found = torch.einsum("sbi,sbj->bij", *[draws.z - wide.mean] * 2) / 4000
     torch.testing.assert_close(found, wide.covariance, atol=0.15, rtol=0.15)
     assert widen(wide, 2.0).width == pytest.approx(3.4)
+
+
+def test_rounds_of_averaged_curvature_may_follow_the_search():
+    """Where q is exact they change nothing, and the width is the common one; elsewhere they are taken."""
+    oracle, rounds = LinearGaussian(), AveragedCurvature(2)
+    system = LatentSystem(oracle.model, AmortizedGaussian(nn.Linear(P, 2 * D).double()), elbo)
+    with torch.no_grad():
+        plain, averaged = (
+            common_proposal(system, average=average)(oracle.model, oracle.batch) for average in (None, rounds)
+        )
+    torch.testing.assert_close(plain.posterior.mean, averaged.posterior.mean)
+    torch.testing.assert_close(plain.posterior.covariance, averaged.posterior.covariance)
+    assert averaged.info["accepted"].shape == (2, 8)
 
 
 def test_hundreds_of_latents_can_be_evaluated(monkeypatch: pytest.MonkeyPatch):

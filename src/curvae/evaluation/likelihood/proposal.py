@@ -121,7 +121,7 @@ def common_proposal(
         steps: Newton steps.
         width: factor on the covariance; that of :func:`width_for` if not given.
         average: rounds of averaged curvature after the search, which see how far a target reaches beyond the kinks
-            nearby; up to 2,048 latents. ``docs/studies/averaged-curvature.md`` has what they do to k-hat.
+            nearby. For up to 2,048 latents. ``docs/studies/averaged-curvature.md`` has what they do to k-hat.
 
     Raises:
         ValueError: discrete latents, which have no curvature.
@@ -130,7 +130,7 @@ def common_proposal(
     require_continuous(model, "common proposal")
     size = sum(model.prior.blocks)
     search = Laplace(start, steps) if size <= LARGE else _matrix_free(start, steps)
-    if average is not None and size <= LARGE:
+    if average is not None:
         search = AveragedLaplace(search, average)
     return Widened(search, width_for(size) if width is None else width)
 
