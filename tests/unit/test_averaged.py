@@ -23,7 +23,7 @@ from curvae.inference import (
 )
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
-from curvae.posteriors import DiagonalGaussian, FullGaussian, Mixture, PrecisionGaussian, detached
+from curvae.posteriors import DiagonalGaussian, FullGaussian, Mixture, PrecisionGaussian, detached, kl
 from curvae.priors import StandardNormal
 from ingredients import encoder, matrices
 from zoo import LIKELIHOODS, LinearGaussian, TwoModes, batch_of, data_for, points, relu_model
@@ -50,10 +50,13 @@ def test_one_round_is_exact_where_log_p_is_quadratic(rule, full):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_quadratic_log_p_is_judged_exactly(rule):
-    """``elbo`` before a second round is log p(x), as q is exact: whatever the draws are."""
-    oracle = LinearGaussian()
-    info = AveragedCurvature(2, RULES[rule])(oracle.model, anywhere(), oracle.batch).info
-    torch.testing.assert_close(info["elbo"][1], oracle.log_evidence(), atol=1e-10, rtol=1e-10)
+    """``elbo`` is ``log p(x) - KL(q || p(z | x))`` at the start, log p(x) before a second round: without noise."""
+    oracle, start = LinearGaussian(), anywhere()
+    exact = PrecisionGaussian(oracle.mean(), torch.linalg.cholesky(oracle.precision()).expand(8, -1, -1))
+    info = AveragedCurvature(2, RULES[rule])(oracle.model, start, oracle.batch).info
+    evidence = oracle.log_evidence()
+    torch.testing.assert_close(info["elbo"][0], evidence - kl(start, exact).sum(-1), atol=1e-9, rtol=1e-10)
+    torch.testing.assert_close(info["elbo"][1], evidence, atol=1e-10, rtol=1e-10)
 
 
 def smooth(size: int, activation: type[nn.Module], likelihood: str):
