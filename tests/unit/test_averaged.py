@@ -75,7 +75,7 @@ def smooth(size: int, activation: type[nn.Module], likelihood: str):
 
 
 def expected(model: LatentVariableModel, x: Tensor, loc: Tensor, factor: Tensor, span: float = 8.0) -> Tensor:
-    """The ELBO of ``N(loc, (L L')^-1)`` for one datum: a sum over a fine grid of e, which knows nothing of nodes."""
+    """The ELBO of ``N(loc, (L L')^-1)`` for one example: a sum over a fine grid of e, which knows nothing of nodes."""
     size = len(loc)
     axis = torch.linspace(-span, span, 321 if size == 1 else 129, dtype=torch.float64)
     e = torch.cartesian_prod(*[axis] * size).reshape(-1, size)
@@ -142,7 +142,7 @@ def test_no_round_lowers_the_elbo_of_its_nodes(rule):
     torch.testing.assert_close(rise[~info["accepted"][:-1]], torch.zeros((~info["accepted"][:-1]).sum()).double())
 
 
-def test_a_refused_round_leaves_a_datum_as_it_is():
+def test_a_refused_round_leaves_an_example_as_it_is():
     """Its neighbors move; whoever is refused is judged by the same draws that the others were."""
     model, batch = relu_model("gaussian")
     for parameter in model.decoder.parameters():

@@ -34,9 +34,9 @@ class AveragedCurvature:
     curvature engine. Where the nodes have the second moments of N(0, I), as a frame or a grid has, the mean Hessian
     comes from gradients instead, exactly: ``E_q[-d2 log p] = -E[L e (grad log p)']``, symmetrized (Stein, Price).
 
-    A round is judged for each datum by its own nodes, common to q before and after it: ``log p(x, z) + 1/2 (z - mu)'
+    A round is judged for each example by its own nodes, common to q before and after it: ``log p(x, z) + 1/2 (z - mu)'
     Lam (z - mu)`` is averaged over them, and what was added has its expectation in closed form, with the Lam that the
-    round proposes. So a quadratic log p is judged exactly. A datum whose ELBO would fall keeps its q; its next r is
+    round proposes. So a quadratic log p is judged exactly. An example whose ELBO would fall keeps its q; its next r is
     half as long, and twice as long again, up to 1/2, after a success.
 
     No gradient flows through the rounds: at the best Gaussian the ELBO has no slope in q.
@@ -46,8 +46,8 @@ class AveragedCurvature:
         nodes: where slope and curvature are evaluated: ``Antithetic`` draws, ``Orthogonal`` frames or a
             ``GaussHermite`` grid.
         steps: Newton steps before them, to the Laplace posterior at the mode: for a posterior that is not near it.
-        guard: draws, common to start and end and none of the nodes, by which a datum's start is kept where the end has
-            a lower ELBO; 0 keeps every end.
+        guard: draws, common to start and end and none of the nodes, by which an example's start is kept where the end
+            has a lower ELBO; 0 keeps every end.
         route: a route of the curvature engine; the cheapest that fits if not given.
 
     Info: ``elbo`` (T, B), before each round, from its nodes, and ``accepted`` (T, B); with a guard ``kept`` (B,), True
@@ -160,7 +160,7 @@ class AveragedLaplace(Continued):
 
 
 def best_gaussian(size: int, rounds: int = 8) -> AveragedCurvature:
-    """The rounds for a trained system with D latents: from the mode, by the exact mean Hessian, no datum made worse.
+    """The rounds for a trained system with D latents: from the mode, by the exact mean Hessian, no example made worse.
 
     Example:
         >>> best_gaussian(2).nodes, best_gaussian(16).nodes
@@ -185,7 +185,7 @@ class Spread(NamedTuple):
     """log p(x, z) at the nodes of a Gaussian ``N(mu, (L L')^-1)``."""
 
     near: Linearization
-    """For the nodes of all data: those of the first node first."""
+    """For the nodes of all examples: those of the first node first."""
     nodes: Nodes
 
     @classmethod

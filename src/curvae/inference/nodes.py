@@ -13,7 +13,7 @@ from torch import Tensor
 from curvae.limits import check_least, check_seed
 
 MOST = 4096
-"""The largest grid: nodes of each datum."""
+"""The largest grid: nodes of each example."""
 
 
 class Nodes(NamedTuple):
@@ -24,7 +24,7 @@ class Nodes(NamedTuple):
 
 
 class NodeRule(ABC):
-    """The nodes of each round, as many in each, the same for all data and at every call."""
+    """The nodes of each round, as many in each, the same for all examples and at every call."""
 
     exact: ClassVar[bool]
     """Whether ``sum_k w_k e_k e_k' = I``: then gradients alone give the mean of a Hessian."""

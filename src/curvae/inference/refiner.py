@@ -16,7 +16,7 @@ from curvae.posteriors import Posterior
 from curvae.typing import Batch, PerDatum
 
 Refine = Callable[[LatentVariableModel, Posterior, Batch], Inferred]
-"""From a posterior of each datum to a better one: a :class:`Refiner`, or another way."""
+"""From a posterior of each example to a better one: a :class:`Refiner`, or another way."""
 
 
 @dataclass(frozen=True)
