@@ -16,9 +16,9 @@ from scipy.io import savemat
 
 from curvae.cache import cache_folder
 from curvae.data import DataError, load, names, reopen
-from curvae.data.fetch import Files, Remote, download
-from curvae.data.mnist import BINARIZED_HASHES
-from curvae.data.sources import sources
+from curvae.data.datasets.fetch import Files, Remote, download
+from curvae.data.datasets.mnist import BINARIZED_HASHES
+from curvae.data.datasets.sets import SOURCES
 from curvae.data.transforms import Identity, restore
 
 RANDOM = np.random.default_rng(0)
@@ -301,4 +301,4 @@ def test_real_binarization_is_the_published_one(shared_data):
 
 
 def test_names_are_all_known():
-    assert names() == list(sources())
+    assert names() == list(SOURCES)

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from curvae.data import DataError
-from curvae.data.preprocess import image_transform
 from curvae.data.transforms import (
     Binarization,
     Chain,
@@ -19,6 +18,7 @@ from curvae.data.transforms import (
     Standardization,
     restore,
 )
+from curvae.data.transforms.images import image_transform
 
 EVENT = (2, 3)
 MEAN, SPREAD = torch.linspace(-1, 2, 6).reshape(EVENT).double(), torch.linspace(0.5, 3, 6).reshape(EVENT).double()

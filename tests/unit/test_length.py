@@ -12,10 +12,10 @@ from curvae import training
 from curvae.data import from_array
 from curvae.systems import Cosine, Stage, vae, vlae
 from curvae.training import train_on
-from curvae.training.length import Length
 from curvae.training.loop.stages import part_of_cycle
-from curvae.training.recommended import recommended
-from curvae.training.settings import Settings
+from curvae.training.setup.length import Length
+from curvae.training.setup.recommended import recommended
+from curvae.training.setup.settings import Settings
 from training_toys import Toy, data_of, interrupt
 
 QUIET = {"device": "cpu", "progress": False}

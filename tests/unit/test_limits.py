@@ -15,7 +15,7 @@ from curvae.evaluation.information.two_sample import classified, mmd
 from curvae.limits import MOST, check_counts, check_least, check_seed
 from curvae.noise import common_noise
 from curvae.systems import System, vae
-from curvae.training.settings import Settings
+from curvae.training.setup.settings import Settings
 
 X = np.random.default_rng(0).normal(size=(200, 3))
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from curvae.data import Column, DataError, DataWarning, Schema, from_array, from_file, load, match, names
-from curvae.data.labels import words
 from curvae.data.schema import Origin
+from curvae.data.tables.labels import words
 from curvae.typing import DataSpec
 
 RANDOM = np.random.default_rng(0)

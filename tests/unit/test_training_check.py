@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from curvae import registry, training
 from curvae.systems import System, vae, vlae
-from curvae.training.check import check_networks
+from curvae.training.setup.check import check_networks
 from training_toys import FEATURES, Toy, data_of
 
 

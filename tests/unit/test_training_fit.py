@@ -13,7 +13,7 @@ import curvae
 from curvae import linalg, training
 from curvae.systems import vae, vlae
 from curvae.training import RunError
-from curvae.training.loop import lightning_module as stage_module
+from curvae.training.loop import lightning_module
 from curvae.training.loop.checkpoint import Position, Session
 from curvae.training.run.metrics import Log, Row
 from training_toys import Toy, data_of, interrupt, not_finite
@@ -99,8 +99,10 @@ def test_too_many_skipped_steps_stop_the_run_and_name_the_tensor(tmp_path: Path)
 
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing waits for the device."""
-    judged = stage_module.runs_ahead
-    monkeypatch.setattr(stage_module, "runs_ahead", lambda device, optimizer: judged(torch.device("cuda"), optimizer))
+    judged = lightning_module.runs_ahead
+    monkeypatch.setattr(
+        lightning_module, "runs_ahead", lambda device, optimizer: judged(torch.device("cuda"), optimizer)
+    )
     monkeypatch.setattr(linalg, "can_sync", lambda tensor: False)
 
 
@@ -126,7 +128,7 @@ def test_judging_steps_on_the_device_gives_the_same(tmp_path: Path, monkeypatch:
 
 def test_too_many_skipped_steps_are_seen_at_the_next_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     as_on_a_gpu(monkeypatch)
-    monkeypatch.setattr(stage_module, "LOOK", 8)
+    monkeypatch.setattr(lightning_module, "LOOK", 8)
     system = Toy()
     system.at = dict.fromkeys(range(5, 99), not_finite)
     with pytest.raises(RunError, match=r"stopped at step 8 \(stage 'one'\): 4 steps .* first Bound.surrogate"):

@@ -13,10 +13,11 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 import curvae
 from curvae import training
 from curvae.objectives import Bound
-from curvae.training import RunError, monitoring
+from curvae.training import RunError
 from curvae.training.loop import checkpoint, loggers
 from curvae.training.loop.epoch_means import EpochMeans
 from curvae.training.run.metrics import COLUMNS
+from curvae.training.setup import monitoring
 from training_toys import Toy, data_of, interrupt
 
 OPTIONS: dict[str, Any] = {"epochs": 4, "batch_size": 20, "progress": False, "device": "cpu"}

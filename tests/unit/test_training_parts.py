@@ -12,8 +12,7 @@ from torch import nn
 import curvae
 from curvae.data import ArrayTable
 from curvae.systems import Recipe
-from curvae.training import RunError, devices
-from curvae.training.length import divide
+from curvae.training import RunError
 from curvae.training.loop.loader import Batches, sizes
 from curvae.training.loop.running_means import Means
 from curvae.training.loop.state import write_state
@@ -21,7 +20,9 @@ from curvae.training.run import files
 from curvae.training.run import metrics as log
 from curvae.training.run.metrics import Log, Row
 from curvae.training.run.serialization import plain
-from curvae.training.settings import derive
+from curvae.training.setup import devices
+from curvae.training.setup.length import divide
+from curvae.training.setup.settings import derive
 
 
 @given(st.lists(st.floats(0.01, 10), min_size=1, max_size=5), st.integers(0, 300))

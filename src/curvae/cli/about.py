@@ -23,14 +23,14 @@ Row = tuple[str, str]
 def list_() -> None:
     """Systems with a line and a reference for each, and the known data sets."""
     from curvae import registry
-    from curvae.data.sources import sources
+    from curvae.data.datasets.sets import SOURCES
 
     show(
         "systems",
         ["name", "what it is", "reference"],
         [(name, *registry.describe(name)) for name in registry.systems()],
     )
-    described = [(name, unmarked(_first_line(source))) for name, source in sources().items()]
+    described = [(name, unmarked(_first_line(source))) for name, source in SOURCES.items()]
     show("data sets (or a .npy, .npz, .csv, .tsv or .txt file of your own)", ["name", "what it is"], described)
     print("your own: subclass curvae.systems.System and register it, as docs/without-latents.md does in ten lines")
     print("next: curvae fit vlae digits --help")

@@ -16,7 +16,7 @@ from curvae.cli.parsing import dashed, given, parse, parser, spoken, to_front
 if TYPE_CHECKING:
     from curvae.data import Data
     from curvae.systems import System
-    from curvae.training.settings import Settings
+    from curvae.training.setup.settings import Settings
 
 HELP = """usage: curvae fit SYSTEM DATA [flags]
        curvae fit --config RUN [flags]
@@ -154,7 +154,7 @@ def _train(request: Request, sources: Sources, made: Any, chosen: Any, sizes: Se
     import torch
 
     from curvae.training import fit, fit_restarts
-    from curvae.training.devices import is_first
+    from curvae.training.setup.devices import is_first
 
     training = sources.training.arguments(chosen)
     settings = _settings(training)
@@ -202,9 +202,9 @@ def _folder(request: Request, training: Mapping[str, Any], kind: str) -> Path | 
 
 def _settings(training: Mapping[str, Any]) -> "Settings":
     """Refused before data are opened and weights are drawn."""
-    from curvae.training.devices import choose
-    from curvae.training.monitoring import check_logger
-    from curvae.training.settings import Settings
+    from curvae.training.setup.devices import choose
+    from curvae.training.setup.monitoring import check_logger
+    from curvae.training.setup.settings import Settings
 
     others = ("out", "progress", "logger")
     settings = Settings(**{name: value for name, value in training.items() if name not in others})
@@ -216,7 +216,7 @@ def _settings(training: Mapping[str, Any]) -> "Settings":
 def _printed(system: "System", data: "Data", settings: "Settings") -> str:
     import yaml
 
-    from curvae.training.fit import configuration
+    from curvae.training.fits.fit import configuration
 
     return yaml.safe_dump(configuration(system, data, settings), sort_keys=False, allow_unicode=True)
 

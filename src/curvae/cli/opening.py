@@ -44,7 +44,7 @@ def set_name(word: str) -> str | None:
         UsageError: it is neither.
     """
     from curvae.data import DataError
-    from curvae.data.sets import known, names
+    from curvae.data.datasets.sets import known, names
 
     try:
         return known(word)

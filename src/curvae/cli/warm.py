@@ -39,8 +39,8 @@ def _data(word: str | None) -> Source:
 def _train(chosen: Any, reading: dict[str, Any], training: dict[str, Any], words: Sequence[str]) -> None:
     from curvae.data import like_file, like_set
     from curvae.training import fit_from
-    from curvae.training.devices import is_first
     from curvae.training.run.claim import next_name
+    from curvae.training.setup.devices import is_first
 
     run, word = opening.open_run(chosen["run"], chosen["trust"] or ()), chosen["data"]
     name, earlier = opening.set_name(word), run.earlier()

@@ -1,15 +1,21 @@
-"""Data sets, their splits and their transforms with log-determinants."""
+"""Data sets, their splits and their transforms with log-determinants.
 
-from curvae.data.arrays import from_array
+Begin at ``data``: three tables (``array_table``), and what is known of them (``schema``). ``tables`` makes it of the
+user's own rows, ``datasets`` of known sets, with the checks of ``validation`` and the file ``readers``;
+``transforms`` lead to the model and back. ``like``, ``reopening`` and ``restoring`` read and write by the schema of
+an earlier run.
+"""
+
+from curvae.data.array_table import ArrayTable
 from curvae.data.data import Data
+from curvae.data.datasets.sets import load, names
 from curvae.data.errors import DataError, DataWarning
-from curvae.data.files import from_file
 from curvae.data.like import Earlier, like_array, like_file, like_set
-from curvae.data.matching import match
 from curvae.data.reopening import reopen
 from curvae.data.schema import Column, Schema
-from curvae.data.sets import load, names
-from curvae.data.table import ArrayTable
+from curvae.data.tables.arrays import from_array
+from curvae.data.tables.files import from_file
+from curvae.data.tables.matching import match
 from curvae.data.transforms import Transform
 
 __all__ = [

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from curvae.data.array_table import ArrayTable
 from curvae.data.errors import DataError
 from curvae.data.schema import Schema
-from curvae.data.table import ArrayTable
 from curvae.data.transforms import Transform
 from curvae.typing import DataSpec
 

@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from curvae.data.assembling import parted
 from curvae.data.data import Data, Rows, build
+from curvae.data.datasets.sets import load
 from curvae.data.errors import DataError
-from curvae.data.files import match_file, stem
-from curvae.data.finite import check_range, check_transformed
-from curvae.data.kinds import described
-from curvae.data.matching import Choice, Matched, match
 from curvae.data.schema import Column, Kind, Origin, Schema
-from curvae.data.sets import load
+from curvae.data.tables.assembling import parted
+from curvae.data.tables.files import match_file, stem
+from curvae.data.tables.kinds import described
+from curvae.data.tables.matching import Choice, Matched, match
 from curvae.data.transforms import Transform
+from curvae.data.validation import check_range, check_transformed
 from curvae.limits import check_seed
 
 SHARES = (0.7, 0.15, 0.15)

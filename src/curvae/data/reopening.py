@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from curvae.data.data import Data
+from curvae.data.datasets.sets import load
 from curvae.data.errors import DataError, DataWarning
-from curvae.data.files import from_file
 from curvae.data.like import Earlier, like_file
 from curvae.data.schema import Origin, Schema
-from curvae.data.sets import load
+from curvae.data.tables.files import from_file
 from curvae.data.transforms import Transform
 
 

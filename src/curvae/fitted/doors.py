@@ -14,7 +14,7 @@ import torch
 from curvae import registry
 from curvae.data import Data, Earlier, from_array, from_file, like_array, like_file, like_set
 from curvae.data import load as load_set
-from curvae.data.sets import known
+from curvae.data.datasets.sets import known
 from curvae.fitted.fitted import Fitted
 from curvae.limits import check_seed
 from curvae.noise import kept

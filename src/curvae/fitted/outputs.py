@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from curvae.data import Schema
-from curvae.data.columnar import named_as
 from curvae.data.restoring import by_name
+from curvae.data.tables.columnar import named_as
 from curvae.latents import Axes
 from curvae.posteriors import Posterior, rotated
 

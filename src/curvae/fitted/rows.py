@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from curvae.data import ArrayTable, Schema, load, match
-from curvae.data.files import match_file
-from curvae.data.matching import Choice
-from curvae.data.sets import known
+from curvae.data.datasets.sets import known
+from curvae.data.tables.files import match_file
+from curvae.data.tables.matching import Choice
 from curvae.limits import check_seed
 from curvae.noise import kept
 from curvae.systems import System

@@ -1,10 +1,14 @@
-"""Training systems, and the folders that training leaves."""
+"""Training systems, and the folders that training leaves.
 
-from curvae.training.cycles import train_on
+Begin at ``fits``, the ways to train. ``setup`` is what is settled before the first step, ``loop`` the steps, ``run``
+the folder that all of it is kept in; imports go from the first to the last, ``loop`` before ``setup``.
+"""
+
 from curvae.training.errors import RunError
-from curvae.training.fit import fit
-from curvae.training.restarts import fit_restarts
+from curvae.training.fits.fit import fit
+from curvae.training.fits.restarts import fit_restarts
+from curvae.training.fits.train_on import train_on
+from curvae.training.fits.warm_start import fit_from
 from curvae.training.run.run_folder import RunFolder, load
-from curvae.training.warm import fit_from
 
 __all__ = ["RunError", "RunFolder", "fit", "fit_from", "fit_restarts", "load", "train_on"]

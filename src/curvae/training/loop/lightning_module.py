@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from curvae.data import Data
 from curvae.objectives import Bound
 from curvae.systems import Stage, System
-from curvae.training.length import Length
 from curvae.training.loop.checkpoint import Session
 from curvae.training.loop.compiled import Compiled
 from curvae.training.loop.epoch_means import EpochMeans
@@ -20,7 +19,8 @@ from curvae.training.loop.optimizer import adam
 from curvae.training.loop.running_means import Means
 from curvae.training.loop.state import several, write_state
 from curvae.training.loop.weight_averaging import Average, copied, put
-from curvae.training.settings import Chosen, derive
+from curvae.training.setup.length import Length
+from curvae.training.setup.settings import Chosen, derive
 from curvae.typing import Batch
 
 NOISE, VALIDATION, FINISH = 0, 3, 6

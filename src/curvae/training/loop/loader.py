@@ -7,11 +7,11 @@ import torch
 from torch import Generator, Tensor
 
 from curvae.data import ArrayTable
-from curvae.training.settings import derive
+from curvae.training.setup.settings import derive
 from curvae.typing import Batch
 
 ORDER, DATA_NOISE = 1, 2
-"""Streams of random numbers, beside the training noise (see ``stage_module``)."""
+"""Streams of random numbers, beside the training noise (see ``lightning_module``)."""
 VALIDATION_ROWS = 512
 """Least number of rows in a batch of the validation part."""
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from curvae.training.settings import Chosen
+from curvae.training.setup.settings import Chosen
 
 
 def adam(parameters: Iterable[nn.Parameter], settings: Chosen, device: torch.device) -> torch.optim.Optimizer:

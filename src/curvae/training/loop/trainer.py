@@ -10,9 +10,9 @@ from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 
-from curvae.training.devices import choose
 from curvae.training.loop.checkpoint import Session
-from curvae.training.settings import Settings
+from curvae.training.setup.devices import choose
+from curvae.training.setup.settings import Settings
 
 
 def trainer(

@@ -9,8 +9,8 @@ import torch
 
 from curvae.curvature import native
 from curvae.data import Data
-from curvae.training.devices import choose
-from curvae.training.settings import Settings
+from curvae.training.setup.devices import choose
+from curvae.training.setup.settings import Settings
 
 PACKAGES = ("curvae", "torch", "lightning", "numpy")
 

@@ -8,12 +8,12 @@ from typing import Any
 from curvae.data import Data
 from curvae.systems import System
 from curvae.training.errors import RunError
-from curvae.training.fit import carry_out
+from curvae.training.fits.fit import carry_out
 from curvae.training.loop.resume import reopen
-from curvae.training.monitoring import Monitoring
-from curvae.training.recommended import recommended
 from curvae.training.run.run_folder import RunFolder, load
-from curvae.training.settings import UNITS, Settings
+from curvae.training.setup.monitoring import Monitoring
+from curvae.training.setup.recommended import recommended
+from curvae.training.setup.settings import UNITS, Settings
 
 
 def train_on(

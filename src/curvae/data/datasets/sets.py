@@ -1,5 +1,6 @@
 """Opening a known data set: files to parts, parts to splits, splits to tables."""
 
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -7,15 +8,28 @@ import numpy as np
 import torch
 
 from curvae.data.data import Data, Rows, build, part_size
+from curvae.data.datasets import cifar_svhn, mnist, omniglot
+from curvae.data.datasets.fetch import Files
+from curvae.data.datasets.sources import Part, Source, digits
 from curvae.data.errors import DataError
-from curvae.data.fetch import Files
-from curvae.data.preprocess import image_transform
 from curvae.data.schema import BESIDE, Column, Schema
-from curvae.data.sources import Part, Source, sources
 from curvae.data.transforms import Transform
+from curvae.data.transforms.images import image_transform
 from curvae.limits import check_seed
 from curvae.typing import DataSpec
 
+SOURCES: Mapping[str, Callable[[Files], Source]] = {
+    "digits": digits,
+    "mnist": mnist.mnist,
+    "fashion_mnist": mnist.fashion_mnist,
+    "binarized_mnist": mnist.binarized_mnist,
+    "omniglot": omniglot.omniglot,
+    "omniglot-area28": omniglot.omniglot_area28,
+    "cifar10": cifar_svhn.cifar10,
+    "cifar10-jpeg": cifar_svhn.cifar10_jpeg,
+    "svhn": cifar_svhn.svhn,
+}
+"""Every known data set: name to the function that opens it."""
 VALIDATION_SHARE = 1 / 6
 """Of the training part, where there is no official validation part: 10,000 of MNIST's 60,000."""
 TEST_SHARE = 0.2
@@ -28,7 +42,7 @@ def names() -> list[str]:
     >>> names()[:4]
     ['digits', 'mnist', 'fashion_mnist', 'binarized_mnist']
     """
-    return list(sources())
+    return list(SOURCES)
 
 
 def load(
@@ -69,7 +83,7 @@ def load(
     if isinstance(transform, str):
         raise DataError(f"transform: expected an object, got {transform!r}; pass the one that was used again.")
     folder = None if data_dir is None else Path(data_dir).expanduser().absolute()
-    source = sources()[name](Files(folder))
+    source = SOURCES[name](Files(folder))
     parts = _split(source, validation, seed)
     switches = {"binarize": binarize, "dequantize": dequantize, "logit": logit, "standardize": standardize}
     support = "binary" if source.levels == 2 or binarize else "real"
@@ -95,7 +109,7 @@ def spelled(name: str) -> str:
     ...
     curvae.data.errors.DataError: name: expected one of digits, ..., got 'fashon-mnist'; did you mean 'fashion-mnist'?
     """
-    every = {_plain(each): each for each in sources()}
+    every = {_plain(each): each for each in SOURCES}
     if (found := every.get(_plain(name))) is not None:
         return found
     near = get_close_matches(_plain(name), every, n=1, cutoff=0.6)

@@ -8,11 +8,11 @@ from typing import Any
 from torch import nn
 
 from curvae.data import Data
-from curvae.training.fit import carry_out, configuration, place
-from curvae.training.monitoring import Monitoring
-from curvae.training.recommended import recommended
+from curvae.training.fits.fit import carry_out, configuration, place
 from curvae.training.run.run_folder import RunFolder
-from curvae.training.settings import Settings
+from curvae.training.setup.monitoring import Monitoring
+from curvae.training.setup.recommended import recommended
+from curvae.training.setup.settings import Settings
 from curvae.typing import Remembers
 
 

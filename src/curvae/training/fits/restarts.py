@@ -10,12 +10,12 @@ from curvae.limits import check_counts, check_seed
 from curvae.progress import say
 from curvae.systems import System
 from curvae.training.errors import DivergedError, FinishedError, RunError
-from curvae.training.fit import configuration, fit, place
-from curvae.training.monitoring import check_logger
+from curvae.training.fits.fit import configuration, fit, place
 from curvae.training.run import files, layout
 from curvae.training.run.claim import discard, held, moved, require_free, start_of, starts_of
 from curvae.training.run.run_folder import RunFolder
-from curvae.training.settings import Settings
+from curvae.training.setup.monitoring import check_logger
+from curvae.training.setup.settings import Settings
 
 MOST = 1000
 """More starts are a slip of the hand."""

@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from curvae.data.assembling import Options, assemble
-from curvae.data.columnar import columnar
 from curvae.data.data import Data
 from curvae.data.errors import DataError
-from curvae.data.matching import AS_THE_RUN, Choice, Matched, match, select
 from curvae.data.readers import names_of_npz, read_npy, read_npz
 from curvae.data.schema import Origin, Schema
-from curvae.data.taking import Content, from_columns, place, relabeled, take
-from curvae.data.text import TextTable, read_text
+from curvae.data.tables.assembling import Options, assemble
+from curvae.data.tables.columnar import columnar
+from curvae.data.tables.content import Content, from_columns, place, relabeled, take
+from curvae.data.tables.matching import AS_THE_RUN, Choice, Matched, match, select
+from curvae.data.tables.text import TextTable, read_text
 from curvae.data.transforms import Transform
 
 TEXT = (".csv", ".tsv", ".txt")

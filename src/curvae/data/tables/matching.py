@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from curvae.data.coerce import CHANNELS, observed, to_tensor
-from curvae.data.columnar import Columnar, columnar
 from curvae.data.data import Rows
 from curvae.data.errors import DataError, DataWarning
-from curvae.data.labels import UNKNOWN, flat, missing, read_as, words
 from curvae.data.schema import BESIDE, Column, Schema, unique
-from curvae.data.taking import Content, Names, few, label_place, mask_of, names_column, places_of
+from curvae.data.tables.columnar import Columnar, columnar
+from curvae.data.tables.content import Content, Names, few, label_place, mask_of, names_column, places_of
+from curvae.data.tables.labels import UNKNOWN, flat, missing, read_as, words
+from curvae.data.validation import CHANNELS, first_place, observed, to_tensor
 from curvae.typing import DataSpec
 
 
@@ -219,8 +219,7 @@ def _check_kinds(what: str, rows: Rows, spec: DataSpec, names: Sequence[str] | N
     x = rows.raw.double()
     bad = (x < 0) | (x > most) | (x != x.floor())
     if bad.any():
-        row, *place = (int(i) for i in bad.nonzero()[0])
-        column = names[place[0]] if names and len(place) == 1 else place[0] if len(place) == 1 else tuple(place)
-        got = f"{float(x[row, *place]):g} in row {row}, column {column!r}"
+        row, column = first_place(bad, names)
+        got = f"{float(x[bad][0]):g} in row {row}, column {column}"
         known = "0 and 1" if most == 1 else f"categories 0 to {most}"
         raise DataError(f"{what}: expected {known}, as in the run, got {got}.")

@@ -9,19 +9,19 @@ from typing import Any
 
 from curvae.data import Data
 from curvae.systems import System
-from curvae.training import devices as machine
-from curvae.training.check import check_networks
-from curvae.training.length import lengths
 from curvae.training.loop.checkpoint import Session
-from curvae.training.monitoring import Monitoring, check_logger
-from curvae.training.recommended import recommended
 from curvae.training.run import files, latents
 from curvae.training.run.claim import claimed, next_name
 from curvae.training.run.environment import environment, version
 from curvae.training.run.metrics import Log
 from curvae.training.run.run_folder import RunFolder, write_about
 from curvae.training.run.serialization import custom_parts, plain, record
-from curvae.training.settings import Chosen, Settings
+from curvae.training.setup import devices as machine
+from curvae.training.setup.check import check_networks
+from curvae.training.setup.length import lengths
+from curvae.training.setup.monitoring import Monitoring, check_logger
+from curvae.training.setup.recommended import recommended
+from curvae.training.setup.settings import Chosen, Settings
 
 
 def fit(

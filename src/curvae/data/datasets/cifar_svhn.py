@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from curvae.data.datasets.fetch import Files, Remote
+from curvae.data.datasets.sources import Part, Source
 from curvae.data.errors import DataError
-from curvae.data.fetch import Files, Remote
 from curvae.data.readers import read_bytes, read_cifar, read_jpegs, read_mat
-from curvae.data.sources import Part, Source
 
 CIFAR = Remote("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "md5:c32a1d4ab5d03f1284b67883e8d87530")
 CIFAR_BATCHES = ("data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin")

@@ -8,10 +8,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from curvae.data.coerce import numeric
 from curvae.data.errors import DataError
 from curvae.data.schema import DTYPES
-from curvae.data.text import TextTable
+from curvae.data.tables.text import TextTable
+from curvae.data.validation import numeric
 
 
 @runtime_checkable

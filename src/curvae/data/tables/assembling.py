@@ -8,14 +8,14 @@ import torch
 
 from curvae.data.data import Data, Rows, build
 from curvae.data.errors import DataError
-from curvae.data.finite import check_range, check_transformed
-from curvae.data.kinds import described
-from curvae.data.labels import coded
-from curvae.data.preprocess import image_transform
 from curvae.data.schema import Origin, Schema
-from curvae.data.taking import Content, checked, relabeled
-from curvae.data.text import MISSING
+from curvae.data.tables.content import Content, checked, relabeled
+from curvae.data.tables.kinds import described
+from curvae.data.tables.labels import coded
+from curvae.data.tables.text import MISSING
 from curvae.data.transforms import Identity, MeanSubtraction, Standardization, Transform
+from curvae.data.transforms.images import image_transform
+from curvae.data.validation import check_range, check_transformed
 from curvae.limits import check_seed
 from curvae.typing import DataSpec, Support
 

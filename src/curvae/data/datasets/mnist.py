@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from curvae.data.fetch import Files, Remote
+from curvae.data.datasets.fetch import Files, Remote
+from curvae.data.datasets.sources import Part, Source
 from curvae.data.readers import read_amat, read_idx, read_packed
-from curvae.data.sources import Part, Source
 
 MNIST_SITE = "https://ossci-datasets.s3.amazonaws.com/mnist"
 MNIST_HASHES = {

@@ -9,7 +9,7 @@ import numpy as np
 from curvae.limits import check_seed
 from curvae.systems import Cosine
 from curvae.systems.stages import Schedule
-from curvae.training.length import Length, Unit
+from curvae.training.setup.length import Length, Unit
 
 MOST = {"epochs": 10**7, "max_updates": 10**10, "batch_size": 10**9, "max_skipped": 10**9, "devices": 10**4}
 """More is a slip of the hand, and would take for ever."""

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curvae.data.coerce import masked_out, observed, to_event, to_tensor
-from curvae.data.columnar import Columnar, FrameColumns, columnar, dtype_name, named_as
 from curvae.data.data import Rows
 from curvae.data.errors import DataError
 from curvae.data.schema import BESIDE, Column, Holder, unique
+from curvae.data.tables.columnar import Columnar, FrameColumns, columnar, dtype_name, named_as
+from curvae.data.validation import masked_out, observed, to_event, to_tensor
 
 Names = Sequence[Any]
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from curvae.data import Data
 from curvae.systems import System
-from curvae.training.settings import Chosen, Settings
+from curvae.training.setup.settings import Chosen, Settings
 
 MANY, WIDE = 10_000, 256
 """Training rows, and units of a layer, up to which one batch size and learning rate serve. See docs/fits.md."""

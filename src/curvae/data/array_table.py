@@ -8,13 +8,12 @@ from jaxtyping import Int, Shaped
 from torch import Generator, Tensor
 
 from curvae.data.errors import DataError
-from curvae.data.finite import check_finite
 from curvae.data.transforms import Identity, Transform
+from curvae.data.transforms.base import FIXED_NOISE
+from curvae.data.validation import check_finite
 from curvae.typing import Batch
 
 AS_GIVEN = Identity()
-FIXED_NOISE = 20210
-"""Seed of the noise in :attr:`ArrayTable.x` where the transform is random."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+FIXED_NOISE = 20210
+"""Seed of the noise of a transform where it must be the same every time."""
+
 
 @dataclass(frozen=True, eq=False)
 class Transform(ABC):

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from curvae.data.coerce import is_missing
 from curvae.data.errors import DataError
+from curvae.data.validation import is_missing
 
 UNKNOWN = -1
 """Code of a label that the run has no word for, or of none at all, in data that are evaluated."""

@@ -1,4 +1,4 @@
-"""From raw data to what the model sees: each an elementwise, invertible map with its log-determinant."""
+"""Elementwise, invertible maps with their log-determinants."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,20 +11,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import softplus
 
 from curvae.data.errors import DataError
-from curvae.data.transform import Chain, Transform
-
-__all__ = [
-    "Binarization",
-    "Chain",
-    "Dequantization",
-    "Identity",
-    "Logit",
-    "MeanSubtraction",
-    "Scale",
-    "Standardization",
-    "Transform",
-    "restore",
-]
+from curvae.data.transforms.base import Chain, Transform
 
 
 @dataclass(frozen=True, eq=False)

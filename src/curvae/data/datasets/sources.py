@@ -1,13 +1,12 @@
-"""The known data sets by name, and what a data set is before it is split and transformed."""
+"""What a known data set is before it is split and transformed, and the one that is here already."""
 
-from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from curvae.data.fetch import Files
+from curvae.data.datasets.fetch import Files
 
 
 class Part(NamedTuple):
@@ -40,20 +39,3 @@ def files_of(package: str) -> Path:
     assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin).parent
-
-
-def sources() -> Mapping[str, Callable[[Files], Source]]:
-    """Every known data set: name to the function that opens it."""
-    from curvae.data import color, mnist, omniglot
-
-    return {
-        "digits": digits,
-        "mnist": mnist.mnist,
-        "fashion_mnist": mnist.fashion_mnist,
-        "binarized_mnist": mnist.binarized_mnist,
-        "omniglot": omniglot.omniglot,
-        "omniglot-area28": omniglot.omniglot_area28,
-        "cifar10": color.cifar10,
-        "cifar10-jpeg": color.cifar10_jpeg,
-        "svhn": color.svhn,
-    }

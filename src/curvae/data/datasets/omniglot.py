@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from curvae.data.fetch import Files, Remote
+from curvae.data.datasets.fetch import Files, Remote
+from curvae.data.datasets.sources import Part, Source
 from curvae.data.readers import read_mat, read_packed
-from curvae.data.sources import Part, Source
 
 BURDA_SITE = "https://github.com/yburda/iwae/raw/78a6075484bd7dd6f47a4bb9880d2295bc7a5220/datasets/OMNIGLOT"
 BURDA = Remote(f"{BURDA_SITE}/chardata.mat", "git:016a3536ffe5e1d38e42563a18d7a78bfaf643ec")

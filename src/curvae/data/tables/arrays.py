@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from curvae.data.assembling import Options, assemble
 from curvae.data.data import Data
-from curvae.data.matching import select
-from curvae.data.taking import Names, take
+from curvae.data.tables.assembling import Options, assemble
+from curvae.data.tables.content import Names, take
+from curvae.data.tables.matching import select
 from curvae.data.transforms import Transform
 
 

@@ -3,17 +3,15 @@
 from torch import Generator, Tensor
 
 from curvae.data.errors import DataError
-from curvae.data.table import FIXED_NOISE
-from curvae.data.transforms import (
+from curvae.data.transforms.base import FIXED_NOISE, Chain, Transform
+from curvae.data.transforms.elementwise import (
     Binarization,
-    Chain,
     Dequantization,
     Identity,
     Logit,
     MeanSubtraction,
     Scale,
     Standardization,
-    Transform,
 )
 
 
