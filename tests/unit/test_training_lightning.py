@@ -149,6 +149,24 @@ def test_a_run_that_was_cut_off_goes_on_with_the_states_of_its_callbacks(tmp_pat
     assert resumed.best_score.isfinite()
 
 
+def test_a_run_says_which_callbacks_looked_on_and_claims_no_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("curvae.training.fits.fit.custom_parts", lambda recorded: [])
+    assert fitted(tmp_path / "plain").config.get("replayable") is True
+    seen, last = (f"{__name__}.{each.__name__}" for each in (Seen, Last))
+    begun = fitted(tmp_path / "begun", callbacks=[Seen(), Last()]).config
+    assert (begun.get("callbacks"), begun.get("replayable")) == ([last, seen], False)
+    cut(tmp_path / "run")
+    joined = fitted(tmp_path / "run", callbacks=[Last()])
+    assert (joined.config.get("callbacks"), joined.config.get("replayable")) == ([last], False)
+    again = training.train_on(joined, data_of(), Toy(), epochs=2, progress=False, callbacks=[Seen()]).config
+    assert (again.get("callbacks"), len(again.get("cycles", ()))) == ([last, seen], 1)
+
+
+def test_a_run_goes_on_without_the_callbacks_that_it_began_with(tmp_path: Path):
+    cut(tmp_path / "run", callbacks=[Last()])
+    assert fitted(tmp_path / "run").config.get("callbacks") == [f"{__name__}.Last"]
+
+
 def test_a_state_that_only_a_pickle_holds_is_refused(tmp_path: Path):
     seen = Seen()
     seen.starts = [SimpleNamespace()]  # pyright: ignore[reportAttributeAccessIssue]

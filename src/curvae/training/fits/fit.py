@@ -15,7 +15,7 @@ from curvae.training.run.claim import claimed, next_name
 from curvae.training.run.environment import environment, version
 from curvae.training.run.metrics import Log
 from curvae.training.run.run_folder import RunFolder, write_about
-from curvae.training.run.serialization import custom_parts, plain, record
+from curvae.training.run.serialization import custom_parts, plain, qualified_name, record
 from curvae.training.setup import devices as machine
 from curvae.training.setup.check import check_networks
 from curvae.training.setup.length import lengths
@@ -81,7 +81,8 @@ def fit(
         progress: show how it goes on stderr: a bar, or a line every 30 s without a terminal.
         logger: beside metrics.csv: tensorboard, wandb or mlflow; in Python also a Logger of Lightning.
         callbacks: of Lightning (``lightning.pytorch.Callback``). They go through all stages; ``trainer.should_stop``
-            ends a stage. Their states (``state_dict``) are saved with a run that is cut off.
+            ends a stage. Their states (``state_dict``) are saved with a run that is cut off; config.yaml has the names
+            of their classes, and does not say that the run can be replayed.
 
     Raises:
         RunError: ``out`` holds something else or a finished run, the device or the logger's package is not there, the
@@ -129,6 +130,9 @@ def carry_out(
     """Train in a folder that is new, or that of this very run, whose configuration that is."""
     _check(system, data, settings)
     check_logger(monitoring.logger)
+    if monitoring.callbacks:
+        called = sorted({qualified_name(each) for each in monitoring.callbacks})
+        config = {**config, "callbacks": called, "replayable": False}
     from curvae.training.loop import loggers  # Lightning takes seconds: what is refused does not wait for it
     from curvae.training.loop.stages import Training
 

@@ -14,6 +14,8 @@ from curvae.training.run import files, layout
 
 RUNS = Path("runs")
 OTHER = "Choose another out."
+BESIDE = ("curvae", "format", "callbacks", "replayable")
+"""What may differ in the configuration of a run that is taken up again."""
 
 
 def next_name(stem: str) -> Path:
@@ -166,6 +168,7 @@ def _taken_up(path: Path, config: Mapping[str, Any], environment: Mapping[str, A
     handle = _locked(path)
     try:
         _check_same(path, config, environment)
+        _add_callbacks(path, config)
     except BaseException:
         atomic.unlock(handle)
         raise
@@ -198,13 +201,21 @@ def _check_same(path: Path, config: Mapping[str, Any], environment: Mapping[str,
         )
 
 
+def _add_callbacks(path: Path, config: Mapping[str, Any]) -> None:
+    """Those that the run did not begin with are written down too."""
+    old = layout.read(path, layout.CONFIG)
+    every = sorted({*(known := old.get("callbacks", [])), *config.get("callbacks", [])})
+    if every != known:
+        files.write_yaml(path / layout.CONFIG, {**old, "callbacks": every, "replayable": False})
+
+
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
-    """The first value that differs, in words; "" if none. The version of curvae does not count."""
+    """The first value that differs, in words; "" if none. Who looks on and the version of curvae do not count."""
     for key in [*new, *(key for key in old if key not in new)]:
         before, after = old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             if found := _difference(before, after, f"{prefix}{key}."):
                 return found
-        elif before != after and prefix + key not in ("curvae", "format"):
+        elif before != after and prefix + key not in BESIDE:
             return f"{prefix}{key} was {before!r}, is {after!r}"
     return ""

@@ -39,6 +39,8 @@ class Config(TypedDict):
     cycles: NotRequired[list[dict[str, Plain]]]
     """Training arguments of the cycles before, where training was continued."""
     warm_start: NotRequired[WarmStart]
+    callbacks: NotRequired[list[str]]
+    """Classes of the callbacks that ever looked on; what they do cannot be made again from here."""
     replayable: NotRequired[bool]
 
 
