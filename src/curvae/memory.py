@@ -1,8 +1,14 @@
-"""Asking the memory before taking it."""
+"""Asking the memory before taking it, and taking rows some at a time."""
 
 import contextlib
 import os
+from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VALUE = 4
 """Bytes of a parameter."""
@@ -48,6 +54,21 @@ def require_bytes(size: int, what: str, thing: str, mend: str) -> None:
             f"{what}: expected {thing} that fit into memory, got {size / 1e9:,.4g} GB where "
             f"{free / 1e9:,.1f} GB are free; {mend}."
         )
+
+
+def pieces(count: int, most: int) -> list[int]:
+    """A number of rows in pieces.
+
+    Example:
+        >>> pieces(5, 2)
+        [2, 2, 1]
+    """
+    return [min(most, count - begin) for begin in range(0, count, most)]
+
+
+def blocks(x: "Tensor", mask: "Tensor | None", rows: int) -> "Iterator[tuple[Tensor, Tensor | None]]":
+    """Some rows at a time, each with its part of the mask."""
+    return zip(x.split(rows), repeat(None) if mask is None else mask.split(rows), strict=False)
 
 
 def _of_machine() -> int | None:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from curvae.data import Column, DataError, DataWarning, Schema, from_array, from_file, load, match, names
+from curvae.data import Column, DataError, DataWarning, Reading, Schema, from_array, from_file, load, match, names
 from curvae.data.schema import Origin
 from curvae.data.tables.labels import words
 from curvae.typing import DataSpec
 
+MASKED = Reading(missing="mask")
 RANDOM = np.random.default_rng(0)
 TABLE = RANDOM.normal(3, 2, (60, 3))
 STARS = "u,g,class\n" + "1.5,2.5,STAR\n3.5,2.0,QSO\n1.0,1.0,OWL\n" * 20
@@ -297,7 +298,10 @@ def test_missing_values_of_new_rows(schema: Schema):
     hole = np.array([[1.0, np.nan, 3.0]])
     with pytest.raises(DataError, match=r"new: expected finite .* got 1 NaN, the first in row 0, column 'g'"):
         match(schema, "new", hole)
-    for found in (match(schema, "new", hole, missing="mask"), match(schema, "new", np.ma.masked_invalid(hole))):
+    for found in (
+        match(schema, "new", hole, reading=MASKED),
+        match(schema, "new", np.ma.masked_invalid(hole)),
+    ):
         assert found.rows.mask is not None
         assert found.rows.mask.tolist() == [[True, False, True]]
         assert found.rows.raw.tolist() == [[1, 0, 3]]
@@ -390,7 +394,7 @@ def test_a_masked_array_keeps_its_mask():
     assert from_array(np.ma.masked_array(TABLE)).train.mask is None
     records = np.ma.array([(1.0, 2.0)] * 20, mask=[(0, 1)] * 20, dtype=[("u", "f8"), ("g", "f8")])
     assert (
-        match(from_array(TABLE[:, :2], columns=["u", "g"]).schema, "new", records, missing="mask").rows.mask is not None
+        match(from_array(TABLE[:, :2], columns=["u", "g"]).schema, "new", records, reading=MASKED).rows.mask is not None
     )
 
 

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from curvae.memory import blocks
+
 NAMES = {
     "ppca": "PPCA",
     "factor_analysis": "factor analysis",
@@ -70,6 +72,5 @@ class Baseline:
             raise ValueError(f"{self.label}: {self.note}; there is no log p(x).")
         x, mask = x.cpu().flatten(1), None if mask is None else mask.cpu().flatten(1)
         size = max(1, VALUES // max(1, x.shape[1] + (self.latent or 0) ** 2))
-        parts = [None] * len(x) if mask is None else mask.split(size)
-        found = [self.density.log_prob(part.double(), seen) for part, seen in zip(x.split(size), parts, strict=False)]
+        found = [self.density.log_prob(part.double(), seen) for part, seen in blocks(x, mask, size)]
         return torch.cat(found) if found else x.new_zeros(0, dtype=torch.float64)

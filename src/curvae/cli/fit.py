@@ -214,11 +214,10 @@ def _settings(training: Mapping[str, Any]) -> "Settings":
 
 
 def _printed(system: "System", data: "Data", settings: "Settings") -> str:
-    import yaml
-
     from curvae.training.fits.fit import configuration
+    from curvae.training.run.files import as_yaml
 
-    return yaml.safe_dump(configuration(system, data, settings), sort_keys=False, allow_unicode=True)
+    return as_yaml(configuration(system, data, settings))
 
 
 def _about(source: Source) -> str:

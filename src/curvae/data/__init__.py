@@ -15,7 +15,7 @@ from curvae.data.reopening import reopen
 from curvae.data.schema import Column, Schema
 from curvae.data.tables.arrays import from_array
 from curvae.data.tables.files import from_file
-from curvae.data.tables.matching import match
+from curvae.data.tables.matching import Reading, match
 from curvae.data.transforms import Transform
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "DataError",
     "DataWarning",
     "Earlier",
+    "Reading",
     "Schema",
     "Transform",
     "from_array",

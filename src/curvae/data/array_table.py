@@ -1,5 +1,6 @@
 """A table of data in memory: rows to batches without a loop, a copy or a worker process."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -86,6 +87,10 @@ class ArrayTable:
         else:
             x = self._whole[index]
         return Batch(x, index if self.training else torch.full_like(index, -1), mask, label)
+
+    def batches(self, size: int, index: Int[Tensor, " N"] | None = None) -> Iterator[Batch]:
+        """The rows at ``index``, by default all, some at a time."""
+        return map(self.batch, (torch.arange(len(self)) if index is None else index).split(size))
 
     def to(self, device: torch.device | str) -> "ArrayTable":
         """The same table on another device."""

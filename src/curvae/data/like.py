@@ -15,7 +15,7 @@ from curvae.data.schema import Column, Kind, Origin, Schema
 from curvae.data.tables.assembling import parted
 from curvae.data.tables.files import match_file, stem
 from curvae.data.tables.kinds import described
-from curvae.data.tables.matching import Choice, Matched, match
+from curvae.data.tables.matching import Matched, Reading, match
 from curvae.data.transforms import Transform
 from curvae.data.validation import check_range, check_transformed
 from curvae.limits import check_seed
@@ -63,7 +63,7 @@ def like_array(
     Raises:
         DataError: a feature is missing, a value is not of the run's kind, a shape does not fit.
     """
-    found = match(earlier.schema, "x", x, labels, mask, missing, Choice(columns, positions))
+    found = match(earlier.schema, "x", x, labels, mask, Reading(columns, positions, missing=missing))
     holder = "frame" if hasattr(x, "iloc") else "array"
     schema = replace(_schema(earlier.schema, name, missing), holder=holder, origins=())
     return _data(earlier, found, schema, split, seed, {"name": "array"})
@@ -101,9 +101,11 @@ def like_file(
     Raises:
         DataError: a broken file; or see :func:`like_array`.
     """
-    choice, name = Choice(columns, positions, label), name or stem(Path(path))
+    name = name or stem(Path(path))
     key = earlier.recipe.get("key") if key is None else key
-    found = match_file(earlier.schema, Path(path).expanduser(), choice, key, header, missing)
+    found = match_file(
+        earlier.schema, Path(path).expanduser(), Reading(columns, positions, label, key, header, missing)
+    )
     schema = replace(_schema(earlier.schema, name, missing), holder="file", origins=(Origin.of(path),))
     recipe = {"path": str(path), "columns": columns and list(columns), "label": label}
     recipe |= {"positions": positions and list(positions), "key": key, "header": header, "split": list(split)}

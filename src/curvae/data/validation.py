@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from curvae.data.errors import DataError
-from curvae.data.transforms import Transform
+from curvae.data.transforms.base import ROWS, Transform
+from curvae.memory import blocks
 
 CHANNELS = (1, 3, 4)
-ROWS = 4096
-"""That are transformed at a time."""
 MEND = {
     "c": "pass real and imaginary parts as columns",
     "M": "pass them as numbers, days or seconds since a date",
@@ -214,10 +213,9 @@ def check_transformed(
     Raises:
         DataError: there is one.
     """
-    for first in range(0, len(raw), ROWS):
-        part = slice(first, first + ROWS)
-        y = transform(raw[part], torch.Generator(raw.device).manual_seed(0) if transform.random else None)
-        check_finite(what, y if mask is None else torch.where(mask[part], y, 0), columns, first)
+    for number, (part, seen) in enumerate(blocks(raw, mask, ROWS)):
+        y = transform(part, torch.Generator(raw.device).manual_seed(0) if transform.random else None)
+        check_finite(what, y if seen is None else torch.where(seen, y, 0), columns, number * ROWS)
 
 
 def _first_line(error: Exception) -> str:

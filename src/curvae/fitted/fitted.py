@@ -19,7 +19,7 @@ from curvae.limits import check_counts
 from curvae.memory import require_bytes
 from curvae.posteriors import Posterior, rotated
 from curvae.systems import CanReconstruct, CanSample, HasModel, HasPosterior, System, require
-from curvae.systems.place import like
+from curvae.systems.place import like, place
 from curvae.typing import Batch
 
 if TYPE_CHECKING:
@@ -216,8 +216,7 @@ class Fitted:
             raise ValueError("decode: expected a decoder of latents alone, got one that also sees x; call reconstruct.")
         own = found if axes is None else found @ axes.rotation
         with at_rest(self.system, 0):
-            home = next(iter(self.system.parameters()), found)
-            mean = model.mean(own.to(home))
+            mean = model.mean(own.to(*place(self.system)))
             x = restored(self.schema, self.transform().inverse(mean.reshape(-1, *self.schema.spec.event)))
         return outputs.frame(by_name(self.schema, x)) if self.schema.holder == "frame" else x
 

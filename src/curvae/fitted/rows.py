@@ -1,6 +1,6 @@
 """Rows for a trained run: its own parts, files, known sets, arrays and frames, read as its data were."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from curvae.data import ArrayTable, Schema, load, match
+from curvae.data import ArrayTable, Reading, Schema, load, match
 from curvae.data.datasets.sets import known
 from curvae.data.tables.files import match_file
-from curvae.data.tables.matching import Choice
+from curvae.data.tables.matching import AS_THE_RUN, Matched
 from curvae.limits import check_seed
 from curvae.noise import kept
 from curvae.systems import System
@@ -29,18 +29,6 @@ CHUNK = 256
 """Rows that are encoded at a time."""
 
 
-class Reading(NamedTuple):
-    """How rows are read that are none of the run's own; None = as in the run."""
-
-    columns: Sequence[str | int] | None = None
-    positions: Sequence[int] | None = None
-    label: Any = None
-    key: str | None = None
-    header: bool | None = None
-    missing: str | None = None
-    data_dir: Path | None = None
-
-
 class Rows(NamedTuple):
     """Rows under the transform of a run."""
 
@@ -51,7 +39,7 @@ class Rows(NamedTuple):
     """The frame that they came in."""
 
 
-def rows_of(run: "RunFolder", x: Any, labels: Any = None, mask: Any = None, reading: Reading = Reading()) -> Rows:  # noqa: B008
+def rows_of(run: "RunFolder", x: Any, labels: Any = None, mask: Any = None, reading: Reading = AS_THE_RUN) -> Rows:
     """Rows as the run's data were read.
 
     Args:
@@ -69,10 +57,8 @@ def rows_of(run: "RunFolder", x: Any, labels: Any = None, mask: Any = None, read
         return _own(run, x, reading)
     if isinstance(x, str | PathLike):
         return _named(run, str(x), reading)
-    schema = run.schema
-    choice = Choice(reading.columns, reading.positions, reading.label)
-    found = match(schema, "x", x, labels, mask, reading.missing, choice)
-    return _rows(run, found.rows, found.labels, x if hasattr(x, "iloc") else None)
+    found = match(run.schema, "x", x, labels, mask, reading)
+    return _rows(run, found, x if hasattr(x, "iloc") else None)
 
 
 def _own(run: "RunFolder", part: str, reading: Reading) -> Rows:
@@ -83,21 +69,19 @@ def _own(run: "RunFolder", part: str, reading: Reading) -> Rows:
 def _named(run: "RunFolder", word: str, reading: Reading) -> Rows:
     if (name := known(word)) is None:
         recipe = run.config["data"]
-        key = recipe.get("key") if reading.key is None else reading.key
-        header = recipe.get("header") if reading.header is None else reading.header
-        choice = Choice(reading.columns, reading.positions, reading.label)
-        found = match_file(run.schema, Path(word).expanduser(), choice, key, header, reading.missing)
-        return _rows(run, found.rows, found.labels)
+        for each in ("key", "header"):
+            if getattr(reading, each) is None:
+                reading = reading._replace(**{each: recipe.get(each)})
+        return _rows(run, match_file(run.schema, Path(word).expanduser(), reading))
     if name == run.config["data"].get("name"):
         return _own(run, "test", reading)
     table = load(name, reading.data_dir, run.transform()).test
-    found = match(run.schema, word, table.raw, table.label, table.mask)
-    return _rows(run, found.rows, found.labels)
+    return _rows(run, match(run.schema, word, table.raw, table.label, table.mask))
 
 
-def _rows(run: "RunFolder", rows: Any, labels: NDArray[Any] | None, frame: Any = None) -> Rows:
-    table = ArrayTable(rows.raw, run.transform(), rows.label, rows.mask, row=rows.row)
-    return Rows(table, labels, frame)
+def _rows(run: "RunFolder", found: Matched, frame: Any = None) -> Rows:
+    raw, label, mask, row = found.rows
+    return Rows(ArrayTable(raw, run.transform(), label, mask, row=row), found.labels, frame)
 
 
 def spoken(schema: Schema, codes: Tensor | None) -> NDArray[Any] | None:
@@ -124,8 +108,7 @@ def at_rest(system: System, seed: int) -> Iterator[None]:
 
 def batches(system: System, table: ArrayTable) -> Iterator[Batch]:
     """All rows in their order, where the system is and in its precision."""
-    for rows in torch.arange(len(table)).split(CHUNK):
-        yield like(system, table.batch(rows))
+    return (like(system, batch) for batch in table.batches(CHUNK))
 
 
 def gathered(

@@ -19,6 +19,7 @@ from curvae.noise import kept
 from curvae.posteriors import GaussianPosterior, ImplicitGaussian, Mixture
 from curvae.priors import StandardNormal
 from curvae.systems import HasModel, HasPosterior, System
+from curvae.systems.place import like
 
 ROWS = 1024
 """Training rows whose posterior means are taken, evenly spread, in chunks that are evenly spread too."""
@@ -94,11 +95,9 @@ def _means(system: Any, table: ArrayTable) -> Float[Tensor, "N D"]:
     """Posterior means of training rows."""
     rows = torch.linspace(0, len(table) - 1, min(len(table), ROWS)).long()
     count, parts = math.ceil(len(rows) / CHUNK), []
-    home = next(tensor for tensor in system.parameters() if tensor.is_floating_point())
     for first in range(count):
-        batch = table.batch(rows[first::count])
-        x = batch.x.to(home) if batch.x.is_floating_point() else batch.x.to(home.device)
-        q = system.posterior(x, None if batch.mask is None else batch.mask.to(home.device))
+        batch = like(system, table.batch(rows[first::count]))
+        q = system.posterior(batch.x, batch.mask)
         parts.append(q.mean)
         if not isinstance(q, GaussianPosterior | ImplicitGaussian | Mixture):
             break

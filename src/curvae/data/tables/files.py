@@ -13,7 +13,7 @@ from curvae.data.schema import Origin, Schema
 from curvae.data.tables.assembling import Options, assemble
 from curvae.data.tables.columnar import columnar
 from curvae.data.tables.content import Content, from_columns, place, relabeled, take
-from curvae.data.tables.matching import AS_THE_RUN, Choice, Matched, match, select
+from curvae.data.tables.matching import AS_THE_RUN, Matched, Reading, match, select
 from curvae.data.tables.text import TextTable, read_text
 from curvae.data.transforms import Transform
 
@@ -93,32 +93,18 @@ def from_file(
     return assemble(contents, options, recipe, [Origin.of(each) for each in (path, test) if each is not None])
 
 
-def match_file(
-    schema: Schema,
-    path: Path,
-    choice: Choice = AS_THE_RUN,
-    key: str | None = None,
-    header: bool | None = None,
-    missing: str | None = None,
-) -> Matched:
+def match_file(schema: Schema, path: Path, reading: Reading = AS_THE_RUN) -> Matched:
     """All rows of a file as those of a run were read; see :func:`curvae.data.match`.
-
-    Args:
-        schema: of the run.
-        path: of the file.
-        choice: which columns to take, where they are not called as in the run.
-        key: which array of a ``.npz``.
-        header: whether a text file starts with names.
-        missing: what a missing value is; by default as in the run.
 
     Raises:
         DataError: a broken file, or rows that do not fit.
     """
+    said = reading.label is not None
     label = None if schema.label is None else schema.label.name
-    found = read(path, key, header, label if choice.label is None else str(choice.label), choice.label is not None)
+    found = read(path, reading.key, reading.header, str(reading.label) if said else label, said)
     if found.labels is not None:
-        choice = choice._replace(label=None)
-    return match(schema, str(path), found.x, found.labels, missing=missing, choice=choice)
+        reading = reading._replace(label=None)
+    return match(schema, str(path), found.x, found.labels, reading=reading)
 
 
 def _content(

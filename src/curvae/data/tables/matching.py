@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from math import prod
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -28,12 +29,23 @@ class Matched(NamedTuple):
     """Labels as they came, in words or numbers."""
 
 
-class Choice(NamedTuple):
-    """Columns that are said for new rows, where they are not called as in the run."""
+class Reading(NamedTuple):
+    """How rows that are new to a run are read; None = as in the run."""
 
     columns: Names | None = None
+    """Names of the features, where they are not called as in the run."""
     positions: Sequence[int] | None = None
+    """Their places instead."""
     label: Any = None
+    """The column with the labels."""
+    key: str | None = None
+    """Which array of a ``.npz``."""
+    header: bool | None = None
+    """Whether a text file starts with names."""
+    missing: str | None = None
+    """What a missing value is, ``"mask"`` or ``"error"``."""
+    data_dir: Path | None = None
+    """The folder with the files of a known set, or in which the run's files are now."""
 
     @property
     def features(self) -> bool:
@@ -41,7 +53,7 @@ class Choice(NamedTuple):
         return self.columns is not None or self.positions is not None
 
 
-AS_THE_RUN = Choice()
+AS_THE_RUN = Reading()
 
 
 def match(
@@ -50,8 +62,7 @@ def match(
     x: Any,
     labels: Any = None,
     mask: Any = None,
-    missing: str | None = None,
-    choice: Choice = AS_THE_RUN,
+    reading: Reading = AS_THE_RUN,
 ) -> Matched:
     """Rows as the run's were read.
 
@@ -62,19 +73,18 @@ def match(
             order, others by place. Columns that the run does not know are passed over with a :class:`DataWarning`.
         labels: one a row; by default the column that the run has for them, if there is one.
         mask: of the shape of x, True = observed.
-        missing: what a missing value is; by default as in the run.
-        choice: which columns to take, where they are not called as in the run.
+        reading: what is to be read otherwise than in the run.
 
     Raises:
         DataError: a feature is missing, a value is not of its kind, a shape does not fit.
     """
-    label = labels if names_column(labels, ()) else choice.label
-    content = select(schema.columns, schema.named, what, x, choice._replace(label=label), mask)
+    label = labels if names_column(labels, ()) else reading.label
+    content = select(schema.columns, schema.named, what, x, reading._replace(label=label), mask)
     if labels is not None and not names_column(labels, ()):
         content = content._replace(labels=labels)
     raw = shaped(what, to_tensor(what, content.x), schema.spec)
     seen = None if content.mask is None else shaped(f"{what}: mask", to_tensor("mask", content.mask), schema.spec)
-    seen = observed(what, raw, seen, missing or schema.missing, content.names)
+    seen = observed(what, raw, seen, reading.missing or schema.missing, content.names)
     rows = Rows(raw if seen is None else torch.where(seen, raw, 0), None, seen).numbered()
     _check_kinds(what, rows, schema.spec, content.names)
     if content.labels is None:
@@ -86,60 +96,60 @@ def match(
 
 
 def select(
-    known: Sequence[Column], named: bool, what: str, x: Any, choice: Choice = AS_THE_RUN, mask: Any = None
+    known: Sequence[Column], named: bool, what: str, x: Any, reading: Reading = AS_THE_RUN, mask: Any = None
 ) -> Content:
     """The columns of a run, in its order, of a table that need not be like its own; arrays that are no tables as is."""
     table = columnar(what, x)
     features = tuple(column for column in known if column.is_feature)
     if table is None:
-        return _from_array(known, what, x, choice, mask)._replace(named=named)
-    places, labeled = _places(known, named, table, choice)
+        return _from_array(known, what, x, reading, mask)._replace(named=named)
+    places, labeled = _places(known, named, table, reading)
     in_words = any(column.vocabulary is not None for column in known if column.kind == "label")
     labels = None if labeled is None else table.values(labeled, in_words)
     return Content(what, table.numbers(places), labels, mask, features, named)
 
 
-def _from_array(known: Sequence[Column], what: str, x: Any, choice: Choice, mask: Any) -> Content:
+def _from_array(known: Sequence[Column], what: str, x: Any, reading: Reading, mask: Any) -> Content:
     """Columns without names go by place, where there are as many as the run has."""
     tensor, seen = to_tensor(what, x), mask_of(x, mask)
     features = tuple(column for column in known if column.is_feature)
     if tensor.ndim != 2 or not features:
         return Content(what, tensor, None, seen, features)
     header = list(map(str, range(tensor.shape[1])))
-    places, labeled = _by_place(known, what, header, False, choice)
+    places, labeled = _by_place(known, what, header, False, reading)
     labels = None if labeled is None else tensor[:, labeled]
     return Content(what, tensor[:, places], labels, None if seen is None else seen[:, places], features)
 
 
-def _places(known: Sequence[Column], named: bool, table: Columnar, choice: Choice) -> tuple[list[int], int | None]:
+def _places(known: Sequence[Column], named: bool, table: Columnar, reading: Reading) -> tuple[list[int], int | None]:
     """Where a table has the features of a run and its label: by name where there are names, else by place."""
     header = table.header
     names = [column.name for column in known if column.is_feature]
     missing = [name for name in names if name not in header]
-    if choice.features or not names or (missing and not (named and table.named)):
-        return _by_place(known, table.what, header, table.named, choice)
+    if reading.features or not names or (missing and not (named and table.named)):
+        return _by_place(known, table.what, header, table.named, reading)
     if missing:
         lacks = f"{few(missing)} {'is' if len(missing) == 1 else 'are'} missing among {few(header)}"
         raise DataError(f"{table.what}: expected the run's columns {few(names)}, but {lacks}; name them so.")
     unique(table.what, [name for name in header if name in set(names)])
-    labeled = _labeled(known, table.what, header, table.named, choice)
+    labeled = _labeled(known, table.what, header, table.named, reading)
     places = [header.index(name) for name in names]
     _say_extra(known, table.what, header, {*places, labeled})
     return places, labeled
 
 
 def _by_place(
-    known: Sequence[Column], what: str, header: Sequence[str], named: bool, choice: Choice
+    known: Sequence[Column], what: str, header: Sequence[str], named: bool, reading: Reading
 ) -> tuple[list[int], int | None]:
     """As said; else all columns but the label where they are as many as the features, or all as in the run's file."""
     features = [column for column in known if column.is_feature]
     whole = [column for column in known if column.place != BESIDE]
-    if choice == AS_THE_RUN and len(header) == len(whole) > len(features) > 0:
+    if not reading.features and reading.label is None and len(header) == len(whole) > len(features) > 0:
         label = next((column.place for column in whole if column.kind == "label"), None)
         return [column.place for column in features], label
-    labeled = _labeled(known, what, header, named, choice)
-    if choice.features:
-        places, _ = places_of(what, header, named, choice.columns, choice.positions, None)
+    labeled = _labeled(known, what, header, named, reading)
+    if reading.features:
+        places, _ = places_of(what, header, named, reading.columns, reading.positions, None)
     else:
         places = [j for j in range(len(header)) if j != labeled]
     if features and len(places) != len(features):
@@ -148,10 +158,10 @@ def _by_place(
     return places, labeled
 
 
-def _labeled(known: Sequence[Column], what: str, header: Sequence[str], named: bool, choice: Choice) -> int | None:
+def _labeled(known: Sequence[Column], what: str, header: Sequence[str], named: bool, reading: Reading) -> int | None:
     """Where the label is: where it is said to be, or under the run's name for it; it may be absent."""
-    if choice.label is not None:
-        return label_place(what, header, named, choice.label)
+    if reading.label is not None:
+        return label_place(what, header, named, reading.label)
     names = [column.name for column in known if column.kind == "label" and column.place != BESIDE]
     return header.index(names[0]) if names and list(header).count(names[0]) == 1 else None
 

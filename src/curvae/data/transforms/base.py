@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+ROWS = 4096
+"""That are looked at, or transformed, at a time."""
 FIXED_NOISE = 20210
 """Seed of the noise of a transform where it must be the same every time."""
 

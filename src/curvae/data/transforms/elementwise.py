@@ -1,8 +1,7 @@
 """Elementwise, invertible maps with their log-determinants."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import repeat
 from math import log
 from typing import Any
 
@@ -11,7 +10,8 @@ from torch import Generator, Tensor
 from torch.nn.functional import softplus
 
 from curvae.data.errors import DataError
-from curvae.data.transforms.base import Chain, Transform
+from curvae.data.transforms.base import ROWS, Chain, Transform
+from curvae.memory import blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,11 +255,7 @@ def _noise(like: Tensor, generator: Generator | None) -> Tensor:
 def _mean(x: Tensor, mask: Tensor | None, center: Tensor | None = None) -> Tensor:
     """Mean, or mean square around a center, ``(*event)`` over the observed rows of ``x``, in float64, by blocks."""
     total = torch.zeros(x.shape[1:], dtype=torch.float64, device=x.device)
-    for rows, seen in _blocks(x, mask):
+    for rows, seen in blocks(x, mask, ROWS):
         terms = rows if center is None else (rows.double() - center).square()
         total += (terms if seen is None else torch.where(seen, terms, 0)).sum(0, dtype=torch.float64)
     return total / (len(x) if mask is None else mask.sum(0).clamp(min=1))
-
-
-def _blocks(x: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
-    return zip(x.split(4096), repeat(None) if mask is None else mask.split(4096), strict=False)

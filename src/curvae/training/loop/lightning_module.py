@@ -1,6 +1,7 @@
 """One stage of training as Lightning sees it: a step, a validation pass, the end of an epoch."""
 
 import functools
+from collections.abc import Callable
 
 import torch
 from lightning import LightningModule, seed_everything
@@ -78,10 +79,8 @@ class StageModule(LightningModule):
         """The weights that training goes on from, while others are judged."""
         self._average = Average([], 1, 0.0)
         self._trained: list[nn.Parameter] = []
-        self._moved: Data | None = None
         self._schedule = stage.schedule or settings.schedule_of_rate
         self._clip = settings.clip if stage.clip is None else stage.clip
-        self._compiled: Compiled | None = None
         batches = len(sizes(len(data.train), settings.batch_size))
         self.passes = length.passes(batches)
         self.updates = batches * self.passes * stage.repeat
@@ -91,8 +90,12 @@ class StageModule(LightningModule):
 
     def train_dataloader(self) -> Batches:
         size, seed = self.settings.batch_size, self.settings.seed
-        place = (self.global_rank, self.trainer.world_size)
-        return Batches(self._here.train, size, seed, self._epoch, *place, self.passes, self._is_over)
+        return Batches(self._here.train, size, seed, self._epoch, self._process, self.passes, self._is_over)
+
+    @property
+    def _process(self) -> tuple[int, int]:
+        """The number of this one, and how many there are."""
+        return self.global_rank, self.trainer.world_size
 
     @property
     def done(self) -> float:
@@ -120,18 +123,15 @@ class StageModule(LightningModule):
 
     def val_dataloader(self) -> Batches:
         size = max(VALIDATION_ROWS, self.settings.batch_size)
-        table, place = self._here.validation, (self.global_rank, self.trainer.world_size)
+        table = self._here.validation
         passes = max(1, VALIDATION_ROWS // len(table))  # a bound of few rows by one draw each is noise
         stop = (lambda count: count >= SAMPLE) if self.stage.judged else (lambda count: False)
-        return Batches(table, size, rank=place[0], world=place[1], passes=passes, stop=stop)
+        return Batches(table, size, process=self._process, passes=passes, stop=stop)
 
-    @property
+    @functools.cached_property
     def _here(self) -> Data:
-        """The data on this device, moved once."""
-        if self._moved is None:
-            there = self.data.train.raw.device == self.device
-            self._moved = self.data if there else self.data.to(self.device)
-        return self._moved
+        """The data on this device."""
+        return self.data if self.data.train.raw.device == self.device else self.data.to(self.device)
 
     def transfer_batch_to_device(self, batch: Shard, device: torch.device, dataloader_idx: int) -> Shard:
         return batch
@@ -217,12 +217,10 @@ class StageModule(LightningModule):
             assert self._last is not None
             self._give_up(most, first_not_finite(self.system, self._last))
 
-    def _bound(self, batch: Batch) -> Bound:
-        if not self.settings.compile:
-            return self.stage.bound_of(self.system, batch)
-        if self._compiled is None:
-            self._compiled = Compiled(functools.partial(self.stage.bound_of, self.system), self.settings.batch_size)
-        return self._compiled(batch)
+    @functools.cached_property
+    def _bound(self) -> Callable[[Batch], Bound]:
+        bound = functools.partial(self.stage.bound_of, self.system)
+        return Compiled(bound, self.settings.batch_size) if self.settings.compile else bound
 
     def _agreed(self, finite: bool) -> bool:
         return self.trainer.strategy.reduce_boolean_decision(finite) if several() else finite

@@ -1,6 +1,7 @@
 """The rows of a table in batches: in memory, in a seeded order, shared out among the processes."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -25,6 +26,7 @@ class Shard(NamedTuple):
     stand-in, where the last global batch has fewer than two rows for each process."""
 
 
+@dataclass(frozen=True)
 class Batches:
     """Global batches of ``size`` rows of a table, of which this process takes its part.
 
@@ -33,31 +35,18 @@ class Batches:
         size: rows of a global batch, see :func:`sizes`.
         seed: of order and data noise.
         epoch: the current epoch's number, asked at the start of each; None = in the table's order, without noise.
-        rank: of this process.
-        world: number of processes.
+        process: the number of this one, and how many there are.
         passes: over the table, one after the other; each has an order and noise of its own.
         stop: asked before each batch with the number of those that came; True ends it.
     """
 
-    def __init__(
-        self,
-        table: ArrayTable,
-        size: int,
-        seed: int = 0,
-        epoch: Callable[[], int] | None = None,
-        rank: int = 0,
-        world: int = 1,
-        passes: int = 1,
-        stop: Callable[[int], bool] = lambda count: False,
-    ):
-        self.table = table
-        self.size = size
-        self.seed = seed
-        self.epoch = epoch
-        self.rank = rank
-        self.world = world
-        self.passes = passes
-        self.stop = stop
+    table: ArrayTable
+    size: int
+    seed: int = 0
+    epoch: Callable[[], int] | None = None
+    process: tuple[int, int] = (0, 1)
+    passes: int = 1
+    stop: Callable[[int], bool] = lambda count: False
 
     def __iter__(self) -> Iterator[Shard]:
         first = None if self.epoch is None else self.epoch()
@@ -68,7 +57,7 @@ class Batches:
                 if self.stop(count):
                     return
                 count += 1
-                mine, share = part(rows, self.rank, self.world)
+                mine, share = part(rows, *self.process)
                 yield Shard(self.table.batch(mine, noise), share)
 
     def _drawn(self, epoch: int | None) -> tuple[Tensor, Generator | None]:
@@ -77,7 +66,7 @@ class Batches:
         if epoch is None:
             return torch.arange(len(self.table), device=device), None
         order = torch.randperm(len(self.table), generator=Generator().manual_seed(derive(self.seed, ORDER, epoch)))
-        return order.to(device), Generator(device).manual_seed(derive(self.seed, DATA_NOISE, epoch, self.rank))
+        return order.to(device), Generator(device).manual_seed(derive(self.seed, DATA_NOISE, epoch, self.process[0]))
 
 
 def sizes(rows: int, size: int) -> list[int]:

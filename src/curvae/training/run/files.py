@@ -58,9 +58,13 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
+    write(path, as_yaml(value))
+
+
+def as_yaml(value: Mapping[str, Any]) -> str:
     import yaml
 
-    write(path, yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True))
+    return yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True)
 
 
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:

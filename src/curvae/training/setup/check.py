@@ -12,6 +12,7 @@ from curvae.data import Data
 from curvae.inference import Inference
 from curvae.model import LatentVariableModel
 from curvae.systems import HasModel, Parts, System
+from curvae.systems.place import place
 from curvae.typing import Batch
 
 ROWS = 2
@@ -61,7 +62,7 @@ def _trial(system: nn.Module) -> Iterator[None]:
 
 
 def _try_decoder(model: LatentVariableModel) -> None:
-    call = Call("decoder", torch.randn(ROWS, model.prior.size, device=_device(model)))
+    call = Call("decoder", torch.randn(ROWS, model.prior.size, device=place(model)[0]))
     try:
         out = networks.run_network(model.decoder, call.given)
     except Exception as error:
@@ -74,7 +75,7 @@ def _try_decoder(model: LatentVariableModel) -> None:
 
 def _try_encoders(system: System, parts: Parts, data: Data) -> None:
     """Each is judged as it is called; then whether they are for as many latents as the prior has."""
-    batch, device = data.train.batch(torch.arange(min(ROWS, len(data.train)))), _device(system)
+    batch, device = data.train.batch(torch.arange(min(ROWS, len(data.train)))), place(system)[0]
     batch = Batch.of(batch.x.to(device), None if batch.mask is None else batch.mask.to(device))
     under_way: list[Call] = []
     try:
@@ -153,7 +154,3 @@ def _takes(call: Call) -> str:
 
 def _shape(*event: int) -> str:
     return f"({', '.join(['N', *map(str, event)])})"
-
-
-def _device(module: nn.Module) -> torch.device:
-    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
