@@ -56,16 +56,6 @@ def require_bytes(size: int, what: str, thing: str, mend: str) -> None:
         )
 
 
-def pieces(count: int, most: int) -> list[int]:
-    """A number of rows in pieces.
-
-    Example:
-        >>> pieces(5, 2)
-        [2, 2, 1]
-    """
-    return [min(most, count - begin) for begin in range(0, count, most)]
-
-
 def blocks(x: "Tensor", mask: "Tensor | None", rows: int) -> "Iterator[tuple[Tensor, Tensor | None]]":
     """Some rows at a time, each with its part of the mask."""
     return zip(x.split(rows), repeat(None) if mask is None else mask.split(rows), strict=False)

@@ -58,6 +58,11 @@ class Wrong(Surprise):
         return Measured(3.0)
 
 
+class Short(Surprise):
+    def compute(self, subject: Subject) -> Measured:
+        return Measured(Finding(), {"surprise": np.zeros((len(subject.scores["log_likelihood"]), 2))})
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     data = from_array(torch.randn(300, 6))
@@ -129,3 +134,10 @@ def test_a_setting_that_is_none_is_named(run: RunFolder):
         score(run.trained, table, split="train")
     with pytest.raises(TypeError, match="gaps: there is no setting 'limit'; expected one of data, steps, samples"):
         gaps(run, limit=3)
+
+
+def test_arrays_have_one_value_a_row(run: RunFolder):
+    told = r"metric 'surprise': surprise: expected 45 values, one a row, got shape \(45, 2\)"
+    with pytest.raises(ValueError, match=told):
+        evaluate(run, [Short()], samples=30, progress=False)
+    assert run.evaluation is None

@@ -15,7 +15,7 @@ from curvae import training
 from curvae.objectives import Bound
 from curvae.training import RunError
 from curvae.training.loop import checkpoint, loggers
-from curvae.training.loop.epoch_means import EpochMeans
+from curvae.training.loop.running_means import EpochMeans
 from curvae.training.run.metrics import COLUMNS
 from curvae.training.setup import monitoring
 from training_toys import Toy, data_of, interrupt

@@ -2,16 +2,14 @@
 
 Begin at ``data``: three tables (``array_table``), and what is known of them (``schema``). ``tables`` makes it of the
 user's own rows, ``datasets`` of known sets, with the checks of ``validation`` and the file ``readers``;
-``transforms`` lead to the model and back. ``like``, ``reopening`` and ``restoring`` read and write by the schema of
-an earlier run.
+``transforms`` lead to the model and back. ``earlier`` and ``restoring`` read and write by what an earlier run knows.
 """
 
 from curvae.data.array_table import ArrayTable
 from curvae.data.data import Data
 from curvae.data.datasets.sets import load, names
+from curvae.data.earlier import Earlier, like_array, like_file, like_set, reopen
 from curvae.data.errors import DataError, DataWarning
-from curvae.data.like import Earlier, like_array, like_file, like_set
-from curvae.data.reopening import reopen
 from curvae.data.schema import Column, Schema
 from curvae.data.tables.arrays import from_array
 from curvae.data.tables.files import from_file

@@ -76,7 +76,7 @@ def read_packed(path: Path, width: int) -> np.ndarray:
 
 
 def read_amat(path: Path, width: int = 784) -> np.ndarray:
-    """Text of 0s and 1s, one datum a line (Larochelle's binarized MNIST), to bytes ``(N, width)``."""
+    """Text of 0s and 1s, one example a line (Larochelle's binarized MNIST), to bytes ``(N, width)``."""
     content = np.frombuffer(read_bytes(path), np.uint8)
     if not np.isin(content[:4096], np.frombuffer(b"01 \r\n", np.uint8)).all():
         raise DataError(

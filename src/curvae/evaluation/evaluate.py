@@ -10,7 +10,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from curvae.data import ArrayTable, Data
 from curvae.evaluation import io
@@ -114,7 +116,7 @@ def evaluate(
     result = summarize(scores, levels(data), settings.stderr, seconds=seconds, **facts, **fields_of(found))
     told = {name: getattr(settings, name) for name in TOLD} | {"device": str(where), "rotated": axes is not None}
     values = result.to_dict() | about(folder, system, data) | {"settings": told, "weights": sha256}
-    arrays = {name: values for each in found.values() for name, values in each.arrays.items()}
+    arrays = arrays_of(found, result.count)
     io.write(place_of(folder, data, settings.split), values, saved(scores) | arrays, shown)
     return result
 
@@ -132,6 +134,22 @@ def fields_of(found: Mapping[str, Measured]) -> dict[str, Any]:
         if not isinstance(value, Finding):
             raise TypeError(f"evaluate: metric {name!r}: expected a Finding, got {type(value).__name__}.")
     return {name: value for name, value in values.items() if name in own} | {"metrics": others}
+
+
+def arrays_of(found: Mapping[str, Measured], count: int) -> dict[str, NDArray]:
+    """What metrics have of each row; annealing (``_ais``) of fewer rows.
+
+    Raises:
+        ValueError: not one value a row.
+    """
+    for metric, measured in found.items():
+        for name, part in measured.arrays.items():
+            if not name.endswith("_ais") and np.shape(part) != (count,):
+                got = f"shape {np.shape(part)}"
+                raise ValueError(
+                    f"evaluate: metric {metric!r}: {name}: expected {count:,} values, one a row, got {got}."
+                )
+    return {name: part for measured in found.values() for name, part in measured.arrays.items()}
 
 
 def _check(metrics: Sequence[Metric], system: System) -> None:

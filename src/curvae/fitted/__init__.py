@@ -1,7 +1,8 @@
 """Trained systems that know their data. ``fitted.py`` is the idea, ``doors.py`` how one comes by it."""
 
 from curvae.fitted.doors import fit, load
-from curvae.fitted.fitted import Encoding, Fitted, Score
+from curvae.fitted.fitted import Fitted
 from curvae.fitted.latent_curve import latent_curve
+from curvae.fitted.outputs import Encoding, Score
 
 __all__ = ["Encoding", "Fitted", "Score", "fit", "latent_curve", "load"]

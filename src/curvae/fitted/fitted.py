@@ -4,15 +4,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from curvae.data import Schema, Transform
 from curvae.data.restoring import by_name, restored
 from curvae.fitted import outputs
+from curvae.fitted.outputs import Array, Encoding, Score, described
 from curvae.fitted.rows import Reading, Rows, at_rest, batches, gathered, rows_of
 from curvae.latents import Axes, latent_axes
 from curvae.limits import check_counts
@@ -20,42 +20,13 @@ from curvae.memory import require_bytes
 from curvae.posteriors import Posterior, rotated
 from curvae.systems import CanReconstruct, CanSample, HasModel, HasPosterior, System, require
 from curvae.systems.place import like, place
-from curvae.typing import Batch
 
 if TYPE_CHECKING:
     from curvae.evaluation import Evaluation
     from curvae.training import RunFolder
 
-Array = NDArray[Any]
 DRAWN = 12
 """Bytes of a drawn value: in the model's units, and in the data's own."""
-
-
-class Encoding(NamedTuple):
-    """Posteriors of rows that came in an array."""
-
-    mean: Array
-    """(N, D)"""
-    covariance: Array
-    """(N, D, D)"""
-    lower: Array
-    """Lower end of each latent's interval, (N, D)."""
-    upper: Array
-    label: Array | None = None
-    """(N,), in words or numbers as they came; None where there are none."""
-
-
-class Score(NamedTuple):
-    """Log p(x) of rows that came in an array, (N,) each."""
-
-    log_likelihood: Array
-    """Nats, a density of the rows in the *model's* units, as ``curvae evaluate`` states it."""
-    stderr: Array
-    """Its Monte Carlo error, nats; 0 where it is exact."""
-    flagged: Array
-    """True where it is not to be trusted: a Pareto k-hat above 0.7, or not finite."""
-    log_det: Array
-    """Nats: ``log_likelihood + log_det`` is a density of the rows in their own units."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,12 +159,10 @@ class Fitted:
     def encoded(self, rows: Rows, level: float = 0.9, rotate: bool | None = None) -> dict[str, Array]:
         """``mean``, ``covariance``, ``lower`` and ``upper`` of rows that were read."""
         system, axes = require(self.system, HasPosterior, "encode"), self.axes_for(rotate)
-
-        def see(batch: Batch) -> dict[str, torch.Tensor]:
-            return outputs.described(system.posterior(batch.x, batch.mask), level, axes)
-
         with at_rest(self.system, 0):
-            return gathered(self.system, rows.table, see)
+            return gathered(
+                self.system, rows.table, lambda each: described(system.posterior(each.x, each.mask), level, axes)
+            )
 
     def decode(self, z: Any, rotate: bool | None = None) -> Any:
         """E[x | z] of latents as :meth:`encode` and :meth:`posterior` give them, in own units; see ``rotate`` there.
@@ -275,13 +244,9 @@ class Fitted:
     def reconstruct(self, x: Any, mask: Any = None) -> Any:
         """E[x | z] at the mean of each row's posterior, in own units; names, kinds and precision are the data's."""
         system, rows = require(self.system, CanReconstruct, "reconstruct"), rows_of(self.run, x, mask=mask)
-
-        def see(batch: Batch) -> dict[str, torch.Tensor]:
-            return {"x": system.reconstruct(batch.x, batch.mask)}
-
         with at_rest(self.system, 0):
-            found = torch.from_numpy(gathered(self.system, rows.table, see)["x"])
-        own = restored(self.schema, self.transform().inverse(found.reshape(rows.table.raw.shape)))
+            found = gathered(self.system, rows.table, lambda each: {"x": system.reconstruct(each.x, each.mask)})["x"]
+        own = restored(self.schema, self.transform().inverse(torch.from_numpy(found).reshape(rows.table.raw.shape)))
         return own if rows.frame is None else outputs.like(rows.frame, self.schema, own)
 
     def sample(self, n: int, seed: int = 0) -> Any:

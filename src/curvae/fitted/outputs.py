@@ -1,7 +1,7 @@
-"""Results of rows: by name, in a frame where one came in."""
+"""Results of rows: named, or by name in a frame where one came in."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 from torch import Tensor
@@ -12,7 +12,35 @@ from curvae.data.tables.columnar import named_as
 from curvae.latents import Axes
 from curvae.posteriors import Posterior, rotated
 
-Arrays = Mapping[str, NDArray[Any]]
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
+
+
+class Encoding(NamedTuple):
+    """Posteriors of rows that came in an array."""
+
+    mean: Array
+    """(N, D)"""
+    covariance: Array
+    """(N, D, D)"""
+    lower: Array
+    """Lower end of each latent's interval, (N, D)."""
+    upper: Array
+    label: Array | None = None
+    """(N,), in words or numbers as they came; None where there are none."""
+
+
+class Score(NamedTuple):
+    """Log p(x) of rows that came in an array, (N,) each."""
+
+    log_likelihood: Array
+    """Nats, a density of the rows in the *model's* units, as ``curvae evaluate`` states it."""
+    stderr: Array
+    """Its Monte Carlo error, nats; 0 where it is exact."""
+    flagged: Array
+    """True where it is not to be trusted: a Pareto k-hat above 0.7, or not finite."""
+    log_det: Array
+    """Nats: ``log_likelihood + log_det`` is a density of the rows in their own units."""
 
 
 def described(q: Posterior, level: float, axes: Axes | None = None) -> dict[str, Tensor]:

@@ -45,16 +45,7 @@ def take(
     columns: Names | None = None,
     positions: Sequence[int] | None = None,
 ) -> Content:
-    """What is in an array, a tensor, a frame or records.
-
-    Args:
-        what: how messages name it.
-        x: what was handed over.
-        labels: one a row; or the column of a table that holds them.
-        mask: of the shape of x, True = observed.
-        columns: of a table with names those to keep, else the names of the features.
-        positions: the columns to keep.
-    """
+    """What is in an array, a tensor, a frame or records; arguments as those of :func:`curvae.data.from_array`."""
     table = columnar(what, x)
     if table is None:
         return _from_array(what, x, labels, mask, columns, positions)

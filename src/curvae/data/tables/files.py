@@ -137,15 +137,7 @@ def _test_part(first: Content, path: Path, label: str | int | None, key: str | N
 
 
 def read(path: Path, key: str | None, header: bool | None, label: str | None = None, needed: bool = False) -> Found:
-    """What a file holds.
-
-    Args:
-        path: of the file.
-        key: which array of a ``.npz``.
-        header: whether a text file starts with names.
-        label: key of the labels of a ``.npz``.
-        needed: whether an archive must have it.
-    """
+    """What a file holds; of an archive also the labels under that key, if it has them or they are needed."""
     kind = next((suffix for suffix in reversed(path.suffixes) if suffix not in (".gz", ".xz")), "")
     if kind in TEXT:
         return Found(read_text(path, header))

@@ -223,7 +223,7 @@ def _made(system: System, table: ArrayTable, rows: Int[Tensor, " N"], seed: int)
     if model is not None and not model.autoregressive:
         found["means"] = [model.mean(model.prior.sample(n, generator)).cpu() for n in sizes]
     if isinstance(system, CanReconstruct) and not (model is not None and model.autoregressive):
-        batches = (like(system, table.batch(index)) for index in rows.split(200))
+        batches = (like(system, batch) for batch in table.batches(200, rows))
         found["reconstructions"] = [rebuilt(system, batch).cpu() for batch in batches]
     event, inverse = table.raw.shape[1:], table.transform.inverse
     return {name: inverse(torch.cat(parts).float().reshape(-1, *event)).float() for name, parts in found.items()}

@@ -101,23 +101,9 @@ def fit(
         (2, True)
     """
     settings = Settings(
-        epochs,
-        batch_size,
-        learning_rate,
-        seed,
-        device,
-        precision,
-        patience,
-        max_skipped,
-        devices,
-        compile,
-        average,
-        schedule,
-        clip,
-        max_updates,
-        minutes,
-        weight_decay,
-    )
+        epochs, batch_size, learning_rate, seed, device, precision, patience, max_skipped, devices, compile, average,
+        schedule, clip, max_updates, minutes, weight_decay,
+    )  # fmt: skip
     settings = recommended(settings, system, data)
     config = configuration(system, data, settings)
     monitoring = Monitoring(progress, callbacks, logger)

@@ -1,4 +1,4 @@
-"""What this package adds to Lightning's callbacks: saving after all others, and Ctrl-C as it is elsewhere."""
+"""What this package adds to Lightning's callbacks: saving after all others, Ctrl-C as elsewhere, what is shown."""
 
 import signal
 from collections.abc import Iterator
@@ -7,7 +7,12 @@ from contextlib import contextmanager
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from curvae.progress import Progress
 from curvae.training.loop.checkpoint import Session
+from curvae.training.loop.lightning_module import StageModule
+
+THOUSANDTHS = 1000
+"""Of a stage, where its end is a time."""
 
 
 class Saving(Checkpoint):
@@ -44,3 +49,56 @@ class Interrupt(Callback):
                 raise
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None
+
+
+class Shown(Callback):
+    """Shows a stage as it goes: how far it is, bound, gradient norm, share of rows not ok, skipped steps.
+
+    Args:
+        progress: where it is shown.
+        title: the stage.
+    """
+
+    def __init__(self, progress: Progress, title: str):
+        self.progress = progress
+        self.title = title
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        if self.progress.due():
+            self._show(pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._show(pl_module)
+
+    def _show(self, module: LightningModule) -> None:
+        assert isinstance(module, StageModule)
+        self.progress.show(shown_of(module)[1], f"{self.title}  {standing(module)}", numbers(module))
+
+
+def shown_of(module: StageModule) -> tuple[int, int]:
+    """Steps of the bar in all, and those done."""
+    amount = int(module.length.amount)
+    total = {"epochs": amount * module.updates, "max_updates": amount, "minutes": THOUSANDTHS}[module.length.unit]
+    return total, round(module.done * total)
+
+
+def standing(module: StageModule) -> str:
+    """How far a stage is, in its own unit."""
+    here, amount = module.session.position, module.length.amount
+    match module.length.unit:
+        case "epochs":
+            return f"epoch {here.stage_epoch + 1}/{amount:.0f}"
+        case "max_updates":
+            return f"update {here.stage_step:,}/{amount:,.0f}"
+        case _:
+            return f"{module.done * amount:.2f}/{amount:.3g} min"
+
+
+def numbers(module: StageModule) -> str:
+    """The round's means so far, in words."""
+    means = module.means.own.read()
+    parts = [f"bound {means['bound']:.2f}", f"|grad| {means['grad_norm']:.3g}"]
+    parts += [f"not ok {means['not_ok']:.1%}"] if means["not_ok"] > 0 else []
+    parts += [f"skipped {module.skipped}"] if module.skipped else []
+    return "  ".join(parts)

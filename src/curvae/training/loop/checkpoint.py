@@ -78,18 +78,9 @@ class Session:
     def next_stage(self, joined: bool) -> None:
         """Leave the stage for the next, with its best weights; the optimizer goes on as it is where they are joined."""
         here = self.position
-        self.position = Position(
-            here.stage + 1,
-            rounds=here.rounds,
-            epoch=here.epoch,
-            step=here.step,
-            seconds=here.seconds,
-            began=here.seconds,
-            counted=here.step,
-            in_a_row=here.in_a_row,
-            best_epoch=here.epoch,
-            peak_epoch=here.epoch,
-        )
+        kept = {name: getattr(here, name) for name in ("rounds", "epoch", "step", "seconds", "in_a_row")}
+        starts = {"began": here.seconds, "counted": here.step, "best_epoch": here.epoch, "peak_epoch": here.epoch}
+        self.position = Position(here.stage + 1, **kept, **starts)
         self.optimizer = self.optimizer if joined else None
 
     @property

@@ -11,13 +11,13 @@ from curvae.typing import Batch
 
 
 class Compiled:
-    """``bound(batch)``, compiled for batches of ``rows`` data; others, the last of an epoch say, go without.
+    """``bound(batch)``, compiled for batches of ``rows`` examples; others, the last of an epoch say, go without.
 
     On CUDA the graph is captured too, forward and backward, so that a small network does not wait for the launches of
     its kernels. What cannot be compiled runs as it is, after one warning that says why.
 
     Args:
-        bound: of each datum of a batch.
+        bound: of each example of a batch.
         rows: size of the batches that are worth a graph.
         backend: of ``torch.compile``.
 

@@ -13,11 +13,10 @@ from curvae.objectives import Bound
 from curvae.systems import Stage, System
 from curvae.training.loop.checkpoint import Session
 from curvae.training.loop.compiled import Compiled
-from curvae.training.loop.epoch_means import EpochMeans
 from curvae.training.loop.loader import VALIDATION_ROWS, Batches, Shard, sizes
 from curvae.training.loop.nonfinite import SURROGATE, Skips, faulty_module, first_not_finite, runs_ahead
 from curvae.training.loop.optimizer import adam
-from curvae.training.loop.running_means import Means
+from curvae.training.loop.running_means import EpochMeans, Means
 from curvae.training.loop.state import several, write_state
 from curvae.training.loop.weight_averaging import Average, copied, put
 from curvae.training.setup.length import Length

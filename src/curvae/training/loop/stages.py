@@ -11,11 +11,10 @@ from curvae.data import Data
 from curvae.progress import on_terminal, progress, say
 from curvae.systems import Stage, System
 from curvae.training.errors import DivergedError
-from curvae.training.loop.callbacks import Interrupt, Saving
+from curvae.training.loop.callbacks import Interrupt, Saving, Shown, shown_of
 from curvae.training.loop.checkpoint import Session
 from curvae.training.loop.lightning_module import StageModule
 from curvae.training.loop.nonfinite import faulty_module
-from curvae.training.loop.progress import Shown, shown_of
 from curvae.training.loop.trainer import quiet, trainer
 from curvae.training.setup.devices import products
 from curvae.training.setup.length import Length, lengths

@@ -47,7 +47,11 @@ def claimed(
             another process trains in it; it is left untouched.
     """
     if _is_free(path):
-        _refuse_starts(path)
+        if starts_of(path).exists():  # a single fit would be in their way
+            raise RunError(
+                f"out: {starts_of(path)} holds starts that have not ended; go on with them by the same restarts, or "
+                f"remove that folder. {OTHER}"
+            )
         handle = _created(path, config, environment, fill)
     else:
         handle = _taken_up(path, config, environment)
@@ -108,18 +112,6 @@ def require_free(path: Path) -> None:
     raise RunError(f"out: {path} holds an unfinished run of a single start; it was left untouched. {OTHER}")
 
 
-def _refuse_starts(path: Path) -> None:
-    """
-    Raises:
-        RunError: several starts of the run of this place are underway: a single fit would be in their way.
-    """
-    if starts_of(path).exists():
-        raise RunError(
-            f"out: {starts_of(path)} holds starts that have not ended; go on with them by the same restarts, or remove "
-            f"that folder. {OTHER}"
-        )
-
-
 def moved(folder: Path, path: Path) -> None:
     """Give the folder of a run its final place.
 
@@ -146,22 +138,16 @@ def _created(
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic.sweep(path.parent)
         with atomic.new_folder(path) as (fresh, handle):
-            _fill(fresh, config, environment, fill)
+            files.write_yaml(fresh / layout.CONFIG, config)
+            files.write_json(fresh / layout.ENVIRONMENT, environment)
+            status = {"state": "running", "stage": 0, "epoch": 0, "step": 0, "reason": None}
+            files.write_json(fresh / layout.STATUS, status)
+            fill(fresh)
         return handle
     except FileExistsError:  # another process was faster
         return _taken_up(path, config, environment)
     except OSError as error:
         raise RunError(f"out: {path} cannot be made ({reason(error)}); choose another out.") from None
-
-
-def _fill(
-    folder: Path, config: Mapping[str, Any], environment: Mapping[str, Any], fill: Callable[[Path], None]
-) -> None:
-    files.write_yaml(folder / layout.CONFIG, config)
-    files.write_json(folder / layout.ENVIRONMENT, environment)
-    status = {"state": "running", "stage": 0, "epoch": 0, "step": 0, "reason": None}
-    files.write_json(folder / layout.STATUS, status)
-    fill(folder)
 
 
 def _taken_up(path: Path, config: Mapping[str, Any], environment: Mapping[str, Any]) -> int | None:

@@ -74,20 +74,16 @@ def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path, mend: str = "the file is damaged") -> dict[str, Any]:
-    """The object in a JSON file.
+    """The names and values in a JSON file.
 
     Raises:
-        RunError: no such file, or not a JSON object.
+        RunError: no such file, or not names and values.
     """
     return _mapping(path, formats.read_json, mend)
 
 
 def read_yaml(path: Path, mend: str = "the file is damaged") -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-        RunError: no such file, or not a YAML mapping.
-    """
+    """The same of a YAML file."""
     return _mapping(path, formats.read_yaml, mend)
 
 

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
 
+from curvae.data.schema import WrittenSpec
 from curvae.io.typed import Count, Plain, Range
 from curvae.training.run import files
-from curvae.typing import Noise, Support
+from curvae.typing import Support
 
 Size = Annotated[int, Range(0, 2**40)]
 
@@ -82,16 +83,6 @@ class Restarts(TypedDict):
     starts: list[Start]
 
 
-class Spec(TypedDict):
-    """A :class:`curvae.DataSpec`."""
-
-    event: tuple[Annotated[int, Range(1, 2**31)], ...]
-    support: Support
-    categories: Annotated[int, Range(1, 2**31)]
-    name: str
-    noise: NotRequired[Noise]
-
-
 class Tensor(TypedDict):
     """What a tensor is, its values apart."""
 
@@ -111,7 +102,7 @@ class Model(TypedDict):
 
     format: int
     system: Recorded
-    spec: Spec
+    spec: WrittenSpec
     weights: NotRequired[list[Weights]]
     """The file that is there, and while it is replaced the one that comes: a run killed in between has either."""
     files: NotRequired[dict[str, str]]

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import safetensors.torch
-
 from curvae import registry
 from curvae.data import Data, DataError, Earlier, Schema, Transform, reopen
 from curvae.data.transforms import restore as restore_transform
@@ -291,7 +289,7 @@ def _check_digest(path: Path, known: str | None) -> None:
 def write_about(folder: Path, recorded: Mapping[str, Any], data: Data) -> None:
     """The files beside the weights: what the system is, and the data's transform."""
     numbers, tensors = data.transform.state()
-    files.write(folder / layout.TRANSFORM_TENSORS, safetensors.torch.save(tensors))
+    files.write(folder / layout.TRANSFORM_TENSORS, weights.encode(tensors))
     files.write_sealed(folder / layout.TRANSFORM, {"transform": numbers})
     files.write_sealed(folder / layout.SCHEMA, data.schema.beside(folder).to_dict())
     digests = {name: files.digest(regular.read(folder / name)) for name in (layout.TRANSFORM, layout.TRANSFORM_TENSORS)}
