@@ -19,7 +19,7 @@ LIMIT = 2**28
 
 
 class Row(NamedTuple):
-    """An epoch; NaN (an empty field in the file) where a number does not exist. Bounds are means over examples, nats."""
+    """An epoch; NaN (an empty field in the file) where there is no number. Bounds are means over examples, nats."""
 
     stage: str
     epoch: int = 0
