@@ -104,16 +104,13 @@ def like_file(
     Raises:
         DataError: a broken file; or see :func:`like_array`.
     """
-    name = name or stem(Path(path))
-    key = earlier.recipe.get("key") if key is None else key
-    found = match_file(
-        earlier.schema, Path(path).expanduser(), Reading(columns, positions, label, key, header, missing)
-    )
+    name, reading = name or stem(Path(path)), Reading(columns, positions, label, key, header, missing)
+    if key is None:
+        reading = reading._replace(key=earlier.recipe.get("key"))
+    found = match_file(earlier.schema, Path(path).expanduser(), reading)
     schema = replace(_schema(earlier.schema, name, missing), holder="file", origins=(Origin.of(path),))
-    recipe = {"path": str(path), "columns": columns and list(columns), "label": label}
-    recipe |= {"positions": positions and list(positions), "key": key, "header": header, "split": list(split)}
-    recipe |= {"missing": schema.missing, "seed": seed, "name": name, "like": "earlier"}
-    return _data(earlier, found, schema, split, seed, recipe)
+    recipe = {"split": list(split), "missing": schema.missing, "seed": seed, "name": name, "like": "earlier"}
+    return _data(earlier, found, schema, split, seed, reading.recipe(path) | recipe)
 
 
 def like_set(
@@ -154,12 +151,7 @@ def _schema(earlier: Schema, name: str, missing: str | None) -> Schema:
 
 
 def _data(
-    earlier: Earlier,
-    found: Matched,
-    schema: Schema,
-    split: Sequence[float | int],
-    seed: int,
-    recipe: Mapping[str, Any],
+    earlier: Earlier, found: Matched, schema: Schema, split: Sequence[float | int], seed: int, recipe: Mapping[str, Any]
 ) -> Data:
     """The rows that were matched, looked at, split and described."""
     check_seed(seed, DataError)

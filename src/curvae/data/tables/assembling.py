@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -15,7 +16,7 @@ from curvae.data.tables.labels import coded
 from curvae.data.tables.text import MISSING
 from curvae.data.transforms import Identity, MeanSubtraction, Standardization, Transform
 from curvae.data.transforms.images import image_transform
-from curvae.data.validation import check_range, check_transformed
+from curvae.data.validation import check_range, check_transformed, to_event
 from curvae.limits import check_seed
 from curvae.typing import DataSpec, Support
 
@@ -40,7 +41,7 @@ def assemble(
     """Data of one content, or of one and a test part of its own; ``origins`` are their files."""
     check_seed(options.seed, DataError)
     content = relabeled(contents[0])
-    parts = [checked(each, options.missing, options.event) for each in contents]
+    parts = [checked(each, options.missing, partial(to_event, event=options.event)) for each in contents]
     _check_shapes(parts)
     for each, rows in zip(contents, parts, strict=True):
         check_range(each.what, rows.raw, rows.mask, each.names)

@@ -1,6 +1,6 @@
 """What was handed over, taken apart into features, labels and mask, by the names or places of columns."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from curvae.data.data import Rows
 from curvae.data.errors import DataError
 from curvae.data.schema import BESIDE, Column, Holder, unique
 from curvae.data.tables.columnar import Columnar, FrameColumns, columnar, dtype_name, named_as
-from curvae.data.validation import masked_out, observed, to_event, to_tensor
+from curvae.data.validation import masked_out, observed, to_tensor
 
 Names = Sequence[Any]
 
@@ -129,21 +129,16 @@ def dtype_of(x: Any) -> str:
     return dtype_name(np.asarray(x).dtype)
 
 
-def checked(content: Content, missing: str, event: Sequence[int] | None) -> Rows:
-    """Rows of features and mask, every one looked at: what is not observed is 0. Labels come later."""
-    raw = to_event(content.what, to_tensor(content.what, content.x), event)
-    seen = None if content.mask is None else to_event("mask", to_tensor("mask", content.mask), event)
+def checked(content: Content, missing: str, shape: Callable[[str, Tensor], Tensor], mask: str = "mask") -> Rows:
+    """Rows of features and mask in their shape, every one looked at: what is not observed is 0. Labels come later."""
+    raw = shape(content.what, to_tensor(content.what, content.x))
+    seen = None if content.mask is None else shape(mask, to_tensor("mask", content.mask))
     seen = observed(content.what, raw, seen, missing, content.names)
     return Rows(raw if seen is None else torch.where(seen, raw, 0), None, seen).numbered()
 
 
 def places_of(
-    what: str,
-    header: Sequence[str],
-    named: bool,
-    columns: Names | None,
-    positions: Sequence[int] | None,
-    label: Any,
+    what: str, header: Sequence[str], named: bool, columns: Names | None, positions: Sequence[int] | None, label: Any
 ) -> tuple[list[int], int | None]:
     """Where the features are and where the label is: features by name or by position, never guessed.
 

@@ -84,11 +84,11 @@ def from_file(
         support, categories, list(split), standardize, transform, missing, event and list(event), seed,
         name or stem(Path(path)),
     )  # fmt: skip
-    contents = [_content(Path(path).expanduser(), columns, positions, label, key, header)]
+    reading = Reading(columns, positions, label, key, header)
+    contents = [_content(Path(path).expanduser(), reading)]
     if test is not None:
-        contents.append(_test_part(contents[0], Path(test).expanduser(), label, key, header))
-    recipe = {"path": str(path), "columns": columns and list(columns), "label": label, "test": test and str(test)}
-    recipe |= {"positions": positions and list(positions), "key": key, "header": header}
+        contents.append(_test_part(contents[0], Path(test).expanduser(), reading))
+    recipe = reading.recipe(path) | {"test": test and str(test)}
     recipe |= options._asdict() | {"transform": transform and "own"}
     return assemble(contents, options, recipe, [Origin.of(each) for each in (path, test) if each is not None])
 
@@ -99,52 +99,44 @@ def match_file(schema: Schema, path: Path, reading: Reading = AS_THE_RUN) -> Mat
     Raises:
         DataError: a broken file, or rows that do not fit.
     """
-    said = reading.label is not None
-    label = None if schema.label is None else schema.label.name
-    found = read(path, reading.key, reading.header, str(reading.label) if said else label, said)
+    found = read(path, reading, None if schema.label is None else schema.label.name)
     if found.labels is not None:
         reading = reading._replace(label=None)
     return match(schema, str(path), found.x, found.labels, reading=reading)
 
 
-def _content(
-    path: Path,
-    columns: Sequence[str | int] | None,
-    positions: Sequence[int] | None,
-    label: str | int | None,
-    key: str | None,
-    header: bool | None,
-) -> Content:
+def _content(path: Path, reading: Reading) -> Content:
     """What a file holds, taken apart."""
-    found = read(path, key, header, None if label is None else str(label), label is not None)
+    found, label, positions = read(path, reading), reading.label, reading.positions
     if (table := columnar(str(path), found.x)) is not None:
         beside = found.labels is not None
-        content = from_columns(table, columns, positions, None if beside else label)._replace(holder="file")
+        content = from_columns(table, reading.columns, positions, None if beside else label)._replace(holder="file")
         return relabeled(content._replace(labels=found.labels), str(label)) if beside else content
     assert isinstance(found.x, np.ndarray)
-    if columns is not None:
-        positions = _places(path, found.x, columns, positions)
+    if reading.columns is not None:
+        positions = _places(path, found.x, reading.columns, positions)
     labels = label if found.labels is None else found.labels
     content = take(str(path), found.x, labels, positions=positions)._replace(holder="file")
     return content if found.labels is None else relabeled(content, str(label))
 
 
-def _test_part(first: Content, path: Path, label: str | int | None, key: str | None, header: bool | None) -> Content:
+def _test_part(first: Content, path: Path, reading: Reading) -> Content:
     """What the file of a test part holds, its columns in the order of the first."""
-    found = read(path, key, header, None if label is None else str(label), False)
+    found = read(path, reading._replace(label=None), None if reading.label is None else str(reading.label))
     content = select(first.columns, first.named, str(path), found.x)
     return content if found.labels is None else content._replace(labels=found.labels)
 
 
-def read(path: Path, key: str | None, header: bool | None, label: str | None = None, needed: bool = False) -> Found:
-    """What a file holds; of an archive also the labels under that key, if it has them or they are needed."""
+def read(path: Path, reading: Reading, label: str | None = None) -> Found:
+    """What a file holds; of an archive the labels too: those that are said must be there, those under ``label`` may."""
     kind = next((suffix for suffix in reversed(path.suffixes) if suffix not in (".gz", ".xz")), "")
     if kind in TEXT:
-        return Found(read_text(path, header))
+        return Found(read_text(path, reading.header))
     if kind == ".npy":
         return Found(read_npy(path))
     if kind == ".npz":
-        return _archive(path, key, label, needed)
+        needed = reading.label is not None
+        return _archive(path, reading.key, str(reading.label) if needed else label, needed)
     raise DataError(f"{path}: expected .npy, .npz, .csv, .tsv or .txt (or .gz, .xz of it), got {kind or 'no'} suffix.")
 
 

@@ -2,11 +2,11 @@
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -14,9 +14,9 @@ from curvae.data.data import Rows
 from curvae.data.errors import DataError, DataWarning
 from curvae.data.schema import BESIDE, Column, Schema, unique
 from curvae.data.tables.columnar import Columnar, columnar
-from curvae.data.tables.content import Content, Names, few, label_place, mask_of, names_column, places_of
+from curvae.data.tables.content import Content, Names, checked, few, label_place, mask_of, names_column, places_of
 from curvae.data.tables.labels import UNKNOWN, flat, missing, read_as, words
-from curvae.data.validation import CHANNELS, first_place, observed, to_tensor
+from curvae.data.validation import CHANNELS, first_place, to_tensor
 from curvae.typing import DataSpec
 
 
@@ -52,17 +52,18 @@ class Reading(NamedTuple):
         """Whether it says which the features are."""
         return self.columns is not None or self.positions is not None
 
+    def recipe(self, path: str | Path) -> dict[str, Any]:
+        """What the recipe of data from a file says of it."""
+        columns, positions = (value and list(value) for value in (self.columns, self.positions))
+        own = {"columns": columns, "positions": positions, "label": self.label, "key": self.key, "header": self.header}
+        return {"path": str(path), **own}
+
 
 AS_THE_RUN = Reading()
 
 
 def match(
-    schema: Schema,
-    what: str,
-    x: Any,
-    labels: Any = None,
-    mask: Any = None,
-    reading: Reading = AS_THE_RUN,
+    schema: Schema, what: str, x: Any, labels: Any = None, mask: Any = None, reading: Reading = AS_THE_RUN
 ) -> Matched:
     """Rows as the run's were read.
 
@@ -82,14 +83,11 @@ def match(
     content = select(schema.columns, schema.named, what, x, reading._replace(label=label), mask)
     if labels is not None and not names_column(labels, ()):
         content = content._replace(labels=labels)
-    raw = shaped(what, to_tensor(what, content.x), schema.spec)
-    seen = None if content.mask is None else shaped(f"{what}: mask", to_tensor("mask", content.mask), schema.spec)
-    seen = observed(what, raw, seen, reading.missing or schema.missing, content.names)
-    rows = Rows(raw if seen is None else torch.where(seen, raw, 0), None, seen).numbered()
+    rows = checked(content, reading.missing or schema.missing, partial(shaped, spec=schema.spec), f"{what}: mask")
     _check_kinds(what, rows, schema.spec, content.names)
     if content.labels is None:
         return Matched(rows, None)
-    told = flat(f"{what}: labels", content.labels, len(raw))
+    told = flat(f"{what}: labels", content.labels, len(rows.raw))
     codes = read_as(schema.vocabulary, told)
     _say_unknown(what, told, codes, schema)
     return Matched(rows._replace(label=codes), told if told.dtype.kind in "biuf" else words(told))

@@ -15,9 +15,9 @@ from curvae.training.loop.checkpoint import Session
 from curvae.training.loop.compiled import Compiled
 from curvae.training.loop.loader import VALIDATION_ROWS, Batches, Shard, sizes
 from curvae.training.loop.nonfinite import SURROGATE, Skips, faulty_module, first_not_finite, runs_ahead
-from curvae.training.loop.optimizer import adam
 from curvae.training.loop.running_means import EpochMeans, Means
 from curvae.training.loop.state import several, write_state
+from curvae.training.loop.trainer import adam
 from curvae.training.loop.weight_averaging import Average, copied, put
 from curvae.training.setup.length import Length
 from curvae.training.setup.settings import Chosen, derive
@@ -273,9 +273,7 @@ class StageModule(LightningModule):
         self.session.judge(validation[self.stage.monitor], self.stage.keep, passes)
         put(list(self.system.parameters()), self._own)
         row = self.means.row(self.stage.name, self._total)._replace(
-            validation_bound=validation["value"],
-            validation_surrogate=validation["surrogate"],
-            skipped=self.skipped,
+            validation_bound=validation["value"], validation_surrogate=validation["surrogate"], skipped=self.skipped
         )
         self._look_at_clock()
         here = self.session.position

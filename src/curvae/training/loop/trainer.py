@@ -1,26 +1,24 @@
-"""Lightning's Trainer as this package uses it: of its own it makes no checkpoints, logs, progress or samplers."""
+"""Lightning's Trainer as this package uses it, without its checkpoints, logs, progress and samplers; and Adam."""
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
 
 from curvae.training.loop.checkpoint import Session
 from curvae.training.setup.devices import choose
-from curvae.training.setup.settings import Settings
+from curvae.training.setup.settings import Chosen, Settings
 
 
 def trainer(
-    settings: Settings,
-    callbacks: list[Callback],
-    session: Session,
-    logger: Logger | None = None,
-    judged: bool = False,
+    settings: Settings, callbacks: list[Callback], session: Session, logger: Logger | None = None, judged: bool = False
 ) -> Trainer:
     """A Trainer for the run's device, precision and number of processes, which goes on until it is told to stop.
 
@@ -72,3 +70,14 @@ def quiet() -> Iterator[None]:
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+def adam(parameters: Iterable[nn.Parameter], settings: Chosen, device: torch.device) -> torch.optim.Optimizer:
+    """Adam with the run's learning rate and, on matrices alone, its decoupled weight decay."""
+    matrices, others = [], []
+    for each in parameters:
+        (matrices if each.ndim >= 2 else others).append(each)
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others}]
+    fused = device.type in ("cpu", "cuda")
+    given = [each for each in groups if each["params"]]
+    return torch.optim.AdamW(given, settings.learning_rate, fused=fused, weight_decay=0.0)
