@@ -14,8 +14,8 @@ from curvae.data import from_array
 from curvae.report import write as write_report
 from curvae.systems import vae
 from curvae.training import RunError, RunFolder, fit_restarts
-from curvae.training import restarts as module
 from curvae.training.errors import DivergedError, FinishedError
+from curvae.training.fits import restarts as module
 from curvae.training.loop.checkpoint import Session
 
 OPTIONS = {"epochs": 3, "learning_rate": 0.01, "progress": False, "device": "cpu"}
