@@ -15,6 +15,7 @@ from curvae.posteriors import (
     Enumerated,
     HamiltonianPosterior,
     Posterior,
+    StudentMixture,
     transformed,
 )
 from curvae.priors import AggregateNormal, UniformCategorical
@@ -30,6 +31,11 @@ def aggregate() -> AggregateNormal:
 
 def matrices(count: int) -> torch.Tensor:
     return 0.4 * torch.randn(count, D, D, dtype=torch.float64)
+
+
+def students(count: int, components: int) -> StudentMixture:
+    loc, packed = torch.randn(count, components, D).double(), 0.4 * torch.randn(count, components, D, D).double()
+    return StudentMixture(loc, packed.tril(), torch.randn(count, components).double(), freedom=7)
 
 
 def orthogonal() -> torch.Tensor:

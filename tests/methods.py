@@ -66,6 +66,7 @@ from ingredients import (
     matrices,
     orthogonal,
     pushed_by,
+    students,
 )
 from zoo import LIKELIHOODS, D, P
 
@@ -83,6 +84,7 @@ PRIORS = {
 
 POSTERIORS: dict[str, object] = {
     "diagonal": diagonal,
+    "student-mixture": lambda count: students(count, 3),
     "full": lambda count: FullGaussian(torch.randn(count, D, dtype=torch.float64), matrices(count).tril()),
     "precision": lambda count: PrecisionGaussian(torch.randn(count, D, dtype=torch.float64), unpack(matrices(count))),
     "householder": lambda count: HouseholderGaussian(
@@ -173,6 +175,9 @@ INFERENCES: dict[str, object] = {
     "multimodal-laplace": lambda: MultimodalLaplace(
         AmortizedGaussian(encoder(2 * D)), components=3, search=partial(Laplace, steps=12)
     ),
+    "multimodal-laplace-candidates": lambda: MultimodalLaplace(
+        AmortizedGaussian(encoder(2 * D)), components=3, search=partial(Laplace, steps=12), candidates=20
+    ),
 }
 
 CATEGORIES = {"categorical": (2, 3), "pairwise": (3, 2)}
@@ -189,6 +194,7 @@ EXACT_ON_LINEAR_GAUSSIAN = {
     "averaged",
     "averaged-quadrature",
     "multimodal-laplace",
+    "multimodal-laplace-candidates",
 }
 """Inference methods whose posterior is the exact one there."""
 

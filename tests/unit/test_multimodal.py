@@ -8,6 +8,7 @@ from torch import nn
 
 import methods
 from curvae.inference import AmortizedGaussian, Laplace, MultimodalLaplace
+from curvae.inference.multimodal_laplace import likeliest
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.objectives import log_mean_exp, log_weights
@@ -70,6 +71,25 @@ def test_copies_of_one_mode_share_its_weight():
     z = torch.randn(4, 8, methods.D, dtype=torch.float64)
     torch.testing.assert_close(found.posterior.log_prob(z), alone.posterior.log_prob(z))
     torch.testing.assert_close(found.encoder_bound, alone.encoder_bound)
+
+
+def test_candidates_find_what_as_many_draws_of_the_prior_miss():
+    """The encoder begins on one side; of 200 draws the two likeliest that lie apart are on either side, for any seed."""
+    model = LatentVariableModel(StandardNormal(1), Tilted(), Gaussian(1, scale=0.2)).double()
+    batch = Batch(torch.full((4, 1), 4.0, dtype=torch.float64), torch.arange(4))
+    for seed in range(5):
+        found = MultimodalLaplace(encoder(), 3, partial(Laplace, steps=10), seed, candidates=200)(model, batch)
+        torch.testing.assert_close(found.info["modes"], torch.full((4,), 2.0).double(), atol=1e-2, rtol=0)
+
+
+def test_the_likeliest_candidates_lie_apart():
+    model = LatentVariableModel(StandardNormal(2), nn.Identity(), Gaussian(2, scale=0.1)).double()
+    draws = torch.randn(500, 2, dtype=torch.float64)
+    x = draws[:7] + 0.01
+    found = likeliest(model, Batch(x, torch.arange(7)), draws, 4)
+    level = model.log_joint(x, draws.unsqueeze(1).expand(-1, 7, -1))
+    torch.testing.assert_close(found[0], draws[level.argmax(0)])
+    assert (torch.pdist(found[:, 0]).square() > 0.5 * draws.var(0).sum() * 0.99).all()
 
 
 def test_info_is_that_of_the_heaviest_component():

@@ -24,6 +24,7 @@ from curvae.distributions.posterior import DensityPosterior, Draws, Parametric, 
 from curvae.distributions.product import ProductPosterior
 from curvae.distributions.rank_one import RankOneGaussian
 from curvae.distributions.rotated import Rotated, RotatedDensity, rotated
+from curvae.distributions.student import StudentMixture
 from curvae.distributions.transformed import TransformedDensity, TransformedPosterior, transformed, transport
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "RankOneGaussian",
     "Rotated",
     "RotatedDensity",
+    "StudentMixture",
     "TransformedDensity",
     "TransformedPosterior",
     "all_states",

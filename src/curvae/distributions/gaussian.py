@@ -209,12 +209,12 @@ class PrecisionGaussian(GaussianPosterior):
         return torch.einsum("bji,sbj->sbi", self.factor, offset)
 
 
-def pack(factor: Float[Tensor, "B D D"]) -> Float[Tensor, "B D D"]:
+def pack(factor: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
     """A lower factor with the logarithm of its diagonal: unconstrained."""
     return factor.tril(-1) + torch.diag_embed(factor.diagonal(dim1=-2, dim2=-1).log())
 
 
-def unpack(packed: Float[Tensor, "B D D"]) -> Float[Tensor, "B D D"]:
+def unpack(packed: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
     """The lower factor with its positive diagonal; what stands above the diagonal is not read."""
     return packed.tril(-1) + torch.diag_embed(packed.diagonal(dim1=-2, dim2=-1).exp())
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from curvae.curvature import chosen
@@ -14,12 +14,14 @@ from curvae.model import LatentVariableModel
 from curvae.posteriors import DensityPosterior, DiagonalGaussian, Mixture
 from curvae.typing import Batch, Info
 
+AT_ONCE = 2**26
+"""Bytes of what candidates are decoded to at a time."""
 
 class MultimodalLaplace(Inference):
     r"""``Q(z | x) = sum_k pi_k N(z; mu_k, Lam(mu_k)^-1)``, the modes mu_k found from K starts; ours.
 
-    The search begins at the encoder's mean and at K - 1 draws of the prior, the same for all data and calls. Each
-    component gets the weight that makes Q proportional to p(x, z) at its own mode,
+    The search begins at the encoder's mean and at K - 1 draws of the prior, the same for all data and calls, or at those
+    of more such draws that explain the example best. Each component gets the weight that makes Q proportional to p(x, z) at its own mode,
 
     ``pi_k \propto p(x, mu_k) / sum_j q_j(mu_k)``.
 
@@ -35,12 +37,14 @@ class MultimodalLaplace(Inference):
         components: number K of starts.
         search: makes the mode search from its start; ``functools.partial(Laplace, steps=8)`` sets its options.
         seed: of the draws of the prior.
+        candidates: draws of the prior that the K - 1 starts are chosen from, for each example by ``log p(x, z)`` and
+            apart from each other; 0 for as many as starts, without a choice.
 
     Info: that of the search of the component with the greatest weight, and ``modes`` (B,): how many different ones
     were found, ``sum_k q_k(mu_k) / sum_j q_j(mu_k)``.
 
     Raises:
-        ValueError: fewer than 1 component.
+        ValueError: fewer than 1 component, or candidates fewer than other starts, and not 0.
 
     Example:
         >>> import torch
@@ -64,11 +68,14 @@ class MultimodalLaplace(Inference):
         components: int = 4,
         search: Callable[[Inference], Inference] = Laplace,
         seed: int = 0,
+        candidates: int = 0,
     ):
         super().__init__()
         check_least("MultimodalLaplace", 1, components=components)
+        if candidates:
+            check_least("MultimodalLaplace", components - 1, candidates=candidates)
         self.components = components
-        self.search = search(Scattered(start, components, seed))
+        self.search = search(Scattered(start, components, seed, candidates))
 
     def start_from(self, posterior: AffinePosterior) -> bool:
         return start_at(self.search, posterior)
@@ -91,12 +98,13 @@ class MultimodalLaplace(Inference):
 class Scattered(Continued):
     """The starts of several searches for each example of a batch that holds ``copies`` of it, one copy after another.
 
-    The first copy starts at the center of ``start``, the others at draws of the prior.
+    The first copy starts at the center of ``start``, the others at draws of the prior, or at the best of candidates.
 
     Args:
         start: the inference for the first copy; it is given each example once.
         copies: number of starts.
         seed: of the draws.
+        candidates: draws that the starts are chosen from, see :class:`MultimodalLaplace`.
 
     Example:
         >>> import torch
@@ -109,18 +117,60 @@ class Scattered(Continued):
         torch.Size([8, 3])
     """
 
-    def __init__(self, start: Inference, copies: int, seed: int = 0):
+    def __init__(self, start: Inference, copies: int, seed: int = 0, candidates: int = 0):
         super().__init__(start)
         self.copies = copies
         self.seed = seed
+        self.candidates = candidates
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         count = len(batch.x) // self.copies
         begin = self.start(model, chosen(batch, slice(count)))
         center = begin.posterior.center
-        draws = model.prior.sample(self.copies - 1, torch.Generator(center.device).manual_seed(self.seed))
-        loc = torch.cat([center, draws.detach().to(center).repeat_interleave(count, dim=0)])
+        generator = torch.Generator(center.device).manual_seed(self.seed)
+        draws = model.prior.sample(self.candidates or self.copies - 1, generator).detach().to(center)
+        if self.candidates:
+            others = likeliest(model, chosen(batch, slice(count)), draws, self.copies - 1).flatten(0, 1)
+        else:
+            others = draws.repeat_interleave(count, dim=0)
+        loc = torch.cat([center, others])
         return Inferred(DiagonalGaussian(loc, torch.zeros_like(loc)), state=prefixed("start", begin.state))
+
+
+@torch.no_grad()
+def likeliest(
+    model: LatentVariableModel, batch: Batch, draws: Float[Tensor, "M D"], count: int
+) -> Float[Tensor, "K B D"]:
+    """Of draws of z the ``count`` of the highest ``log p(x, z)`` for each example, no two of them close.
+
+    Close are those whose squared distance is less than half of the draws' total variance, a quarter of what it is
+    between two of them on average. Every draw is decoded once for all examples.
+
+    Example:
+        >>> from curvae.likelihoods import Gaussian
+        >>> from curvae.priors import StandardNormal
+        >>> model = LatentVariableModel(StandardNormal(1), torch.nn.Identity(), Gaussian(1, scale=0.1))
+        >>> draws = torch.tensor([[-1.0], [0.9], [1.0], [2.0]])
+        >>> likeliest(model, Batch(torch.ones(1, 1), torch.arange(1)), draws, 2).flatten().tolist()
+        [1.0, 2.0]
+    """
+    each = 4 * model.likelihood.size * len(batch.x) * draws.element_size()
+    level = torch.cat([_levels(model, batch, part) for part in draws.split(max(1, AT_ONCE // each))])
+    near, found = 0.5 * draws.var(0, unbiased=False).sum(), []
+    for _ in range(count):
+        found.append(draws[level.argmax(0)])
+        level = torch.where(torch.cdist(draws, found[-1]).square() <= near, -torch.inf, level)
+    return torch.stack(found) if found else draws.new_empty(0, len(batch.x), draws.shape[1])
+
+
+def _levels(model: LatentVariableModel, batch: Batch, z: Float[Tensor, "M D"]) -> Float[Tensor, "M B"]:
+    """``log p(x, z)`` of each draw and example."""
+    z = z.unsqueeze(1)
+    if model.autoregressive:
+        return model.log_joint(batch.x, z.expand(-1, len(batch.x), -1), batch.mask)
+    with model.evaluating():
+        eta = model.decode(z)
+    return model.prior.log_prob(z) + model.likelihood.log_prob(batch.x, eta, batch.mask)
 
 
 def repeated(batch: Batch, copies: int) -> Batch:
