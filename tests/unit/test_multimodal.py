@@ -74,7 +74,7 @@ def test_copies_of_one_mode_share_its_weight():
 
 
 def test_candidates_find_what_as_many_draws_of_the_prior_miss():
-    """The encoder begins on one side; of 200 draws the two likeliest that lie apart are on either side, for any seed."""
+    """The encoder begins on one side; of 200 draws the two likeliest that lie apart are on either side."""
     model = LatentVariableModel(StandardNormal(1), Tilted(), Gaussian(1, scale=0.2)).double()
     batch = Batch(torch.full((4, 1), 4.0, dtype=torch.float64), torch.arange(4))
     for seed in range(5):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from chance import deviates
 from scipy import stats
 
+from chance import deviates
 from curvae.distributions import StudentMixture
 from ingredients import students
 
@@ -42,7 +42,9 @@ def test_gaussian_limit_and_widening():
 @pytest.mark.statistical
 def test_components_are_drawn_by_their_weight():
     """Counts of 20,000 draws, a binomial share of each of 4 rows: 4 normal deviates, 2e-6 of the seeds fail."""
-    q = StudentMixture(torch.tensor([-50.0, 50.0]).expand(4, 2).unsqueeze(-1), torch.zeros(4, 2, 1, 1), torch.randn(4, 2))
+    q = StudentMixture(
+        torch.tensor([-50.0, 50.0]).expand(4, 2).unsqueeze(-1), torch.zeros(4, 2, 1, 1), torch.randn(4, 2)
+    )
     draws = q.draw(20_000, torch.Generator().manual_seed(torch.initial_seed()))
     share, p = (draws.z[..., 0] > 0).double().mean(0), q.weights[:, 1].double()
     deviates("share", (share - p) / (p * (1 - p) / 20_000).sqrt())

@@ -19,7 +19,7 @@ DRAWS = 4000
 
 @dataclass(frozen=True, eq=False)
 class StudentMixture(Parametric, DensityPosterior):
-    r"""``sum_k pi_k t_n(z; m_k, C_k C_k')``: draws ``m_k + C_k e / sqrt(c / n)``, c chi-squared of n degrees of freedom.
+    r"""``sum_k pi_k t_n(z; m_k, C_k C_k')``: draws ``m_k + C_k e / sqrt(c / n)``, c chi-squared with n of freedom.
 
     ``log t_n = const - log det C - (n + D) / 2 log(1 + |C^-1 (z - m)|^2 / n)``: its tails fall like a power, so that
     importance weights are bounded wherever the target's fall faster. ``packed`` holds each C, lower triangular, with
@@ -61,7 +61,7 @@ class StudentMixture(Parametric, DensityPosterior):
 
     @property
     def weights(self) -> Float[Tensor, "B K"]:
-        """pi."""
+        """``pi``, of each component."""
         return self.logits.softmax(-1)
 
     def widened(self, width: float) -> "StudentMixture":

@@ -17,11 +17,13 @@ from curvae.typing import Batch, Info
 AT_ONCE = 2**26
 """Bytes of what candidates are decoded to at a time."""
 
+
 class MultimodalLaplace(Inference):
     r"""``Q(z | x) = sum_k pi_k N(z; mu_k, Lam(mu_k)^-1)``, the modes mu_k found from K starts; ours.
 
-    The search begins at the encoder's mean and at K - 1 draws of the prior, the same for all data and calls, or at those
-    of more such draws that explain the example best. Each component gets the weight that makes Q proportional to p(x, z) at its own mode,
+    The search begins at the encoder's mean and at K - 1 draws of the prior, the same for all data and calls, or at
+    those of more such draws that explain the example best. Each component gets the weight that makes Q proportional to
+    p(x, z) at its own mode,
 
     ``pi_k \propto p(x, mu_k) / sum_j q_j(mu_k)``.
 
