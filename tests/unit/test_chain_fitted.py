@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from chance import deviates
-from curvae.evaluation.likelihood.chain_fitted import ChainFit, students
+from curvae.evaluation.likelihood.chain_fitted import ChainFit
 from curvae.inference import AmortizedGaussian, Laplace, MultimodalLaplace
 from curvae.objectives import log_weights
-from curvae.posteriors import DiagonalGaussian, Mixture
+from curvae.posteriors import DiagonalGaussian, Mixture, StudentMixture
 from ingredients import diagonal
 from zoo import LinearGaussian, TwoModes
 
@@ -23,7 +23,7 @@ def test_moments_approach_those_of_the_posterior():
     """From N(0, I), which is neither centered nor shaped like it; the start's covariance is shrunk to, a little."""
     oracle = LinearGaussian()
     start = DiagonalGaussian(torch.zeros(8, 3).double(), torch.zeros(8, 3).double())
-    q = ChainFit(rounds=6, chains=16, good=-1.0)(oracle.model, oracle.batch, start, generator())
+    q = ChainFit(rounds=6, chains=16, good=-1.0)(oracle.model, oracle.batch, StudentMixture.of(start), generator())
     exact = torch.linalg.inv(oracle.precision()).expand(8, -1, -1)
     sd = exact.diagonal(dim1=1, dim2=2).sqrt()
     assert ((q.mean - oracle.mean()).abs() / sd).max() < 0.5
@@ -40,7 +40,7 @@ def test_the_evidence_of_two_modes():
     inference = MultimodalLaplace(AmortizedGaussian(first), 4, partial(Laplace, steps=10), candidates=200)
     with torch.no_grad():
         start = inference(oracle.model, oracle.batch).posterior
-        draws = ChainFit()(oracle.model, oracle.batch, start, generator()).draw(4000, generator())
+        draws = ChainFit()(oracle.model, oracle.batch, StudentMixture.of(start), generator()).draw(4000, generator())
         w = log_weights(oracle.model, oracle.batch, draws)
     relative = (w - oracle.log_evidence()).exp()
     deviates("evidence", (relative.mean(0) - 1) / (relative.std(0) / 4000**0.5))
@@ -49,8 +49,8 @@ def test_the_evidence_of_two_modes():
 def test_chains_correct_a_start_that_is_far_too_narrow():
     """Its own weights are hopeless; those of the fitted proposal have an effective share of 0.3 and more."""
     oracle = LinearGaussian()
-    narrow = DiagonalGaussian(oracle.mean(), torch.full((8, 3), -4.0).double())
-    found = {"fitted": ChainFit()(oracle.model, oracle.batch, narrow, generator()), "start": students(narrow)}
+    narrow = StudentMixture.of(DiagonalGaussian(oracle.mean(), torch.full((8, 3), -4.0).double()))
+    found = {"fitted": ChainFit()(oracle.model, oracle.batch, narrow, generator()), "start": narrow}
     share = {}
     for name, q in found.items():
         w = log_weights(oracle.model, oracle.batch, q.draw(1000, generator())).detach().softmax(0)
@@ -63,9 +63,9 @@ def test_a_mixture_as_one_law_has_its_density():
     parts = tuple(diagonal(5) for _ in range(3))
     mixture = Mixture(parts, torch.randn(5, 3).double())
     z = torch.randn(4, 5, 3).double()
-    torch.testing.assert_close(students(mixture).log_prob(z), mixture.log_prob(z))
+    torch.testing.assert_close(StudentMixture.of(mixture).log_prob(z), mixture.log_prob(z))
 
 
 def test_only_gaussians_are_fitted_from():
-    with pytest.raises(TypeError, match="students: expects Gaussians; got StudentMixture"):
-        students(Mixture((students(diagonal(2)),), torch.zeros(2, 1).double()))
+    with pytest.raises(TypeError, match="StudentMixture: expects Gaussians; got StudentMixture"):
+        StudentMixture.of(Mixture((StudentMixture.of(diagonal(2)),), torch.zeros(2, 1).double()))

@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from curvae.distributions.gaussian import unpack
+from curvae.distributions.gaussian import GaussianPosterior, pack, unpack
+from curvae.distributions.mixture import Mixture
 from curvae.distributions.moments import weighted_interval
 from curvae.distributions.posterior import DensityPosterior, Draws, Parametric
-from curvae.linalg import solve_lower
+from curvae.linalg import cholesky, solve_lower
 from curvae.noise import noise, uniform
 
 DRAWS = 4000
@@ -53,6 +54,24 @@ class StudentMixture(Parametric, DensityPosterior):
     def __post_init__(self) -> None:
         if self.freedom is not None and self.freedom < 3:
             raise ValueError(f"StudentMixture: freedom must be 3 or more, or None; got {self.freedom}.")
+
+    @classmethod
+    def of(cls, posterior: GaussianPosterior | Mixture) -> "StudentMixture":
+        """A Gaussian, or a mixture of Gaussians, that is drawn from as one.
+
+        Raises:
+            TypeError: of another kind.
+        """
+        parts = posterior.components if isinstance(posterior, Mixture) else (posterior,)
+        gaussians = [part for part in parts if isinstance(part, GaussianPosterior)]
+        if len(gaussians) < len(parts):
+            raise TypeError(
+                f"StudentMixture: expects Gaussians; got {', '.join(type(part).__name__ for part in parts)}."
+            )
+        loc = torch.stack([part.loc for part in gaussians], 1)
+        factor = cholesky(torch.stack([part.covariance for part in gaussians], 1).flatten(0, 1))[0]
+        logits = posterior.logits if isinstance(posterior, Mixture) else loc.new_zeros(len(loc), 1)
+        return cls(loc, pack(factor).unflatten(0, loc.shape[:2]), logits, None)
 
     @property
     def factor(self) -> Float[Tensor, "B K D D"]:

@@ -47,7 +47,7 @@ class HasRun(Protocol):
     def run(self) -> RunFolder: ...
 
 
-TOLD = ("memory", "batch_size", "device", "limit", "stderr", "most", "smooth")
+TOLD = ("memory", "batch_size", "device", "limit", "stderr", "most", "smooth", "chains")
 """Settings that ``evaluation.json`` keeps, beside those that are part of the result."""
 STANDARD: tuple[Metric, ...] = (Baselines(), LatentInformation())
 """Metrics of every evaluation."""

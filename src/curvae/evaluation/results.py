@@ -13,6 +13,7 @@ from curvae.evaluation.information.information import Information
 from curvae.evaluation.likelihood import likelihood
 from curvae.evaluation.likelihood.annealed import AnnealedResult
 from curvae.evaluation.likelihood.likelihood import ProposalResult
+from curvae.evaluation.likelihood.proposal_selection import PROPOSALS
 from curvae.evaluation.metric import Finding
 from curvae.evaluation.samples.quality import Quality
 from curvae.io.typed import Count, OneOf, Share, conform
@@ -37,7 +38,7 @@ class Evaluation:
     """Data whose headline cannot be trusted: k-hat above 0.7 with the best proposal, or an estimate not finite."""
     best: ProposalResult | None = None
     """What stands behind ``log_likelihood``: of each example, its best proposal."""
-    chosen: Mapping[Annotated[str, OneOf(("own", "laplace", "defensive"))], Share] = field(default_factory=dict)
+    chosen: Mapping[Annotated[str, OneOf(PROPOSALS)], Share] = field(default_factory=dict)
     """Share of data by the name of that proposal."""
     draws: Summary | None = None
     """Draws from each proposal: median and most of an example, and the share of data that still ask for more."""
@@ -48,9 +49,11 @@ class Evaluation:
     own: ProposalResult | None = None
     """From the system's own posterior."""
     laplace: ProposalResult | None = None
-    """From the common proposal, the widened Laplace posterior at the mode."""
+    """From the common proposal, the widened Laplace posteriors at the modes found."""
     defensive: ProposalResult | None = None
     """From an equal mixture of the two, over the data where it is finite."""
+    chains: ProposalResult | None = None
+    """From one fitted to short chains, over the data where the others do not do."""
     ais: AnnealedResult | None = None
     """From annealed importance sampling, where that was asked for."""
     baselines: tuple[BaselineResult, ...] | None = None

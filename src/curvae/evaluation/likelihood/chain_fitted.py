@@ -14,7 +14,7 @@ from curvae.distributions.gaussian import pack
 from curvae.dynamics import HMCState, transition
 from curvae.evaluation.likelihood.diagnostics import khat
 from curvae.model import LatentVariableModel
-from curvae.posteriors import GaussianPosterior, Mixture, StudentMixture
+from curvae.posteriors import StudentMixture
 from curvae.typing import Batch
 
 ACCEPTED = 0.75
@@ -50,7 +50,7 @@ class ChainFit:
         >>> from curvae.posteriors import DiagonalGaussian
         >>> from curvae.priors import StandardNormal
         >>> model = LatentVariableModel(StandardNormal(2), torch.nn.Linear(2, 3), Gaussian(3))
-        >>> start = DiagonalGaussian(torch.zeros(4, 2), torch.zeros(4, 2))
+        >>> start = StudentMixture.of(DiagonalGaussian(torch.zeros(4, 2), torch.zeros(4, 2)))
         >>> batch = Batch(torch.zeros(4, 3), torch.arange(4))
         >>> ChainFit(rounds=2)(model, batch, start, torch.Generator().manual_seed(0)).mean.shape
         torch.Size([4, 2])
@@ -60,22 +60,21 @@ class ChainFit:
     transitions: int = 20
     leapfrogs: int = 4
     rounds: int = 8
-    trial: int = 200
-    good: float = 0.5
+    trial: int = 500
+    good: float = 0.4
 
     @torch.no_grad()
     def __call__(
         self,
         model: LatentVariableModel,
         batch: Batch,
-        start: GaussianPosterior | Mixture,
+        start: StudentMixture,
         generator: Generator | None = None,
     ) -> StudentMixture:
-        """The proposal for each example, from a Gaussian or the mixture of Gaussians at several modes."""
-        first = students(start)
-        z = first.draw(self.chains, generator).z
-        now = Fitting(batch, first, first, z, z[:0], torch.full_like(z[0, :, :1], 0.5))
-        rows, found = torch.arange(len(z[0]), device=z.device), dict(first.tensors)
+        """The proposal for each example, from one with a component at each mode known: chains begin at draws of it."""
+        z = start.draw(self.chains, generator).z
+        now = Fitting(batch, start, start, z, z[:0], torch.full_like(z[0, :, :1], 0.5))
+        rows, found = torch.arange(len(z[0]), device=z.device), dict(start.tensors)
         for _ in range(self.rounds):
             now = self._round(model, now, generator)
             proposal, quality = tried(model, now, self.trial, generator)
@@ -126,21 +125,6 @@ class Fitting(NamedTuple):
             q.with_tensors({name: value[rows] for name, value in q.tensors.items()}) for q in (self.first, self.law)
         )
         return Fitting(chosen(self.batch, rows), first, law, self.z[:, rows], self.history[:, rows], self.step[rows])
-
-
-def students(posterior: GaussianPosterior | Mixture) -> StudentMixture:
-    """A Gaussian, or a mixture of Gaussians, as a law that is drawn from as one.
-
-    Raises:
-        TypeError: of another kind.
-    """
-    parts = posterior.components if isinstance(posterior, Mixture) else (posterior,)
-    if not all(isinstance(part, GaussianPosterior) for part in parts):
-        raise TypeError(f"students: expects Gaussians; got {', '.join(type(part).__name__ for part in parts)}.")
-    loc = torch.stack([part.mean for part in parts], 1)
-    factor = linalg.cholesky(torch.stack([part.covariance for part in parts], 1).flatten(0, 1))[0]
-    logits = posterior.logits if isinstance(posterior, Mixture) else loc.new_zeros(len(loc), 1)
-    return StudentMixture(loc, pack(factor).unflatten(0, loc.shape[:2]), logits, None)
 
 
 def nearest(law: StudentMixture, z: Float[Tensor, "C B D"]) -> tuple[Float[Tensor, "C B D"], Float[Tensor, "C B D D"]]:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from curvae.evaluation.likelihood.diagnostics import Estimates
-from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD, best_of, pick
+from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD, PROPOSALS, best_of, pick
 from curvae.evaluation.likelihood.weighted_draws import Draw, Sampling, Scores, WeightSet, by_effort
 
 NAMED = ("log_likelihood", "stderr", "limit", "ess", "khat")
@@ -74,6 +74,36 @@ def judged(sets: Mapping[str, WeightSet], drawn: int, smooth: bool, shift: NDArr
     return scores
 
 
+def replaced(found: Scores, rows: NDArray[np.int64], other: Scores) -> Scores:
+    """With the estimates of a further proposal, called "own" there, as the best of some rows."""
+    taken = {"log_likelihood": other["log_likelihood"], "draws": np.maximum(found["draws"][rows], other["draws"])}
+    taken |= {"proposal": np.full(len(rows), PROPOSALS.index("chains"))}
+    for name in ("best", "smoothed"):
+        taken |= {key: value for key, value in other.items() if key.endswith(f"_{name}")}
+    found = {name: values.copy() for name, values in found.items()}
+    for name, values in taken.items():
+        found[name][rows] = values
+    return found
+
+
+def disagree(scores: Scores) -> NDArray[np.bool_]:
+    """Where a proposal that can be trusted says more than the best one, by three of the errors of their difference.
+
+    Estimates that miss a part of the posterior are too low, and neither k-hat nor more draws show it; another proposal
+    that reaches that part does.
+    """
+    best = scores["log_likelihood"]
+    found = np.zeros(len(best), dtype=bool)
+    with np.errstate(all="ignore"):
+        for name in PROPOSALS:
+            if (key := f"khat_{name}") not in scores:
+                continue
+            error = np.hypot(scores[f"limit_{name}"], scores["limit_best"])
+            more = scores[f"log_likelihood_{name}"] - best > 3 * error
+            found |= more & (scores[key] <= KHAT_BAD)
+    return found
+
+
 def wanting(found: Scores, stderr: float) -> NDArray[np.bool_]:
     """Which data have an error above the wanted one, or one that cannot be trusted."""
     return ~(found["stderr_best"] <= stderr) | (found["khat_best"] > KHAT_BAD)
@@ -101,6 +131,9 @@ def finite(scores: Scores) -> NDArray[np.bool_]:
 
 
 def flagged(scores: Scores) -> NDArray[np.bool_]:
-    """Which data have no estimate of log p(x) to be trusted: not finite, or k-hat above 0.7 with the best proposal."""
+    """Which data have no estimate of log p(x) to be trusted.
+
+    It is not finite, k-hat is above 0.7 with the best proposal, or another one says significantly more.
+    """
     bad = ~finite(scores)
-    return bad | (scores["khat_best"] > KHAT_BAD) if "khat_best" in scores else bad
+    return bad | (scores["khat_best"] > KHAT_BAD) | disagree(scores) if "khat_best" in scores else bad

@@ -27,11 +27,13 @@ OBJECTIVES = {
     "none": "Training took an objective that is no bound of log p(x)",
 }
 PRINTED = {"own": "its own posterior", "laplace": "the common proposal", "defensive": "both together"}
+PRINTED |= {"chains": "chains, where these fail"}
 WARNED = {"own": "the system's own posterior", "laplace": "the common proposal"}
 """The mixture of both is seen through its parts."""
 SOURCES = {"laplace": "the common Laplace proposal", "own": "the system’s own posterior", "defensive": "both together"}
+SOURCES |= {"chains": "one fitted to short chains"}
 TABLED = {"laplace": "common Laplace", "own": "system’s own posterior", "defensive": "both, half each"}
-TABLED |= {"best": "best of each datum"}
+TABLED |= {"chains": "fitted to chains, where these fail", "best": "best of each datum"}
 """What a proposal is called: in the printed table, in warnings, in sentences and in the table of the report."""
 TITLES = "Proposal", "log p(x), nats", "Error of the draws", "Draws that count", "k-hat", f"k-hat > {KHAT_BAD:g}"
 
@@ -201,8 +203,8 @@ def warnings(found: "Evaluation") -> Iterator[str]:
         apart = "none is left" if found.trusted is None else f"over the others it is {found.trusted} nats"
         yield (
             f"{found.flagged:,} of {found.count:,} data ({found.flagged / found.count:.1%}) are flagged: k-hat is "
-            f"above {KHAT_BAD} with the best proposal, or an estimate is not finite. log p(x) over all finite ones is "
-            f"{found.log_likelihood} nats; {apart}."
+            f"above {KHAT_BAD} with the best proposal, another one says significantly more, or an estimate is not "
+            f"finite. log p(x) over all finite ones is {found.log_likelihood} nats; {apart}."
         )
     if found.draws is not None and found.draws.flagged > 0:
         yield (
@@ -230,7 +232,7 @@ def described(found: "Evaluation") -> Iterator[tuple[str, str, str]]:
         value = NONE if found.trusted is None else f"{measured(found.trusted)} nats"
         text = (
             f"The same without the {plural(found.flagged, 'datum that is', 'data that are')} flagged "
-            f"({share(found.flagged, found.count)}): k-hat above {KHAT_BAD:g}, or not finite."
+            f"({share(found.flagged, found.count)}): k-hat above {KHAT_BAD:g}, proposals disagree, or not finite."
         )
         yield "log p(x), not flagged", value, text
     if found.smoothed is not None:
@@ -270,9 +272,10 @@ def section(found: "Evaluation") -> Section | None:
     if not parts:
         return None
     note = (
-        "The common proposal is the Laplace posterior at the mode, slightly widened, and the same for every "
-        f"system. The best one is that where its k-hat is at most {KHAT_GOOD:g}, else the one of the smallest k-hat"
-        f"{_how_often(found)}. “Error of the draws” (nats) is the part of the error that more draws would lower. "
+        "The common proposal is the Laplace posterior at the modes that several searches find, slightly widened, and "
+        f"the same for every system. The best one is that where its k-hat is at most {KHAT_GOOD:g}, else one fitted to "
+        f"short chains where its k-hat is at most {KHAT_BAD:g}, else the one of the smallest k-hat{_how_often(found)}. "
+        "“Error of the draws” (nats) is the part of the error that more draws would lower. "
         "“Draws that count” is the effective sample size and k-hat the Pareto shape of the weights, both as medians "
         f"with the worst datum in brackets; above {KHAT_BAD:g} an estimate is not to be trusted."
     )

@@ -2,12 +2,21 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from curvae.curvature import ConjugateGradient
-from curvae.inference import AveragedCurvature, AveragedLaplace, Inference, Inferred, Laplace, MatrixFreeLaplace
+from curvae.inference import (
+    AveragedCurvature,
+    AveragedLaplace,
+    Inference,
+    Inferred,
+    Laplace,
+    MatrixFreeLaplace,
+    MultimodalLaplace,
+)
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.posteriors import (
     DensityPosterior,
@@ -17,6 +26,7 @@ from curvae.posteriors import (
     Mixture,
     Posterior,
     PrecisionGaussian,
+    StudentMixture,
 )
 from curvae.systems import HasModel
 from curvae.typing import Batch
@@ -25,6 +35,10 @@ STEPS = 8
 """Newton steps of the common proposal: enough to forget where a system's own posterior started them."""
 LARGE = 2048
 """The most latents for which the common proposal forms the precision of each example, and knows its determinant."""
+SEVERAL = 64
+"""The most latents for which several modes are looked for: in more dimensions no draw of the prior falls near one."""
+STARTS, CANDIDATES = 4, 512
+"""Searches for each example, all but the first from the best of so many draws of the prior."""
 WIDTH = 1.3
 """Factor on the covariance of the common proposal, up to 16 latents; see :func:`width_for`.
 
@@ -88,7 +102,7 @@ def width_for(latents: int) -> float:
 
 
 def widen(posterior: Posterior, width: float) -> DensityPosterior:
-    """``N(m, C)`` to ``N(m, width * C)``.
+    """``N(m, C)`` to ``N(m, width * C)``; each component of a mixture of them, which then is drawn from as one.
 
     Raises:
         TypeError: a posterior that is not one of the Gaussians.
@@ -103,6 +117,8 @@ def widen(posterior: Posterior, width: float) -> DensityPosterior:
             return PrecisionGaussian(posterior.loc, posterior.factor / scale)
         case ImplicitGaussian():
             return replace(posterior, width=width * posterior.width)
+        case Mixture():
+            return StudentMixture.of(posterior).widened(width)
         case _:
             raise TypeError(f"widen: expects a Gaussian posterior; got {type(posterior).__name__}.")
 
@@ -110,17 +126,18 @@ def widen(posterior: Posterior, width: float) -> DensityPosterior:
 def common_proposal(
     system: HasModel, steps: int = STEPS, width: float | None = None, average: AveragedCurvature | None = None
 ) -> Inference:
-    """The Laplace posterior at the mode, widened: started at the center of the system's own posterior.
+    """The Laplace posteriors at the modes found, widened: a search begins at the center of the system's own posterior.
 
-    The proposal depends on the model and the example; the system's inference only says where the search begins. Beyond
-    2,048 latents no precision is formed: steps, draws and densities go by its products, and the log-determinant is an
-    estimate, half of whose error (``log_det_error``) is in log p(x), and much alike for all data.
+    Three others begin at draws of the prior that explain the example best, up to 64 latents; beyond, there is one
+    search. The proposal depends on the model and the example; the system's inference only says where that one begins.
+    Beyond 2,048 latents no precision is formed: steps, draws and densities go by its products, and the log-determinant
+    is an estimate, half of whose error (``log_det_error``) is in log p(x), and much alike for all data.
 
     Args:
         system: with a model of continuous latents.
         steps: Newton steps.
         width: factor on the covariance; that of :func:`width_for` if not given.
-        average: rounds of averaged curvature after the search, which see how far a target reaches beyond the kinks
+        average: rounds of averaged curvature after a single search, which see how far a target reaches beyond the kinks
             nearby. For up to 2,048 latents. ``docs/studies/averaged-curvature.md`` has what they do to k-hat.
 
     Raises:
@@ -132,6 +149,8 @@ def common_proposal(
     search = Laplace(start, steps) if size <= LARGE else _matrix_free(start, steps)
     if average is not None:
         search = AveragedLaplace(search, average)
+    elif size <= SEVERAL:
+        search = MultimodalLaplace(start, STARTS, partial(Laplace, steps=steps), candidates=CANDIDATES)
     return Widened(search, width_for(size) if width is None else width)
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from curvae.evaluation.likelihood.diagnostics import Estimates
 
-PROPOSALS = ("laplace", "defensive", "own")
+PROPOSALS = ("laplace", "defensive", "own", "chains")
 """In the order in which they are preferred; a proposal's place is its code in ``evaluation.npz``."""
 KHAT_GOOD = 0.5
 """Up to it weights have a finite variance, and the error of their mean is known."""
@@ -18,7 +18,8 @@ KHAT_BAD = 0.7
 def choose(found: Mapping[str, Estimates]) -> NDArray[np.int64]:
     """The code of each example's best proposal: the common one up to a k-hat of 0.5, elsewhere the smallest k-hat.
 
-    So systems are compared by the same proposal wherever that one will do. Ties, and data without any k-hat, go to the
+    So systems are compared by the same proposal wherever that one will do; where none will do, one is fitted to chains
+    (:func:`curvae.evaluation.likelihood.scores.by_chains`). Ties, and data without any k-hat, go to the
     first in the order common, defensive, own. Looking at the estimates themselves would choose what errs high; k-hat
     errs the other way, as a large weight raises both it and the estimate.
 

@@ -11,10 +11,12 @@ from torch import Generator, Tensor
 
 from curvae.data import ArrayTable
 from curvae.evaluation.information.posterior_summary import describe
-from curvae.evaluation.likelihood.diagnostics import KHAT_DRAWS
-from curvae.evaluation.likelihood.estimation import weigh
+from curvae.evaluation.likelihood.chain_fitted import ChainFit
+from curvae.evaluation.likelihood.diagnostics import KHAT_DRAWS, Estimates
+from curvae.evaluation.likelihood.estimation import NAMED, disagree, finite, named, replaced, weigh
 from curvae.evaluation.likelihood.importance import exact, rows_within
 from curvae.evaluation.likelihood.proposal import LARGE, common_proposal
+from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD, KHAT_GOOD
 from curvae.evaluation.likelihood.weighted_draws import (
     Sampling,
     Scores,
@@ -22,11 +24,14 @@ from curvae.evaluation.likelihood.weighted_draws import (
     from_posterior,
     from_system,
     joined,
+    part_of,
 )
 from curvae.evaluation.settings import Settings, with_options
 from curvae.inference import Inferred
 from curvae.latents import Axes
 from curvae.limits import check_counts, check_least, check_seed
+from curvae.model import LatentVariableModel
+from curvae.posteriors import StudentMixture
 from curvae.progress import progress
 from curvae.systems import HasDensity, HasModel, HasWeights, System, require
 from curvae.systems.place import like, place
@@ -100,7 +105,7 @@ def score(
     with untouched(system, how.seed):
         size = min(batch_size, rows_within(system, like(system, table.batch(torch.arange(1))), memory))
         generator = Generator(place(system)[0]).manual_seed(how.seed)
-        sampling = Sampling(samples, memory, generator, how.stderr, how.most, how.smooth)
+        sampling = Sampling(samples, memory, generator, how.stderr, how.most, how.smooth, how.chains)
         for index in torch.arange(count).split(size):
             parts.append(_measure(system, table, index, sampling, axes))
             if report is not None:
@@ -180,7 +185,33 @@ def weighed(system: HasModel, inferred: Inferred, batch: Batch, sampling: Sampli
     error = common.info.get("log_det_error", torch.zeros(count))
     normalizer = 0.5 * exact(error).numpy()
     found = weigh(draw, count, sampling, shift=normalizer)
-    return found | {"status_laplace": common.info["status"].cpu().numpy(), "normalizer": normalizer}
+    found |= {"status_laplace": common.info["status"].cpu().numpy(), "normalizer": normalizer}
+    if sampling.chains and isinstance(common.posterior, StudentMixture):
+        found = by_chains(model, batch, common.posterior, found, sampling)
+    return found
+
+
+def by_chains(
+    model: LatentVariableModel, batch: Batch, common: StudentMixture, found: Scores, sampling: Sampling
+) -> Scores:
+    """The same with a further proposal, fitted to chains, for the examples that the others do not serve.
+
+    These are those with a k-hat above 0.5 with the best proposal, and those where another one says significantly more:
+    it has seen what the best has missed.
+    """
+    hard = np.flatnonzero((found["khat_best"] > KHAT_GOOD) | disagree(found) | ~finite(found))
+    chains = named("chains", Estimates(*np.full((len(Estimates._fields), len(batch.x)), np.nan)))
+    if len(hard):
+        rows = torch.from_numpy(hard)
+        part = part_of(batch, rows)
+        start = common.with_tensors({name: value[rows] for name, value in common.tensors.items()})
+        q = ChainFit()(model, part, start, sampling.generator)
+        own = weigh(from_posterior(model, q, part, sampling), len(hard), sampling)
+        for name in NAMED:
+            chains[f"{name}_chains"][hard] = own[f"{name}_own"]
+        better = (own["khat_own"] <= KHAT_BAD) | ~(own["khat_own"] >= found["khat_best"][hard])
+        found = replaced(found, hard[better], {name: values[better] for name, values in own.items()})
+    return found | chains
 
 
 def _promised(system: System) -> None:

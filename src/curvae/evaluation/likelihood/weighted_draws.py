@@ -39,6 +39,8 @@ class Sampling(NamedTuple):
     """Draws at most, in multiples of ``samples``."""
     smooth: bool = False
     """Also estimate from Pareto-smoothed weights."""
+    chains: bool = True
+    """Fit a further proposal to chains where the others do not do."""
 
 
 class WeightSet(NamedTuple):
