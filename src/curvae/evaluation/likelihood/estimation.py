@@ -96,7 +96,7 @@ def disagree(scores: Scores) -> NDArray[np.bool_]:
     found = np.zeros(len(best), dtype=bool)
     with np.errstate(all="ignore"):
         for name in PROPOSALS:
-            if (key := f"khat_{name}") not in scores:
+            if (key := f"khat_{name}") not in scores or f"limit_{name}" not in scores:
                 continue
             error = np.hypot(scores[f"limit_{name}"], scores["limit_best"])
             more = scores[f"log_likelihood_{name}"] - best > 3 * error
