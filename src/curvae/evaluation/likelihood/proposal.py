@@ -39,6 +39,8 @@ SEVERAL = 64
 """The most latents for which several modes are looked for: in more dimensions no draw of the prior falls near one."""
 STARTS, CANDIDATES = 4, 512
 """Searches for each example, all but the first from the best of so many draws of the prior."""
+SCOUTS, REACH = 0.15, 9.0
+"""Share of the draws from components wider than that, and by what factor."""
 WIDTH = 1.3
 """Factor on the covariance of the common proposal, up to 16 latents; see :func:`width_for`.
 
@@ -86,6 +88,21 @@ class Widened(Inference):
         return inferred._replace(posterior=widen(inferred.posterior, self.width))
 
 
+def scouting(law: StudentMixture, share: float = SCOUTS, width: float = REACH) -> StudentMixture:
+    """A mixture that gives a share of its draws to copies of its components of a far larger covariance.
+
+    What lies beyond the next kink of a decoder then gets a draw or two, of so large a weight that k-hat sees it.
+
+    Example:
+        >>> q = StudentMixture(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1, 1), torch.zeros(1, 1), None)
+        >>> scouting(q, 0.5, 3.0).covariance.tolist()
+        [[[2.0]]]
+    """
+    wide, logits = law.widened(width), law.logits.log_softmax(-1)
+    parts = (torch.cat([a, b], 1) for a, b in ((law.loc, wide.loc), (law.packed, wide.packed)))
+    return StudentMixture(*parts, torch.cat([logits + math.log1p(-share), logits + math.log(share)], 1), law.freedom)
+
+
 def width_for(latents: int) -> float:
     r"""Width of the common proposal in D dimensions: ``1 + 0.3 min(1, sqrt(16 / D))``.
 
@@ -118,7 +135,7 @@ def widen(posterior: Posterior, width: float) -> DensityPosterior:
         case ImplicitGaussian():
             return replace(posterior, width=width * posterior.width)
         case Mixture():
-            return StudentMixture.of(posterior).widened(width)
+            return scouting(StudentMixture.of(posterior).widened(width))
         case _:
             raise TypeError(f"widen: expects a Gaussian posterior; got {type(posterior).__name__}.")
 

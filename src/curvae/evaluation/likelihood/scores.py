@@ -196,10 +196,12 @@ def by_chains(
 ) -> Scores:
     """The same with a further proposal, fitted to chains, for the examples that the others do not serve.
 
-    These are those with a k-hat above 0.5 with the best proposal, and those where another one says significantly more:
-    it has seen what the best has missed.
+    These are those with a k-hat above 0.5 with the common proposal, alone or together with the system's own (an own
+    posterior that is too narrow may have a good one), and those where a proposal says significantly more than the best:
+    it has seen what that one has missed.
     """
-    hard = np.flatnonzero((found["khat_best"] > KHAT_GOOD) | disagree(found) | ~finite(found))
+    khat = np.maximum(found["khat_laplace"], found.get("khat_defensive", -np.inf))
+    hard = np.flatnonzero(~(khat <= KHAT_GOOD) | disagree(found) | ~finite(found))
     chains = named("chains", Estimates(*np.full((len(Estimates._fields), len(batch.x)), np.nan)))
     if len(hard):
         rows = torch.from_numpy(hard)
