@@ -12,7 +12,7 @@ from curvae.evaluation import common_proposal, score, summarize
 from curvae.evaluation.likelihood.proposal import widen, width_for
 from curvae.inference import AmortizedGaussian, AveragedCurvature, MatrixFreeLaplace
 from curvae.objectives import elbo
-from curvae.posteriors import ImplicitGaussian, PrecisionGaussian
+from curvae.posteriors import ImplicitGaussian, PrecisionGaussian, StudentMixture
 from curvae.systems import LatentSystem
 from zoo import D, LinearGaussian, P
 
@@ -47,12 +47,25 @@ def test_rounds_of_averaged_curvature_may_follow_the_search():
     oracle, rounds = LinearGaussian(), AveragedCurvature(2)
     system = LatentSystem(oracle.model, AmortizedGaussian(nn.Linear(P, 2 * D).double()), elbo)
     with torch.no_grad():
-        plain, averaged = (
-            common_proposal(system, average=average)(oracle.model, oracle.batch) for average in (None, rounds)
-        )
-    torch.testing.assert_close(plain.posterior.mean, averaged.posterior.mean)
-    torch.testing.assert_close(plain.posterior.covariance, averaged.posterior.covariance)
+        averaged = common_proposal(system, average=rounds)(oracle.model, oracle.batch)
+    exact = exact_posterior(oracle)
+    torch.testing.assert_close(averaged.posterior.mean, exact.mean)
+    torch.testing.assert_close(averaged.posterior.covariance, 1.3 * exact.covariance)
     assert averaged.info["accepted"].shape == (2, 8)
+
+
+def test_of_few_latents_it_has_every_mode_and_looks_beyond():
+    """85 % of its weight is the posterior where that is Gaussian, widened; a sixth of its draws go far further."""
+    oracle = LinearGaussian()
+    system = LatentSystem(oracle.model, AmortizedGaussian(nn.Linear(P, 2 * D).double()), elbo)
+    with torch.no_grad():
+        q = common_proposal(system)(oracle.model, oracle.batch).posterior
+    exact = exact_posterior(oracle)
+    assert isinstance(q, StudentMixture)
+    torch.testing.assert_close(q.mean, exact.mean)
+    torch.testing.assert_close(q.covariance, (0.85 + 0.15 * 9) * 1.3 * exact.covariance)
+    count = q.logits.shape[-1] // 2
+    torch.testing.assert_close(q.weights[:, count:].sum(-1), torch.full((8,), 0.15).double())
 
 
 def test_hundreds_of_latents_can_be_evaluated(monkeypatch: pytest.MonkeyPatch):

@@ -99,8 +99,8 @@ def scouting(law: StudentMixture, share: float = SCOUTS, width: float = REACH) -
         [[[2.0]]]
     """
     wide, logits = law.widened(width), law.logits.log_softmax(-1)
-    parts = (torch.cat([a, b], 1) for a, b in ((law.loc, wide.loc), (law.packed, wide.packed)))
-    return StudentMixture(*parts, torch.cat([logits + math.log1p(-share), logits + math.log(share)], 1), law.freedom)
+    both = torch.cat([logits + math.log1p(-share), logits + math.log(share)], 1)
+    return StudentMixture(torch.cat([law.loc, wide.loc], 1), torch.cat([law.packed, wide.packed], 1), both, law.freedom)
 
 
 def width_for(latents: int) -> float:
