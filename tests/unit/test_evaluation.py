@@ -11,7 +11,7 @@ from torch import nn
 from curvae.data import ArrayTable
 from curvae.data.transforms import Dequantization
 from curvae.distributions.gaussian import unpack
-from curvae.evaluation import Estimate, Widened, common_proposal, estimate, khat, posterior_weights, score, summarize
+from curvae.evaluation import Estimate, Widened, estimate, khat, posterior_weights, score, summarize
 from curvae.evaluation.information.posterior_summary import divergence_each
 from curvae.evaluation.likelihood.importance import collect, estimates, even, system_weights
 from curvae.evaluation.likelihood.proposal import widen
@@ -77,8 +77,8 @@ def test_unwidened_laplace_is_exact_and_width_costs_what_the_docstring_says():
     oracle = LinearGaussian()
     system = linear_system(oracle)
     with torch.no_grad():
-        narrow = common_proposal(system, width=1.0)(oracle.model, oracle.batch).posterior
-        wide = common_proposal(system, width=1.1)(oracle.model, oracle.batch).posterior
+        search = Laplace(system.inference, 8)
+        narrow, wide = (Widened(search, width)(oracle.model, oracle.batch).posterior for width in (1.0, 1.1))
         exact = estimates(posterior_weights(oracle.model, narrow, oracle.batch, 100))
         spread = estimates(posterior_weights(oracle.model, wide, oracle.batch, 20000))
     np.testing.assert_allclose(exact.log_likelihood, oracle.log_evidence().numpy(), atol=1e-10)
@@ -227,7 +227,7 @@ def test_evaluating_leaves_everything_as_it_was():
     assert all(torch.equal(value, weights[name]) for name, value in system.state_dict().items())
     torch.manual_seed(99)
     again = score(system, table, samples=30)
-    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert all(np.array_equal(first[name], again[name], equal_nan=True) for name in first)
     other = score(system, table, samples=30, seed=1)
     assert not np.array_equal(first["log_likelihood_laplace"], other["log_likelihood_laplace"])
 

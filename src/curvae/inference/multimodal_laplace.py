@@ -171,7 +171,7 @@ def _levels(model: LatentVariableModel, batch: Batch, z: Float[Tensor, "M D"]) -
     if model.autoregressive:
         return model.log_joint(batch.x, z.expand(-1, len(batch.x), -1), batch.mask)
     with model.evaluating():
-        eta = model.decode(z)
+        eta = model.decode(z).expand(-1, len(batch.x), -1)
     return model.prior.log_prob(z) + model.likelihood.log_prob(batch.x, eta, batch.mask)
 
 
