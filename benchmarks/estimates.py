@@ -1,0 +1,161 @@
+"""How far log p(x) from ``evaluate`` can be trusted: k-hat, and what long annealing says of the same rows.
+
+    python benchmarks/estimates.py FOLDER RUNS            # 6 CPU minutes of training, once, and 25 of measuring
+    python benchmarks/estimates.py FOLDER RUNS --only abalone
+    python benchmarks/estimates.py FOLDER RUNS --list
+
+FOLDER holds the data as docs/fits.md says, RUNS what was trained: whatever is there is used. A cell is a model and a
+way to estimate, of the first rows of its test set; annealing takes 24 chains along 1,000 temperatures or more, and is
+kept in RUNS. Each cell is a line of ``results/estimates.jsonl``; what was cut off goes on.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import curvae
+import curvae.registry
+from curvae.data import ArrayTable
+from curvae.evaluation import estimate, score
+from curvae.evaluation.likelihood.annealing import annealed
+from curvae.evaluation.likelihood.estimation import flagged
+from curvae.evaluation.likelihood.importance import posterior_weights
+from curvae.evaluation.likelihood.proposal import widen, width_for
+from curvae.inference import Laplace
+from curvae.systems import HasModel, System
+from curvae.training import fit
+
+sys.path.insert(0, str(Path(__file__).parent / "fits"))
+import cells
+import images
+import tables
+
+from pages import between
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "studies" / "estimates.md"
+MODELS: dict[str, dict[str, Any]] = {
+    "mnist-vlae": {"data": "mnist", "rows": 150, "latent": 16, "training": {"max_updates": 7640}},
+    "mnist-vae": {"data": "mnist", "rows": 150, "latent": 16, "training": {"max_updates": 7640}},
+    "abalone-vlae": {"data": "abalone", "rows": 400, "latent": 2, "training": {}},
+    "white-vlae": {"data": "white", "rows": 400, "latent": 5, "training": {}},
+}
+WAYS = ("laplace", "modes", "evaluate", "evaluate 2,000", "own")
+WORDS = {
+    "laplace": "one Laplace posterior, 500 draws",
+    "modes": "the same without chains",
+    "evaluate": "`evaluate`, 500 draws",
+    "evaluate 2,000": "`evaluate --samples 2000`",
+    "own": "the system's own posterior, 500 draws",
+}
+
+
+def opened(name: str, folder: Path) -> curvae.data.Data:
+    data = MODELS[name]["data"]
+    return images.opened(data, folder) if data == "mnist" else tables.opened(data, folder, 0)
+
+
+def trained(name: str, folder: Path, runs: Path) -> tuple[System, ArrayTable]:
+    """The system, trained where it is not there yet, and the rows that are measured."""
+    data, about = opened(name, folder), MODELS[name]
+    if not (runs / name / "model.json").exists():
+        torch.manual_seed(0)
+        system = curvae.registry.system(name.split("-")[1])(data.spec, latent=about["latent"])
+        fit(system, data, seed=0, out=runs / name, progress=False, **about["training"])
+    return curvae.load(runs / name).system.eval(), data.test
+
+
+def by(way: str, system: System, table: ArrayTable, rows: int) -> dict[str, np.ndarray]:
+    """Estimates, their errors and limits, k-hat and flags of the first rows."""
+    if way.startswith("evaluate") or way == "modes":
+        found = score(system, table, samples=2000 if "2,000" in way else 500, limit=rows, chains=way != "modes", seed=1)
+        names = ("log_likelihood", "stderr_best", "limit_best", "khat_best")
+        return dict(zip(("value", "stderr", "limit", "khat"), (found[name] for name in names), strict=True)) | {
+            "flagged": flagged(found)
+        }
+    assert isinstance(system, HasModel)
+    model, start = system.parts()
+    batch = table.batch(torch.arange(min(rows, len(table))))
+    with torch.no_grad():
+        q = (start if way == "own" else Laplace(start, 8))(model, batch).posterior
+        q = q if way == "own" else widen(q, width_for(model.prior.size))
+        weights = posterior_weights(model, q, batch, 500, generator=torch.Generator().manual_seed(1))
+    found = estimate(weights.log_w.numpy(), weights.log_c.numpy())
+    bad = ~(found.khat <= 0.7)
+    return {
+        "value": found.log_likelihood,
+        "stderr": found.stderr,
+        "limit": found.limit,
+        "khat": found.khat,
+        "flagged": bad,
+    }
+
+
+def truth(name: str, system: System, table: ArrayTable, runs: Path) -> dict[str, np.ndarray]:
+    """By long annealing, once."""
+    place = runs / f"{name}.annealed.npz"
+    if not place.exists():
+        found = annealed(system, table, 1000, MODELS[name]["rows"], chains=24, seed=2)
+        np.savez(place, **{key: found[f"{key}_ais"] for key in ("log_likelihood", "stderr", "limit", "spread")})
+    return dict(np.load(place))
+
+
+def cell(name: str, way: str, folder: Path, runs: Path) -> dict[str, Any]:
+    system, table = trained(name, folder, runs)
+    begin = time.process_time()
+    found = by(way, system, table, MODELS[name]["rows"])
+    seconds = (time.process_time() - begin) / len(found["value"])
+    exact = truth(name, system, table, runs)
+    good = ~found["flagged"] & (exact["spread"] < 1)
+    gap = found["value"] - exact["log_likelihood"]
+    off = np.abs(gap) > 3 * np.hypot(found["stderr"], exact["stderr"])
+    return {
+        "model": name, "way": way, "rows": len(gap), "compared": int(good.sum()), "ms": 1000 * seconds,
+        "khat": float(np.mean(~(found["khat"] <= 0.7))), "flagged": float(found["flagged"].mean()),
+        "off": float(off[good].mean()), "low": float(-gap[good].min()), "high": float(gap[good].max()),
+        "mean": float(gap[good].mean()), "value": float(found["value"].mean()),
+        "stderr": float(np.sqrt(np.mean(found["stderr"][good] ** 2))),
+    }  # fmt: skip
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| model | estimate | log p(x) | k-hat > 0.7 | flagged | off by 3 errors | too low, high, at most | mean error "
+        "| ms |",
+        "|" + "---|" * 9,
+    ]
+    for name in MODELS:
+        for row in sorted((row for row in rows if row["model"] == name), key=lambda row: WAYS.index(row["way"])):
+            ends = f"{max(row['low'], 0):.2f}, {max(row['high'], 0):.2f}"
+            shares = f"{row['khat']:.1%} | {row['flagged']:.1%} | {row['off']:.1%} of {row['compared']}"
+            lines.append(
+                f"| {name} | {WORDS[row['way']]} | {row['value']:.2f} | {shares} | {ends} | {row['mean']:+.3f} | "
+                f"{row['ms']:.0f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--only", nargs="+", default=list(MODELS))
+    parser.add_argument("--list", action="store_true", help="only write the table, from what is there")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    done = cells.Cells(HERE / "results" / "estimates.jsonl", "model", "way")
+    for name in [] if given.list else given.only:
+        for way in WAYS:
+            if (name, way) not in done:
+                done.add(cell(name, way, given.folder, given.runs))
+    first, last = (f"<!-- benchmarks/estimates.py: table {end} -->\n" for end in ("begins", "ends"))
+    PAGE.write_text(between(PAGE.read_text(), first, last, table(done.rows)))
+
+
+if __name__ == "__main__":
+    main()
