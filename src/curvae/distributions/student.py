@@ -25,11 +25,11 @@ class StudentMixture(Parametric, DensityPosterior):
     ``log t_n = const - log det C - (n + D) / 2 log(1 + |C^-1 (z - m)|^2 / n)``: its tails fall like a power, so that
     importance weights are bounded wherever the target's fall faster. ``packed`` holds each C, lower triangular, with
     the logarithm of its diagonal; the covariance of a component is ``n / (n - 2) C C'``. Unlike
-    :class:`curvae.posteriors.Mixture` it gives n draws in all, each from a component chosen by its weight.
+    :class:`curvae.distributions.Mixture` it gives n draws in all, each from a component chosen by its weight.
 
     Args:
         loc: the centers m_k.
-        packed: C_k, as :class:`curvae.posteriors.FullGaussian` has it.
+        packed: C_k, as :class:`curvae.distributions.FullGaussian` has it.
         logits: pi is their softmax.
         freedom: n; None for Gaussians.
 
