@@ -6,6 +6,9 @@ Begin with ``evaluate``, the door: it scores a table (``likelihood/``), lets eac
 """
 
 from curvae.evaluation.calibration.calibration import Calibration, calibrate
+from curvae.evaluation.calibration.local_c2st import local_c2st
+from curvae.evaluation.calibration.predictive import predictive_check
+from curvae.evaluation.calibration.rows import RowTest
 from curvae.evaluation.comparison.baselines import BaselineResult, Baselines
 from curvae.evaluation.comparison.compare import Comparison, Difference, compare
 from curvae.evaluation.comparison.latent_curve import LatentCurve, Size
@@ -61,6 +64,7 @@ __all__ = [
     "Picture",
     "ProposalResult",
     "Quality",
+    "RowTest",
     "SampleQuality",
     "Section",
     "Settings",
@@ -85,10 +89,12 @@ __all__ = [
     "impute",
     "information",
     "khat",
+    "local_c2st",
     "mmd",
     "paired_p_value",
     "pictures",
     "posterior_weights",
+    "predictive_check",
     "quality",
     "read",
     "score",

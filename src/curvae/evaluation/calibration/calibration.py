@@ -15,6 +15,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from curvae.evaluation.calibration.bands import rank_p_value
+from curvae.evaluation.calibration.tarp import References, references
 from curvae.evaluation.estimate import Estimate, plain
 from curvae.evaluation.formatting import number, p_value
 from curvae.evaluation.likelihood.scores import in_parts, untouched
@@ -208,12 +210,13 @@ def calibrate(
     require_continuous(parts.model, "calibrate")
     with untouched(system, seed):
         generator = Generator(place(system)[0]).manual_seed(seed)
-        found = [_truth(parts, n, draws, levels, generator) for n in in_parts(count, batch_size)]
+        points = references(parts.model, generator)
+        found = [_truth(parts, n, draws, levels, points, generator) for n in in_parts(count, batch_size)]
     ranks = torch.cat([part.ranks for part in found]).numpy()
-    names = (*(f"z{d + 1}" for d in range(ranks.shape[1] - 1)), "log p(x, z)")
+    names = (*(f"z{d + 1}" for d in range(ranks.shape[1] - 2)), "distance", "log p(x, z)")
     inside = {level: torch.cat([part.inside[level] for part in found]) for level in levels}
     coverage = {level: Estimate.of(hit.double().mean(1).numpy()) for level, hit in inside.items()}
-    return Calibration(ranks, names, draws, tuple(uniform(column, draws) for column in ranks.T), coverage)
+    return Calibration(ranks, names, draws, tuple(rank_p_value(column, draws) for column in ranks.T), coverage)
 
 
 def uniform(ranks: Int[NDArray[Any], " N"], draws: int) -> float:
@@ -230,22 +233,40 @@ def uniform(ranks: Int[NDArray[Any], " N"], draws: int) -> float:
     return float(chisquare(seen, len(ranks) * np.diff(edges) / (draws + 1)).pvalue)
 
 
-def _truth(parts: Parts, n: int, draws: int, levels: Sequence[float], generator: Generator) -> _Truth:
+def _truth(
+    parts: Parts, n: int, draws: int, levels: Sequence[float], points: References, generator: Generator
+) -> _Truth:
     x, z = parts.model.sample(n, generator)
     posterior = parts.infer(Batch.of(x)).posterior
     guesses = equally_weighted(posterior.draw(draws, generator), draws, generator)
-    below = torch.cat([guesses < z, (parts.model.log_joint(x, guesses) < parts.model.log_joint(x, z))[..., None]], -1)
+    joint = [points.distance(x, guesses) < points.distance(x, z)]
+    joint += [parts.model.log_joint(x, guesses) < parts.model.log_joint(x, z)]
+    below = torch.cat([guesses < z, torch.stack(joint, -1)], -1)
     intervals = {level: posterior.interval(level) for level in levels}
     inside = {level: ((low <= z) & (z <= high)).cpu() for level, (low, high) in intervals.items()}
     return _Truth(below.sum(0).cpu(), inside)
 
 
 def equally_weighted(found: Draws, count: int, generator: Generator) -> Float[Tensor, "S B D"]:
-    """``count`` draws of equal weight: these, or drawn again by their weights."""
-    if len(found.z) == count and bool((found.log_c == found.log_c[0, 0]).all()):
-        return found.z
-    chosen = torch.multinomial(found.log_c.exp().mT, count, replacement=True, generator=generator).mT
-    return found.z.gather(0, chosen.unsqueeze(-1).expand(-1, -1, found.z.shape[-1]))
+    """``count`` draws of equal weight: one of each round by its weight.
+
+    A mixture gives ``count`` draws of each component, one after another: the i-th of each are a round. Any other draws
+    of unequal weight are a single round, of which the same may be taken twice.
+    """
+    rounds = _rounds(found.log_c, count)
+    chosen = torch.multinomial(rounds[:, 0].exp().mT, count, replacement=True, generator=generator).mT
+    each = torch.arange(count, device=chosen.device) % rounds.shape[1]
+    rows = chosen * rounds.shape[1] + each[:, None]
+    return found.z.gather(0, rows.unsqueeze(-1).expand(-1, -1, found.z.shape[-1]))
+
+
+def _rounds(log_c: Float[Tensor, "S B"], count: int) -> Float[Tensor, "K N B"]:
+    """K draws for each of N rounds: ``count`` rounds if their weights are the same, else 1."""
+    if len(log_c) % count == 0:
+        rounds = log_c.unflatten(0, (-1, count))
+        if bool((rounds == rounds[:, :1]).all()):
+            return rounds
+    return log_c.unsqueeze(1)
 
 
 def _check(count: int, draws: int, levels: Sequence[float], batch_size: int) -> None:

@@ -1,0 +1,95 @@
+r"""How far the distribution of uniform ranks strays: bands that hold at every rank at once, exactly.
+
+Of N uniform ranks in 0 .. L, the number ``C_k`` at or below k is binomial, with probability ``(k + 1) / (L + 1)``. A
+band is made of the counts whose own two-sided p-value is above one level; the level is such that the *whole* path
+``C_0 .. C_{L-1}`` stays inside with the probability asked for. That probability is exact: steps of the path are
+multinomial, hence Poisson given their sum, and a path inside is a chain of convolutions.
+
+Reference: Säilynoja, Bürkner and Vehtari, *Graphical test for discrete uniformity and its applications in
+goodness-of-fit evaluation and multiple sample comparison*, Statistics and Computing 2022, section 2.2.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from scipy.stats import binom, poisson
+
+HALVINGS = 40
+"""Bisections of the logarithm of the level."""
+ROUNDING = 1e-9
+"""By which share a p-value may be off and still be the same."""
+
+
+class Band(NamedTuple):
+    """Counts at or below each rank 0 .. L - 1 that lie inside, both ends included."""
+
+    low: Int[NDArray[Any], " L"]
+    high: Int[NDArray[Any], " L"]
+
+
+def rank_band(count: int, draws: int, level: float = 0.95) -> Band:
+    """The narrowest band of this kind that holds the counts of ``count`` uniform ranks, at all ranks at once.
+
+    Args:
+        count: N, ranks.
+        draws: L; ranks are 0 .. L.
+        level: least probability of the whole path.
+
+    Example:
+        >>> band = rank_band(1000, 99)
+        >>> band.low[49], band.high[49], bool(holds(band, 1000, 99) >= 0.95)
+        (453, 547, True)
+    """
+    sure, most = np.log((1 - level) / draws), np.log(1 - level)
+    for _ in range(HALVINGS):
+        middle = (sure + most) / 2
+        enough = holds(_inside(count, draws, np.exp(middle)), count, draws) >= level
+        sure, most = (middle, most) if enough else (sure, middle)
+    return _inside(count, draws, np.exp(sure))
+
+
+def rank_p_value(ranks: Int[NDArray[Any], " N"], draws: int) -> float:
+    """How often uniform ranks leave, somewhere, the widest band that these do not stay within; exact.
+
+    It is at most 0.05 just where the ranks leave the band of level 0.95.
+
+    Example:
+        >>> rank_p_value(np.arange(1000) % 100, 99), rank_p_value(np.zeros(1000, dtype=int), 99) < 1e-9
+        (1.0, True)
+    """
+    count, seen = len(ranks), np.bincount(ranks, minlength=draws + 1).cumsum()[:-1]
+    least = float(_two_sided(seen, count, draws).min())
+    apart = 1 - holds(_inside(count, draws, least * (1 + ROUNDING)), count, draws)
+    return float(np.clip(apart, least, draws * least)) if least < 1 else 1.0
+
+
+def holds(band: Band, count: int, draws: int) -> float:
+    """The probability that all counts of ``count`` uniform ranks lie inside a band."""
+    step, reached, begin = poisson.pmf(np.arange(count + 1), count / (draws + 1)), np.ones(1), 0
+    for low, high in zip(*band, strict=True):
+        if high < low:
+            return 0.0
+        path = np.convolve(reached, step[: high - begin + 1])
+        reached, begin = path[low - begin : high - begin + 1], int(low)
+    last = step[count - begin - np.arange(len(reached))]
+    return float(reached @ last / poisson.pmf(count, count))
+
+
+def _below(draws: int) -> Float[NDArray[Any], " L"]:
+    """Probability of a rank at or below each of 0 .. L - 1."""
+    return np.arange(1, draws + 1) / (draws + 1)
+
+
+def _two_sided(counts: Int[NDArray[Any], " L"], count: int, draws: int) -> Float[NDArray[Any], " L"]:
+    """The p-value of the count at each rank, by itself."""
+    law = binom(count, _below(draws))
+    return np.minimum(1.0, 2 * np.minimum(law.cdf(counts), law.sf(counts - 1)))
+
+
+def _inside(count: int, draws: int, level: float) -> Band:
+    """The counts whose own p-value is above the level."""
+    law = binom(count, _below(draws))
+    low, high = (law.ppf(level / 2).astype(int), law.isf(level / 2).astype(int))
+    return Band(low, high)

@@ -1,0 +1,79 @@
+"""What the tests of given rows have in common: their result, and data of the model with the same values missing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from curvae.evaluation.calibration.calibration import equally_weighted
+from curvae.io.typed import Range, Share
+from curvae.model import LatentVariableModel, require_continuous
+from curvae.posteriors import Posterior
+from curvae.systems import HasModel, Parts, System, require
+from curvae.systems.place import like
+from curvae.typing import Batch
+
+
+@dataclass(frozen=True)
+class RowTest:
+    """A p-value for each of N given rows, and one for all of them.
+
+    Example:
+        >>> found = RowTest((0.5, 0.01, 0.2), 0.03, 1000)
+        >>> found.below(0.05), found
+        (1, RowTest(p_values=(0.5, 0.01, 0.2), p_value=0.03, count=1000))
+    """
+
+    p_values: tuple[Share, ...]
+    """Of each row by itself; uniform or larger where nothing is wrong."""
+    p_value: Share
+    """Of all rows together."""
+    count: Annotated[int, Range(1, 10**9)]
+    """Data drawn from the model for it."""
+
+    def below(self, level: float) -> int:
+        """How many rows have a p-value of ``level`` or less; N times ``level`` of them by chance."""
+        return sum(p <= level for p in self.p_values)
+
+
+def subject(system: System, who: str, x: Tensor, mask: Tensor | None) -> tuple[Parts, Batch]:
+    """The parts of a system, and rows as it takes them.
+
+    Raises:
+        ValueError: a system without a model (HasModel) of continuous latents, no rows, or rows of another shape.
+    """
+    parts = require(system, HasModel, who).parts()
+    require_continuous(parts.model, who)
+    event = parts.model.likelihood.event
+    if len(x) == 0 or x[0].numel() != torch.Size(event).numel():
+        raise ValueError(f"{who}: x must be 1 or more rows of shape {tuple(event)}; got {tuple(x.shape)}.")
+    seen = x if mask is None else torch.where(mask, x, torch.zeros_like(x))
+    if not bool(torch.isfinite(seen).all()):
+        raise ValueError(f"{who}: x must be finite where it is observed; pass a mask that is False at missing values.")
+    shaped = seen.reshape(-1, *event), None if mask is None else mask.reshape(-1, *event)
+    return parts, like(system, Batch.of(*shaped))
+
+
+def simulated(model: LatentVariableModel, n: int, given: Batch, generator: Generator) -> tuple[Batch, Tensor]:
+    """``n`` draws of the model with the values missing that one of the given rows lacks, each; and their latents."""
+    x, z = model.sample(n, generator)
+    if given.mask is None:
+        return Batch.of(x), z
+    chosen = torch.randint(len(given.mask), (n,), generator=generator, device=x.device)
+    mask = given.mask[chosen]
+    return Batch.of(torch.where(mask, x, torch.zeros_like(x)), mask), z
+
+
+def draws_of(posterior: Posterior, n: int, generator: Generator) -> Float[Tensor, "n B D"]:
+    """Draws of equal weight."""
+    return equally_weighted(posterior.draw(n, generator), n, generator)
+
+
+def pieces(batch: Batch, size: int) -> Iterator[Batch]:
+    """A batch, ``size`` rows at a time."""
+    for begin in range(0, len(batch.x), size):
+        rows = slice(begin, begin + size)
+        yield Batch.of(batch.x[rows], None if batch.mask is None else batch.mask[rows])
