@@ -203,7 +203,7 @@ def calibrate(
         >>> data = from_array(torch.randn(40, 5))
         >>> found = calibrate(vae(data.spec, latent=2, hidden=8), count=200, draws=19)
         >>> found.names, found.ranks.shape, 0 <= found.p_value <= 1
-        (('z1', 'z2', 'log p(x, z)'), (200, 3), True)
+        (('z1', 'z2', 'distance', 'log p(x, z)'), (200, 4), True)
     """
     _check(count, draws, levels, batch_size)
     parts = require(system, HasModel, "calibrate").parts()

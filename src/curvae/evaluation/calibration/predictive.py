@@ -103,8 +103,10 @@ def predictive_check(
     both = [np.concatenate(two, 1) for two in zip(numbers, latents, strict=True)]
     odd = _odd(*numbers)
     p = (1 + (odd[0][SPARE:] >= odd[1][:, None]).sum(1)) / (1 + count)
+    if len(p) == 1:
+        return RowTest((float(p[0]),), float(p[0]), count)
     found = [outer_p_value(odd[0][SPARE:], odd[1]), _different(*both, seed), _different(*_scaled(made.x, rows.x), seed)]
-    return RowTest(tuple(p.tolist()), min(1.0, len(found) * min(found)) if len(p) > 1 else float(p[0]), count)
+    return RowTest(tuple(p.tolist()), min(1.0, len(found) * min(found)), count)
 
 
 def outer_p_value(made: Float[Array, " N"], rows: Float[Array, " R"]) -> float:
@@ -120,7 +122,7 @@ def outer_p_value(made: Float[Array, " N"], rows: Float[Array, " R"]) -> float:
     return float(hypergeom(len(pooled), outer.sum(), len(rows)).sf(outer[len(made) :].sum() - 1))
 
 
-def _odd(made: Float[Array, "N Q"], rows: Float[Array, "R Q"]) -> list[Float[Array, " N"]]:
+def _odd(made: Float[Array, "N Q"], rows: Float[Array, "R Q"]) -> list[Array]:
     """How far out each is, up or down, in the number where that is most: from the median to a twentieth is 1."""
     low, middle, high = np.quantile(made[:SPARE], (0.05, 0.5, 0.95), axis=0)
     up, down = np.maximum(high - middle, LEAST), np.maximum(middle - low, LEAST)
