@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+import curvae
 from command_line import fails, says
+from curvae.evaluation import Calibration
 
 
 def test_sample(run: Path, capsys: pytest.CaptureFixture[str]):
@@ -113,7 +115,21 @@ def test_calibrate(copy: Path, capsys: pytest.CaptureFixture[str]):
     assert (facts["format"], facts["seed"]) == (2, 0)
     assert facts["weights"] == hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
     assert Path("c.svg").read_text().startswith("<?xml")
-    fails(capsys, ["calibrate", str(run), "--count", "50"], 1, "needs 200 data or more with 99 draws; got --count 50")
+    fails(capsys, ["calibrate", str(run), "--count", "0"], 1, "count must be 1 or more; got 0")
+
+
+def test_calibrate_of_given_rows(copy: Path, capsys: pytest.CaptureFixture[str]):
+    words = ["--count", "100", "--draws", "19", "--rows", "test", "--limit", "7", "--to", "rows.json"]
+    told = says(capsys, "calibrate", str(copy), *words)
+    assert "posteriors of 7 rows of test" in told
+    assert "Rows of test: they" in told
+    kept = Calibration.from_dict(json.loads((copy / "calibration.json").read_text())).given
+    assert kept is not None
+    assert kept == Calibration.from_dict(json.loads(Path("rows.json").read_text())).given
+    again = curvae.load(copy).check(curvae.data.load("digits").test.raw[:7], count=200)
+    assert (kept.local, kept.predictive) == (again.local, again.predictive)
+    assert len(kept.local.p_values) == 7
+    fails(capsys, ["calibrate", str(copy), "--rows", "tset"], 2, "DATA: expected a known data set or a .npy")
 
 
 def test_bounds_of_data_from_the_model(run: Path, capsys: pytest.CaptureFixture[str]):

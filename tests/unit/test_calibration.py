@@ -2,14 +2,11 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from curvae.evaluation import Widened, calibrate
-from curvae.evaluation.calibration.calibration import uniform
-from curvae.evaluation.calibration.figure import band, distance
 from curvae.inference import AmortizedGaussian, AmortizedMixture, Inferred, Laplace
 from curvae.inference.inference import Inference
 from curvae.objectives import elbo
@@ -43,8 +40,7 @@ def test_an_exact_posterior_is_calibrated():
     assert found.p_value > 1e-3
     for level, share in found.coverage.items():
         assert abs(share.value - level) < 4 * share.stderr
-    assert found.ranks.shape == (COUNT, D + 1)
-    assert (np.abs(distance(found.ranks[:, 0], DRAWS)) <= band(COUNT, DRAWS) * 1.5 + 1e-12).all()
+    assert found.ranks.shape == (COUNT, D + 2)
 
 
 @pytest.mark.parametrize("width", [1.3, 1 / 1.3])
@@ -88,7 +84,7 @@ def test_log_joint_sees_what_no_single_latent_does():
         weight = model.model.decoder.get_parameter("weight")
         weight[:, 1] = weight[:, 0] + 0.1
     found = calibrate(LatentSystem(model.model, Uncorrelated(), elbo), COUNT, DRAWS)
-    assert min(found.p_values[:-1]) > 1e-4
+    assert min(found.p_values[:-2]) > 1e-4
     assert found.p_values[-1] < 1e-6
 
 
@@ -118,14 +114,10 @@ def test_plain_values_and_a_picture(tmp_path):
     assert found.figure(tmp_path / "calibration.svg").stat().st_size > 0
 
 
-def test_uneven_bins_are_expected_to_hold_what_they_can():
-    assert uniform(np.arange(3400) % 34, 33) == pytest.approx(1.0)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"count": 50}, "needs 200 data or more with 99 draws; got count=50"),
+        ({"count": 0}, "count must be 1 or more; got 0"),
         ({"draws": 0}, "draws must be 1 or more; got 0"),
         ({"levels": (0.5, 1.0)}, "levels are probabilities"),
     ],

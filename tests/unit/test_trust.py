@@ -10,7 +10,7 @@ import chance
 import planted
 from curvae.data import from_array
 from curvae.evaluation import calibrate, local_c2st, predictive_check
-from curvae.evaluation.calibration.calibration import equally_weighted
+from curvae.evaluation.calibration.draws import equally_weighted
 from curvae.evaluation.calibration.local_c2st import neighborhood, tail, whitened
 from curvae.evaluation.calibration.tarp import references
 from curvae.systems import vae
@@ -60,7 +60,7 @@ def test_ranks_of_an_exact_posterior_are_even(name: str):
 @pytest.mark.statistical
 def test_draws_of_a_mixture_are_independent_and_in_their_shares(seed: int):
     q, count = two_normals(-50.0, 50.0), 4000
-    z = equally_weighted(q.draw(count), count, Generator().manual_seed(seed)).flatten()
+    z = equally_weighted(q, count, Generator().manual_seed(seed)).flatten()
     assert len(z.unique()) == count
     chance.deviates("share of one", ((z > 0).double().mean().item() - 0.5) * 2 * np.sqrt(count))
 

@@ -1,17 +1,23 @@
 """``curvae gaps``, ``calibrate`` and ``bracket``: is the posterior of a run right, and log p(x)?"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from curvae import evaluation
 from curvae.cli.flags import Source
+from curvae.cli.latents import rows_of
 from curvae.cli.opening import open_run
 from curvae.cli.output import fresh, show, warn, write_json
 from curvae.cli.parsing import command
-from curvae.evaluation import GapSettings
+from curvae.evaluation import GapSettings, RowChecks
 from curvae.evaluation.io import write_findings
 from curvae.evaluation.likelihood.scores import bar
+from curvae.limits import check_counts
 from curvae.training.run.layout import CALIBRATION
+from curvae.training.run.run_folder import RunFolder
 
 
 @command(
@@ -37,12 +43,15 @@ def gaps(run: Path, progress: bool = True, trust: Sequence[str] | None = None, *
     "RUN [flags]",
     "curvae calibrate runs/digits-vlae",
     "curvae calibrate runs/digits-vlae --count 5000 --figure calibration.png",
+    "curvae calibrate runs/digits-vlae --rows test --limit 50",
 )
 def calibrate(
     run: Path,
     count: int = 1000,
     draws: int = 99,
     seed: int = 0,
+    rows: str | None = None,
+    limit: int = 100,
     to: Path | None = None,
     figure: Path | None = None,
     force: bool = False,
@@ -57,13 +66,18 @@ def calibrate(
         count: data drawn from the model.
         draws: from the posterior of each of them.
         seed: of everything drawn.
+        rows: also ask of given rows whether their posterior is right (L-C2ST), and whether they look like data of the
+            model: train, validation or test (the run's own), a file, or a known set.
+        limit: the first so many of them only.
         to: also write ranks, p-values and coverage into this file (.json), beside the run's calibration.json.
         figure: also draw them into this file (.png, .svg, .pdf).
     """
     with fresh(to, force) as numbers, fresh(figure, force) as picture:
+        check_counts("calibrate", limit=limit)
         opened = open_run(run, trust or ())
         sha256 = opened.digest()
-        found = evaluation.calibrate(opened.system(), count, draws, seed)
+        given = None if rows is None else _checked(rows, opened, limit, 2 * count, seed)
+        found = replace(evaluation.calibrate(opened.system(), count, draws, seed), given=given)
         write_findings(opened.path, CALIBRATION, {**found.to_dict(), "seed": seed}, sha256)
         write_json(numbers, found.to_dict())
         if picture is not None:
@@ -71,6 +85,13 @@ def calibrate(
     title = f"{run}: {len(found.ranks):,} data drawn from the model, {found.draws} draws each"
     show(title, ["", ""], found.rows())
     print(found.verdict)
+
+
+def _checked(word: str, run: RunFolder, limit: int, count: int, seed: int) -> RowChecks:
+    """Both tests of the first rows that a word names."""
+    table = rows_of(word, run, {}).table
+    batch = table.batch(torch.arange(min(limit, len(table))))
+    return evaluation.check_rows(run.system(), batch.x, batch.mask, word, count, seed)
 
 
 def _path(

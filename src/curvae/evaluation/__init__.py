@@ -8,6 +8,7 @@ Begin with ``evaluate``, the door: it scores a table (``likelihood/``), lets eac
 from curvae.evaluation.calibration.calibration import Calibration, calibrate
 from curvae.evaluation.calibration.local_c2st import local_c2st
 from curvae.evaluation.calibration.predictive import predictive_check
+from curvae.evaluation.calibration.row_checks import RowChecks, check_rows
 from curvae.evaluation.calibration.rows import RowTest
 from curvae.evaluation.comparison.baselines import BaselineResult, Baselines
 from curvae.evaluation.comparison.compare import Comparison, Difference, compare
@@ -64,6 +65,7 @@ __all__ = [
     "Picture",
     "ProposalResult",
     "Quality",
+    "RowChecks",
     "RowTest",
     "SampleQuality",
     "Section",
@@ -76,6 +78,7 @@ __all__ = [
     "balanced_weights",
     "bracket",
     "calibrate",
+    "check_rows",
     "choose",
     "classified",
     "common_proposal",

@@ -22,7 +22,7 @@ from curvae.systems import CanReconstruct, CanSample, HasModel, HasPosterior, Sy
 from curvae.systems.place import like, place
 
 if TYPE_CHECKING:
-    from curvae.evaluation import Evaluation
+    from curvae.evaluation import Evaluation, RowChecks
     from curvae.training import RunFolder
 
 DRAWN = 12
@@ -270,6 +270,23 @@ class Fitted:
         with at_rest(self.system, seed):
             y = require(self.system, CanSample, "sample").sample(n, torch.Generator().manual_seed(seed))
         return restored(self.schema, self.transform().inverse(y.reshape(n, *self.schema.spec.event)))
+
+    def check(self, x: Any, mask: Any = None, count: int = 2000, seed: int = 0) -> "RowChecks":
+        """Whether the posterior of each row is right, and whether rows look like data of the model at all.
+
+        Args:
+            x: the rows.
+            mask: of their shape, True = observed.
+            count: data drawn from the model, for each of the two tests.
+            seed: of everything drawn.
+
+        Example:
+            ``fitted.check("test").local.p_values``: see :func:`curvae.evaluation.check_rows`.
+        """
+        from curvae.evaluation import check_rows
+
+        table = rows_of(self.run, x, mask=mask).table
+        return check_rows(self.system, table.x, table.mask, x if isinstance(x, str) else "x", count, seed)
 
     def impute(self, x: Any, mask: Any = None, steps: int = 50, chains: int = 1, seed: int = 0) -> Any:
         """Draw what is missing from p(missing | observed), several times, so that the spread can be seen.

@@ -7,15 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypedDict
+from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from curvae.evaluation.calibration.bands import rank_p_value
+from curvae.evaluation.calibration.draws import equally_weighted
+from curvae.evaluation.calibration.row_checks import RowChecks
 from curvae.evaluation.calibration.tarp import References, references
 from curvae.evaluation.estimate import Estimate, plain
 from curvae.evaluation.formatting import number, p_value
@@ -24,7 +26,6 @@ from curvae.evaluation.metric import Picture, Section
 from curvae.io.typed import Count, Range, Share, conform
 from curvae.limits import check_counts
 from curvae.model import require_continuous
-from curvae.posteriors import Draws
 from curvae.systems import HasModel, Parts, System, require
 from curvae.systems.place import place
 from curvae.typing import Batch
@@ -34,8 +35,6 @@ PASSES = 0.01
 """P-value of all ranks below which the posterior is said to be wrong."""
 MOST = 10**7
 """Data that a file may tell of."""
-BINS = 20
-"""Of the test for uniform ranks, at most."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +48,15 @@ class Calibration:
     ranks: Int[NDArray[Any], "N Q"]
     """Of the true value among the draws, for each quantity."""
     names: tuple[str, ...]
-    """The Q quantities: each latent, and log p(x, z), which sees how latents go together."""
+    """The Q quantities: each latent; the distance of z from a random point, and log p(x, z), which see all of them."""
     draws: int
     """L."""
     p_values: tuple[float, ...]
-    """Of a chi-squared test for uniform ranks, one for each quantity."""
+    """Of uniform ranks, exact, one for each quantity."""
     coverage: Mapping[float, Estimate] = field(default_factory=dict)
     """By level, the share of latents that lie in ``posterior.interval(level)``."""
+    given: RowChecks | None = None
+    """Of rows that are not the model's own."""
 
     @property
     def p_value(self) -> float:
@@ -87,7 +88,7 @@ class Calibration:
             raise ValueError("p_values and coverage: expected one of each quantity, and levels between 0 and 1")
         ranks = [np.repeat(np.arange(found["draws"] + 1), count) for count in counts]
         coverage = {float(level): each for level, each in found["coverage"].items()}
-        return cls(np.stack(ranks, 1), names, found["draws"], found["p_values"], coverage)
+        return cls(np.stack(ranks, 1), names, found["draws"], found["p_values"], coverage, found.get("given"))
 
     @property
     def seen(self) -> bool:
@@ -99,7 +100,8 @@ class Calibration:
         """In words."""
         bad = "The posterior is not right: an exact one looks as bad less than once in a hundred times."
         said = bad if self.seen else "Nothing is seen against the posterior."
-        return f"All ranks together: p = {self.p_value:.2g}. {said}"
+        beside = "" if self.given is None else f"\n{self.given.verdict}"
+        return f"All ranks together: p = {self.p_value:.2g}. {said}{beside}"
 
     def rows(self) -> Iterator[tuple[str, str]]:
         """Of the printed table."""
@@ -107,6 +109,7 @@ class Calibration:
             yield f"ranks of {name}", f"p = {p:.2g}"
         for level, share in self.coverage.items():
             yield f"intervals of {level:.0%}", f"hold {Estimate(100 * share.value, 100 * share.stderr):.1f} %"
+        yield from () if self.given is None else self.given.rows()
 
     def section(self) -> Section:
         """Its part of the report."""
@@ -120,7 +123,7 @@ class Calibration:
         if self.coverage:
             level, share = max(self.coverage.items())
             text += f" Intervals of {level:.0%} hold {number(100 * share.value, 100 * share.stderr)} % of the latents."
-        return Section("calibration", TITLE, note=text)
+        return Section("calibration", TITLE, note=text if self.given is None else f"{text} {self.given.verdict}")
 
     def picture(self) -> Picture:
         """The figure of that part."""
@@ -129,8 +132,8 @@ class Calibration:
         caption = (
             "Left: the ranks’ distribution less the even one; curves within the gray band are those of exact "
             "posteriors. A rise on the left with a fall on the right means posteriors too narrow, the reverse too "
-            "wide, a curve to one side a bias; log p(x, z) also sees correlations that are ignored. Right: how often "
-            "intervals hold the truth."
+            "wide, a curve to one side a bias; log p(x, z) and the distance from random points see all latents at "
+            "once. Right: how often intervals hold the truth."
         )
         alt = "Distribution of the ranks of true latents among posterior draws, and coverage of intervals."
         return Picture(lambda: figure(self, 7.5), alt, caption)
@@ -155,6 +158,7 @@ class _Stored(TypedDict):
     p_values: tuple[Share, ...]
     coverage: dict[str, Estimate]
     ranks: dict[str, list[Count]]
+    given: NotRequired[RowChecks | None]
 
 
 class _Truth(NamedTuple):
@@ -175,8 +179,8 @@ def calibrate(
     r"""Simulation-based calibration of a system's posterior on data drawn from its model.
 
     ``z ~ p(z), x ~ p(x | z), z_1 .. z_L ~ q(z | x)``; the rank of ``f(x, z)`` among ``f(x, z_l)`` is uniform over
-    0 .. L if ``q = p(z | x)``, for f each latent and log p(x, z). Draws of unequal weight (a mixture's) are drawn
-    again by their weights first.
+    0 .. L if ``q = p(z | x)``, for f each latent, the distance of z from a random point that depends on x (TARP), and
+    log p(x, z). Draws of unequal weight (a mixture's) are drawn again by their weights first.
 
     This tests q where the *model* puts data. A model that fits badly makes data unlike the real ones, on which its
     encoder was never trained, and the test says so, rightly.
@@ -184,17 +188,17 @@ def calibrate(
     Args:
         system: with a model of continuous latents.
         count: N, data drawn.
-        draws: L for each of them; one less than a multiple of 20 makes the bins of the test equal.
+        draws: L for each of them.
         seed: of everything drawn.
         levels: of the intervals whose coverage is measured.
         batch_size: data at a time.
 
     Raises:
-        ValueError: a system without a model (HasModel) of continuous latents, a count below 1, a level outside (0, 1),
-            fewer data than the test needs (10 for each bin).
+        ValueError: a system without a model (HasModel) of continuous latents, a count below 1, a level outside (0, 1).
 
-    Reference: Talts, Betancourt, Simpson, Vehtari and Gelman, *Validating Bayesian inference algorithms with
-    simulation-based calibration*, 2018.
+    References: Talts, Betancourt, Simpson, Vehtari and Gelman, *Validating Bayesian inference algorithms with
+    simulation-based calibration*, 2018; the test is that of :mod:`curvae.evaluation.calibration.bands`, the distance
+    that of :mod:`curvae.evaluation.calibration.tarp`.
 
     Example:
         >>> import torch
@@ -219,26 +223,12 @@ def calibrate(
     return Calibration(ranks, names, draws, tuple(rank_p_value(column, draws) for column in ranks.T), coverage)
 
 
-def uniform(ranks: Int[NDArray[Any], " N"], draws: int) -> float:
-    """P-value of a chi-squared test that ranks are uniform over 0 .. ``draws``, in at most 20 bins.
-
-    Example:
-        >>> uniform(np.arange(1000) % 100, 99), uniform(np.zeros(1000, dtype=int), 99) < 1e-9
-        (1.0, True)
-    """
-    from scipy.stats import chisquare
-
-    edges = np.linspace(0, draws + 1, min(BINS, draws + 1) + 1).round()
-    seen = np.histogram(ranks, edges)[0]
-    return float(chisquare(seen, len(ranks) * np.diff(edges) / (draws + 1)).pvalue)
-
-
 def _truth(
     parts: Parts, n: int, draws: int, levels: Sequence[float], points: References, generator: Generator
 ) -> _Truth:
     x, z = parts.model.sample(n, generator)
     posterior = parts.infer(Batch.of(x)).posterior
-    guesses = equally_weighted(posterior.draw(draws, generator), draws, generator)
+    guesses = equally_weighted(posterior, draws, generator)
     joint = [points.distance(x, guesses) < points.distance(x, z)]
     joint += [parts.model.log_joint(x, guesses) < parts.model.log_joint(x, z)]
     below = torch.cat([guesses < z, torch.stack(joint, -1)], -1)
@@ -247,33 +237,7 @@ def _truth(
     return _Truth(below.sum(0).cpu(), inside)
 
 
-def equally_weighted(found: Draws, count: int, generator: Generator) -> Float[Tensor, "S B D"]:
-    """``count`` draws of equal weight: one of each round by its weight.
-
-    A mixture gives ``count`` draws of each component, one after another: the i-th of each are a round. Any other draws
-    of unequal weight are a single round, of which the same may be taken twice.
-    """
-    rounds = _rounds(found.log_c, count)
-    chosen = torch.multinomial(rounds[:, 0].exp().mT, count, replacement=True, generator=generator).mT
-    each = torch.arange(count, device=chosen.device) % rounds.shape[1]
-    rows = chosen * rounds.shape[1] + each[:, None]
-    return found.z.gather(0, rows.unsqueeze(-1).expand(-1, -1, found.z.shape[-1]))
-
-
-def _rounds(log_c: Float[Tensor, "S B"], count: int) -> Float[Tensor, "K N B"]:
-    """K draws for each of N rounds: ``count`` rounds if their weights are the same, else 1."""
-    if len(log_c) % count == 0:
-        rounds = log_c.unflatten(0, (-1, count))
-        if bool((rounds == rounds[:, :1]).all()):
-            return rounds
-    return log_c.unsqueeze(1)
-
-
 def _check(count: int, draws: int, levels: Sequence[float], batch_size: int) -> None:
-    check_counts("calibrate", draws=draws, batch_size=batch_size)
-    least = 10 * min(BINS, draws + 1)
-    if count < least:
-        raise ValueError(f"calibrate: the test needs {least} data or more with {draws} draws; got count={count}.")
-    check_counts("calibrate", count=count)
+    check_counts("calibrate", count=count, draws=draws, batch_size=batch_size)
     if not all(0 < level < 1 for level in levels):
         raise ValueError(f"calibrate: levels are probabilities between 0 and 1; got {list(levels)}.")

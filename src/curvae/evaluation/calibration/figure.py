@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from curvae.evaluation.calibration.bands import rank_band
 from curvae.evaluation.formatting import p_value
 
 if TYPE_CHECKING:
@@ -12,23 +13,24 @@ if TYPE_CHECKING:
 
     from curvae.evaluation.calibration.calibration import Calibration
 
-SIMULATED = 2000
-"""Sets of uniform ranks from which the band is taken."""
+JOINT = {"log p(x, z)": "#b3412c", "distance": "#c98a1b"}
+"""What sees all latents at once, and its color."""
 
 
 def figure(found: "Calibration", width: float = 9.0) -> "Figure":
-    """The distribution of the ranks less the uniform one, with the band that 95 % of exact posteriors stay within."""
+    """The distribution of the ranks less the uniform one, and the band that holds all curves of 95 % of exact ones."""
     from matplotlib.figure import Figure
 
     made = Figure(figsize=(width, 3.6), layout="constrained")
     left, right = made.subplots(1, 2)
     at = (np.arange(found.draws + 1) + 1) / (found.draws + 1)
-    reach = band(len(found.ranks), found.draws)
-    left.fill_between(at, -reach, reach, color="0.9", label="95 % of exact posteriors")
+    band = rank_band(len(found.ranks), found.draws, 1 - 0.05 / len(found.names))
+    low, high = (np.append(side, len(found.ranks)) / len(found.ranks) - at for side in band)
+    left.fill_between(at, low, high, color="0.9", label="95 % of exact posteriors")
     left.axhline(0, color="0.6", linewidth=1)
     for name, ranks in zip(found.names, found.ranks.T, strict=True):
-        joint = name == found.names[-1]
-        style = {"color": "#b3412c", "linewidth": 2, "label": name} if joint else {"color": "#1f5f8b", "alpha": 0.6}
+        joint = {"color": JOINT.get(name), "linewidth": 2, "label": name}
+        style = joint if name in JOINT else {"color": "#1f5f8b", "alpha": 0.6}
         left.plot(at, distance(ranks, found.draws), **style)
     left.plot([], [], color="#1f5f8b", label="each latent")
     left.set(xlabel="rank of the true value, as a share", ylabel="share of data at or below, less that")
@@ -48,15 +50,3 @@ def distance(ranks: NDArray, draws: int) -> NDArray:
     """Empirical distribution function of the ranks less that of uniform ones, at 0 .. ``draws``."""
     counts = np.bincount(ranks, minlength=draws + 1)
     return counts.cumsum() / len(ranks) - (np.arange(draws + 1) + 1) / (draws + 1)
-
-
-def band(count: int, draws: int) -> NDArray:
-    """What 95 % of sets of ``count`` uniform ranks stay within, everywhere at once, narrow at the ends."""
-    rng = np.random.default_rng(0)
-    at = (np.arange(draws + 1) + 1) / (draws + 1)
-    spread = np.sqrt(at * (1 - at) / count)
-    far = np.zeros(SIMULATED)
-    for i in range(SIMULATED):
-        off = np.abs(distance(rng.integers(0, draws + 1, count), draws))
-        far[i] = (off[:-1] / spread[:-1]).max()
-    return np.quantile(far, 0.95) * spread

@@ -26,8 +26,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from curvae.evaluation.calibration.rows import RowTest, draws_of, pieces, simulated, subject
-from curvae.evaluation.likelihood.scores import untouched
+from curvae.evaluation.calibration.draws import equally_weighted
+from curvae.evaluation.calibration.rows import RowTest, pieces, simulated, subject
+from curvae.evaluation.likelihood.scores import in_parts, untouched
 from curvae.limits import check_counts
 from curvae.systems import Parts, System
 from curvae.systems.place import place
@@ -98,7 +99,7 @@ def local_c2st(
     parts, given = subject(system, "local_c2st", x, mask)
     with untouched(system, seed):
         generator = Generator(place(system)[0]).manual_seed(seed)
-        made = [_simulated(parts, n, draws, given, generator) for n in _sizes(count, batch_size)]
+        made = [_simulated(parts, n, draws, given, generator) for n in in_parts(count, batch_size)]
         here = [_drawn(parts, part, draws, generator) for part in pieces(given, batch_size)]
     p, together = local_p_values(_joined(made), _joined(here), permutations, np.random.default_rng(seed))
     return RowTest(tuple(p.tolist()), together, count)
@@ -192,11 +193,13 @@ def neighborhood(made: Float[Array, "N P"], rows: Float[Array, "R P"]) -> Float[
 
 def _simulated(parts: Parts, n: int, draws: int, given: Batch, generator: Generator) -> Pools:
     batch, z = simulated(parts.model, n, given, generator)
-    return _pooled(parts, batch, torch.cat([z.unsqueeze(0), draws_of(parts.infer(batch).posterior, draws, generator)]))
+    return _pooled(
+        parts, batch, torch.cat([z.unsqueeze(0), equally_weighted(parts.infer(batch).posterior, draws, generator)])
+    )
 
 
 def _drawn(parts: Parts, batch: Batch, draws: int, generator: Generator) -> Pools:
-    return _pooled(parts, batch, draws_of(parts.infer(batch).posterior, POOLS * (draws + 1), generator))
+    return _pooled(parts, batch, equally_weighted(parts.infer(batch).posterior, POOLS * (draws + 1), generator))
 
 
 def _pooled(parts: Parts, batch: Batch, z: Float[Tensor, "M B D"]) -> Pools:
@@ -208,7 +211,3 @@ def _pooled(parts: Parts, batch: Batch, z: Float[Tensor, "M B D"]) -> Pools:
 
 def _joined(parts: list[Pools]) -> Pools:
     return Pools(*(np.concatenate(each) for each in zip(*parts, strict=True)))
-
-
-def _sizes(count: int, most: int) -> list[int]:
-    return [min(most, count - begin) for begin in range(0, count, most)]

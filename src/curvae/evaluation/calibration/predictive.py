@@ -105,7 +105,8 @@ def predictive_check(
     p = (1 + (odd[0][SPARE:] >= odd[1][:, None]).sum(1)) / (1 + count)
     if len(p) == 1:
         return RowTest((float(p[0]),), float(p[0]), count)
-    found = [outer_p_value(odd[0][SPARE:], odd[1]), _different(*both, seed), _different(*_scaled(made.x, rows.x), seed)]
+    found = [_different(a, b, seed) for a, b in (both, _scaled(made.x, rows.x))]
+    found += [outer_p_value(odd[0][SPARE:], odd[1])]
     return RowTest(tuple(p.tolist()), min(1.0, len(found) * min(found)), count)
 
 
@@ -129,7 +130,7 @@ def _odd(made: Float[Array, "N Q"], rows: Float[Array, "R Q"]) -> list[Array]:
     return [np.maximum((part - middle) / up, (middle - part) / down).max(1) for part in (made, rows)]
 
 
-def _different(made: Float[Array, "N Q"], rows: Float[Array, "R Q"], seed: int) -> float:
+def _different(made: Array, rows: Array, seed: int) -> float:
     """P-value of a kernel test."""
     return mmd(rows[:COMPARED], made[SPARE:][:COMPARED], PERMUTATIONS, seed).p_value
 

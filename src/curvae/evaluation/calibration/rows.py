@@ -5,13 +5,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from jaxtyping import Float
 from torch import Generator, Tensor
 
-from curvae.evaluation.calibration.calibration import equally_weighted
 from curvae.io.typed import Range, Share
 from curvae.model import LatentVariableModel, require_continuous
-from curvae.posteriors import Posterior
 from curvae.systems import HasModel, Parts, System, require
 from curvae.systems.place import like
 from curvae.typing import Batch
@@ -65,11 +62,6 @@ def simulated(model: LatentVariableModel, n: int, given: Batch, generator: Gener
     chosen = torch.randint(len(given.mask), (n,), generator=generator, device=x.device)
     mask = given.mask[chosen]
     return Batch.of(torch.where(mask, x, torch.zeros_like(x)), mask), z
-
-
-def draws_of(posterior: Posterior, n: int, generator: Generator) -> Float[Tensor, "n B D"]:
-    """Draws of equal weight."""
-    return equally_weighted(posterior.draw(n, generator), n, generator)
 
 
 def pieces(batch: Batch, size: int) -> Iterator[Batch]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from curvae.data import ArrayTable
-from curvae.evaluation.calibration.calibration import equally_weighted
+from curvae.evaluation.calibration.draws import equally_weighted
 from curvae.evaluation.estimate import Estimate
 from curvae.evaluation.formatting import measured, number, p_value
 from curvae.evaluation.information.posterior_summary import divergence
@@ -213,7 +213,7 @@ def information(
         chunks = torch.arange(count).split(_rows(count, prior.size))
         parts = [_inferred(system, latent, table, index) for index in chunks]
         parts = parts if axes is None else [rotated(q, axes.rotation) for q in parts]
-        z = torch.cat([equally_weighted(q.draw(1, generator), 1, generator)[0] for q in parts])
+        z = torch.cat([equally_weighted(q, 1, generator)[0] for q in parts])
         drawn = prior.sample(count, generator)
         rate = Rate.of(torch.cat([divergence(q, prior) for q in parts]).double().cpu())
         found = _ends(parts, z, rate)
