@@ -53,8 +53,8 @@ def test_ranks_of_a_latent_see_neither_correlation_nor_the_prior():
 @pytest.mark.statistical
 def test_ranks_of_an_exact_posterior_are_even(name: str):
     """Of many repetitions: the p-values are uniform or larger, so those below 0.1 are binomial or fewer."""
-    found = [calibrate(planted.system(name), 200, 19, seed=seed, levels=(), batch_size=200) for seed in seeds(60)]
-    few("p-values", np.array([each.p_values for each in found]).ravel(), 0.1, groups=60)
+    found = [calibrate(planted.system(name), 200, 19, seed=seed, levels=(), batch_size=200) for seed in seeds(40)]
+    few("p-values", np.array([each.p_values for each in found]).ravel(), 0.1, groups=40)
 
 
 @pytest.mark.statistical
@@ -83,7 +83,7 @@ def few(name: str, p: np.ndarray, level: float, groups: int | None = None) -> No
 def test_local_p_values_of_an_exact_posterior_are_uniform(name: str):
     """Each is one of 1/40 .. 40/40, alike."""
     system, most = planted.system(name), 39
-    found = [local_c2st(system, ROWS, count=200, permutations=most, seed=seed, batch_size=200) for seed in seeds(80)]
+    found = [local_c2st(system, ROWS, count=200, permutations=most, seed=seed, batch_size=200) for seed in seeds(60)]
     p = np.array([[*each.p_values, each.p_value] for each in found])
     middle, spread = (most + 2) / (2 * most + 2), np.sqrt((1 - 1 / (most + 1) ** 2) / 12)
     chance.deviates("means", (p.mean(0) - middle) / spread * np.sqrt(len(p)))
@@ -111,12 +111,12 @@ def rows_of(name: str, n: int) -> Tensor:
         return planted.system(name).model.sample(n)[0]
 
 
-@pytest.mark.parametrize("name", ["none, two modes", "too narrow", "the prior"])
+@pytest.mark.parametrize("name", ["none, two modes", "the prior"])
 @pytest.mark.statistical
 def test_rows_of_the_model_look_like_it_whatever_the_posterior(name: str):
     """The p-value of a row is one of 1/200 .. 200/200, alike; that of all is uniform or larger."""
-    x = rows_of(name, 60 * 20).reshape(60, 20, 4)
-    found = [predictive_check(planted.system(name), x[i], count=199, draws=20, seed=s) for i, s in enumerate(seeds(60))]
+    x = rows_of(name, 40 * 20).reshape(40, 20, 4)
+    found = [predictive_check(planted.system(name), x[i], count=199, draws=20, seed=s) for i, s in enumerate(seeds(40))]
     p, together = np.array([each.p_values[0] for each in found]), np.array([each.p_value for each in found])
     chance.deviates("mean", (p.mean() - 201 / 400) / np.sqrt((1 - 1 / 200**2) / 12) * np.sqrt(len(p)))
     few("rows", p, 0.1)

@@ -1,12 +1,13 @@
 r"""L-C2ST: is the posterior of *this* row right? A classifier of true latents against draws, near the row.
 
-Data of the model come with the latents that made them. Near x, a classifier is trained to tell the true latent of each
-simulated datum from draws of its q, and asked about draws of q(z | x): if q is the posterior there, it can only guess.
+Data of the model come with the latents that made them. Near x, a classifier is trained to tell the true latent of a
+simulated example from draws of its q, and asked about draws of q(z | x): if q is the posterior there, it can only
+guess.
 
-The classifier is least squares on functions of z, in closed form, so that thousands of its null cost less than one
-network. Of each datum the true latent and M draws form a pool ``z_0 .. z_M``, whitened by its own mean and covariance;
-``phi`` are standardized functions of it (z and log p(x, z), their products, random cosines), less their mean in the
-pool. With weights ``k_n`` that fall from 1 at the row to 0 at the edge of its neighborhood in x,
+The classifier is least squares on functions of z, in closed form, so that its null costs no training. Of each example
+the true latent and M draws form a pool ``z_0 .. z_M``, whitened by its own mean and covariance; ``phi`` are
+standardized functions of it (z and log p(x, z), their products, random cosines), less their mean in the pool. With
+weights ``k_n`` that fall from 1 at the row to 0 at the edge of its neighborhood in x,
 
     delta = sum_n k_n phi(z_n0) / sum_n k_n,   w = (G + lambda I)^-1 delta,   G = mean phi phi',
     t     = mean over draws of q(z | x) of (w' phi)^2 .
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from curvae.evaluation.calibration.draws import equally_weighted
-from curvae.evaluation.calibration.rows import RowTest, pieces, simulated, subject
+from curvae.evaluation.calibration.rows import FLOOR, LEAST, RowTest, pieces, simulated, subject
 from curvae.evaluation.likelihood.scores import in_parts, untouched
 from curvae.limits import check_counts
 from curvae.systems import Parts, System
@@ -45,8 +46,6 @@ CROSSED = 20
 """The most latents for which products of two are seen."""
 POOLS = 10
 """Of draws for a row, each as large as those of simulated data."""
-LEAST = 1e-12
-"""Variances below it are none."""
 
 
 class Pools(NamedTuple):
@@ -182,9 +181,10 @@ def whitened(pools: Float[Array, "N M E"]) -> Float[Array, "N M E"]:
 
 def neighborhood(made: Float[Array, "N P"], rows: Float[Array, "R P"]) -> Float[Array, "R N"]:
     """Weights ``1 - (d / d_k)^2`` of the nearest quarter, of sum 1; distances in standardized columns."""
-    center, spread = np.nanmean(made, 0), np.nanstd(made, 0)
-    kept = spread > LEAST
-    a, b = (np.nan_to_num((part - center)[:, kept] / spread[kept]) for part in (made, rows))
+    seen = np.isfinite(made).any(0)
+    center, spread = np.nanmean(made[:, seen], 0), np.nanstd(made[:, seen], 0)
+    spread = np.maximum(spread, LEAST + FLOOR * np.sqrt(np.square(spread).mean()))
+    a, b = (np.nan_to_num((part[:, seen] - center) / spread) for part in (made, rows))
     squares = np.maximum((b**2).sum(1)[:, None] - 2 * b @ a.T + (a**2).sum(1), 0)
     edge = np.partition(squares, (k := max(1, int(NEIGHBORS * len(made)))) - 1, axis=1)[:, k - 1 : k]
     weights = np.maximum(1 - squares / np.maximum(edge, LEAST) * (1 - 1e-6), 0)

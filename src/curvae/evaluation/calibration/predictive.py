@@ -1,7 +1,7 @@
 r"""Do given rows look like data of the model at all? Each against draws of the model, and all of them together.
 
-A row and a simulated datum go through the same steps, so that their numbers are exchangeable if the model made the row,
-whatever q is: the p-values are exact also where the posterior is wrong. Of each
+A row and a simulated example go through the same steps, so that their numbers are exchangeable if the model made the
+row, whatever q is: the p-values are exact also where the posterior is wrong. Of each
 
 1. ``log p(x)``, by importance weights of S draws of q(z | x);
 2. ``E log p(x | z)``, how well it is explained; 3. ``E log p(z)``, how far out its latents lie;
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.stats import hypergeom
 from torch import Generator, Tensor
 
-from curvae.evaluation.calibration.rows import RowTest, pieces, simulated, subject
+from curvae.evaluation.calibration.rows import FLOOR, LEAST, RowTest, pieces, simulated, subject
 from curvae.evaluation.information.two_sample import PERMUTATIONS, mmd
 from curvae.evaluation.likelihood.scores import untouched
 from curvae.limits import check_counts
@@ -40,8 +40,6 @@ COMPARED = 1000
 """Rows at most that kernel tests see, and as many simulated data."""
 OUTER = 0.01
 """Share of all that counts as outermost."""
-LEAST = 1e-12
-"""Spreads below it are none."""
 
 
 class Looks(NamedTuple):
@@ -67,8 +65,8 @@ def predictive_check(
 ) -> RowTest:
     """Whether rows look like draws of a system's model.
 
-    It does not see faults of q, nor what leaves all of its numbers as they are: a structure of errors that is spread
-    over many elements of a single row, or copies of one row among rows that are typical each.
+    It does not see faults of q, nor, in a single row, what leaves all of its numbers as they are: a structure of errors
+    that is spread over many elements. Copies and wrong correlations are seen in many rows together only.
 
     Args:
         system: with a model of continuous latents.
@@ -97,7 +95,8 @@ def predictive_check(
         generator = Generator(place(system)[0]).manual_seed(seed)
         batch, _ = simulated(parts.model, SPARE + count, given, generator)
         made, rows = (_seen(parts, each, draws, batch_size, generator) for each in (batch, given))
-    errors, scores = _scaled(made.error, rows.error), _scaled(made.scores, rows.scores)
+    errors, x_scaled = (_scaled(a, b, FLOOR) for a, b in ((made.error, rows.error), (made.x, rows.x)))
+    scores = _scaled(made.scores, rows.scores)
     numbers = [np.column_stack([a, np.abs(b).max(1)]) for a, b in zip(scores, errors, strict=True)]
     latents = [part / np.sqrt(made.latent.shape[1]) for part in _scaled(made.latent, rows.latent)]
     both = [np.concatenate(two, 1) for two in zip(numbers, latents, strict=True)]
@@ -105,7 +104,7 @@ def predictive_check(
     p = (1 + (odd[0][SPARE:] >= odd[1][:, None]).sum(1)) / (1 + count)
     if len(p) == 1:
         return RowTest((float(p[0]),), float(p[0]), count)
-    found = [_different(a, b, seed) for a, b in (both, _scaled(made.x, rows.x))]
+    found = [_different(a, b, seed) for a, b in (both, x_scaled)]
     found += [outer_p_value(odd[0][SPARE:], odd[1])]
     return RowTest(tuple(p.tolist()), min(1.0, len(found) * min(found)), count)
 
@@ -135,9 +134,10 @@ def _different(made: Array, rows: Array, seed: int) -> float:
     return mmd(rows[:COMPARED], made[SPARE:][:COMPARED], PERMUTATIONS, seed).p_value
 
 
-def _scaled(made: Float[Array, "N Q"], rows: Float[Array, "R Q"]) -> list[Array]:
+def _scaled(made: Float[Array, "N Q"], rows: Float[Array, "R Q"], floor: float = 0.0) -> list[Array]:
     """Simulated data and rows, in mean and spread of those that are spared for it."""
-    middle, spread = made[:SPARE].mean(0), np.maximum(made[:SPARE].std(0), LEAST)
+    middle, spread = made[:SPARE].mean(0), made[:SPARE].std(0)
+    spread = np.maximum(spread, LEAST + floor * np.sqrt(np.square(spread).mean()))
     return [(part - middle) / spread for part in (made, rows)]
 
 

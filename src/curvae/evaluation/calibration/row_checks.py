@@ -67,7 +67,7 @@ def check_rows(
         >>> data = from_array(torch.randn(40, 5))
         >>> found = check_rows(vae(data.spec, latent=2, hidden=8), data.test.x, name="test", count=200)
         >>> [name for name, told in found.rows()]
-        ['posteriors of 4 rows of test', 'likeness of 4 rows of test']
+        ['posteriors of 6 rows of test', 'likeness of 6 rows of test']
     """
     local = local_c2st(system, x, mask, count, seed=seed)
     return RowChecks(name, local, predictive_check(system, x, mask, count, seed=seed))

@@ -13,6 +13,11 @@ from curvae.systems import HasModel, Parts, System, require
 from curvae.systems.place import like
 from curvae.typing import Batch
 
+LEAST = 1e-12
+"""Spreads below it are none."""
+FLOOR = 0.1
+"""The least spread of an element of x that counts, in that of all: elements that hardly vary do not outweigh others."""
+
 
 @dataclass(frozen=True)
 class RowTest:

@@ -1,8 +1,8 @@
 r"""TARP: coverage of the regions around random points, which sees all latents at once.
 
-For a reference point r and a datum (x, z) of the model, the share of draws of q(z | x) that are nearer to r than z is
-uniform if q is the posterior: the balls around r are credible regions, and the empirical distribution of the shares is
-their expected coverage. So TARP is one more rank beside those of simulation-based calibration, from the same draws.
+For a reference point r and an example (x, z) of the model, the share of draws of q(z | x) that are nearer to r than z
+is uniform if q is the posterior: the balls around r are credible regions, and the empirical distribution of the shares
+is their expected coverage. So TARP is one more rank beside those of simulation-based calibration, from the same draws.
 
 Reference points that do not depend on x cannot tell the posterior from the prior; ours do: ``r = A x`` with a random A,
 in units in which r spreads like z.
@@ -18,12 +18,11 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from curvae.evaluation.calibration.rows import FLOOR, LEAST
 from curvae.model import LatentVariableModel
 
 SEEN = 1000
 """Data drawn from the model to find its units."""
-LEAST = 1e-12
-"""Spreads below it are none."""
 
 
 class References(NamedTuple):
@@ -41,11 +40,11 @@ class References(NamedTuple):
     spread: Float[Tensor, " D"]
 
     def of(self, x: Float[Tensor, "B *event"]) -> Float[Tensor, "B D"]:
-        """The reference point of each datum, in units of z."""
+        """The reference point of each example, in units of z."""
         return self.middle + self.spread * ((x.flatten(1).to(self.weight.dtype) - self.center) @ self.weight)
 
     def distance(self, x: Float[Tensor, "B *event"], z: Float[Tensor, "*S B D"]) -> Float[Tensor, "*S B"]:
-        """Of z from its datum's reference point, in units of the prior's spread."""
+        """Of z from its example's reference point, in units of the prior's spread."""
         return ((z - self.of(x)) / self.spread).norm(dim=-1)
 
 
@@ -53,8 +52,8 @@ def references(model: LatentVariableModel, generator: Generator | None = None) -
     """A random map for a model: columns of x have equal weight, and every coordinate of r spreads as that of z does."""
     x, z = model.sample(SEEN, generator)
     x = x.flatten(1).to(z.dtype)
-    center, spread = x.mean(0), x.std(0).clamp_min(LEAST)
+    center, spread = x.mean(0), x.std(0)
+    spread = spread.clamp_min(LEAST + FLOOR * spread.square().mean().sqrt().item())
     raw = torch.randn(len(center), z.shape[-1], generator=generator, dtype=z.dtype, device=z.device) / spread[:, None]
-    raw = torch.where(spread[:, None] > LEAST, raw, torch.zeros_like(raw))
     weight = raw / ((x - center) @ raw).std(0).clamp_min(LEAST)
     return References(center, weight, z.mean(0), z.std(0).clamp_min(LEAST))
