@@ -39,23 +39,46 @@ def gaps(run: Path, progress: bool = True, trust: Sequence[str] | None = None, *
     warn(found.warnings)
 
 
+def _given(rows: str | None = None, limit: int = 100) -> tuple[str | None, int]:
+    """Rows that are not the model's own.
+
+    Args:
+        rows: also ask of given rows whether their posterior is right (L-C2ST), and whether they look like data of the
+            model: train, validation or test (the run's own), a file, or a known set.
+        limit: the first so many of them only.
+    """
+    check_counts("calibrate", limit=limit)
+    return rows, limit
+
+
+def _checked(given: tuple[str | None, int], run: RunFolder, count: int, seed: int) -> RowChecks | None:
+    """Both tests of the first rows that a word names."""
+    word, limit = given
+    if word is None:
+        return None
+    table = rows_of(word, run, {}).table
+    batch = table.batch(torch.arange(min(limit, len(table))))
+    return evaluation.check_rows(run.system(), batch.x, batch.mask, word, count, seed)
+
+
 @command(
     "RUN [flags]",
     "curvae calibrate runs/digits-vlae",
     "curvae calibrate runs/digits-vlae --count 5000 --figure calibration.png",
     "curvae calibrate runs/digits-vlae --rows test --limit 50",
+    given=Source("words and flags", _given),
 )
 def calibrate(
     run: Path,
     count: int = 1000,
     draws: int = 99,
     seed: int = 0,
-    rows: str | None = None,
-    limit: int = 100,
     to: Path | None = None,
     figure: Path | None = None,
     force: bool = False,
     trust: Sequence[str] | None = None,
+    *,
+    given: tuple[str | None, int],
 ) -> None:
     """Test the posterior of a run on data drawn from its model, whose true latents are known.
 
@@ -66,18 +89,14 @@ def calibrate(
         count: data drawn from the model.
         draws: from the posterior of each of them.
         seed: of everything drawn.
-        rows: also ask of given rows whether their posterior is right (L-C2ST), and whether they look like data of the
-            model: train, validation or test (the run's own), a file, or a known set.
-        limit: the first so many of them only.
         to: also write ranks, p-values and coverage into this file (.json), beside the run's calibration.json.
         figure: also draw them into this file (.png, .svg, .pdf).
     """
     with fresh(to, force) as numbers, fresh(figure, force) as picture:
-        check_counts("calibrate", limit=limit)
         opened = open_run(run, trust or ())
         sha256 = opened.digest()
-        given = None if rows is None else _checked(rows, opened, limit, 2 * count, seed)
-        found = replace(evaluation.calibrate(opened.system(), count, draws, seed), given=given)
+        checked = _checked(given, opened, 2 * count, seed)
+        found = replace(evaluation.calibrate(opened.system(), count, draws, seed), given=checked)
         write_findings(opened.path, CALIBRATION, {**found.to_dict(), "seed": seed}, sha256)
         write_json(numbers, found.to_dict())
         if picture is not None:
@@ -85,13 +104,6 @@ def calibrate(
     title = f"{run}: {len(found.ranks):,} data drawn from the model, {found.draws} draws each"
     show(title, ["", ""], found.rows())
     print(found.verdict)
-
-
-def _checked(word: str, run: RunFolder, limit: int, count: int, seed: int) -> RowChecks:
-    """Both tests of the first rows that a word names."""
-    table = rows_of(word, run, {}).table
-    batch = table.batch(torch.arange(min(limit, len(table))))
-    return evaluation.check_rows(run.system(), batch.x, batch.mask, word, count, seed)
 
 
 def _path(
