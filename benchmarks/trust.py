@@ -2,7 +2,7 @@
 
 Cells are one repetition of one fault, a line of ``benchmarks/results/trust.jsonl`` each; what is there is not measured
 again, so that it may be stopped at any time. The table goes into docs/which-check.md. 200 repetitions of all take about
-20 CPU minutes.
+10 CPU minutes.
 """
 
 import argparse
@@ -102,8 +102,16 @@ def measure(repetitions: int, target: Path) -> None:
         for kind, (run, names) in kinds.items():
             for name in names:
                 if (kind, name, seed) not in done:
+                    cell = {"kind": kind, "name": name, "seed": seed, **run(name, seed)}
                     with target.open("a") as out:
-                        out.write(json.dumps({"kind": kind, "name": name, "seed": seed, **run(name, seed)}) + "\n")
+                        out.write(json.dumps({key: rounded(value) for key, value in cell.items()}) + "\n")
+
+
+def rounded(value: Any) -> Any:
+    """Numbers to three figures."""
+    if isinstance(value, tuple | list):
+        return [rounded(part) for part in value]
+    return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
 def percent(p: Iterable[float], blind: bool = False) -> str:

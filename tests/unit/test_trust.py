@@ -11,7 +11,7 @@ import planted
 from curvae.data import from_array
 from curvae.evaluation import calibrate, local_c2st, predictive_check
 from curvae.evaluation.calibration.draws import equally_weighted
-from curvae.evaluation.calibration.local_c2st import neighborhood, tail, whitened
+from curvae.evaluation.calibration.local_c2st import Features, neighborhood, tail, whitened
 from curvae.evaluation.calibration.tarp import references
 from curvae.systems import vae
 from zoo import two_normals
@@ -171,6 +171,11 @@ def test_whitening_does_not_know_the_order_of_a_pool(rng: np.random.Generator):
     assert whitened(pools[:, order]) == pytest.approx(u[:, order])
     assert u.mean(1) == pytest.approx(0, abs=1e-12)
     assert whitened(np.ones((2, 5, 3))) == pytest.approx(0, abs=1e-12)
+
+
+def test_functions_of_latents_have_no_mean_in_a_pool(rng: np.random.Generator):
+    """So that what is common to a pool has no part in telling its members apart."""
+    assert Features.drawn(4, rng)(rng.normal(size=(5, 12, 4)) + 1).mean(1) == pytest.approx(0, abs=1e-12)
 
 
 def test_a_neighborhood_is_the_nearest_quarter(rng: np.random.Generator):

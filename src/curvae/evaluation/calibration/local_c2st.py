@@ -134,7 +134,7 @@ def tail(values: Float[Array, "R H"]) -> Float[Array, "R H"]:
     """For each value the share of those in its row that are as large: exact p-values of exchangeable ones."""
     ordered = np.sort(values, axis=1)
     below = np.stack([np.searchsorted(a, b, side="left") for a, b in zip(ordered, values, strict=True)])
-    return 1 - below / values.shape[1]
+    return (values.shape[1] - below) / values.shape[1]
 
 
 class Features(NamedTuple):
