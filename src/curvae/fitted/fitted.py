@@ -12,7 +12,7 @@ import torch
 from curvae.data import Schema, Transform
 from curvae.data.restoring import by_name, restored
 from curvae.fitted import outputs
-from curvae.fitted.outputs import Array, Encoding, Score, described
+from curvae.fitted.outputs import DRAWN, Array, Encoding, Score, described
 from curvae.fitted.rows import Reading, Rows, at_rest, batches, gathered, rows_of
 from curvae.latents import Axes, latent_axes
 from curvae.limits import check_counts
@@ -24,9 +24,6 @@ from curvae.systems.place import like, place
 if TYPE_CHECKING:
     from curvae.evaluation import Evaluation, RowChecks
     from curvae.training import RunFolder
-
-DRAWN = 12
-"""Bytes of a drawn value: in the model's units, and in the data's own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,13 +201,7 @@ class Fitted:
         Raises:
             ValueError: latents that cannot be rotated, or a decoder that gives no mean for each column.
         """
-        axes = self._found_axes
-        if not len(axes.loadings):
-            raise ValueError("loadings: expected a decoder with a mean for each column, got one of categories.")
-        found = (axes.standardized if standardized else axes.loadings).numpy()
-        if not self.schema.is_table:
-            return found
-        return outputs.frame({f"z{d}": column for d, column in enumerate(found.T)}, list(self.schema.names))
+        return outputs.loadings(self._found_axes, self.schema, standardized)
 
     def score(self, x: Any, mask: Any = None, samples: int = 500, seed: int = 0, **options: Any) -> Any:
         """Log p(x) row by row, in nats, by the same estimator as ``evaluate``.
@@ -236,8 +227,7 @@ class Fitted:
             raise ValueError("score: this system gives no evidence (evidence='none'), so it has no log p(x).")
         rows = rows_of(self.run, x, mask=mask)
         found = score(self.system, rows.table, samples=samples, seed=seed, **options)
-        exact = np.zeros_like(found["log_likelihood"])
-        stderr = found.get("stderr_best", exact)
+        stderr = found.get("stderr_best", np.zeros_like(found["log_likelihood"]))
         scored = Score(found["log_likelihood"], stderr, np.asarray(flagged(found), dtype=bool), found["log_det"])
         return scored if rows.frame is None else outputs.frame(scored._asdict(), rows.frame.index)
 
@@ -279,9 +269,6 @@ class Fitted:
             mask: of their shape, True = observed.
             count: data drawn from the model, for each of the two tests.
             seed: of everything drawn.
-
-        Example:
-            ``fitted.check("test").local.p_values``: see :func:`curvae.evaluation.check_rows`.
         """
         from curvae.evaluation import check_rows
 
@@ -299,8 +286,7 @@ class Fitted:
             seed: of all draws.
 
         Returns:
-            Of a frame a list of ``chains`` frames, else an array ``(chains, N, *event)``; what was observed is as it
-            came.
+            Of a frame a list of ``chains`` frames, else an array ``(chains, N, *event)``; what was observed stays.
         """
         from curvae.evaluation import impute
 

@@ -14,6 +14,8 @@ from curvae.posteriors import Posterior, rotated
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
+DRAWN = 12
+"""Bytes of a drawn value: in the model's units, and in the data's own."""
 
 
 class Encoding(NamedTuple):
@@ -77,3 +79,13 @@ def like(given: Any, schema: Schema, values: NDArray[Any]) -> Any:
     made = frame(columns, given.index)
     made.columns = [theirs.get(name, name) for name in columns]
     return made
+
+
+def loadings(axes: Axes, schema: Schema, standardized: bool) -> Any:
+    """A frame of those of named columns, a row for each of them, else an array."""
+    if not len(axes.loadings):
+        raise ValueError("loadings: expected a decoder with a mean for each column, got one of categories.")
+    found = (axes.standardized if standardized else axes.loadings).numpy()
+    if not schema.is_table:
+        return found
+    return frame({f"z{d}": column for d, column in enumerate(found.T)}, list(schema.names))
