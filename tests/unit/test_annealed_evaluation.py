@@ -22,7 +22,7 @@ from curvae.evaluation import (
     read,
     score,
 )
-from curvae.evaluation.likelihood import annealing
+from curvae.evaluation.likelihood import annealing, proposal
 from curvae.evaluation.likelihood.annealed import flagged_annealed, summarize_annealed
 from curvae.evaluation.likelihood.annealing import MOST, SPREAD, bridge, log_normal_limit, rows_within, spread
 from curvae.evaluation.summary import warn
@@ -77,8 +77,9 @@ def test_forward_and_backward_enclose_the_evidence():
     within("gap, 24 over 4 temperatures", gaps[1] / gaps[0], 0.5)
 
 
-def test_a_wider_look_is_asked_for():
-    """Two modes far apart: the proposals see one of them, the prior sees both."""
+def test_a_wider_look_is_asked_for(monkeypatch: pytest.MonkeyPatch):
+    """Two modes far apart: the proposals of a single search see one of them, the prior sees both."""
+    monkeypatch.setattr(proposal, "SEVERAL", 0)
     oracle = TwoModes(scale=0.2)
     table = ArrayTable(oracle.x[2:])
     system = system_of(oracle, 1, 1)

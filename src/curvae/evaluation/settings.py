@@ -23,12 +23,10 @@ class Settings:
         device: "auto" (a CUDA device where there is one), "cpu", "cuda", "cuda:1", "mps".
         limit: evaluate the first so many data only.
         stderr: wanted standard error of each example's log p(x), nats; data above it, or with a k-hat above 0.7, get 2,
-            4, 8 ... times the draws. Half as many again say so and are thrown away, so nothing is biased by looking;
-            the files say how many each example took.
+            4, 8 ... times the draws. Half as many again say so and are thrown away: nothing is biased by looking.
         most: of these draws at most, in multiples of ``samples``.
         smooth: also estimate from Pareto-smoothed weights, which vary less and are no longer unbiased.
-        chains: for examples whose k-hat is above 0.5 with every proposal, or where proposals disagree, fit one to short
-            Hamiltonian chains, up to 64 latents. It takes about a tenth of a second an example.
+        chains: fit a proposal to short Hamiltonian chains for examples that the others do not serve.
     """
 
     samples: int = 500

@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from scipy.special import bdtr, bdtrc
-from scipy.stats import poisson
 
 HALVINGS = 25
 """Bisections of the logarithm of the level."""
@@ -73,6 +72,8 @@ def rank_p_value(ranks: Int[NDArray[Any], " N"], draws: int) -> float:
 
 def holds(band: Band, count: int, draws: int) -> float:
     """The probability that all counts of ``count`` uniform ranks lie inside a band."""
+    from scipy.stats import poisson  # its package takes a second to import
+
     step, reached, begin = poisson.pmf(np.arange(count + 1), count / (draws + 1)), np.ones(1), 0
     for low, high in zip(*band, strict=True):
         if high < low:

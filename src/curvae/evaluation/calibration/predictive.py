@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from scipy.stats import hypergeom
 from torch import Generator, Tensor
 
 from curvae.evaluation.calibration.rows import FLOOR, LEAST, RowTest, pieces, simulated, subject
@@ -119,6 +118,8 @@ def outer_p_value(made: Float[Array, " N"], rows: Float[Array, " R"]) -> float:
     """
     pooled = np.concatenate([made, rows])
     outer = pooled >= np.quantile(pooled, 1 - OUTER, method="lower")
+    from scipy.stats import hypergeom  # its package takes a second to import
+
     return float(hypergeom(len(pooled), outer.sum(), len(rows)).sf(outer[len(made) :].sum() - 1))
 
 

@@ -92,8 +92,8 @@ def disagree(scores: Scores) -> NDArray[np.bool_]:
     Estimates that miss a part of the posterior are too low, and neither k-hat nor more draws show it; another proposal
     that reaches that part does.
     """
-    best = scores["log_likelihood"]
-    found = np.zeros(len(best), dtype=bool)
+    best = scores.get("log_likelihood", np.array(np.nan))
+    found = np.zeros(len(scores["khat_best"]), dtype=bool)
     with np.errstate(all="ignore"):
         for name in PROPOSALS:
             if (key := f"khat_{name}") not in scores or f"limit_{name}" not in scores:

@@ -273,9 +273,9 @@ def section(found: "Evaluation") -> Section | None:
         return None
     note = (
         "The common proposal is the Laplace posterior at the modes that several searches find, slightly widened, and "
-        f"the same for every system. The best one is that where its k-hat is at most {KHAT_GOOD:g}, else one fitted to "
-        f"short chains where its k-hat is at most {KHAT_BAD:g}, else the one of the smallest k-hat{_how_often(found)}. "
-        "“Error of the draws” (nats) is the part of the error that more draws would lower. "
+        "the same for every system. Where it fails, the best proposal is one fitted to short chains if its k-hat is at "
+        f"most {KHAT_BAD:g}; elsewhere the common one up to a k-hat of {KHAT_GOOD:g}, or the one of the smallest k-hat"
+        f"{_how_often(found)}. “Error of the draws” (nats) is the part of the error that more draws would lower. "
         "“Draws that count” is the effective sample size and k-hat the Pareto shape of the weights, both as medians "
         f"with the worst datum in brackets; above {KHAT_BAD:g} an estimate is not to be trusted."
     )
