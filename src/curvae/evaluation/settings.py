@@ -25,7 +25,7 @@ class Settings:
         stderr: wanted standard error of each example's log p(x), nats; data above it, or with a k-hat above 0.7, get 2,
             4, 8 ... times the draws. Half as many again say so and are thrown away: nothing is biased by looking.
         most: of these draws at most, in multiples of ``samples``.
-        smooth: also estimate from Pareto-smoothed weights, which vary less and are no longer unbiased.
+        smooth: also estimate from Pareto-smoothed weights, which vary less and are biased.
         chains: fit a proposal to short Hamiltonian chains for examples that the others do not serve.
     """
 
