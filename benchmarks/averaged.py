@@ -33,7 +33,7 @@ from curvae.inference import (
     AveragedCurvature,
     GaussHermite,
     Laplace,
-    Orthogonal,
+    OrthogonalFrames,
     Refiner,
     at_test_time,
     best_gaussian,
@@ -79,7 +79,7 @@ AFTER: dict[str, Refined] = {
     "K = 2, 16 rounds": rounds(16, Antithetic(2)),
     "K = 4, 16 rounds": rounds(16, Antithetic(4)),
     "K = 32, 30 rounds": rounds(30, Antithetic(32)),
-    **{f"frames, {n} rounds": rounds(n, Orthogonal()) for n in (1, 2, 4, 8, 16)},
+    **{f"frames, {n} rounds": rounds(n, OrthogonalFrames()) for n in (1, 2, 4, 8, 16)},
     **{f"Adam, {n} steps": adam(n) for n in (20, 40, 400)},
     "Adam, 400 steps, covariance": adam(400, covariance=True),
 }
@@ -144,8 +144,8 @@ PROPOSALS: dict[str, tuple[int, Refined | None]] = {
     "Laplace, 8 steps": (8, None),
     "K = 4, 6 rounds": (8, rounds(6, Antithetic(4))),
     "K = 4, 16 rounds": (8, rounds(16, Antithetic(4))),
-    "frames, 2 rounds": (8, rounds(2, Orthogonal())),
-    "frames, 8 rounds": (8, rounds(8, Orthogonal())),
+    "frames, 2 rounds": (8, rounds(2, OrthogonalFrames())),
+    "frames, 8 rounds": (8, rounds(8, OrthogonalFrames())),
 }
 
 
@@ -223,7 +223,7 @@ def kink_row(kind: str, likelihood: str) -> cells.Row:
     found = {
         "Laplace": start,
         "draws": AveragedCurvature(40, Antithetic(64))(model, start, batch).posterior,
-        "frames": AveragedCurvature(40, Orthogonal())(model, start, batch).posterior,
+        "frames": AveragedCurvature(40, OrthogonalFrames())(model, start, batch).posterior,
         "grid of 4": AveragedCurvature(40, GaussHermite(4))(model, start, batch).posterior,
         "grid of 16": grid,
     }

@@ -18,7 +18,7 @@ from curvae.inference import (
     Laplace,
     NodeRule,
     Nodes,
-    Orthogonal,
+    OrthogonalFrames,
     averaged,
 )
 from curvae.likelihoods import Gaussian
@@ -28,7 +28,7 @@ from curvae.priors import StandardNormal
 from ingredients import encoder, matrices
 from zoo import LIKELIHOODS, LinearGaussian, TwoModes, batch_of, data_for, points, relu_model
 
-RULES = {"draws": Antithetic(), "two-draws": Antithetic(2), "frames": Orthogonal(), "grid": GaussHermite(3)}
+RULES = {"draws": Antithetic(), "two-draws": Antithetic(2), "frames": OrthogonalFrames(), "grid": GaussHermite(3)}
 
 
 def anywhere(count: int = 8, size: int = 3) -> DiagonalGaussian:
@@ -232,7 +232,7 @@ def test_the_encoder_learns_without_a_laplace_start():
         (lambda: Antithetic(3), "their number must be even; got 3"),
         (lambda: Antithetic(0), "draws must be 2 or more; got 0"),
         (lambda: Antithetic(seed=-1), "expected an integer in"),
-        (lambda: Orthogonal(2**32), "expected an integer in"),
+        (lambda: OrthogonalFrames(2**32), "expected an integer in"),
         (lambda: GaussHermite(1), "order must be 2 or more; got 1"),
         (lambda: next(GaussHermite(8).rounds(5)), "8\\^5 nodes are more than 4,096"),
     ],

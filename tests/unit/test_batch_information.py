@@ -14,7 +14,7 @@ from curvae.model import LatentVariableModel
 from curvae.objectives import (
     BatchInformation,
     BatchLikelihood,
-    aggregate,
+    aggregate_moments,
     batch_likelihood,
 )
 from curvae.posteriors import DiagonalGaussian, Draws, FullGaussian
@@ -44,11 +44,11 @@ def sigma_points(mean, packed):
 def test_batch_information_is_the_mean_divergence_to_the_best_normal():
     loc, roots = torch.randn(20, 3, dtype=DOUBLE), 0.3 * torch.randn(20, 3, 3, dtype=DOUBLE)
     q = FullGaussian(loc, roots.tril())
-    whole = aggregate(q, unbiased=False)
+    whole = aggregate_moments(q, unbiased=False)
     prior = MultivariateNormal(whole.mean, whole.covariance)
     exact = torch_kl(MultivariateNormal(loc, q.covariance), prior).mean()
     torch.testing.assert_close(whole.information, exact)
-    unit = aggregate(DiagonalGaussian(loc, torch.zeros_like(loc)), unbiased=True)
+    unit = aggregate_moments(DiagonalGaussian(loc, torch.zeros_like(loc)), unbiased=True)
     torch.testing.assert_close(unit.information, 0.5 * torch.logdet(torch.eye(3) + loc.mT.cov()))
 
 

@@ -12,7 +12,7 @@ from curvae.curvature import (
     Layerwise,
     LevenbergMarquardt,
     Newton,
-    Trace,
+    SearchHistory,
     linearize,
     local,
     moved,
@@ -161,7 +161,7 @@ def test_steps_are_those_that_moved_a_datum():
     levels = torch.tensor([[0.0, 5.0, -1.0], [1.0, 5.0, -1.0], [2.0, 5.0, 3.0]], dtype=torch.float64)
     seen = [Record(level, torch.zeros_like(level)) for level in levels]
     nothing, no = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.bool)
-    trace = Trace.of(seen, nothing, no, ~no, 0.1)
+    trace = SearchHistory.of(seen, nothing, no, ~no, 0.1)
     assert trace.steps.tolist() == [2, 0, 1]
     assert set(trace.info) == {"log_joint", "grad_norm", "status", "steps", "gained"}
     assert trace.gained.tolist() == [2.0, 0.0, 4.0]

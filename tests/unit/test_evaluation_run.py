@@ -10,7 +10,7 @@ import torch
 
 from curvae.data import Data, from_array
 from curvae.evaluation import Evaluation, compare, evaluate, read
-from curvae.evaluation.evaluate import choose, device_for
+from curvae.evaluation.evaluate import device_for, split_table
 from curvae.systems import vae, vlae
 from curvae.training import RunError, RunFolder
 from folders import folder, rewrite
@@ -103,7 +103,7 @@ def test_a_failed_write_leaves_what_was_there(run: RunFolder, monkeypatch: pytes
 
 def test_misuse_is_named(run: RunFolder):
     with pytest.raises(ValueError, match="expected 'train', 'validation' or 'test'; got 'tset'"):
-        choose(run.data(), "tset")
+        split_table(run.data(), "tset")
     with pytest.raises(ValueError, match="device: 'toaster' is not usable"):
         device_for("toaster")
 

@@ -21,7 +21,7 @@ from curvae.objectives import (
     Renyi,
     SkewJensenShannon,
     WakePhi,
-    aggregate,
+    aggregate_moments,
     declares,
     elbo,
     kind_of,
@@ -90,4 +90,4 @@ def test_misuse_of_posteriors_and_likelihoods():
         MutualDivergence()(model, FullGaussian(q.loc, pack(torch.eye(3).expand(8, 3, 3).double())), batch, 1)
     spread = Mixture((q,), torch.zeros(8, 1, dtype=DOUBLE))
     with pytest.raises(ValueError, match="batch information: expects a Gaussian posterior; got Mixture"):
-        aggregate(spread)
+        aggregate_moments(spread)

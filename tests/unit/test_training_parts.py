@@ -215,7 +215,7 @@ def test_the_first_process_is_known_from_the_start(
 def test_a_cpu_takes_as_many_processes_as_it_has_cores(count: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(devices, "PROCESSES", 2)
     if count == 2:
-        assert devices.choose("cpu", count) == "cpu"
+        assert devices.resolve_device("cpu", count) == "cpu"
     else:
         with pytest.raises(RunError, match=f"devices: expected at most 2 on cpu, got {count}"):
-            devices.choose("cpu", count)
+            devices.resolve_device("cpu", count)

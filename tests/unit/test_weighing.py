@@ -10,7 +10,7 @@ from torch import nn
 
 from chance import beyond, deviates, means, p_value, repetitions, within
 from curvae.data import ArrayTable, from_array
-from curvae.evaluation import choose, defensive, estimate, score, smooth, summarize
+from curvae.evaluation import defensive, estimate, score, select_proposal, smooth, summarize
 from curvae.evaluation.likelihood.diagnostics import Estimates, pareto
 from curvae.evaluation.likelihood.estimation import flagged, weigh
 from curvae.evaluation.likelihood.importance import balanced_weights, posterior_weights
@@ -136,9 +136,9 @@ def test_the_best_is_the_common_one_where_that_will_do_else_the_smallest_khat():
         "laplace": with_khat(0.5, 0.6, 0.9, inf, nan, nan, 0.4),
         "defensive": with_khat(0, 0.2, 0.8, inf, nan, 0.4, nan),
     }
-    names = [PROPOSALS[code] for code in choose(found)]
+    names = [PROPOSALS[code] for code in select_proposal(found)]
     assert names == ["laplace", "own", "defensive", "laplace", "laplace", "own", "laplace"]
-    assert [PROPOSALS[code] for code in choose({"own": found["own"]})] == ["own"] * 7
+    assert [PROPOSALS[code] for code in select_proposal({"own": found["own"]})] == ["own"] * 7
 
 
 @pytest.mark.statistical

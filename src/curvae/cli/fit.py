@@ -202,14 +202,14 @@ def _folder(request: Request, training: Mapping[str, Any], kind: str) -> Path | 
 
 def _settings(training: Mapping[str, Any]) -> "Settings":
     """Refused before data are opened and weights are drawn."""
-    from curvae.training.setup.devices import choose
+    from curvae.training.setup.devices import resolve_device
     from curvae.training.setup.monitoring import check_logger
     from curvae.training.setup.settings import Settings
 
     others = ("out", "progress", "logger")
     settings = Settings(**{name: value for name, value in training.items() if name not in others})
     check_logger(training["logger"])
-    choose(settings.device, settings.devices)
+    resolve_device(settings.device, settings.devices)
     return settings
 
 

@@ -27,15 +27,16 @@ from curvae.evaluation.likelihood.bdmc import Bracket, bracket
 from curvae.evaluation.likelihood.diagnostics import Estimates, estimate, khat, smooth
 from curvae.evaluation.likelihood.importance import balanced_weights, posterior_weights, system_weights
 from curvae.evaluation.likelihood.proposal import Widened, common_proposal, defensive
-from curvae.evaluation.likelihood.proposal_selection import choose
+from curvae.evaluation.likelihood.proposal_selection import select_proposal
 from curvae.evaluation.likelihood.scores import score
 from curvae.evaluation.metric import Finding, Measured, Metric, Picture, Section, Subject
-from curvae.evaluation.report_arrays import pictures
+from curvae.evaluation.picture_arrays import pictures
 from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult, Summary
 from curvae.evaluation.samples.imputation import Imputation, impute
 from curvae.evaluation.samples.quality import Likeness, Quality, SampleQuality, quality
 from curvae.evaluation.settings import Settings
 from curvae.evaluation.summary import summarize
+from curvae.renamed import renamed
 
 __all__ = [
     "STANDARD",
@@ -79,7 +80,6 @@ __all__ = [
     "bracket",
     "calibrate",
     "check_rows",
-    "choose",
     "classified",
     "common_proposal",
     "compare",
@@ -101,7 +101,10 @@ __all__ = [
     "quality",
     "read",
     "score",
+    "select_proposal",
     "smooth",
     "summarize",
     "system_weights",
 ]
+
+__getattr__ = renamed(__name__, {"choose": "curvae.evaluation.select_proposal"})

@@ -23,7 +23,7 @@ from curvae.evaluation.likelihood.proposal_selection import PROPOSALS
 from curvae.evaluation.likelihood.scores import bar, score
 from curvae.evaluation.likelihood.weighted_draws import Scores
 from curvae.evaluation.metric import Finding, Measured, Metric, Subject
-from curvae.evaluation.report_arrays import pictures
+from curvae.evaluation.picture_arrays import pictures
 from curvae.evaluation.results import Evaluation
 from curvae.evaluation.settings import Settings, with_options
 from curvae.evaluation.summary import summarize
@@ -100,7 +100,7 @@ def evaluate(
     settings, folder = with_options(settings, Settings, options), opened(run)
     where = device_for(settings.device)
     data = folder.data() if data is None else data
-    table = choose(data, settings.split)
+    table = split_table(data, settings.split)
     (system, sha256), axes = folder.model(), folder.axes
     _check(metrics, system)
     started = time.perf_counter()
@@ -208,7 +208,7 @@ def device_for(name: str) -> torch.device:
         raise ValueError(f"device: {name!r} is not usable ({reason}); pass 'auto' or 'cpu'.") from None
 
 
-def choose(data: Data, split: str) -> ArrayTable:
+def split_table(data: Data, split: str) -> ArrayTable:
     """The table of that name.
 
     Raises:

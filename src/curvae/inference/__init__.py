@@ -21,7 +21,7 @@ from curvae.inference.laplace import Laplace
 from curvae.inference.m_step import m_step
 from curvae.inference.matrix_free_laplace import MatrixFreeLaplace
 from curvae.inference.multimodal_laplace import MultimodalLaplace
-from curvae.inference.nodes import Antithetic, GaussHermite, NodeRule, Nodes, Orthogonal
+from curvae.inference.nodes import Antithetic, GaussHermite, NodeRule, Nodes, OrthogonalFrames
 from curvae.inference.predictive_coding import PredictiveCoding
 from curvae.inference.refiner import Refine, Refiner, at_test_time
 from curvae.inference.semi_amortized import ConstantGaussian, SemiAmortized
@@ -60,7 +60,7 @@ __all__ = [
     "NoTempering",
     "NodeRule",
     "Nodes",
-    "Orthogonal",
+    "OrthogonalFrames",
     "PredictiveCoding",
     "QuadraticTempering",
     "Refine",

@@ -11,7 +11,7 @@ from curvae import linalg
 from curvae.curvature import Linearization, linearize
 from curvae.inference.inference import Continued, Inference, Inferred, prefixed
 from curvae.inference.laplace import Laplace
-from curvae.inference.nodes import Antithetic, GaussHermite, NodeRule, Nodes, Orthogonal
+from curvae.inference.nodes import Antithetic, GaussHermite, NodeRule, Nodes, OrthogonalFrames
 from curvae.inference.refiner import chosen, lowered
 from curvae.limits import check_least
 from curvae.model import LatentVariableModel
@@ -43,7 +43,7 @@ class AveragedCurvature:
 
     Args:
         rounds: number T of rounds; 0 leaves the posterior as it is.
-        nodes: where slope and curvature are evaluated: ``Antithetic`` draws, ``Orthogonal`` frames or a
+        nodes: where slope and curvature are evaluated: ``Antithetic`` draws, ``OrthogonalFrames`` frames or a
             ``GaussHermite`` grid.
         steps: Newton steps before them, to the Laplace posterior at the mode: for a posterior that is not near it.
         guard: draws, common to start and end and none of the nodes, by which an example's start is kept where the end
@@ -164,9 +164,9 @@ def best_gaussian(size: int, rounds: int = 8) -> AveragedCurvature:
 
     Example:
         >>> best_gaussian(2).nodes, best_gaussian(16).nodes
-        (GaussHermite(order=4), Orthogonal(seed=0))
+        (GaussHermite(order=4), OrthogonalFrames(seed=0))
     """
-    nodes = GaussHermite(order=4) if size <= 2 else Orthogonal()
+    nodes = GaussHermite(order=4) if size <= 2 else OrthogonalFrames()
     return AveragedCurvature(rounds, nodes, steps=8, guard=64)
 
 

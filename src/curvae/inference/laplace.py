@@ -7,7 +7,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature import Gram, Linearization, Mode, Newton, Record, Solver, Trace, follow, last_step, linearize
+from curvae.curvature import (
+    Gram,
+    Linearization,
+    Mode,
+    Newton,
+    Record,
+    SearchHistory,
+    Solver,
+    follow,
+    last_step,
+    linearize,
+)
 from curvae.inference.implicit import with_gradient
 from curvae.inference.inference import Continued, Inference, Inferred, as_precise, prefixed
 from curvae.limits import check_least
@@ -174,7 +185,7 @@ class Laplace(Continued):
         else:
             total = self.solver.visits(steps) if self.solver.runs_to_convergence else self.solver.visits(steps - 1) + 1
         padding = [seen[-1] if seen else end] * (total - len(seen))
-        trace = Trace.of([*seen, *padding, end], found.left, found.stuck, found.ok, self.tolerance)
+        trace = SearchHistory.of([*seen, *padding, end], found.left, found.stuck, found.ok, self.tolerance)
         return trace.info
 
 

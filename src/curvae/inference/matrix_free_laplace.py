@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature import ConjugateGradient, MatrixFree, Record, Solver, Trace, moved
+from curvae.curvature import ConjugateGradient, MatrixFree, Record, SearchHistory, Solver, moved
 from curvae.curvature.routes.matrix_free import stochastic_log_det
 from curvae.curvature.solvers.conjugate_gradient import solve
 from curvae.inference.implicit import with_gradient
@@ -130,12 +130,12 @@ class MatrixFreeLaplace(Continued):
         info = {"log_det": value, "log_det_error": error}
         return near, lambda v: solve(near.product, v), torch.ones_like(value, dtype=torch.bool), info
 
-    def _trace(self, seen: list[Record], end: Record, left: PerDatum, ok: Tensor) -> Trace:
+    def _trace(self, seen: list[Record], end: Record, left: PerDatum, ok: Tensor) -> SearchHistory:
         """What the search did, padded to T + 1 entries; ``left`` are the nats to the mode."""
         last = seen[-1] if seen else end
         padding = [last] * (self.solver.visits(self.steps) - len(seen))
         stuck = ~moved(last.log_joint, end.log_joint)
-        return Trace.of([*seen, *padding, end], left, stuck, ok, self.tolerance)
+        return SearchHistory.of([*seen, *padding, end], left, stuck, ok, self.tolerance)
 
 
 def _encoder_bound(mu0: Tensor, near: MatrixFree) -> PerDatum:

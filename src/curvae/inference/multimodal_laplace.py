@@ -84,7 +84,7 @@ class MultimodalLaplace(Inference):
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         count, copies = len(batch.x), self.components
-        found = self.search(model, repeated(batch, copies))
+        found = self.search(model, tile_batch(batch, copies))
         parts = _split(found.posterior, copies)
         modes = torch.stack([part.center for part in parts])
         level = model.log_joint(batch.x, modes, batch.mask)
@@ -115,7 +115,7 @@ class Scattered(Continued):
         >>> from curvae.priors import StandardNormal
         >>> model = LatentVariableModel(StandardNormal(3), torch.nn.Linear(3, 5), Gaussian(5))
         >>> inference = Scattered(AmortizedGaussian(torch.nn.Linear(5, 6)), copies=2)
-        >>> inference(model, repeated(Batch(torch.ones(4, 5), torch.arange(4)), 2)).posterior.center.shape
+        >>> inference(model, tile_batch(Batch(torch.ones(4, 5), torch.arange(4)), 2)).posterior.center.shape
         torch.Size([8, 3])
     """
 
@@ -175,7 +175,7 @@ def _levels(model: LatentVariableModel, batch: Batch, z: Float[Tensor, "M D"]) -
     return model.prior.log_prob(z) + model.likelihood.log_prob(batch.x, eta, batch.mask)
 
 
-def repeated(batch: Batch, copies: int) -> Batch:
+def tile_batch(batch: Batch, copies: int) -> Batch:
     """The whole batch ``copies`` times over."""
     parts = (None if part is None else torch.cat([part] * copies) for part in (batch.x, batch.index, batch.mask))
     return Batch(*parts)  # pyright: ignore[reportArgumentType]

@@ -70,7 +70,7 @@ class Antithetic(NodeRule):
 
 
 @dataclass(frozen=True)
-class Orthogonal(NodeRule):
+class OrthogonalFrames(NodeRule):
     """``+-sqrt(D)`` times the axes of a random frame, another one in each round: 2 D nodes with exact second moments.
 
     Args:
@@ -80,7 +80,7 @@ class Orthogonal(NodeRule):
         ValueError: no seed.
 
     Example:
-        >>> e, weight = next(Orthogonal().rounds(size=3))
+        >>> e, weight = next(OrthogonalFrames().rounds(size=3))
         >>> torch.allclose((weight * e.mT) @ e, torch.eye(3, dtype=torch.float64))
         True
     """

@@ -75,7 +75,7 @@ class Axes:
         Neighbors are such where their ``1 + gain``, in a linear model eigenvalues of the covariance of x in units of
         the noise, are nearer than the error ``(1 + gain) sqrt(2 / N)``.
 
-        Reference: North, Bell, Cahalan and Moeng, *Sampling Errors in the Estimation of Empirical Orthogonal
+        Reference: North, Bell, Cahalan and Moeng, *Sampling Errors in the Estimation of Empirical OrthogonalFrames
         Functions*, Monthly Weather Review 1982.
         """
         level = 1 + self.gains

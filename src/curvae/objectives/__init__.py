@@ -1,6 +1,6 @@
 """Objectives: (model, posterior, batch, draws) -> a bound for each example, in nats, maximized."""
 
-from curvae.objectives.batch_information import BatchInformation, BatchLikelihood, aggregate, batch_likelihood
+from curvae.objectives.batch_information import BatchInformation, BatchLikelihood, aggregate_moments, batch_likelihood
 from curvae.objectives.discrete import (
     DirectArgmax,
     DiscreteElbo,
@@ -42,6 +42,7 @@ from curvae.objectives.recursive import RecursiveElbo
 from curvae.objectives.score_climbing import ScoreClimbing
 from curvae.objectives.skew import SkewJensenShannon, skew_jensen_shannon
 from curvae.objectives.wake import WakePhi
+from curvae.renamed import renamed
 
 __all__ = [
     "AnnealedElbo",
@@ -79,7 +80,7 @@ __all__ = [
     "StickingTheLanding",
     "StraightThrough",
     "WakePhi",
-    "aggregate",
+    "aggregate_moments",
     "batch_likelihood",
     "declares",
     "elbo",
@@ -97,3 +98,5 @@ __all__ = [
     "slopes",
     "with_credit",
 ]
+
+__getattr__ = renamed(__name__, {"aggregate": "curvae.objectives.aggregate_moments"})

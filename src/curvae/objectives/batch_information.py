@@ -49,7 +49,7 @@ class BatchInformation:
     Example:
         >>> from curvae.posteriors import DiagonalGaussian
         >>> q = DiagonalGaussian(torch.tensor([[-1.0], [1.0]]), torch.zeros(2, 1))
-        >>> f"{aggregate(q, unbiased=False).information.item():.4f}"   # 1/2 log(1 + 1)
+        >>> f"{aggregate_moments(q, unbiased=False).information.item():.4f}"   # 1/2 log(1 + 1)
         '0.3466'
     """
 
@@ -57,7 +57,7 @@ class BatchInformation:
     kind: ClassVar[Kind] = "lower"
 
     def __call__(self, model: LatentVariableModel, posterior: Posterior, batch: Batch, samples: int = 1) -> Bound:
-        whole = aggregate(posterior, self.unbiased)
+        whole = aggregate_moments(posterior, self.unbiased)
         fit, rate = fit_and_rate(model, posterior, batch, samples)
         info = {"kl": rate.detach(), "information": whole.information.detach()}
         return Bound(fit - rate, fit - whole.information, info, _state(model, whole))
@@ -107,7 +107,7 @@ class BatchLikelihood:
                 f"BatchLikelihood: expects a Gaussian likelihood; got {type(likelihood).__name__}. Use "
                 "BatchInformation()."
             )
-        whole, draws = aggregate(posterior, self.unbiased), posterior.draw(samples)
+        whole, draws = aggregate_moments(posterior, self.unbiased), posterior.draw(samples)
         eta = model.decode(draws.z, batch.x)
         mask = None if batch.mask is None else likelihood.flat(batch.mask)
         learned = batch_likelihood(likelihood.flat(batch.x), eta, mask, self.floor) - whole.information
@@ -117,7 +117,7 @@ class BatchLikelihood:
         return Bound(fit - rate, learned + (fit - fit.detach()), info, _state(model, whole))
 
 
-def aggregate(posterior: Posterior, unbiased: bool = True) -> Aggregate:
+def aggregate_moments(posterior: Posterior, unbiased: bool = True) -> Aggregate:
     """Moments of the mixture of a batch's posteriors, and the mean KL of the posteriors to the normal that has them.
 
     Raises:

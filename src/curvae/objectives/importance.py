@@ -133,7 +133,7 @@ class Miwae(ImportanceBound):
         return torch.logsumexp(each, 1).mean(0)
 
     def draws(self, posterior: Posterior, samples: int) -> Draws:
-        return repeated(posterior, self.groups, samples)
+        return grouped_draws(posterior, self.groups, samples)
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class Piwae(ImportanceBound):
         return Miwae(self.groups).combine
 
     def draws(self, posterior: Posterior, samples: int) -> Draws:
-        return repeated(posterior, self.groups, samples)
+        return grouped_draws(posterior, self.groups, samples)
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ class Ciwae(ImportanceBound):
         return self.beta * (log_c.exp() * log_w).sum(0) + (1 - self.beta) * log_mean_exp(log_w, log_c)
 
 
-def repeated(posterior: Posterior, groups: int, samples: int) -> Draws:
+def grouped_draws(posterior: Posterior, groups: int, samples: int) -> Draws:
     """Draws asked for ``groups`` times, group after group: ``log_c`` of all of them sums to 1 again."""
     each = [posterior.draw(samples) for _ in range(groups)]
     z, log_q, log_c = (torch.cat(parts) for parts in zip(*(draws[:3] for draws in each), strict=True))

@@ -10,7 +10,7 @@ from curvae.evaluation.calibration import calibration
 from curvae.evaluation.gaps import results as gaps
 from curvae.evaluation.information import information
 from curvae.evaluation.information.posterior_summary import ACTIVE
-from curvae.evaluation.likelihood import likelihood
+from curvae.evaluation.likelihood import likelihood_summary as likelihood
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
 from curvae.evaluation.metric import Picture
 from curvae.evaluation.metric import Section as Part

@@ -149,7 +149,7 @@ class Mode(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Trace:
+class SearchHistory:
     """What a search did, step by step: entry t holds the values before step t, the last one those at the end."""
 
     log_joint: Float[Tensor, "T1 B"]
@@ -157,7 +157,9 @@ class Trace:
     status: Int[Tensor, " B"]
 
     @classmethod
-    def of(cls, seen: list[Record], left: PerDatum, stuck: Bool[Tensor, " B"], ok: Tensor, tolerance: float) -> "Trace":
+    def of(
+        cls, seen: list[Record], left: PerDatum, stuck: Bool[Tensor, " B"], ok: Tensor, tolerance: float
+    ) -> "SearchHistory":
         """From what was seen, the nats left to the mode, and what went wrong."""
         log_joint, grad_norm = (torch.stack(values) for values in zip(*seen, strict=True))
         status = torch.where(stuck, Status.KINK, Status.MAX_STEPS)

@@ -13,7 +13,7 @@ from torch import Generator
 
 from curvae.data import ArrayTable
 from curvae.evaluation import io
-from curvae.evaluation.evaluate import about, choose, device_for, moved, opened
+from curvae.evaluation.evaluate import about, device_for, moved, opened, split_table
 from curvae.evaluation.gaps.results import MEMBERS, Gaps, Member
 from curvae.evaluation.gaps.variational_families import elbo_of, families, own_family
 from curvae.evaluation.likelihood.importance import MEMORY, estimates, posterior_weights
@@ -77,7 +77,7 @@ def gaps(
     """
     how, folder = with_options(settings, GapSettings, options, "gaps"), opened(run)
     where, tables, (system, sha256) = device_for(how.device), folder.data(), folder.model()
-    started, table = time.perf_counter(), choose(tables, how.split)
+    started, table = time.perf_counter(), split_table(tables, how.split)
     with moved(system, where), bar(min(how.data, len(table)), progress) as report:
         found = measure(system, table, how, report)
         train = None if how.split == "train" else amortization(system, tables.train, how)

@@ -15,7 +15,7 @@ KHAT_BAD = 0.7
 """Above it an importance estimate and its error cannot be trusted."""
 
 
-def choose(found: Mapping[str, Estimates]) -> NDArray[np.int64]:
+def select_proposal(found: Mapping[str, Estimates]) -> NDArray[np.int64]:
     """The code of each example's best proposal: the common one up to a k-hat of 0.5, elsewhere the smallest k-hat.
 
     So systems are compared by the same proposal wherever that one will do; where none will do, one is fitted to chains
@@ -26,7 +26,7 @@ def choose(found: Mapping[str, Estimates]) -> NDArray[np.int64]:
     Example:
         >>> values = np.zeros(3)
         >>> laplace, own = (Estimates(*[values] * 4, np.array(k), values) for k in ([0.4, 0.9, 0.9], [0.1, 0.2, 1.0]))
-        >>> [PROPOSALS[code] for code in choose({"own": own, "laplace": laplace})]
+        >>> [PROPOSALS[code] for code in select_proposal({"own": own, "laplace": laplace})]
         ['laplace', 'own', 'laplace']
     """
     codes = [code for code, name in enumerate(PROPOSALS) if name in found]
@@ -45,5 +45,5 @@ def pick(found: Mapping[str, Estimates], codes: NDArray[np.int64]) -> Estimates:
 
 def best_of(found: Mapping[str, Estimates]) -> tuple[NDArray[np.int64], Estimates]:
     """Which proposal is best for each example, and what it says."""
-    codes = choose(found)
+    codes = select_proposal(found)
     return codes, pick(found, codes)

@@ -149,7 +149,7 @@ def configuration(system: System, data: Data, settings: Settings) -> dict[str, A
 
 
 def _check(system: System, data: Data, settings: Chosen) -> None:
-    machine.choose(settings.device, settings.devices)
+    machine.resolve_device(settings.device, settings.devices)
     lengths(settings.length, system.stages())
     spec = system.recipe and system.recipe.arguments.get("spec")
     if spec is not None and spec.event != data.spec.event:

@@ -13,7 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from curvae.training.loop.checkpoint import Session
-from curvae.training.setup.devices import choose
+from curvae.training.setup.devices import resolve_device
 from curvae.training.setup.settings import Chosen, Settings
 
 
@@ -31,7 +31,7 @@ def trainer(
         logger: gets what the modules log.
         judged: whether there is a pass over the validation data before the first step.
     """
-    device = choose(settings.device, settings.devices)
+    device = resolve_device(settings.device, settings.devices)
     backend = "nccl" if device == "cuda" else "gloo"
     strategy = DDPStrategy(process_group_backend=backend, find_unused_parameters=True, broadcast_buffers=False)
     made = Trainer(

@@ -9,7 +9,7 @@ import torch
 
 from curvae.curvature import native
 from curvae.data import Data
-from curvae.training.setup.devices import choose
+from curvae.training.setup.devices import resolve_device
 from curvae.training.setup.settings import Settings
 
 PACKAGES = ("curvae", "torch", "lightning", "numpy")
@@ -17,7 +17,7 @@ PACKAGES = ("curvae", "torch", "lightning", "numpy")
 
 def environment(settings: Settings, data: Data) -> dict[str, Any]:
     """All that can change a run's numbers and is not in its configuration."""
-    device = choose(settings.device, settings.devices)
+    device = resolve_device(settings.device, settings.devices)
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -16,14 +16,14 @@ RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 """Where the environment says which of several processes this one is, before they have found one another."""
 
 
-def choose(device: str, count: int = 1) -> str:
+def resolve_device(device: str, count: int = 1) -> str:
     """The device meant by "auto", or the one named, if this machine has it.
 
     Raises:
         RunError: an unknown name, or a device (or a number of them) that this machine lacks.
 
     Example:
-        >>> choose("cpu")
+        >>> resolve_device("cpu")
         'cpu'
     """
     if device not in DEVICES:
