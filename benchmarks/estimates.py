@@ -41,10 +41,10 @@ from pages import between
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "studies" / "estimates.md"
 MODELS: dict[str, dict[str, Any]] = {
-    "mnist-vlae": {"data": "mnist", "rows": 150, "latent": 16, "training": {"max_updates": 7640}},
-    "mnist-vae": {"data": "mnist", "rows": 150, "latent": 16, "training": {"max_updates": 7640}},
     "abalone-vlae": {"data": "abalone", "rows": 400, "latent": 2, "training": {}},
     "white-vlae": {"data": "white", "rows": 400, "latent": 5, "training": {}},
+    "mnist-vlae": {"data": "mnist", "rows": 300, "latent": 16, "training": {"max_updates": 7640}},
+    "mnist-vae": {"data": "mnist", "rows": 300, "latent": 16, "training": {"max_updates": 4615}},
 }
 WAYS = ("laplace", "modes", "evaluate", "evaluate 2,000", "own")
 WORDS = {
@@ -134,17 +134,20 @@ def cell(name: str, way: str, folder: Path, runs: Path) -> dict[str, Any]:
     begin = time.process_time()
     found = by(way, system, table, MODELS[name]["rows"])
     seconds = (time.process_time() - begin) / len(found["value"])
+    row = {
+        "model": name, "way": way, "rows": len(found["value"]), "ms": 1000 * seconds,
+        "value": float(found["value"].mean()), "khat": float(np.mean(~(found["khat"] <= 0.7))),
+        "flagged": float(found["flagged"].mean()),
+    }  # fmt: skip
+    if MODELS[name]["data"] == "mnist":  # where 1,000 temperatures leave weights that spread by nats
+        return row
     exact = truth(name, system, table, runs)
     good = ~found["flagged"] & (exact["spread"] < 1)
     gap = found["value"] - exact["log_likelihood"]
     off = np.abs(gap) > 3 * np.hypot(found["stderr"], exact["stderr"])
-    return {
-        "model": name, "way": way, "rows": len(gap), "compared": int(good.sum()), "ms": 1000 * seconds,
-        "khat": float(np.mean(~(found["khat"] <= 0.7))), "flagged": float(found["flagged"].mean()),
-        "off": float(off[good].mean()), "low": float(-gap[good].min()), "high": float(gap[good].max()),
-        "mean": float(gap[good].mean()), "value": float(found["value"].mean()),
-        "stderr": float(np.sqrt(np.mean(found["stderr"][good] ** 2))),
-    }  # fmt: skip
+    gap, off = gap[good], off[good]
+    ends = {"low": float(-gap.min()), "high": float(gap.max()), "mean": float(gap.mean())}
+    return row | {"compared": len(gap), "off": float(off.mean()), **ends}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -155,12 +158,12 @@ def table(rows: list[dict[str, Any]]) -> str:
     ]
     for name in MODELS:
         for row in sorted((row for row in rows if row["model"] == name), key=lambda row: WAYS.index(row["way"])):
-            ends = f"{max(row['low'], 0):.2f}, {max(row['high'], 0):.2f}"
-            shares = f"{row['khat']:.1%} | {row['flagged']:.1%} | {row['off']:.1%} of {row['compared']}"
-            lines.append(
-                f"| {name} | {WORDS[row['way']]} | {row['value']:.2f} | {shares} | {ends} | {row['mean']:+.3f} | "
-                f"{row['ms']:.0f} |"
-            )
+            shares = f"{row['value']:.2f} | {row['khat']:.1%} | {row['flagged']:.1%}"
+            truth = "| | "
+            if "off" in row:
+                ends = f"{max(row['low'], 0):.2f}, {max(row['high'], 0):.2f}"
+                truth = f"{row['off']:.1%} of {row['compared']} | {ends} | {row['mean']:+.3f}"
+            lines.append(f"| {name} | {WORDS[row['way']]} | {shares} | {truth} | {row['ms']:.0f} |")
     return "\n".join(lines) + "\n"
 
 

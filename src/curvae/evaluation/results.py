@@ -31,7 +31,7 @@ class Evaluation:
 
     log_likelihood: Estimate | None = None
     """The headline, over all data with finite estimates: exact where the system has a density, else that of each
-    example's best proposal (see :func:`curvae.evaluation.choose`); None where the system gives no evidence."""
+    example's best proposal (see :func:`curvae.evaluation.select_proposal`); None where the system gives no evidence."""
     trusted: Estimate | None = None
     """The headline over the data that are not flagged; None where none are left, or nothing is estimated."""
     flagged: Count = 0

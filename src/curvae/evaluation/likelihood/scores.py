@@ -58,8 +58,8 @@ def score(
     latents; ``defensive``: half of each, from the same draws, where the own density is known at any z) and
     for the ``best`` of them: ``log_likelihood_*``, ``stderr_*``, ``limit_*`` (nats), ``ess_*`` (draws), ``khat_*``.
     Beside them ``index`` (row of the table), ``log_likelihood`` (the headline: exact where ``system.evidence`` is
-    "exact", else the best), ``proposal`` (see :func:`curvae.evaluation.select_proposal`), ``draws``, ``elbo``, ``log_det``
-    (nats), ``size`` (observed elements), ``label`` if any; and what
+    "exact", else the best), ``proposal`` (see :func:`curvae.evaluation.select_proposal`), ``draws``, ``elbo``,
+    ``log_det`` (nats), ``size`` (observed elements), ``label`` if any; and what
     :func:`curvae.evaluation.describe` finds. A system whose evidence is "none" gets no log-likelihood.
 
     Args:
