@@ -67,9 +67,9 @@ class ProposalResult:
             share(self.khat.flagged, 1) if math.isfinite(self.khat.flagged) else NONE,
         )
 
-    def warnings(self, words: str, samples: int) -> Iterator[str]:
-        """With what the proposal is called, and the number of draws."""
-        if self.khat.flagged > 0:
+    def warnings(self, words: str, samples: int, flags: bool = True) -> Iterator[str]:
+        """With what the proposal is called, the number of draws, and whether a bad k-hat is not told elsewhere."""
+        if flags and self.khat.flagged > 0:
             yield (
                 f"k-hat is above {KHAT_BAD} for {self.khat.flagged:.1%} of the data with draws from {words}: for these "
                 "neither log p(x) from there nor its error can be trusted, and more draws help slowly."
@@ -216,9 +216,12 @@ def warnings(found: "Evaluation") -> Iterator[str]:
             f"The normalizer of the common proposal is itself an estimate: an error of {found.normalizer:.2f} nats "
             "that the data share is in log p(x) from there, beside what stands after ±."
         )
-    for name, words in WARNED.items():
-        if (proposal := getattr(found, name)) is not None:
-            yield from proposal.warnings(words, found.samples)
+    if found.best is not None:
+        yield from found.best.warnings("the best proposal", found.samples, flags=False)
+    else:
+        for name, words in WARNED.items():
+            if (proposal := getattr(found, name)) is not None:
+                yield from proposal.warnings(words, found.samples)
 
 
 def described(found: "Evaluation") -> Iterator[tuple[str, str, str]]:
