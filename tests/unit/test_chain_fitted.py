@@ -2,15 +2,22 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from chance import deviates
+from curvae.data import ArrayTable
+from curvae.evaluation import score
+from curvae.evaluation.likelihood import scores as evaluating
 from curvae.evaluation.likelihood.chain_fitted import ChainFit
+from curvae.evaluation.likelihood.estimation import disagree, flagged
+from curvae.evaluation.likelihood.proposal_selection import PROPOSALS
 from curvae.inference import AmortizedGaussian, Laplace, MultimodalLaplace
-from curvae.objectives import log_weights
+from curvae.objectives import elbo, log_weights
 from curvae.posteriors import DiagonalGaussian, Mixture, StudentMixture
+from curvae.systems import LatentSystem
 from ingredients import diagonal
 from zoo import LinearGaussian, TwoModes
 
@@ -69,3 +76,41 @@ def test_a_mixture_as_one_law_has_its_density():
 def test_only_gaussians_are_fitted_from():
     with pytest.raises(TypeError, match="StudentMixture: expects Gaussians; got StudentMixture"):
         StudentMixture.of(Mixture((StudentMixture.of(diagonal(2)),), torch.zeros(2, 1).double()))
+
+
+def scores(**changed: list[float]) -> dict[str, np.ndarray]:
+    """Of three examples: the best and the common proposal agree, the own one is a nat lower and trusted."""
+    found = {f"{name}_{of}": np.full(3, value) for of in ("laplace", "own", "best") for name, value in ZERO.items()}
+    found |= {"log_likelihood": np.zeros(3), "elbo": np.zeros(3), "log_likelihood_own": np.full(3, -1.0)}
+    return found | {name: np.array(values) for name, values in changed.items()}
+
+
+ZERO = {"log_likelihood": 0.0, "limit": 0.1, "khat": 0.2}
+
+
+def test_only_a_trusted_proposal_that_says_more_is_a_disagreement():
+    """By three errors of the difference, 0.42 here; what says less, or has a bad k-hat, is none."""
+    assert not disagree(scores()).any()
+    found = scores(log_likelihood_own=[0.4, 0.5, 0.5], khat_own=[0.2, 0.2, 0.9])
+    assert disagree(found).tolist() == [False, True, False]
+    assert flagged(found).tolist() == [False, True, False]
+    del found["limit_own"]
+    assert not disagree(found).any()
+
+
+@pytest.mark.parametrize("chains", [True, False])
+def test_what_no_other_proposal_serves_is_fitted_to_chains(monkeypatch, chains):
+    """Here all of them are: then chains give the headline where their own k-hat is at most 0.7, and they are right."""
+    monkeypatch.setattr(evaluating, "KHAT_GOOD", -10.0)
+    oracle = TwoModes(scale=0.4)
+    system = LatentSystem(oracle.model, AmortizedGaussian(nn.Linear(1, 2).double()), elbo)
+    found = score(system, ArrayTable(oracle.x), samples=400, chains=chains, seed=torch.initial_seed() % 2**32)
+    assert ("khat_chains" in found) == chains
+    if chains:
+        used = found["proposal"] == PROPOSALS.index("chains")
+        np.testing.assert_array_equal(used, found["khat_chains"] <= 0.7)
+        assert used.any()
+        np.testing.assert_array_equal(found["log_likelihood"][used], found["log_likelihood_chains"][used])
+        miss = np.abs(found["log_likelihood"] - oracle.log_evidence().numpy())[used]
+        assert (miss < 6 * found["limit_best"][used]).all()
+        assert not flagged(found)[used].any()
