@@ -49,7 +49,7 @@ MODELS: dict[str, dict[str, Any]] = {
 WAYS = ("laplace", "modes", "evaluate", "evaluate 2,000", "own")
 WORDS = {
     "laplace": "one Laplace posterior, 500 draws",
-    "modes": "the same without chains",
+    "modes": "several modes, without chains, 500 draws",
     "evaluate": "`evaluate`, 500 draws",
     "evaluate 2,000": "`evaluate --samples 2000`",
     "own": "the system's own posterior, 500 draws",

@@ -114,3 +114,14 @@ def test_what_no_other_proposal_serves_is_fitted_to_chains(monkeypatch, chains):
         miss = np.abs(found["log_likelihood"] - oracle.log_evidence().numpy())[used]
         assert (miss < 6 * found["limit_best"][used]).all()
         assert not flagged(found)[used].any()
+
+
+def test_weights_of_modes_are_those_of_the_trial_not_of_where_chains_began():
+    """Two modes of equal mass, far apart, and a start that gives one of them a hundredth: no chain changes sides."""
+    oracle = TwoModes(scale=0.3)
+    loc = torch.tensor([[-1.58], [1.58]]).double().expand(3, 2, 1)
+    start = StudentMixture(
+        loc, torch.full((3, 2, 1, 1), -2.0).double(), torch.tensor([5.0, 0.0]).double().expand(3, 2), None
+    )
+    q = ChainFit(rounds=1)(oracle.model, oracle.batch, start, generator())
+    assert (q.weights[2] - 0.5).abs().max() < 0.2
