@@ -9,7 +9,7 @@ from torch import nn
 
 from chance import deviates
 from curvae.data import ArrayTable
-from curvae.evaluation import score
+from curvae.evaluation import score, summarize
 from curvae.evaluation.likelihood import scores as evaluating
 from curvae.evaluation.likelihood.chain_fitted import ChainFit
 from curvae.evaluation.likelihood.estimation import disagree, flagged
@@ -19,7 +19,7 @@ from curvae.objectives import elbo, log_weights
 from curvae.posteriors import DiagonalGaussian, Mixture, StudentMixture
 from curvae.systems import LatentSystem
 from ingredients import diagonal
-from zoo import LinearGaussian, TwoModes
+from zoo import D, LinearGaussian, P, TwoModes
 
 
 def generator() -> torch.Generator:
@@ -114,6 +114,16 @@ def test_what_no_other_proposal_serves_is_fitted_to_chains(monkeypatch, chains):
         miss = np.abs(found["log_likelihood"] - oracle.log_evidence().numpy())[used]
         assert (miss < 6 * found["limit_best"][used]).all()
         assert not flagged(found)[used].any()
+
+
+def test_where_no_example_needs_chains_nothing_is_said_of_them():
+    oracle = LinearGaussian()
+    system = LatentSystem(oracle.model, Laplace(AmortizedGaussian(nn.Linear(P, 2 * D).double()), 3), elbo)
+    found = score(system, ArrayTable(oracle.x[:1]), samples=50)
+    assert np.isnan(found["khat_chains"]).all()
+    result = summarize(found)
+    assert result.chains is None
+    assert "nan" not in str(list(result.rows()))
 
 
 def test_weights_of_modes_are_those_of_the_trial_not_of_where_chains_began():

@@ -87,6 +87,9 @@ def summarize_likelihood(scores: Scores, levels: float | None, stderr: float | N
     """The fields of an evaluation that are about log p(x), from :func:`curvae.evaluation.score`."""
     kept, bad = finite(scores), flagged(scores)
     used = {name: values[kept] for name, values in scores.items()}
+    made = [name for name in ("best", *PROPOSALS) if f"log_likelihood_{name}" in used]
+    if "chains" in made and not np.isfinite(used["log_likelihood_chains"]).any():
+        made.remove("chains")  # no example needed them
     return {
         "log_likelihood": _mean_of("log_likelihood", used),
         "trusted": _trusted(scores, bad),
@@ -100,7 +103,7 @@ def summarize_likelihood(scores: Scores, levels: float | None, stderr: float | N
         "bits_per_dim": _bits(used, levels) if levels and "log_likelihood" in used else None,
         "excluded": int((~kept).sum()),
         "count": len(kept),
-        **{name: _proposal(name, used) for name in ("best", *PROPOSALS) if f"log_likelihood_{name}" in used},
+        **{name: _proposal(name, used) for name in made},
     }
 
 
