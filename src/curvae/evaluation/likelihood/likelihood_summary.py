@@ -29,7 +29,6 @@ OBJECTIVES = {
 PRINTED = {"own": "its own posterior", "laplace": "the common proposal", "defensive": "both together"}
 PRINTED |= {"chains": "chains, where these fail"}
 WARNED = {"own": "the system's own posterior", "laplace": "the common proposal"}
-"""The mixture of both is seen through its parts."""
 SOURCES = {"laplace": "the common Laplace proposal", "own": "the system’s own posterior", "defensive": "both together"}
 SOURCES |= {"chains": "one fitted to short chains"}
 TABLED = {"laplace": "common Laplace", "own": "system’s own posterior", "defensive": "both, half each"}
@@ -89,7 +88,7 @@ def summarize_likelihood(scores: Scores, levels: float | None, stderr: float | N
     used = {name: values[kept] for name, values in scores.items()}
     made = [name for name in ("best", *PROPOSALS) if f"log_likelihood_{name}" in used]
     if "chains" in made and not np.isfinite(used["log_likelihood_chains"]).any():
-        made.remove("chains")  # no example needed them
+        made.remove("chains")
     return {
         "log_likelihood": _mean_of("log_likelihood", used),
         "trusted": _trusted(scores, bad),
@@ -221,10 +220,9 @@ def warnings(found: "Evaluation") -> Iterator[str]:
         )
     if found.best is not None:
         yield from found.best.warnings("the best proposal", found.samples, flags=False)
-    else:
-        for name, words in WARNED.items():
-            if (proposal := getattr(found, name)) is not None:
-                yield from proposal.warnings(words, found.samples)
+        return
+    for proposal, words in ((found.own, WARNED["own"]), (found.laplace, WARNED["laplace"])):
+        yield from () if proposal is None else proposal.warnings(words, found.samples)
 
 
 def described(found: "Evaluation") -> Iterator[tuple[str, str, str]]:
