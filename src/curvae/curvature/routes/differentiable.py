@@ -170,22 +170,28 @@ def _failure(decode: Decoding, owner: nn.Module, z: Tensor, gradient: bool, clos
     except Exception as error:
         return _told(error)
     count = len(numbers)
-    same = all(_alike(found[at], other, close) for at in (0, count) for other in found[at + 1 : at + count])
+    values, gradients = found[:count], found[count:]
+    same = all((values[0] - other).abs().max() <= close for other in values[1:])
+    same = same and all(_alike(gradients[0], other, close) for other in gradients[1:])
     return None if same else "derivatives that are not those of its values"
 
 
 def _numbers(decode: Decoding, z: Tensor) -> list[Tensor]:
-    """``u'J v`` by each of the ways to it that are used: from J'u, and from J v by one pass or another."""
+    """``u'J v`` by each of the ways to it that are used: from J'u, and from J v by one pass or another.
+
+    In units of ``|J'u| |v|``, the most that it can be: where it nearly vanishes, rounding may be all that is left.
+    """
     near = vector_products(decode, z)
     u, v = (torch.stack([like, 1 + like.sin()]).detach() for like in (near.eta, z))
-    pulled = _dots(each(decode, near.pull, u), v)
-    if decode.way.taking is Taking.ROWS:
-        return [pulled]
-    _ = near.transposed
-    pushed = _dots(u, each(decode, near.push, v))
-    if decode.way.taking is not Taking.FORWARD:
-        return [pulled, pushed]
-    return [pulled, pushed, _dots(u, each(decode, lambda one: jvp(decode, z, one), v))]
+    slope = each(decode, near.pull, u)
+    most = _dots(slope.detach(), slope.detach()).sqrt() * _dots(v, v).sqrt()
+    numbers = [_dots(slope, v)]
+    if decode.way.taking is not Taking.ROWS:
+        _ = near.transposed
+        numbers.append(_dots(u, each(decode, near.push, v)))
+    if decode.way.taking is Taking.FORWARD:
+        numbers.append(_dots(u, each(decode, lambda one: jvp(decode, z, one), v)))
+    return [number / most.clamp(min=torch.finfo(most.dtype).tiny) for number in numbers]
 
 
 def _dots(some: Tensor, others: Tensor) -> Tensor:
