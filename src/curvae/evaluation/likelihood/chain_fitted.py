@@ -13,6 +13,7 @@ from curvae.curvature import chosen
 from curvae.distributions.gaussian import pack
 from curvae.dynamics import HMCState, transition
 from curvae.evaluation.likelihood.diagnostics import khat
+from curvae.evaluation.likelihood.weighted_draws import posterior_of
 from curvae.model import LatentVariableModel
 from curvae.posteriors import StudentMixture
 from curvae.typing import Batch
@@ -121,9 +122,7 @@ class Fitting(NamedTuple):
 
     def take(self, rows: Int[Tensor, " n"]) -> "Fitting":
         """Some of the examples."""
-        first, law = (
-            q.with_tensors({name: value[rows] for name, value in q.tensors.items()}) for q in (self.first, self.law)
-        )
+        first, law = posterior_of(self.first, rows), posterior_of(self.law, rows)
         return Fitting(chosen(self.batch, rows), first, law, self.z[:, rows], self.history[:, rows], self.step[rows])
 
 

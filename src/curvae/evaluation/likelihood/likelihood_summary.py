@@ -28,7 +28,6 @@ OBJECTIVES = {
 }
 PRINTED = {"own": "its own posterior", "laplace": "the common proposal", "defensive": "both together"}
 PRINTED |= {"chains": "chains, where these fail"}
-WARNED = {"own": "the system's own posterior", "laplace": "the common proposal"}
 SOURCES = {"laplace": "the common Laplace proposal", "own": "the system’s own posterior", "defensive": "both together"}
 SOURCES |= {"chains": "one fitted to short chains"}
 TABLED = {"laplace": "common Laplace", "own": "system’s own posterior", "defensive": "both, half each"}
@@ -221,7 +220,7 @@ def warnings(found: "Evaluation") -> Iterator[str]:
     if found.best is not None:
         yield from found.best.warnings("the best proposal", found.samples, flags=False)
         return
-    for proposal, words in ((found.own, WARNED["own"]), (found.laplace, WARNED["laplace"])):
+    for proposal, words in ((found.own, "the system's own posterior"), (found.laplace, "the common proposal")):
         yield from () if proposal is None else proposal.warnings(words, found.samples)
 
 

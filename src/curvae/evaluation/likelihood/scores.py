@@ -25,6 +25,7 @@ from curvae.evaluation.likelihood.weighted_draws import (
     from_system,
     joined,
     part_of,
+    posterior_of,
 )
 from curvae.evaluation.settings import Settings, with_options
 from curvae.inference import Inferred
@@ -206,8 +207,7 @@ def by_chains(
     if len(hard):
         rows = torch.from_numpy(hard)
         part = part_of(batch, rows)
-        start = common.with_tensors({name: value[rows] for name, value in common.tensors.items()})
-        q = ChainFit()(model, part, start, sampling.generator)
+        q = ChainFit()(model, part, posterior_of(common, rows), sampling.generator)
         own = weigh(from_posterior(model, q, part, sampling), len(hard), sampling)
         for name in NAMED:
             chains[f"{name}_chains"][hard] = own[f"{name}_own"]

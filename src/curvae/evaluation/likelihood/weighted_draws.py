@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from curvae.distributions.posterior import AnyPosterior
 from curvae.evaluation.likelihood.diagnostics import Estimates, estimate, smooth
 from curvae.evaluation.likelihood.importance import (
     MEMORY,
@@ -152,7 +153,7 @@ def part_of(batch: Batch, rows: Int[Tensor, " R"]) -> Batch:
     return Batch(*(None if value is None else value[rows] for value in batch))  # pyright: ignore[reportArgumentType]
 
 
-def posterior_of(posterior: Posterior, rows: Int[Tensor, " R"]) -> Posterior:
+def posterior_of(posterior: AnyPosterior, rows: Int[Tensor, " R"]) -> AnyPosterior:
     """The posterior of some rows of a batch."""
     if len(rows) == len(posterior.center):
         return posterior
