@@ -404,8 +404,15 @@ def made(wrap: Callable[[nn.Module], Any], body: nn.Module) -> Mirrored:
     return Mirrored(wrap(body.eval()), copy.deepcopy(body))
 
 
+BFLOAT, HALF = torch.bfloat16, torch.float16
+
+
 def traced(body: nn.Module) -> nn.Module:
     return torch.jit.trace(body, torch.randn(2, SIZE))
+
+
+def traced_in_half(body: nn.Module) -> nn.Module:
+    return torch.jit.trace(body, torch.randn(2, SIZE, dtype=BFLOAT))
 
 
 def eager(body: nn.Module) -> Any:
@@ -415,8 +422,6 @@ def eager(body: nn.Module) -> Any:
 def aot(body: nn.Module) -> Any:
     return torch.compile(body, backend="aot_eager")
 
-
-BFLOAT, HALF = torch.bfloat16, torch.float16
 
 DECODERS: dict[str, Make] = {
     "multihead-attention": lambda: Between(Attention()),
@@ -488,13 +493,14 @@ DECODERS: dict[str, Make] = {
     "bfloat16-conv": lambda: low(partial(Rounded, dtype=BFLOAT), transposed(), BFLOAT),
     "bfloat16-gru": lambda: low(nn.Identity(), recurrent(nn.GRU), BFLOAT),
     "bfloat16-layers": lambda: low(nn.Identity(), MLP(SIZE, [6, 7], 9), BFLOAT),
+    "bfloat16-scripted": lambda: low(torch.jit.script, plain(), BFLOAT),
+    "bfloat16-traced": lambda: low(traced_in_half, plain(), BFLOAT),
     "float16": lambda: low(nn.Identity(), smooth(), HALF),
 }
 """Exact to 1e-4."""
 
 ROUGH: dict[str, Make] = {
     "autocast": lambda: low(Autocast, small(), torch.float32),
-    "bfloat16-scripted": lambda: low(torch.jit.script, plain(), BFLOAT),
 }
 """Within 3e-2: they round on the way, and not where we can keep them from it."""
 

@@ -38,7 +38,7 @@ def run_network(network: nn.Module, rows: Tensor, *others: Tensor, precise: bool
     own = low_precision(network)
     compiled = precise and "torch._dynamo" in sys.modules and not torch.compiler.is_compiling()
     with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
-        if precise and not isinstance(network, torch.jit.ScriptModule):
+        if precise:
             return _precisely(network, own, rows, *others)
         if own is None or rows.dtype == own:
             return network(rows, *others)
@@ -47,6 +47,8 @@ def run_network(network: nn.Module, rows: Tensor, *others: Tensor, precise: bool
 
 def _precisely(network: nn.Module, own: torch.dtype | None, rows: Tensor, *others: Tensor) -> Any:
     """The same function of the same weights, whatever the network casts on the way."""
+    if isinstance(network, torch.jit.ScriptModule):
+        network = nn.Sequential(network)  # functional_call takes a scripted network as a part alone
     values = {}
     if torch.is_grad_enabled():
         values = {name: value.clone() for name, value in network.named_buffers()}
