@@ -12,7 +12,7 @@ from functools import cache
 
 SPEED = re.compile(r"MEMORY|CACHE|CHUNK|BLOCK|LANES|LAYERS|ROWS|memory|threads|workers|pragma|can_sync|_may_stop")
 """Lines with one of these words decide how, not what."""
-LOOKS = re.compile(r"/report/(figures|gallery|learning|pictures|posterior|quality|style)\.py")
+LOOKS = re.compile(r"/report/(figures|gallery|latent_curve|learning|loadings|pictures|style)\.py")
 """Files whose numbers are widths, shades and places on a page."""
 COMPARED = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "is": "is not", "is not": "is"}
 CALCULATED = {"+": "-", "-": "+", "*": "/", "/": "*", "//": "*", "**": "*", "%": "*", "&": "|", "|": "&"}
