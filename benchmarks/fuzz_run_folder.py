@@ -36,7 +36,7 @@ import yaml
 import curvae
 from curvae import evaluation, report, training
 from curvae.data import DataError
-from curvae.evaluation.io import read, write_findings
+from curvae.evaluation.io import read_evaluation, write_findings
 from curvae.latents import latent_axes
 from curvae.systems import vae
 from curvae.training import RunError, RunFolder, load
@@ -277,7 +277,7 @@ class Readers:
             "axes": lambda: run.axes,
             "evaluation": lambda: run.evaluation,
             "evaluations": run.evaluations,
-            "read": lambda: read(folder),
+            "read": lambda: read_evaluation(folder),
             "compare": lambda: evaluation.compare([self.whole, folder]),
         }
 
@@ -287,7 +287,7 @@ def problems(case: Case, readers: Readers, page: bool) -> list[str]:
     before = {each.name: each.lstat().st_mtime_ns for each in case.folder.iterdir()}
     calls = readers.all(case.folder)
     if page:
-        calls["report"] = lambda: report.html(report.read(case.folder))
+        calls["report"] = lambda: report.html(report.read_snapshot(case.folder))
     found = [line for name, call in calls.items() if (line := _tried(name, call, readers))]
     after = {each.name: each.lstat().st_mtime_ns for each in case.folder.iterdir()}
     return found + (["a reader wrote"] if before != after else [])

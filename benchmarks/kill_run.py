@@ -24,7 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import lightning  # noqa: F401  (imported once, before a command is given)
 
 from curvae.cli import main
-from curvae.evaluation import read
+from curvae.evaluation import read_evaluation
 from curvae.training import RunError, RunFolder
 
 FIT = ["fit", "vae", "digits", "--latent", "2", "--hidden", "16", "--epochs", "4", "--no-progress", "--out"]
@@ -145,7 +145,7 @@ def kill_over(place: Path, points: int, words: Sequence[str], state: Callable[[P
 def evaluated(folder: Path) -> str:
     """All numbers of an evaluation, or why they cannot be read."""
     try:
-        found = read(folder)
+        found = read_evaluation(folder)
     except RunError as error:
         return str(error)
     digest = hashlib.sha256(json.dumps(found.result.to_dict() | {"seconds": 0}).encode())

@@ -8,21 +8,21 @@ from typing import Any
 from numpy.typing import NDArray
 
 from curvae.data import Data
-from curvae.evaluation import io, read
+from curvae.evaluation import io, read_evaluation
 from curvae.systems import System
 from curvae.training import RunFolder
 from curvae.training.run import claim, files, weights
 from curvae.training.run.run_folder import write_about
-from curvae.training.run.serialization import plain, record
+from curvae.training.run.serialization import as_json, record
 
 
 def folder(path: Path, system: System, data: Data) -> RunFolder:
     """The run of a system that was trained elsewhere."""
     recorded = record(system)
-    config = {"format": files.FORMAT, "curvae": "0", "system": recorded, "data": plain(data.recipe), "training": {}}
+    config = {"format": files.FORMAT, "curvae": "0", "system": recorded, "data": as_json(data.recipe), "training": {}}
     environment = {"data_checksum": data.checksum, "device": "cpu"}
     with claim.claimed(path, config, environment, lambda fresh: write_about(fresh, recorded, data)):
-        weights.write(path, weights.snapshot(system))
+        weights.write_weights(path, weights.snapshot(system))
     return RunFolder(path, data, system)
 
 
@@ -33,6 +33,6 @@ def reseal(path: Path, change: Mapping[str, Any]) -> None:
 
 def rewrite(folder: Path, values: Mapping[str, Any] = {}, **arrays: NDArray | None) -> None:
     """Change an evaluation, as if it had come out so."""
-    found = read(folder)
+    found = read_evaluation(folder)
     kept = {name: part for name, part in {**found.arrays, **arrays}.items() if part is not None}
-    io.write(folder, {**found.values, **values}, kept, found.pictures)
+    io.write_evaluation(folder, {**found.values, **values}, kept, found.pictures)

@@ -113,7 +113,7 @@ def make(folder: Path, event: tuple[int, ...] = (1, 8, 8), latent: int = 6, name
     (folder / "model.safetensors").write_bytes(weights)
     facts = {"weights": files.digest(weights)}
     (folder / "metrics.csv").write_text(curves())
-    io.write(folder, evaluation(latent).to_dict() | facts, per_datum(), arrays(event, latent))
+    io.write_evaluation(folder, evaluation(latent).to_dict() | facts, per_datum(), arrays(event, latent))
     io.write_findings(folder, "gaps.json", gaps().to_dict(), facts["weights"])
     io.write_findings(folder, "calibration.json", calibration().to_dict(), facts["weights"])
     return folder

@@ -16,13 +16,13 @@ GROUP = Path("/sys/fs/cgroup")
 MACHINE = Path("/proc/meminfo")
 
 
-def available() -> int | None:
+def available_bytes() -> int | None:
     """Bytes that this process can still take; None where the system does not tell."""
     known = [found for found in (_of_machine(), _of_group()) if found is not None]
     return min(known) if known else None
 
 
-def require(values: int, what: str) -> None:
+def require_memory(values: int, what: str) -> None:
     """The door of whatever allocates parameters.
 
     Args:
@@ -33,8 +33,8 @@ def require(values: int, what: str) -> None:
         ValueError: there is no room for them.
 
     Example:
-        >>> require(1_000, "MLP")
-        >>> require(10**30, "MLP")
+        >>> require_memory(1_000, "MLP")
+        >>> require_memory(10**30, "MLP")
         Traceback (most recent call last):
         ...
         ValueError: MLP: expected parameters that fit into memory, got 4e+21 GB where ... are free; take ...
@@ -48,7 +48,7 @@ def require_bytes(size: int, what: str, thing: str, mend: str) -> None:
     Raises:
         ValueError: there is no room for so many bytes.
     """
-    free = available()
+    free = available_bytes()
     if free is not None and size > free:
         raise ValueError(
             f"{what}: expected {thing} that fit into memory, got {size / 1e9:,.4g} GB where "

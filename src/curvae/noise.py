@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.limits import check_seed
+from curvae.argument_checks import check_seed
 
 
 @contextmanager

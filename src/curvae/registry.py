@@ -54,14 +54,14 @@ def systems() -> tuple[str, ...]:
     return tuple(sorted(SYSTEMS))
 
 
-def describe(name: str) -> tuple[str, str]:
+def describe_system(name: str) -> tuple[str, str]:
     """A system in one line, and its reference ("" if its docstring has none).
 
     Raises:
         ValueError: no such system.
 
     Example:
-        >>> describe("vae")[1]
+        >>> describe_system("vae")[1]
         'Kingma and Welling, Auto-Encoding Variational Bayes, ICLR 2014.'
     """
     paragraphs = (inspect.getdoc(system(name)) or "").split("\n\n")

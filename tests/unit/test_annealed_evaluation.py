@@ -19,12 +19,12 @@ from curvae.evaluation import (
     Summary,
     annealed,
     evaluate,
-    read,
+    read_evaluation,
     score,
 )
 from curvae.evaluation.likelihood import annealing, proposal
 from curvae.evaluation.likelihood.annealed import flagged_annealed, summarize_annealed
-from curvae.evaluation.likelihood.annealing import MOST, SPREAD, bridge, log_normal_limit, rows_within, spread
+from curvae.evaluation.likelihood.annealing import MOST, SPREAD, bridge, log_normal_limit, rows_to_anneal, spread
 from curvae.evaluation.summary import warn
 from curvae.inference import AmortizedGaussian
 from curvae.objectives import elbo
@@ -215,7 +215,7 @@ def test_evaluate_writes_it_beside_the_rest(tmp_path):
     assert replace(result, ais=None, seconds=0) == replace(plain, seconds=0)
     assert (result.ais.count, result.ais.temperatures, result.ais.chains) == (5, 12, 16)
     assert abs(result.ais.difference.value) < 1
-    values, arrays, *_ = read(run.path)
+    values, arrays, *_ = read_evaluation(run.path)
     assert Evaluation.from_dict(values) == result
     assert arrays["log_likelihood_ais"].shape == (5,)
 
@@ -224,7 +224,7 @@ def test_memory_does_not_change_how_many_are_done():
     oracle = LinearGaussian()
     found = annealed(system_of(oracle, D, P), ArrayTable(oracle.x), 2, chains=2, memory=1)
     assert found["index_ais"].tolist() == list(range(8))
-    fit = [rows_within(oracle.model, oracle.batch, k, 16, 2**28) for k in (1, 300, 30_000)]
+    fit = [rows_to_anneal(oracle.model, oracle.batch, k, 16, 2**28) for k in (1, 300, 30_000)]
     assert fit[0] > fit[1] > fit[2] > 0
     assert fit[2] * 30_000 * MOST * 16 * 8 < 2**28
 

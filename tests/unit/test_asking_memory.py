@@ -23,7 +23,7 @@ def limit(machine: Path, most: str, taken: str = "0") -> None:
 
 
 def test_what_the_machine_has(machine: Path):
-    assert memory.available() == 2000 * 1024
+    assert memory.available_bytes() == 2000 * 1024
 
 
 @pytest.mark.parametrize(
@@ -32,22 +32,22 @@ def test_what_the_machine_has(machine: Path):
 )
 def test_a_container_may_have_less(machine: Path, most: str, taken: str, free: int):
     limit(machine, most, taken)
-    assert memory.available() == free
+    assert memory.available_bytes() == free
 
 
 def test_systems_without_that_file(machine: Path, monkeypatch: pytest.MonkeyPatch):
     (machine / "meminfo").unlink()
     monkeypatch.setattr(memory.os, "sysconf", lambda name: {"SC_PHYS_PAGES": 10, "SC_PAGE_SIZE": 4096}[name])
-    assert memory.available() == 40_960
+    assert memory.available_bytes() == 40_960
     monkeypatch.delattr(memory.os, "sysconf")
-    assert memory.available() is None
-    memory.require(10**30, "MLP")
+    assert memory.available_bytes() is None
+    memory.require_memory(10**30, "MLP")
 
 
 def test_as_much_as_there_is_may_be_taken(machine: Path):
-    memory.require(512_000, "MLP")
+    memory.require_memory(512_000, "MLP")
     with pytest.raises(ValueError, match=r"MLP: expected parameters that fit .* got 0.002048 GB where 0.0 GB are free"):
-        memory.require(512_001, "MLP")
+        memory.require_memory(512_001, "MLP")
 
 
 @pytest.mark.parametrize("name", registry.systems())

@@ -26,10 +26,10 @@ from curvae.evaluation import (
     information,
     pictures,
     quality,
-    read,
+    read_evaluation,
 )
 from curvae.evaluation.likelihood.annealing import annealed
-from curvae.report import write
+from curvae.report import write_report
 from curvae.systems import (
     CanImpute,
     CanReconstruct,
@@ -162,7 +162,7 @@ def test_an_exact_density_needs_no_proposal(tmp_path: Path):
     system, x = training.load(run.path), data.test.x
     assert isinstance(system, ToyDensity)
     exact = [marginal(system, row, np.ones(3, bool)) for row in x.numpy()]
-    values, arrays, *_ = read(run.path)
+    values, arrays, *_ = read_evaluation(run.path)
     np.testing.assert_allclose(arrays["log_likelihood"], exact, rtol=1e-5, atol=1e-4)
     assert result.log_likelihood.value == pytest.approx(np.mean(exact), abs=1e-4)
     assert not {name for name in arrays if "khat" in name or "elbo" in name or name == "draws"}
@@ -215,7 +215,7 @@ def test_a_row_beyond_all_numbers_stops_nothing(tmp_path: Path):
         assert result.excluded == 1
         with np.load(run.path / "pictures.npz") as shown:
             assert all(np.isfinite(shown[part]).all() for part in ("reconstructions", "samples") if part in shown.files)
-        assert write(run.path).is_file()
+        assert write_report(run.path).is_file()
 
 
 @pytest.mark.parametrize("system", [random_density(), Pull((3,))], ids=["density", "nothing"])

@@ -12,7 +12,7 @@ from scipy import stats
 
 from chance import p_value, within
 from curvae.data import Data, from_array
-from curvae.evaluation import Difference, compare, evaluate, holm, paired_p_value, read
+from curvae.evaluation import Difference, compare, evaluate, holm, paired_p_value, read_evaluation
 from curvae.systems import vae
 from curvae.training import RunFolder
 from folders import folder, reseal, rewrite
@@ -112,7 +112,7 @@ def test_each_unlike_thing_is_refused_in_one_line(tmp_path: Path, data: Data):
             compare([run, changed(run, tmp_path / name, **values)])
         assert "\n" not in str(error.value)
     rows = changed(run, tmp_path / "rows")
-    rewrite(rows.path, index=read(rows.path).arrays["index"][::-1])
+    rewrite(rows.path, index=read_evaluation(rows.path).arrays["index"][::-1])
     with pytest.raises(ValueError, match="run and rows were evaluated on different rows"):
         compare([run, rows])
     old = changed(run, tmp_path / "old")
@@ -135,7 +135,7 @@ def test_runs_are_compared_by_one_proposal_where_that_is_asked_for(tmp_path: Pat
     runs = [folder(tmp_path / name, vae(data.spec, latent=2, hidden=8), data) for name in ("a", "b")]
     for run in runs:
         evaluate(run, samples=30, progress=False)
-    ours, theirs = (read(run.path)[1] for run in (runs[1], runs[0]))
+    ours, theirs = (read_evaluation(run.path)[1] for run in (runs[1], runs[0]))
     for proposal in ("own", "laplace", "defensive"):
         found = compare(runs, proposal)
         name = f"log_likelihood_{proposal}"

@@ -13,12 +13,12 @@ from curvae.curvature import (
     LevenbergMarquardt,
     Newton,
     SearchHistory,
+    has_changed,
     linearize,
     local,
-    moved,
 )
 from curvae.curvature.routes.matrix_free import MatrixFree
-from curvae.curvature.solvers.search import Record
+from curvae.curvature.solvers.mode_search import Record
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
@@ -165,7 +165,7 @@ def test_steps_are_those_that_moved_a_datum():
     assert trace.steps.tolist() == [2, 0, 1]
     assert set(trace.info) == {"log_joint", "grad_norm", "status", "steps", "gained"}
     assert trace.gained.tolist() == [2.0, 0.0, 4.0]
-    assert moved(levels[:, 1], levels[:, 1] * (1 + 1e-16)).any().item() is False
+    assert has_changed(levels[:, 1], levels[:, 1] * (1 + 1e-16)).any().item() is False
 
 
 def test_laplace_counts_the_steps_of_each_datum():

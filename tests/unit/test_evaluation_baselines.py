@@ -10,11 +10,11 @@ from scipy import stats
 
 from curvae.baselines import fit
 from curvae.data import ArrayTable, Data, from_array
-from curvae.evaluation import BaselineResult, Comparison, Estimate, Evaluation, compare, evaluate, read
+from curvae.evaluation import BaselineResult, Comparison, Estimate, Evaluation, compare, evaluate, read_evaluation
 from curvae.evaluation.comparison.baselines import summarize_baselines
 from curvae.likelihoods import Gaussian
 from curvae.linear import ppca
-from curvae.report import write
+from curvae.report import write_report
 from curvae.systems import vae
 from curvae.training import RunError, RunFolder
 from folders import folder, reseal, rewrite
@@ -38,7 +38,7 @@ def run(tmp_path: Path, data: Data) -> RunFolder:
 
 def test_baselines_are_those_of_the_rows_that_were_evaluated(run: RunFolder, data: Data):
     result = evaluate(run, samples=30, limit=20, progress=False)
-    arrays = read(run.path).arrays
+    arrays = read_evaluation(run.path).arrays
     assert [each.label for each in result.baselines] == ["PPCA, 2 latents", "factor analysis, 2 latents"]
     fitted = ppca(data.train.x, 2, floor=1e-6)
     expected = stats.multivariate_normal.logpdf(data.test.x[:20].double(), fitted.mean, fitted.covariance)
@@ -54,7 +54,7 @@ def test_baselines_are_those_of_the_rows_that_were_evaluated(run: RunFolder, dat
 def test_the_difference_of_an_exact_baseline_from_itself_is_none(run: RunFolder):
     """The same rows in the same units: a system that is the baseline is 0 above it, and its error is 0."""
     evaluate(run, samples=30, progress=False)
-    values = read(run.path).arrays["baseline_ppca"]
+    values = read_evaluation(run.path).arrays["baseline_ppca"]
     rewrite(run.path, log_likelihood=values)
     over = compare([run]).over_baselines[0]
     assert (over.against, over.value, over.stderr) == ("PPCA, 2 latents", 0, 0)
@@ -62,7 +62,7 @@ def test_the_difference_of_an_exact_baseline_from_itself_is_none(run: RunFolder)
 
 def test_files_hold_them_and_give_them_back(run: RunFolder):
     result = evaluate(run, samples=5, progress=False)
-    found = read(run.path)
+    found = read_evaluation(run.path)
     assert found.result.baselines == result.baselines
     assert Evaluation.from_dict(json.loads(json.dumps(result.to_dict(), allow_nan=False))) == found.result
     again = evaluate(run, samples=5, progress=False)
@@ -90,14 +90,14 @@ def test_damage_is_one_line(run: RunFolder):
         arrays = dict(found)
     np.savez_compressed(run.path / "evaluation.npz", **{**arrays, "baseline_ppca": arrays["baseline_ppca"] + 1})
     with pytest.raises(RunError, match=r"evaluation.npz: expected the arrays that evaluation.json names") as error:
-        read(run.path)
+        read_evaluation(run.path)
     assert "\n" not in str(error.value)
     (run.path / "evaluation.npz").write_bytes(whole)
     rewrite(run.path, baseline_ppca=None)
     with pytest.raises(
         RunError, match=r"expected arrays of one evaluation, got no baseline_ppca; run `curvae evaluate"
     ):
-        read(run.path)
+        read_evaluation(run.path)
 
 
 @pytest.mark.parametrize("bad", [np.zeros(3), np.zeros((45, 1)), np.zeros(45, dtype=int)])
@@ -105,7 +105,7 @@ def test_arrays_of_another_kind_are_refused(run: RunFolder, bad: np.ndarray):
     evaluate(run, samples=5, progress=False)
     rewrite(run.path, baseline_ppca=bad)
     with pytest.raises(RunError, match="expected arrays of one evaluation, got baseline_ppca: "):
-        read(run.path)
+        read_evaluation(run.path)
 
 
 @pytest.mark.parametrize("change", [{"name": "pca"}, {"latent": -1}, {"log_likelihood": 3.0}])
@@ -114,7 +114,7 @@ def test_what_is_said_of_one_is_checked(run: RunFolder, change: dict):
     values = json.loads((run.path / "evaluation.json").read_text())
     reseal(run.path / "evaluation.json", {"baselines": [{**values["baselines"][0], **change}]})
     with pytest.raises(RunError, match=rf"evaluation.json: .*baselines.0.{next(iter(change))}"):
-        read(run.path)
+        read_evaluation(run.path)
 
 
 def older(run: RunFolder) -> RunFolder:
@@ -130,15 +130,15 @@ def older(run: RunFolder) -> RunFolder:
 
 def test_older_evaluations_load_and_say_that_they_have_none(tmp_path: Path, data: Data):
     one, other = older(made(tmp_path / "old", data)), made(tmp_path / "new", data)
-    assert read(one.path).result.baselines is None
+    assert read_evaluation(one.path).result.baselines is None
     evaluate(other, samples=5, progress=False)
     found = compare([one, other])
     assert [row.name for row in found.baselines] == ["PPCA, 2 latents", "factor analysis, 2 latents"]
     assert {d.name for d in found.over_baselines} == {"new"}
     assert f"old: no baselines: an older curvae evaluated it; run `curvae evaluate {one.path}` again." in found.notes
-    page = write(one.path).read_text()
+    page = write_report(one.path).read_text()
     assert "It has no baselines: an older curvae wrote it; run <code>curvae evaluate old</code> again." in page
-    assert "no baselines" not in write(other.path).read_text()
+    assert "no baselines" not in write_report(other.path).read_text()
 
 
 def test_compare_begins_with_each_baseline_once(tmp_path: Path, data: Data):
@@ -157,7 +157,7 @@ def test_compare_begins_with_each_baseline_once(tmp_path: Path, data: Data):
         for run, n in zip("abc", ("2 latents",) * 2 + ("1 latent",), strict=True)
         for kind in kinds
     ]
-    last, arrays = found.over_baselines[-1], read(runs[2].path).arrays
+    last, arrays = found.over_baselines[-1], read_evaluation(runs[2].path).arrays
     difference = arrays["log_likelihood"] - arrays["baseline_factor_analysis"]
     assert last.value == pytest.approx(difference.mean())
     assert last.stderr == pytest.approx(difference.std(ddof=1) / np.sqrt(45))
@@ -181,7 +181,7 @@ def test_baselines_that_differ_say_whose_they_are(tmp_path: Path, data: Data):
     runs = [made(tmp_path / name, data) for name in "ab"]
     for run in runs:
         evaluate(run, samples=30, progress=False)
-    rewrite(runs[1].path, baseline_ppca=read(runs[1].path).arrays["baseline_ppca"] - 1)
+    rewrite(runs[1].path, baseline_ppca=read_evaluation(runs[1].path).arrays["baseline_ppca"] - 1)
     found = compare(runs)
     names = ["PPCA, 2 latents (a)", "factor analysis, 2 latents", "PPCA, 2 latents (b)"]
     assert [row.name for row in found.baselines] == names
@@ -198,7 +198,7 @@ def test_left_out_is_said_everywhere(tmp_path: Path):
     assert "a, b: factor analysis: left out: 2 elements never vary in training." in compare(runs).notes
     assert compare(runs).over_baselines[0].against == "PPCA, 2 latents"
     assert "Difference from PPCA, 2 latents, paired by datum" in compare(runs).to_text()
-    page = write(runs[0].path).read_text()
+    page = write_report(runs[0].path).read_text()
     assert (
         page.index("PPCA, 2 latents") < page.index("Left out: 2 elements never vary") < page.index("<td>log p(x)</td>")
     )
@@ -232,7 +232,7 @@ def test_missing_values_are_left_out_of_both(tmp_path: Path):
     _, factors = evaluate(run, samples=30, progress=False).baselines
     assert factors.note == "left out: values are missing in training"
     fitted = ppca(data.train.x.double(), 2, data.train.mask)
-    values = read(run.path).arrays["baseline_ppca"]
+    values = read_evaluation(run.path).arrays["baseline_ppca"]
     for value, row, seen in zip(values, data.test.x.double(), data.test.mask, strict=True):
         normal = stats.multivariate_normal(fitted.mean[seen], fitted.covariance[seen][:, seen])
         assert value == pytest.approx(normal.logpdf(row[seen]), abs=1e-8)

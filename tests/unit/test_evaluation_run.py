@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from curvae.data import Data, from_array
-from curvae.evaluation import Evaluation, compare, evaluate, read
+from curvae.evaluation import Evaluation, compare, evaluate, read_evaluation
 from curvae.evaluation.evaluate import device_for, split_table
 from curvae.systems import vae, vlae
 from curvae.training import RunError, RunFolder
@@ -29,7 +29,7 @@ def run(tmp_path: Path, data: Data) -> RunFolder:
 def test_files_say_what_the_result_says(run: RunFolder):
     folder_of_fit = list(run.path.iterdir())
     result = evaluate(run, samples=40, progress=False)
-    values, arrays, *_ = read(run.path)
+    values, arrays, *_ = read_evaluation(run.path)
     assert values["format"] == 2
     assert values["weights"] == run.digest()
     assert Evaluation.from_dict(values) == result
@@ -84,7 +84,7 @@ def test_few_draws_are_said_to_be_few(run: RunFolder):
     assert any("it needs 25 draws a datum or more, not 10" in warning for warning in result.warnings)
     (place,) = (run.path / "evaluations").iterdir()
     assert json.loads((place / "evaluation.json").read_text())["own"]["khat"]["median"] is None
-    again = read(place).result
+    again = read_evaluation(place).result
     assert again.khat.median != again.khat.median
 
 
@@ -115,7 +115,7 @@ def test_a_comparison_is_paired_by_datum(run: RunFolder, tmp_path: Path, data: D
         evaluate(each, samples=30, progress=False)
     (run.path / "metrics.csv").write_text("stage,epoch,seconds\nvae,1,3.5\nlaplace,2,12.25\n")
     found = compare([run.path, other, str(third.path)])
-    ours, theirs = (read(each.path)[1]["log_likelihood"] for each in (other, run))
+    ours, theirs = (read_evaluation(each.path)[1]["log_likelihood"] for each in (other, run))
     difference = found.differences[0]
     assert (difference.name, difference.against, difference.count) == ("vae", "vlae", len(data.test))
     assert difference.value == pytest.approx((ours - theirs).mean())
@@ -135,7 +135,7 @@ def test_data_that_are_not_finite_in_either_are_left_out(run: RunFolder, tmp_pat
     other = folder(tmp_path / "vae", vae(data.spec, latent=2, hidden=8), data)
     for each, row in ((run, 3), (other, 5)):
         evaluate(each, samples=30, progress=False)
-        values = read(each.path).arrays["log_likelihood"].copy()
+        values = read_evaluation(each.path).arrays["log_likelihood"].copy()
         values[row] = np.nan
         rewrite(each.path, log_likelihood=values)
     assert compare([run, other]).differences[0].count == len(data.test) - 2
@@ -177,8 +177,8 @@ def test_broken_files_are_one_line(run: RunFolder):
         assert broken != text
         (run.path / "evaluation.json").write_text(broken)
         with pytest.raises(RunError, match=words):
-            read(run.path)
+            read_evaluation(run.path)
     (run.path / "evaluation.json").write_text(text)
     (run.path / "evaluation.npz").write_bytes(b"PK")
     with pytest.raises(RunError, match="those of another evaluation"):
-        read(run.path)
+        read_evaluation(run.path)

@@ -154,7 +154,7 @@ def test_what_is_drawn_is_like_the_data(fitted: "curvae.Fitted", frame: Any):
 @pytest.mark.parametrize("room", [6 * 12 * 40, 6 * 12 * 40 - 1])
 def test_no_more_rows_are_drawn_than_fit(fitted: "curvae.Fitted", monkeypatch: pytest.MonkeyPatch, room: int):
     """Six columns, each in float32 and in float64."""
-    monkeypatch.setattr(memory, "available", lambda: room)
+    monkeypatch.setattr(memory, "available_bytes", lambda: room)
     if room == 6 * 12 * 40:
         assert len(fitted.sample(40)) == 40
         return

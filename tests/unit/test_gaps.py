@@ -12,7 +12,7 @@ from curvae.cli import main
 from curvae.data import ArrayTable, from_array
 from curvae.distributions.gaussian import pack
 from curvae.evaluation import Estimate, Gaps, gaps
-from curvae.evaluation.gaps.gaps import amortization, measure, summary
+from curvae.evaluation.gaps.gaps import amortization, measure_gaps, summary
 from curvae.evaluation.gaps.results import MEMBERS
 from curvae.evaluation.gaps.variational_families import elbo_of, families, uncorrelated
 from curvae.inference import Inferred
@@ -65,7 +65,7 @@ def mean_field(exact: LinearGaussian) -> float:
 
 def test_a_linear_model_with_a_diagonal_posterior_meets_the_closed_forms():
     system, table, exact = linear("diagonal")
-    found = measure(system, table, steps=80, samples=1000)
+    found = measure_gaps(system, table, steps=80, samples=1000)
     assert found["log_likelihood"] == pytest.approx(exact.log_evidence().numpy(), abs=0.1)
     truth = posterior_of(exact)
     own = system.inference(system.model, exact.batch).posterior
@@ -85,7 +85,7 @@ def test_a_linear_model_with_a_diagonal_posterior_meets_the_closed_forms():
 @pytest.mark.parametrize("kind", ["precision", "full"])
 def test_a_full_posterior_has_nothing_but_an_amortization_gap(kind: str):
     system, table, exact = linear(kind)
-    got = summary(measure(system, table, steps=60, samples=500))
+    got = summary(measure_gaps(system, table, steps=60, samples=500))
     inference = kl(system.inference(system.model, exact.batch).posterior, posterior_of(exact)).mean()
     assert got.approximation.value == pytest.approx(0, abs=0.01)
     assert got.amortization.value == pytest.approx(float(inference), abs=5 * got.amortization.monte_carlo)
@@ -94,7 +94,7 @@ def test_a_full_posterior_has_nothing_but_an_amortization_gap(kind: str):
 
 def test_an_exact_posterior_has_no_gap_and_is_not_made_worse():
     system, table, _ = linear("precision", shift=0.0)
-    found = measure(system, table, steps=50, samples=500)
+    found = measure_gaps(system, table, steps=50, samples=500)
     got = summary(found)
     assert abs(got.inference.value) < 0.01
     assert abs(got.amortization.value) < 0.01
@@ -106,7 +106,7 @@ def test_the_encoders_generalization_is_the_difference_of_two_tables():
     good = ArrayTable(exact.x[exact.x[:, 0] <= exact.bias[0]])  # where the encoder is right
     train = amortization(system, good, data=12, steps=60, samples=1000)
     assert np.abs(train).max() < 0.05
-    got = summary(measure(system, table, steps=60, samples=500), train)
+    got = summary(measure_gaps(system, table, steps=60, samples=500), train)
     assert got.amortization_train is not None
     assert got.generalization is not None
     assert got.generalization.value == pytest.approx(got.amortization.value - train.mean())
@@ -148,7 +148,7 @@ def test_better_families_are_not_worse_and_one_datum_alone_is_the_same():
         alone = families(system, data.test.batch(torch.arange(1)), 20)
     for name in ("best", "full"):
         assert torch.allclose(found.members[name].mean[:1], alone.members[name].mean, atol=1e-4)
-    got = summary(measure(system, data.test, data=8, steps=60, samples=500))
+    got = summary(measure_gaps(system, data.test, data=8, steps=60, samples=500))
     order = [got.members[name].elbo.value for name in ("own", "best", "full")]
     assert order == sorted(order)
     assert got.members["full"].gap.value > -0.01
@@ -157,7 +157,7 @@ def test_better_families_are_not_worse_and_one_datum_alone_is_the_same():
 @pytest.mark.parametrize("build", [mixture_vae, planar_vae])
 def test_families_that_are_not_gaussian_are_split_too(build):
     data = from_array(torch.randn(60, 5))
-    got = summary(measure(build(data.spec, latent=2, hidden=8), data.test, data=5, steps=40, samples=200))
+    got = summary(measure_gaps(build(data.spec, latent=2, hidden=8), data.test, data=5, steps=40, samples=200))
     assert got.amortization.value > -0.05
     assert got.members["diagonal"].elbo != got.members["best"].elbo
 
@@ -210,11 +210,11 @@ def test_misuse():
     data = from_array(torch.randint(0, 2, (40, 6)).float())
     discrete = direct_vae(data.spec, variables=3)
     with pytest.raises(ValueError, match="expects continuous latents"):
-        measure(discrete, data.test)
+        measure_gaps(discrete, data.test)
     system = vae(data.spec, latent=2, hidden=8)
     system.evidence = "none"
     with pytest.raises(ValueError, match="expects a system with a posterior and evidence; got LatentSystem"):
-        measure(system, data.test)
+        measure_gaps(system, data.test)
 
 
 def test_the_letters_of_the_oracle():

@@ -1,5 +1,6 @@
 """How the house is kept: one name for one thing, and Markdown that a diff can show."""
 
+import ast
 import importlib
 import pkgutil
 from collections import defaultdict
@@ -11,6 +12,7 @@ import curvae
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+SOURCE = ROOT / "src" / "curvae"
 LONGEST = 160
 SHARED = {
     "fit": "of the package, and of training, which it calls with what it has made of words and files",
@@ -18,6 +20,15 @@ SHARED = {
     "iwae": "the objective, and the system that is named after it",
 }
 """Public names of more than one thing, each with its reason."""
+COMMAND = "the command, and the function that it calls"
+MENDED = "the file's content, and the same in words of a run or of data, with a line on how to mend it"
+HOMONYMS = {
+    "fit": SHARED["fit"],
+    "load": SHARED["load"],
+    **dict.fromkeys(("bracket", "calibrate", "compare", "evaluate", "gaps"), COMMAND),
+    **dict.fromkeys(("names_of_npz", "read_json", "read_npy", "read_npz", "read_yaml"), MENDED),
+}
+"""Functions and classes, exported or not, whose name another has, each with its reason."""
 
 
 def test_no_public_name_is_given_twice():
@@ -30,6 +41,23 @@ def test_no_public_name_is_given_twice():
     twice = {name: sorted(places.values()) for name, places in found.items() if len(places) > 1}
     assert {name: places for name, places in twice.items() if name not in SHARED} == {}
     assert set(SHARED) <= set(twice)
+
+
+def defined() -> dict[str, list[str]]:
+    """Public functions and classes of all modules: their names, and the modules that define them."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(SOURCE.rglob("*.py")):
+        for each in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(each, (ast.FunctionDef, ast.ClassDef)) and not each.name.startswith("_"):
+                found[each.name].append(str(path.relative_to(SOURCE)))
+    return found
+
+
+def test_no_function_or_class_has_the_name_of_another():
+    """Whether a package exports it or not: ``read`` was eleven functions, of which one was exported."""
+    twice = {name: places for name, places in defined().items() if len(places) > 1}
+    assert {name: places for name, places in twice.items() if name not in HOMONYMS} == {}
+    assert set(HOMONYMS) <= set(twice)
 
 
 def prose(text: str) -> list[str]:

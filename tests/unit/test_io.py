@@ -89,7 +89,7 @@ def test_what_a_killed_process_left_is_swept_and_what_is_written_is_not(tmp_path
     (tmp_path / ".curvae-mine").write_text("not ours")
     (tmp_path / ".curvae-0123456789abcdef").symlink_to(tmp_path / ".curvae-mine")
     with atomic.replacing(tmp_path / "b.txt") as beside:
-        atomic.sweep(tmp_path)
+        atomic.remove_stale(tmp_path)
         assert beside.exists()
     assert {each.name for each in tmp_path.iterdir()} == {".curvae-mine", ".curvae-0123456789abcdef", "b.txt"}
 
@@ -116,9 +116,9 @@ def test_only_regular_files_are_read(tmp_path: Path):
     told = {"pipe": "a pipe", "folder": "a folder", "loop": "cannot be read", "zero": "a device", "long": "at most 10"}
     for name, words in told.items():
         with pytest.raises(FileError, match=words):
-            regular.read(tmp_path / name, 10)
+            regular.read_regular(tmp_path / name, 10)
     with pytest.raises(FileNotFoundError):
-        regular.read(tmp_path / "none")
+        regular.read_regular(tmp_path / "none")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from curvae import training
 from curvae.cli import main
 from curvae.data import Data, from_array
 from curvae.evaluation import LatentCurve, Size
-from curvae.evaluation.comparison.latent_curve import measure, sizes_of
+from curvae.evaluation.comparison.latent_curve import measure_curve, sizes_of
 from curvae.linear import factor_analysis, ppca
 from curvae.training import RunError, RunFolder
 
@@ -63,7 +63,7 @@ def test_it_is_that_of_linear_models(curve: LatentCurve):
         paired = exact[size.latent] - exact[best]
         assert size.difference == pytest.approx(float(paired.mean()), abs=2 * drawn)
         assert size.difference_stderr == pytest.approx(float(paired.std()) / len(paired) ** 0.5, abs=2 * drawn)
-    assert curve.chosen > 1
+    assert curve.fewest > 1
     assert curve.count == len(data.validation)
 
 
@@ -94,7 +94,7 @@ def test_finished_runs_and_their_evaluations_are_left_alone(curve: LatentCurve, 
     assert [size.latent for size in again.sizes] == [1, 2, 3, 4, 5]
     same = {size.latent: size.log_likelihood for size in again.sizes}
     assert all(same[size.latent] == size.log_likelihood for size in curve.sizes)
-    other = measure({1: RunFolder(folder / "latent-1", data_of())}, samples=30, progress=False)
+    other = measure_curve({1: RunFolder(folder / "latent-1", data_of())}, samples=30, progress=False)
     assert other.sizes[0].difference == 0
     with pytest.raises(RunError, match="another configuration"):
         curvae.latent_curve("vae", data_of(), [1], folder, progress=False, **{**FIXED, "seed": 1})
@@ -107,7 +107,9 @@ def size(latent: int, value: float, difference: float, error: float) -> Size:
 def test_the_fewest_within_one_paired_error():
     sizes = size(1, -5, -2, 0.3), size(2, -3.1, -0.1, 0.12), size(4, -3, 0, 0), size(8, -3.2, -0.2, 0.3)
     curve = LatentCurve(sizes, 30)
-    assert (curve.best, curve.chosen) == (4, 2)
+    assert (curve.best, curve.fewest) == (4, 2)
+    with pytest.warns(DeprecationWarning, match="LatentCurve.chosen is now fewest"):
+        assert curve.chosen == 2
     assert curve.sentence.startswith("2 latents are the fewest within one paired standard error of the best, 4: -0.10")
     rising = LatentCurve(sizes[:3], 30)
     assert "The best is the largest that was tried: try more than 4." in rising.sentence

@@ -26,7 +26,8 @@ from curvae.posteriors import FullGaussian, kl, rotated
 from curvae.priors import StandardNormal
 from curvae.systems import LatentSystem, System, direct_vae, dlgm, vae
 from curvae.training import RunError
-from curvae.training.run import files, latents
+from curvae.training.run import files
+from curvae.training.run.latent_axes import read_axes
 from curvae.typing import Batch
 from folders import reseal
 from training_toys import Toy
@@ -320,7 +321,7 @@ def test_a_file_of_other_weights_says_nothing(run: Path, frame: Any, tmp_path: P
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
     reseal(copy / "latents.json", {"weights": "0" * 64})
     assert curvae.load(copy).axes is None
-    assert latents.read(copy) is None
+    assert read_axes(copy) is None
 
 
 @pytest.mark.parametrize(
@@ -339,7 +340,7 @@ def test_a_table_whose_latents_cannot_be_rotated_says_why(frame: Any, tmp_path: 
     options = {**TINY, "latent": [2, 2]}
     fitted = curvae.fit("dlgm", frame, out=tmp_path / "run", **{k: v for k, v in options.items() if k != "latent"})
     assert fitted.axes is None
-    assert "reported as they were trained" in str(latents.read(fitted.path))
+    assert "reported as they were trained" in str(read_axes(fitted.path))
     with pytest.raises(ValueError, match="rotate: expected continuous latents under one standard normal prior"):
         fitted.encode(frame, rotate=True)
 
@@ -355,9 +356,9 @@ def test_same_seedless_latents_from_two_runs_at_the_same_optimum(frame: Any, tmp
 
 def test_the_report_has_a_table_of_loadings(run: Path, tmp_path: Path):
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
-    axes = latents.read(copy)
+    axes = read_axes(copy)
     assert isinstance(axes, Axes)
-    page = report.html(report.read(copy))
+    page = report.html(report.read_snapshot(copy))
     assert '<section id="loadings"><h2>What the latents mean</h2>' in page
     table = page[page.index('<section id="loadings">') :]
     for name, values in zip([*NAMES, "same"], axes.standardized.tolist(), strict=True):
@@ -365,7 +366,7 @@ def test_the_report_has_a_table_of_loadings(run: Path, tmp_path: Path):
         assert f"<td>{name}</td>{cells}" in table
     assert "variance explained" in table
     files.write_sealed(copy / "latents.json", {"reason": "its latents are <b>.", "weights": axes_of(copy)})
-    page = report.html(report.read(copy))
+    page = report.html(report.read_snapshot(copy))
     assert "<b>What the latents mean</b> left out: its latents are &lt;b&gt;." in page
 
 

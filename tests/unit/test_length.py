@@ -15,7 +15,7 @@ from curvae.training import train_on
 from curvae.training.loop.stages import part_of_cycle
 from curvae.training.setup.length import Length
 from curvae.training.setup.recommended import recommended
-from curvae.training.setup.settings import Settings
+from curvae.training.setup.settings import TrainingSettings
 from training_toys import Toy, data_of, interrupt
 
 QUIET = {"device": "cpu", "progress": False}
@@ -50,9 +50,9 @@ def test_minutes_are_minutes_and_every_stage_has_its_share(tmp_path: Path):
 
 def test_one_length_is_enough():
     with pytest.raises(ValueError, match="one of epochs, max_updates, minutes, got epochs and minutes"):
-        Settings(epochs=3, minutes=1.0)
+        TrainingSettings(epochs=3, minutes=1.0)
     with pytest.raises(ValueError, match="minutes: expected a positive number"):
-        Settings(minutes=0.0)
+        TrainingSettings(minutes=0.0)
 
 
 def test_a_length_is_divided_by_time():
@@ -176,17 +176,19 @@ def test_a_run_that_never_finished_is_no_run_to_continue(tmp_path: Path):
 
 def test_what_is_left_open_is_filled_in_by_size():
     data = curvae.data.load("digits")
-    small, large = (recommended(Settings(), vae(data.spec, hidden=width), data) for width in (256, 512))
+    small, large = (recommended(TrainingSettings(), vae(data.spec, hidden=width), data) for width in (256, 512))
     assert small.learning_rate == 2 * large.learning_rate
     assert small.length.unit == "max_updates"
-    assert recommended(Settings(epochs=3, learning_rate=0.1), vae(data.spec), data).length == Length("epochs", 3)
+    assert recommended(TrainingSettings(epochs=3, learning_rate=0.1), vae(data.spec), data).length == Length(
+        "epochs", 3
+    )
     assert (small.batch_size, small.learning_rate, small.max_updates) == (
         128,
         2e-3,
         round(100 * len(data.train) ** 0.5),
     )
     many = from_array(np.zeros((20_000, 3), np.float32) + np.arange(3), split=(0.8, 0.1, 0.1), name="many")
-    large = recommended(Settings(), vae(many.spec, hidden=64), many)
+    large = recommended(TrainingSettings(), vae(many.spec, hidden=64), many)
     assert (large.batch_size, large.max_updates) == (256, round(100 * len(many.train) ** 0.5))
     assert large.learning_rate == pytest.approx(4e-3 * 2**0.5)
 

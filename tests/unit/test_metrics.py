@@ -21,11 +21,11 @@ from curvae.evaluation import (
     Subject,
     evaluate,
     gaps,
-    read,
+    read_evaluation,
     score,
 )
 from curvae.evaluation.settings import with_options
-from curvae.report import write
+from curvae.report import write_report
 from curvae.systems import System, vae
 from curvae.training import RunFolder
 from folders import folder
@@ -71,7 +71,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 def test_a_metric_is_computed_kept_printed_warned_of_and_reported(run: RunFolder):
     result = evaluate(run, [*STANDARD, Surprise(0.5)], samples=30, progress=False)
-    values, arrays, _, again, _ = read(run.path)
+    values, arrays, _, again, _ = read_evaluation(run.path)
     scores = arrays["log_likelihood"]
     far = scores < scores.mean() - 0.5
     assert 0 < far.sum() < len(far)
@@ -80,7 +80,7 @@ def test_a_metric_is_computed_kept_printed_warned_of_and_reported(run: RunFolder
     np.testing.assert_array_equal(arrays["surprise"], far)
     assert dict(again.rows())["surprising rows"] == f"{far.sum()} of {len(far)}"
     assert result.warnings[-1] == "Rows surprise."
-    page = write(run.path).read_text(encoding="utf-8")
+    page = write_report(run.path).read_text(encoding="utf-8")
     assert '<section id="surprise"><h2>Surprises</h2>' in page
     assert f'<td>beyond</td><td class="number">{far.sum()}</td>' in page
     assert "<p>Rows &lt;b&gt; &amp; so.</p>" in page

@@ -288,10 +288,10 @@ def test_the_folder_of_another_user(calls: Path, told, monkeypatch: pytest.Monke
 @NEEDS_OWNERS
 def test_the_file_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with private.folder(tmp_path / "kernel") as folder:
-        private.write(folder, "key", b"content")
-        assert private.read(folder, "key") == (b"content", [])
+        private.write_library(folder, "key", b"content")
+        assert private.read_library(folder, "key") == (b"content", [])
         monkeypatch.setattr(private.os, "geteuid", lambda: os.getuid() + 1)
-        assert private.read(folder, "key") == (None, [private.name("key", b"content")])
+        assert private.read_library(folder, "key") == (None, [private.name("key", b"content")])
 
 
 @NEEDS_COMPILER
@@ -331,14 +331,14 @@ def test_a_system_without_files_in_memory(calls: Path, tmp_path: Path, monkeypat
 @NEEDS_COMPILER
 def test_the_bytes_that_were_checked_are_loaded(calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A file that changes after it was read changes nothing."""
-    found, path, read = anew(), kept(tmp_path), private.read
+    found, path, read = anew(), kept(tmp_path), private.read_library
 
     def then_cut(folder: int, key: str):
         content = read(folder, key)
         cut(path)
         return content
 
-    monkeypatch.setattr(private, "read", then_cut)
+    monkeypatch.setattr(private, "read_library", then_cut)
     assert anew() == found
     assert isinstance(library.library(), ctypes.CDLL)
 
@@ -348,8 +348,8 @@ def test_a_digest_beside_another_name_is_none(tmp_path: Path):
     digest = hashlib.sha256(b"content").hexdigest()
     with private.folder(tmp_path / "kernel") as folder:
         (tmp_path / "kernel" / f"key-{digest[:32]}.so").write_bytes(b"content")
-        assert private.read(folder, "key") == (None, [f"key-{digest[:32]}.so"])
-        assert private.read(folder, "ke") == (None, [])
+        assert private.read_library(folder, "key") == (None, [f"key-{digest[:32]}.so"])
+        assert private.read_library(folder, "ke") == (None, [])
 
 
 def test_the_key_depends_on_what_the_library_is_made_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

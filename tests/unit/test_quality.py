@@ -10,7 +10,7 @@ import torch
 from curvae.cli import main
 from curvae.data import from_array
 from curvae.evaluation import Quality, quality
-from curvae.evaluation.samples.features import fitted
+from curvae.evaluation.samples.features import fit_features
 from curvae.evaluation.samples.quality import kernel_distance, likeness
 from curvae.io.typed import conform
 from curvae.systems import vae
@@ -83,11 +83,11 @@ def test_features_of_tables_are_white_and_those_of_images_always_the_same():
     torch.manual_seed(0)
     table = torch.randn(200, 4) @ torch.randn(4, 4)
     flat = torch.cat([table, table[:, :1]], 1)  # a column twice
-    features, _ = fitted(flat)
+    features, _ = fit_features(flat)
     assert features(flat).shape == (200, 4)
     torch.testing.assert_close(features(flat).T.cov(), torch.eye(4).double(), atol=1e-4, rtol=0)
     images = torch.rand(30, 1, 12, 10)
-    one, two = (fitted(images) for _ in range(2))
+    one, two = (fit_features(images) for _ in range(2))
     assert one[1] == "random convolutional features"
     assert torch.equal(one[0](images), two[0](images))
     alone, whole = one[0](images[:1]), one[0](images)[:1]

@@ -26,7 +26,7 @@ def test_an_unknown_name_gets_the_closest():
 
 @pytest.mark.parametrize("name", registry.systems())
 def test_every_system_describes_itself(name: str):
-    line, reference = registry.describe(name)
+    line, reference = registry.describe_system(name)
     assert line.endswith(".")
     assert len(line) <= 120
     assert reference[-5:-1].isdigit()

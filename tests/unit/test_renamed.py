@@ -4,11 +4,13 @@ import importlib
 
 import pytest
 
-from curvae import curvature, dynamics, flows, inference, latents, networks, posteriors, priors
+from curvae import curvature, dynamics, evaluation, flows, inference, latents, networks, posteriors, priors, report
 
 PACKAGES = (dynamics, flows, inference, networks, posteriors, priors)
 BEFORE = {
-    curvature: ("Bound", "Information", "Seen", "Tried", "route_for"),
+    curvature: ("Bound", "Information", "Seen", "Tried", "chosen", "moved", "route_for"),
+    evaluation: ("choose", "read"),
+    report: ("write",),
     latents: ("describe",),
     flows: ("Image",),
     networks: ("Lowest",),

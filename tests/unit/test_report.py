@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from curvae.evaluation import Calibration
-from curvae.evaluation.io import write as write_evaluation
-from curvae.report import write
+from curvae.evaluation.io import write_evaluation as write_evaluation
+from curvae.report import write_report
 from curvae.training import RunError
 from curvae.training.run import files
 from folders import reseal
@@ -46,7 +46,7 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> "Page":
     """The page of a whole folder, written once."""
-    return Page(write(make(tmp_path_factory.mktemp("report") / "run")))
+    return Page(write_report(make(tmp_path_factory.mktemp("report") / "run")))
 
 
 class Page(HTMLParser):
@@ -112,7 +112,7 @@ def test_every_image_has_a_text_and_is_not_blank(whole: Page):
 
 
 def test_same_files_same_page(run: Path):
-    assert write(run).read_bytes() == write(run).read_bytes()
+    assert write_report(run).read_bytes() == write_report(run).read_bytes()
     assert [file.name for file in run.iterdir() if file.name.startswith(".")] == []
 
 
@@ -127,7 +127,7 @@ def test_narrow_and_dark_screens_are_provided_for(whole: Page):
 def test_without_an_evaluation_the_page_says_how_to_get_one(run: Path):
     for name in ("evaluation.json", "evaluation.npz", "pictures.npz", "gaps.json", "calibration.json"):
         (run / name).unlink()
-    page = Page(write(run))
+    page = Page(write_report(run))
     assert page.sections == {"warnings", "run", "learning"}
     for command in ("evaluate", "gaps", "calibrate"):
         assert f"curvae {command} run" in page.text
@@ -152,25 +152,25 @@ def test_a_calibration_comes_back_as_it_was_but_for_the_order_of_data():
 def test_a_bare_configuration_is_enough(tmp_path: Path):
     text = "{format: 1, curvae: null, system: {name: vae}, data: {}, training: {}}\n"
     (tmp_path / "config.yaml").write_text(text)
-    page = Page(write(tmp_path))
+    page = Page(write_report(tmp_path))
     assert page.sections == {"warnings", "run"}
     assert "this run has no metrics.csv" in page.text
 
 
 def test_a_table_has_parity_plots_and_a_plane(tmp_path: Path):
-    page = Page(write(make(tmp_path / "table", event=(9,), latent=2)))
+    page = Page(write_report(make(tmp_path / "table", event=(9,), latent=2)))
     assert page.sections == SECTIONS
     assert "the first 6 of 9 columns" in page.text
     assert "in the latent plane" in page.text
 
 
 def test_color_images_are_shown(tmp_path: Path):
-    page = Page(write(make(tmp_path / "color", event=(3, 8, 8))))
+    page = Page(write_report(make(tmp_path / "color", event=(3, 8, 8))))
     assert {"reconstructions", "samples"} <= page.sections
 
 
 def test_one_latent_dimension_leaves_the_plane_out(tmp_path: Path):
-    page = Page(write(make(tmp_path / "one", latent=1)))
+    page = Page(write_report(make(tmp_path / "one", latent=1)))
     assert page.sections == SECTIONS - {"latent", "covariances"}
     assert "a plane needs two" in page.text
 
@@ -178,7 +178,7 @@ def test_one_latent_dimension_leaves_the_plane_out(tmp_path: Path):
 def test_an_encoder_alone_has_no_search(run: Path):
     kept = {name: value for name, value in arrays((1, 8, 8), 6).items() if not name.startswith("trace")}
     write_evaluation(run, evaluation(6).to_dict(), per_datum(), kept)
-    page = Page(write(run))
+    page = Page(write_report(run))
     assert page.sections == SECTIONS - {"search"}
     assert "Mode search left out: this posterior comes from one pass of the encoder" in page.text
 
@@ -191,7 +191,7 @@ def test_hostile_names_are_text(tmp_path: Path):
         json.dumps({"<img src=x>": '"><img src=y>', "device": "<u>", "data_checksum": ""})
     )
     reseal(run / "evaluation.json", {"unit": "<em>", "split": "<script>", "warnings": ["<script>"]})
-    page = Page(write(run))
+    page = Page(write_report(run))
     assert name.replace("`", "") in page.text.replace("`", "")
     assert not {"script", "i", "u", "em"} & {tag for tag, _ in page.tags}
     assert all((image["src"] or "").startswith("data:") for image in page.images)
@@ -217,7 +217,7 @@ def test_hostile_names_are_text(tmp_path: Path):
 def test_broken_files_are_named_in_one_line(run: Path, name: str, content: str):
     (run / name).write_text(content)
     with pytest.raises(RunError) as caught:
-        write(run)
+        write_report(run)
     assert str(caught.value).startswith(str(run / name))
     assert "\n" not in str(caught.value)
     assert not (run / "report.html").exists()
@@ -231,10 +231,10 @@ def test_pickles_are_refused(run: Path):
     digests |= {"pictures.npz": files.digest((run / "pictures.npz").read_bytes())}
     reseal(run / "evaluation.json", {"files": digests})
     with pytest.raises(RunError, match=r"pictures\.npz: expected a \.npy array of numbers, got Object arrays"):
-        write(run)
+        write_report(run)
 
 
 @pytest.mark.parametrize(("folder", "message"), [("none", "expected the folder of a run"), ("", "found none; is this")])
 def test_other_folders_are_refused(tmp_path: Path, folder: str, message: str):
     with pytest.raises(RunError, match=message):
-        write(tmp_path / folder)
+        write_report(tmp_path / folder)

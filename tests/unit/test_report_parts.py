@@ -8,7 +8,7 @@ import pytest
 from curvae.evaluation import formatting
 from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult, Summary
 from curvae.report import figures, page, pictures, sections, words
-from curvae.report.read import Snapshot
+from curvae.report.snapshot import Snapshot
 
 
 def test_a_correlation_matrix_by_hand():
@@ -56,11 +56,11 @@ def test_rare_labels_are_one_group():
 
 def test_the_frame_of_a_histogram_leaves_single_values_out():
     bulk = np.random.default_rng(0).normal(size=2000)
-    low, high = figures.frame([np.append(bulk, -1e6)])
+    low, high = figures.histogram_range([np.append(bulk, -1e6)])
     assert -7 < low < -2.5
     assert high == bulk.max()
-    assert figures.frame([np.full(5, 3.0)]) == (2.5, 3.5)
-    assert figures.frame([]) == (0.0, 1.0)
+    assert figures.histogram_range([np.full(5, 3.0)]) == (2.5, 3.5)
+    assert figures.histogram_range([]) == (0.0, 1.0)
 
 
 def test_a_learning_curve_is_cut_only_where_its_start_is_far_below():
@@ -97,9 +97,9 @@ def test_the_verdict_says_how_far_to_trust_it(flagged: float, said: str):
 
 
 def test_what_is_left_out_for_one_reason_shares_a_line():
-    left_out = [page.Section(letter, letter.upper(), absent="why.") for letter in "ac"]
+    left_out = [page.PageSection(letter, letter.upper(), absent="why.") for letter in "ac"]
     source = page.page(
-        "title", "lead", "1", "2", [left_out[0], page.Section("b", "B", "<p>x</p>"), left_out[1]], "foot"
+        "title", "lead", "1", "2", [left_out[0], page.PageSection("b", "B", "<p>x</p>"), left_out[1]], "foot"
     )
     assert source.count("left out") == 1
     assert source.index("<b>A, C</b> left out: why.") < source.index("<p>x</p>")

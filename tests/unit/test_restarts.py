@@ -11,7 +11,7 @@ import curvae
 from curvae import training
 from curvae.cli.finished import finished
 from curvae.data import from_array
-from curvae.report import write as write_report
+from curvae.report import write_report
 from curvae.systems import vae
 from curvae.training import RunError, RunFolder, fit_restarts
 from curvae.training.errors import DivergedError, FinishedError
@@ -90,7 +90,7 @@ def test_killed_while_the_best_is_moved_it_is_moved_by_the_next_call(tmp_path: P
         def dies(*args, **kwargs):
             raise KeyboardInterrupt
 
-        patched.setattr(module, "moved" if where.startswith("before") else "discard", dies)
+        patched.setattr(module, "move_run" if where.startswith("before") else "discard", dies)
         with pytest.raises(KeyboardInterrupt):
             started(data, tmp_path / "run")
     if where.startswith("before"):

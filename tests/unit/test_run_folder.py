@@ -15,7 +15,7 @@ from torch import nn
 
 import curvae
 from curvae import evaluation, report, training
-from curvae.evaluation import compare, evaluate, read
+from curvae.evaluation import compare, evaluate, read_evaluation
 from curvae.systems import System, vae
 from curvae.training import RunError, RunFolder
 from curvae.training.loop.checkpoint import Session
@@ -41,7 +41,7 @@ def opened(run: RunFolder) -> RunFolder:
 def test_every_file_of_a_run_has_its_place_in_the_layout(tmp_path: Path):
     run = training.fit(vae(data_of().spec, latent=2, hidden=8), data_of(), epochs=2, out=tmp_path / "run")
     evaluate(run, samples=30, limit=4, progress=False)
-    report.write(run.path)
+    report.write_report(run.path)
     known = {*layout.LAYOUT, layout.EVALUATIONS, layout.SNAPSHOTS}
     assert {each.name for each in run.path.iterdir()} <= known
 
@@ -49,16 +49,16 @@ def test_every_file_of_a_run_has_its_place_in_the_layout(tmp_path: Path):
 @pytest.mark.parametrize("change", ["bit", "swap", "type", "other run", "cast"])
 def test_other_weights_are_never_loaded(run: RunFolder, tmp_path: Path, change: str):
     path = run.path / "model.safetensors"
-    whole, tensors = path.read_bytes(), weights.read(path)
+    whole, tensors = path.read_bytes(), weights.read_tensors(path)
     names = [name for name, value in tensors.items() if value.shape == (8,)]
     if change == "bit":
         path.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
     elif change == "swap":
-        path.write_bytes(weights.encode({**tensors, names[0]: tensors[names[1]], names[1]: tensors[names[0]]}))
+        path.write_bytes(weights.to_safetensors({**tensors, names[0]: tensors[names[1]], names[1]: tensors[names[0]]}))
     elif change == "type":
         path.write_bytes(whole.replace(b'"F32"', b'"I32"', 1))
     elif change == "cast":
-        path.write_bytes(weights.encode({name: value.double() for name, value in tensors.items()}))
+        path.write_bytes(weights.to_safetensors({name: value.double() for name, value in tensors.items()}))
     else:
         data = data_of()
         other = folder(tmp_path / "other", vae(data.spec, latent=2, hidden=8), data)
@@ -72,14 +72,14 @@ def test_in_format_1_what_can_be_checked_is(run: RunFolder):
     """It has no digest; types and shapes are those of the system, exactly."""
     fuzz_run_folder.first_format(run.path)
     path = run.path / "model.safetensors"
-    tensors = weights.read(path)
+    tensors = weights.read_tensors(path)
     expected = run.trained.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in training.load(run.path).state_dict().items())
     path.write_bytes(path.read_bytes().replace(b'"F32"', b'"I32"', 1))
     with pytest.raises(RunError, match=r"expected torch.float32, got torch.int32"):
         training.load(run.path)
     first = next(name for name, value in tensors.items() if value.ndim == 2)
-    path.write_bytes(weights.encode({**tensors, first: tensors[first][:1]}))
+    path.write_bytes(weights.to_safetensors({**tensors, first: tensors[first][:1]}))
     with pytest.raises(RunError, match="expected shape"):
         training.load(run.path)
 
@@ -90,7 +90,7 @@ def test_a_run_of_format_1_is_read(run: RunFolder):
     old = opened(run)
     assert old.evaluation.stale is None
     assert old.transform().fingerprint == run.memory.transform.fingerprint
-    assert "without saying of which weights" in report.write(run.path).read_text()
+    assert "without saying of which weights" in report.write_report(run.path).read_text()
 
 
 @pytest.mark.parametrize("name", ["model.json", "transform.json", "transform.safetensors"])
@@ -119,25 +119,28 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
 def test_weights_are_the_old_ones_or_the_new_wherever_writing_ends(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch, at: int
 ):
-    new = {name: value + 1 if value.is_floating_point() else value for name, value in weights.load(run.path)[1].items()}
+    new = {
+        name: value + 1 if value.is_floating_point() else value
+        for name, value in weights.read_weights(run.path)[1].items()
+    }
     old = run.digest()
     with monkeypatch.context() as patched:
         interrupted(patched, at)
         if at < 4:
             with pytest.raises(KeyboardInterrupt):
-                weights.write(run.path, new)
+                weights.write_weights(run.path, new)
         else:
-            weights.write(run.path, new)
-    expected = old if at < 3 else files.digest(weights.encode(new))
+            weights.write_weights(run.path, new)
+    expected = old if at < 3 else files.digest(weights.to_safetensors(new))
     assert RunFolder(run.path).model().sha256 == expected
     newer = {name: value + 1 if value.is_floating_point() else value for name, value in new.items()}
     with monkeypatch.context() as patched:
         interrupted(patched, 2)
         with pytest.raises(KeyboardInterrupt):
-            weights.write(run.path, newer)
+            weights.write_weights(run.path, newer)
     assert RunFolder(run.path).model().sha256 == expected
-    weights.write(run.path, newer)
-    assert len(layout.read(run.path, "model.json")["weights"]) == 1
+    weights.write_weights(run.path, newer)
+    assert len(layout.read_document(run.path, "model.json")["weights"]) == 1
     assert [each.name for each in run.path.iterdir() if each.name.startswith(".")] == []
 
 
@@ -160,11 +163,11 @@ def test_an_evaluation_is_the_old_one_or_the_new_wherever_writing_ends(
             patched.setattr(Path, "replace", moved)
         with pytest.raises(KeyboardInterrupt) if at < 6 else pytest.MonkeyPatch.context():
             evaluate(run, samples=31, progress=False)
-    found = read(run.path)
+    found = read_evaluation(run.path)
     assert found.result.samples == (30 if at < 4 else 31)
     assert found.arrays["draws"].tolist() == [found.result.samples] * len(found.arrays["index"])
     last = evaluate(run, samples=32, progress=False)
-    assert read(run.path).result == last != first
+    assert read_evaluation(run.path).result == last != first
     assert [each.name for each in run.path.iterdir() if each.name.startswith(".")] == []
 
 
@@ -174,7 +177,11 @@ def test_files_of_two_evaluations_are_refused_together(run: RunFolder, tmp_path:
     other = Path(shutil.copytree(run.path, tmp_path / "other"))
     evaluate(RunFolder(other, run.memory, run.trained), samples=31, progress=False)
     shutil.copy(other / name, run.path / name)
-    for use in (lambda: report.write(run.path), lambda: compare([run.path, other]), lambda: opened(run).evaluation):
+    for use in (
+        lambda: report.write_report(run.path),
+        lambda: compare([run.path, other]),
+        lambda: opened(run).evaluation,
+    ):
         with pytest.raises(RunError, match=r"expected the arrays that evaluation.json names, got those of another"):
             use()
 
@@ -183,14 +190,16 @@ def test_what_was_found_of_other_weights_is_stale(run: RunFolder, tmp_path: Path
     evaluate(run, samples=30, progress=False)
     evaluation.gaps(run, data=2, steps=2, samples=20, progress=False)
     whole = Path(shutil.copytree(run.path, tmp_path / "whole"))
-    value = read(run.path).result.log_likelihood.value
+    value = read_evaluation(run.path).result.log_likelihood.value
     assert opened(run).evaluation.stale is False
-    new = {name: part + 1 if part.is_floating_point() else part for name, part in weights.load(run.path)[1].items()}
-    weights.write(run.path, new)
+    new = {
+        name: part + 1 if part.is_floating_point() else part for name, part in weights.read_weights(run.path)[1].items()
+    }
+    weights.write_weights(run.path, new)
     assert opened(run).evaluation.stale is True
     with pytest.raises(RunError, match=r"stale: .* was evaluated on other weights; run `curvae evaluate"):
         compare([run.path, whole])
-    page = report.write(run.path).read_text()
+    page = report.write_report(run.path).read_text()
     assert "stale: it is of other weights than the run has now; run <code>curvae evaluate run</code> again" in page
     assert "run <code>curvae gaps run</code> again" in page
     assert f"{abs(value):.2f}"[:5] not in page
@@ -220,7 +229,7 @@ def test_readers_of_a_damaged_run_know_one_error(tmp_path: Path):
 def test_readers_say_which_file_and_how_to_mend_it(run: RunFolder, name: str):
     (run.path / name).write_text("[1, 2]")
     with pytest.raises(RunError, match=rf"{name}: expected names and values, got list; .*(anew|again)"):
-        layout.read(run.path, name)
+        layout.read_document(run.path, name)
 
 
 class Broken(nn.Linear):
@@ -291,7 +300,7 @@ def test_an_evaluation_with_arrays_of_other_rows_is_refused(run: RunFolder):
     evaluate(run, samples=30, progress=False)
     reseal(run.path / "evaluation.json", {"count": 9})
     with pytest.raises(RunError, match=r"evaluation.npz: .* index: int64 \(10,\) for 9 rows; run `curvae evaluate"):
-        read(run.path)
+        read_evaluation(run.path)
     assert json.loads((run.path / "evaluation.json").read_text())["count"] == 9
 
 

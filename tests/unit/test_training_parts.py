@@ -19,7 +19,7 @@ from curvae.training.loop.state import write_state
 from curvae.training.run import files
 from curvae.training.run import metrics as log
 from curvae.training.run.metrics import Log, Row
-from curvae.training.run.serialization import plain
+from curvae.training.run.serialization import as_json
 from curvae.training.setup import devices
 from curvae.training.setup.length import divide
 from curvae.training.setup.settings import derive
@@ -138,7 +138,7 @@ def test_means_of_what_is_there():
 def test_a_row_survives_the_file(tmp_path: Path):
     book = Log(tmp_path)
     book.write(Row("one", 1, 10, 0.5, -1.25, math.nan, 3.0, 1e-9, 0.125, 2))
-    read = log.read(book.path)
+    read = log.read_metrics(book.path)
     assert tuple(read) == log.COLUMNS
     assert read["train_bound"] == [-1.25]
     assert math.isnan(read["validation_bound"][0])
@@ -150,7 +150,7 @@ def test_rows_of_an_earlier_version_get_the_columns_of_this_one(tmp_path: Path):
     book.path.write_text("stage,epoch,step,kl,level\none,1,10,0.5,1\none,2,20,,\n")
     book.write(Row("two", 3, 30, kl=0.25))
     assert book.path.read_text().startswith(",".join([*log.COLUMNS, "level"]) + "\n")
-    read = log.read(book.path)
+    read = log.read_metrics(book.path)
     assert repr(read["level"]) == "[1.0, nan, nan]"
     assert (read["stage"], read["step"]) == (["one", "one", "two"], [10, 20, 30])
     assert read["kl"][::2] == [0.5, 0.25]
@@ -164,7 +164,7 @@ def test_a_column_is_added_where_it_first_appears(tmp_path: Path):
     book.keep(2)
     Log(tmp_path).write(Row("two", 3, 7, info={"energy": -1.0, "step": 0.25}))
     assert book.path.read_text().splitlines()[0] == ",".join([*log.COLUMNS, "acceptance", "energy", "info_step"])
-    read = log.read(book.path)
+    read = log.read_metrics(book.path)
     assert repr([read[name] for name in ("acceptance", "energy", "info_step")]) == (
         "[[0.5, nan, nan], [nan, -2.0, -1.0], [nan, nan, 0.25]]"
     )
@@ -178,13 +178,13 @@ def test_files_are_replaced_whole(tmp_path: Path):
     assert files.read_json(path) == {"a": 2}
     assert [each.name for each in tmp_path.iterdir()] == ["file.json"]
     with pytest.raises(RunError, match="cannot be written"):
-        files.write(tmp_path / "no" / "file", "x")
+        files.write_file(tmp_path / "no" / "file", "x")
 
 
 def test_a_module_that_remembers_how_it_was_made_is_recorded():
     module = nn.Linear(2, 3)
     module.recipe = Recipe("torch.nn.Linear", {"in_features": 2, "out_features": 3})
-    assert plain(module) == {"class_path": "torch.nn.Linear", "init_args": {"in_features": 2, "out_features": 3}}
+    assert as_json(module) == {"class_path": "torch.nn.Linear", "init_args": {"in_features": 2, "out_features": 3}}
 
 
 def test_public_names_are_there():

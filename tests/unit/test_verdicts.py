@@ -130,6 +130,6 @@ def test_a_planted_run_overfits_and_the_report_says_so(tmp_path):
     assert found.kind == "overfits"
     result = curvae.evaluate(run, samples=50, progress=False)
     assert [each.kind for each in of_evaluation(result)][:1] == ["baseline"]
-    text = curvae.report.html(curvae.report.read(run.path))
+    text = curvae.report.html(curvae.report.read_snapshot(run.path))
     assert "Not worth using as it is" in text
     assert "Overfits: after epoch" in text

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 if the line cannot be read, 1 if it cannot be carried out, 130 after Ctrl-C.
     """
-    with told():
+    with log_to_stderr():
         return guarded(_run, sys.argv[1:] if argv is None else argv)
 
 
@@ -88,11 +88,11 @@ class _Lines(logging.Handler):
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def log_to_stderr() -> Iterator[None]:
     """The library's log, a line a message on stderr: what takes long, and what goes another way than was asked for.
 
     Example:
-        >>> with told():
+        >>> with log_to_stderr():
         ...     LOG.isEnabledFor(logging.INFO)
         True
     """

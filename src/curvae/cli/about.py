@@ -28,7 +28,7 @@ def list_() -> None:
     show(
         "systems",
         ["name", "what it is", "reference"],
-        [(name, *registry.describe(name)) for name in registry.systems()],
+        [(name, *registry.describe_system(name)) for name in registry.systems()],
     )
     described = [(name, unmarked(_first_line(source))) for name, source in SOURCES.items()]
     show("data sets (or a .npy, .npz, .csv, .tsv or .txt file of your own)", ["name", "what it is"], described)

@@ -7,15 +7,15 @@ from pathlib import Path
 import torch
 
 from curvae import evaluation
+from curvae.argument_checks import check_counts
 from curvae.cli.flags import Source
-from curvae.cli.latents import rows_of
+from curvae.cli.latents import named_rows
 from curvae.cli.opening import open_run
-from curvae.cli.output import fresh, show, warn, write_json
+from curvae.cli.output import fresh, print_warnings, show, write_values
 from curvae.cli.parsing import command
 from curvae.evaluation import GapSettings, RowChecks
 from curvae.evaluation.io import write_findings
 from curvae.evaluation.likelihood.scores import bar
-from curvae.limits import check_counts
 from curvae.training.run.layout import CALIBRATION
 from curvae.training.run.run_folder import RunFolder
 
@@ -36,7 +36,7 @@ def gaps(run: Path, progress: bool = True, trust: Sequence[str] | None = None, *
     title = f"{run}: {found.count:,} {found.split} data, {found.steps} steps each; nats per datum ± standard error"
     show(title, ["", ""], found.rows())
     show("Posteriors on this decoder", ["", "ELBO", "below log p(x)", "gain"], found.member_rows(), numbers=True)
-    warn(found.warnings)
+    print_warnings(found.warnings)
 
 
 def _given(rows: str | None = None, limit: int = 100) -> tuple[str | None, int]:
@@ -56,7 +56,7 @@ def _checked(given: tuple[str | None, int], run: RunFolder, count: int, seed: in
     word, limit = given
     if word is None:
         return None
-    table = rows_of(word, run, {}).table
+    table = named_rows(word, run, {}).table
     batch = table.batch(torch.arange(min(limit, len(table))))
     return evaluation.check_rows(run.system(), batch.x, batch.mask, word, count, seed)
 
@@ -98,7 +98,7 @@ def calibrate(
         checked = _checked(given, opened, 2 * count, seed)
         found = replace(evaluation.calibrate(opened.system(), count, draws, seed), given=checked)
         write_findings(opened.path, CALIBRATION, {**found.to_dict(), "seed": seed}, sha256)
-        write_json(numbers, found.to_dict())
+        write_values(numbers, found.to_dict())
         if picture is not None:
             found.figure(picture)
     title = f"{run}: {len(found.ranks):,} data drawn from the model, {found.draws} draws each"
@@ -146,6 +146,6 @@ def bracket(
     """
     with fresh(to, force) as numbers, bar(path["count"], progress) as report:
         found = evaluation.bracket(open_run(run, trust or ()).system(), **path, report=report)
-        write_json(numbers, found.to_dict())
+        write_values(numbers, found.to_dict())
     show(f"{run}: {found.title}", ["", ""], found.rows())
     print(found.verdict)

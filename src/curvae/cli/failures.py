@@ -37,16 +37,16 @@ def guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) -> i
         _silence(sys.stdout)
         return FAILED
     except (KeyboardInterrupt, Interrupted) as stop:
-        say(f"\ncurvae: interrupted{f': {stop}' if str(stop) else '.'}")
+        print_error(f"\ncurvae: interrupted{f': {stop}' if str(stop) else '.'}")
         return INTERRUPTED
     except Exception as error:
         if os.environ.get("CURVAE_DEBUG") == "1":
             raise
-        say(f"curvae: error: {told(error)}")
+        print_error(f"curvae: error: {told(error)}")
         return USAGE if isinstance(error, UsageError) else FAILED
 
 
-def say(line: str) -> None:
+def print_error(line: str) -> None:
     """A line on stderr, where there still is one."""
     with suppress(OSError):
         print(line, file=sys.stderr, flush=True)

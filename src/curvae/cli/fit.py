@@ -11,12 +11,12 @@ from curvae.cli import continuing, latent_range, opening, replay, warm
 from curvae.cli.failures import UsageError
 from curvae.cli.finished import again, finished, interruptible
 from curvae.cli.flags import Source
-from curvae.cli.parsing import dashed, given, parse, parser, spoken, to_front
+from curvae.cli.parsing import dashed, errors_in_flags, given, parse, parser, to_front
 
 if TYPE_CHECKING:
     from curvae.data import Data
     from curvae.systems import System
-    from curvae.training.setup.settings import Settings
+    from curvae.training.setup.settings import TrainingSettings
 
 HELP = """usage: curvae fit SYSTEM DATA [flags]
        curvae fit --config RUN [flags]
@@ -56,7 +56,7 @@ class Request(NamedTuple):
     system: str | None
     data: str | None
     flags: Sequence[str]
-    config: replay.Config
+    config: replay.ReplayedConfig
 
 
 class Sources(NamedTuple):
@@ -89,7 +89,7 @@ def fit(words: Sequence[str]) -> None:
     chosen = parse(made, latent_range.first(request.flags, sizes), _defaults(request.config, sources))
     if request.data is None:
         raise UsageError(f"fit {request.system}: expected DATA, a known data set or a file, got none; e.g. digits.")
-    with spoken(made):
+    with errors_in_flags(made):
         _train(request, sources, made, chosen, sizes)
 
 
@@ -97,7 +97,7 @@ def _request(words: Sequence[str]) -> Request:
     leading = list(takewhile(lambda word: not word.startswith("-"), words))
     flags = words[len(leading) :]
     path = given("--config", flags)
-    config = replay.Config() if path is None else replay.read(Path(path))
+    config = replay.ReplayedConfig() if path is None else replay.read_config(Path(path))
     opening.refuse_own(Path(path or ""), config.system_arguments, (given("--trust", flags) or "").split(","))
     system, data = (*leading, None, None)[:2]
     request = Request(system or config.system, data or config.data, flags, config)
@@ -141,7 +141,7 @@ def _command(
     """
 
 
-def _defaults(config: replay.Config, sources: Sources) -> dict[str, Any]:
+def _defaults(config: replay.ReplayedConfig, sources: Sources) -> dict[str, Any]:
     pairs = (
         (sources.system, config.system_arguments),
         (sources.data, config.data_arguments),
@@ -200,20 +200,20 @@ def _folder(request: Request, training: Mapping[str, Any], kind: str) -> Path | 
     return next_name(f"{request.system}-{_stem(str(request.data))}{kind}")
 
 
-def _settings(training: Mapping[str, Any]) -> "Settings":
+def _settings(training: Mapping[str, Any]) -> "TrainingSettings":
     """Refused before data are opened and weights are drawn."""
     from curvae.training.setup.devices import resolve_device
     from curvae.training.setup.monitoring import check_logger
-    from curvae.training.setup.settings import Settings
+    from curvae.training.setup.settings import TrainingSettings
 
     others = ("out", "progress", "logger")
-    settings = Settings(**{name: value for name, value in training.items() if name not in others})
+    settings = TrainingSettings(**{name: value for name, value in training.items() if name not in others})
     check_logger(training["logger"])
     resolve_device(settings.device, settings.devices)
     return settings
 
 
-def _printed(system: "System", data: "Data", settings: "Settings") -> str:
+def _printed(system: "System", data: "Data", settings: "TrainingSettings") -> str:
     from curvae.training.fits.fit import configuration
     from curvae.training.run.files import as_yaml
 

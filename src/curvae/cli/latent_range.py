@@ -5,7 +5,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curvae.cli.failures import UsageError, say
+from curvae.cli.failures import UsageError, print_error
 from curvae.cli.finished import again, interruptible
 from curvae.cli.parsing import given
 
@@ -66,7 +66,7 @@ def fit_each(
         training: arguments of training; ``out`` is the folder of all runs.
         words: SYSTEM, DATA and flags, as they go on from here.
     """
-    from curvae.evaluation.comparison.latent_curve import measure, require_evidence
+    from curvae.evaluation.comparison.latent_curve import measure_curve, require_evidence
     from curvae.report.latent_curve import draw
     from curvae.training import RunFolder, fit
     from curvae.training.errors import FinishedError
@@ -76,12 +76,12 @@ def fit_each(
         for number, size in enumerate(sizes, start=1):
             system, place = build(size), folder / f"latent-{size}"
             require_evidence(system)
-            say(f"{number}/{len(sizes)}: {place}") if shown else None
+            print_error(f"{number}/{len(sizes)}: {place}") if shown else None
             try:
                 runs[size] = fit(system, data, **{**training, "out": place})
             except FinishedError:
                 runs[size] = RunFolder(place, data, system)
-        curve = measure(runs, progress=shown)
+        curve = measure_curve(runs, progress=shown)
     table, picture = curve.write(folder), draw(curve, folder)
     print(curve.to_text(), end="")
-    print(f"written: {table}, {picture}\nnext: curvae evaluate {folder / f'latent-{curve.chosen}'}")
+    print(f"written: {table}, {picture}\nnext: curvae evaluate {folder / f'latent-{curve.fewest}'}")

@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from curvae.argument_checks import MOST
 from curvae.cli.failures import UsageError
 from curvae.cli.flags import Source
 from curvae.cli.opening import noted, open_run, set_name
 from curvae.cli.output import fresh
 from curvae.cli.parsing import command
-from curvae.limits import MOST
 
 if TYPE_CHECKING:
     from curvae.fitted import Fitted
-    from curvae.fitted.rows import Rows
+    from curvae.fitted.rows import TransformedRows
     from curvae.training import RunFolder
 
 Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Described:
+class Description:
     """How posteriors are described.
 
     Args:
@@ -64,7 +64,7 @@ def how_to_read(
     return read | {"missing": missing, "data_dir": data_dir}
 
 
-DESCRIBED, FILE = Source("words and flags", Described), Source("a file", how_to_read)
+DESCRIBED, FILE = Source("words and flags", Description), Source("a file", how_to_read)
 
 
 @command("RUN [flags]", "curvae sample runs/digits-vlae --n 100 --to samples.npz")
@@ -84,14 +84,14 @@ def sample(
         to: file to write: .npz (array x) or .csv (names, kinds and precision of the columns are the data's).
     """
     check_file(to)
-    check_counts(n=n)
+    check_flag_ranges(n=n)
     from curvae.data.restoring import by_name
     from curvae.fitted import Fitted
 
     with fresh(to, force) as target:
         fitted = Fitted(open_run(run, trust or ()))
         x = fitted.drawn(n, seed)
-        write(target, {"x": x}, by_name(fitted.schema, x))
+        write_arrays(target, {"x": x}, by_name(fitted.schema, x))
     print(f"{n} samples of shape {tuple(x.shape[1:])}: {to}")
     if constant := fitted.schema.constants:
         print(f"never varied in training, and drawn as one value: {', '.join(constant)}")
@@ -111,7 +111,7 @@ def encode(
     force: bool = False,
     trust: Sequence[str] | None = None,
     *,
-    how: Described,
+    how: Description,
     options: Mapping[str, Any],
 ) -> None:
     """Encode data by the posterior of a run; the data are transformed as those of the run were.
@@ -129,7 +129,7 @@ def encode(
 
     with fresh(to, force) as target:
         fitted = Fitted(open_run(run, trust or ()))
-        rows = rows_of(data, fitted.run, options)
+        rows = named_rows(data, fitted.run, options)
         arrays = fitted.encoded(rows, how.level, how.rotate)
         write_latents(target, rows, fitted, arrays)
     print(f"{len(rows.table)} data in {arrays['mean'].shape[1]} latent dimensions: {to}")
@@ -144,7 +144,7 @@ def turned(fitted: "Fitted", rotate: bool | None) -> str:
     return f"latents by what the decoder says through them, z0 the most (--no-rotate: as trained){note}\n"
 
 
-def rows_of(data: str, run: "RunFolder", options: Mapping[str, Any]) -> "Rows":
+def named_rows(data: str, run: "RunFolder", options: Mapping[str, Any]) -> "TransformedRows":
     """Rows that a word names: a part of the run's data, a file, or a known set."""
     from curvae.fitted.rows import PARTS, Reading, rows_of
 
@@ -154,7 +154,9 @@ def rows_of(data: str, run: "RunFolder", options: Mapping[str, Any]) -> "Rows":
         return rows_of(run, data, reading=Reading(**options))
 
 
-def write_latents(target: Path | None, rows: "Rows", fitted: "Fitted", arrays: Arrays, **beside: np.ndarray) -> None:
+def write_latents(
+    target: Path | None, rows: "TransformedRows", fitted: "Fitted", arrays: Arrays, **beside: np.ndarray
+) -> None:
     """Posteriors with the row of the file or array that each is of, from 0, and its label as it came, if any.
 
     Args:
@@ -171,7 +173,9 @@ def write_latents(target: Path | None, rows: "Rows", fitted: "Fitted", arrays: A
     def framed(values: Mapping[str, np.ndarray], label: str) -> Arrays:
         return {"row": number, **values} | ({} if rows.labels is None else {label: rows.labels})
 
-    write(target, framed(arrays, "label"), framed(dict(latent_columns(arrays)) | beside, label_of(fitted.schema)))
+    write_arrays(
+        target, framed(arrays, "label"), framed(dict(latent_columns(arrays)) | beside, label_of(fitted.schema))
+    )
 
 
 def check_file(to: Path) -> None:
@@ -180,7 +184,7 @@ def check_file(to: Path) -> None:
         raise UsageError(f"--to: expected a file name that ends in .npz or .csv, got {to}.")
 
 
-def check_counts(**at_least_one: int) -> None:
+def check_flag_ranges(**at_least_one: int) -> None:
     """Complain of flags out of their range."""
     for name, value in at_least_one.items():
         if value < 1:
@@ -189,7 +193,7 @@ def check_counts(**at_least_one: int) -> None:
             raise UsageError(f"--{name}: expected {MOST:,} or less, got {value:,}.")
 
 
-def write(target: Path | None, arrays: Arrays, columns: Arrays) -> None:
+def write_arrays(target: Path | None, arrays: Arrays, columns: Arrays) -> None:
     """Arrays to a .npz file, or columns to a .csv file: numbers in the shortest decimals that give them again."""
     assert target is not None
     if target.suffix == ".npz":

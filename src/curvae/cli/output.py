@@ -28,7 +28,7 @@ def fresh(path: Path | None, force: bool = False) -> Iterator[Path | None]:
         raise Refused(f"{path}: expected nothing there, got an existing file; --force writes over it.")
     if not path.parent.is_dir():
         raise Refused(f"{path}: expected an existing folder, got {path.parent}, which is none; make it first.")
-    atomic.sweep(path.parent)
+    atomic.remove_stale(path.parent)
     with atomic.replacing(path) as beside:
         yield beside
 
@@ -60,12 +60,12 @@ def show(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], numbe
     console.print(table)
 
 
-def write_json(target: Path | None, values: Mapping[str, Any]) -> None:
+def write_values(target: Path | None, values: Mapping[str, Any]) -> None:
     """Values into a file that was asked for, one a line."""
     if target is not None:
         target.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def warn(lines: Iterable[str]) -> None:
+def print_warnings(lines: Iterable[str]) -> None:
     """Print warnings, or that there are none."""
     print("\n".join(f"warning: {line}" for line in lines) or "No warnings.")

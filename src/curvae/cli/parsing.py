@@ -9,9 +9,9 @@ from inspect import getdoc
 from itertools import zip_longest
 from typing import Any
 
+from curvae.argument_checks import SEEDS
 from curvae.cli.failures import UsageError, closest
 from curvae.cli.flags import Flag, Listed, Source, metavar
-from curvae.limits import SEEDS
 
 Command = Callable[[Sequence[str]], None]
 WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "Path": "a path"}
@@ -134,7 +134,7 @@ def command(usage: str, *examples: str, **parts: Source) -> Callable[[Callable[.
         def run(words: Sequence[str]) -> None:
             made = parser(function.__name__.rstrip("_"), usage, about.partition("\n\nArgs:")[0], examples, sources)
             chosen = parse(made, words)
-            with spoken(made):
+            with errors_in_flags(made):
                 others = {name: part.function(**part.arguments(chosen)) for name, part in parts.items()}
                 function(**source.arguments(chosen), **others)
 
@@ -144,7 +144,7 @@ def command(usage: str, *examples: str, **parts: Source) -> Callable[[Callable[.
 
 
 @contextmanager
-def spoken(made: Any) -> Iterator[None]:
+def errors_in_flags(made: Any) -> Iterator[None]:
     """Errors of the library in the words of the command line: arguments become the flags of this parser.
 
     ``missing='mask'`` becomes ``--missing mask``, and ``latent: expected ...`` becomes ``--latent: expected ...``.

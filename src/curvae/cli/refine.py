@@ -8,7 +8,16 @@ import numpy as np
 
 from curvae.cli.failures import UsageError
 from curvae.cli.flags import Source
-from curvae.cli.latents import DESCRIBED, FILE, Arrays, Described, check_counts, check_file, rows_of, write_latents
+from curvae.cli.latents import (
+    DESCRIBED,
+    FILE,
+    Arrays,
+    Description,
+    check_file,
+    check_flag_ranges,
+    named_rows,
+    write_latents,
+)
 from curvae.cli.opening import open_run
 from curvae.cli.output import fresh
 from curvae.cli.parsing import command
@@ -39,7 +48,7 @@ def _way(rounds: int | None = None, steps: int | None = None, rate: float = 0.05
         samples: draws in each gradient step.
     """
     counts = {"rounds": rounds, "steps": steps, "samples": samples}
-    check_counts(**{name: count for name, count in counts.items() if count is not None})
+    check_flag_ranges(**{name: count for name, count in counts.items() if count is not None})
     if rate <= 0:
         raise UsageError(f"--rate: expected a number above 0, got {rate}.")
     if rounds and steps:
@@ -76,7 +85,7 @@ def refine(
     trust: Sequence[str] | None = None,
     *,
     way: Any,
-    how: Described,
+    how: Description,
     options: Mapping[str, Any],
 ) -> None:
     """Refine the posterior of every example towards a higher ELBO; works for any run, which is left as it is.
@@ -92,7 +101,7 @@ def refine(
     check_file(to)
     import torch
 
-    from curvae.curvature import chosen
+    from curvae.curvature import take_rows
     from curvae.fitted import Fitted
     from curvae.fitted.rows import batches, gathered
     from curvae.systems import HasModel, HasPosterior, require
@@ -101,8 +110,8 @@ def refine(
     with fresh(to, force) as target:
         fitted = Fitted(open_run(run, trust or ()))
         system = require(fitted.system, HasPosterior, "refine")
-        model, rows = require(system, HasModel, "refine").parts().model, rows_of(data, fitted.run, options)
-        axes, first = fitted.axes_for(how.rotate), chosen(next(iter(batches(fitted.system, rows.table))), slice(1))
+        model, rows = require(system, HasModel, "refine").parts().model, named_rows(data, fitted.run, options)
+        axes, first = fitted.axes_for(how.rotate), take_rows(next(iter(batches(fitted.system, rows.table))), slice(1))
         refine, done = way(system.posterior(first.x, first.mask))
         arrays = gathered(
             fitted.system, rows.table, lambda batch: _refined(system, model, refine, batch, how.level, generator, axes)
@@ -124,7 +133,7 @@ def _refined(
     """The posteriors after refinement, and both ELBOs from the same draws."""
     import torch
 
-    from curvae.fitted.outputs import described
+    from curvae.fitted.outputs import moments_of
     from curvae.objectives import elbo
 
     start, end = (system.posterior(batch.x, batch.mask, steps) for steps in (0, refine))
@@ -132,7 +141,7 @@ def _refined(
     with torch.no_grad():
         before = elbo(model, start, batch, DRAWS, generator=generator).value
         after = elbo(model, end, batch, DRAWS, generator=again).value
-    return described(end, level, axes) | {"elbo_before": before, "elbo_after": after}
+    return moments_of(end, level, axes) | {"elbo_before": before, "elbo_after": after}
 
 
 def _worth(arrays: Arrays, done: str) -> str:

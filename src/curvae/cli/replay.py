@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Arguments = Mapping[str, Any]
 
 
-class System(TypedDict):
+class NamedSystem(TypedDict):
     """A system in words."""
 
     name: NotRequired[str]
@@ -25,13 +25,13 @@ class System(TypedDict):
 class Replayed(TypedDict):
     """What of a configuration is read again."""
 
-    system: System
+    system: NamedSystem
     data: dict[str, Plain]
     training: dict[str, Plain]
 
 
 @dataclass(frozen=True)
-class Config:
+class ReplayedConfig:
     """What a configuration file says; empty where there is none."""
 
     system: str | None = None
@@ -41,7 +41,7 @@ class Config:
     training_arguments: Arguments = field(default_factory=dict)
 
 
-def read(path: Path) -> Config:
+def read_config(path: Path) -> ReplayedConfig:
     """The configuration in a file, or in the run folder of that path.
 
     Files of data are looked for where the run had them, wherever this is called from.
@@ -60,17 +60,17 @@ def read(path: Path) -> Config:
             files.check_format(file, found)
         if "warm_start" in found:
             raise RunError(f"{file}: began at the weights of another run; say curvae fit --from that RUN DATA again.")
-        known = files.typed(file, found, Replayed, mend)
+        known = files.conform_to(file, found, Replayed, mend)
         places = _places(file.parent, known["data"])
     except RunError as error:
         raise UsageError(f"--config: {error}") from None
     system, data = known["system"], known["data"] | places
     arguments = {name: value for name, value in data.items() if name not in ("path", "transform")}
     word = str(data.get("path") or data.get("name") or "") or None
-    return Config(system.get("name"), word, _taken(system), arguments, known["training"])
+    return ReplayedConfig(system.get("name"), word, _taken(system), arguments, known["training"])
 
 
-def _taken(system: System) -> Arguments:
+def _taken(system: NamedSystem) -> Arguments:
     """The arguments of a system under their names of today; of those that are gone a line is said."""
     from curvae import registry
 

@@ -9,7 +9,7 @@ from curvae import evaluation
 from curvae.cli.failures import Refused, UsageError
 from curvae.cli.flags import Source
 from curvae.cli.opening import existing, import_from_here, open_run, other_data
-from curvae.cli.output import fresh, show, warn
+from curvae.cli.output import fresh, print_warnings, show
 from curvae.cli.parsing import command
 from curvae.evaluation import STANDARD, Annealing, Evaluation, Metric, SampleQuality, Settings
 
@@ -84,7 +84,7 @@ def evaluate(
 
         title = f"Against {found.count:,} held-out data, by {found.features}"
         show(title, ["", *SHARES, "kernel distance"], found.rows_printed(), numbers=True)
-    warn(result.warnings)
+    print_warnings(result.warnings)
     _judge(opened, result)
     print(_next(opened, other, result.split))
 
@@ -111,9 +111,9 @@ def _next(run: "RunFolder", other: "Data | None", split: str) -> str:
 @command("RUN", "curvae report runs/digits-vlae")
 def report(run: Path) -> None:
     """Write report.html into a run's folder: one page, no network needed."""
-    from curvae.report import write
+    from curvae.report import write_report
 
-    print(write(existing(run)))
+    print(write_report(existing(run)))
 
 
 @command("RUN RUN ... [flags]", "curvae compare runs/digits-vae runs/digits-vlae --figure compare.png")

@@ -8,7 +8,7 @@ from typing import Any
 from curvae.cli import opening
 from curvae.cli.finished import again, finished, interruptible
 from curvae.cli.flags import Source
-from curvae.cli.parsing import parse, parser, spoken, to_front
+from curvae.cli.parsing import errors_in_flags, parse, parser, to_front
 
 EXAMPLES = ["curvae fit --from runs/stars new-stars.csv --minutes 2 --out runs/new-stars"]
 
@@ -24,7 +24,7 @@ def fit(words: Sequence[str]) -> None:
     sources = [Source("words", _from), data, options, Source("training", _trust)]
     made = parser("fit", f"--from RUN {named or 'DATA'} [flags]", getdoc(fit) or "", EXAMPLES, sources)
     chosen = parse(made, front)
-    with spoken(made):
+    with errors_in_flags(made):
         _train(chosen, data.arguments(chosen), options.arguments(chosen), words)
 
 

@@ -7,7 +7,7 @@ kinds, one for each kind of decoder; ``solvers`` search for the mode; ``native``
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.curvature.linearization import Linearization, Local, Product, chosen
+from curvae.curvature.linearization import Linearization, Local, Product, take_rows
 from curvae.curvature.routes.generic import Generic
 from curvae.curvature.routes.gram import Gram
 from curvae.curvature.routes.layerwise import Layerwise
@@ -17,20 +17,9 @@ from curvae.curvature.solvers.conjugate_gradient import ConjugateGradient
 from curvae.curvature.solvers.final_step import last_step
 from curvae.curvature.solvers.gradient import Gradient
 from curvae.curvature.solvers.levenberg_marquardt import LevenbergMarquardt
+from curvae.curvature.solvers.line_search import Backtracking, PaperSchedule, StepRule, Trial
 from curvae.curvature.solvers.majorized import Majorized
-from curvae.curvature.solvers.search import (
-    Backtracking,
-    Mode,
-    PaperSchedule,
-    Record,
-    SearchHistory,
-    Status,
-    StepRule,
-    Trial,
-    follow,
-    moved,
-    not_ok,
-)
+from curvae.curvature.solvers.mode_search import Mode, Record, SearchHistory, Status, follow, has_changed, not_ok
 from curvae.curvature.solvers.solver import Newton, Solver, Step
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.renamed import renamed
@@ -130,13 +119,13 @@ __all__ = [
     "StepRule",
     "Trial",
     "Typical",
-    "chosen",
     "follow",
+    "has_changed",
     "last_step",
     "linearize",
     "local",
-    "moved",
     "not_ok",
+    "take_rows",
 ]
 
 __getattr__ = renamed(
@@ -146,6 +135,8 @@ __getattr__ = renamed(
         "Information": "curvae.curvature.SharedInformation",
         "Seen": "curvae.curvature.Record",
         "Tried": "curvae.curvature.Trial",
+        "chosen": "curvae.curvature.take_rows",
+        "moved": "curvae.curvature.has_changed",
         "route_for": "curvae.curvature.linearize",
     },
 )

@@ -210,6 +210,6 @@ class Linearization(ABC):
         return lambda v: torch.einsum("bij,...bj->...bi", matrix, v)
 
 
-def chosen(batch: Batch, rows: Tensor | slice) -> Batch:
+def take_rows(batch: Batch, rows: Tensor | slice) -> Batch:
     """Some of the data of a batch."""
     return Batch(batch.x[rows], batch.index[rows], None if batch.mask is None else batch.mask[rows])

@@ -64,7 +64,7 @@ class Rows(NamedTuple):
         return self.take(order[size:].sort().values), self.take(order[:size].sort().values)
 
 
-def build(rows: tuple[Rows, Rows, Rows], transform: Transform, recipe: Mapping[str, Any], schema: Schema) -> Data:
+def build_data(rows: tuple[Rows, Rows, Rows], transform: Transform, recipe: Mapping[str, Any], schema: Schema) -> Data:
     """The data of training, validation and test rows under a fitted transform."""
     train, validation, test = (
         ArrayTable(part.raw, transform, part.label, part.mask, training=part is rows[0], row=part.row) for part in rows

@@ -11,17 +11,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from curvae.data.data import Data, Rows, build
+from curvae.argument_checks import check_seed
+from curvae.data.data import Data, Rows, build_data
 from curvae.data.datasets.sets import load
 from curvae.data.errors import DataError, DataWarning
 from curvae.data.schema import Column, Kind, Origin, Schema
 from curvae.data.tables.assembling import parted
 from curvae.data.tables.files import from_file, match_file, stem
-from curvae.data.tables.kinds import described
+from curvae.data.tables.kinds import with_kinds
 from curvae.data.tables.matching import Matched, Reading, match
 from curvae.data.transforms import Transform
 from curvae.data.validation import check_range, check_transformed
-from curvae.limits import check_seed
 
 SHARES = (0.7, 0.15, 0.15)
 SWITCHES = ("binarize", "dequantize", "logit", "standardize")
@@ -161,12 +161,12 @@ def _data(
     check_range(what, rows.raw, rows.mask, names)
     check_transformed(what, rows.raw, earlier.transform, rows.mask, names)
     parts = parted(rows, None, split, seed)
-    seen = described(schema.columns, [rows], parts[0], schema.spec)
+    seen = with_kinds(schema.columns, [rows], parts[0], schema.spec)
     whole = chain((rows.raw == rows.raw.floor()).flatten(1).all(0).tolist(), repeat(True))
     columns = tuple(map(_holding, schema.columns, seen, whole)) if schema.features else schema.columns
     fractions = any(np.dtype(column.dtype).kind == "f" for column in columns if column.is_feature)
     dtype = "float64" if fractions and np.dtype(schema.dtype).kind != "f" else schema.dtype
-    return build(parts, earlier.transform, recipe, replace(schema, columns=columns, dtype=dtype))
+    return build_data(parts, earlier.transform, recipe, replace(schema, columns=columns, dtype=dtype))
 
 
 def _check_type(what: str, rows: Rows, schema: Schema) -> None:

@@ -24,10 +24,10 @@ def restored(schema: Schema, raw: Tensor) -> NDArray[Any]:
     """
     values = raw.detach().cpu().numpy()
     if not schema.features:
-        return typed(values, Column("", dtype=schema.dtype))
+        return in_dtype(values, Column("", dtype=schema.dtype))
     flat = values.reshape(*values.shape[: values.ndim - len(schema.spec.event)], -1)
     columns = [_column(flat[..., j], column) for j, column in enumerate(schema.features)]
-    return typed(np.stack(columns, -1).reshape(values.shape), Column("", dtype=schema.dtype))
+    return in_dtype(np.stack(columns, -1).reshape(values.shape), Column("", dtype=schema.dtype))
 
 
 def by_name(schema: Schema, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -35,10 +35,10 @@ def by_name(schema: Schema, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
     flat = values.reshape(len(values), -1)
     if not schema.features:
         return {f"x{j}": flat[:, j] for j in range(flat.shape[1])}
-    return {column.name: typed(flat[:, j], column) for j, column in enumerate(schema.features)}
+    return {column.name: in_dtype(flat[:, j], column) for j, column in enumerate(schema.features)}
 
 
-def typed(values: NDArray[Any], column: Column) -> NDArray[Any]:
+def in_dtype(values: NDArray[Any], column: Column) -> NDArray[Any]:
     """Values of a column in its type; whole numbers are rounded and stay within what the type can hold."""
     dtype = np.dtype(column.dtype)
     if dtype.kind == "b":
@@ -57,4 +57,4 @@ def _column(values: NDArray[Any], column: Column) -> NDArray[Any]:
         return np.clip(np.round(values), 0, 1)
     if column.kind in ("count", "category"):
         return np.maximum(np.round(values), 0) + 0.0
-    return typed(values, column).astype(values.dtype)
+    return in_dtype(values, column).astype(values.dtype)

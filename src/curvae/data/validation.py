@@ -155,14 +155,14 @@ def observed(what: str, x: Tensor, mask: Tensor | None, missing: str, columns: S
 
 
 def _refuse(what: str, x: Tensor, bad: Tensor, columns: Sequence[str] | None) -> None:
-    row, column = first_place(bad, columns)
+    row, column = locate_first(bad, columns)
     missing = bool((x.isnan() & bad).any())
     got = f"{int(bad.sum())} {'NaN' if missing else 'infinite'}, the first in row {row}, column {column}"
     mend = "pass missing='mask' to leave them out" if missing else "drop or mend these rows"
     raise DataError(f"{what}: expected finite values where observed, got {got}; {mend}.")
 
 
-def first_place(bad: Tensor, columns: Sequence[str] | None) -> tuple[int, str]:
+def locate_first(bad: Tensor, columns: Sequence[str] | None) -> tuple[int, str]:
     """The first row in which something is bad, and the column in words: its name, its number or its place."""
     row, *place = bad.nonzero()[0].tolist()
     return row, repr(tuple(place) if len(place) != 1 else columns[place[0]] if columns else place[0])
@@ -187,7 +187,7 @@ def check_finite(what: str, y: Tensor, columns: Sequence[str] | None = None, fir
     """
     bad = y.isfinite().logical_not_()
     if bad.any():
-        row, column = first_place(bad, columns)
+        row, column = locate_first(bad, columns)
         raise DataError(
             f"{what}: expected values that float32 can hold once they are transformed, got {int(bad.sum())} that it "
             f"cannot, the first in row {first + row}, column {column}; drop or mend these rows, or rescale the column."

@@ -20,7 +20,7 @@ from curvae.evaluation.gaps.results import Gaps, Member
 from curvae.evaluation.information.information import Information, LatentInformation, information
 from curvae.evaluation.information.posterior_summary import describe
 from curvae.evaluation.information.two_sample import classified, mmd
-from curvae.evaluation.io import read
+from curvae.evaluation.io import read_evaluation
 from curvae.evaluation.likelihood.annealed import Annealing
 from curvae.evaluation.likelihood.annealing import AnnealingPath, annealed
 from curvae.evaluation.likelihood.bdmc import Bracket, bracket
@@ -99,7 +99,7 @@ __all__ = [
     "posterior_weights",
     "predictive_check",
     "quality",
-    "read",
+    "read_evaluation",
     "score",
     "select_proposal",
     "smooth",
@@ -107,4 +107,6 @@ __all__ = [
     "system_weights",
 ]
 
-__getattr__ = renamed(__name__, {"choose": "curvae.evaluation.select_proposal"})
+__getattr__ = renamed(
+    __name__, {"choose": "curvae.evaluation.select_proposal", "read": "curvae.evaluation.read_evaluation"}
+)

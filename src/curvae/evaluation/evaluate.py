@@ -97,14 +97,14 @@ def evaluate(
             system cannot have, as annealing without a model (HasModel) or without evidence.
         RunError: the folder cannot be read or written; earlier files stay as they were.
     """
-    settings, folder = with_options(settings, Settings, options), opened(run)
+    settings, folder = with_options(settings, Settings, options), run_of(run)
     where = device_for(settings.device)
     data = folder.data() if data is None else data
     table = split_table(data, settings.split)
     (system, sha256), axes = folder.model(), folder.axes
     _check(metrics, system)
     started = time.perf_counter()
-    with moved(system, where):
+    with on_device(system, where):
         with bar(min(settings.limit or len(table), len(table)), progress) as report:
             scores = score(system, table, settings, report, axes)
         subject = Subject(folder, system, data, table, scores, settings, axes, progress)
@@ -117,7 +117,7 @@ def evaluate(
     told = {name: getattr(settings, name) for name in TOLD} | {"device": str(where), "rotated": axes is not None}
     values = result.to_dict() | about(folder, system, data) | {"settings": told, "weights": sha256}
     arrays = arrays_of(found, result.count)
-    io.write(place_of(folder, data, settings.split), values, saved(scores) | arrays, shown)
+    io.write_evaluation(place_of(folder, data, settings.split), values, saved(scores) | arrays, shown)
     return result
 
 
@@ -170,7 +170,7 @@ def place_of(run: RunFolder, data: Data, split: str) -> Path:
     return run.path / layout.EVALUATIONS / f"{name or 'data'}-{split}-{data.checksum[:8]}"
 
 
-def opened(run: HasRun | RunFolder | str | PathLike[str]) -> RunFolder:
+def run_of(run: HasRun | RunFolder | str | PathLike[str]) -> RunFolder:
     """The run itself, or that of a path or of what was fitted."""
     if isinstance(run, HasRun):
         return run.run
@@ -178,7 +178,7 @@ def opened(run: HasRun | RunFolder | str | PathLike[str]) -> RunFolder:
 
 
 @contextmanager
-def moved(system: System, device: torch.device) -> Iterator[None]:
+def on_device(system: System, device: torch.device) -> Iterator[None]:
     """A system on another device, and back where it was afterwards."""
     home = place(system)[0]
     system.to(device)

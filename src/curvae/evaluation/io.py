@@ -59,7 +59,7 @@ class Evaluated(NamedTuple):
     """Whether the run has other weights by now; None where it does not say of which it is (format 1)."""
 
 
-def write(folder: Path, values: Mapping[str, Any], arrays: Arrays, pictures: Arrays) -> None:
+def write_evaluation(folder: Path, values: Mapping[str, Any], arrays: Arrays, pictures: Arrays) -> None:
     """Put an evaluation in the place of the one before.
 
     Raises:
@@ -72,7 +72,7 @@ def write(folder: Path, values: Mapping[str, Any], arrays: Arrays, pictures: Arr
     digests = {name: files.digest(content) for name, content in packed.items()}
     with files.writing(folder), _alone(folder):
         for name, content in packed.items():
-            files.write(_waiting(folder / name, made), content)
+            files.write_file(_waiting(folder / name, made), content)
         files.write_sealed(folder / EVALUATION, {**plain(values), "id": made, "files": digests})
         for name in packed:
             _waiting(folder / name, made).replace(folder / name)
@@ -85,11 +85,11 @@ def write_findings(folder: Path, name: str, values: Mapping[str, Any], sha256: s
     Raises:
         RunError: it cannot be written; what stood there stays.
     """
-    atomic.sweep(folder)
+    atomic.remove_stale(folder)
     files.write_sealed(folder / name, {**plain(values), **({} if sha256 is None else {"weights": sha256})})
 
 
-def read(folder: Path) -> Evaluated:
+def read_evaluation(folder: Path) -> Evaluated:
     """The evaluation in a run folder, or in a folder of its ``evaluations``.
 
     Raises:
@@ -97,12 +97,12 @@ def read(folder: Path) -> Evaluated:
     """
     if not (folder / EVALUATION).exists():
         raise RunError(f"{folder} has no {EVALUATION}: run `curvae evaluate {folder}` first.")
-    values = layout.read(folder, EVALUATION)
+    values = layout.read_document(folder, EVALUATION)
     while True:
         try:
             return _together(folder, values)
         except RunError:
-            before, values = values, layout.read(folder, EVALUATION)
+            before, values = values, layout.read_document(folder, EVALUATION)
             if before == values:  # else another evaluation came in between
                 raise
 
@@ -113,14 +113,14 @@ def read_findings(folder: Path, name: str, make: Callable[[Mapping[str, Any]], F
     Raises:
         RunError: there is no such file, or it is damaged.
     """
-    values = layout.read(folder, name)
+    values = layout.read_document(folder, name)
     with files.telling(folder / name, layout.how_to_mend(folder, name)), parsing(folder / name, "what curvae writes"):
         return make(values), _stale(folder, values)
 
 
 def _together(folder: Path, values: layout.Findings) -> Evaluated:
     mend = layout.how_to_mend(folder, EVALUATION)
-    result = files.typed(folder / EVALUATION, values, Evaluation, mend)
+    result = files.conform_to(folder / EVALUATION, values, Evaluation, mend)
     arrays, pictures = (_unpacked(folder / name, values, mend) for name in (ARRAYS, PICTURES))
     for path, part in {folder / ARRAYS: arrays, folder / PICTURES: pictures}.items():
         with files.telling(path, mend), parsing(path, "arrays of one evaluation"):
@@ -145,7 +145,7 @@ def _unpacked(path: Path, values: layout.Findings, mend: str) -> dict[str, NDArr
         return {}
     with files.telling(path, mend):
         for each in there or [path]:
-            content = regular.read(each)
+            content = regular.read_regular(each)
             if known in (None, files.digest(content)):
                 arrays = formats.read_npz(each, content=content)
                 return {name: part for name, part in arrays.items() if name != "id"}
@@ -179,7 +179,7 @@ def _check_shapes(arrays: Arrays) -> None:
 def _stale(folder: Path, values: Mapping[str, Any]) -> bool | None:
     """Whether the run has other weights than those that were measured; not known where either is not there."""
     run = folder if (folder / layout.CONFIG).exists() else folder.parent.parent
-    there = weights.digest(run)
+    there = weights.digest_of_weights(run)
     return None if "weights" not in values or there is None else values["weights"] != there
 
 
@@ -190,7 +190,7 @@ def _waiting(path: Path, made: str) -> Path:
 
 def _tidy(folder: Path) -> None:
     """Remove what evaluations left that were killed before their turn."""
-    atomic.sweep(folder)
+    atomic.remove_stale(folder)
     for each in folder.iterdir():
         if re.fullmatch(rf"\.[0-9a-f]{{32}}\.({ARRAYS}|{PICTURES})", each.name):
             with contextlib.suppress(OSError):

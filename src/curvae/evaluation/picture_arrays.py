@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from curvae.data import ArrayTable
-from curvae.evaluation.information.posterior_summary import rebuilt
+from curvae.evaluation.information.posterior_summary import reconstruct_observed
 from curvae.evaluation.likelihood.scores import Scores, untouched
 from curvae.latents import Axes
 from curvae.posteriors import rotated
@@ -47,7 +47,7 @@ def pictures(
         first = table.batch(torch.arange(min(SHOWN, len(scores["index"]))))
         found["originals"] = _array(table.transform.inverse(first.x))
         if isinstance(system, CanReconstruct):
-            found["reconstructions"] = _in_data_units(rebuilt(system, like(system, first)), table)
+            found["reconstructions"] = _in_data_units(reconstruct_observed(system, like(system, first)), table)
         if isinstance(system, HasModel):
             found |= _latents(system, system.parts(), table, scores, axes)
     if "label" in scores:

@@ -120,7 +120,7 @@ class Evaluation:
         """Of the printed table: only what is known, what is to be beaten first."""
         for baseline in self.baselines or ():
             yield from baseline.rows()
-        yield from likelihood.rows(self)
+        yield from likelihood.printed_rows(self)
         yield from () if self.ais is None else self.ais.rows()
         yield from latents.activity_row(self)
         yield from () if self.information is None else self.information.rows()
@@ -133,10 +133,10 @@ class Evaluation:
     def described(self, arrays: Mapping[str, NDArray]) -> Iterator[tuple[str, str, str]]:
         """Rows of the report, from the values of each example, too."""
         yield from (each.described() for each in self.baselines or ())
-        yield from likelihood.described(self)
+        yield from likelihood.likelihood_report_rows(self)
         yield from () if self.ais is None or self.log_likelihood is None else (self.ais.described(),)
         yield from likelihood.bounds(self, arrays)
-        yield from latents.described(self)
+        yield from latents.posterior_report_rows(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Only what JSON has: a number that is not finite becomes None."""

@@ -40,8 +40,8 @@ def summarize(scores: Scores, levels: float | None = None, stderr: float | None 
 
 def warn(result: Evaluation) -> Iterator[str]:
     """What to be careful about, one sentence each."""
-    yield from likelihood.warnings(result)
+    yield from likelihood.likelihood_warnings(result)
     yield from () if result.ais is None else result.ais.warnings
-    yield from latents.warnings(result)
+    yield from latents.posterior_warnings(result)
     for finding in result.metrics.values():
         yield from finding.warnings

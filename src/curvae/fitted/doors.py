@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import torch
 
 from curvae import registry
+from curvae.argument_checks import check_seed
 from curvae.data import Data, Earlier, from_array, from_file, like_array, like_file, like_set
 from curvae.data import load as load_set
 from curvae.data.datasets.sets import known
 from curvae.fitted.fitted import Fitted
-from curvae.limits import check_seed
 from curvae.noise import kept
 from curvae.systems import System
 
@@ -135,7 +135,7 @@ def fit(
         from curvae.training import fit_from, fit_restarts
 
         readers = Readers.like(system.run.earlier()) if isinstance(system, Fitted) else FRESH
-        ours, theirs = parted(system, data, options, readers)
+        ours, theirs = split_options(system, data, options, readers)
         table = as_data(data, label, theirs, readers)
         if isinstance(system, str):
             drawn = functools.partial(_drawn, system, table)
@@ -216,7 +216,7 @@ def as_data(data: Any, label: Any = None, options: Mapping[str, Any] | None = No
     return readers.file(Path(data), label=label, **options)
 
 
-def parted(
+def split_options(
     system: System | str | Fitted, data: Any, options: Mapping[str, Any], readers: Readers = FRESH
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of the system, and those of the data.

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from curvae.argument_checks import check_counts
 from curvae.data import Schema, Transform
 from curvae.data.restoring import by_name, restored
 from curvae.fitted import outputs
-from curvae.fitted.outputs import DRAWN, Array, Encoding, Score, described
-from curvae.fitted.rows import Reading, Rows, at_rest, batches, gathered, rows_of
+from curvae.fitted.outputs import DRAWN, Array, Encoding, Score, moments_of
+from curvae.fitted.rows import Reading, TransformedRows, batches, evaluation_mode, gathered, rows_of
 from curvae.latents import Axes, latent_axes
-from curvae.limits import check_counts
 from curvae.memory import require_bytes
 from curvae.posteriors import Posterior, rotated
 from curvae.systems import CanReconstruct, CanSample, HasModel, HasPosterior, System, require
@@ -126,7 +126,7 @@ class Fitted:
         system, axes = require(self.system, HasPosterior, "posterior"), self.axes_for(rotate)
         table = rows_of(self.run, x, mask=mask).table
         batch = like(self.system, table.batch(torch.arange(len(table))))
-        with at_rest(self.system, 0):
+        with evaluation_mode(self.system, 0):
             q = system.posterior(batch.x, batch.mask, refine)
             return q if axes is None else rotated(q, axes.rotation)
 
@@ -153,12 +153,12 @@ class Fitted:
         labels = {} if rows.labels is None else {outputs.label_of(self.schema): rows.labels}
         return outputs.frame(dict(outputs.latent_columns(arrays)) | labels, rows.frame.index)
 
-    def encoded(self, rows: Rows, level: float = 0.9, rotate: bool | None = None) -> dict[str, Array]:
+    def encoded(self, rows: TransformedRows, level: float = 0.9, rotate: bool | None = None) -> dict[str, Array]:
         """``mean``, ``covariance``, ``lower`` and ``upper`` of rows that were read."""
         system, axes = require(self.system, HasPosterior, "encode"), self.axes_for(rotate)
-        with at_rest(self.system, 0):
+        with evaluation_mode(self.system, 0):
             return gathered(
-                self.system, rows.table, lambda each: described(system.posterior(each.x, each.mask), level, axes)
+                self.system, rows.table, lambda each: moments_of(system.posterior(each.x, each.mask), level, axes)
             )
 
     def decode(self, z: Any, rotate: bool | None = None) -> Any:
@@ -181,7 +181,7 @@ class Fitted:
         if model.autoregressive:
             raise ValueError("decode: expected a decoder of latents alone, got one that also sees x; call reconstruct.")
         own = found if axes is None else found @ axes.rotation
-        with at_rest(self.system, 0):
+        with evaluation_mode(self.system, 0):
             mean = model.mean(own.to(*place(self.system)))
             x = restored(self.schema, self.transform().inverse(mean.reshape(-1, *self.schema.spec.event)))
         return outputs.frame(by_name(self.schema, x)) if self.schema.holder == "frame" else x
@@ -201,7 +201,7 @@ class Fitted:
         Raises:
             ValueError: latents that cannot be rotated, or a decoder that gives no mean for each column.
         """
-        return outputs.loadings(self._found_axes, self.schema, standardized)
+        return outputs.loadings_frame(self._found_axes, self.schema, standardized)
 
     def score(self, x: Any, mask: Any = None, samples: int = 500, seed: int = 0, **options: Any) -> Any:
         """Log p(x) row by row, in nats, by the same estimator as ``evaluate``.
@@ -234,10 +234,10 @@ class Fitted:
     def reconstruct(self, x: Any, mask: Any = None) -> Any:
         """E[x | z] at the mean of each row's posterior, in own units; names, kinds and precision are the data's."""
         system, rows = require(self.system, CanReconstruct, "reconstruct"), rows_of(self.run, x, mask=mask)
-        with at_rest(self.system, 0):
+        with evaluation_mode(self.system, 0):
             found = gathered(self.system, rows.table, lambda each: {"x": system.reconstruct(each.x, each.mask)})["x"]
         own = restored(self.schema, self.transform().inverse(torch.from_numpy(found).reshape(rows.table.raw.shape)))
-        return own if rows.frame is None else outputs.like(rows.frame, self.schema, own)
+        return own if rows.frame is None else outputs.as_given(rows.frame, self.schema, own)
 
     def sample(self, n: int, seed: int = 0) -> Any:
         """Draw n new rows in own units; names, kinds and precision are the data's.
@@ -257,7 +257,7 @@ class Fitted:
         """The same in an array, whatever the run was trained on."""
         check_counts("sample", n=n)
         require_bytes(n * prod(self.schema.spec.event) * DRAWN, "sample", "rows", "draw fewer at a time")
-        with at_rest(self.system, seed):
+        with evaluation_mode(self.system, seed):
             y = require(self.system, CanSample, "sample").sample(n, torch.Generator().manual_seed(seed))
         return restored(self.schema, self.transform().inverse(y.reshape(n, *self.schema.spec.event)))
 
@@ -297,4 +297,6 @@ class Fitted:
         filled = impute(self.system, y, seen, steps, chains, seed=seed).x
         own = restored(self.schema, self.transform().inverse(filled.flatten(0, 1))).reshape(filled.shape)
         completed = np.where(seen.numpy(), raw.numpy(), own).astype(own.dtype)
-        return completed if rows.frame is None else [outputs.like(rows.frame, self.schema, each) for each in completed]
+        return (
+            completed if rows.frame is None else [outputs.as_given(rows.frame, self.schema, each) for each in completed]
+        )

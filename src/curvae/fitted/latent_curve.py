@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curvae import registry
-from curvae.fitted.doors import as_data, fit, parted
+from curvae.fitted.doors import as_data, fit, split_options
 from curvae.noise import kept
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def latent_curve(
         >>> [size.latent for size in curve.sizes], curve.sizes[0].difference_stderr >= 0
         ([1, 2], True)
     """
-    from curvae.evaluation.comparison.latent_curve import measure, require_evidence, sizes_of
+    from curvae.evaluation.comparison.latent_curve import measure_curve, require_evidence, sizes_of
     from curvae.report.latent_curve import draw
     from curvae.training.errors import FinishedError
     from curvae.training.run.claim import next_name
@@ -66,7 +66,9 @@ def latent_curve(
         raise ValueError(f"latent: expected a system with this argument, got {system!r}.")
     taken = inspect.signature(fit).parameters
     ours = {name: value for name, value in options.items() if name in taken}
-    arguments, theirs = parted(system, data, {name: value for name, value in options.items() if name not in taken})
+    arguments, theirs = split_options(
+        system, data, {name: value for name, value in options.items() if name not in taken}
+    )
     with kept():
         table = as_data(data, label, theirs)
         require_evidence(registry.system(system)(table.spec, **arguments, latent=sizes[0]))
@@ -78,7 +80,7 @@ def latent_curve(
                 runs[size] = fit(system, table, out=place, progress=progress, latent=size, **ours, **arguments).run
             except FinishedError:
                 runs[size] = RunFolder(place, table)
-        curve = measure(runs, samples, progress)
+        curve = measure_curve(runs, samples, progress)
         curve.write(folder)
         draw(curve, folder)
     return curve

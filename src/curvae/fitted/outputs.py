@@ -45,7 +45,7 @@ class Score(NamedTuple):
     """Nats: ``log_likelihood + log_det`` is a density of the rows in their own units."""
 
 
-def described(q: Posterior, level: float, axes: Axes | None = None) -> dict[str, Tensor]:
+def moments_of(q: Posterior, level: float, axes: Axes | None = None) -> dict[str, Tensor]:
     """Moments and interval of a posterior, in other axes where there are some."""
     q = q if axes is None else rotated(q, axes.rotation)
     lower, upper = q.interval(level)
@@ -70,7 +70,7 @@ def frame(columns: Mapping[Any, NDArray[Any]], index: Any = None) -> Any:
     return pandas.DataFrame(dict(columns), index=index)
 
 
-def like(given: Any, schema: Schema, values: NDArray[Any]) -> Any:
+def as_given(given: Any, schema: Schema, values: NDArray[Any]) -> Any:
     """Restored rows as a frame with the index and the names of the one they came in."""
     columns = by_name(schema, values)
     theirs = {named_as(name): name for name in given.columns}
@@ -81,7 +81,7 @@ def like(given: Any, schema: Schema, values: NDArray[Any]) -> Any:
     return made
 
 
-def loadings(axes: Axes, schema: Schema, standardized: bool) -> Any:
+def loadings_frame(axes: Axes, schema: Schema, standardized: bool) -> Any:
     """A frame of those of named columns, a row for each of them, else an array."""
     if not len(axes.loadings):
         raise ValueError("loadings: expected a decoder with a mean for each column, got one of categories.")

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from curvae.argument_checks import check_seed
 from curvae.data import ArrayTable, Reading, Schema, load, match
 from curvae.data.datasets.sets import known
 from curvae.data.tables.files import match_file
 from curvae.data.tables.matching import AS_THE_RUN, Matched
-from curvae.limits import check_seed
 from curvae.noise import kept
 from curvae.systems import System
 from curvae.systems.place import like
@@ -29,7 +29,7 @@ CHUNK = 256
 """Rows that are encoded at a time."""
 
 
-class Rows(NamedTuple):
+class TransformedRows(NamedTuple):
     """Rows under the transform of a run."""
 
     table: ArrayTable
@@ -39,7 +39,9 @@ class Rows(NamedTuple):
     """The frame that they came in."""
 
 
-def rows_of(run: "RunFolder", x: Any, labels: Any = None, mask: Any = None, reading: Reading = AS_THE_RUN) -> Rows:
+def rows_of(
+    run: "RunFolder", x: Any, labels: Any = None, mask: Any = None, reading: Reading = AS_THE_RUN
+) -> TransformedRows:
     """Rows as the run's data were read.
 
     Args:
@@ -61,12 +63,12 @@ def rows_of(run: "RunFolder", x: Any, labels: Any = None, mask: Any = None, read
     return _rows(run, found, x if hasattr(x, "iloc") else None)
 
 
-def _own(run: "RunFolder", part: str, reading: Reading) -> Rows:
+def _own(run: "RunFolder", part: str, reading: Reading) -> TransformedRows:
     table = getattr(run.data(reading.data_dir), part)
-    return Rows(table, spoken(run.schema, table.label))
+    return TransformedRows(table, spoken(run.schema, table.label))
 
 
-def _named(run: "RunFolder", word: str, reading: Reading) -> Rows:
+def _named(run: "RunFolder", word: str, reading: Reading) -> TransformedRows:
     if (name := known(word)) is None:
         recipe = run.config["data"]
         for each in ("key", "header"):
@@ -79,9 +81,9 @@ def _named(run: "RunFolder", word: str, reading: Reading) -> Rows:
     return _rows(run, match(run.schema, word, table.raw, table.label, table.mask))
 
 
-def _rows(run: "RunFolder", found: Matched, frame: Any = None) -> Rows:
+def _rows(run: "RunFolder", found: Matched, frame: Any = None) -> TransformedRows:
     raw, label, mask, row = found.rows
-    return Rows(ArrayTable(raw, run.transform(), label, mask, row=row), found.labels, frame)
+    return TransformedRows(ArrayTable(raw, run.transform(), label, mask, row=row), found.labels, frame)
 
 
 def spoken(schema: Schema, codes: Tensor | None) -> NDArray[Any] | None:
@@ -93,7 +95,7 @@ def spoken(schema: Schema, codes: Tensor | None) -> NDArray[Any] | None:
 
 
 @contextmanager
-def at_rest(system: System, seed: int) -> Iterator[None]:
+def evaluation_mode(system: System, seed: int) -> Iterator[None]:
     """Evaluation mode, no gradients, a fixed seed; the caller's random states are afterwards as they were.
 
     Raises:

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from zuko.flows import MaskedAutoregressiveTransform
 
+from curvae.argument_checks import check_least
 from curvae.flows.flow import InvertibleFlow, Transformed
 from curvae.flows.univariate import Univariate, gated
-from curvae.limits import check_least
 
 
 class Autoregressive(InvertibleFlow):

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from curvae.argument_checks import check_least
 from curvae.flows.flow import Flow, Transformed, required
-from curvae.limits import check_least
 
 SHIFT = math.log(math.e - 1)
 """``softplus(SHIFT) = 1``."""

@@ -5,8 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from curvae.argument_checks import check_least
 from curvae.flows.flow import InvertibleFlow, Transformed, required
-from curvae.limits import check_least
 
 
 class Radial(InvertibleFlow):

@@ -10,7 +10,7 @@ from torch.distributions.transforms import Transform
 from torch.nn.functional import logsigmoid
 from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
 
-from curvae.limits import check_least
+from curvae.argument_checks import check_least
 
 OPEN = 2.0
 """A gate whose network says 0 keeps ``sigmoid(2)``, 88 %, of z."""

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from curvae.argument_checks import check_least
 from curvae.dynamics import HMCState, LogDensity, transition
 from curvae.inference.inference import Inference, Inferred
-from curvae.limits import check_least
 from curvae.model import LatentVariableModel
 from curvae.posteriors import Chains, DiagonalGaussian
 from curvae.typing import Batch

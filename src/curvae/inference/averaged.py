@@ -8,12 +8,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from curvae import linalg
+from curvae.argument_checks import check_least
 from curvae.curvature import Linearization, linearize
 from curvae.inference.inference import Continued, Inference, Inferred, prefixed
 from curvae.inference.laplace import Laplace
 from curvae.inference.nodes import Antithetic, GaussHermite, NodeRule, Nodes, OrthogonalFrames
-from curvae.inference.refiner import chosen, lowered
-from curvae.limits import check_least
+from curvae.inference.refiner import lowered, posterior_where
 from curvae.model import LatentVariableModel
 from curvae.posteriors import GaussianPosterior, Posterior, PrecisionGaussian, detached, kl
 from curvae.typing import Batch, Matrix, PerDatum
@@ -97,7 +97,7 @@ class AveragedCurvature:
         if self.guard == 0:
             return Inferred(end, info)
         kept = lowered(model, start, end, batch, self.guard)
-        return Inferred(chosen(kept, start, end), {**info, "kept": kept})
+        return Inferred(posterior_where(kept, start, end), {**info, "kept": kept})
 
     def _carried_out(
         self, model: LatentVariableModel, q: PrecisionGaussian, batch: Batch

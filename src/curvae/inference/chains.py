@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from curvae.argument_checks import check_least
 from curvae.dynamics import DualAveraging, HMCState, transition
 from curvae.inference.inference import Inferred
-from curvae.limits import check_least
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.noise import uniform
 from curvae.posteriors import Chains, Posterior

@@ -3,10 +3,10 @@
 import torch
 from torch import nn
 
+from curvae.argument_checks import check_least
 from curvae.distributions.householder import reflect
 from curvae.inference.inference import AffinePosterior, Amortized, Inferred
 from curvae.inference.start import write_posterior
-from curvae.limits import check_least
 from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
 from curvae.posteriors import HouseholderGaussian

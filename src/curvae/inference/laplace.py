@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae import linalg
+from curvae.argument_checks import check_least
 from curvae.curvature import (
     Gram,
     Linearization,
@@ -21,7 +22,6 @@ from curvae.curvature import (
 )
 from curvae.inference.implicit import with_gradient
 from curvae.inference.inference import Continued, Inference, Inferred, as_precise, prefixed
-from curvae.limits import check_least
 from curvae.model import ForBatch, LatentVariableModel
 from curvae.posteriors import PrecisionGaussian
 from curvae.priors import Prior

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature import ConjugateGradient, MatrixFree, Record, SearchHistory, Solver, moved
+from curvae.argument_checks import check_least
+from curvae.curvature import ConjugateGradient, MatrixFree, Record, SearchHistory, Solver, has_changed
 from curvae.curvature.routes.matrix_free import stochastic_log_det
 from curvae.curvature.solvers.conjugate_gradient import solve
 from curvae.inference.implicit import with_gradient
 from curvae.inference.inference import Continued, Inference, Inferred, as_precise, prefixed
-from curvae.limits import check_least
 from curvae.model import LatentVariableModel
 from curvae.posteriors import GaussianPosterior, ImplicitGaussian, Posterior, PrecisionGaussian
 from curvae.typing import Batch, Info, PerDatum
@@ -134,7 +134,7 @@ class MatrixFreeLaplace(Continued):
         """What the search did, padded to T + 1 entries; ``left`` are the nats to the mode."""
         last = seen[-1] if seen else end
         padding = [last] * (self.solver.visits(self.steps) - len(seen))
-        stuck = ~moved(last.log_joint, end.log_joint)
+        stuck = ~has_changed(last.log_joint, end.log_joint)
         return SearchHistory.of([*seen, *padding, end], left, stuck, ok, self.tolerance)
 
 

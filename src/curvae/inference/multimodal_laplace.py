@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from curvae.curvature import chosen
+from curvae.argument_checks import check_least
+from curvae.curvature import take_rows
 from curvae.inference.inference import AffinePosterior, Continued, Inference, Inferred, prefixed, start_at
 from curvae.inference.laplace import Laplace
-from curvae.limits import check_least
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DensityPosterior, DiagonalGaussian, Mixture
 from curvae.typing import Batch, Info
@@ -127,12 +127,12 @@ class Scattered(Continued):
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         count = len(batch.x) // self.copies
-        begin = self.start(model, chosen(batch, slice(count)))
+        begin = self.start(model, take_rows(batch, slice(count)))
         center = begin.posterior.center
         generator = torch.Generator(center.device).manual_seed(self.seed)
         draws = model.prior.sample(self.candidates or self.copies - 1, generator).detach().to(center)
         if self.candidates:
-            others = likeliest(model, chosen(batch, slice(count)), draws, self.copies - 1).flatten(0, 1)
+            others = likeliest(model, take_rows(batch, slice(count)), draws, self.copies - 1).flatten(0, 1)
         else:
             others = draws.repeat_interleave(count, dim=0)
         loc = torch.cat([center, others])

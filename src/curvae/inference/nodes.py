@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.limits import check_least, check_seed
+from curvae.argument_checks import check_least, check_seed
 
 MOST = 4096
 """The largest grid: nodes of each example."""

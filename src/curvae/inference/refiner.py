@@ -71,13 +71,13 @@ class Refiner:
         for count in range(self.steps):
             grad, value = slope(model, refined, batch, self.samples, generator)
             step, memory = self.rule.step(grad, memory, count, self.steps)
-            refined = moved(refined, step)
+            refined = add_step(refined, step)
             seen.append(value)
         info = {"elbo": torch.stack(seen)}
         if self.guard == 0:
             return Inferred(refined, info)
         kept = lowered(model, posterior, refined, batch, self.guard)
-        return Inferred(chosen(kept, posterior, refined), {**info, "kept": kept})
+        return Inferred(posterior_where(kept, posterior, refined), {**info, "kept": kept})
 
 
 def at_test_time(steps: int, rate: float = 0.05, samples: int = 8) -> Refiner:
@@ -104,13 +104,13 @@ def lowered(
     return (after < before) | ~after.isfinite()
 
 
-def moved(posterior: Posterior, step: Tensors) -> Posterior:
+def add_step(posterior: Posterior, step: Tensors) -> Posterior:
     """The posterior with ``step`` added to its tensors."""
     tensors = posterior.tensors
     return posterior.with_tensors({**tensors, **{name: tensors[name] + value for name, value in step.items()}})
 
 
-def chosen(first: Bool[Tensor, " B"], one: Posterior, other: Posterior) -> Posterior:
+def posterior_where(first: Bool[Tensor, " B"], one: Posterior, other: Posterior) -> Posterior:
     """``one`` for the data where ``first``, ``other`` for the rest."""
     here, there = one.tensors, other.tensors
     pairs = ((name, here[name], there[name]) for name in other.free)

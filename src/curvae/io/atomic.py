@@ -16,7 +16,7 @@ except ImportError:  # Windows has no such locks
     fcntl = None
 
 BEGUN = re.compile(r"\.curvae-[0-9a-f]{16}(\.\w+)?")
-"""Names of what is being written; :func:`sweep` removes those whose writer is dead."""
+"""Names of what is being written; :func:`remove_stale` removes those whose writer is dead."""
 NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -131,16 +131,16 @@ def unlock(handle: int | None) -> None:
         os.close(handle)
 
 
-def sweep(folder: Path) -> None:
+def remove_stale(folder: Path) -> None:
     """Remove what killed processes of this user left unfinished in a folder: what is still written is locked."""
     with contextlib.suppress(OSError):
         for each in os.scandir(folder) if fcntl else ():
             if BEGUN.fullmatch(each.name):
                 with contextlib.suppress(OSError):
-                    _sweep(Path(each.path))
+                    _remove(Path(each.path))
 
 
-def _sweep(path: Path) -> None:
+def _remove(path: Path) -> None:
     found = path.lstat()
     ours = found.st_uid == os.geteuid() and not stat.S_ISLNK(found.st_mode)
     handle = lock(path) if ours else None

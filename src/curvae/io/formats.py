@@ -21,14 +21,14 @@ JSON_LIMIT, YAML_LIMIT = 2**24, 2**20
 
 def read_json(path: Path) -> Any:
     """The value in a JSON file; NaN and infinity are no JSON."""
-    content = regular.read(path, JSON_LIMIT)
+    content = regular.read_regular(path, JSON_LIMIT)
     with parsing(path, "JSON"):
         return json.loads(content.decode("utf-8"), parse_constant=_no_number)
 
 
 def read_yaml(path: Path) -> Any:
     """The value in a YAML file, without aliases: with them a small file could say a very large value."""
-    content = regular.read(path, YAML_LIMIT)
+    content = regular.read_regular(path, YAML_LIMIT)
     with parsing(path, "YAML"):
         return _yaml(content.decode("utf-8"))
 

@@ -30,7 +30,7 @@ def opened(path: Path) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
-def read(path: Path, limit: int | None = None) -> bytes:
+def read_regular(path: Path, limit: int | None = None) -> bytes:
     """The content of a regular file.
 
     Raises:

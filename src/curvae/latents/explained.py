@@ -51,7 +51,7 @@ def latent_axes(system: System, data: Data) -> Axes:
         (torch.Size([5, 2]), True)
     """
     model = _model(system)
-    with _at_rest(system):
+    with _evaluation_mode(system):
         z = _means(system, data.train)
         information, slopes, own = _derivatives(model, z, data.transform, data.spec.event)
         if not bool(information.isfinite().all() and slopes.isfinite().all() and own.isfinite().all()):
@@ -78,7 +78,7 @@ def _model(system: System) -> LatentVariableModel:
 
 
 @contextmanager
-def _at_rest(system: nn.Module) -> Iterator[None]:
+def _evaluation_mode(system: nn.Module) -> Iterator[None]:
     """In evaluation mode, without gradients; modes and random states are afterwards as they were."""
     training = [module for module in system.modules() if module.training]
     system.eval()

@@ -32,7 +32,7 @@ class MLP(nn.Sequential):
 
     def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, activation: type[nn.Module] = nn.ReLU):
         widths = [inputs, *hidden, outputs]
-        memory.require(sum(before * after for before, after in pairwise(widths)), "MLP")
+        memory.require_memory(sum(before * after for before, after in pairwise(widths)), "MLP")
         gain = 2 ** (0.5 * len(hidden) / (len(hidden) + 1))
         layers: list[nn.Module] = [nn.Flatten()]
         for fan_in, fan_out in pairwise(widths):

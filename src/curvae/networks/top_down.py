@@ -47,7 +47,7 @@ class TopDown(nn.Module):
         cls, blocks: tuple[int, ...], hidden: Sequence[int], outputs: int, activation: type[nn.Module] = nn.ReLU
     ) -> "TopDown":
         """Square matrices G without bias, and maps T that are MLPs with these hidden layers."""
-        memory.require(sum(size * size for size in blocks), "TopDown")
+        memory.require_memory(sum(size * size for size in blocks), "TopDown")
         noise = [nn.Linear(size, size, bias=False) for size in blocks]
         maps = [MLP(size, hidden, after, activation) for size, after in pairwise((*blocks, outputs))]
         return cls(noise, maps, blocks)

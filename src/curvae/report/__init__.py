@@ -4,14 +4,17 @@ from pathlib import Path
 
 from curvae.evaluation import formatting
 from curvae.io import atomic
+from curvae.renamed import renamed
 from curvae.report import gallery, learning, loadings, page, sections, style, words
-from curvae.report.read import Snapshot, read
+from curvae.report.snapshot import Snapshot, read_snapshot
 from curvae.training.run import files, layout
 
-__all__ = ["html", "write"]
+__all__ = ["html", "write_report"]
+
+__getattr__ = renamed(__name__, {"write": "curvae.report.write_report"})
 
 
-def write(run_path: str | Path) -> Path:
+def write_report(run_path: str | Path) -> Path:
     """Write ``report.html`` into a run folder, over an older one; returns its path.
 
     The page needs no network and no other file. Parts whose data are missing are left out, with one line saying why.
@@ -23,14 +26,14 @@ def write(run_path: str | Path) -> Path:
         RunError: no run folder there, a file of it that cannot be read, or the page cannot be written.
 
     Example:
-        >>> write("runs/nothing-here")
+        >>> write_report("runs/nothing-here")
         Traceback (most recent call last):
         curvae.training.errors.RunError: runs/nothing-here: expected the folder of a run, found none.
     """
-    run = read(run_path)
+    run = read_snapshot(run_path)
     target = Path(run_path) / layout.REPORT
-    atomic.sweep(target.parent)
-    files.write(target, html(run))
+    atomic.remove_stale(target.parent)
+    files.write_file(target, html(run))
     return target
 
 
@@ -42,12 +45,12 @@ def html(run: Snapshot) -> str:
             sections.what_was_run(run),
             sections.results(run),
             learning.learning(run),
-            *(gallery.section(run, slug) for slug in ("reconstructions", "samples")),
+            *(gallery.picture_section(run, slug) for slug in ("reconstructions", "samples")),
             sections.quality_of(run),
             *loadings.loadings(run),
-            *(gallery.section(run, slug) for slug in ("latent", "covariances", "search")),
+            *(gallery.picture_section(run, slug) for slug in ("latent", "covariances", "search")),
             sections.per_datum(run),
-            sections.divergence(run),
+            sections.divergence_section(run),
             sections.information_of(run),
             *sections.of_others(run),
             sections.gaps_of(run),

@@ -97,7 +97,7 @@ def histograms(samples: Mapping[str, np.ndarray], xlabel: str, limit: float | No
     figure = canvas()
     axes = figure.subplots()
     finite = {name: values[np.isfinite(values)] for name, values in samples.items()}
-    low, high = frame(list(finite.values()))
+    low, high = histogram_range(list(finite.values()))
     if limit is not None:
         low, high = min(low, limit - 0.3), max(high, limit + 0.1)
     bins = np.linspace(low, high, _bins(finite)).tolist()
@@ -115,7 +115,7 @@ def histograms(samples: Mapping[str, np.ndarray], xlabel: str, limit: float | No
     return figure
 
 
-def frame(samples: Sequence[np.ndarray]) -> tuple[float, float]:
+def histogram_range(samples: Sequence[np.ndarray]) -> tuple[float, float]:
     """The range of a histogram: everything, unless single values would stretch it to more than twice its bulk."""
     values = np.concatenate([*samples, np.array([])])
     if not values.size:

@@ -6,25 +6,25 @@ import numpy as np
 
 from curvae.evaluation import formatting
 from curvae.report import figures, page, pictures, style
-from curvae.report.page import Section
-from curvae.report.read import Arrays, Snapshot
+from curvae.report.page import PageSection
 from curvae.report.sections import left_out, not_evaluated
+from curvae.report.snapshot import Arrays, Snapshot
 
 Draw = Callable[[Arrays], tuple[str, str]]
 """From the pictures of a run to ``(html, "")`` or ``("", why there is nothing to show)``."""
 
 
-def section(run: Snapshot, slug: str) -> Section:
+def picture_section(run: Snapshot, slug: str) -> PageSection:
     """A part of the page, one of :data:`PARTS`."""
     title, draw = PARTS[slug]
     if slug == "samples" and "samples" in run.pictures:
         title = "Samples from the prior"
     if run.evaluation is None:
-        return Section(slug, title, absent=not_evaluated(run))
+        return PageSection(slug, title, absent=not_evaluated(run))
     if not run.pictures:
-        return Section(slug, title, absent="this run has no pictures.npz.")
+        return PageSection(slug, title, absent="this run has no pictures.npz.")
     html, why = draw(run.pictures)
-    return Section(slug, title, html, left_out(run, why) if why and slug != "samples" else why)
+    return PageSection(slug, title, html, left_out(run, why) if why and slug != "samples" else why)
 
 
 def _reconstructions(arrays: Arrays) -> tuple[str, str]:
@@ -32,21 +32,21 @@ def _reconstructions(arrays: Arrays) -> tuple[str, str]:
         return "", "this evaluation saved no reconstructions."
     count = min(len(arrays["originals"]), len(arrays["reconstructions"]))
     originals, rebuilt = arrays["originals"][:count], arrays["reconstructions"][:count]
-    if pictures.is_image(originals):
+    if pictures.shows_as_image(originals):
         kept = slice(0, 32)
         sheet = pictures.tiles(originals[kept], 8, pictures.gray_range(originals), rebuilt[kept])
         caption = (
             "Each pair shows an original above its reconstruction, the decoder’s mean at the posterior mean. "
             "Both use the same scale; what differs is what the latents do not carry."
         )
-        return page.figure(
+        return page.figure_tag(
             style.png_of(sheet), "Pairs of original and reconstructed images.", caption, "wide pixels"
         ), ""
     left, right = (values.reshape(len(values), -1) for values in (originals, rebuilt))
     which = _first_columns(left.shape[1])
     caption = f"The reconstruction against the original value, {which}; a perfect one lies on the gray line."
     figure = style.svg(pictures.parity(left, right))
-    return page.figure(figure, "Reconstructed against original values, by column.", caption, "wide"), ""
+    return page.figure_tag(figure, "Reconstructed against original values, by column.", caption, "wide"), ""
 
 
 def _first_columns(number: int) -> str:
@@ -59,19 +59,19 @@ def _samples(arrays: Arrays) -> tuple[str, str]:
     if not drawn.size:
         return "", "this evaluation saved no samples."
     what = "latents drawn from the prior, and the mean that the decoder gives them" if means else "draws of it"
-    if pictures.is_image(drawn):
+    if pictures.shows_as_image(drawn):
         limits = pictures.gray_range(arrays.get("originals", drawn))
         caption = f"What the model makes up: {what}, on the originals’ scale. They should look like the data"
         caption += ", only smoother." if means else "."
         sheet = pictures.tiles(drawn[:48], 8, limits)
-        return page.figure(style.png_of(sheet), "Images sampled from the model.", caption, "wide pixels"), ""
+        return page.figure_tag(style.png_of(sheet), "Images sampled from the model.", caption, "wide pixels"), ""
     made, real = (values.reshape(len(values), -1) for values in (drawn, arrays.get("originals", drawn)))
     figure = style.svg(pictures.columns_of(made, real))
     caption = (
         f"What the model makes up (filled): {what}; and some of the data (outline), {_first_columns(made.shape[1])}. "
         f"The two should have the same shape{'; means spread a little less' if means else ''}."
     )
-    return page.figure(figure, "Histograms of sampled values and of data, by column.", caption, "wide"), ""
+    return page.figure_tag(figure, "Histograms of sampled values and of data, by column.", caption, "wide"), ""
 
 
 def _latent(arrays: Arrays) -> tuple[str, str]:
@@ -87,7 +87,7 @@ def _latent(arrays: Arrays) -> tuple[str, str]:
     shown = means[finite]
     figure = pictures.latent(shown, spread[finite[finite < len(spread)]], labels)
     alt = "Scatter of posterior means in two dimensions, with ellipses of 95 percent."
-    return page.figure(
+    return page.figure_tag(
         style.svg(figure), alt, _latent_caption(shown, min(pictures.ELLIPSES, len(spread)), labels), "wide"
     ), ""
 
@@ -135,7 +135,7 @@ def _covariances(arrays: Arrays) -> tuple[str, str]:
         f"definition, is left gray. {finding}"
     )
     figure = style.png(pictures.matrices(matrices, titles), dpi=220)
-    return page.figure(figure, "Posterior correlation matrices of several data.", caption, "wide"), ""
+    return page.figure_tag(figure, "Posterior correlation matrices of several data.", caption, "wide"), ""
 
 
 def _short(value: float) -> str:
@@ -148,7 +148,7 @@ def _search(arrays: Arrays) -> tuple[str, str]:
         return "", "this posterior comes from one pass of the encoder, without a search."
     left = joint[-1] - joint[:-1]
     shown = [
-        page.figure(
+        page.figure_tag(
             style.svg(figures.bands(left, "log joint still to gain (nats)")),
             "Log joint still to be gained before each step of the mode search.",
             "How many nats of log p(x, z) lie between each step and the end of the search. A line that falls "
@@ -162,7 +162,7 @@ def _search(arrays: Arrays) -> tuple[str, str]:
             "last step is how far the search ended from a mode, or that it ended at a kink of a ReLU decoder."
         )
         figure = style.svg(figures.bands(gradient, "norm of the gradient", color=style.ORANGE))
-        shown.append(page.figure(figure, "Norm of the gradient at each step of the mode search.", caption))
+        shown.append(page.figure_tag(figure, "Norm of the gradient at each step of the mode search.", caption))
     return page.grid(shown), ""
 
 

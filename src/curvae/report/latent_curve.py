@@ -13,10 +13,10 @@ from curvae.report.style import BLUE, GRAY, GREEN, ORANGE, applied, canvas
 def draw(curve: LatentCurve, folder: Path) -> Path:
     """Write ``latent-curve.png`` into a folder, in the place of an older one."""
     with applied():
-        return save(figure(curve), folder / PICTURE, dpi=180, metadata={"Software": None})
+        return save(curve_figure(curve), folder / PICTURE, dpi=180, metadata={"Software": None})
 
 
-def figure(curve: LatentCurve) -> Figure:
+def curve_figure(curve: LatentCurve) -> Figure:
     """Left log p(x) and the ELBO, right differences to the best with their paired errors, which are what decides."""
     made = canvas(9.0, 3.4)
     left, right = made.subplots(1, 2)
@@ -31,9 +31,9 @@ def figure(curve: LatentCurve) -> Figure:
     left.set(xlabel="latents", ylabel="nats per validation row")
     right.axhline(0, color=GRAY, linewidth=1)
     right.errorbar(latent, difference, paired, color=BLUE, marker="o", markersize=4, capsize=3, label="to the best")
-    chosen = latent == curve.chosen
+    chosen = latent == curve.fewest
     right.plot(
-        latent[chosen], difference[chosen], "o", color=GREEN, markersize=9, zorder=3, label=f"chosen: {curve.chosen}"
+        latent[chosen], difference[chosen], "o", color=GREEN, markersize=9, zorder=3, label=f"chosen: {curve.fewest}"
     )
     right.set(xlabel="latents", ylabel="log p(x) less the best’s, nats")
     for axes in (left, right):

@@ -6,8 +6,8 @@ import numpy as np
 
 from curvae.evaluation.information.posterior_summary import NOT_OK
 from curvae.report import figures, page, style
-from curvae.report.page import Section
-from curvae.report.read import Snapshot
+from curvae.report.page import PageSection
+from curvae.report.snapshot import Snapshot
 
 _HEALTH = {
     "kl": (
@@ -33,7 +33,7 @@ _HEALTH = {
 """Column -> label of the axis, logarithmic or not, text for those who do not see it, caption."""
 
 
-def learning(run: Snapshot) -> Section:
+def learning(run: Snapshot) -> PageSection:
     """Bounds against epochs and against time; the divergence and the gradient below."""
     metrics = run.metrics
     names = {"train_bound": "training", "validation_bound": "validation"}
@@ -44,12 +44,12 @@ def learning(run: Snapshot) -> Section:
     }
     if not lines:
         why = "metrics.csv holds no bounds yet." if metrics else "this run has no metrics.csv."
-        return Section("learning", "Learning curves", absent=why)
+        return PageSection("learning", "Learning curves", absent=why)
     epochs, ylabel = metrics["epoch"], "bound (nats per datum)"
     cut = figures.lowest_shown(list(lines.values())) is not None
     stages = metrics.get("stage")
     shown = [
-        page.figure(
+        page.figure_tag(
             style.svg(figures.curves(epochs, lines, "epoch", ylabel, stages, clip=True)),
             "Training and validation bound against the epoch.",
             _learning_caption(lines, cut, stages, _curve(run)),
@@ -58,8 +58,8 @@ def learning(run: Snapshot) -> Section:
     if np.isfinite(metrics.get("seconds", np.nan)).any():
         figure = figures.curves(metrics["seconds"], lines, "seconds of training", ylabel, clip=True)
         caption = "The same bounds against time: what a nat costs. A stage with a mode search takes longer per epoch."
-        shown.append(page.figure(style.svg(figure), "Training and validation bound against seconds.", caption))
-    return Section("learning", "Learning curves", page.grid([*shown, *_health(run, epochs, stages)]))
+        shown.append(page.figure_tag(style.svg(figure), "Training and validation bound against seconds.", caption))
+    return PageSection("learning", "Learning curves", page.grid([*shown, *_health(run, epochs, stages)]))
 
 
 def _curve(run: Snapshot) -> str:
@@ -89,5 +89,5 @@ def _health(run: Snapshot, epochs: np.ndarray, stages: np.ndarray | None) -> lis
         if np.isfinite(metrics.get(name, np.nan)).any():
             values = metrics[name] * (100 if name == "not_ok" else 1)
             figure = figures.curves(epochs, {ylabel: values}, "epoch", ylabel, stages, log=log)
-            shown.append(page.figure(style.svg(figure), alt, caption))
+            shown.append(page.figure_tag(style.svg(figure), alt, caption))
     return shown

@@ -3,23 +3,23 @@
 from curvae.evaluation import formatting
 from curvae.latents import Axes
 from curvae.report import page
-from curvae.report.page import Cell, Section
-from curvae.report.read import Snapshot
+from curvae.report.page import Cell, PageSection
+from curvae.report.snapshot import Snapshot
 
 COLUMNS, LATENTS = 60, 12
 """The most that are shown."""
 
 
-def loadings(run: Snapshot) -> list[Section]:
+def loadings(run: Snapshot) -> list[PageSection]:
     """A table for runs on tables; for other runs, whose latents are as they were trained, nothing."""
     title, axes = "What the latents mean", run.axes
     if axes is None:
         return []
     if isinstance(axes, str):
-        return [Section("loadings", title, absent=axes)]
+        return [PageSection("loadings", title, absent=axes)]
     if len(axes.loadings) != len(run.columns):
-        return [Section("loadings", title, absent="the decoder gives no mean for each column.")]
-    return [Section("loadings", title, _table(axes, run.columns) + page.paragraph(_note(axes)))]
+        return [PageSection("loadings", title, absent="the decoder gives no mean for each column.")]
+    return [PageSection("loadings", title, _table(axes, run.columns) + page.paragraph(_note(axes)))]
 
 
 def _table(axes: Axes, names: tuple[str, ...]) -> str:

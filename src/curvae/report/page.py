@@ -10,7 +10,7 @@ _STYLE = files("curvae.report").joinpath("page.css").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A part of the page: either its HTML or, in one line, why it is left out."""
 
     slug: str
@@ -37,7 +37,7 @@ def marked(text: str) -> str:
     return "".join(f"<code>{piece}</code>" if number % 2 else piece for number, piece in enumerate(pieces))
 
 
-def figure(source: str, alt: str, caption: str, kind: str = "") -> str:
+def figure_tag(source: str, alt: str, caption: str, kind: str = "") -> str:
     """An image, a data URI, with its alternative text and a caption; of kind "", "wide" or "wide pixels"."""
     image = f'<img src="{source}" alt="{escape(alt)}">'
     return f'<figure class="{kind}">{image}<figcaption>{marked(caption)}</figcaption></figure>'
@@ -77,22 +77,22 @@ def settings(summary: str, content: Mapping[str, Any]) -> str:
     """Names and values of any depth, folded away."""
     rows = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td class="long">{escape(text)}</td></tr>'
-        for name, text in flat(content)
+        for name, text in name_value_pairs(content)
     )
     inner = f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>'
     return f"<details><summary>{escape(summary)}</summary>{inner}</details>" if rows else ""
 
 
-def flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def name_value_pairs(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested names and values as ``(name.name, text)``.
 
-    >>> flat({"a": {"b": 1, "c": [2, 3]}, "d": None})
+    >>> name_value_pairs({"a": {"b": 1, "c": [2, 3]}, "d": None})
     [('a.b', '1'), ('a.c', '2, 3'), ('d', 'none')]
     """
     pairs: list[tuple[str, str]] = []
     for name, value in content.items():
         if isinstance(value, Mapping) and value:
-            pairs += flat(value, f"{prefix}{name}.")
+            pairs += name_value_pairs(value, f"{prefix}{name}.")
         elif isinstance(value, list | tuple):
             pairs.append((f"{prefix}{name}", ", ".join(str(item) for item in value)))
         else:
@@ -100,13 +100,13 @@ def flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return pairs
 
 
-def warnings(texts: Sequence[str]) -> str:
+def warning_list(texts: Sequence[str]) -> str:
     if not texts:
         return '<p class="none">None.</p>'
     return f'<ul class="warnings">{"".join(f"<li>{marked(text)}</li>" for text in texts)}</ul>'
 
 
-def page(title: str, lead: str, headline: str, verdict: str, sections: Sequence[Section], foot: str) -> str:
+def page(title: str, lead: str, headline: str, verdict: str, sections: Sequence[PageSection], foot: str) -> str:
     """The whole page: title, a line below it, the number to remember, what it means, the sections, a last line."""
     links = "".join(f'<li><a href="#{part.slug}">{escape(part.title)}</a></li>' for part in sections if part.html)
     return (
@@ -121,7 +121,7 @@ def page(title: str, lead: str, headline: str, verdict: str, sections: Sequence[
     )
 
 
-def _body(sections: Sequence[Section]) -> str:
+def _body(sections: Sequence[PageSection]) -> str:
     """The sections in order; those left out for one reason share one line, where the first of them would stand."""
     left_out: dict[str, list[str]] = {}
     for part in sections:

@@ -21,7 +21,7 @@ COLUMNS = 6
 """How many columns of a table are drawn."""
 
 
-def is_image(data: np.ndarray) -> bool:
+def shows_as_image(data: np.ndarray) -> bool:
     """Whether data (N, *event) are images: events (C, H, W), gray or RGB."""
     return data.ndim == 4 and data.shape[1] in (1, 3)
 

@@ -16,8 +16,8 @@ from curvae.evaluation.metric import Picture
 from curvae.evaluation.metric import Section as Part
 from curvae.evaluation.samples import quality
 from curvae.report import figures, page, style, words
-from curvae.report.page import Cell, Section
-from curvae.report.read import Snapshot
+from curvae.report.page import Cell, PageSection
+from curvae.report.snapshot import Snapshot
 
 DESCRIBED = "What it is"
 """A column of text, below the others where the screen is narrow."""
@@ -33,11 +33,11 @@ def left_out(run: Snapshot, why: str) -> str:
     return "this system has no latents." if run.pictures and "latent_mean" not in run.pictures else why
 
 
-def findings(run: Snapshot) -> Section:
-    return Section("warnings", "Warnings", page.warnings(words.warnings(run)))
+def findings(run: Snapshot) -> PageSection:
+    return PageSection("warnings", "Warnings", page.warning_list(words.all_warnings(run)))
 
 
-def what_was_run(run: Snapshot) -> Section:
+def what_was_run(run: Snapshot) -> PageSection:
     """Facts at a glance; everything else folded away."""
     environment, metrics = run.environment, run.metrics
     seconds = metrics.get("seconds", np.array([]))
@@ -53,7 +53,7 @@ def what_was_run(run: Snapshot) -> Section:
         "curvae": str(run.config.get("curvae", environment.get("curvae", ""))),
         "State": str(run.status.get("state", "")),
     }
-    return Section(
+    return PageSection(
         "run",
         "What was run",
         page.facts({name: text for name, text in known.items() if text})
@@ -62,14 +62,14 @@ def what_was_run(run: Snapshot) -> Section:
     )
 
 
-def results(run: Snapshot) -> Section:
+def results(run: Snapshot) -> PageSection:
     """The table of results, with errors."""
     found = run.evaluation
     if found is None:
-        return Section("results", "Results", absent=not_evaluated(run))
+        return PageSection("results", "Results", absent=not_evaluated(run))
     rows = tuple(found.described(run.per_datum))
     if not rows:
-        return Section("results", "Results", absent="this system has neither a log-likelihood nor latents.")
+        return PageSection("results", "Results", absent="this system has neither a log-likelihood nor latents.")
     draws = formatting.plural(found.samples, "draw", "draws")
     note = (
         f"Computed on {formatting.plural(found.count, 'datum', 'data')} of the {found.split} split"
@@ -79,33 +79,33 @@ def results(run: Snapshot) -> Section:
     if found.baselines is None:
         note += f" It has no baselines: an older curvae wrote it; run `curvae evaluate {run.name}` again."
     table = drawn(Part("results", "Results", ("Quantity", "Value ± error", DESCRIBED), rows, note))
-    if (sampling := likelihood.section(found)) is None:
+    if (sampling := likelihood.proposals_section(found)) is None:
         return table
     return replace(table, html=f"{table.html}<h3>{sampling.title}</h3>{drawn(sampling).html}")
 
 
-def drawn(found: Part, picture: Picture | None = None, warnings: Sequence[str] = ()) -> Section:
+def drawn(found: Part, picture: Picture | None = None, warnings: Sequence[str] = ()) -> PageSection:
     """A table with a note below it, a figure and what to be careful about."""
     if found.absent:
-        return Section(found.slug, found.title, absent=found.absent)
+        return PageSection(found.slug, found.title, absent=found.absent)
     described = found.header[-1:] == (DESCRIBED,)
     last = len(found.header) - described
     rows = [[Cell(text, number=0 < i < last) for i, text in enumerate(row)] for row in found.rows]
     html = page.table(found.header, rows, "described" if described else "") if rows else ""
     html += page.paragraph(found.note) if found.note else ""
-    html += page.figure(style.svg(picture.draw()), picture.alt, picture.caption, "wide") if picture else ""
-    return Section(found.slug, found.title, html + (page.warnings(warnings) if warnings else ""))
+    html += page.figure_tag(style.svg(picture.draw()), picture.alt, picture.caption, "wide") if picture else ""
+    return PageSection(found.slug, found.title, html + (page.warning_list(warnings) if warnings else ""))
 
 
-def per_datum(run: Snapshot) -> Section:
+def per_datum(run: Snapshot) -> PageSection:
     """How the log-likelihood and its reliability are spread over the data."""
-    section = Section("per-datum", "Datum by datum", absent=not_evaluated(run))
+    section = PageSection("per-datum", "Datum by datum", absent=not_evaluated(run))
     if run.evaluation is None:
         return section
     shown = [*_log_likelihoods(run), *_khats(run)]
     if not shown:
-        return Section(section.slug, section.title, absent="evaluation.npz holds no values per datum.")
-    return Section(section.slug, section.title, page.grid(shown))
+        return PageSection(section.slug, section.title, absent="evaluation.npz holds no values per datum.")
+    return PageSection(section.slug, section.title, page.grid(shown))
 
 
 def _present(run: Snapshot, names: dict[str, str]) -> dict[str, np.ndarray]:
@@ -117,7 +117,7 @@ def _log_likelihoods(run: Snapshot) -> list[str]:
     values = _present(run, {"log_likelihood": "log p(x)", "elbo": "ELBO"})
     if not values:
         return []
-    low, high = figures.frame([column[np.isfinite(column)] for column in values.values()])
+    low, high = figures.histogram_range([column[np.isfinite(column)] for column in values.values()])
     outside = max(int((~((column >= low) & (column <= high))).sum()) for column in values.values())
     spread = f"{' and the '.join(values)} {'is' if len(values) == 1 else 'are'} spread"
     caption = (
@@ -127,7 +127,7 @@ def _log_likelihoods(run: Snapshot) -> list[str]:
     if outside:
         caption += f" {formatting.plural(outside, 'datum lies', 'data lie')} outside the frame."
     figure = style.svg(figures.histograms(values, "nats"))
-    return [page.figure(figure, f"Histogram of the {' and of the '.join(values)} of each datum.", caption)]
+    return [page.figure_tag(figure, f"Histogram of the {' and of the '.join(values)} of each datum.", caption)]
 
 
 def _khats(run: Snapshot) -> list[str]:
@@ -140,12 +140,12 @@ def _khats(run: Snapshot) -> list[str]:
         "its error can be trusted, right of it the estimate tends to be too low."
     )
     figure = style.svg(figures.histograms(values, "k-hat", limit=KHAT_BAD))
-    return [page.figure(figure, "Histogram of k-hat for each datum, with the limit marked.", caption)]
+    return [page.figure_tag(figure, "Histogram of k-hat for each datum, with the limit marked.", caption)]
 
 
-def divergence(run: Snapshot) -> Section:
+def divergence_section(run: Snapshot) -> PageSection:
     """Bars of the divergence and of the activity of each latent dimension."""
-    section = Section("kl", "Use of the latent dimensions", absent=not_evaluated(run))
+    section = PageSection("kl", "Use of the latent dimensions", absent=not_evaluated(run))
     if run.evaluation is None:
         return section
     kl, activity = (
@@ -153,13 +153,15 @@ def divergence(run: Snapshot) -> Section:
         for values in (run.evaluation.kl_per_dimension, run.evaluation.activity)
     )
     if not kl.size:
-        return Section(section.slug, section.title, absent=left_out(run, "this evaluation gives no KL per dimension."))
+        return PageSection(
+            section.slug, section.title, absent=left_out(run, "this evaluation gives no KL per dimension.")
+        )
     order = np.argsort(-kl)
     active = activity > ACTIVE if activity.shape == kl.shape else kl > ACTIVE
     shown = [_kl_bars(kl, active, order)]
     if activity.shape == kl.shape:
         shown.append(_activity_bars(activity, active, order))
-    return Section(section.slug, section.title, page.grid(shown))
+    return PageSection(section.slug, section.title, page.grid(shown))
 
 
 def _kl_bars(kl: np.ndarray, active: np.ndarray, order: np.ndarray) -> str:
@@ -169,7 +171,7 @@ def _kl_bars(kl: np.ndarray, active: np.ndarray, order: np.ndarray) -> str:
         "posterior has collapsed."
     )
     figure = style.svg(figures.bars(kl, active, order, "KL to the prior (nats)"))
-    return page.figure(figure, "Bars of the KL divergence of each latent dimension, largest first.", caption)
+    return page.figure_tag(figure, "Bars of the KL divergence of each latent dimension, largest first.", caption)
 
 
 def _activity_bars(activity: np.ndarray, active: np.ndarray, order: np.ndarray) -> str:
@@ -178,42 +180,42 @@ def _activity_bars(activity: np.ndarray, active: np.ndarray, order: np.ndarray) 
         f"scale. Below {ACTIVE:g} (dashed) a latent hardly depends on the data and counts as inactive."
     )
     figure = figures.bars(activity, active, order, "variance of the posterior mean", threshold=ACTIVE)
-    return page.figure(style.svg(figure), "Bars of the variance of each latent’s posterior mean.", caption)
+    return page.figure_tag(style.svg(figure), "Bars of the variance of each latent’s posterior mean.", caption)
 
 
-def quality_of(run: Snapshot) -> Section:
+def quality_of(run: Snapshot) -> PageSection:
     """Samples and reconstructions against held-out data."""
     if run.evaluation is None:
-        return Section("quality", quality.TITLE, absent=not_evaluated(run))
+        return PageSection("quality", quality.TITLE, absent=not_evaluated(run))
     found = run.evaluation.quality
     return drawn(quality.absent(run.name) if found is None else found.section(run.evaluation.split))
 
 
-def information_of(run: Snapshot) -> Section:
+def information_of(run: Snapshot) -> PageSection:
     """What latents say about data, and the aggregate posterior against the prior."""
     if run.evaluation is None:
-        return Section("information", information.TITLE, absent=not_evaluated(run))
+        return PageSection("information", information.TITLE, absent=not_evaluated(run))
     found = run.evaluation.information
     if found is None:
-        return Section("information", information.TITLE, absent=left_out(run, information.ABSENT))
+        return PageSection("information", information.TITLE, absent=left_out(run, information.ABSENT))
     return drawn(found.section())
 
 
-def of_others(run: Snapshot) -> list[Section]:
+def of_others(run: Snapshot) -> list[PageSection]:
     """What metrics found that are not of every report."""
     found = run.evaluation.metrics.values() if run.evaluation else ()
     return [drawn(each.section) for each in found if each.section is not None]
 
 
-def gaps_of(run: Snapshot) -> Section:
+def gaps_of(run: Snapshot) -> PageSection:
     """The inference gap in its parts, and other families on the same decoder."""
     if run.gaps is None:
-        return Section("gaps", gaps.TITLE, absent=left_out(run, run.missing("gaps")))
+        return PageSection("gaps", gaps.TITLE, absent=left_out(run, run.missing("gaps")))
     return drawn(run.gaps.section(), run.gaps.picture(), run.gaps.warnings)
 
 
-def calibration_of(run: Snapshot) -> Section:
+def calibration_of(run: Snapshot) -> PageSection:
     """Ranks and coverage on data drawn from the model."""
     if run.calibration is None:
-        return Section("calibration", calibration.TITLE, absent=left_out(run, run.missing("calibrate")))
+        return PageSection("calibration", calibration.TITLE, absent=left_out(run, run.missing("calibrate")))
     return drawn(run.calibration.section(), run.calibration.picture())

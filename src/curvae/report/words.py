@@ -8,7 +8,7 @@ from curvae.evaluation.formatting import plural, share
 from curvae.evaluation.information.posterior_summary import NOT_OK
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
 from curvae.evaluation.results import Evaluation
-from curvae.report.read import Snapshot
+from curvae.report.snapshot import Snapshot
 from curvae.verdicts import Verdict, conclusion, of_evaluation, of_training
 
 
@@ -54,7 +54,7 @@ def trust(evaluation: Evaluation) -> str:
     )
 
 
-def warnings(run: Snapshot) -> list[str]:
+def all_warnings(run: Snapshot) -> list[str]:
     """Everything a reader should know before believing the numbers; empty if there is nothing."""
     found = list(run.evaluation.warnings) if run.evaluation else []
     found += map(str, of_evaluation(run.evaluation) if run.evaluation else ())

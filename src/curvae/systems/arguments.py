@@ -22,7 +22,7 @@ SHARED = {
 SECTION = re.compile(r"^(?:Raises|Example|Returns|Yields):", re.MULTILINE)
 
 
-def described(function: Callable[..., Any]) -> str:
+def full_docstring(function: Callable[..., Any]) -> str:
     """The docstring of a function, with the descriptions of :data:`SHARED` for arguments that it leaves out.
 
     Example:
@@ -32,7 +32,7 @@ def described(function: Callable[..., Any]) -> str:
         ...     Args:
         ...         width: of it.
         ...     '''
-        >>> print(described(build))
+        >>> print(full_docstring(build))
         Something.
         <BLANKLINE>
         Args:

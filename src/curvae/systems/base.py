@@ -15,7 +15,7 @@ from curvae.inference import Inference, Inferred, Refine, at_test_time, prefixed
 from curvae.model import LatentVariableModel
 from curvae.objectives import Bound, Kind, Objective, kind_of, log_weights
 from curvae.posteriors import Posterior, typical
-from curvae.systems.arguments import described
+from curvae.systems.arguments import full_docstring
 from curvae.systems.capabilities import Parts, Weights
 from curvae.systems.stages import Stage, initialize_likelihood
 from curvae.typing import Batch
@@ -214,7 +214,7 @@ def register(name: str) -> Callable[[Callable[Arguments, Made]], Callable[Argume
             system.recipe = Recipe(name, dict(bound.arguments))
             return system
 
-        built.__doc__ = described(build)
+        built.__doc__ = full_docstring(build)
         if name in SYSTEMS:
             raise ValueError(f"register: a system named {name!r} exists already; choose another name.")
         SYSTEMS[name] = built

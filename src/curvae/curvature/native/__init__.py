@@ -4,7 +4,7 @@ The idea is in ``library``: which library is loaded, and from where. ``compiler`
 folder, ``private`` keeps it where nobody else can write, ``calls`` passes tensors to it.
 """
 
-from curvae.curvature.native.calls import LAYERS, Argument, call, numbers, plain, split, threads, vector_bytes
+from curvae.curvature.native.calls import LAYERS, Argument, call, in_plain_memory, numbers, split, threads, vector_bytes
 from curvae.curvature.native.library import available, kernel_in_use
 
 __all__ = [
@@ -12,9 +12,9 @@ __all__ = [
     "Argument",
     "available",
     "call",
+    "in_plain_memory",
     "kernel_in_use",
     "numbers",
-    "plain",
     "split",
     "threads",
     "vector_bytes",

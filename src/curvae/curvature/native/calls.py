@@ -52,7 +52,7 @@ class Address:
         return tensor.data_ptr()
 
 
-def plain(tensor: Tensor) -> bool:
+def in_plain_memory(tensor: Tensor) -> bool:
     """Whether there is memory of the CPU behind it, which C may read."""
     return (
         type(tensor) in (Tensor, torch.nn.Parameter)

@@ -17,7 +17,8 @@ from curvae.curvature.native import kernel
 from curvae.curvature.native.problem import CompiledProblem
 from curvae.curvature.routes.gram import Gram
 from curvae.curvature.solvers.bfgs import CAUTION
-from curvae.curvature.solvers.search import Backtracking, Mode, Record, StepRule
+from curvae.curvature.solvers.line_search import Backtracking, StepRule
+from curvae.curvature.solvers.mode_search import Mode, Record
 
 FAILED = (
     "Laplace: the compiled backward pass could not run: out of memory, or CURVAE_KERNEL has changed since the forward "
@@ -71,7 +72,7 @@ def last(near: Linearization, rule: StepRule, differentiated: bool) -> Mode | No
 
 
 def _problem(near: Linearization, rule: StepRule) -> CompiledProblem | None:
-    if not (isinstance(near, Gram) and type(rule) is Backtracking and native.plain(near.z)):
+    if not (isinstance(near, Gram) and type(rule) is Backtracking and native.in_plain_memory(near.z)):
         return None
     problem = near.frame.compiled
     return problem if problem is not None and problem.reads(near.z) else None

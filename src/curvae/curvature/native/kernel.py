@@ -34,7 +34,7 @@ nothing."""
 
 def usable(tensor: Tensor) -> bool:
     """Whether the kernel is there and can read this tensor: on the CPU, and not within a function transform."""
-    return native.plain(tensor) and native.available()
+    return native.in_plain_memory(tensor) and native.available()
 
 
 def precision(weights: Weights, masks: Masks, gram: GramMatrix, keep: bool = False) -> tuple[Matrix, Kept] | None:
@@ -70,7 +70,7 @@ def precision_backward(
     ``dM_l = K W_l' dM_{l+1}``; of a G of its own each item has the diagonal of its ``M A M'``.
     """
     chain = _Chain.of(weights, masks, gram) if kept else None
-    if chain is None or adjoint.dtype != gram.dtype or not all(map(native.plain, (adjoint, *kept))):
+    if chain is None or adjoint.dtype != gram.dtype or not all(map(native.in_plain_memory, (adjoint, *kept))):
         return None
     known = [tensor.detach().contiguous() for tensor in (adjoint, *kept)]
     parts = native.threads(len(masks[0]))
@@ -183,7 +183,7 @@ class _Chain:
     def of(cls, weights: Weights, masks: Masks, gram: GramMatrix) -> "_Chain | None":
         """None where the kernel cannot do it."""
         tensors = [*weights, gram]
-        if not all(map(native.plain, (*tensors, *masks))) or not 0 < len(weights) <= native.LAYERS:
+        if not all(map(native.in_plain_memory, (*tensors, *masks))) or not 0 < len(weights) <= native.LAYERS:
             return None
         if gram.dtype not in (torch.float32, torch.float64) or any(one.dtype != gram.dtype for one in tensors):
             return None

@@ -115,7 +115,7 @@ def _loaded(build: Build, folder: Path) -> Kernel:
         with private.folder(folder) as place:
             if (made := _kept(place, name, folder)) is None:
                 made = build.compiled()
-                private.write(place, name, made)
+                private.write_library(place, name, made)
         path, reason = folder / private.name(name, made), None
     except OSError as error:
         path, reason = None, f"{error}"
@@ -125,7 +125,7 @@ def _loaded(build: Build, folder: Path) -> Kernel:
 
 def _kept(place: int, name: str, folder: Path) -> bytes | None:
     """What an earlier process left; files that are not what was written go."""
-    made, spoiled = private.read(place, name)
+    made, spoiled = private.read_library(place, name)
     private.remove(place, spoiled)
     for each in spoiled:
         LOG.warning("%s was not what had been written there, and was removed", folder / each)

@@ -54,7 +54,7 @@ def name(key: str, content: bytes) -> str:
     return f"{key}-{hashlib.sha256(content).hexdigest()}.so"
 
 
-def read(folder: int, key: str) -> tuple[bytes | None, list[str]]:
+def read_library(folder: int, key: str) -> tuple[bytes | None, list[str]]:
     """What was written for this key, None if nothing; and the names of files that are not what was written."""
     spoiled = []
     for found in os.listdir(folder):
@@ -78,7 +78,7 @@ def _content(folder: int, name: str) -> bytes | None:
         return file.read() if ours else None
 
 
-def write(folder: int, key: str, content: bytes) -> None:
+def write_library(folder: int, key: str, content: bytes) -> None:
     """Keep the content for this key; the file appears at once and whole, whoever else writes it too.
 
     Raises:

@@ -39,7 +39,7 @@ class CompiledProblem:
             return None
         tensors = [tensor for linear in linears for tensor in (linear.weight, _bias(linear))]
         kind = expansion[0].dtype
-        alike = all(tensor.dtype == kind and native.plain(tensor) for tensor in (*tensors, *expansion))
+        alike = all(tensor.dtype == kind and native.in_plain_memory(tensor) for tensor in (*tensors, *expansion))
         return cls(linears, expansion) if alike and kind in (torch.float32, torch.float64) else None
 
     def reads(self, z: Tensor) -> bool:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from curvae.curvature.linearization import Linearization, Product, chosen
+from curvae.curvature.linearization import Linearization, Product, take_rows
 from curvae.curvature.routes.derivatives import Batched, Looped, Taking, vector_products
 from curvae.curvature.routes.differentiable import decoding
 from curvae.model import LatentVariableModel
@@ -27,7 +27,7 @@ class Observed:
 
     def take(self, rows: Int[Tensor, " n"]) -> "Observed":
         variance = None if self.variance is None else self.variance[rows]
-        return replace(self, batch=chosen(self.batch, rows), variance=variance)
+        return replace(self, batch=take_rows(self.batch, rows), variance=variance)
 
 
 class Decoded(Linearization):

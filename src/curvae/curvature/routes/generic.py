@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from curvae.curvature.linearization import Local, chosen
+from curvae.curvature.linearization import Local, take_rows
 from curvae.curvature.routes.decoded import Decoded, Observed, assembled
 from curvae.curvature.routes.derivatives import jacobian
 from curvae.curvature.routes.differentiable import decoding
@@ -90,7 +90,7 @@ class Generic(Decoded):
 
     def _chunk(self, z: Float[Tensor, "B D"], rows: slice, directions: int) -> Local:
         """Some of the data, so many columns or rows of J at once."""
-        part = chosen(self.batch, rows)
+        part = take_rows(self.batch, rows)
         eta, jacobians = jacobian(decoding(self.model, part.x, z), z, self.needs.reverse, directions)
         level = self.model.likelihood.log_prob(part.x, eta, part.mask)
         return Local(level, *assembled(self.model, part, eta, jacobians))

@@ -41,9 +41,9 @@ class Hidden(Linearization):
         return self.frame.outer(layers.forward(self.frame.hidden, z))[0]
 
     def _evaluated(self) -> tuple[Tensor, ...]:
-        value, slopes = layers.linearize(self.frame.hidden, self.z)
+        value, slopes = layers.value_and_slopes(self.frame.hidden, self.z)
         level, slope = self.frame.outer(value)
-        return (level + self.model.prior.log_prob(self.z), slope, *layers.kept(slopes))
+        return (level + self.model.prior.log_prob(self.z), slope, *layers.slope_tensors(slopes))
 
     def _score(self) -> Float[Tensor, "B H"]:
         return self.tensors[1]
@@ -66,9 +66,9 @@ class Hidden(Linearization):
         if layers.is_relu_chain(hidden) and kernel.usable(gram):
             weights = [layer.weight for layer in hidden if isinstance(layer, nn.Linear)]
             return grad, kernel.relu_precision(weights, [mask > 0 for mask in self._slopes if mask is not None], gram)
-        rows = layers.rows(hidden, self._slopes, self.z)
+        rows = layers.jacobian_rows(hidden, self._slopes, self.z)
         return grad, rows @ gram @ rows.mT
 
     @property
     def _slopes(self) -> layers.Slopes:
-        return layers.restored(self.frame.hidden, list(self.tensors[2:]))
+        return layers.slopes_from(self.frame.hidden, list(self.tensors[2:]))

@@ -65,7 +65,7 @@ Slopes = list[Tensor | None]
 None for a linear layer."""
 
 
-def linearize(layers: list[nn.Module], z: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B H"], Slopes]:
+def value_and_slopes(layers: list[nn.Module], z: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B H"], Slopes]:
     """The value at z and what the Jacobian J there is made of."""
     slopes: Slopes = []
     for layer in layers:
@@ -81,13 +81,13 @@ def linearize(layers: list[nn.Module], z: Float[Tensor, "B D"]) -> tuple[Float[T
     return z, slopes
 
 
-def kept(slopes: Slopes) -> list[Tensor]:
-    """The slopes that are tensors, for :func:`restored`."""
+def slope_tensors(slopes: Slopes) -> list[Tensor]:
+    """The slopes that are tensors, for :func:`slopes_from`."""
     return [slope for slope in slopes if slope is not None]
 
 
-def restored(layers: list[nn.Module], tensors: list[Tensor]) -> Slopes:
-    """The slopes that :func:`kept` gave the tensors of."""
+def slopes_from(layers: list[nn.Module], tensors: list[Tensor]) -> Slopes:
+    """The slopes that :func:`slope_tensors` gave the tensors of."""
     left = iter(tensors)
     return [None if isinstance(layer, nn.Linear) else next(left) for layer in layers]
 
@@ -109,7 +109,7 @@ def pull(layers: list[nn.Module], slopes: Slopes, cotangent: Float[Tensor, "B H"
     return cotangent
 
 
-def rows(layers: list[nn.Module], slopes: Slopes, z: Float[Tensor, "B D"]) -> Float[Tensor, "B D H"]:
+def jacobian_rows(layers: list[nn.Module], slopes: Slopes, z: Float[Tensor, "B D"]) -> Float[Tensor, "B D H"]:
     """The transposed Jacobian: row d of an item is ``d value / d z_d``."""
     eye = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
     return push(layers, slopes, eye.expand(*z.shape, z.shape[-1]))

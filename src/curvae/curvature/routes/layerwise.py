@@ -26,10 +26,10 @@ class Layerwise(Linearization):
         return cls(Observed(model, batch), z)
 
     def _evaluated(self) -> tuple[Tensor, ...]:
-        eta, slopes = layers.linearize(self._layers, self.z)
+        eta, slopes = layers.value_and_slopes(self._layers, self.z)
         batch, prior = self.frame.batch, self.model.prior
         level = self.model.likelihood.log_prob(batch.x, eta, batch.mask)
-        return (level + prior.log_prob(self.z), eta, *layers.kept(slopes))
+        return (level + prior.log_prob(self.z), eta, *layers.slope_tensors(slopes))
 
     def _score(self) -> Float[Tensor, "B P"]:
         return self.model.likelihood.score(self.frame.batch.x, self.tensors[1], self.frame.batch.mask)
@@ -52,7 +52,7 @@ class Layerwise(Linearization):
         known = layers.is_relu_chain(hidden) and isinstance(last, nn.Linear) and kernel.usable(eta)
         diagonal = self.model.likelihood.diagonal(eta, batch.mask) if known else None
         if diagonal is None:
-            return assembled(self.model, batch, eta, layers.rows(self._layers, self._slopes, self.z))
+            return assembled(self.model, batch, eta, layers.jacobian_rows(self._layers, self._slopes, self.z))
         weights = [layer.weight for layer in self._layers if isinstance(layer, nn.Linear)]
         masks = [slope > 0 for slope in self._slopes if slope is not None]
         every = torch.ones_like(diagonal, dtype=torch.bool)
@@ -66,4 +66,4 @@ class Layerwise(Linearization):
 
     @property
     def _slopes(self) -> layers.Slopes:
-        return layers.restored(self._layers, list(self.tensors[2:]))
+        return layers.slopes_from(self._layers, list(self.tensors[2:]))

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from curvae.curvature.linearization import chosen
+from curvae.curvature.linearization import take_rows
 from curvae.curvature.routes.hidden import Hidden
 from curvae.likelihoods import HasBound, Likelihood
 from curvae.model import LatentVariableModel
@@ -81,7 +81,7 @@ class Stand:
         return likelihood.log_prob(batch.x, eta, batch.mask), slope
 
     def take(self, rows: Int[Tensor, " n"]) -> "Stand":
-        return replace(self, batch=chosen(self.batch, rows))
+        return replace(self, batch=take_rows(self.batch, rows))
 
 
 class Shared(Hidden):

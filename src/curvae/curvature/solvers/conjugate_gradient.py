@@ -9,7 +9,7 @@ from torch import Tensor
 
 from curvae import linalg
 from curvae.curvature.linearization import Linearization, Product
-from curvae.curvature.solvers.search import Backtracking, StepRule
+from curvae.curvature.solvers.line_search import Backtracking, StepRule
 from curvae.curvature.solvers.solver import Solver, State, Step
 from curvae.typing import Latent
 

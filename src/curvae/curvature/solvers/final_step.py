@@ -5,7 +5,8 @@ import torch
 from curvae import linalg
 from curvae.curvature.linearization import Linearization
 from curvae.curvature.native import compiled
-from curvae.curvature.solvers.search import Mode, Record, StepRule
+from curvae.curvature.solvers.line_search import StepRule
+from curvae.curvature.solvers.mode_search import Mode, Record
 
 
 def last_step(near: Linearization, t: int, rule: StepRule) -> Mode:

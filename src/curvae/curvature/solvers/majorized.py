@@ -6,7 +6,7 @@ from typing import ClassVar
 from curvae.curvature.linearization import Linearization
 from curvae.curvature.routes.decoded import Observed
 from curvae.curvature.routes.shared import Majorizer, Shared, SharedInformation
-from curvae.curvature.solvers.search import StepRule
+from curvae.curvature.solvers.line_search import StepRule
 from curvae.curvature.solvers.solver import Newton, Solver, State, Step
 
 

@@ -17,7 +17,8 @@ from curvae import linalg
 from curvae.curvature.linearization import Linearization
 from curvae.curvature.native import compiled
 from curvae.curvature.solvers.bfgs import BFGS
-from curvae.curvature.solvers.search import Backtracking, Record, StepRule
+from curvae.curvature.solvers.line_search import Backtracking, StepRule
+from curvae.curvature.solvers.mode_search import Record
 
 State = tuple[Any, ...]
 """What a solver keeps of each example from one step to the next: tensors (B, ...) and linearizations."""

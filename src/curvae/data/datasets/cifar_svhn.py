@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from curvae.data.datasets.fetch import Files, Remote
-from curvae.data.datasets.sources import Part, Source
+from curvae.data.datasets.sources import Part, PublishedSet
 from curvae.data.errors import DataError
 from curvae.data.readers import read_bytes, read_cifar, read_jpegs, read_mat
 
@@ -22,7 +22,7 @@ SVHN_HASHES = {
 }
 
 
-def cifar10(files: Files) -> Source:
+def cifar10(files: Files) -> PublishedSet:
     """50,000 + 10,000 pictures, from the *binary* version; ``cifar10-jpeg`` if a given folder has only JPEG copies."""
     folders = ("cifar-10-batches-bin/", "cifar10/cifar-10-batches-bin/", "cifar10/", "")
     unpacked = files.find(*(folder + CIFAR_BATCHES[0] for folder in folders))
@@ -35,19 +35,19 @@ def cifar10(files: Files) -> Source:
         *train, test = [read_bytes(unpacked.with_name(name)) for name in names]
     else:
         *train, test = _members(files.need("cifar10", *CIFAR_ARCHIVES, remote=CIFAR), names)
-    return Source("cifar10", Part(*read_cifar(b"".join(train), "cifar10")), Part(*read_cifar(test, "cifar10")))
+    return PublishedSet("cifar10", Part(*read_cifar(b"".join(train), "cifar10")), Part(*read_cifar(test, "cifar10")))
 
 
-def cifar10_jpeg(files: Files) -> Source:
+def cifar10_jpeg(files: Files) -> PublishedSet:
     """10,000 + 2,000 pictures of CIFAR-10 as JPEG copies: for comparing methods, not for bits per dimension."""
     x, label = read_jpegs(files.need("cifar10-jpeg", JPEGS))
-    return Source("cifar10-jpeg", Part(x[:10_000], label[:10_000]), Part(x[10_000:], label[10_000:]))
+    return PublishedSet("cifar10-jpeg", Part(x[:10_000], label[:10_000]), Part(x[10_000:], label[10_000:]))
 
 
-def svhn(files: Files) -> Source:
+def svhn(files: Files) -> PublishedSet:
     """73,257 + 26,032 street-view house numbers, cropped to their middle digit."""
     train, test = (_svhn(files, name) for name in SVHN_HASHES)
-    return Source("svhn", train, test)
+    return PublishedSet("svhn", train, test)
 
 
 def _svhn(files: Files, name: str) -> Part:

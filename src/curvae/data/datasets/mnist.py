@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from curvae.data.datasets.fetch import Files, Remote
-from curvae.data.datasets.sources import Part, Source
+from curvae.data.datasets.sources import Part, PublishedSet
 from curvae.data.readers import read_amat, read_idx, read_packed
 
 MNIST_SITE = "https://ossci-datasets.s3.amazonaws.com/mnist"
@@ -28,29 +28,29 @@ BINARIZED_HASHES = {
 }
 
 
-def mnist(files: Files) -> Source:
+def mnist(files: Files) -> PublishedSet:
     """60,000 + 10,000 handwritten digits of 28 x 28 pixels."""
     return _idx("mnist", files, ("mnist/", "MNIST/raw/", ""), MNIST_SITE, MNIST_HASHES)
 
 
-def fashion_mnist(files: Files) -> Source:
+def fashion_mnist(files: Files) -> PublishedSet:
     """60,000 + 10,000 pictures of clothes of 28 x 28 pixels; MNIST's file names, so keep them in their own folder."""
     return _idx("fashion_mnist", files, ("fashion_mnist/", "FashionMNIST/raw/", ""), FASHION_SITE, FASHION_HASHES)
 
 
-def binarized_mnist(files: Files) -> Source:
+def binarized_mnist(files: Files) -> PublishedSet:
     """Larochelle's fixed binarization of MNIST, 50,000 + 10,000 + 10,000; the order is not MNIST's, no labels."""
     train, validation, test = (_binarized(files, split) for split in ("train", "valid", "test"))
-    return Source("binarized_mnist", train, test, validation, levels=2)
+    return PublishedSet("binarized_mnist", train, test, validation, levels=2)
 
 
-def _idx(name: str, files: Files, folders: tuple[str, ...], site: str, hashes: Mapping[str, str]) -> Source:
+def _idx(name: str, files: Files, folders: tuple[str, ...], site: str, hashes: Mapping[str, str]) -> PublishedSet:
     def read(stem: str):
         remote = Remote(f"{site}/{stem}.gz", hashes[stem])
         return read_idx(files.need(name, *(folder + stem for folder in folders), remote=remote))
 
     train, train_label, test, test_label = (read(stem) for stem in hashes)
-    return Source(name, Part(train[:, None], train_label), Part(test[:, None], test_label))
+    return PublishedSet(name, Part(train[:, None], train_label), Part(test[:, None], test_label))
 
 
 def _binarized(files: Files, split: str) -> Part:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from curvae.data.datasets.fetch import Files, Remote
-from curvae.data.datasets.sources import Part, Source
+from curvae.data.datasets.sources import Part, PublishedSet
 from curvae.data.readers import read_mat, read_packed
 
 BURDA_SITE = "https://github.com/yburda/iwae/raw/78a6075484bd7dd6f47a4bb9880d2295bc7a5220/datasets/OMNIGLOT"
@@ -14,16 +14,16 @@ DRAWINGS_PER_CHARACTER = 20
 BACKGROUND_CHARACTERS = 964
 
 
-def omniglot(files: Files) -> Source:
+def omniglot(files: Files) -> PublishedSet:
     """Burda et al.'s version, 24,345 + 8,070; ``omniglot-area28`` if a given folder has only the drawings."""
     if files.find(*BURDA_FILES) is None and files.find(DRAWINGS) is not None:
         return omniglot_area28(files)
     path = files.need("omniglot", *BURDA_FILES, remote=BURDA)
     x, label, test, test_label = read_mat(path, "data", "target", "testdata", "testtarget")
-    return Source("omniglot", _burda(x, label), _burda(test, test_label), levels=None)
+    return PublishedSet("omniglot", _burda(x, label), _burda(test, test_label), levels=None)
 
 
-def omniglot_area28(files: Files) -> Source:
+def omniglot_area28(files: Files) -> PublishedSet:
     """The 105 x 105 drawings averaged over the areas of 28 x 28 pixels; likelihoods do not compare with Burda's.
 
     The background alphabets (19,280 drawings) are for training, the evaluation alphabets (13,180) for testing;
@@ -32,7 +32,7 @@ def omniglot_area28(files: Files) -> Source:
     x = area_average(read_packed(files.need("omniglot-area28", DRAWINGS), 105), 28)[:, None]
     label = np.arange(len(x)) // DRAWINGS_PER_CHARACTER
     cut = BACKGROUND_CHARACTERS * DRAWINGS_PER_CHARACTER
-    return Source("omniglot-area28", Part(x[:cut], label[:cut]), Part(x[cut:], label[cut:]), levels=None)
+    return PublishedSet("omniglot-area28", Part(x[:cut], label[:cut]), Part(x[cut:], label[cut:]), levels=None)
 
 
 def area_average(x: np.ndarray, size: int) -> np.ndarray:

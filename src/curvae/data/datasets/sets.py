@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from curvae.data.data import Data, Rows, build, part_size
+from curvae.argument_checks import check_seed
+from curvae.data.data import Data, Rows, build_data, part_size
 from curvae.data.datasets import cifar_svhn, mnist, omniglot
 from curvae.data.datasets.fetch import Files
-from curvae.data.datasets.sources import Part, Source, digits
+from curvae.data.datasets.sources import Part, PublishedSet, digits
 from curvae.data.errors import DataError
 from curvae.data.schema import BESIDE, Column, Schema
 from curvae.data.transforms import Transform
 from curvae.data.transforms.images import image_transform
-from curvae.limits import check_seed
 from curvae.typing import DataSpec
 
-SOURCES: Mapping[str, Callable[[Files], Source]] = {
+SOURCES: Mapping[str, Callable[[Files], PublishedSet]] = {
     "digits": digits,
     "mnist": mnist.mnist,
     "fashion_mnist": mnist.fashion_mnist,
@@ -93,7 +93,7 @@ def load(
     spec = DataSpec(tuple(parts[0].raw.shape[1:]), support, name=source.name)
     label = () if parts[0].label is None else (Column("label", "label", "int64", BESIDE),)
     schema = Schema(spec, label, named=False, dtype=str(parts[0].raw.dtype).removeprefix("torch."), holder="set")
-    return build(parts, fitted, recipe, schema)
+    return build_data(parts, fitted, recipe, schema)
 
 
 def spelled(name: str) -> str:
@@ -132,7 +132,7 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", "-")
 
 
-def _split(source: Source, validation: float | int | None, seed: int) -> tuple[Rows, Rows, Rows]:
+def _split(source: PublishedSet, validation: float | int | None, seed: int) -> tuple[Rows, Rows, Rows]:
     """Training, validation and test rows; what is not official is cut from training, test first."""
     if source.validation is not None and validation is not None:
         held_out = len(source.validation.x)

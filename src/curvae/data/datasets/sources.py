@@ -16,7 +16,7 @@ class Part(NamedTuple):
     label: np.ndarray | None = None
 
 
-class Source(NamedTuple):
+class PublishedSet(NamedTuple):
     """A data set as published: ``None`` where it has no such part of its own."""
 
     name: str
@@ -27,10 +27,10 @@ class Source(NamedTuple):
     """Number of grey levels, 2 = binary; None = pixels are already in [0, 1]."""
 
 
-def digits(files: Files) -> Source:
+def digits(files: Files) -> PublishedSet:
     """1,797 handwritten digits of 8 x 8 pixels with grey levels 0..16, which scikit-learn ships."""
     table = np.loadtxt(files_of("sklearn") / "datasets" / "data" / "digits.csv.gz", delimiter=",", dtype=np.int64)
-    return Source("digits", Part(table[:, :-1].astype(np.uint8).reshape(-1, 1, 8, 8), table[:, -1]), levels=17)
+    return PublishedSet("digits", Part(table[:, :-1].astype(np.uint8).reshape(-1, 1, 8, 8), table[:, -1]), levels=17)
 
 
 def files_of(package: str) -> Path:

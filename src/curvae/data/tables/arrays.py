@@ -6,7 +6,7 @@ from typing import Any
 from curvae.data.data import Data
 from curvae.data.tables.assembling import Options, assemble
 from curvae.data.tables.content import Names, take
-from curvae.data.tables.matching import select
+from curvae.data.tables.matching import select_columns
 from curvae.data.transforms import Transform
 
 
@@ -64,7 +64,7 @@ def from_array(
     content = take("x" if name == "array" else name, x, labels, mask, columns, positions)
     parts = [content]
     if test is not None:
-        found = select(content.columns, content.named, "test", test, mask=test_mask)
+        found = select_columns(content.columns, content.named, "test", test, mask=test_mask)
         parts.append(found if test_labels is None else found._replace(labels=test_labels))
     options = Options(support, categories, split, standardize, transform, missing, event, seed, name)
     return assemble(parts, options, {"name": "array"})

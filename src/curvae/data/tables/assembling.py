@@ -7,17 +7,17 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
-from curvae.data.data import Data, Rows, build
+from curvae.argument_checks import check_seed
+from curvae.data.data import Data, Rows, build_data
 from curvae.data.errors import DataError
 from curvae.data.schema import Origin, Schema
 from curvae.data.tables.content import Content, checked, relabeled
-from curvae.data.tables.kinds import described
+from curvae.data.tables.kinds import with_kinds
 from curvae.data.tables.labels import coded
 from curvae.data.tables.text import MISSING
 from curvae.data.transforms import Identity, MeanSubtraction, Standardization, Transform
 from curvae.data.transforms.images import image_transform
 from curvae.data.validation import check_range, check_transformed, to_event
-from curvae.limits import check_seed
 from curvae.typing import DataSpec, Support
 
 
@@ -51,7 +51,7 @@ def assemble(
     noise = "element" if support == "real" and len(event) == 1 else "shared"
     spec = DataSpec(event, support, _categories(parts, support, options.categories), options.name, noise)
     split = parted(parts[0], parts[1] if len(parts) > 1 else None, options.split, options.seed)
-    columns = _known(described(content.columns, parts, split[0], spec), vocabulary)
+    columns = _known(with_kinds(content.columns, parts, split[0], spec), vocabulary)
     schema = Schema(
         spec,
         columns,
@@ -65,7 +65,7 @@ def assemble(
     fitted = options.transform or _transform(split[0], support, options.standardize)
     for each, rows in zip(contents, parts, strict=True):
         check_transformed(each.what, rows.raw, fitted, rows.mask, each.names)
-    return build(split, fitted, recipe, schema)
+    return build_data(split, fitted, recipe, schema)
 
 
 def _labeled(contents: Sequence[Content], parts: Sequence[Rows]) -> tuple[list[Rows], tuple[str, ...] | None]:

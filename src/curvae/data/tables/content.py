@@ -149,7 +149,7 @@ def places_of(
         raise DataError("positions: expected columns by name or positions, got both; leave one of them out.")
     labeled = None if label is None else label_place(what, header, named, label)
     if columns is not None:
-        chosen = [place(what, column, header) for column in columns]
+        chosen = [position_of(what, column, header) for column in columns]
     else:
         chosen = range(len(header)) if positions is None else at(what, positions, len(header))
     if not (kept := [j for j in chosen if j != labeled]):
@@ -157,7 +157,7 @@ def places_of(
     return kept, labeled
 
 
-def place(what: str, column: Any, header: Sequence[str]) -> int:
+def position_of(what: str, column: Any, header: Sequence[str]) -> int:
     """Where the column of this name is."""
     name = named_as(column)
     if (count := list(header).count(name)) == 1:
@@ -173,7 +173,7 @@ def label_place(what: str, header: Sequence[str], named: bool, label: Any) -> in
     numbered = named and any(name.lstrip("+-").isdecimal() for name in header)
     if isinstance(label, int) and str(label) not in header and not numbered:
         return at(what, [label], len(header))[0]
-    return place(what, label, header)
+    return position_of(what, label, header)
 
 
 def at(what: str, positions: Sequence[int], width: int) -> list[int]:

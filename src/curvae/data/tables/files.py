@@ -12,8 +12,8 @@ from curvae.data.readers import names_of_npz, read_npy, read_npz
 from curvae.data.schema import Origin, Schema
 from curvae.data.tables.assembling import Options, assemble
 from curvae.data.tables.columnar import columnar
-from curvae.data.tables.content import Content, from_columns, place, relabeled, take
-from curvae.data.tables.matching import AS_THE_RUN, Matched, Reading, match, select
+from curvae.data.tables.content import Content, from_columns, position_of, relabeled, take
+from curvae.data.tables.matching import AS_THE_RUN, Matched, Reading, match, select_columns
 from curvae.data.tables.text import TextTable, read_text
 from curvae.data.transforms import Transform
 
@@ -99,7 +99,7 @@ def match_file(schema: Schema, path: Path, reading: Reading = AS_THE_RUN) -> Mat
     Raises:
         DataError: a broken file, or rows that do not fit.
     """
-    found = read(path, reading, None if schema.label is None else schema.label.name)
+    found = read_file(path, reading, None if schema.label is None else schema.label.name)
     if found.labels is not None:
         reading = reading._replace(label=None)
     return match(schema, str(path), found.x, found.labels, reading=reading)
@@ -107,7 +107,7 @@ def match_file(schema: Schema, path: Path, reading: Reading = AS_THE_RUN) -> Mat
 
 def _content(path: Path, reading: Reading) -> Content:
     """What a file holds, taken apart."""
-    found, label, positions = read(path, reading), reading.label, reading.positions
+    found, label, positions = read_file(path, reading), reading.label, reading.positions
     if (table := columnar(str(path), found.x)) is not None:
         beside = found.labels is not None
         content = from_columns(table, reading.columns, positions, None if beside else label)._replace(holder="file")
@@ -122,12 +122,12 @@ def _content(path: Path, reading: Reading) -> Content:
 
 def _test_part(first: Content, path: Path, reading: Reading) -> Content:
     """What the file of a test part holds, its columns in the order of the first."""
-    found = read(path, reading._replace(label=None), None if reading.label is None else str(reading.label))
-    content = select(first.columns, first.named, str(path), found.x)
+    found = read_file(path, reading._replace(label=None), None if reading.label is None else str(reading.label))
+    content = select_columns(first.columns, first.named, str(path), found.x)
     return content if found.labels is None else content._replace(labels=found.labels)
 
 
-def read(path: Path, reading: Reading, label: str | None = None) -> Found:
+def read_file(path: Path, reading: Reading, label: str | None = None) -> Found:
     """What a file holds; of an archive the labels too: those that are said must be there, those under ``label`` may."""
     kind = next((suffix for suffix in reversed(path.suffixes) if suffix not in (".gz", ".xz")), "")
     if kind in TEXT:
@@ -157,7 +157,7 @@ def _places(path: Path, x: np.ndarray, columns: Sequence[str | int], positions: 
     if x.ndim != 2:
         raise DataError(f"{path}: expected a table (N, F) to choose columns or a label from, got shape {x.shape}.")
     header = list(map(str, range(x.shape[1])))
-    return [place(str(path), column, header) for column in columns]
+    return [position_of(str(path), column, header) for column in columns]
 
 
 def stem(path: Path) -> str:

@@ -14,7 +14,7 @@ ROUNDING = 1e-12
 """A column whose standard deviation is below this share of its mean is constant, but for rounding."""
 
 
-def described(columns: Sequence[Column], parts: Sequence[Rows], train: Rows, spec: DataSpec) -> tuple[Column, ...]:
+def with_kinds(columns: Sequence[Column], parts: Sequence[Rows], train: Rows, spec: DataSpec) -> tuple[Column, ...]:
     """The columns with the kinds of their features, seen from all parts, and what is constant in training."""
     features = [column for column in columns if column.is_feature]
     if not features:

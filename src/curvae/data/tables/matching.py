@@ -16,7 +16,7 @@ from curvae.data.schema import BESIDE, Column, Schema, unique
 from curvae.data.tables.columnar import Columnar, columnar
 from curvae.data.tables.content import Content, Names, checked, few, label_place, mask_of, names_column, places_of
 from curvae.data.tables.labels import UNKNOWN, flat, missing, read_as, words
-from curvae.data.validation import CHANNELS, first_place, to_tensor
+from curvae.data.validation import CHANNELS, locate_first, to_tensor
 from curvae.typing import DataSpec
 
 
@@ -80,7 +80,7 @@ def match(
         DataError: a feature is missing, a value is not of its kind, a shape does not fit.
     """
     label = labels if names_column(labels, ()) else reading.label
-    content = select(schema.columns, schema.named, what, x, reading._replace(label=label), mask)
+    content = select_columns(schema.columns, schema.named, what, x, reading._replace(label=label), mask)
     if labels is not None and not names_column(labels, ()):
         content = content._replace(labels=labels)
     rows = checked(content, reading.missing or schema.missing, partial(shaped, spec=schema.spec), f"{what}: mask")
@@ -93,7 +93,7 @@ def match(
     return Matched(rows._replace(label=codes), told if told.dtype.kind in "biuf" else words(told))
 
 
-def select(
+def select_columns(
     known: Sequence[Column], named: bool, what: str, x: Any, reading: Reading = AS_THE_RUN, mask: Any = None
 ) -> Content:
     """The columns of a run, in its order, of a table that need not be like its own; arrays that are no tables as is."""
@@ -227,7 +227,7 @@ def _check_kinds(what: str, rows: Rows, spec: DataSpec, names: Sequence[str] | N
     x = rows.raw.double()
     bad = (x < 0) | (x > most) | (x != x.floor())
     if bad.any():
-        row, column = first_place(bad, names)
+        row, column = locate_first(bad, names)
         got = f"{float(x[bad][0]):g} in row {row}, column {column}"
         known = "0 and 1" if most == 1 else f"categories 0 to {most}"
         raise DataError(f"{what}: expected {known}, as in the run, got {got}.")

@@ -15,6 +15,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from curvae.argument_checks import check_counts
 from curvae.evaluation.calibration.bands import rank_p_value
 from curvae.evaluation.calibration.draws import equally_weighted
 from curvae.evaluation.calibration.row_checks import RowChecks
@@ -24,7 +25,6 @@ from curvae.evaluation.formatting import number, p_value
 from curvae.evaluation.likelihood.scores import in_parts, untouched
 from curvae.evaluation.metric import Picture, Section
 from curvae.io.typed import Count, Range, Share, conform
-from curvae.limits import check_counts
 from curvae.model import require_continuous
 from curvae.systems import HasModel, Parts, System, require
 from curvae.systems.place import place
@@ -127,7 +127,7 @@ class Calibration:
 
     def picture(self) -> Picture:
         """The figure of that part."""
-        from curvae.evaluation.calibration.figure import figure
+        from curvae.evaluation.calibration.figure import rank_figure
 
         caption = (
             "Left: the ranks’ distribution less the even one; curves within the gray band are those of exact "
@@ -136,7 +136,7 @@ class Calibration:
             "once. Right: how often intervals hold the truth."
         )
         alt = "Distribution of the ranks of true latents among posterior draws, and coverage of intervals."
-        return Picture(lambda: figure(self, 7.5), alt, caption)
+        return Picture(lambda: rank_figure(self, 7.5), alt, caption)
 
     def figure(self, path: str | PathLike[str]) -> Path:
         """Draw the ranks' distribution less the uniform one, and the coverage, as PNG, SVG or PDF by the file's name.
@@ -144,10 +144,10 @@ class Calibration:
         Raises:
             ValueError: matplotlib does not know the format.
         """
-        from curvae.evaluation.calibration.figure import figure
+        from curvae.evaluation.calibration.figure import rank_figure
         from curvae.evaluation.figures import save
 
-        return save(figure(self), path)
+        return save(rank_figure(self), path)
 
 
 class _Stored(TypedDict):

@@ -17,7 +17,7 @@ JOINT = {"log p(x, z)": "#b3412c", "distance": "#c98a1b"}
 """What sees all latents at once, and its color."""
 
 
-def figure(found: "Calibration", width: float = 9.0) -> "Figure":
+def rank_figure(found: "Calibration", width: float = 9.0) -> "Figure":
     """The distribution of the ranks less the uniform one, and the band that holds all curves of 95 % of exact ones."""
     from matplotlib.figure import Figure
 

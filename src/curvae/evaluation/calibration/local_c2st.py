@@ -27,10 +27,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from curvae.argument_checks import check_counts
 from curvae.evaluation.calibration.draws import equally_weighted
 from curvae.evaluation.calibration.rows import FLOOR, LEAST, RowTest, pieces, simulated, subject
 from curvae.evaluation.likelihood.scores import in_parts, untouched
-from curvae.limits import check_counts
 from curvae.systems import Parts, System
 from curvae.systems.place import place
 from curvae.typing import Batch

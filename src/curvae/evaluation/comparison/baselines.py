@@ -95,12 +95,12 @@ class Baselines:
         """Of any system."""
 
     def compute(self, subject: Subject) -> Measured:
-        baselines = fitted(subject.run, subject.system, subject.data)
+        baselines = baselines_of_run(subject.run, subject.system, subject.data)
         values = scored(baselines, subject.table, subject.scores)
         return Measured(summarize_baselines(baselines, values, subject.scores), values)
 
 
-def fitted(run: RunFolder, system: System, data: Data) -> tuple[Baseline, ...]:
+def baselines_of_run(run: RunFolder, system: System, data: Data) -> tuple[Baseline, ...]:
     """The baselines of a run, in the units of the data that it is evaluated on; or why there are none, in one line."""
     training = _training(run, data)
     if isinstance(training, str):

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from curvae.evaluation import io
 from curvae.evaluation.comparison import tables
 from curvae.evaluation.comparison.compared_baselines import Beside, baselines_of, notes_on_baselines
-from curvae.evaluation.comparison.compatibility import Measured, check
+from curvae.evaluation.comparison.compatibility import MeasuredRun, check
 from curvae.evaluation.comparison.multiple_testing import holm, paired_p_value
-from curvae.evaluation.evaluate import HasRun, opened
+from curvae.evaluation.evaluate import HasRun, run_of
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
 from curvae.evaluation.results import Estimate, plain
 from curvae.training.errors import RunError
@@ -27,7 +27,7 @@ SOURCES = "best", "laplace", "defensive", "own"
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparedRun:
     """One run of a comparison; None where its system has no such number."""
 
     name: str
@@ -89,7 +89,7 @@ class Difference:
 class Comparison:
     """Runs side by side, on the same data; differences are against the first."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ComparedRun, ...]
     differences: tuple[Difference, ...]
     trusted: tuple[Difference, ...]
     """The same over the data that are flagged in neither run."""
@@ -97,7 +97,7 @@ class Comparison:
     split: str
     count: int
     unit: str
-    baselines: tuple[Row, ...] = ()
+    baselines: tuple[ComparedRun, ...] = ()
     """Models in closed form on the same rows: those of all runs, each once."""
     over_baselines: tuple[Difference, ...] = ()
     """Each run less each of its own baselines, with p-values corrected for the number of these."""
@@ -125,10 +125,10 @@ class Comparison:
         Raises:
             ValueError: there is no difference to draw, or matplotlib does not know the format.
         """
-        from curvae.evaluation.comparison.figure import figure
+        from curvae.evaluation.comparison.figure import difference_figure
         from curvae.evaluation.figures import save
 
-        return save(figure(self), path)
+        return save(difference_figure(self), path)
 
 
 def _said(difference: Difference) -> dict[str, Any]:
@@ -183,17 +183,17 @@ def compare(
     )
 
 
-def _read(run: HasRun | RunFolder | str | PathLike[str]) -> Measured:
-    path = Path(run) if isinstance(run, str | PathLike) else opened(run).path
-    found = io.read(path)
+def _read(run: HasRun | RunFolder | str | PathLike[str]) -> MeasuredRun:
+    path = Path(run) if isinstance(run, str | PathLike) else run_of(run).path
+    found = io.read_evaluation(path)
     if found.stale:
         raise RunError(f"compare: stale: {path} was evaluated on other weights; run `curvae evaluate {path}` again.")
     if "data" not in found.values:
         raise RunError(f"compare: {path / layout.EVALUATION} does not say of which data it is; evaluate the run again.")
-    return Measured(path.resolve().name, path, found.result, found.values, found.arrays)
+    return MeasuredRun(path.resolve().name, path, found.result, found.values, found.arrays)
 
 
-def _differences(found: Sequence[Measured], proposal: str, trusted: bool) -> tuple[Difference, ...]:
+def _differences(found: Sequence[MeasuredRun], proposal: str, trusted: bool) -> tuple[Difference, ...]:
     """Of all runs but the first from the first, with p-values corrected for their number."""
     each = [_likelihoods(run, proposal, trusted) for run in found]
     differences = [
@@ -204,7 +204,9 @@ def _differences(found: Sequence[Measured], proposal: str, trusted: bool) -> tup
     return _corrected(differences)
 
 
-def _over(beside: Sequence[Beside], found: Sequence[Measured], proposal: str, trusted: bool) -> tuple[Difference, ...]:
+def _over(
+    beside: Sequence[Beside], found: Sequence[MeasuredRun], proposal: str, trusted: bool
+) -> tuple[Difference, ...]:
     """Of each run from each of its own baselines, run by run."""
     each = [(run, _likelihoods(run, proposal, trusted)) for run in found]
     differences = [
@@ -222,7 +224,7 @@ def _corrected(differences: Sequence[Difference]) -> tuple[Difference, ...]:
     return tuple(replace(d, p_holm=p) for d, p in zip(differences, corrected, strict=True))
 
 
-def _likelihoods(run: Measured, proposal: str, trusted: bool) -> NDArray | None:
+def _likelihoods(run: MeasuredRun, proposal: str, trusted: bool) -> NDArray | None:
     """Log p(x) of each example from a proposal, NaN where it is not to be used; None where there is none."""
     if "log_likelihood" not in run.arrays or "proposal" not in run.arrays:
         return run.arrays.get("log_likelihood")
@@ -236,7 +238,7 @@ def _likelihoods(run: Measured, proposal: str, trusted: bool) -> NDArray | None:
     return np.where(bad, np.nan, values)
 
 
-def _distinct(found: list[Measured]) -> list[Measured]:
+def _distinct(found: list[MeasuredRun]) -> list[MeasuredRun]:
     """Runs of the same folder name are told apart by their paths.
 
     Raises:
@@ -251,12 +253,12 @@ def _distinct(found: list[Measured]) -> list[Measured]:
     return found
 
 
-def _row(run: Measured, proposal: str) -> Row:
+def _row(run: MeasuredRun, proposal: str) -> ComparedRun:
     result = run.result
     behind = result.headline if proposal == "best" else getattr(result, proposal)
     likelihood = behind.log_likelihood if behind else result.log_likelihood
     elbo, flagged = result.elbo, result.flagged / max(1, result.count)
-    return Row(
+    return ComparedRun(
         name=run.name,
         system=run.values.get("system"),
         proposal="none" if likelihood is None else proposal if behind else "exact",
@@ -270,12 +272,12 @@ def _row(run: Measured, proposal: str) -> Row:
     )
 
 
-def _baseline_row(found: Beside) -> Row:
+def _baseline_row(found: Beside) -> ComparedRun:
     nothing = dict.fromkeys(("elbo", "gap", "flagged", "active_units", "latents", "seconds"))
-    return Row(found.name, None, "exact", found.log_likelihood, **nothing)
+    return ComparedRun(found.name, None, "exact", found.log_likelihood, **nothing)
 
 
-def _notes(rows: Sequence[Row], found: Sequence[Measured]) -> list[str]:
+def _notes(rows: Sequence[ComparedRun], found: Sequence[MeasuredRun]) -> list[str]:
     notes = []
     unlike = [row.name for row in rows if row.log_likelihood is None]
     notes += [f"{name}: it has no log-likelihood, hence no difference from another run." for name in unlike]
@@ -292,7 +294,7 @@ def _notes(rows: Sequence[Row], found: Sequence[Measured]) -> list[str]:
 def training_seconds(folder: Path) -> float | None:
     """Training time, from the last row of ``metrics.csv``; None where it is not known."""
     try:
-        seconds = metrics.read(folder / layout.METRICS)["seconds"]
+        seconds = metrics.read_metrics(folder / layout.METRICS)["seconds"]
     except RunError:
         return None
     return seconds[-1] if seconds else None

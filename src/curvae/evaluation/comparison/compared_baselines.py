@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from curvae.evaluation.comparison.compatibility import Measured
+from curvae.evaluation.comparison.compatibility import MeasuredRun
 from curvae.evaluation.estimate import Estimate
 
 
@@ -22,7 +22,7 @@ class Beside(NamedTuple):
     """Names of the runs whose baseline it is."""
 
 
-def baselines_of(found: Sequence[Measured]) -> tuple[Beside, ...]:
+def baselines_of(found: Sequence[MeasuredRun]) -> tuple[Beside, ...]:
     """All baselines of runs on the same rows; those that agree on every row are one.
 
     Others of the same name (of runs that were trained on other rows, or have another floor of the noise) say in
@@ -42,7 +42,7 @@ def baselines_of(found: Sequence[Measured]) -> tuple[Beside, ...]:
     )
 
 
-def notes_on_baselines(found: Sequence[Measured]) -> list[str]:
+def notes_on_baselines(found: Sequence[MeasuredRun]) -> list[str]:
     """Baselines that are left out, and runs that have none; what is said of several runs is said once."""
     said: dict[str, list[str]] = {}
     for run in found:
@@ -51,13 +51,13 @@ def notes_on_baselines(found: Sequence[Measured]) -> list[str]:
     return [f"{', '.join(runs)}: {text}" for text, runs in said.items()]
 
 
-def _of(run: Measured) -> Iterator[Beside]:
+def _of(run: MeasuredRun) -> Iterator[Beside]:
     for each in run.result.baselines or ():
         if each.log_likelihood is not None:
             yield Beside(each.label, each.label, each.log_likelihood, run.arrays[each.array], (run.name,))
 
 
-def _notes(run: Measured) -> Iterator[str]:
+def _notes(run: MeasuredRun) -> Iterator[str]:
     if run.result.baselines is None:
         yield f"no baselines: an older curvae evaluated it; run `curvae evaluate {run.path}` again."
     for each in run.result.baselines or ():

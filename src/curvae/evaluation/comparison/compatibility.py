@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from curvae.evaluation.results import Evaluation
 
 
-class Measured(NamedTuple):
+class MeasuredRun(NamedTuple):
     """The evaluation of a run, read from its files."""
 
     name: str
@@ -20,7 +20,7 @@ class Measured(NamedTuple):
     arrays: Mapping[str, NDArray]
 
 
-def check(first: Measured, other: Measured) -> None:
+def check(first: MeasuredRun, other: MeasuredRun) -> None:
     """Refuse to compare what was not measured on the same data, in the same units, at the same rows.
 
     Raises:
@@ -43,7 +43,7 @@ def check(first: Measured, other: Measured) -> None:
         raise ValueError(f"compare: {first.name} and {other.name} were evaluated on different rows; do it again alike.")
 
 
-def _measured_on(run: Measured) -> dict[str, Any]:
+def _measured_on(run: MeasuredRun) -> dict[str, Any]:
     """What must be alike, in the order in which it is named."""
     data, result = run.values["data"], run.result
     return {

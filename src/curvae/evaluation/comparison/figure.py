@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from curvae.evaluation.comparison.compare import Comparison
 
 
-def figure(comparison: "Comparison") -> "Figure":
+def difference_figure(comparison: "Comparison") -> "Figure":
     """Differences with error bars of two paired standard errors.
 
     Raises:

@@ -1,6 +1,7 @@
 """A held-out curve over the number of latents: one run for each, compared row by row on the validation part."""
 
 import csv
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from io import StringIO
@@ -60,7 +61,7 @@ class LatentCurve:
     Example:
         >>> one = Size(1, -3.0, 0.1, 0.0, -3.2, 0.1, -0.5, 0.1, 0.0, 2.0, "latent-1")
         >>> two = Size(2, -2.5, 0.1, 0.0, -2.7, 0.1, 0.0, 0.0, 0.0, 2.0, "latent-2")
-        >>> LatentCurve((one, two), count=40).chosen
+        >>> LatentCurve((one, two), count=40).fewest
         2
     """
 
@@ -75,21 +76,27 @@ class LatentCurve:
         return max(self.sizes, key=lambda size: size.log_likelihood).latent
 
     @property
-    def chosen(self) -> int:
+    def fewest(self) -> int:
         """The smallest number within one paired standard error of the best."""
         return next(size.latent for size in self.sizes if -size.difference <= size.difference_stderr)
+
+    @property
+    def chosen(self) -> int:
+        """The name of ``fewest`` before."""
+        warnings.warn("LatentCurve.chosen is now fewest.", DeprecationWarning, stacklevel=2)
+        return self.fewest
 
     @property
     def sentence(self) -> str:
         """What the curve says, in words."""
         by = {size.latent: size for size in self.sizes}
-        if self.chosen == self.best:
+        if self.fewest == self.best:
             smaller = "" if self.best == self.sizes[0].latent else "; all fewer are more than one paired error below it"
             found = f"{_many(self.best)} {_is(self.best)} best{smaller}."
         else:
-            paired = Estimate(by[self.chosen].difference, by[self.chosen].difference_stderr)
+            paired = Estimate(by[self.fewest].difference, by[self.fewest].difference_stderr)
             found = (
-                f"{_many(self.chosen)} {_is(self.chosen)} the fewest within one paired standard error of the best, "
+                f"{_many(self.fewest)} {_is(self.fewest)} the fewest within one paired standard error of the best, "
                 f"{self.best}: {paired:+.2f} nats."
             )
         edge = len(self.sizes) > 1 and self.best == self.sizes[-1].latent
@@ -119,7 +126,7 @@ class LatentCurve:
         Raises:
             RunError: it cannot be written.
         """
-        files.write(folder / CSV, self.to_csv())
+        files.write_file(folder / CSV, self.to_csv())
         return folder / CSV
 
 
@@ -161,7 +168,7 @@ def require_evidence(system: System) -> None:
         raise ValueError("latent: expected one number for a system that gives no log p(x) (evidence='none').")
 
 
-def measure(runs: Mapping[int, RunFolder], samples: int = DRAWS, progress: bool = True) -> LatentCurve:
+def measure_curve(runs: Mapping[int, RunFolder], samples: int = DRAWS, progress: bool = True) -> LatentCurve:
     """Evaluate finished runs on their validation part, where that is not done yet, and compare them row by row.
 
     Args:
@@ -188,12 +195,12 @@ def _evaluated(run: RunFolder, samples: int, progress: bool) -> Evaluated:
     data = run.data()
     place = place_of(run, data, "validation")
     if (place / layout.EVALUATION).exists():
-        there = io.read(place)
+        there = io.read_evaluation(place)
         settings = there.values.get("settings", {})
         if not there.stale and there.result.samples == samples and settings.get("limit") is None:
             return there
     evaluate(run, data=data, progress=progress, samples=samples, split="validation")
-    return io.read(place)
+    return io.read_evaluation(place)
 
 
 def _size(latent: int, run: RunFolder, found: Evaluated, kept: np.ndarray, best: np.ndarray) -> Size:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from curvae.evaluation.comparison.compare import Comparison, Difference, Row
+    from curvae.evaluation.comparison.compare import ComparedRun, Comparison, Difference
 
 COLUMNS = ("run", "log p(x)", "from", "ELBO", "gap", "flagged", "active", "seconds")
 
@@ -54,7 +54,7 @@ def _runs(comparison: "Comparison") -> Table:
     return table
 
 
-def _cells(row: "Row") -> tuple[str, ...]:
+def _cells(row: "ComparedRun") -> tuple[str, ...]:
     return (
         escape(row.name),
         _or_dash(row.log_likelihood),

@@ -11,18 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator
 
+from curvae.argument_checks import check_counts
 from curvae.data import ArrayTable
 from curvae.evaluation import io
-from curvae.evaluation.evaluate import about, device_for, moved, opened, split_table
+from curvae.evaluation.evaluate import about, device_for, on_device, run_of, split_table
 from curvae.evaluation.gaps.results import MEMBERS, Gaps, Member
 from curvae.evaluation.gaps.variational_families import elbo_of, families, own_family
 from curvae.evaluation.likelihood.importance import MEMORY, estimates, posterior_weights
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
-from curvae.evaluation.likelihood.scores import Report, bar, running, untouched
+from curvae.evaluation.likelihood.scores import Report, bar, mean_so_far, untouched
 from curvae.evaluation.likelihood.weighted_draws import Scores, joined
 from curvae.evaluation.results import Estimate
 from curvae.evaluation.settings import Split, with_options
-from curvae.limits import check_counts
 from curvae.model import require_continuous
 from curvae.posteriors import Posterior
 from curvae.systems import HasModel, System, Weights, require
@@ -75,11 +75,11 @@ def gaps(
         ValueError: a setting out of its range, or a system without a model (HasModel) of continuous latents.
         RunError: the folder cannot be read or written.
     """
-    how, folder = with_options(settings, GapSettings, options, "gaps"), opened(run)
+    how, folder = with_options(settings, GapSettings, options, "gaps"), run_of(run)
     where, tables, (system, sha256) = device_for(how.device), folder.data(), folder.model()
     started, table = time.perf_counter(), split_table(tables, how.split)
-    with moved(system, where), bar(min(how.data, len(table)), progress) as report:
-        found = measure(system, table, how, report)
+    with on_device(system, where), bar(min(how.data, len(table)), progress) as report:
+        found = measure_gaps(system, table, how, report)
         train = None if how.split == "train" else amortization(system, tables.train, how)
     facts = {name: getattr(how, name) for name in ("steps", "samples", "split", "seed")}
     result = summary(found, train, **facts, seconds=time.perf_counter() - started)
@@ -110,7 +110,7 @@ def summary(found: Scores, train: NDArray | None = None, **facts: Any) -> Gaps:
     )
 
 
-def measure(
+def measure_gaps(
     system: System,
     table: ArrayTable,
     settings: GapSettings | None = None,
@@ -126,7 +126,7 @@ def measure(
         >>> from curvae.data import from_array
         >>> from curvae.systems import vae
         >>> table = from_array(torch.randn(40, 5))
-        >>> found = measure(vae(table.spec, latent=2, hidden=8), table.test, data=4, steps=20)
+        >>> found = measure_gaps(vae(table.spec, latent=2, hidden=8), table.test, data=4, steps=20)
         >>> found["log_likelihood"].shape, bool((found["elbo_full"] > found["elbo_own"] - 0.1).all())
         ((4,), True)
     """
@@ -141,7 +141,7 @@ def measure(
                 part |= _scored(name, _weights(latent, posterior, batch, how, generator.clone_state()))
             parts.append(part)
             if report is not None:
-                report(sum(len(part["khat"]) for part in parts), running(parts))
+                report(sum(len(part["khat"]) for part in parts), mean_so_far(parts))
     return joined(parts)
 
 

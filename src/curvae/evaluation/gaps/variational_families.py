@@ -9,7 +9,7 @@ from torch import Tensor
 from curvae.distributions.gaussian import pack
 from curvae.evaluation.likelihood.proposal import STEPS, widen, width_for
 from curvae.inference import Adam, Laplace, Refiner
-from curvae.inference.refiner import chosen, lowered
+from curvae.inference.refiner import lowered, posterior_where
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DiagonalGaussian, FullGaussian, Mixture, Posterior, PrecisionGaussian
 from curvae.systems import HasModel
@@ -46,7 +46,7 @@ class Search:
 
     def better(self, one: Posterior, other: Posterior) -> Posterior:
         """For each example, of two posteriors of one kind the one with the higher ELBO."""
-        return chosen(lowered(self.model, one, other, self.batch, GUARD), one, other)
+        return posterior_where(lowered(self.model, one, other, self.batch, GUARD), one, other)
 
 
 class OwnFamily(NamedTuple):
@@ -78,7 +78,7 @@ def own_family(system: HasModel, batch: Batch, steps: int) -> OwnFamily:
     search = Search(parts.model, batch, steps)
     own = parts.infer(batch).posterior
     laplace = Laplace(parts.inference, STEPS)(parts.model, batch).posterior
-    return OwnFamily(own, *search(nearest(search, own, laplace)), laplace)
+    return OwnFamily(own, *search(start_in_family(search, own, laplace)), laplace)
 
 
 def families(system: HasModel, batch: Batch, steps: int) -> Families:
@@ -97,7 +97,7 @@ def families(system: HasModel, batch: Batch, steps: int) -> Families:
     return Families({**found._asdict(), "diagonal": diagonal, "full": full}, proposal)
 
 
-def nearest(search: Search, own: Posterior, laplace: PrecisionGaussian) -> Posterior:
+def start_in_family(search: Search, own: Posterior, laplace: PrecisionGaussian) -> Posterior:
     """Where the search in the own family begins."""
     match own:
         case DiagonalGaussian():

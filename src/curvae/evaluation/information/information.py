@@ -224,7 +224,7 @@ def information(
     return Information(ends[0], high.estimate, ends[1], ends[2], **tests, ceiling=math.log(count), count=count)
 
 
-class Ends(NamedTuple):
+class BracketEnds(NamedTuple):
     """Of I_q(x; z) and of the total correlation of q(z)."""
 
     mutual_lower: Rate | None
@@ -233,17 +233,17 @@ class Ends(NamedTuple):
     correlation_upper: Rate | None = None
 
 
-def _ends(parts: list[Posterior], z: Float[Tensor, "N D"], rate: Rate) -> Ends:
+def _ends(parts: list[Posterior], z: Float[Tensor, "N D"], rate: Rate) -> BracketEnds:
     if not all(isinstance(q, DensityPosterior) and not isinstance(q, ImplicitGaussian) for q in parts):
-        return Ends(None, rate)
+        return BracketEnds(None, rate)
     log_q = torch.cat([_log_prob(q, z) for q in parts], 1)
     low, highs = with_itself(log_q), [rate, without_itself(log_q)]
     split = _split([q for q in parts if isinstance(q, GaussianPosterior)], z)
     high = min([*highs, split] if split else highs, key=lambda end: end.value)
     high = low if high.value < low.value else high
     if split is None:
-        return Ends(low, high)
-    return Ends(low, high, split.plus(high, -1.0), split.plus(low, -1.0))
+        return BracketEnds(low, high)
+    return BracketEnds(low, high, split.plus(high, -1.0), split.plus(low, -1.0))
 
 
 def _split(parts: list[GaussianPosterior], z: Float[Tensor, "N D"]) -> Rate | None:

@@ -93,7 +93,7 @@ def divergence_each(posterior: Posterior, prior: Prior) -> Float[Tensor, "B D"] 
     return normal_kl(posterior.mean, 0.5 * posterior.variance.log())
 
 
-def rebuilt(system: CanReconstruct, batch: Batch) -> Tensor:
+def reconstruct_observed(system: CanReconstruct, batch: Batch) -> Tensor:
     """Reconstructions of a batch, in model space, from what of it is observed and finite."""
     finite = batch.x.isfinite()
     seen = finite if batch.mask is None else finite & batch.mask
@@ -141,7 +141,7 @@ def error_row(found: "Evaluation") -> Iterator[tuple[str, str]]:
         yield "reconstruction error (RMS)", f"{found.reconstruction_error:.4g}"
 
 
-def warnings(found: "Evaluation") -> Iterator[str]:
+def posterior_warnings(found: "Evaluation") -> Iterator[str]:
     """Of latents that say nothing, and of mode searches that are not ok."""
     if found.activity is not None and found.active_units != len(found.activity):
         idle = len(found.activity) - (found.active_units or 0)
@@ -154,7 +154,7 @@ def warnings(found: "Evaluation") -> Iterator[str]:
         yield f"The mode search of the system's own inference fell short for part of the data: {ends}."
 
 
-def described(found: "Evaluation") -> Iterator[tuple[str, str, str]]:
+def posterior_report_rows(found: "Evaluation") -> Iterator[tuple[str, str, str]]:
     """Rows of the report."""
     if found.active_units is not None:
         of = f" of {len(found.activity)}" if found.activity else ""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from curvae.limits import check_seed
+from curvae.argument_checks import check_seed
 
 PERMUTATIONS = 300
 CROSSED = 20

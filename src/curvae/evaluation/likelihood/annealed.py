@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from curvae.evaluation.estimate import Estimate, Summary
 from curvae.evaluation.formatting import measured, number, plural, share
-from curvae.evaluation.likelihood.annealing import CHAINS, SPREAD_BAD, annealed, checked
+from curvae.evaluation.likelihood.annealing import CHAINS, SPREAD_BAD, annealable, annealed
 from curvae.evaluation.likelihood.diagnostics import ESS_BAD
 from curvae.evaluation.likelihood.estimation import flagged
 from curvae.evaluation.likelihood.scores import bar
@@ -112,7 +112,7 @@ class Annealing:
             ValueError: fewer than 1 temperature or example, or a system without a model (HasModel) of continuous
                 latents or without evidence.
         """
-        checked(system, temperatures=self.temperatures, data=self.data)
+        annealable(system, temperatures=self.temperatures, data=self.data)
 
     def compute(self, subject: Subject) -> Measured:
         count, settings = min(self.data, len(subject.scores["index"])), subject.settings

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from curvae.argument_checks import check_counts, check_least
 from curvae.curvature import Gram
 from curvae.data import ArrayTable
 from curvae.dynamics import Annealed, GeometricPath, anneal, tune
@@ -25,7 +26,6 @@ from curvae.evaluation.likelihood.estimation import named
 from curvae.evaluation.likelihood.importance import MEMORY, bytes_per_draw, estimates, exact
 from curvae.evaluation.likelihood.scores import untouched
 from curvae.evaluation.likelihood.weighted_draws import Scores, by_effort, joined, part_of
-from curvae.limits import check_counts, check_least
 from curvae.model import ForBatch, LatentVariableModel, require_continuous
 from curvae.systems import HasModel, System, Weights, require
 from curvae.systems.place import like, place
@@ -177,12 +177,12 @@ def annealed(
     an acceptance of 0.8; 0.7 of the momentum is kept from one to the next.
     """
     check_least("ais", 1, memory=memory)
-    model = checked(system, temperatures=temperatures, data=count, chains=chains).parts().model
+    model = annealable(system, temperatures=temperatures, data=count, chains=chains).parts().model
     parts: list[Scores] = []
     with untouched(system, seed):
         generator = Generator(place(system)[0]).manual_seed(seed)
         first = like(system, table.batch(torch.arange(1)))
-        rows = rows_within(model, first, temperatures, chains, memory)
+        rows = rows_to_anneal(model, first, temperatures, chains, memory)
         for index in torch.arange(min(count, len(table))).split(rows):
             batch = like(system, table.batch(index))
             path = AnnealingPath.to(model, batch, temperatures, chains, generator)
@@ -194,7 +194,7 @@ def annealed(
     return joined(parts)
 
 
-def rows_within(model: LatentVariableModel, batch: Batch, temperatures: int, chains: int, memory: int) -> int:
+def rows_to_anneal(model: LatentVariableModel, batch: Batch, temperatures: int, chains: int, memory: int) -> int:
     """Data at a time: what a gradient takes for each chain, and the acceptance that is kept of each transition."""
     return max(1, memory // (chains * (4 * bytes_per_draw(model, batch) + 8 * MOST * temperatures)))
 
@@ -242,7 +242,7 @@ def log_normal_limit(log_w: NDArray) -> NDArray:
         return np.sqrt(np.expm1(most) / count)
 
 
-def checked(system: System, what: str = "ais", /, **counts: int) -> HasModel:
+def annealable(system: System, what: str = "ais", /, **counts: int) -> HasModel:
     """The system, if annealing can be done.
 
     Raises:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from torch import Generator
 
+from curvae.argument_checks import check_least
 from curvae.evaluation.estimate import Estimate, plain
-from curvae.evaluation.likelihood.annealing import CHAINS, AnnealingPath, checked, log_normal_limit, rows_within
+from curvae.evaluation.likelihood.annealing import CHAINS, AnnealingPath, annealable, log_normal_limit, rows_to_anneal
 from curvae.evaluation.likelihood.importance import MEMORY, exact
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
 from curvae.evaluation.likelihood.scores import untouched, weighed
 from curvae.evaluation.likelihood.weighted_draws import Sampling, Scores, joined
-from curvae.limits import check_least
 from curvae.systems import HasModel, System
 from curvae.systems.place import place
 from curvae.typing import Batch, Latent
@@ -142,13 +142,13 @@ def bracket(
         ((20,), True)
     """
     check_least("bracket", 1, memory=memory)
-    latent = checked(system, "bracket", temperatures=temperatures, data=count, chains=chains, samples=samples)
+    latent = annealable(system, "bracket", temperatures=temperatures, data=count, chains=chains, samples=samples)
     parts: list[Scores] = []
     with untouched(system, seed):
         generator = Generator(place(system)[0]).manual_seed(seed)
         model = latent.parts().model
         x, z = model.sample(count, generator)
-        rows = rows_within(model, Batch.of(x[:1]), temperatures, chains, memory)
+        rows = rows_to_anneal(model, Batch.of(x[:1]), temperatures, chains, memory)
         for some in torch.arange(count, device=x.device).split(rows):
             batch = Batch.of(x[some])
             path = AnnealingPath.to(model, batch, temperatures, chains, generator)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from curvae import linalg
-from curvae.curvature import chosen
+from curvae.curvature import take_rows
 from curvae.distributions.gaussian import pack
 from curvae.dynamics import HMCState, transition
 from curvae.evaluation.likelihood.diagnostics import khat
@@ -97,14 +97,14 @@ class ChainFit:
         def target(e: Float[Tensor, "C B D"]) -> Float[Tensor, "C B"]:
             return model.log_joint(now.batch.x, colored(e), now.batch.mask)
 
-        state, step, states = HMCState.at(target, whitened(now.law, now.z)), now.step, []
+        state, step, states = HMCState.at(target, whiten_by(now.law, now.z)), now.step, []
         for _ in range(self.transitions):
             share = 0.4 + 0.6 * torch.rand(*state.value.shape, 1, generator=generator, device=step.device).to(step)
             state, info = transition(target, state, step * share, self.leapfrogs, generator)
             step = step * (0.5 * (info.acceptance.mean(0) - ACCEPTED)).exp().unsqueeze(-1)
             states.append(colored(state.z))
         history = torch.cat([now.history, *states])
-        law = fitted(history[len(history) // 2 :], now.law, now.first)
+        law = em_step(history[len(history) // 2 :], now.law, now.first)
         return now._replace(law=law, z=states[-1], history=history, step=step)
 
 
@@ -123,7 +123,7 @@ class Fitting(NamedTuple):
     def take(self, rows: Int[Tensor, " n"]) -> "Fitting":
         """Some of the examples."""
         first, law = posterior_of(self.first, rows), posterior_of(self.law, rows)
-        return Fitting(chosen(self.batch, rows), first, law, self.z[:, rows], self.history[:, rows], self.step[rows])
+        return Fitting(take_rows(self.batch, rows), first, law, self.z[:, rows], self.history[:, rows], self.step[rows])
 
 
 def nearest(law: StudentMixture, z: Float[Tensor, "C B D"]) -> tuple[Float[Tensor, "C B D"], Float[Tensor, "C B D D"]]:
@@ -132,13 +132,13 @@ def nearest(law: StudentMixture, z: Float[Tensor, "C B D"]) -> tuple[Float[Tenso
     return law.loc[rows, which], law.factor[rows, which]
 
 
-def whitened(law: StudentMixture, z: Float[Tensor, "C B D"]) -> Float[Tensor, "C B D"]:
+def whiten_by(law: StudentMixture, z: Float[Tensor, "C B D"]) -> Float[Tensor, "C B D"]:
     """In units of that component."""
     loc, factor = nearest(law, z)
     return linalg.solve_lower(factor, (z - loc).unsqueeze(-1)).squeeze(-1)
 
 
-def fitted(z: Float[Tensor, "S B D"], law: StudentMixture, first: StudentMixture) -> StudentMixture:
+def em_step(z: Float[Tensor, "S B D"], law: StudentMixture, first: StudentMixture) -> StudentMixture:
     """One step of EM for a mixture of Gaussians, its covariances shrunk towards those at the start."""
     share = law.each_log_prob(z).softmax(0)
     count = share.sum(1)
@@ -167,6 +167,6 @@ def tried(
         share = torch.einsum("ksb,sb->bk", proposal.each_log_prob(z).softmax(0), log_w.softmax(0))
         proposal = replace(proposal, logits=(0.9 * share + 0.1 * now.law.weights).log())
     quality = torch.from_numpy(khat((log_w - math.log(draws)).cpu().double().numpy()))
-    spread = whitened(now.law, now.z).square().mean((0, 2))
+    spread = whiten_by(now.law, now.z).square().mean((0, 2))
     missed = (visited > log_w.logsumexp(0)).any(0) | (spread > 1 + 3 * (2 / now.z[:, 0].numel()) ** 0.5)
     return proposal, torch.where(missed.cpu(), math.inf, quality)

@@ -163,7 +163,7 @@ def _bits(used: Scores, levels: float) -> Estimate:
     return Estimate.of(math.log2(levels) - raw / (math.log(2) * used["size"].mean()))
 
 
-def rows(found: "Evaluation") -> Iterator[tuple[str, str]]:
+def printed_rows(found: "Evaluation") -> Iterator[tuple[str, str]]:
     """Of the printed table: log p(x), its bounds, and the proposals and draws behind it."""
     nats = {"log p(x), nats": found.log_likelihood, "ELBO, nats": found.elbo, "KL(q || prior), nats": found.kl}
     yield from ((name, str(value)) for name, value in nats.items() if value)
@@ -188,7 +188,7 @@ def density_row(found: "Evaluation") -> Iterator[tuple[str, str]]:
         yield "a density of", f"{found.unit}, with {found.log_det:+,.2f} nats for the transform beside log p(x)"
 
 
-def warnings(found: "Evaluation") -> Iterator[str]:
+def likelihood_warnings(found: "Evaluation") -> Iterator[str]:
     """What to be careful about, one sentence each."""
     if found.excluded:
         yield (
@@ -224,7 +224,7 @@ def warnings(found: "Evaluation") -> Iterator[str]:
         yield from () if proposal is None else proposal.warnings(words, found.samples)
 
 
-def described(found: "Evaluation") -> Iterator[tuple[str, str, str]]:
+def likelihood_report_rows(found: "Evaluation") -> Iterator[tuple[str, str, str]]:
     """Rows of the report on log p(x)."""
     if found.log_likelihood is None:
         return
@@ -269,7 +269,7 @@ def inference_gap(arrays: Mapping[str, NDArray]) -> Estimate | None:
     return Estimate.of(total[kept] - elbo[kept]) if kept.any() else None
 
 
-def section(found: "Evaluation") -> Section | None:
+def proposals_section(found: "Evaluation") -> Section | None:
     """The proposals side by side: what each estimates, and how far it can be trusted."""
     parts = {words: part for name, words in TABLED.items() if (part := getattr(found, name)) is not None}
     if not parts:

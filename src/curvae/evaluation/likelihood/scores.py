@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Generator, Tensor
 
+from curvae.argument_checks import check_counts, check_least, check_seed
 from curvae.data import ArrayTable
 from curvae.evaluation.information.posterior_summary import describe
 from curvae.evaluation.likelihood.chain_fitted import ChainFit
@@ -30,7 +31,6 @@ from curvae.evaluation.likelihood.weighted_draws import (
 from curvae.evaluation.settings import Settings, with_options
 from curvae.inference import Inferred
 from curvae.latents import Axes
-from curvae.limits import check_counts, check_least, check_seed
 from curvae.model import LatentVariableModel
 from curvae.posteriors import StudentMixture
 from curvae.progress import progress
@@ -110,7 +110,7 @@ def score(
         for index in torch.arange(count).split(size):
             parts.append(_measure(system, table, index, sampling, axes))
             if report is not None:
-                report(int(index[-1]) + 1, running(parts))
+                report(int(index[-1]) + 1, mean_so_far(parts))
     return joined(parts)
 
 
@@ -150,7 +150,7 @@ def in_parts(count: int, most: int) -> list[int]:
     return [min(most, count - begin) for begin in range(0, count, most)]
 
 
-def running(parts: list[Scores]) -> float:
+def mean_so_far(parts: list[Scores]) -> float:
     """Mean of the headline over the data done so far, nats; NaN where there is none."""
     values = np.concatenate([part.get("log_likelihood", np.array([np.nan])) for part in parts])
     return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else float("nan")

@@ -24,7 +24,7 @@ def is_image(x: Float[Tensor, "N *event"]) -> bool:
     return x.ndim == 4 and min(x.shape[2:]) >= SMALLEST
 
 
-def fitted(x: Float[Tensor, "N *event"]) -> tuple[Features, str]:
+def fit_features(x: Float[Tensor, "N *event"]) -> tuple[Features, str]:
     """Features for data like these, and what they are in words.
 
     Images: two layers of 3 x 3 convolutions with fixed random weights (32 and 64 channels, stride 2, ReLU), averaged to
@@ -32,7 +32,7 @@ def fitted(x: Float[Tensor, "N *event"]) -> tuple[Features, str]:
     components, each of variance 1, without those below a thousandth of the largest variance.
 
     Example:
-        >>> features, words = fitted(torch.randn(50, 3))
+        >>> features, words = fit_features(torch.randn(50, 3))
         >>> features(torch.randn(7, 3)).shape, words
         (torch.Size([7, 3]), 'whitened columns')
     """

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Generator, Tensor
 
+from curvae.argument_checks import check_counts
 from curvae.evaluation.likelihood.scores import untouched
-from curvae.limits import check_counts
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DensityPosterior, Posterior
 from curvae.systems import CanImpute, HasModel, Parts, System, require

@@ -13,10 +13,10 @@ from torch import Generator, Tensor
 from curvae.data import ArrayTable, Data
 from curvae.evaluation.estimate import Estimate
 from curvae.evaluation.formatting import measured
-from curvae.evaluation.information.posterior_summary import rebuilt
+from curvae.evaluation.information.posterior_summary import reconstruct_observed
 from curvae.evaluation.likelihood.scores import in_parts, untouched
 from curvae.evaluation.metric import Measured, Section, Subject
-from curvae.evaluation.samples.features import fitted
+from curvae.evaluation.samples.features import fit_features
 from curvae.io.typed import Count, OneOf
 from curvae.likelihoods import Categorical
 from curvae.systems import CanReconstruct, CanSample, HasModel, System
@@ -138,7 +138,7 @@ def quality(system: System, data: Data, split: str = "test", limit: int | None =
         return None
     with untouched(system, seed):
         index, train = _chosen(held, count, seed), _rows(data.train, _chosen(data.train, count, seed))
-        features, words = fitted(train)
+        features, words = fit_features(train)
         truth = features(_rows(held, index)).numpy()
         made = {"train": train, **_made(system, held, index, seed), "noise": _gaussian(train, count, seed)}
         rows = {name: likeness(truth, features(x).numpy()) for name, x in made.items()}
@@ -224,7 +224,7 @@ def _made(system: System, table: ArrayTable, rows: Int[Tensor, " N"], seed: int)
         found["means"] = [model.mean(model.prior.sample(n, generator)).cpu() for n in sizes]
     if isinstance(system, CanReconstruct) and not (model is not None and model.autoregressive):
         batches = (like(system, batch) for batch in table.batches(200, rows))
-        found["reconstructions"] = [rebuilt(system, batch).cpu() for batch in batches]
+        found["reconstructions"] = [reconstruct_observed(system, batch).cpu() for batch in batches]
     event, inverse = table.raw.shape[1:], table.transform.inverse
     return {name: inverse(torch.cat(parts).float().reshape(-1, *event)).float() for name, parts in found.items()}
 

@@ -10,18 +10,18 @@ from typing import Any
 from curvae.data import Data
 from curvae.systems import System
 from curvae.training.loop.checkpoint import Session
-from curvae.training.run import files, latents
+from curvae.training.run import files, latent_axes
 from curvae.training.run.claim import claimed, next_name
 from curvae.training.run.environment import environment, version
 from curvae.training.run.metrics import Log
 from curvae.training.run.run_folder import RunFolder, write_about
-from curvae.training.run.serialization import custom_parts, plain, qualified_name, record
+from curvae.training.run.serialization import as_json, custom_parts, qualified_name, record
 from curvae.training.setup import devices as machine
 from curvae.training.setup.check import check_networks
 from curvae.training.setup.length import lengths
 from curvae.training.setup.monitoring import Monitoring, check_logger
 from curvae.training.setup.recommended import recommended
-from curvae.training.setup.settings import Chosen, Settings
+from curvae.training.setup.settings import Chosen, TrainingSettings
 
 
 def fit(
@@ -100,14 +100,14 @@ def fit(
         >>> len(bounds), bounds[1] > bounds[0]
         (2, True)
     """
-    settings = Settings(
+    settings = TrainingSettings(
         epochs, batch_size, learning_rate, seed, device, precision, patience, max_skipped, devices, compile, average,
         schedule, clip, max_updates, minutes, weight_decay,
     )  # fmt: skip
     settings = recommended(settings, system, data)
     config = configuration(system, data, settings)
     monitoring = Monitoring(progress, callbacks, logger)
-    return carry_out(system, data, settings, config, place(out, config, settings), monitoring)
+    return carry_out(system, data, settings, config, folder_for(out, config, settings), monitoring)
 
 
 def carry_out(
@@ -127,14 +127,14 @@ def carry_out(
             about = functools.partial(write_about, recorded=config["system"], data=data)
             stack.enter_context(claimed(path, config, environment(settings, data), about))
         session = Session(system, path, Log(path), first, monitoring.callbacks)
-        stack.enter_context(_booked(session, functools.partial(latents.write, path, system, data)))
+        stack.enter_context(_booked(session, functools.partial(latent_axes.write_axes, path, system, data)))
         session.resume()
-        logger = stack.enter_context(loggers.opened(monitoring.logger, session))
+        logger = stack.enter_context(loggers.open_logger(monitoring.logger, session))
         Training(system, data, settings, session, monitoring.progress and first, logger).run()
     return RunFolder(path, data, system)
 
 
-def configuration(system: System, data: Data, settings: Settings) -> dict[str, Any]:
+def configuration(system: System, data: Data, settings: TrainingSettings) -> dict[str, Any]:
     """What config.yaml says: all that a run needs to be made again."""
     settings = recommended(settings, system, data)
     recorded = record(system)
@@ -142,7 +142,7 @@ def configuration(system: System, data: Data, settings: Settings) -> dict[str, A
         "format": files.FORMAT,
         "curvae": version("curvae"),
         "system": recorded,
-        "data": plain(data.recipe),
+        "data": as_json(data.recipe),
         "training": dataclasses.asdict(settings),
         "replayable": not custom_parts(recorded),
     }
@@ -157,7 +157,7 @@ def _check(system: System, data: Data, settings: Chosen) -> None:
     check_networks(system, data)
 
 
-def place(out: str | Path | None, config: Mapping[str, Any], settings: Settings) -> Path:
+def folder_for(out: str | Path | None, config: Mapping[str, Any], settings: TrainingSettings) -> Path:
     """The folder of a run: as it is said, else the next that is free.
 
     Raises:

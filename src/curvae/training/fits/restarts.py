@@ -5,17 +5,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from curvae.argument_checks import check_counts, check_seed
 from curvae.data import Data
-from curvae.limits import check_counts, check_seed
 from curvae.progress import say
 from curvae.systems import System
 from curvae.training.errors import DivergedError, FinishedError, RunError
-from curvae.training.fits.fit import configuration, fit, place
+from curvae.training.fits.fit import configuration, fit, folder_for
 from curvae.training.run import files, layout
-from curvae.training.run.claim import discard, held, moved, require_free, start_of, starts_of
+from curvae.training.run.claim import discard, held, move_run, require_free, start_of, starts_of
 from curvae.training.run.run_folder import RunFolder
 from curvae.training.setup.monitoring import check_logger
-from curvae.training.setup.settings import Settings
+from curvae.training.setup.settings import TrainingSettings
 
 MOST = 1000
 """More starts are a slip of the hand."""
@@ -72,10 +72,10 @@ def fit_restarts(
         raise ValueError(f"restarts: expected {MOST:,} or fewer, got {restarts:,}.")
     check_seed(seed + restarts - 1)
     check_logger(logger)
-    settings = Settings(seed=seed, **training)
+    settings = TrainingSettings(seed=seed, **training)
     if settings.devices > 1:
         raise ValueError(f"restarts: expected 1 with several devices, got {restarts}; leave one of them out.")
-    path = place(out, configuration(build(seed), data, settings), settings)
+    path = folder_for(out, configuration(build(seed), data, settings), settings)
     starts = starts_of(path)
     require_free(path)
     with files.writing(starts):
@@ -117,7 +117,7 @@ def _kept(runs: dict[int, RunFolder | None], path: Path, data: Data) -> RunFolde
     starts = [{"seed": seed, "bound": bounds.get(seed)} for seed in runs]
     files.write_sealed(folder / layout.RESTARTS, {"kept": kept, "starts": starts})
     files.write_sealed(folder / layout.SCHEMA, data.schema.beside(path).to_dict())
-    moved(folder, path)
+    move_run(folder, path)
     discard(path, runs)
     return RunFolder(path, data, ended[kept].trained)
 

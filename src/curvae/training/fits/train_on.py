@@ -9,11 +9,11 @@ from curvae.data import Data
 from curvae.systems import System
 from curvae.training.errors import RunError
 from curvae.training.fits.fit import carry_out
-from curvae.training.loop.resume import reopen
+from curvae.training.loop.resume import reopen_run
 from curvae.training.run.run_folder import RunFolder, load
 from curvae.training.setup.monitoring import Monitoring
 from curvae.training.setup.recommended import recommended
-from curvae.training.setup.settings import UNITS, Settings
+from curvae.training.setup.settings import UNITS, TrainingSettings
 
 
 def train_on(
@@ -62,17 +62,17 @@ def train_on(
     if run.state == "finished":
         settings = recommended(_changed(earlier, changes), system, data)
         config |= {"training": dataclasses.asdict(settings), "cycles": [*cycles, earlier]}
-        reopen(run, system, config)
+        reopen_run(run, system, config)
     elif not cycles or changes:
         mend = "the command that began it goes on with it" if not cycles else "leave out what should change"
         raise RunError(f"{run.path}: expected a finished run to continue, got one that is {run.state}; {mend}.")
     else:
-        settings = recommended(Settings(**earlier), system, data)
+        settings = recommended(TrainingSettings(**earlier), system, data)
     return carry_out(system, data, settings, config, run.path, Monitoring(progress, callbacks, logger))
 
 
-def _changed(earlier: dict[str, Any], changes: Mapping[str, Any]) -> Settings:
+def _changed(earlier: dict[str, Any], changes: Mapping[str, Any]) -> TrainingSettings:
     """The settings of the cycle before with these changes; a new length takes the place of the old one."""
     if any(changes.get(unit) is not None for unit in UNITS):
         earlier = {name: value for name, value in earlier.items() if name not in UNITS}
-    return Settings(**{**earlier, **changes})
+    return TrainingSettings(**{**earlier, **changes})

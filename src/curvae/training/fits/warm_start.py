@@ -8,11 +8,11 @@ from typing import Any
 from torch import nn
 
 from curvae.data import Data
-from curvae.training.fits.fit import carry_out, configuration, place
+from curvae.training.fits.fit import carry_out, configuration, folder_for
 from curvae.training.run.run_folder import RunFolder
 from curvae.training.setup.monitoring import Monitoring
 from curvae.training.setup.recommended import recommended
-from curvae.training.setup.settings import Settings
+from curvae.training.setup.settings import TrainingSettings
 from curvae.typing import Remembers
 
 
@@ -55,11 +55,11 @@ def fit_from(
     model = run.model()
     system = copy.deepcopy(model.system)
     _forget(system)
-    settings = recommended(Settings(**training), system, data)
+    settings = recommended(TrainingSettings(**training), system, data)
     config = configuration(system, data, settings)
     monitoring = Monitoring(progress, callbacks, logger)
     config |= {"warm_start": {"run": str(run.path.absolute()), "weights": model.sha256}, "replayable": False}
-    return carry_out(system, data, settings, config, place(out, config, settings), monitoring)
+    return carry_out(system, data, settings, config, folder_for(out, config, settings), monitoring)
 
 
 def _forget(system: nn.Module) -> None:

@@ -73,7 +73,7 @@ class Shown(Callback):
 
     def _show(self, module: LightningModule) -> None:
         assert isinstance(module, StageModule)
-        self.progress.show(shown_of(module)[1], f"{self.title}  {standing(module)}", numbers(module))
+        self.progress.show(shown_of(module)[1], f"{self.title}  {standing(module)}", means_in_words(module))
 
 
 def shown_of(module: StageModule) -> tuple[int, int]:
@@ -95,7 +95,7 @@ def standing(module: StageModule) -> str:
             return f"{module.done * amount:.2f}/{amount:.3g} min"
 
 
-def numbers(module: StageModule) -> str:
+def means_in_words(module: StageModule) -> str:
     """The round's means so far, in words."""
     means = module.means.own.read()
     parts = [f"bound {means['bound']:.2f}", f"|grad| {means['grad_norm']:.3g}"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from curvae.training.errors import DivergedError, RunError
-from curvae.training.loop.resume import Position, Saved, encoded, read
+from curvae.training.loop.resume import Position, Saved, encoded, read_resume
 from curvae.training.run import files, layout, weights
 from curvae.training.run.metrics import Log, Row
 
@@ -59,15 +59,15 @@ class Session:
         """
         path = self.path / layout.RESUME
         if os.path.lexists(path):
-            saved = read(path)
+            saved = read_resume(path)
             self.position, self.best, self.optimizer = saved.position, saved.best, saved.optimizer
-            weights.restore(self.system, saved.model, path)
+            weights.load_into(self.system, saved.model, path)
             for each in self.callbacks:
                 if each.state_key in saved.callbacks:
                     each.load_state_dict(dict(saved.callbacks[each.state_key]))
             self._since, self._written = time.monotonic() - self.position.seconds, False
         if self.writes:
-            self.tracked = dict(layout.read(self.path, layout.STATUS).get("tracked", {}))
+            self.tracked = dict(layout.read_document(self.path, layout.STATUS).get("tracked", {}))
             self.log.keep(self.position.rounds)
 
     def begin(self) -> None:
@@ -109,7 +109,7 @@ class Session:
     def take_best(self) -> None:
         """Give the system the best weights of the stage."""
         if self.best is not None:
-            weights.restore(self.system, self.best, self.path)
+            weights.load_into(self.system, self.best, self.path)
 
     def finish_round(self, row: Row, passes: int, done: float, patience: float) -> Row:
         """Book so many epochs that have been judged, after which that share of the stage is done; the row in full.
@@ -183,7 +183,7 @@ class Session:
         optimizer_state = self.optimizer if optimizer is None else optimizer.state_dict()
         states = {each.state_key: found for each in self.callbacks if (found := each.state_dict())}
         saved = Saved(self.position, self.best, dict(self.system.state_dict()), optimizer_state, states)
-        files.write(self.path / layout.RESUME, encoded(saved))
+        files.write_file(self.path / layout.RESUME, encoded(saved))
         self._write_model()
         self.status("running")
         self._saved = time.monotonic()
@@ -216,9 +216,9 @@ class Session:
         assert self.best is not None
         folder = self.path / layout.SNAPSHOTS
         folder.mkdir(exist_ok=True)
-        files.write(folder / f"{epoch:06d}.safetensors", weights.sealed(self.best))
+        files.write_file(folder / f"{epoch:06d}.safetensors", weights.sealed(self.best))
 
     def _write_model(self) -> None:
         if self.best is not None and not self._written:
-            weights.write(self.path, self.best)
+            weights.write_weights(self.path, self.best)
             self._written = True

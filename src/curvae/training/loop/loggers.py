@@ -17,7 +17,7 @@ SERVER = os.environ.get("MLFLOW_TRACKING_URI")
 
 
 @contextmanager
-def opened(logger: Any, session: Session) -> Iterator[Logger | None]:
+def open_logger(logger: Any, session: Session) -> Iterator[Logger | None]:
     """The logger of a run for a while, which goes on where that of an earlier process of the run ended.
 
     Weights & Biases takes one run a process: what is opened here is finished here, so that the next fit has its own.

@@ -91,9 +91,9 @@ def encoded(saved: Saved) -> bytes:
     return HEADER + files.digest(content).encode() + b"\n" + content
 
 
-def read(path: Path) -> Saved:
+def read_resume(path: Path) -> Saved:
     with files.telling(path, "delete it to start this run anew"):
-        content = regular.read(path)
+        content = regular.read_regular(path)
         if content.startswith(ZIP):
             raise FileError(
                 f"{path}: expected resume format {files.FORMAT}, got that of an earlier curvae; go on there"
@@ -106,7 +106,7 @@ def read(path: Path) -> Saved:
             return Saved(**saved | {"position": Position(**saved["position"])})
 
 
-def reopen(run: RunFolder, system: nn.Module, config: Mapping[str, Any]) -> None:
+def reopen_run(run: RunFolder, system: nn.Module, config: Mapping[str, Any]) -> None:
     """Turn a finished run into one that was cut off before the first step of another cycle of training.
 
     What training goes on from is written first, the state of the run last: killed in between, it is still finished.
@@ -121,6 +121,6 @@ def reopen(run: RunFolder, system: nn.Module, config: Mapping[str, Any]) -> None
     here = Position(rounds=len(rows["epoch"]), **beside, **last)
     with held(run.path):
         saved = Saved(here, None, dict(system.state_dict()), None)
-        files.write(run.path / layout.RESUME, encoded(saved))
+        files.write_file(run.path / layout.RESUME, encoded(saved))
         files.write_yaml(run.path / layout.CONFIG, config)
         files.write_json(run.path / layout.STATUS, {**run.status, "state": "running", "stage": 0})

@@ -73,7 +73,7 @@ class EpochMeans:
             keep: where False, on the device, the step was skipped.
         """
         self.own.add("grad_norm", norm, keep)
-        for name, value in numbers(bound).items():
+        for name, value in numbers_to_log(bound).items():
             self.info.add(name, value if rows else value.new_zeros(0), keep)
         if rows:
             self.own.add("bound", bound.value, keep)
@@ -93,12 +93,12 @@ class EpochMeans:
         )
 
 
-def numbers(bound: Bound) -> dict[str, Tensor]:
+def numbers_to_log(bound: Bound) -> dict[str, Tensor]:
     """What of a bound's information is one number a row, or one a batch; the status is reported as a share.
 
     Example:
         >>> info = {"kl": torch.ones(2), "status": torch.zeros(2), "energy": torch.ones(5, 2)}
-        >>> list(numbers(Bound(torch.zeros(2), torch.zeros(2), info)))
+        >>> list(numbers_to_log(Bound(torch.zeros(2), torch.zeros(2), info)))
         ['kl']
     """
     shapes = (bound.value.shape, torch.Size())

@@ -14,11 +14,15 @@ from torch import nn
 
 from curvae.training.loop.checkpoint import Session
 from curvae.training.setup.devices import resolve_device
-from curvae.training.setup.settings import Chosen, Settings
+from curvae.training.setup.settings import Chosen, TrainingSettings
 
 
 def trainer(
-    settings: Settings, callbacks: list[Callback], session: Session, logger: Logger | None = None, judged: bool = False
+    settings: TrainingSettings,
+    callbacks: list[Callback],
+    session: Session,
+    logger: Logger | None = None,
+    judged: bool = False,
 ) -> Trainer:
     """A Trainer for the run's device, precision and number of processes, which goes on until it is told to stop.
 

@@ -56,10 +56,10 @@ def claimed(
     else:
         handle = _taken_up(path, config, environment)
     try:
-        atomic.sweep(path)
+        atomic.remove_stale(path)
         yield
     finally:
-        atomic.sweep(path)
+        atomic.remove_stale(path)
         atomic.unlock(handle)
 
 
@@ -106,13 +106,13 @@ def require_free(path: Path) -> None:
     if not (path / layout.STATUS).is_file():
         raise RunError(f"out: {path} holds something that is not a run of curvae; it was left untouched. {OTHER}")
     if (path / layout.RESTARTS).is_file():
-        discard(path, (each["seed"] for each in layout.read(path, layout.RESTARTS)["starts"]))
-    if layout.read(path, layout.STATUS)["state"] == "finished":
+        discard(path, (each["seed"] for each in layout.read_document(path, layout.RESTARTS)["starts"]))
+    if layout.read_document(path, layout.STATUS)["state"] == "finished":
         raise FinishedError(f"out: the run in {path} is finished already; it was left untouched. {OTHER}")
     raise RunError(f"out: {path} holds an unfinished run of a single start; it was left untouched. {OTHER}")
 
 
-def moved(folder: Path, path: Path) -> None:
+def move_run(folder: Path, path: Path) -> None:
     """Give the folder of a run its final place.
 
     Raises:
@@ -136,7 +136,7 @@ def _created(
     """All first files at once: a run killed here leaves no half-made folder."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.sweep(path.parent)
+        atomic.remove_stale(path.parent)
         with atomic.new_folder(path) as (fresh, handle):
             files.write_yaml(fresh / layout.CONFIG, config)
             files.write_json(fresh / layout.ENVIRONMENT, environment)
@@ -173,12 +173,12 @@ def _locked(path: Path) -> int | None:
 def _check_same(path: Path, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
     if not all((path / name).is_file() for name in (layout.CONFIG, layout.STATUS, layout.ENVIRONMENT)):
         raise RunError(f"out: {path} holds something that is not a run of curvae; it was left untouched. {OTHER}")
-    old = layout.read(path, layout.CONFIG)
+    old = layout.read_document(path, layout.CONFIG)
     if difference := _difference(old, config):
         raise RunError(f"out: {path} holds a run of another configuration ({difference}); left untouched. {OTHER}")
-    if layout.read(path, layout.ENVIRONMENT)["data_checksum"] != environment["data_checksum"]:
+    if layout.read_document(path, layout.ENVIRONMENT)["data_checksum"] != environment["data_checksum"]:
         raise RunError(f"out: {path} holds a run on other data (another checksum); it was left untouched. {OTHER}")
-    if layout.read(path, layout.STATUS)["state"] == "finished":
+    if layout.read_document(path, layout.STATUS)["state"] == "finished":
         raise FinishedError(f"out: the run in {path} is finished already; it was left untouched. {OTHER}")
     if old["format"] != files.FORMAT:
         raise RunError(
@@ -189,7 +189,7 @@ def _check_same(path: Path, config: Mapping[str, Any], environment: Mapping[str,
 
 def _add_callbacks(path: Path, config: Mapping[str, Any]) -> None:
     """Those that the run did not begin with are written down too."""
-    old = layout.read(path, layout.CONFIG)
+    old = layout.read_document(path, layout.CONFIG)
     every = sorted({*(known := old.get("callbacks", [])), *config.get("callbacks", [])})
     if every != known:
         files.write_yaml(path / layout.CONFIG, {**old, "callbacks": every, "replayable": False})

@@ -10,12 +10,12 @@ import torch
 from curvae.curvature import native
 from curvae.data import Data
 from curvae.training.setup.devices import resolve_device
-from curvae.training.setup.settings import Settings
+from curvae.training.setup.settings import TrainingSettings
 
 PACKAGES = ("curvae", "torch", "lightning", "numpy")
 
 
-def environment(settings: Settings, data: Data) -> dict[str, Any]:
+def environment(settings: TrainingSettings, data: Data) -> dict[str, Any]:
     """All that can change a run's numbers and is not in its configuration."""
     device = resolve_device(settings.device, settings.devices)
     return {

@@ -20,7 +20,7 @@ SEAL = "seal"
 Content = TypeVar("Content")
 
 
-def write(path: Path, content: bytes | memoryview | str) -> None:
+def write_file(path: Path, content: bytes | memoryview | str) -> None:
     """Replace a file in one step: a reader, or a run that is killed, sees the old content or the new.
 
     Raises:
@@ -30,7 +30,7 @@ def write(path: Path, content: bytes | memoryview | str) -> None:
         atomic.write(path, content)
 
 
-def append(path: Path, line: str) -> None:
+def append_line(path: Path, line: str) -> None:
     """Add a line to a text file.
 
     Raises:
@@ -54,11 +54,11 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    write(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_file(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
-    write(path, as_yaml(value))
+    write_file(path, as_yaml(value))
 
 
 def as_yaml(value: Mapping[str, Any]) -> str:
@@ -109,7 +109,7 @@ def check_seal(path: Path, value: Mapping[str, Any], mend: str) -> None:
         raise RunError(f"{path}: expected what curvae wrote, got something that was changed since; {mend}.")
 
 
-def typed(path: Path, value: Any, kind: Any, mend: str) -> Any:
+def conform_to(path: Path, value: Any, kind: Any, mend: str) -> Any:
     """The value as one of that type, see :func:`curvae.io.typed.conform`.
 
     Raises:

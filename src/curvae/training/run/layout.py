@@ -29,7 +29,7 @@ class WarmStart(TypedDict):
     """SHA-256 of them."""
 
 
-class Config(TypedDict):
+class WrittenConfig(TypedDict):
     """All that a run needs to be made again."""
 
     format: int
@@ -53,7 +53,7 @@ class Environment(TypedDict):
     seed: NotRequired[Count]
 
 
-class Status(TypedDict):
+class WrittenStatus(TypedDict):
     """Where training stands."""
 
     state: Literal["running", "finished", "stopped"]
@@ -90,39 +90,39 @@ class Tensor(TypedDict):
     shape: tuple[Size, ...]
 
 
-class Weights(TypedDict):
+class WrittenWeights(TypedDict):
     """A ``model.safetensors``: its digest, and every tensor in it."""
 
     sha256: str
     tensors: dict[str, Tensor]
 
 
-class Model(TypedDict):
+class WrittenModel(TypedDict):
     """What the weights are of, and which files belong to them."""
 
     format: int
     system: Recorded
     spec: WrittenSpec
-    weights: NotRequired[list[Weights]]
+    weights: NotRequired[list[WrittenWeights]]
     """The file that is there, and while it is replaced the one that comes: a run killed in between has either."""
     files: NotRequired[dict[str, str]]
     """SHA-256 of those written once, by name."""
 
 
-class Transform(TypedDict):
+class WrittenTransform(TypedDict):
     """A data transform but for its tensors."""
 
     format: int
     transform: dict[str, Plain]
 
 
-class Schema(TypedDict):
+class WrittenSchema(TypedDict):
     """What is known of the data; :class:`curvae.data.Schema` looks at the rest."""
 
     format: int
 
 
-class Described(TypedDict):
+class WrittenAxes(TypedDict):
     """A :class:`curvae.latents.Axes`."""
 
     rotation: tuple[tuple[float, ...], ...]
@@ -139,11 +139,11 @@ class Latents(TypedDict):
     format: int
     weights: NotRequired[str | None]
     """SHA-256 of those that it is of."""
-    axes: NotRequired[Described]
+    axes: NotRequired[WrittenAxes]
     reason: NotRequired[str]
 
 
-class Data(TypedDict):
+class MeasuredData(TypedDict):
     """Which data something was measured on."""
 
     name: str
@@ -156,7 +156,7 @@ class Findings(TypedDict):
     """What was found of a run, beside the numbers: of which weights and data, and what belongs together."""
 
     format: int
-    data: NotRequired[Data]
+    data: NotRequired[MeasuredData]
     id: NotRequired[str]
     """The same in all files of one evaluation."""
     weights: NotRequired[str]
@@ -191,15 +191,15 @@ MEND = "is this the whole folder of a run? Copy it anew, or train again"
 """What training wrote cannot be written again."""
 
 LAYOUT = {
-    CONFIG: File("fit", Config),
+    CONFIG: File("fit", WrittenConfig),
     ENVIRONMENT: File("fit", Environment),
-    STATUS: File("fit", Status),
+    STATUS: File("fit", WrittenStatus),
     METRICS: File("fit"),
-    MODEL: File("fit", Model, sealed=True),
+    MODEL: File("fit", WrittenModel, sealed=True),
     WEIGHTS: File("fit"),
-    TRANSFORM: File("fit", Transform, sealed=True),
+    TRANSFORM: File("fit", WrittenTransform, sealed=True),
     TRANSFORM_TENSORS: File("fit"),
-    SCHEMA: File("fit", Schema, sealed=True),
+    SCHEMA: File("fit", WrittenSchema, sealed=True),
     LATENTS: File("fit", Latents, sealed=True),
     RESTARTS: File("fit", Restarts, sealed=True),
     RESUME: File("fit"),
@@ -213,7 +213,7 @@ LAYOUT = {
 """By name."""
 
 
-def read(folder: Path, name: str) -> Any:
+def read_document(folder: Path, name: str) -> Any:
     """What a JSON or YAML file of a run says, checked against its type.
 
     Raises:
@@ -225,7 +225,7 @@ def read(folder: Path, name: str) -> Any:
         files.check_format(path, value)
     if file.sealed:
         files.check_seal(path, value, mend)
-    return files.typed(path, value, file.content, mend)
+    return files.conform_to(path, value, file.content, mend)
 
 
 def how_to_mend(folder: Path, name: str) -> str:

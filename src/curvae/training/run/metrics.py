@@ -69,17 +69,17 @@ class Log:
         cells = row.cells()
         if not cells.keys() <= set(self._columns):
             self._widen(cells)
-        files.append(self.path, _line(_field(cells.get(name, math.nan)) for name in self._columns))
+        files.append_line(self.path, _line(_field(cells.get(name, math.nan)) for name in self._columns))
 
     def _widen(self, names: Iterable[str]) -> None:
         """A header with these names too; rows that were written under another are written anew."""
-        there = read(self.path) if self.path.exists() else {}
+        there = read_metrics(self.path) if self.path.exists() else {}
         self._columns = list(dict.fromkeys([*there, *names]))
         header = _line(self._columns)
         if not (there and _text(self.path).startswith(header)):
             empty = [math.nan] * len(there.get("epoch", ()))
             rows = zip(*(there.get(name, empty) for name in self._columns), strict=True)
-            files.write(self.path, header + "".join(_line(map(_field, row)) for row in rows))
+            files.write_file(self.path, header + "".join(_line(map(_field, row)) for row in rows))
 
     def keep(self, epochs: int) -> None:
         """Forget what was written after that many epochs, before the run was cut off: all of it if it starts anew."""
@@ -87,10 +87,10 @@ class Log:
             self.path.unlink(missing_ok=True)
         elif self.path.exists():
             lines = _text(self.path).splitlines(keepends=True)
-            files.write(self.path, "".join(lines[: epochs + 1]))
+            files.write_file(self.path, "".join(lines[: epochs + 1]))
 
 
-def read(path: Path) -> dict[str, list[Any]]:
+def read_metrics(path: Path) -> dict[str, list[Any]]:
     """Columns of a metrics.csv by name: text for the stage, whole numbers for counts, NaN for what is not there.
 
     Those of :class:`Row` come first, whatever the file has, then its others.
@@ -114,7 +114,7 @@ def read(path: Path) -> dict[str, list[Any]]:
 
 def _text(path: Path) -> str:
     with files.telling(path, MEND), parsing(path, "text"):
-        return regular.read(path, LIMIT).decode("utf-8")
+        return regular.read_regular(path, LIMIT).decode("utf-8")
 
 
 def _value(name: str, text: str) -> Any:

@@ -16,7 +16,7 @@ from curvae.latents import Axes
 from curvae.noise import kept
 from curvae.systems import System
 from curvae.training.errors import RunError
-from curvae.training.run import files, latents, layout, weights
+from curvae.training.run import files, latent_axes, layout, weights
 from curvae.training.run import metrics as log
 from curvae.training.run.layout import MEND
 from curvae.training.run.serialization import custom_parts
@@ -68,19 +68,19 @@ class RunFolder:
         return run
 
     @property
-    def config(self) -> layout.Config:
+    def config(self) -> layout.WrittenConfig:
         """What was run: system, data, training arguments (config.yaml)."""
-        return layout.read(self.path, layout.CONFIG)
+        return layout.read_document(self.path, layout.CONFIG)
 
     @property
     def environment(self) -> layout.Environment:
         """Where it was run: versions, device, checksum (environment.json)."""
-        return layout.read(self.path, layout.ENVIRONMENT)
+        return layout.read_document(self.path, layout.ENVIRONMENT)
 
     @property
-    def status(self) -> layout.Status:
+    def status(self) -> layout.WrittenStatus:
         """state, stage, epoch, step, reason (status.json)."""
-        return layout.read(self.path, layout.STATUS)
+        return layout.read_document(self.path, layout.STATUS)
 
     @property
     def state(self) -> str:
@@ -89,7 +89,7 @@ class RunFolder:
 
     def metrics(self) -> dict[str, list[Any]]:
         """Columns of metrics.csv by name, a value for each epoch; NaN where a number does not exist."""
-        return log.read(self.path / layout.METRICS)
+        return log.read_metrics(self.path / layout.METRICS)
 
     @property
     def restarts(self) -> dict[int, float]:
@@ -102,7 +102,7 @@ class RunFolder:
         """
         if not (self.path / layout.RESTARTS).exists():
             return {}
-        starts = layout.read(self.path, layout.RESTARTS)["starts"]
+        starts = layout.read_document(self.path, layout.RESTARTS)["starts"]
         return {each["seed"]: -math.inf if each["bound"] is None else each["bound"] for each in starts}
 
     def system(self) -> System:
@@ -127,13 +127,13 @@ class RunFolder:
         Raises:
             RunError: see :func:`curvae.load`.
         """
-        about = layout.read(self.path, layout.MODEL)
+        about = layout.read_document(self.path, layout.MODEL)
         for path in sorted((self.path / layout.SNAPSHOTS).glob("*.safetensors")):
             yield _made(self.path, weights.Loaded(about, weights.read_sealed(path), ""), copy.deepcopy(self.trained))
 
     def digest(self) -> str | None:
         """SHA-256 of the weights that are there; None if none are."""
-        return weights.digest(self.path)
+        return weights.digest_of_weights(self.path)
 
     @property
     def schema(self) -> Schema:
@@ -144,10 +144,10 @@ class RunFolder:
         """
         path = self.path / layout.SCHEMA
         if not path.exists():
-            recipe, spec = self.config["data"], DataSpec(**layout.read(self.path, layout.MODEL)["spec"])
+            recipe, spec = self.config["data"], DataSpec(**layout.read_document(self.path, layout.MODEL)["spec"])
             return Schema.bare(spec, recipe.get("label"), recipe.get("columns"))
         with files.telling(path, MEND), parsing(path, "the schema of a run"):
-            return Schema.from_dict(layout.read(self.path, layout.SCHEMA))
+            return Schema.from_dict(layout.read_document(self.path, layout.SCHEMA))
 
     def earlier(self) -> Earlier:
         """What new data are read by, so that the run's weights keep their meaning.
@@ -184,10 +184,10 @@ class RunFolder:
         Raises:
             RunError: its files are missing, damaged, or not those of the run.
         """
-        known = layout.read(self.path, layout.MODEL).get("files", {})
+        known = layout.read_document(self.path, layout.MODEL).get("files", {})
         path = self.path / layout.TRANSFORM
-        numbers = layout.read(self.path, layout.TRANSFORM)["transform"]
-        tensors = weights.read(self.path / layout.TRANSFORM_TENSORS)
+        numbers = layout.read_document(self.path, layout.TRANSFORM)["transform"]
+        tensors = weights.read_tensors(self.path / layout.TRANSFORM_TENSORS)
         for name in (layout.TRANSFORM, layout.TRANSFORM_TENSORS):
             _check_digest(self.path / name, known.get(name))
         with files.telling(path, MEND), parsing(path, "a transform"):
@@ -200,7 +200,7 @@ class RunFolder:
         Raises:
             RunError: the file is damaged.
         """
-        found = latents.read(self.path)
+        found = latent_axes.read_axes(self.path)
         return found if isinstance(found, Axes) else None
 
     @property
@@ -212,14 +212,14 @@ class RunFolder:
         """
         from curvae.evaluation import io  # the evaluation of a run starts from its folder
 
-        return io.read(self.path) if (self.path / layout.EVALUATION).exists() else None
+        return io.read_evaluation(self.path) if (self.path / layout.EVALUATION).exists() else None
 
     def evaluations(self) -> "dict[str, Evaluated]":
         """Those of other data and of other splits, by the name of their folder."""
         from curvae.evaluation import io
 
         folders: Sequence[Path] = sorted((self.path / layout.EVALUATIONS).glob("*/" + layout.EVALUATION))
-        return {each.parent.name: io.read(each.parent) for each in folders}
+        return {each.parent.name: io.read_evaluation(each.parent) for each in folders}
 
 
 def load(path: str | Path, system: System | None = None) -> System:
@@ -243,14 +243,14 @@ def load(path: str | Path, system: System | None = None) -> System:
 
 
 def _loaded(folder: Path, system: System | None) -> Model:
-    found = weights.load(folder)
+    found = weights.read_weights(folder)
     return Model(_made(folder, found, system), found.sha256)
 
 
 def _made(folder: Path, found: weights.Loaded, system: System | None) -> System:
     with kept():
         made = system if system is not None else _build(folder, found.about)
-    weights.restore(made, found.tensors, folder / layout.WEIGHTS)
+    weights.load_into(made, found.tensors, folder / layout.WEIGHTS)
     made.trained = True
     return made.cpu().eval()
 
@@ -260,11 +260,11 @@ def _folder(path: Path) -> Path:
         return path
     if not path.exists():
         raise RunError(f"{path}: expected the folder of a run, found none.")
-    weights.read(path)
+    weights.read_tensors(path)
     return path.parent
 
 
-def _build(folder: Path, about: layout.Model) -> System:
+def _build(folder: Path, about: layout.WrittenModel) -> System:
     recorded, path = about["system"], folder / layout.MODEL
     if custom := custom_parts(recorded):
         raise RunError(
@@ -282,16 +282,18 @@ def _build(folder: Path, about: layout.Model) -> System:
 
 def _check_digest(path: Path, known: str | None) -> None:
     with files.telling(path, MEND):
-        if known is not None and files.digest(regular.read(path)) != known:
+        if known is not None and files.digest(regular.read_regular(path)) != known:
             raise FileError(f"{path}: expected what the run wrote, got something else (another SHA-256)")
 
 
 def write_about(folder: Path, recorded: Mapping[str, Any], data: Data) -> None:
     """The files beside the weights: what the system is, and the data's transform."""
     numbers, tensors = data.transform.state()
-    files.write(folder / layout.TRANSFORM_TENSORS, weights.encode(tensors))
+    files.write_file(folder / layout.TRANSFORM_TENSORS, weights.to_safetensors(tensors))
     files.write_sealed(folder / layout.TRANSFORM, {"transform": numbers})
     files.write_sealed(folder / layout.SCHEMA, data.schema.beside(folder).to_dict())
-    digests = {name: files.digest(regular.read(folder / name)) for name in (layout.TRANSFORM, layout.TRANSFORM_TENSORS)}
+    digests = {
+        name: files.digest(regular.read_regular(folder / name)) for name in (layout.TRANSFORM, layout.TRANSFORM_TENSORS)
+    }
     about = {"system": recorded, "spec": data.spec._asdict(), "weights": [], "files": digests}
     files.write_sealed(folder / layout.MODEL, about)

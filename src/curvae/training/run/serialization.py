@@ -16,29 +16,29 @@ def record(system: System) -> dict[str, Any]:
     if system.recipe is None:
         count = sum(parameter.numel() for parameter in system.parameters())
         return {"custom": qualified_name(system), "parameters": count}
-    arguments = {name: plain(value) for name, value in system.recipe.arguments.items() if name != "spec"}
+    arguments = {name: as_json(value) for name, value in system.recipe.arguments.items() if name != "spec"}
     return {"name": system.recipe.name, "arguments": arguments}
 
 
-def plain(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """The value as JSON holds it.
 
     Example:
         >>> import torch
-        >>> plain({"sizes": (1, 2), "net": torch.nn.ReLU()})
+        >>> as_json({"sizes": (1, 2), "net": torch.nn.ReLU()})
         {'sizes': [1, 2], 'net': 'custom: torch.nn.modules.activation.ReLU'}
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, DataSpec):
-        return plain(value._asdict())
+        return as_json(value._asdict())
     if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
+        return {str(key): as_json(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
+        return [as_json(each) for each in value]
     made = getattr(value, "recipe", None)
     if isinstance(made, Recipe):
-        return {"class_path": made.name, "init_args": plain(made.arguments)}
+        return {"class_path": made.name, "init_args": as_json(made.arguments)}
     return f"custom: {qualified_name(value)}"
 
 

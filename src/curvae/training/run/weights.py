@@ -20,7 +20,7 @@ Tensors = Mapping[str, Tensor]
 class Loaded(NamedTuple):
     """Weights, and what says whose they are."""
 
-    about: layout.Model
+    about: layout.WrittenModel
     tensors: dict[str, Tensor]
     sha256: str
 
@@ -30,7 +30,7 @@ def snapshot(system: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone().contiguous() for name, value in system.state_dict().items()}
 
 
-def encode(tensors: Tensors) -> bytes:
+def to_safetensors(tensors: Tensors) -> bytes:
     """Tensors in safetensors format."""
     return safetensors.torch.save({name: value.contiguous() for name, value in tensors.items()})
 
@@ -38,24 +38,24 @@ def encode(tensors: Tensors) -> bytes:
 def sealed(tensors: Tensors) -> bytes:
     """The same with the digest of itself, for a file that stands alone; :func:`read_sealed` is the inverse."""
     tensors = {name: value.contiguous() for name, value in tensors.items()}
-    return safetensors.torch.save(tensors, {"sha256": files.digest(encode(tensors))})
+    return safetensors.torch.save(tensors, {"sha256": files.digest(to_safetensors(tensors))})
 
 
 def read_sealed(path: Path) -> dict[str, Tensor]:
     """The tensors of such a file.
 
     Raises:
-        RunError: see :func:`read`, or other tensors than were written.
+        RunError: see :func:`read_tensors`, or other tensors than were written.
     """
     content = content_of(path)
-    tensors = decode(path, content)
+    tensors = from_safetensors(path, content)
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    if header.get("__metadata__", {}).get("sha256") != files.digest(encode(tensors)):
+    if header.get("__metadata__", {}).get("sha256") != files.digest(to_safetensors(tensors)):
         raise RunError(f"{path}: expected the weights that were saved, got others (another SHA-256); train again.")
     return tensors
 
 
-def write(folder: Path, tensors: Tensors) -> None:
+def write_weights(folder: Path, tensors: Tensors) -> None:
     """Replace the weights of a run; killed anywhere in it, the folder has the old ones or the new, and says which.
 
     ``model.json`` first allows both, then the file is replaced, then the old ones are no longer allowed.
@@ -63,22 +63,22 @@ def write(folder: Path, tensors: Tensors) -> None:
     Raises:
         RunError: the folder cannot be written; the old weights are still there.
     """
-    content = encode(tensors)
-    about = layout.read(folder, layout.MODEL)
+    content = to_safetensors(tensors)
+    about = layout.read_document(folder, layout.MODEL)
     ours = {"sha256": files.digest(content), "tensors": _described(tensors)}
     others = [each for each in about.get("weights", []) if each["sha256"] != ours["sha256"]]
     files.write_sealed(folder / layout.MODEL, {**about, "format": files.FORMAT, "weights": [ours, *others]})
-    files.write(folder / layout.WEIGHTS, content)
+    files.write_file(folder / layout.WEIGHTS, content)
     files.write_sealed(folder / layout.MODEL, {**about, "format": files.FORMAT, "weights": [ours]})
 
 
-def read(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file.
 
     Raises:
         RunError: no such file, a pickle (it is not opened), a truncated or otherwise damaged file.
     """
-    return decode(path, content_of(path))
+    return from_safetensors(path, content_of(path))
 
 
 def content_of(path: Path) -> bytes:
@@ -88,10 +88,10 @@ def content_of(path: Path) -> bytes:
         RunError: no such file.
     """
     with files.telling(path, "has the run saved a model yet?"):
-        return regular.read(path)
+        return regular.read_regular(path)
 
 
-def decode(path: Path, content: bytes) -> dict[str, Tensor]:
+def from_safetensors(path: Path, content: bytes) -> dict[str, Tensor]:
     """The tensors in the bytes of a safetensors file.
 
     Raises:
@@ -108,21 +108,21 @@ def decode(path: Path, content: bytes) -> dict[str, Tensor]:
         raise
 
 
-def load(folder: Path) -> Loaded:
+def read_weights(folder: Path) -> Loaded:
     """The weights of a run and what they are of, checked against each other.
 
     Raises:
         RunError: a file is missing or damaged, or these are not the weights that the run wrote.
     """
     path = folder / layout.WEIGHTS
-    about = layout.read(folder, layout.MODEL)
+    about = layout.read_document(folder, layout.MODEL)
     while True:
         content = content_of(path)
-        sha256, tensors = files.digest(content), decode(path, content)
+        sha256, tensors = files.digest(content), from_safetensors(path, content)
         known = about.get("weights")
         if known is None or {"sha256": sha256, "tensors": _described(tensors)} in known:
             return Loaded(about, tensors, sha256)
-        before, about = about, layout.read(folder, layout.MODEL)
+        before, about = about, layout.read_document(folder, layout.MODEL)
         if before == about:  # else training has replaced them between the two files
             raise RunError(
                 f"{path}: expected the weights that model.json tells of, got others (another SHA-256): damaged, or of "
@@ -130,7 +130,7 @@ def load(folder: Path) -> Loaded:
             )
 
 
-def digest(folder: Path) -> str | None:
+def digest_of_weights(folder: Path) -> str | None:
     """SHA-256 of the weights that are there; None if none are."""
     try:
         return files.digest(content_of(folder / layout.WEIGHTS))
@@ -139,7 +139,7 @@ def digest(folder: Path) -> str | None:
 
 
 @torch.no_grad()
-def restore(system: nn.Module, tensors: Tensors, source: str | Path) -> None:
+def load_into(system: nn.Module, tensors: Tensors, source: str | Path) -> None:
     """Put weights back, every one of them; buffers take the size they were saved with (a stage may have set it).
 
     Raises:

@@ -6,13 +6,13 @@ from torch import nn
 
 from curvae.data import Data
 from curvae.systems import System
-from curvae.training.setup.settings import Chosen, Settings
+from curvae.training.setup.settings import Chosen, TrainingSettings
 
 MANY, WIDE = 10_000, 256
 """Training rows, and units of a layer, up to which one batch size and learning rate serve. See docs/fits.md."""
 
 
-def recommended(settings: Settings, system: System, data: Data) -> Chosen:
+def recommended(settings: TrainingSettings, system: System, data: Data) -> Chosen:
     """The settings with all that was left open filled in.
 
     - ``batch_size``: 128, of more than 10,000 rows 256.

@@ -6,7 +6,7 @@ from numbers import Real
 
 import numpy as np
 
-from curvae.limits import check_seed
+from curvae.argument_checks import check_seed
 from curvae.systems import Cosine
 from curvae.systems.stages import Schedule
 from curvae.training.setup.length import Length, Unit
@@ -19,7 +19,7 @@ UNITS: tuple[Unit, ...] = ("epochs", "max_updates", "minutes")
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """The training arguments of a run; see :func:`curvae.fit`. None is what :func:`recommended` fills in.
 
     Raises:
@@ -86,7 +86,7 @@ def _number(value: object) -> bool:
 
 
 @dataclass(frozen=True)
-class Chosen(Settings):
+class Chosen(TrainingSettings):
     """The same with nothing left open."""
 
     batch_size: int = 128

@@ -9,13 +9,13 @@ import torch
 
 import curvae
 from curvae import evaluation
+from curvae.argument_checks import MOST, check_counts, check_least, check_seed
 from curvae.data import DataError, from_array, from_file, load
-from curvae.evaluation.gaps.gaps import measure
+from curvae.evaluation.gaps.gaps import measure_gaps
 from curvae.evaluation.information.two_sample import classified, mmd
-from curvae.limits import MOST, check_counts, check_least, check_seed
 from curvae.noise import common_noise
 from curvae.systems import System, vae
-from curvae.training.setup.settings import Settings
+from curvae.training.setup.settings import TrainingSettings
 
 X = np.random.default_rng(0).normal(size=(200, 3))
 
@@ -31,12 +31,12 @@ DOORS: dict[str, Callable[..., Any]] = {
     "from_file": lambda system, path, seed: from_file(path, seed=seed),
     "fit": lambda system, path, seed: curvae.fit("vae", X, seed=seed),
     "split": lambda system, path, seed: curvae.fit("vae", X, split_seed=seed),
-    "settings": lambda system, path, seed: Settings(seed=seed),
+    "settings": lambda system, path, seed: TrainingSettings(seed=seed),
     "score": lambda system, path, seed: evaluation.score(system, from_array(X).test, seed=seed),
     "annealed": lambda system, path, seed: evaluation.annealed(system, from_array(X).test, 9, seed=seed),
     "bracket": lambda system, path, seed: evaluation.bracket(system, seed=seed),
     "calibrate": lambda system, path, seed: evaluation.calibrate(system, seed=seed),
-    "gaps": lambda system, path, seed: measure(system, from_array(X).test, seed=seed),
+    "gaps": lambda system, path, seed: measure_gaps(system, from_array(X).test, seed=seed),
     "information": lambda system, path, seed: evaluation.information(system, from_array(X).test, seed=seed),
     "quality": lambda system, path, seed: evaluation.quality(system, from_array(X), seed=seed),
     "impute": lambda system, path, seed: evaluation.impute(system, *missing(), seed=seed),
@@ -74,7 +74,7 @@ COUNTS: dict[str, Callable[..., Any]] = {
     "chains": lambda system, n: evaluation.bracket(system, chains=n),
     "draws": lambda system, n: evaluation.calibrate(system, draws=n),
     "count": lambda system, n: evaluation.calibrate(system, count=n),
-    "data": lambda system, n: measure(system, from_array(X).test, data=n),
+    "data": lambda system, n: measure_gaps(system, from_array(X).test, data=n),
     "steps": lambda system, n: evaluation.impute(system, *missing(), steps=n),
 }
 

@@ -1,6 +1,5 @@
-"""Mode search: Newton steps on log p(x, z) with the Gauss-Newton precision, and how long each step is."""
+"""Mode search: Newton steps on log p(x, z) with the Gauss-Newton precision, and what a search says of itself."""
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from curvae import linalg
 from curvae.curvature.linearization import Linearization
+from curvae.curvature.solvers.line_search import StepRule
 from curvae.typing import Info, Matrix, PerDatum
 
 
@@ -32,88 +32,6 @@ class Status(IntEnum):
 def not_ok(status: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
     """Whether a search did not end where it should: out of steps, jitter needed, or a value not finite."""
     return status > Status.KINK
-
-
-class Trial(NamedTuple):
-    """What a step rule tried, and whether that is to be taken."""
-
-    there: Linearization
-    """The last point tried."""
-    length: PerDatum
-    """Of the step there."""
-    good: Bool[Tensor, " B"]
-    """Whether to go there."""
-
-    def taken(self, here: Linearization) -> tuple[Linearization, PerDatum]:
-        """Where this leads from here, and the length of the step; 0 leaves an example where it is."""
-        if linalg.can_sync(self.good) and bool(self.good.all()):
-            return self.there, self.length
-        return self.there.where(self.good, here), torch.where(self.good, self.length, 0.0)
-
-
-class StepRule(ABC):
-    """How far to go along a Newton direction."""
-
-    @abstractmethod
-    def advance(
-        self, t: int, here: Linearization, grad: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
-    ) -> Trial:
-        """What step t = 0, 1, ... tries for each example."""
-
-
-@dataclass(frozen=True)
-class PaperSchedule(StepRule):
-    """``a_t = scale / (t + 1)``, whatever happens to the log joint (VLAE, section 3).
-
-    On a linear decoder it leaves ``prod_t (1 - a_t)`` of the initial error: 27 % after four steps.
-    """
-
-    scale: float = 0.5
-
-    def advance(
-        self, t: int, here: Linearization, grad: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
-    ) -> Trial:
-        length = torch.full_like(here.log_joint, self.scale / (t + 1))
-        return Trial(here.at(here.z + length.unsqueeze(-1) * direction), length, length > 0)
-
-
-@dataclass(frozen=True)
-class Backtracking(StepRule):
-    """The full step; where that does not raise the log joint enough, one shorter step; else none: it never falls.
-
-    Enough is ``log p(x, z + a d) >= log p(x, z) + sufficient * a * d'grad`` (Armijo). The shorter step goes to the top
-    of the parabola through both ends with the slope at z, ``a = 1/2 g / (g - rise)`` with ``g = d'grad``, within
-    [``shortest``, 1/2]. One try is enough, as the next step starts afresh; where the full step promises less than
-    ``worth`` nats none is made.
-    """
-
-    shortest: float = 0.05
-    worth: float = 1e-3
-    sufficient: float = 1e-4
-
-    def advance(
-        self, t: int, here: Linearization, grad: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
-    ) -> Trial:
-        gain = torch.linalg.vecdot(grad, direction)
-        full = self._tried(here, torch.ones_like(gain), gain, direction)
-        short = full.good.logical_not() & (0.5 * gain <= self.worth).logical_not()
-        rise = full.there.log_joint - here.log_joint
-        a = (0.5 * gain / (gain - rise)).nan_to_num(self.shortest).clamp(self.shortest, 0.5)
-        if not linalg.can_sync(short):
-            less = self._tried(here, a, gain, direction)
-            length, good = torch.where(short, a, full.length), torch.where(short, less.good, full.good)
-            return Trial(less.there.where(short, full.there), length, good)
-        rows = short.nonzero().squeeze(-1)
-        if len(rows) == 0:
-            return full
-        less = self._tried(here.take(rows), a[rows], gain[rows], direction[rows])
-        length, good = full.length.index_copy(0, rows, less.length), full.good.index_copy(0, rows, less.good)
-        return Trial(full.there.updated(rows, less.there), length, good)
-
-    def _tried(self, here: Linearization, a: PerDatum, gain: PerDatum, direction: Float[Tensor, "B D"]) -> Trial:
-        """A step of length a."""
-        there = here.at(here.z + a.unsqueeze(-1) * direction)
-        return Trial(there, a, there.log_joint - here.log_joint >= self.sufficient * a * gain)
 
 
 class Record(NamedTuple):
@@ -177,7 +95,7 @@ class SearchHistory:
     @property
     def steps(self) -> Int[Tensor, " B"]:
         """How many steps changed the log joint of each example."""
-        return moved(self.log_joint[:-1], self.log_joint[1:]).sum(0)
+        return has_changed(self.log_joint[:-1], self.log_joint[1:]).sum(0)
 
     @property
     def gained(self) -> PerDatum:
@@ -185,7 +103,7 @@ class SearchHistory:
         return self.log_joint[-1] - self.log_joint[0]
 
 
-def moved(before: Float[Tensor, "*T B"], after: Float[Tensor, "*T B"]) -> Bool[Tensor, "*T B"]:
+def has_changed(before: Float[Tensor, "*T B"], after: Float[Tensor, "*T B"]) -> Bool[Tensor, "*T B"]:
     """Whether a log joint has changed by more than rounding."""
     return (after - before).abs() > 8 * torch.finfo(after.dtype).eps * after.abs()
 

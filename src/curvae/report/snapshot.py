@@ -12,7 +12,7 @@ from curvae.evaluation.calibration.calibration import Calibration
 from curvae.evaluation.gaps.results import Gaps
 from curvae.evaluation.results import Evaluation
 from curvae.latents import Axes
-from curvae.training.run import latents, layout
+from curvae.training.run import latent_axes, layout
 from curvae.training.run.run_folder import RunFolder
 
 Arrays = Mapping[str, np.ndarray]
@@ -71,7 +71,7 @@ class Snapshot:
         return f"run `curvae {command} {self.name}` and write the report again."
 
 
-def read(path: str | Path) -> Snapshot:
+def read_snapshot(path: str | Path) -> Snapshot:
     """Read a run folder.
 
     Args:
@@ -99,7 +99,7 @@ def read(path: str | Path) -> Snapshot:
         gaps=current["gaps"],
         calibration=current["calibrate"],
         restarts=run.restarts,
-        axes=(axes := latents.read(run.path)),
+        axes=(axes := latent_axes.read_axes(run.path)),
         columns=run.schema.names if isinstance(axes, Axes) else (),
         stale=tuple(command for command, (_, stale) in found.items() if stale),
         unsure=tuple(command for command, (value, stale) in found.items() if value is not None and stale is None),

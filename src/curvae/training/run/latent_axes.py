@@ -10,7 +10,7 @@ from curvae.systems import System
 from curvae.training.run import files, layout, weights
 
 
-def write(folder: Path, system: System, data: Data) -> None:
+def write_axes(folder: Path, system: System, data: Data) -> None:
     """Say how the latents of the weights that are there are reported, or in one line why they are left as trained.
 
     Only runs on tables report theirs in other axes than they were trained in; of other data nothing is written.
@@ -25,10 +25,10 @@ def write(folder: Path, system: System, data: Data) -> None:
         found = {"axes": latent_axes(system, data).to_dict()}
     except ValueError as error:
         found = {"reason": str(error).removeprefix("rotate: ")}
-    files.write_sealed(folder / layout.LATENTS, {**found, "weights": weights.digest(folder)})
+    files.write_sealed(folder / layout.LATENTS, {**found, "weights": weights.digest_of_weights(folder)})
 
 
-def read(folder: Path) -> Axes | str | None:
+def read_axes(folder: Path) -> Axes | str | None:
     """The axes of a run's latents, or why they are reported as trained; None where nothing is said of these weights.
 
     Raises:
@@ -36,8 +36,8 @@ def read(folder: Path) -> Axes | str | None:
     """
     if not (folder / layout.LATENTS).exists():
         return None
-    values, path = layout.read(folder, layout.LATENTS), folder / layout.LATENTS
-    if values.get("weights") != weights.digest(folder):
+    values, path = layout.read_document(folder, layout.LATENTS), folder / layout.LATENTS
+    if values.get("weights") != weights.digest_of_weights(folder):
         return None
     if "axes" not in values:
         return values.get("reason")
