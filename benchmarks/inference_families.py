@@ -46,7 +46,7 @@ from curvae.objectives import Objective, RecursiveElbo, elbo
 from curvae.typing import Batch, DataSpec
 
 Member = Literal["diagonal", "full", "own", "shared weights"] | None
-"""Whose optimum, found for each datum, stands for the best member of a family."""
+"""Whose optimum, found for each example, stands for the best member of a family."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Networks:
 
 
 class Refined(Inference):
-    """Another method's posterior, refined for each datum, as ``system.posterior(x, refine=20)`` does."""
+    """Another method's posterior, refined for each example, as ``system.posterior(x, refine=20)`` does."""
 
     def __init__(self, inference: Inference, refiner: Refiner):
         super().__init__()

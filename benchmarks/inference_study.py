@@ -2,7 +2,7 @@
 
 A decoder is trained once (IWAE, 4 draws), then frozen, and every family is fitted to it by as many optimizer steps.
 For each: the ELBO and the importance-weighted bound of 500 draws, the inference gap log p(x) - ELBO in two parts, CPU
-time and decoder evaluations per datum, and the share of data with k-hat above 0.7. log p(x) is the same for all: draws
+time and decoder evaluations per example, and the share of data with k-hat above 0.7. log p(x) is the same for all: draws
 of a mixture of three proposals that are built for the purpose.
 
     python benchmarks/inference_study.py digits
@@ -56,7 +56,7 @@ SAMPLES, CHUNK, FLAGGED = 500, 100, 0.7
 REFERENCE = 1000
 """Draws of each of the reference's proposals."""
 BEST = Refiner(200, Adam(0.05), samples=8, seed=0, guard=64)
-"""What finds the best member of a family for each datum."""
+"""What finds the best member of a family for each example."""
 DEAR = 2
 """Its draws where each of them takes gradients of the decoder."""
 
@@ -186,7 +186,7 @@ def movable(posterior: Posterior) -> Posterior:
 
 
 def best_of(model: LatentVariableModel, posterior: Posterior, batch: Batch) -> Posterior:
-    """The best member of the posterior's family that gradient ascent finds for each datum."""
+    """The best member of the posterior's family that gradient ascent finds for each example."""
     draws = DEAR if isinstance(posterior, SimulatedPosterior) else BEST.samples // posterior.count(1)
     return replace(BEST, samples=draws)(model, movable(posterior), batch).posterior
 
@@ -216,7 +216,7 @@ def flagged(parts: list[Estimates]) -> float:
 
 
 def price(bench: Bench, inference: Inference) -> dict[str, float]:
-    """Of a posterior and one draw: CPU microseconds of one thread, the least of five, and counts per datum."""
+    """Of a posterior and one draw: CPU microseconds of one thread, the least of five, and counts per example."""
     batch = next(bench.batches())
 
     def once() -> Tensor:
@@ -235,7 +235,7 @@ def price(bench: Bench, inference: Inference) -> dict[str, float]:
 
 
 def measure(bench: Bench, name: str, truth: Tensor) -> dict[str, Any]:
-    """Everything about one family, against log p(x) of each datum."""
+    """Everything about one family, against log p(x) of each example."""
     inference, seconds = fitted(bench, name)
     started = time.thread_time()
     own, best = [], []

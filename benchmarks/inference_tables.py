@@ -15,10 +15,10 @@ COLUMNS = (
     "family",
     "inference gap",
     "approximation",
-    "rest",
+    "amortization",
     "log p(x) - IWAE-500",
     "k-hat > 0.7",
-    "CPU µs per datum",
+    "CPU µs per example",
     "decoder",
     "Λ",
     "products with Λ",
@@ -64,7 +64,7 @@ def table(folder: Path) -> str:
     values = np.array(found["log_likelihood"])
     about = (
         f"{len(values)} test data, log p(x) = {values.mean():.2f} on average; its standard error is "
-        f"{found['stderr']:.3f} a datum, and k-hat is above 0.7 for {found['flagged']:.0%} of them.\n\n"
+        f"{found['stderr']:.3f} an example, and k-hat is above 0.7 for {found['flagged']:.0%} of them.\n\n"
     )
     return about + HEAD + "".join(line(name, rows) for name in rows)
 

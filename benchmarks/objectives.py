@@ -2,7 +2,7 @@
 
 Every objective gets the same networks, first weights, order of data, optimizer and, where it takes several draws, the
 same number of them. Models are compared by the evaluator's log p(x) under the common proposal, which does not ask how
-they were trained; differences are paired by datum and seed. Seconds are CPU time on one thread.
+they were trained; differences are paired by example and seed. Seconds are CPU time on one thread.
 
     python benchmarks/objectives.py [--epochs 30] [--target benchmarks/results/objectives.json]
     python benchmarks/objectives.py --table      # writes the file's table into docs/studies/objectives.md, no training
@@ -37,7 +37,7 @@ OBJECTIVES: dict[str, tuple[Objective, int]] = {
     "f-divergence": (of.FDivergence(), DRAWS),
     "cubo, DReG": (of.Cubo(estimator=DREG), DRAWS),
     "wake": (of.WakePhi(), DRAWS),
-    "wake, doubly": (of.WakePhi(doubly=True), DRAWS),
+    "wake, DReG": (of.WakePhi(doubly=True), DRAWS),
     "skew, 0.5": (of.SkewJensenShannon(), 1),
     "mutual": (of.MutualDivergence(), 1),
 }

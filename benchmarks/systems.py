@@ -3,7 +3,7 @@
 Three comparisons, in each of which all have the same decoder, data, order of data, optimizer and epochs: continuous
 latents on the 8 x 8 digits, each system at its own default inference; discrete latents on the digits, one posterior and
 every gradient; predictive coding beside an autoencoder trained by backpropagation, on MNIST. Models are compared by the
-evaluator's log p(x), paired by datum and seed, or by squared error where there is no evidence.
+evaluator's log p(x), paired by example and seed, or by squared error where there is no evidence.
 
     python benchmarks/systems.py continuous discrete
     python benchmarks/systems.py predictive --data-dir ../shared/data

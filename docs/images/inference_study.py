@@ -1,4 +1,4 @@
-"""The picture of docs/studies/inference-study.md: the gap of each posterior family against what a datum costs.
+"""The picture of docs/studies/inference-study.md: the gap of each posterior family against what an example costs.
 
 python docs/images/inference_study.py benchmarks/results/inference_study docs/images/inference-study.svg
 """
@@ -72,7 +72,7 @@ def panel(axes: Axes, folder: Path) -> None:
     axes.yaxis.set_minor_formatter("{x:g}")
     axes.tick_params(axis="y", which="minor", labelsize=9)
     axes.set_title(TITLES[folder.name])
-    axes.set_xlabel("CPU time per datum (µs)")
+    axes.set_xlabel("CPU time per example (µs)")
     axes.set_ylabel("log p(x) - ELBO (nats)")
 
 
