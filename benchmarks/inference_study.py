@@ -2,8 +2,8 @@
 
 A decoder is trained once (IWAE, 4 draws), then frozen, and every family is fitted to it by as many optimizer steps.
 For each: the ELBO and the importance-weighted bound of 500 draws, the inference gap log p(x) - ELBO in two parts, CPU
-time and decoder evaluations per example, and the share of data with k-hat above 0.7. log p(x) is the same for all: draws
-of a mixture of three proposals that are built for the purpose.
+time and decoder evaluations per example, and the share of data with k-hat above 0.7. log p(x) is the same for all:
+draws of a mixture of three proposals that are built for the purpose.
 
     python benchmarks/inference_study.py digits
     python benchmarks/inference_study.py mnist --data-dir ../shared/data
