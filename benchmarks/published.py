@@ -102,7 +102,7 @@ def measure(cell: Cell, data: Data, budget: Budget, runs: Path, device: str) -> 
     """Everything about one cell."""
     run, cpu = trained(cell, data, budget, runs / cell.name, device)
     found = curvae.evaluate(run, data=data, progress=False, samples=budget.samples, device=device, limit=budget.limit)
-    scores = curvae.evaluation.read(run.path)[1]
+    scores = curvae.evaluation.read_evaluation(run.path)[1]
     metrics = run.metrics()
     best = max(range(len(metrics["epoch"])), key=lambda i: metrics["validation_bound"][i])
     each = {"common": "log_likelihood_laplace", "own": "log_likelihood_own", "elbo": "elbo"}
