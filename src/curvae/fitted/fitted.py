@@ -297,6 +297,4 @@ class Fitted:
         filled = impute(self.system, y, seen, steps, chains, seed=seed).x
         own = restored(self.schema, self.transform().inverse(filled.flatten(0, 1))).reshape(filled.shape)
         completed = np.where(seen.numpy(), raw.numpy(), own).astype(own.dtype)
-        return (
-            completed if rows.frame is None else [outputs.as_given(rows.frame, self.schema, each) for each in completed]
-        )
+        return completed if rows.frame is None else [outputs.as_given(rows.frame, self.schema, x) for x in completed]
