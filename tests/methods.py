@@ -53,7 +53,7 @@ from curvae.posteriors import (
     RankOneGaussian,
     rotated,
 )
-from curvae.priors import Layered, StandardNormal, UniformCategorical
+from curvae.priors import Layered, StandardNormal, TiltedNormal, UniformCategorical
 from curvae.systems import LatentSystem
 from curvae.typing import DataSpec
 from ingredients import (
@@ -77,6 +77,7 @@ PRIORS = {
     "standard-normal": lambda: StandardNormal(D),
     "standard-normal-blocks": lambda: StandardNormal(D, blocks=(1, 2)),
     "aggregate-normal": aggregate,
+    "tilted-normal": lambda: TiltedNormal(D, tilt=2.0),
     "uniform-categorical": lambda: UniformCategorical(1, D),
     "layered": lambda: Layered([FixedNormal(1), FixedNormal(2, scale=0.7)], [nn.Linear(1, 2)]),
 }
@@ -241,6 +242,7 @@ OBJECTIVES: dict[str, object] = {
     "wake-doubly": lambda: objectives.WakePhi(doubly=True),
     "skew-jensen-shannon": lambda: objectives.SkewJensenShannon(),
     "mutual-divergence": lambda: objectives.MutualDivergence(),
+    "spherical-penalty": lambda: objectives.SphericalPenalty(1.5),
     "batch-information": lambda: objectives.BatchInformation(),
     "batch-likelihood": lambda: objectives.BatchLikelihood(),
 }
@@ -296,6 +298,8 @@ SYSTEMS: dict[str, object] = {
     "coupling-vae": small(systems.coupling_vae, flows=2, width=8, context=4),
     "spline-vae": small(systems.spline_vae, width=8, context=4, bins=4),
     "langevin-ae": small(systems.langevin_ae),
+    "tilted-vae": small(systems.tilted_vae, tilt=3.0),
+    "tilted-vae-penalty": small(systems.tilted_vae, tilt=3.0, penalty=True, unit_variance=False),
     "tsc": small(systems.tsc),
     "tsc-flow": small(systems.tsc, flows=2, width=8, context=4, warmup=0),
     "vlae": small(systems.vlae),

@@ -46,6 +46,7 @@ STARTS = {
     "sa-vae": "exact",
     "skew-vae": "exact",
     "spline-vae": "exact",
+    "tilted-vae": "linear",
     "tsc": "exact",
     "vae": "exact",
     "vlae": "exact",
@@ -149,6 +150,11 @@ def test_before_the_first_step_elbo_and_evidence_are_those_of_the_linear_model(n
         torch.testing.assert_close(log_w, expected.expand_as(log_w), atol=1e-10, rtol=0)
     elif start == "near":
         assert ((log_c.exp() * log_w).sum(0) - expected).mean().abs() < NEAR
+    elif start == "linear":
+        z, deviation = torch.randn(4, 3, dtype=torch.float64), model.posterior_variance.sqrt()
+        torch.testing.assert_close(system.model.decode(z), z * deviation @ model.weight.mT + model.mean)
+        mean = (all_of(data).x - model.mean) @ model.posterior_map.mT / deviation
+        torch.testing.assert_close(system.posterior(all_of(data).x).mean, mean)
     elif start == "decoder only":
         z = torch.randn(4, 3, dtype=torch.float64)
         torch.testing.assert_close(system.model.decode(z), z @ model.weight.mT + model.mean)

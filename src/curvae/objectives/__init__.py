@@ -41,6 +41,7 @@ from curvae.objectives.point import PointJoint
 from curvae.objectives.recursive import RecursiveElbo
 from curvae.objectives.score_climbing import ScoreClimbing
 from curvae.objectives.skew import SkewJensenShannon, skew_jensen_shannon
+from curvae.objectives.tilted import SphericalPenalty
 from curvae.objectives.wake import WakePhi
 from curvae.renamed import renamed
 
@@ -77,6 +78,7 @@ __all__ = [
     "Reparameterized",
     "ScoreClimbing",
     "SkewJensenShannon",
+    "SphericalPenalty",
     "StickingTheLanding",
     "StraightThrough",
     "WakePhi",

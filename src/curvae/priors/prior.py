@@ -43,10 +43,10 @@ class Prior(nn.Module, ABC):
 
 @runtime_checkable
 class StartsAtNormal(Protocol):
-    """A prior that can be that of a linear model's latents."""
+    """A prior under which a linear model's latents make sense: it is theirs, or has room for them."""
 
     def start_from(self, deviation: Float[Tensor, " R"]) -> Float[Tensor, " R"]:
-        """Become N(0, I) of these latents, in units that are returned.
+        """Become N(0, I) of these latents where it can, in units that are returned.
 
         Args:
             deviation: of the latents in their posterior, which is the same for all data.

@@ -41,6 +41,7 @@ from curvae.systems.schedules import Cosine
 from curvae.systems.skew_vae import skew_vae
 from curvae.systems.spline_vae import spline_vae
 from curvae.systems.stages import BoundBy, Optimizer, RefitNoise, Remember, Stage, initialize_likelihood
+from curvae.systems.tilted_vae import tilted_vae
 from curvae.systems.tsc import tsc
 from curvae.systems.vae import vae
 from curvae.systems.vlae import vlae
@@ -94,6 +95,7 @@ __all__ = [
     "sa_vae",
     "skew_vae",
     "spline_vae",
+    "tilted_vae",
     "tsc",
     "vae",
     "vlae",
