@@ -29,8 +29,10 @@ def tilted_vae(
 ) -> LatentSystem:
     """Tilted autoencoder: a prior that is densest on a sphere, so that codes spread at little cost in KL.
 
-    Reference: Floto, Kremer and Nica, *The Tilted Variational Autoencoder: Improving Out-of-Distribution Detection*,
-    ICLR 2023 (arXiv:2111.15646). Its score of unknown inputs is the plain negative bound.
+    Its score of unknown inputs is the plain negative bound; :func:`curvae.evaluation.ood.will_it_move` is its test of
+    a set of them.
+
+    Reference: Floto, Kremer and Nica, *The Tilted Variational Autoencoder*, arXiv:2111.15646, ICLR 2023.
 
     Differences: the divergence is exact, where the published code has a quadratic one; ``penalty=True`` trains with
     that and still reports the bound. Networks are those of the other systems.
