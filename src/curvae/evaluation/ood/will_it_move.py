@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.data import ArrayTable
 from curvae.priors import Prior
 from curvae.systems import LatentSystem
 from curvae.systems.place import like
-from curvae.typing import Batch, Table
+from curvae.typing import Batch
 
 BATCH = 256
 
@@ -25,9 +26,9 @@ class Moved(NamedTuple):
 
 def will_it_move(
     system: LatentSystem,
-    train: Table,
-    asked: Table,
-    known: Table,
+    train: ArrayTable,
+    asked: ArrayTable,
+    known: ArrayTable,
     other: Prior,
     steps: int = 5,
     rate: float = 5e-5,
@@ -81,7 +82,7 @@ def will_it_move(
 
 
 def _move(
-    system: LatentSystem, train: Table, sets: list[Batch], other: Prior, steps: int, rate: float, weight: float
+    system: LatentSystem, train: ArrayTable, sets: list[Batch], other: Prior, steps: int, rate: float, weight: float
 ) -> None:
     other = copy.deepcopy(other).to(sets[0].x.device, sets[0].x.dtype)
     optimizer = torch.optim.Adam([value for value in system.parameters() if value.requires_grad], rate)
@@ -103,11 +104,11 @@ def _loss(system: LatentSystem, batch: Batch, prior: Prior | None = None) -> Ten
         system.model.prior = own
 
 
-def _whole(system: LatentSystem, rows: Table) -> Batch:
+def _whole(system: LatentSystem, rows: ArrayTable) -> Batch:
     return like(system, rows.batch(torch.arange(len(rows))))
 
 
 @torch.no_grad()
-def _scores(system: LatentSystem, rows: Table) -> Float[Tensor, " N"]:
+def _scores(system: LatentSystem, rows: ArrayTable) -> Float[Tensor, " N"]:
     parts = torch.arange(len(rows)).split(BATCH)
     return torch.cat([-system.bound(like(system, rows.batch(part))).value for part in parts])
