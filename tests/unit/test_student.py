@@ -55,3 +55,19 @@ def test_components_are_drawn_by_their_weight():
 def test_too_little_freedom_is_refused():
     with pytest.raises(ValueError, match="freedom must be 3 or more, or None; got 2"):
         StudentMixture(*students(2, 1).tensors.values(), 2)
+
+
+@pytest.mark.parametrize("freedom", [None, 3, 10])
+def test_intervals_of_several_components_hold_what_they_say(freedom):
+    """By the marginal distribution functions; to rounding."""
+    q = StudentMixture(
+        3 * torch.randn(4, 3, 2).double(),
+        (0.5 * torch.randn(4, 3, 2, 2)).tril().double(),
+        torch.randn(4, 3).double(),
+        freedom,
+    )
+    law = stats.norm if freedom is None else stats.t(freedom)
+    scale = q.factor.square().sum(-1).sqrt()
+    for end, mass in zip(q.interval(0.8), (0.1, 0.9), strict=True):
+        below = torch.from_numpy(law.cdf(((end.unsqueeze(1) - q.loc) / scale).numpy()))
+        torch.testing.assert_close((q.weights.unsqueeze(-1) * below).sum(1), torch.full((4, 2), mass).double())

@@ -9,13 +9,12 @@ from torch import Tensor
 
 from curvae.distributions.gaussian import GaussianPosterior, pack, unpack
 from curvae.distributions.mixture import Mixture
-from curvae.distributions.moments import weighted_interval
 from curvae.distributions.posterior import DensityPosterior, Draws, Parametric
 from curvae.linalg import cholesky, solve_lower
 from curvae.noise import noise, uniform
 
-DRAWS = 4000
-"""For the quantiles of several components."""
+HALVINGS = 60
+"""Of the interval in which a quantile lies."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,15 +130,37 @@ class StudentMixture(Parametric, DensityPosterior):
         return level.mT.unsqueeze(1) + _radial(square, z.shape[-1], self.freedom)
 
     def _interval(self, level: float) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
-        """From draws where there are several components."""
-        if self.logits.shape[-1] > 1:
-            return weighted_interval(self.draw(DRAWS, torch.Generator(self.loc.device).manual_seed(0)), level)
-        from scipy.special import ndtri, stdtrit  # their package takes a tenth of a second to import
+        """Where the marginal distribution functions reach the two tails, by bisection between those of components."""
+        half = float(_quantile(0.5 + level / 2, self.freedom))
+        scale, tail = self.factor.square().sum(-1).sqrt(), 0.5 - level / 2
+        ends = (self.loc - half * scale, self.loc + half * scale)
+        return self._reached(tail, ends[0], scale), self._reached(1 - tail, ends[1], scale)
 
-        p = 0.5 + level / 2
-        half = float(ndtri(p) if self.freedom is None else stdtrit(self.freedom, p))
-        half = half * self.factor[:, 0].square().sum(-1).sqrt()
-        return self.loc[:, 0] - half, self.loc[:, 0] + half
+    def _reached(self, mass: float, own: Float[Tensor, "B K D"], scale: Float[Tensor, "B K D"]) -> Float[Tensor, "B D"]:
+        """The quantile, which lies between the least and the greatest of the components' own."""
+        low, high = own.amin(1), own.amax(1)
+        for _ in range(HALVINGS):
+            middle = 0.5 * (low + high)
+            below = _distribution((middle.unsqueeze(1) - self.loc) / scale, self.freedom)
+            mean = torch.einsum("bk,bkd->bd", self.weights, below)
+            low, high = torch.where(mean < mass, middle, low), torch.where(mean < mass, high, middle)
+        return 0.5 * (low + high)
+
+
+def _quantile(mass: float, freedom: int | None) -> float:
+    """Of the t law, or of the normal one, in one dimension."""
+    from scipy.special import ndtri, stdtrit  # their package takes a tenth of a second to import
+
+    return ndtri(mass) if freedom is None else stdtrit(freedom, mass)
+
+
+def _distribution(x: Tensor, freedom: int | None) -> Tensor:
+    """The distribution function of the t law, or of the normal one, in one dimension; no gradient flows."""
+    if freedom is None:
+        return torch.special.ndtr(x)
+    from scipy.special import stdtr
+
+    return torch.from_numpy(stdtr(freedom, x.detach().double().cpu().numpy())).to(x)
 
 
 def _radial(square: Tensor, size: int, freedom: int | None) -> Tensor:
