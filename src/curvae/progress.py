@@ -23,6 +23,8 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
 
     every: ClassVar[float]
     """Seconds between two moments that are worth showing."""
+    in_between: ClassVar[bool]
+    """Whether what comes before the time is shown all the same."""
 
     def __init__(self, last: float):
         self._last = last
@@ -39,8 +41,9 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             title: what is at work, and where it stands.
             words: the numbers so far.
         """
-        self._show(done, title, words)
-        self._last = time.monotonic()
+        if self.in_between or self.due():
+            self._show(done, title, words)
+            self._last = time.monotonic()
 
     @abstractmethod
     def _show(self, done: int, title: str, words: str) -> None: ...
@@ -50,6 +53,7 @@ class Bar(Progress):
     """A bar on a terminal."""
 
     every = 0.2
+    in_between = True
 
     def __init__(self, total: int, done: int, console: "Console"):
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -75,6 +79,7 @@ class Lines(Progress):
     """A line every half a minute, with the time that is left."""
 
     every = 30.0
+    in_between = False
 
     def __init__(self, total: int, done: int):
         super().__init__(last=time.monotonic())
@@ -82,10 +87,6 @@ class Lines(Progress):
 
     def __exit__(self, *_: object) -> None:
         """The lines stand as they are."""
-
-    def show(self, done: int, title: str, words: str) -> None:
-        if self.due():
-            super().show(done, title, words)
 
     def _show(self, done: int, title: str, words: str) -> None:
         passed = (time.monotonic() - self._started) / max(1, done - self._first)

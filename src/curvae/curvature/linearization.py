@@ -59,8 +59,10 @@ class Linearization(ABC):
         tensors: what was evaluated there, the log joint first; by default it is when it is first asked for.
     """
 
-    batched: bool = True
+    batched: bool
     """Whether the decoder's products can be taken with several vectors at once."""
+    locally_constant: bool
+    """Whether Lam does not change within a linear piece of the decoder."""
 
     def __init__(self, frame: Frame, z: Float[Tensor, "B D"], tensors: tuple[Tensor, ...] | None = None):
         self.frame = frame
@@ -115,11 +117,6 @@ class Linearization(ABC):
         if self._tensors is None:
             self._tensors = self._evaluated()
         return self._tensors
-
-    @property
-    def locally_constant(self) -> bool:
-        """Whether Lam does not change within a linear piece of the decoder."""
-        return False
 
     @property
     def log_joint(self) -> PerDatum:

@@ -10,10 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from curvae.objectives.estimators import Combine
 from curvae.objectives.importance import ImportanceBound
 from curvae.objectives.objective import Kind, log_mean_exp
-from curvae.typing import EMPTY, Info, PerDatum
+from curvae.typing import PerDatum
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,6 @@ class Renyi(ImportanceBound):
 
     def combine(self, log_w: Float[Tensor, "S B"], log_c: Float[Tensor, "S B"]) -> PerDatum:
         return log_power_mean(log_w, log_c, 1 - self.alpha)
-
-    def report(self, log_w: Float[Tensor, "S B"], log_c: Float[Tensor, "S B"]) -> tuple[PerDatum, Info]:
-        return (self.combine if self.alpha >= 0 else log_mean_exp)(log_w, log_c), EMPTY
 
 
 @dataclass(frozen=True)
@@ -83,16 +79,9 @@ class Cubo(ImportanceBound):
     def combine(self, log_w: Float[Tensor, "S B"], log_c: Float[Tensor, "S B"]) -> PerDatum:
         return log_mean_exp(log_w, log_c)
 
-    @property
-    def for_posterior(self) -> Combine:
-        return self.descended
-
-    def descended(self, log_w: Float[Tensor, "S B"], log_c: Float[Tensor, "S B"]) -> PerDatum:
-        """``-CUBO_n``: what the posterior's parameters ascend."""
+    def for_posterior(self, log_w: Float[Tensor, "S B"], log_c: Float[Tensor, "S B"]) -> PerDatum:
+        """``-CUBO_n``."""
         return -log_power_mean(log_w, log_c, self.order)
-
-    def report(self, log_w: Float[Tensor, "S B"], log_c: Float[Tensor, "S B"]) -> tuple[PerDatum, Info]:
-        return self.combine(log_w, log_c), {"upper_bound": -self.descended(log_w, log_c).detach()}
 
 
 def kullback_leibler(u: Tensor) -> Tensor:

@@ -34,9 +34,9 @@ class Estimator(ABC):
     def log_q(self, posterior: Posterior, draws: Draws) -> PerDraw:
         """``log q(z_s | x)`` of the draws, with the gradient that is meant to flow."""
 
+    @abstractmethod
     def learn(self, combine: Combine, log_w: Float[Tensor, "S B"], log_c: Float[Tensor, "S B"]) -> PerDatum:
         """What the posterior's parameters ascend; only its gradient counts."""
-        return combine(log_w, log_c)
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,9 @@ class Reparameterized(Estimator):
 
     def log_q(self, posterior: Posterior, draws: Draws) -> PerDraw:
         return draws.log_q
+
+    def learn(self, combine: Combine, log_w: Float[Tensor, "S B"], log_c: Float[Tensor, "S B"]) -> PerDatum:
+        return combine(log_w, log_c)
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,9 @@ class StickingTheLanding(Estimator):
 
     def log_q(self, posterior: Posterior, draws: Draws) -> PerDraw:
         return frozen(posterior, draws, "StickingTheLanding").log_prob(draws.z)
+
+    def learn(self, combine: Combine, log_w: Float[Tensor, "S B"], log_c: Float[Tensor, "S B"]) -> PerDatum:
+        return combine(log_w, log_c)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,12 +16,21 @@ from curvae.posteriors import Draws, Posterior
 from curvae.typing import EMPTY, Batch, Info, PerDatum
 
 
+@runtime_checkable
+class LearnsApart(Protocol):
+    """A bound whose posterior ascends something else than its model."""
+
+    def for_posterior(self, log_w: Float[Tensor, "S B"], log_c: Float[Tensor, "S B"]) -> PerDatum:
+        """What the posterior's parameters ascend."""
+        ...
+
+
 @dataclass(frozen=True)
 class ImportanceBound(ABC):
     """A bound of log p(x) that depends on the draws through their log weights alone.
 
-    A subclass says how the log weights combine; if its posterior ascends something else than its model, also how they
-    combine for it, and what is reported.
+    A subclass says how the log weights combine, and as :class:`LearnsApart` how they do for the posterior. What is no
+    lower bound reports the importance-weighted one; the posterior of an upper bound ascends its negative.
 
     Args:
         estimator: how the gradient reaches the posterior's parameters.
@@ -32,38 +41,37 @@ class ImportanceBound(ABC):
 
     estimator: Estimator = field(default=Reparameterized(), kw_only=True)
     kind: ClassVar[Kind] = "lower"
+    groups: int = field(default=1, init=False, repr=False)
+    """Sets of draws: each has as many as are asked for."""
 
     @abstractmethod
     def combine(self, log_w: Float[Tensor, "S B"], log_c: Float[Tensor, "S B"]) -> PerDatum:
         """What the model's parameters ascend; ``logsumexp(log_c, 0) = 0``."""
 
-    @property
-    def for_posterior(self) -> Combine:
-        """What the posterior's parameters ascend."""
-        return self.combine
-
     def report(self, log_w: Float[Tensor, "S B"], log_c: Float[Tensor, "S B"]) -> tuple[PerDatum, Info]:
-        """The lower bound that is reported, and diagnostics."""
-        return self.combine(log_w, log_c), EMPTY
-
-    def draws(self, posterior: Posterior, samples: int) -> Draws:
-        """The draws that are combined."""
-        return posterior.draw(samples)
+        """The lower bound that is reported, and an upper one."""
+        value = (self.combine if self.kind == "lower" else log_mean_exp)(log_w, log_c)
+        return value, {"upper_bound": -self._climbed(log_w, log_c).detach()} if self.kind == "upper" else EMPTY
 
     def __call__(self, model: LatentVariableModel, posterior: Posterior, batch: Batch, samples: int = 1) -> Bound:
         """``samples`` draws an example, for a grouped bound in each group."""
-        draws = self.draws(posterior, samples)
+        draws = grouped_draws(posterior, self.groups, samples)
         log_q = self.estimator.log_q(posterior, draws)
-        if self.estimator.whole and self.for_posterior == self.combine:
+        if self.estimator.whole and not isinstance(self, LearnsApart):
             log_w = model.log_joint(batch.x, draws.z, batch.mask) - log_q
             surrogate = self.combine(log_w, draws.log_c)
         else:
             down, up = fork(model, batch.x, draws.z, batch.mask)
             log_w = down - log_q.detach()
-            gain = self.estimator.learn(self.for_posterior, up - log_q, draws.log_c)
+            gain = self.estimator.learn(self._climbed, up - log_q, draws.log_c)
             surrogate = self.combine(log_w, draws.log_c.detach()) + (gain - gain.detach())
         value, info = self.report(log_w, draws.log_c)
-        return Bound(value, surrogate + credited(self.for_posterior, log_w, draws), info)
+        return Bound(value, surrogate + credited(self._climbed, log_w, draws), info)
+
+    @property
+    def _climbed(self) -> Combine:
+        """What the posterior's parameters ascend."""
+        return self.for_posterior if isinstance(self, LearnsApart) else self.combine
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,7 @@ class Miwae(ImportanceBound):
         '8.0000'
     """
 
-    groups: int
+    groups: int = field()
 
     def __post_init__(self) -> None:
         _check(self)
@@ -131,9 +139,6 @@ class Miwae(ImportanceBound):
     def combine(self, log_w: Float[Tensor, "S B"], log_c: Float[Tensor, "S B"]) -> PerDatum:
         each = (log_c + math.log(self.groups) + log_w).unflatten(0, (self.groups, -1))
         return torch.logsumexp(each, 1).mean(0)
-
-    def draws(self, posterior: Posterior, samples: int) -> Draws:
-        return grouped_draws(posterior, self.groups, samples)
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,7 @@ class Piwae(ImportanceBound):
         'lower'
     """
 
-    groups: int
+    groups: int = field()
 
     def __post_init__(self) -> None:
         _check(self)
@@ -163,12 +168,8 @@ class Piwae(ImportanceBound):
     def combine(self, log_w: Float[Tensor, "S B"], log_c: Float[Tensor, "S B"]) -> PerDatum:
         return log_mean_exp(log_w, log_c)
 
-    @property
-    def for_posterior(self) -> Combine:
-        return Miwae(self.groups).combine
-
-    def draws(self, posterior: Posterior, samples: int) -> Draws:
-        return grouped_draws(posterior, self.groups, samples)
+    def for_posterior(self, log_w: Float[Tensor, "S B"], log_c: Float[Tensor, "S B"]) -> PerDatum:
+        return Miwae(self.groups).combine(log_w, log_c)
 
 
 @dataclass(frozen=True)

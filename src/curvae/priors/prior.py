@@ -32,7 +32,14 @@ class Prior(nn.Module, ABC):
         """``n`` independent draws."""
 
     def score(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
-        """``d log p(z) / dz``; a prior that knows it in closed form says so."""
+        """``d log p(z) / dz``; a prior that knows it in closed form says so.
+
+        Raises:
+            ValueError: discrete latents.
+        """
+        if not self.continuous:
+            name = type(self).__name__
+            raise ValueError(f"{name}: discrete latents have no score; use an inference that takes none.")
         log_p, pull = torch.func.vjp(self.log_prob, z)[:2]
         return pull(torch.ones_like(log_p))[0]
 

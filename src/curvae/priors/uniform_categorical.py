@@ -56,9 +56,6 @@ class UniformCategorical(Prior):
         where = torch.randint(self.categories, (n, self.variables), generator=generator, device=self.origin.device)
         return one_hot(where, self.categories, self.origin)
 
-    def score(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
-        raise ValueError("UniformCategorical: discrete latents have no score; use an inference that takes none.")
-
     def precision(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D D"]:
         raise ValueError("UniformCategorical: discrete latents have no precision; use an inference that takes none.")
 

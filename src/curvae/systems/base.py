@@ -42,6 +42,7 @@ class System(nn.Module, ABC):
     """Set by the registered function that made it; None for a system of parts put together by hand."""
     trained: bool = False
     """Whether its weights come from training: then training goes on from them, and starts nowhere else."""
+    _stages: tuple[Stage, ...] = (Stage("train"),)
 
     @abstractmethod
     def bound(self, batch: Batch) -> Bound:
@@ -49,7 +50,7 @@ class System(nn.Module, ABC):
 
     def stages(self) -> tuple[Stage, ...]:
         """The phases of training, in order."""
-        return (Stage("train"),)
+        return self._stages
 
     def forward(self, method: str, *args: Any) -> Any:
         """``getattr(self, method)(*args)``: the door for functional_call, vmap over weights, and compile."""
@@ -154,9 +155,6 @@ class LatentSystem(System):
         z = typical(self.posterior(x, mask))
         seen = x if mask is None else torch.where(mask, x, torch.zeros_like(x))
         return self.model.mean(z, seen.reshape(len(x), *self.model.likelihood.event)).reshape(x.shape)
-
-    def stages(self) -> tuple[Stage, ...]:
-        return self._stages
 
     @torch.no_grad()
     def posterior(

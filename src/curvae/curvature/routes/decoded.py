@@ -36,15 +36,12 @@ class Decoded(Linearization):
     The decoder is run once for both. A product with Lam costs what two of its passes do.
     """
 
+    locally_constant = False
     frame: Observed
 
     @classmethod
     def fits(cls, model: LatentVariableModel, batch: Batch) -> bool:
         return True
-
-    @classmethod
-    def of(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Decoded":
-        return cls(Observed(model, batch), z)
 
     @property
     def batch(self) -> Batch:

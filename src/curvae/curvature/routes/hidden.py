@@ -26,6 +26,7 @@ class LastLayer(Frame, Protocol):
 class Hidden(Linearization):
     """``Lam = M'GM + prior precision``: M is the Jacobian of the hidden layers, ``G = W'FW`` the same for all data."""
 
+    batched = True
     frame: LastLayer
 
     @staticmethod

@@ -15,6 +15,8 @@ from curvae.typing import Batch, Matrix
 class Layerwise(Linearization):
     """J layer by layer, for a chain of linear and elementwise layers."""
 
+    batched = True
+    locally_constant = False
     frame: Observed
 
     @classmethod

@@ -92,6 +92,7 @@ class Shared(Hidden):
     step to its top climbs by what it promises or more. Missing elements only add to that.
     """
 
+    locally_constant = False
     frame: Stand
 
     @classmethod

@@ -2,11 +2,10 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from math import prod
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -17,6 +16,22 @@ FIXED_NOISE = 20210
 """Seed of the noise of a transform where it must be the same every time."""
 
 
+class Meaning(NamedTuple):
+    """What the values of a transform mean; by default, what those before it did."""
+
+    unit: str = ""
+    """What they are, in words."""
+    peak: float | None = None
+    """Raw value shown as white in a picture; None where the transform does not know one."""
+    levels: float = 1.0
+    """Grey levels within 1 of the unit."""
+    random: bool = False
+    """Whether a call draws noise."""
+
+
+AS_BEFORE = Meaning()
+
+
 @dataclass(frozen=True, eq=False)
 class Transform(ABC):
     """A map ``y = f(raw)`` that acts on every element by itself; fitted parameters are tensors of the event's shape.
@@ -25,9 +40,11 @@ class Transform(ABC):
     and :attr:`unit` says in words what it is then a density over. Calls give float32; the arithmetic is in
     float64 where ``raw`` is.
 
-    For authors: implement ``_forward``, ``_backward`` and ``_log_slope`` for one element; say with
-    ``_new_unit`` and ``peak`` if the values change their meaning.
+    For authors: implement ``_forward``, ``_backward`` and ``_log_slope`` for one element; ``_meaning`` says if the
+    values change theirs.
     """
+
+    _meaning: ClassVar[Meaning] = AS_BEFORE
 
     @abstractmethod
     def _forward(self, raw: Tensor, generator: Generator | None) -> Tensor: ...
@@ -39,28 +56,25 @@ class Transform(ABC):
     def _log_slope(self, y: Tensor) -> Tensor:
         """``log |dy/draw|`` of every element, of the shape of ``y``."""
 
-    def _new_unit(self) -> str:
-        return ""
-
     @property
     def random(self) -> bool:
         """Whether a call draws noise."""
-        return False
+        return self._meaning.random
 
     @property
     def unit(self) -> str:
         """What ``log p(y) + log_det(y)`` is a density over, in words."""
-        return self._new_unit() or "data as given"
+        return self._meaning.unit or "data as given"
 
     @property
     def peak(self) -> float | None:
         """Raw value shown as white in a picture; None where the transform does not know one."""
-        return None
+        return self._meaning.peak
 
     @property
     def levels_per_unit(self) -> float:
         """Grey levels within 1 of :attr:`unit`, for bits per dimension of one level; 1 where values are levels."""
-        return 1.0
+        return self._meaning.levels
 
     def __call__(self, raw: Tensor, generator: Generator | None = None) -> Tensor:
         """Raw data ``(B, *event)`` of any dtype to model space ``(B, *event)``, float32."""
@@ -84,9 +98,16 @@ class Transform(ABC):
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """What :func:`curvae.data.transforms.restore` needs: a part for JSON and a part for safetensors."""
-        values: Mapping[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
-        return {"kind": type(self).__name__} | {k: v for k, v in values.items() if k not in tensors}, tensors
+        numbers: dict[str, Any] = {"kind": type(self).__name__}
+        tensors: dict[str, Tensor] = {}
+        for name, value in ((field.name, getattr(self, field.name)) for field in fields(self)):
+            if isinstance(value, tuple):  # transforms: the tensors of part i have names that begin with "i."
+                states = [part.state() for part in value]
+                numbers[name] = [of_part for of_part, _ in states]
+                tensors |= {f"{i}.{key}": tensor for i, (_, own) in enumerate(states) for key, tensor in own.items()}
+            else:
+                (tensors if isinstance(value, Tensor) else numbers)[name] = value
+        return numbers, tensors
 
     @property
     def fingerprint(self) -> str:
@@ -140,26 +161,10 @@ class Chain(Transform):
             y = part._backward(y)
         return total
 
-    def _new_unit(self) -> str:
-        return next((name for part in reversed(self.parts) if (name := part._new_unit())), "")
-
     @property
-    def random(self) -> bool:
-        """Whether any part draws noise."""
-        return any(part.random for part in self.parts)
-
-    @property
-    def peak(self) -> float | None:
-        """The first part's that knows one."""
-        return next((part.peak for part in self.parts if part.peak is not None), None)
-
-    @property
-    def levels_per_unit(self) -> float:
-        """The product of the parts'."""
-        return prod(part.levels_per_unit for part in self.parts)
-
-    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The parts' states in order; part ``i`` prefixes its tensors with ``i.``."""
-        states = [part.state() for part in self.parts]
-        tensors = {f"{i}.{name}": value for i, (_, named) in enumerate(states) for name, value in named.items()}
-        return {"kind": "Chain", "parts": [numbers for numbers, _ in states]}, tensors
+    def _meaning(self) -> Meaning:
+        """The last unit, the first peak; noise where any part draws it."""
+        each = [part._meaning for part in self.parts]
+        unit = next((one.unit for one in reversed(each) if one.unit), "")
+        peak = next((one.peak for one in each if one.peak is not None), None)
+        return Meaning(unit, peak, prod(one.levels for one in each), any(one.random for one in each))

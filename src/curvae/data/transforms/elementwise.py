@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import softplus
 
 from curvae.data.errors import DataError
-from curvae.data.transforms.base import ROWS, Chain, Transform
+from curvae.data.transforms.base import ROWS, Chain, Meaning, Transform
 from curvae.memory import blocks
 
 
@@ -56,18 +56,9 @@ class Scale(Transform):
     def _log_slope(self, y: Tensor) -> Tensor:
         return torch.zeros_like(y)
 
-    def _new_unit(self) -> str:
-        return "pixels in [0,1], not dequantized"
-
     @property
-    def peak(self) -> float | None:
-        """The raw value of a pixel at 1."""
-        return 1 / self.factor
-
-    @property
-    def levels_per_unit(self) -> float:
-        """Raw levels between a pixel at 0 and one at 1."""
-        return 1 / self.factor
+    def _meaning(self) -> Meaning:
+        return Meaning("pixels in [0,1], not dequantized", peak=1 / self.factor, levels=1 / self.factor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,18 +145,10 @@ class Dequantization(Transform):
     def _log_slope(self, y: Tensor) -> Tensor:
         return torch.full_like(y, -log(self.levels))
 
-    def _new_unit(self) -> str:
-        return f"grey levels 0..{self.levels - 1}, dequantized with uniform noise"
-
     @property
-    def random(self) -> bool:
-        """Always: every call draws its noise."""
-        return True
-
-    @property
-    def peak(self) -> float | None:
-        """The highest level."""
-        return self.levels - 1.0
+    def _meaning(self) -> Meaning:
+        unit = f"grey levels 0..{self.levels - 1}, dequantized with uniform noise"
+        return Meaning(unit, peak=self.levels - 1.0, random=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,13 +199,9 @@ class Binarization(Transform):
     def _log_slope(self, y: Tensor) -> Tensor:
         return torch.zeros_like(y)
 
-    def _new_unit(self) -> str:
-        return "binary pixels (probabilities, not densities)"
-
     @property
-    def random(self) -> bool:
-        """Whether every call draws anew."""
-        return self.dynamic
+    def _meaning(self) -> Meaning:
+        return Meaning("binary pixels (probabilities, not densities)", random=self.dynamic)
 
 
 def restore(numbers: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Transform:

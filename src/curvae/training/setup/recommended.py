@@ -24,7 +24,7 @@ def recommended(settings: TrainingSettings, system: System, data: Data) -> Chose
     rows = len(data.train)
     size = filled["batch_size"] = settings.batch_size or (256 if rows > MANY else 128)
     filled["learning_rate"] = settings.learning_rate or _rate(rows, size, system)
-    if settings.length is None:
+    if not settings.said:
         filled["max_updates"] = _updates(rows)
     return Chosen(**filled)
 

@@ -50,8 +50,8 @@ class TrainingSettings:
                 raise ValueError(f"{name}: expected 1 or more, got {value}.")
             if value is not None and value > most:
                 raise ValueError(f"{name}: expected at most {most:,}, got {value:,}.")
-        if len(said := [unit for unit in UNITS if getattr(self, unit) is not None]) > 1:
-            raise ValueError(f"{said[0]}: expected one of {', '.join(UNITS)}, got {' and '.join(said)}.")
+        if len(self.said) > 1:
+            raise ValueError(f"{self.said[0]}: expected one of {', '.join(UNITS)}, got {' and '.join(self.said)}.")
         if (p := self.patience) is not None and not (_number(p) and p >= 0 and (p < 1 or p == p // 1)):
             got = f"got {self.patience!r}; 0 = never early"
             raise ValueError(f"patience: expected a share of a stage below 1, or a whole number of epochs, {got}.")
@@ -76,9 +76,9 @@ class TrainingSettings:
         return SCHEDULES[self.schedule]
 
     @property
-    def length(self) -> Length | None:
-        """Of the whole run, in the unit that it is said in; None = not said."""
-        return next((Length(unit, value) for unit in UNITS if (value := getattr(self, unit)) is not None), None)
+    def said(self) -> list[Unit]:
+        """The units that the length of the run is said in: one, or none where it is left open."""
+        return [unit for unit in UNITS if getattr(self, unit) is not None]
 
 
 def _number(value: object) -> bool:
@@ -94,10 +94,9 @@ class Chosen(TrainingSettings):
 
     @property
     def length(self) -> Length:
-        """Of the whole run."""
-        found = super().length
-        assert found is not None, "recommended() gives a length"
-        return found
+        """Of the whole run, in the unit that it is said in."""
+        (unit,) = self.said
+        return Length(unit, getattr(self, unit))
 
 
 def derive(seed: int, *place: int) -> int:
