@@ -148,7 +148,7 @@ SANITIZERS := -g -fsanitize=address,undefined -fno-sanitize-recover=undefined
 sanitize: $(STAMP)-dev ## Tests of the C code under the sanitizers of addresses and of undefined behavior
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
 	  ASAN_OPTIONS=detect_leaks=0 CURVAE_CACHE=$$(mktemp -d) CC="env LD_PRELOAD= $(CC) $(SANITIZERS)" \
-	  $(BIN)/python -m pytest -q -s -p no:cacheprovider $(CODE)
+	  $(BIN)/python tests/sanitized.py $(CODE)
 
 bench: $(STAMP)-run ## Compare a training epoch with a bare PyTorch loop
 	$(BIN)/python benchmarks/training_overhead.py

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from curvae.curvature import Backtracking, Gram, Layerwise, Newton, PaperSchedule, linearize, native
-from curvae.curvature.native import compiled
+from curvae.curvature.solvers import compiled
 from curvae.curvature.solvers.bfgs import BFGS
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Gaussian

@@ -11,7 +11,7 @@ from scipy import stats
 from curvae.baselines import fit
 from curvae.data import ArrayTable, Data, from_array
 from curvae.evaluation import BaselineResult, Comparison, Estimate, Evaluation, compare, evaluate, read_evaluation
-from curvae.evaluation.comparison.baselines import summarize_baselines
+from curvae.evaluation.likelihood.baselines import summarize_baselines
 from curvae.likelihoods import Gaussian
 from curvae.linear import ppca
 from curvae.report import write_report

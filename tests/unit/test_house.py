@@ -1,9 +1,13 @@
-"""How the house is kept: one name for one thing, and Markdown that a diff can show."""
+"""How the house is kept: one name for one thing, one method once, no circles, and Markdown that a diff can show."""
 
 import ast
 import importlib
+import inspect
 import pkgutil
 from collections import defaultdict
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ import curvae
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 SOURCE = ROOT / "src" / "curvae"
+FOLDERS = sorted(path.parent for path in SOURCE.rglob("__init__.py"))
 LONGEST = 160
 SHARED = {
     "fit": "of the package, and of training, which it calls with what it has made of words and files",
@@ -58,6 +63,84 @@ def test_no_function_or_class_has_the_name_of_another():
     twice = {name: places for name, places in defined().items() if len(places) > 1}
     assert {name: places for name, places in twice.items() if name not in HOMONYMS} == {}
     assert set(HOMONYMS) <= set(twice)
+
+
+CLOSED_FORM = "a cheaper form of what the base makes of its abstract methods; a contract test holds the two equal"
+OF_PARTS = "a law made of other laws asks them; of any other, n draws are n and every tensor may be moved"
+SAID_TWICE = {
+    "Gaussian.diagonal": CLOSED_FORM,
+    "Gaussian.quadratic": CLOSED_FORM,
+    "StandardNormal.score": CLOSED_FORM,
+    "ForBatch.log_likelihood": "the same value for one batch at less cost, handed to whoever takes a model",
+    "Derived.count": OF_PARTS,
+    "Derived.free": OF_PARTS,
+    "Enumerated.count": OF_PARTS,
+    "Mixture.count": OF_PARTS,
+    "Mixture.free": OF_PARTS,
+    "ImplicitGaussian.free": "its other tensors define one another; of any other law each may be moved by itself",
+}
+"""Methods of ours that override one of ours which is implemented already, each with its reason."""
+
+
+def classes() -> Iterator[type]:
+    for module in pkgutil.walk_packages(curvae.__path__, "curvae."):
+        if not module.name.endswith("__main__"):
+            for each in vars(importlib.import_module(module.name)).values():
+                if inspect.isclass(each) and each.__module__ == module.name:
+                    yield each
+
+
+def implements(owner: type, name: str) -> bool:
+    """Whether a class of ours has the body of a method or property, not its declaration alone."""
+    method = vars(owner).get(name)
+    known = inspect.isfunction(method) or isinstance(method, (property, classmethod, staticmethod))
+    declared = getattr(method, "__isabstractmethod__", False) or getattr(owner, "_is_protocol", False)
+    return owner.__module__.startswith("curvae.") and known and not declared
+
+
+def test_each_method_is_implemented_once():
+    """Classes are abstract or final; what torch and Python call (forward, dunder methods) is another matter."""
+    found = {
+        f"{each.__name__}.{name}"
+        for each in classes()
+        for name in vars(each)
+        if name != "forward" and not name.startswith("__") and implements(each, name)
+        if any(implements(base, name) for base in each.__mro__[1:])
+    }
+    assert found == set(SAID_TWICE)
+
+
+def loaded(path: Path) -> Iterator[str]:
+    """What a file imports while it is loaded: not in functions, nor for the type checker alone."""
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif not isinstance(node, ast.FunctionDef) and not (
+            isinstance(node, ast.If) and "TYPE_" in ast.unparse(node.test)
+        ):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def siblings(folder: Path) -> dict[str, set[str]]:
+    """Which files and folders of a folder each of them imports."""
+    own = ".".join(folder.relative_to(SOURCE.parent).parts) + "."
+    children = {path.stem: path for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    found: dict[str, set[str]] = {}
+    for child, path in children.items():
+        names = chain.from_iterable(loaded(file) for file in (path.rglob("*.py") if path.is_dir() else [path]))
+        first = {name.removeprefix(own).split(".")[0] for name in names if name.startswith(own)}
+        found[child] = {name if name in children else "__init__" for name in first} - {child}
+    return found
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(SOURCE.parent)))
+def test_no_circle_inside_a_folder(folder: Path):
+    """Neither of its files nor of its folders, each taken as a whole."""
+    TopologicalSorter(siblings(folder)).prepare()
 
 
 def prose(text: str) -> list[str]:

@@ -21,7 +21,7 @@ from curvae.curvature import (
     local,
     native,
 )
-from curvae.curvature.native import compiled
+from curvae.curvature.solvers import compiled
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP

@@ -8,8 +8,8 @@ import torch
 
 import curvae.report
 from curvae.evaluation import Evaluation
-from curvae.evaluation.comparison.baselines import BaselineResult
 from curvae.evaluation.estimate import Estimate
+from curvae.evaluation.likelihood.baselines import BaselineResult
 from curvae.verdicts import conclusion, of_bound, of_evaluation, of_training
 
 

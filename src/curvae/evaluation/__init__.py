@@ -10,7 +10,6 @@ from curvae.evaluation.calibration.local_c2st import local_c2st
 from curvae.evaluation.calibration.predictive import predictive_check
 from curvae.evaluation.calibration.row_checks import RowChecks, check_rows
 from curvae.evaluation.calibration.rows import RowTest
-from curvae.evaluation.comparison.baselines import BaselineResult, Baselines
 from curvae.evaluation.comparison.compare import Comparison, Difference, compare
 from curvae.evaluation.comparison.latent_curve import LatentCurve, Size
 from curvae.evaluation.comparison.multiple_testing import holm, paired_p_value
@@ -23,6 +22,7 @@ from curvae.evaluation.information.two_sample import classified, mmd
 from curvae.evaluation.io import read_evaluation
 from curvae.evaluation.likelihood.annealed import Annealing
 from curvae.evaluation.likelihood.annealing import AnnealingPath, annealed
+from curvae.evaluation.likelihood.baselines import BaselineResult, Baselines
 from curvae.evaluation.likelihood.bdmc import Bracket, bracket
 from curvae.evaluation.likelihood.diagnostics import Estimates, estimate, khat, smooth
 from curvae.evaluation.likelihood.importance import balanced_weights, posterior_weights, system_weights

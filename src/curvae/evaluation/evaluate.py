@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from curvae.data import ArrayTable, Data
 from curvae.evaluation import io
-from curvae.evaluation.comparison.baselines import Baselines
 from curvae.evaluation.information.information import LatentInformation
+from curvae.evaluation.likelihood.baselines import Baselines
 from curvae.evaluation.likelihood.estimation import finite, flagged
 from curvae.evaluation.likelihood.proposal_selection import PROPOSALS
 from curvae.evaluation.likelihood.scores import bar, score

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curvae.baselines import NAMES
-from curvae.evaluation.comparison.baselines import PREFIX
 from curvae.evaluation.estimate import plain
+from curvae.evaluation.likelihood.baselines import PREFIX
 from curvae.evaluation.results import Evaluation
 from curvae.io import atomic, formats, regular
 from curvae.io.errors import parsing

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 from numpy.typing import NDArray
 
-from curvae.evaluation.comparison.baselines import BaselineResult
 from curvae.evaluation.estimate import Estimate, Summary, plain
 from curvae.evaluation.information import posterior_summary as latents
 from curvae.evaluation.information.information import Information
 from curvae.evaluation.likelihood import likelihood_summary as likelihood
 from curvae.evaluation.likelihood.annealed import AnnealedResult
+from curvae.evaluation.likelihood.baselines import BaselineResult
 from curvae.evaluation.likelihood.likelihood_summary import ProposalResult
 from curvae.evaluation.likelihood.proposal_selection import PROPOSALS
 from curvae.evaluation.metric import Finding

@@ -7,7 +7,7 @@ from curvae.verdicts.verdict import Verdict
 
 if TYPE_CHECKING:
     from curvae.evaluation import Evaluation
-    from curvae.evaluation.comparison.baselines import BaselineResult
+    from curvae.evaluation.likelihood.baselines import BaselineResult
 
 SIGMAS = 2.0
 """Errors of a paired difference by which a baseline must be beaten."""

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from curvae.curvature.native.problem import CompiledProblem
 from curvae.curvature.routes import layers
+from curvae.curvature.routes.compiled_problem import CompiledProblem
 from curvae.curvature.routes.hidden import Hidden
 from curvae.likelihoods import Quadratic
 from curvae.model import LatentVariableModel

@@ -4,7 +4,7 @@ import torch
 
 from curvae import linalg
 from curvae.curvature.linearization import Linearization
-from curvae.curvature.native import compiled
+from curvae.curvature.solvers import compiled
 from curvae.curvature.solvers.line_search import StepRule
 from curvae.curvature.solvers.mode_search import Mode, Record
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from curvae import linalg
 from curvae.curvature.linearization import Linearization
-from curvae.curvature.native import compiled
+from curvae.curvature.solvers import compiled
 from curvae.curvature.solvers.bfgs import BFGS
 from curvae.curvature.solvers.line_search import Backtracking, StepRule
 from curvae.curvature.solvers.mode_search import Record

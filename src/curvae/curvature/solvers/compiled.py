@@ -1,8 +1,8 @@
 """Newton's search and its last, differentiated step by compiled code: the same steps, without a call between them.
 
 A network of 256 units spends more time on calls into torch than on products. Each of these gives None where the code
-does not know the decoder, the prior or the step rule (see ``problem``), or where a precision has no factor without
-jitter.
+does not know the decoder, the prior or the step rule (see ``compiled_problem``), or where a precision has no factor
+without jitter.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from curvae.curvature import native
 from curvae.curvature.linearization import Linearization
 from curvae.curvature.native import kernel
-from curvae.curvature.native.problem import CompiledProblem
+from curvae.curvature.routes.compiled_problem import CompiledProblem
 from curvae.curvature.routes.gram import Gram
 from curvae.curvature.solvers.bfgs import CAUTION
 from curvae.curvature.solvers.line_search import Backtracking, StepRule
