@@ -10,9 +10,9 @@ import chance
 import planted
 from curvae.data import from_array
 from curvae.evaluation import calibrate, local_c2st, predictive_check
-from curvae.evaluation.calibration.draws import equally_weighted
 from curvae.evaluation.calibration.local_c2st import Features, neighborhood, tail, whitened
 from curvae.evaluation.calibration.tarp import references
+from curvae.evaluation.draws import equally_weighted
 from curvae.systems import vae
 from zoo import two_normals
 

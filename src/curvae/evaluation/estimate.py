@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Scores = dict[str, NDArray]
+"""Arrays by name, one row an example; see :func:`curvae.evaluation.score`."""
+
 
 @dataclass(frozen=True)
 class Estimate:

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from curvae.data import ArrayTable, Data
 from curvae.evaluation import io
+from curvae.evaluation.estimate import Scores
 from curvae.evaluation.information.information import LatentInformation
 from curvae.evaluation.likelihood.baselines import Baselines
 from curvae.evaluation.likelihood.estimation import finite, flagged
 from curvae.evaluation.likelihood.proposal_selection import PROPOSALS
 from curvae.evaluation.likelihood.scores import bar, score
-from curvae.evaluation.likelihood.weighted_draws import Scores
 from curvae.evaluation.metric import Finding, Measured, Metric, Subject
 from curvae.evaluation.picture_arrays import pictures
 from curvae.evaluation.results import Evaluation

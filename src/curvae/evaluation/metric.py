@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 from numpy.typing import NDArray
 
 from curvae.data import ArrayTable, Data
-from curvae.evaluation.likelihood.weighted_draws import Scores
+from curvae.evaluation.estimate import Scores
 from curvae.evaluation.settings import Settings
 from curvae.io.typed import Plain
 from curvae.latents import Axes

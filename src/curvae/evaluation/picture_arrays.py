@@ -6,12 +6,13 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from curvae.data import ArrayTable
+from curvae.evaluation.draws import untouched
+from curvae.evaluation.estimate import Scores
 from curvae.evaluation.information.posterior_summary import reconstruct_observed
-from curvae.evaluation.likelihood.scores import Scores, untouched
 from curvae.latents import Axes
 from curvae.posteriors import rotated
 from curvae.systems import CanReconstruct, CanSample, HasModel, Parts, System
-from curvae.systems.place import like, place
+from curvae.systems.place import like
 
 SHOWN = 24
 DRAWN = 48
@@ -42,8 +43,8 @@ def pictures(
         >>> shown["reconstructions"].shape, shown["covariances"].shape, shown["trace_grad_norm"].shape
         ((24, 5), (8, 2, 2), (2, 45))
     """
-    with untouched(system, seed):
-        found = _made(system, table, Generator(place(system)[0]).manual_seed(seed))
+    with untouched(system, seed) as generator:
+        found = _made(system, table, generator)
         first = table.batch(torch.arange(min(SHOWN, len(scores["index"]))))
         found["originals"] = _array(table.transform.inverse(first.x))
         if isinstance(system, CanReconstruct):

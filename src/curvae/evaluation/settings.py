@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
-from curvae.evaluation.likelihood.importance import MEMORY
-
+MEMORY = 2**28
+"""Bytes that the draws of a batch may take at a time."""
 Kind = TypeVar("Kind")
 Split = Literal["train", "validation", "test"]
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from curvae.evaluation.estimate import Scores
 from curvae.evaluation.information import posterior_summary as latents
 from curvae.evaluation.likelihood import likelihood_summary as likelihood
 from curvae.evaluation.likelihood.estimation import finite
-from curvae.evaluation.likelihood.weighted_draws import Scores
 from curvae.evaluation.results import Evaluation
 
 

@@ -17,17 +17,15 @@ from torch import Generator, Tensor
 
 from curvae.argument_checks import check_counts
 from curvae.evaluation.calibration.bands import rank_p_value
-from curvae.evaluation.calibration.draws import equally_weighted
 from curvae.evaluation.calibration.row_checks import RowChecks
 from curvae.evaluation.calibration.tarp import References, references
+from curvae.evaluation.draws import equally_weighted, in_parts, untouched
 from curvae.evaluation.estimate import Estimate, plain
 from curvae.evaluation.formatting import number, p_value
-from curvae.evaluation.likelihood.scores import in_parts, untouched
 from curvae.evaluation.metric import Picture, Section
 from curvae.io.typed import Count, Range, Share, conform
 from curvae.model import require_continuous
 from curvae.systems import HasModel, Parts, System, require
-from curvae.systems.place import place
 from curvae.typing import Batch
 
 TITLE = "Is the posterior right?"
@@ -212,8 +210,7 @@ def calibrate(
     _check(count, draws, levels, batch_size)
     parts = require(system, HasModel, "calibrate").parts()
     require_continuous(parts.model, "calibrate")
-    with untouched(system, seed):
-        generator = Generator(place(system)[0]).manual_seed(seed)
+    with untouched(system, seed) as generator:
         points = references(parts.model, generator)
         found = [_truth(parts, n, draws, levels, points, generator) for n in in_parts(count, batch_size)]
     ranks = torch.cat([part.ranks for part in found]).numpy()

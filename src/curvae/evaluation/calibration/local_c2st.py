@@ -27,12 +27,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from curvae.argument_checks import check_counts
-from curvae.evaluation.calibration.draws import equally_weighted
-from curvae.evaluation.calibration.rows import FLOOR, LEAST, RowTest, pieces, simulated, subject
-from curvae.evaluation.likelihood.scores import in_parts, untouched
+from curvae.evaluation.calibration.rows import FLOOR, LEAST, RowTest, asked, pieces, simulated
+from curvae.evaluation.draws import equally_weighted, in_parts
 from curvae.systems import Parts, System
-from curvae.systems.place import place
 from curvae.typing import Batch
 
 Array = NDArray[Any]
@@ -94,10 +91,8 @@ def local_c2st(
         >>> len(found.p_values) == len(data.test), 0.01 <= found.p_value <= 1
         (True, True)
     """
-    check_counts("local_c2st", count=count, draws=draws, permutations=permutations, batch_size=batch_size)
-    parts, given = subject(system, "local_c2st", x, mask)
-    with untouched(system, seed):
-        generator = Generator(place(system)[0]).manual_seed(seed)
+    counts = {"count": count, "draws": draws, "permutations": permutations, "batch_size": batch_size}
+    with asked("local_c2st", system, x, mask, seed, **counts) as (parts, given, generator):
         made = [_simulated(parts, n, draws, given, generator) for n in in_parts(count, batch_size)]
         here = [_drawn(parts, part, draws, generator) for part in pieces(given, batch_size)]
     p, together = local_p_values(_joined(made), _joined(here), permutations, np.random.default_rng(seed))

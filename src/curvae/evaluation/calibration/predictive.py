@@ -24,12 +24,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from curvae.argument_checks import check_counts
-from curvae.evaluation.calibration.rows import FLOOR, LEAST, RowTest, pieces, simulated, subject
+from curvae.evaluation.calibration.rows import FLOOR, LEAST, RowTest, asked, pieces, simulated
 from curvae.evaluation.information.two_sample import PERMUTATIONS, mmd
-from curvae.evaluation.likelihood.scores import untouched
 from curvae.systems import Parts, System
-from curvae.systems.place import place
 from curvae.typing import Batch
 
 Array = NDArray[Any]
@@ -88,10 +85,8 @@ def predictive_check(
         >>> max(found.p_values) < 0.01, found.p_value < 0.05
         (True, True)
     """
-    check_counts("predictive_check", count=count, draws=draws, batch_size=batch_size)
-    parts, given = subject(system, "predictive_check", x, mask)
-    with untouched(system, seed):
-        generator = Generator(place(system)[0]).manual_seed(seed)
+    counts = {"count": count, "draws": draws, "batch_size": batch_size}
+    with asked("predictive_check", system, x, mask, seed, **counts) as (parts, given, generator):
         batch, _ = simulated(parts.model, SPARE + count, given, generator)
         made, rows = (_seen(parts, each, draws, batch_size, generator) for each in (batch, given))
     errors, x_scaled = (_scaled(a, b, FLOOR) for a, b in ((made.error, rows.error), (made.x, rows.x)))

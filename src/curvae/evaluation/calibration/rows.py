@@ -1,13 +1,17 @@
-"""What the tests of given rows have in common: their result, and data of the model with the same values missing."""
+"""What the tests of given rows have in common: their door, their result, and data with the same values missing."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
 import torch
 from torch import Generator, Tensor
 
+from curvae.argument_checks import check_counts
+from curvae.evaluation.draws import untouched
 from curvae.io.typed import Range, Share
+from curvae.memory import blocks
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.systems import HasModel, Parts, System, require
 from curvae.systems.place import like
@@ -41,12 +45,17 @@ class RowTest:
         return sum(p <= level for p in self.p_values)
 
 
-def subject(system: System, who: str, x: Tensor, mask: Tensor | None) -> tuple[Parts, Batch]:
-    """The parts of a system, and rows as it takes them.
+@contextmanager
+def asked(
+    who: str, system: System, x: Tensor, mask: Tensor | None, seed: int, **counts: int
+) -> Iterator[tuple[Parts, Batch, Generator]]:
+    """The parts of a system that stays as it was, rows as it takes them, and noise where it is.
 
     Raises:
-        ValueError: a system without a model (HasModel) of continuous latents, no rows, or rows of another shape.
+        ValueError: a system without a model (HasModel) of continuous latents, no rows, rows of another shape, or counts
+            below 1.
     """
+    check_counts(who, **counts)
     parts = require(system, HasModel, who).parts()
     require_continuous(parts.model, who)
     event = parts.model.likelihood.event
@@ -55,8 +64,9 @@ def subject(system: System, who: str, x: Tensor, mask: Tensor | None) -> tuple[P
     seen = x if mask is None else torch.where(mask, x, torch.zeros_like(x))
     if not bool(torch.isfinite(seen).all()):
         raise ValueError(f"{who}: x must be finite where it is observed; pass a mask that is False at missing values.")
-    shaped = seen.reshape(-1, *event), None if mask is None else mask.reshape(-1, *event)
-    return parts, like(system, Batch.of(*shaped))
+    given = Batch.of(seen.reshape(-1, *event), None if mask is None else mask.reshape(-1, *event))
+    with untouched(system, seed) as generator:
+        yield parts, like(system, given), generator
 
 
 def simulated(model: LatentVariableModel, n: int, given: Batch, generator: Generator) -> tuple[Batch, Tensor]:
@@ -71,6 +81,4 @@ def simulated(model: LatentVariableModel, n: int, given: Batch, generator: Gener
 
 def pieces(batch: Batch, size: int) -> Iterator[Batch]:
     """A batch, ``size`` rows at a time."""
-    for begin in range(0, len(batch.x), size):
-        rows = slice(begin, begin + size)
-        yield Batch.of(batch.x[rows], None if batch.mask is None else batch.mask[rows])
+    return (Batch.of(x, mask) for x, mask in blocks(batch.x, batch.mask, size))

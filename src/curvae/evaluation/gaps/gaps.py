@@ -14,15 +14,17 @@ from torch import Generator
 from curvae.argument_checks import check_counts
 from curvae.data import ArrayTable
 from curvae.evaluation import io
+from curvae.evaluation.draws import untouched
+from curvae.evaluation.estimate import Scores
 from curvae.evaluation.evaluate import about, device_for, on_device, run_of, split_table
 from curvae.evaluation.gaps.results import MEMBERS, Gaps, Member
 from curvae.evaluation.gaps.variational_families import elbo_of, families, own_family
-from curvae.evaluation.likelihood.importance import MEMORY, estimates, posterior_weights
+from curvae.evaluation.likelihood.importance import estimates, posterior_weights
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
-from curvae.evaluation.likelihood.scores import Report, bar, mean_so_far, untouched
-from curvae.evaluation.likelihood.weighted_draws import Scores, joined
+from curvae.evaluation.likelihood.scores import Report, bar, mean_so_far
+from curvae.evaluation.likelihood.weighted_draws import joined
 from curvae.evaluation.results import Estimate
-from curvae.evaluation.settings import Split, with_options
+from curvae.evaluation.settings import MEMORY, Split, with_options
 from curvae.model import require_continuous
 from curvae.posteriors import Posterior
 from curvae.systems import HasModel, System, Weights, require

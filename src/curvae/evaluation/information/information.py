@@ -9,15 +9,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Tensor
 
 from curvae.data import ArrayTable
-from curvae.evaluation.calibration.draws import equally_weighted
+from curvae.evaluation.draws import equally_weighted, untouched
 from curvae.evaluation.estimate import Estimate
 from curvae.evaluation.formatting import measured, number, p_value
 from curvae.evaluation.information.posterior_summary import divergence
 from curvae.evaluation.information.two_sample import classified, mmd
-from curvae.evaluation.likelihood.scores import untouched
 from curvae.evaluation.metric import Measured, Section, Subject
 from curvae.io.typed import Count
 from curvae.latents import Axes
@@ -30,7 +29,7 @@ from curvae.posteriors import (
     rotated,
 )
 from curvae.systems import HasModel, Parts, System
-from curvae.systems.place import like, place
+from curvae.systems.place import like
 
 TITLE = "What the latents carry"
 ABSENT = "this evaluation says nothing of it; it takes continuous latents and 20 data or more."
@@ -206,8 +205,7 @@ def information(
     if not isinstance(system, HasModel) or count < FEWEST or not (prior := system.parts().model.prior).continuous:
         return None
     latent = system.parts()
-    with untouched(system, seed):
-        generator = Generator(place(system)[0]).manual_seed(seed)
+    with untouched(system, seed) as generator:
         simple = isinstance(_inferred(system, latent, table, torch.arange(1)), GaussianPosterior)
         count = count if simple else min(count, DEAR)
         chunks = torch.arange(count).split(_rows(count, prior.size))

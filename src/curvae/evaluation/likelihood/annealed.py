@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curvae.evaluation.estimate import Estimate, Summary
+from curvae.evaluation.estimate import Estimate, Scores, Summary
 from curvae.evaluation.formatting import measured, number, plural, share
 from curvae.evaluation.likelihood.annealing import CHAINS, SPREAD_BAD, annealable, annealed
 from curvae.evaluation.likelihood.diagnostics import ESS_BAD
 from curvae.evaluation.likelihood.estimation import flagged
 from curvae.evaluation.likelihood.scores import bar
-from curvae.evaluation.likelihood.weighted_draws import Scores
 from curvae.evaluation.metric import Measured, Subject
 from curvae.io.typed import Count
 from curvae.systems import System

@@ -21,14 +21,16 @@ from curvae.argument_checks import check_counts, check_least
 from curvae.curvature import Gram
 from curvae.data import ArrayTable
 from curvae.dynamics import Annealed, GeometricPath, anneal, tune
+from curvae.evaluation.draws import untouched
+from curvae.evaluation.estimate import Scores
 from curvae.evaluation.likelihood.diagnostics import chi2_quantile
 from curvae.evaluation.likelihood.estimation import named
-from curvae.evaluation.likelihood.importance import MEMORY, bytes_per_draw, estimates, exact
-from curvae.evaluation.likelihood.scores import untouched
-from curvae.evaluation.likelihood.weighted_draws import Scores, by_effort, joined, part_of
+from curvae.evaluation.likelihood.importance import bytes_per_draw, estimates, exact
+from curvae.evaluation.likelihood.weighted_draws import by_effort, joined, part_of
+from curvae.evaluation.settings import MEMORY
 from curvae.model import ForBatch, LatentVariableModel, require_continuous
 from curvae.systems import HasModel, System, Weights, require
-from curvae.systems.place import like, place
+from curvae.systems.place import like
 from curvae.typing import Batch
 
 CHAINS = 16
@@ -179,8 +181,7 @@ def annealed(
     check_least("ais", 1, memory=memory)
     model = annealable(system, temperatures=temperatures, data=count, chains=chains).parts().model
     parts: list[Scores] = []
-    with untouched(system, seed):
-        generator = Generator(place(system)[0]).manual_seed(seed)
+    with untouched(system, seed) as generator:
         first = like(system, table.batch(torch.arange(1)))
         rows = rows_to_anneal(model, first, temperatures, chains, memory)
         for index in torch.arange(min(count, len(table))).split(rows):

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from curvae.baselines import NAMES, Baseline, fit_beside, label
 from curvae.data import ArrayTable, Data, DataError
-from curvae.evaluation.estimate import Estimate
+from curvae.evaluation.estimate import Estimate, Scores
 from curvae.evaluation.formatting import NONE, measured
 from curvae.evaluation.likelihood.estimation import finite, flagged
-from curvae.evaluation.likelihood.weighted_draws import Scores
 from curvae.evaluation.metric import Measured, Subject
 from curvae.io.errors import reason
 from curvae.io.typed import Count, OneOf

@@ -13,14 +13,15 @@ from scipy.special import logsumexp
 from torch import Generator
 
 from curvae.argument_checks import check_least
-from curvae.evaluation.estimate import Estimate, plain
+from curvae.evaluation.draws import untouched
+from curvae.evaluation.estimate import Estimate, Scores, plain
 from curvae.evaluation.likelihood.annealing import CHAINS, AnnealingPath, annealable, log_normal_limit, rows_to_anneal
-from curvae.evaluation.likelihood.importance import MEMORY, exact
+from curvae.evaluation.likelihood.importance import exact
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
-from curvae.evaluation.likelihood.scores import untouched, weighed
-from curvae.evaluation.likelihood.weighted_draws import Sampling, Scores, joined
+from curvae.evaluation.likelihood.scores import weighed
+from curvae.evaluation.likelihood.weighted_draws import Sampling, joined
+from curvae.evaluation.settings import MEMORY
 from curvae.systems import HasModel, System
-from curvae.systems.place import place
 from curvae.typing import Batch, Latent
 
 NARROW = 0.5
@@ -144,8 +145,7 @@ def bracket(
     check_least("bracket", 1, memory=memory)
     latent = annealable(system, "bracket", temperatures=temperatures, data=count, chains=chains, samples=samples)
     parts: list[Scores] = []
-    with untouched(system, seed):
-        generator = Generator(place(system)[0]).manual_seed(seed)
+    with untouched(system, seed) as generator:
         model = latent.parts().model
         x, z = model.sample(count, generator)
         rows = rows_to_anneal(model, Batch.of(x[:1]), temperatures, chains, memory)

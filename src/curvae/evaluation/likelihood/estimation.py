@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from curvae.evaluation.estimate import Scores
 from curvae.evaluation.likelihood.diagnostics import Estimates
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD, PROPOSALS, best_of, pick
-from curvae.evaluation.likelihood.weighted_draws import Draw, Sampling, Scores, WeightSet, by_effort
+from curvae.evaluation.likelihood.weighted_draws import Draw, Sampling, WeightSet, by_effort
 
 NAMED = ("log_likelihood", "stderr", "limit", "ess", "khat")
 """What a table of scores has of each proposal."""

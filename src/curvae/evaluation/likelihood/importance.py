@@ -15,14 +15,12 @@ from torch import Generator, Tensor
 from torch.nn.functional import softplus
 
 from curvae.evaluation.likelihood.diagnostics import Estimates, estimate
+from curvae.evaluation.settings import MEMORY
 from curvae.model import LatentVariableModel
 from curvae.objectives import log_weights
 from curvae.posteriors import DensityPosterior, Draws, Posterior
 from curvae.systems import HasModel, HasWeights, System, Weights
 from curvae.typing import Batch
-
-MEMORY = 2**28
-"""Bytes that the draws of a batch may take at a time."""
 
 
 class Balanced(NamedTuple):

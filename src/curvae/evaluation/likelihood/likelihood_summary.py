@@ -11,12 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from curvae.curvature import Status, not_ok
-from curvae.evaluation.estimate import Estimate, Summary
+from curvae.evaluation.estimate import Estimate, Scores, Summary
 from curvae.evaluation.formatting import NONE, measured, number, plural, share
 from curvae.evaluation.likelihood.diagnostics import ESS_BAD, KHAT_DRAWS
 from curvae.evaluation.likelihood.estimation import finite, flagged, wanting
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD, KHAT_GOOD, PROPOSALS
-from curvae.evaluation.likelihood.weighted_draws import Scores
 from curvae.evaluation.metric import Section
 
 if TYPE_CHECKING:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Int
-from torch import Generator, Tensor
+from torch import Tensor
 
-from curvae.argument_checks import check_counts, check_least, check_seed
+from curvae.argument_checks import check_counts, check_least
 from curvae.data import ArrayTable
+from curvae.evaluation.draws import untouched
 from curvae.evaluation.information.posterior_summary import describe
 from curvae.evaluation.likelihood.chain_fitted import ChainFit
 from curvae.evaluation.likelihood.diagnostics import KHAT_DRAWS, Estimates
@@ -103,9 +104,8 @@ def score(
     batch_size = min(how.batch_size, _rows_of_matrices(system, memory))
     if place(system)[0].type == "cpu":
         memory = min(memory, CACHED)
-    with untouched(system, how.seed):
+    with untouched(system, how.seed) as generator:
         size = min(batch_size, rows_within(system, like(system, table.batch(torch.arange(1))), memory))
-        generator = Generator(place(system)[0]).manual_seed(how.seed)
         sampling = Sampling(samples, memory, generator, how.stderr, how.most, how.smooth, how.chains)
         for index in torch.arange(count).split(size):
             parts.append(_measure(system, table, index, sampling, axes))
@@ -139,15 +139,6 @@ def _rows_of_matrices(system: System, memory: int) -> int:
     if not isinstance(system, HasModel) or (latents := sum(system.parts().model.prior.blocks)) > LARGE:
         return memory
     return max(1, memory // (4 * latents**2 * place(system)[1].itemsize))
-
-
-def in_parts(count: int, most: int) -> list[int]:
-    """``count`` in parts of ``most``, the last of what is left.
-
-    >>> in_parts(5, 2)
-    [2, 2, 1]
-    """
-    return [min(most, count - begin) for begin in range(0, count, most)]
 
 
 def mean_so_far(parts: list[Scores]) -> float:
@@ -230,24 +221,3 @@ def _evidence(system: System, batch: Batch, sampling: Sampling) -> Scores:
     if system.evidence == "bound" and isinstance(system, HasWeights):
         return weigh(from_system(system, batch, sampling), len(batch.x), sampling)
     return {}
-
-
-@contextmanager
-def untouched(system: System, seed: int) -> Iterator[None]:
-    """Evaluation mode, no gradients, a fixed seed; afterwards modes and torch's generators are as they were.
-
-    Raises:
-        ValueError: a seed outside [0, 2^32).
-    """
-    check_seed(seed)
-    modes = [(module, module.training) for module in system.modules()]
-    device = place(system)[0]
-    cards = [device] if device.type == "cuda" else []
-    try:
-        with torch.random.fork_rng(cards), torch.no_grad():
-            torch.manual_seed(seed)
-            system.eval()
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -11,21 +11,14 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from curvae.distributions.posterior import AnyPosterior
+from curvae.evaluation.estimate import Scores
 from curvae.evaluation.likelihood.diagnostics import Estimates, estimate, smooth
-from curvae.evaluation.likelihood.importance import (
-    MEMORY,
-    Balanced,
-    balanced_weights,
-    posterior_weights,
-    system_weights,
-)
+from curvae.evaluation.likelihood.importance import Balanced, balanced_weights, posterior_weights, system_weights
+from curvae.evaluation.settings import MEMORY
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DensityPosterior, Posterior
 from curvae.systems import HasWeights
 from curvae.typing import Batch
-
-Scores = dict[str, NDArray]
-"""Arrays by name, one row an example; see :func:`curvae.evaluation.score`."""
 
 
 class Sampling(NamedTuple):

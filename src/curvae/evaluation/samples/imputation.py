@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Generator, Tensor
 
 from curvae.argument_checks import check_counts
-from curvae.evaluation.likelihood.scores import untouched
+from curvae.evaluation.draws import untouched
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DensityPosterior, Posterior
 from curvae.systems import CanImpute, HasModel, Parts, System, require

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from curvae.data import ArrayTable, Data
+from curvae.evaluation.draws import in_parts, untouched
 from curvae.evaluation.estimate import Estimate
 from curvae.evaluation.formatting import measured
 from curvae.evaluation.information.posterior_summary import reconstruct_observed
-from curvae.evaluation.likelihood.scores import in_parts, untouched
 from curvae.evaluation.metric import Measured, Section, Subject
 from curvae.evaluation.samples.features import fit_features
 from curvae.io.typed import Count, OneOf
 from curvae.likelihoods import Categorical
 from curvae.systems import CanReconstruct, CanSample, HasModel, System
-from curvae.systems.place import like, place
+from curvae.systems.place import like
 
 SHARES = ("precision", "recall", "density", "coverage")
 TITLE = "Are samples like data?"
@@ -136,11 +136,11 @@ def quality(system: System, data: Data, split: str = "test", limit: int | None =
         return None
     if isinstance(system, HasModel) and isinstance(system.parts().model.likelihood, Categorical):
         return None
-    with untouched(system, seed):
+    with untouched(system, seed) as generator:
         index, train = _chosen(held, count, seed), _rows(data.train, _chosen(data.train, count, seed))
         features, words = fit_features(train)
         truth = features(_rows(held, index)).numpy()
-        made = {"train": train, **_made(system, held, index, seed), "noise": _gaussian(train, count, seed)}
+        made = {"train": train, **_made(system, held, index, generator), "noise": _gaussian(train, count, seed)}
         rows = {name: likeness(truth, features(x).numpy()) for name, x in made.items()}
     return Quality(rows, words, count, NEIGHBORS) if len(made) > 2 else None
 
@@ -213,9 +213,9 @@ def _rows(table: ArrayTable, index: Tensor) -> Float[Tensor, "N *event"]:
     return table.transform.inverse(table.batch(index).x).cpu().float()
 
 
-def _made(system: System, table: ArrayTable, rows: Int[Tensor, " N"], seed: int) -> dict[str, Tensor]:
+def _made(system: System, table: ArrayTable, rows: Int[Tensor, " N"], generator: Generator) -> dict[str, Tensor]:
     """What the system makes, in data units; names that do not apply are missing."""
-    generator, sizes = Generator(place(system)[0]).manual_seed(seed), in_parts(len(rows), 200)
+    sizes = in_parts(len(rows), 200)
     model = system.parts().model if isinstance(system, HasModel) else None
     found: dict[str, list[Tensor]] = {}
     if isinstance(system, CanSample):

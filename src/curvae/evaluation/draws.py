@@ -1,10 +1,48 @@
-"""Draws of equal weight from any posterior: independent ones, where each could be the true latent."""
+"""What measures by draws have in common: a system that stays as it was, and draws of equal weight."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from curvae.argument_checks import check_seed
 from curvae.posteriors import Posterior
+from curvae.systems import System
+from curvae.systems.place import place
+
+
+@contextmanager
+def untouched(system: System, seed: int) -> Iterator[Generator]:
+    """Evaluation mode, no gradients, a fixed seed; afterwards modes and torch's generators are as they were.
+
+    Gives a generator with that seed, where the system is.
+
+    Raises:
+        ValueError: a seed outside [0, 2^32).
+    """
+    check_seed(seed)
+    modes = [(module, module.training) for module in system.modules()]
+    device = place(system)[0]
+    cards = [device] if device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(cards), torch.no_grad():
+            torch.manual_seed(seed)
+            system.eval()
+            yield Generator(device).manual_seed(seed)
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def in_parts(count: int, most: int) -> list[int]:
+    """``count`` in parts of ``most``, the last of what is left.
+
+    >>> in_parts(5, 2)
+    [2, 2, 1]
+    """
+    return [min(most, count - begin) for begin in range(0, count, most)]
 
 
 def equally_weighted(posterior: Posterior, count: int, generator: Generator) -> Float[Tensor, "S B D"]:
