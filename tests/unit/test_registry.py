@@ -1,10 +1,13 @@
 """Names of systems and of modules in files."""
 
+from pathlib import Path
+
 import pytest
 from torch import nn
 
 from curvae import registry, systems
 from curvae.networks import LastBlock
+from curvae.systems.base import SYSTEMS
 from curvae.typing import DataSpec
 
 SPEC = DataSpec((6,))
@@ -15,6 +18,14 @@ def test_names_and_builders():
     assert registry.systems() == tuple(sorted(registry.systems()))
     assert {"vae", "vlae", "iwae"} <= set(registry.systems())
     assert registry.system("vae") is systems.vae
+
+
+def test_every_file_of_a_system_is_exported():
+    """By the name of its file; see docs/decisions/0020."""
+    folder = Path(systems.__path__[0])
+    files = {path.stem for path in folder.glob("*.py") if "\n@register(" in path.read_text(encoding="utf-8")}
+    assert files >= {build.__name__ for build in SYSTEMS.values() if build.__module__.startswith("curvae.")}
+    assert files <= set(systems.__all__)
 
 
 def test_an_unknown_name_gets_the_closest():
