@@ -134,7 +134,8 @@ def fit(system: LatentSystem, data: Data, epochs: int, rate: float) -> None:
     """Train in a folder that nobody keeps."""
     with tempfile.TemporaryDirectory() as folder, torch.enable_grad():
         out = f"{folder}/run"
-        training.fit(system, data, epochs, batch_size=100, learning_rate=rate, out=out, device="cpu", progress=False)
+        options = {"epochs": epochs, "batch_size": 100, "learning_rate": rate}
+        training.fit(system, data, **options, out=out, device="cpu", progress=False)
 
 
 def known(path: Path, module: torch.nn.Module, learn: Callable[[], None]) -> float:

@@ -84,7 +84,8 @@ def fit(cell: Cell, data: Data, epochs: int, folder: Path, device: str) -> RunFo
     """Train a cell's system as published: Adam at 5e-4, batches of 128."""
     torch.manual_seed(cell.seed)
     system = cell.system(data.spec)
-    return training.fit(system, data, epochs, BATCH, RATE, cell.seed, folder, device, progress=False)
+    options = {"batch_size": BATCH, "learning_rate": RATE, "seed": cell.seed, "device": device}
+    return training.fit(system, data, epochs=epochs, out=folder, progress=False, **options)
 
 
 def trained(cell: Cell, data: Data, budget: Budget, folder: Path, device: str) -> tuple[RunFolder, float | None]:

@@ -109,12 +109,10 @@ def _request(words: Sequence[str]) -> Request:
 
 
 def _sources(system: str, data: str | None) -> Sources:
-    from curvae import training
-
     return Sources(
         opening.system_flags(system),
         opening.known_set() if data is None or opening.set_name(data) else opening.own_file(),
-        Source("training", training.fit, skip=frozenset({"system", "data"})),
+        opening.training_flags(),
         Source("training", _command),
     )
 

@@ -165,6 +165,13 @@ def system_flags(name: str) -> Source:
         raise UsageError(str(error).replace("system:", "SYSTEM:", 1)) from None
 
 
+def training_flags() -> Source:
+    """The flags of training, whatever is trained."""
+    from curvae.fitted import fit
+
+    return Source("training", fit, skip=frozenset({"system", "data", "label", "restarts", "options"}))
+
+
 def built(source: Source, made: Any, chosen: Any, spec: "DataSpec") -> "System":
     """The system of these flags; modules of the user's remember how they were made, for the run's configuration."""
     from torch import nn

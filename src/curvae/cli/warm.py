@@ -15,12 +15,11 @@ EXAMPLES = ["curvae fit --from runs/stars new-stars.csv --minutes 2 --out runs/n
 
 def fit(words: Sequence[str]) -> None:
     """A new run that begins at the weights of another, on data of the same columns, in the same units."""
-    from curvae import training
 
     front = to_front("--from", words)
     named = next((word for word in front[1:2] if not word.startswith("-")), None)
     data = _data(named)
-    options = Source("training", training.fit, skip=frozenset({"system", "data"}))
+    options = opening.training_flags()
     sources = [Source("words", _from), data, options, Source("training", _trust)]
     made = parser("fit", f"--from RUN {named or 'DATA'} [flags]", getdoc(fit) or "", EXAMPLES, sources)
     chosen = parse(made, front)

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from curvae.argument_checks import check_seed
 from curvae.posteriors import Posterior
 from curvae.systems import System
-from curvae.systems.place import place
+from curvae.systems.place import evaluation_mode, place
 
 
 @contextmanager
@@ -23,17 +23,10 @@ def untouched(system: System, seed: int) -> Iterator[Generator]:
         ValueError: a seed outside [0, 2^32).
     """
     check_seed(seed)
-    modes = [(module, module.training) for module in system.modules()]
     device = place(system)[0]
-    cards = [device] if device.type == "cuda" else []
-    try:
-        with torch.random.fork_rng(cards), torch.no_grad():
-            torch.manual_seed(seed)
-            system.eval()
-            yield Generator(device).manual_seed(seed)
-    finally:
-        for module, training in modes:
-            module.training = training
+    with evaluation_mode(system), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield Generator(device).manual_seed(seed)
 
 
 def in_parts(count: int, most: int) -> list[int]:

@@ -80,27 +80,28 @@ def fit(
             columns by name, in its units and under its transform. They are split anew.
         data: :class:`curvae.data.Data`, an array, a tensor, a pandas frame, the path of a file, or the name of a known
             data set.
-        epochs: in all, divided among the stages by their shares; or say ``max_updates`` or ``minutes``.
+        epochs: in all, divided among the stages; or say ``max_updates`` or ``minutes``.
         batch_size: rows of a batch, over all devices together; by default 128, of more than 10,000 rows 256.
-        learning_rate: the highest of Adam, where a stage does not bring its own optimizer; by default by the network's
-            width.
+        learning_rate: the highest, of stages without an optimizer of their own; by default by network and data.
         seed: of first weights, order, noise and preparation.
         out: the run folder; by default ``runs/<system>-<data>-<number>``.
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda" or "mps".
-        precision: "32-true", "tf32" or "bf16-mixed"; see :func:`curvae.training.fit`.
+        precision: "32-true", "tf32" (rounded factors of products) or "bf16-mixed" (networks).
         patience: epochs, or a share of the stage, without a better bound that end it; 0 = never.
-        max_skipped: steps in a row whose loss or gradient is not finite that stop the run.
-        devices: number of processes.
-        compile: a training step as one compiled graph.
-        average: share of an epoch's last steps whose mean weights are kept.
-        schedule: "cosine" (a short rise, then down to 0) or "constant", of the learning rate.
-        clip: largest norm of a gradient; None = as it is.
+        max_skipped: steps in a row that stop the run, skipped as their loss or gradient is not finite.
+        devices: number of processes, which the script is started anew for; they all run what follows.
+        compile: a training step as one compiled graph, where that works; for small networks on a GPU.
+        average: share of an epoch's last steps whose mean weights are kept; 0 takes no mean.
+        schedule: of the learning rate: cosine (a short rise, then down to 0), or constant.
+        clip: largest norm of the gradient, of stages without their own; None = as it is.
         max_updates: length in updates of the weights; by default by the size of the data.
         minutes: length in time.
-        weight_decay: of the weights of layers.
-        progress: show a progress bar, if standard error is a terminal.
-        logger: beside metrics.csv: "tensorboard", "wandb", "mlflow", or a ``lightning.pytorch.loggers.Logger``.
-        callbacks: of ``lightning.pytorch.Callback``, through all stages; see :func:`curvae.training.fit`.
+        weight_decay: of the weights of layers, each step by this times the learning rate.
+        progress: show how it goes on stderr: a bar, or a line every 30 s without a terminal.
+        logger: beside metrics.csv: tensorboard, wandb or mlflow; in Python also a Logger of Lightning.
+        callbacks: of Lightning (``lightning.pytorch.Callback``). They go through all stages; ``trainer.should_stop``
+            ends a stage. Their states (``state_dict``) are saved with a run that is cut off; config.yaml has the names
+            of their classes, and does not say that the run can be replayed.
         label: the column of labels by its name, or labels one a row; for evaluation only.
         restarts: fits of a named system that differ in their seeds alone, ``seed``, ``seed + 1``, ...; the one with the
             best validation bound of its last stage is kept, see :func:`curvae.training.fit_restarts`. With

@@ -1,14 +1,12 @@
 """The axes of a trained system: from its decoder, at the posterior means of its training rows."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from curvae.curvature.routes.derivatives import jacobian
 from curvae.curvature.routes.differentiable import decoding
@@ -19,7 +17,7 @@ from curvae.noise import kept
 from curvae.posteriors import GaussianPosterior, ImplicitGaussian, Mixture
 from curvae.priors import StandardNormal
 from curvae.systems import HasModel, HasPosterior, System
-from curvae.systems.place import like
+from curvae.systems.place import evaluation_mode, like
 
 ROWS = 1024
 """Training rows whose posterior means are taken, evenly spread, in chunks that are evenly spread too."""
@@ -51,7 +49,8 @@ def latent_axes(system: System, data: Data) -> Axes:
         (torch.Size([5, 2]), True)
     """
     model = _model(system)
-    with _evaluation_mode(system):
+    with evaluation_mode(system), kept():
+        torch.manual_seed(0)
         z = _means(system, data.train)
         information, slopes, own = _derivatives(model, z, data.transform, data.spec.event)
         if not bool(information.isfinite().all() and slopes.isfinite().all() and own.isfinite().all()):
@@ -75,20 +74,6 @@ def _model(system: System) -> LatentVariableModel:
     if model.autoregressive:
         raise ValueError(f"{expected}, got a decoder that also sees x: they are reported as they were trained.")
     return model
-
-
-@contextmanager
-def _evaluation_mode(system: nn.Module) -> Iterator[None]:
-    """In evaluation mode, without gradients; modes and random states are afterwards as they were."""
-    training = [module for module in system.modules() if module.training]
-    system.eval()
-    try:
-        with kept(), torch.no_grad():
-            torch.manual_seed(0)
-            yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _means(system: Any, table: ArrayTable) -> Float[Tensor, "N D"]:

@@ -1,4 +1,7 @@
-"""Where a system is, and batches brought there."""
+"""Where a system is, batches brought there, and a system that is asked without being changed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -25,3 +28,16 @@ def like(system: nn.Module, batch: Batch) -> Batch:
     x = batch.x.to(device, dtype) if batch.x.is_floating_point() else batch.x.to(device)
     mask, label = (None if part is None else part.to(device) for part in (batch.mask, batch.label))
     return Batch(x, batch.index.to(device), mask, label)
+
+
+@contextmanager
+def evaluation_mode(system: nn.Module) -> Iterator[None]:
+    """In evaluation mode and without gradients; the modes of its modules are afterwards as they were."""
+    training = [module for module in system.modules() if module.training]
+    system.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True

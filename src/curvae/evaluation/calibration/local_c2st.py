@@ -1,7 +1,7 @@
 r"""L-C2ST: is the posterior of *this* row right? A classifier of true latents against draws, near the row.
 
 Data of the model come with the latents that made them. Near x, a classifier is trained to tell the true latent of a
-simulated example from draws of its q, and asked about draws of q(z | x): if q is the posterior there, it can only
+simulated example from draws of its q, and given_rows about draws of q(z | x): if q is the posterior there, it can only
 guess.
 
 The classifier is least squares on functions of z, in closed form, so that its null costs no training. Of each example
@@ -27,7 +27,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from curvae.evaluation.calibration.rows import FLOOR, LEAST, RowTest, asked, pieces, simulated
+from curvae.evaluation.calibration.rows import FLOOR, LEAST, RowTest, given_rows, pieces, simulated
 from curvae.evaluation.draws import equally_weighted, in_parts
 from curvae.systems import Parts, System
 from curvae.typing import Batch
@@ -92,7 +92,7 @@ def local_c2st(
         (True, True)
     """
     counts = {"count": count, "draws": draws, "permutations": permutations, "batch_size": batch_size}
-    with asked("local_c2st", system, x, mask, seed, **counts) as (parts, given, generator):
+    with given_rows("local_c2st", system, x, mask, seed, **counts) as (parts, given, generator):
         made = [_simulated(parts, n, draws, given, generator) for n in in_parts(count, batch_size)]
         here = [_drawn(parts, part, draws, generator) for part in pieces(given, batch_size)]
     p, together = local_p_values(_joined(made), _joined(here), permutations, np.random.default_rng(seed))

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from curvae.evaluation.calibration.rows import FLOOR, LEAST, RowTest, asked, pieces, simulated
+from curvae.evaluation.calibration.rows import FLOOR, LEAST, RowTest, given_rows, pieces, simulated
 from curvae.evaluation.information.two_sample import PERMUTATIONS, mmd
 from curvae.systems import Parts, System
 from curvae.typing import Batch
@@ -86,7 +86,7 @@ def predictive_check(
         (True, True)
     """
     counts = {"count": count, "draws": draws, "batch_size": batch_size}
-    with asked("predictive_check", system, x, mask, seed, **counts) as (parts, given, generator):
+    with given_rows("predictive_check", system, x, mask, seed, **counts) as (parts, given, generator):
         batch, _ = simulated(parts.model, SPARE + count, given, generator)
         made, rows = (_seen(parts, each, draws, batch_size, generator) for each in (batch, given))
     errors, x_scaled = (_scaled(a, b, FLOOR) for a, b in ((made.error, rows.error), (made.x, rows.x)))

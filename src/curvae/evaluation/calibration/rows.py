@@ -46,7 +46,7 @@ class RowTest:
 
 
 @contextmanager
-def asked(
+def given_rows(
     who: str, system: System, x: Tensor, mask: Tensor | None, seed: int, **counts: int
 ) -> Iterator[tuple[Parts, Batch, Generator]]:
     """The parts of a system that stays as it was, rows as it takes them, and noise where it is.

@@ -27,26 +27,12 @@ from curvae.training.setup.settings import Chosen, TrainingSettings
 def fit(
     system: System,
     data: Data,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
-    seed: int = 0,
+    *,
     out: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "32-true",
-    patience: float | int = 0.5,
-    max_skipped: int = 20,
-    devices: int = 1,
-    compile: bool = False,
-    average: float = 0.0,
-    schedule: str = "cosine",
-    clip: float | None = 50.0,
-    max_updates: int | None = None,
-    minutes: float | None = None,
-    weight_decay: float = 0.0,
     progress: bool = True,
     logger: str | Any = None,
     callbacks: Sequence[Any] = (),
+    **training: Any,
 ) -> RunFolder:
     """Train a system and leave a folder with all that is known of the run.
 
@@ -61,28 +47,11 @@ def fit(
     Args:
         system: what to train.
         data: trained on ``data.train``, judged on ``data.validation``.
-        epochs: in all, divided among the stages; or say ``max_updates`` or ``minutes``.
-        batch_size: rows of a batch, over all devices together; by default 128, of more than 10,000 rows 256.
-        learning_rate: the highest, of stages without an optimizer of their own; by default by network and data.
-        seed: of order, noise and preparation.
         out: the run folder; by default ``runs/<system>-<data>-<number>``.
-        device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda" or "mps".
-        precision: "32-true", "tf32" (rounded factors of products) or "bf16-mixed" (networks).
-        patience: epochs, or a share of the stage, without a better bound that end it; 0 = never.
-        max_skipped: steps in a row that stop the run, skipped as their loss or gradient is not finite.
-        devices: number of processes, which the script is started anew for; they all run what follows.
-        compile: a training step as one compiled graph, where that works; for small networks on a GPU.
-        average: share of an epoch's last steps whose mean weights are kept; 0 takes no mean.
-        schedule: of the learning rate: cosine (a short rise, then down to 0), or constant.
-        clip: largest norm of the gradient, of stages without their own; None = as it is.
-        max_updates: length in updates of the weights; by default by the size of the data.
-        minutes: length in time.
-        weight_decay: of the weights of layers, each step by this times the learning rate.
         progress: show how it goes on stderr: a bar, or a line every 30 s without a terminal.
-        logger: beside metrics.csv: tensorboard, wandb or mlflow; in Python also a Logger of Lightning.
-        callbacks: of Lightning (``lightning.pytorch.Callback``). They go through all stages; ``trainer.should_stop``
-            ends a stage. Their states (``state_dict``) are saved with a run that is cut off; config.yaml has the names
-            of their classes, and does not say that the run can be replayed.
+        logger: see :func:`curvae.fit`.
+        callbacks: likewise.
+        training: other arguments of :func:`curvae.fit` by name: ``epochs``, ``learning_rate``, ``seed``, ``device`` ...
 
     Raises:
         RunError: ``out`` holds something else or a finished run, the device or the logger's package is not there, the
@@ -100,13 +69,20 @@ def fit(
         >>> len(bounds), bounds[1] > bounds[0]
         (2, True)
     """
-    settings = TrainingSettings(
-        epochs, batch_size, learning_rate, seed, device, precision, patience, max_skipped, devices, compile, average,
-        schedule, clip, max_updates, minutes, weight_decay,
-    )  # fmt: skip
-    settings = recommended(settings, system, data)
-    config = configuration(system, data, settings)
-    monitoring = Monitoring(progress, callbacks, logger)
+    return start_run(system, data, training, out, Monitoring(progress, callbacks, logger))
+
+
+def start_run(
+    system: System,
+    data: Data,
+    training: Mapping[str, Any],
+    out: str | Path | None,
+    monitoring: Monitoring,
+    **about: Any,
+) -> RunFolder:
+    """Train by these arguments, in a folder whose config.yaml also says what else there is to say about the run."""
+    settings = recommended(TrainingSettings(**training), system, data)
+    config = configuration(system, data, settings) | about
     return carry_out(system, data, settings, config, folder_for(out, config, settings), monitoring)
 
 

@@ -49,8 +49,8 @@ def fit_restarts(
         out: the run folder.
         progress: show how it goes on stderr.
         callbacks: of Lightning, each start with copies of them.
-        logger: see :func:`curvae.training.fit`.
-        training: further arguments of :func:`curvae.training.fit`.
+        logger: see :func:`curvae.fit`.
+        training: see :func:`curvae.training.fit`.
 
     Raises:
         RunError: see :func:`curvae.training.fit`. A start that diverges is passed over, unless all do.

@@ -36,10 +36,10 @@ def train_on(
         data: of the run, where they cannot be opened again (an array in memory).
         system: of the run, where its folder cannot tell how to make it.
         progress: show how it goes on stderr.
-        logger: see :func:`fit`; a run that it knows goes on there.
+        logger: see :func:`curvae.fit`; a run that it knows goes on there.
         callbacks: likewise; a new cycle starts them as they are.
-        changes: arguments of :func:`fit` that differ from those of the cycle before: ``epochs``, ``max_updates`` or
-            ``minutes``, ``learning_rate`` and others.
+        changes: arguments of :func:`curvae.fit` that differ from those of the cycle before: ``epochs``, ``max_updates``
+            or ``minutes``, ``learning_rate`` and others.
 
     Raises:
         RunError: not the folder of a run, a run that never finished, or its data or system are not at hand.

@@ -8,11 +8,9 @@ from typing import Any
 from torch import nn
 
 from curvae.data import Data
-from curvae.training.fits.fit import carry_out, configuration, folder_for
+from curvae.training.fits.fit import start_run
 from curvae.training.run.run_folder import RunFolder
 from curvae.training.setup.monitoring import Monitoring
-from curvae.training.setup.recommended import recommended
-from curvae.training.setup.settings import TrainingSettings
 from curvae.typing import Remembers
 
 
@@ -35,9 +33,9 @@ def fit_from(
         data: to train on, in the units of that run: see :func:`curvae.data.like_array`.
         out: the folder of the new run; by default ``runs/<system>-<data>-<number>``.
         progress: show how it goes on stderr.
-        logger: see :func:`curvae.training.fit`.
+        logger: see :func:`curvae.fit`.
         callbacks: likewise.
-        training: further arguments of :func:`curvae.training.fit`.
+        training: see :func:`curvae.training.fit`.
 
     Raises:
         RunError: the run has no weights, or cannot be loaded; see :func:`curvae.training.fit`.
@@ -55,11 +53,9 @@ def fit_from(
     model = run.model()
     system = copy.deepcopy(model.system)
     _forget(system)
-    settings = recommended(TrainingSettings(**training), system, data)
-    config = configuration(system, data, settings)
     monitoring = Monitoring(progress, callbacks, logger)
-    config |= {"warm_start": {"run": str(run.path.absolute()), "weights": model.sha256}, "replayable": False}
-    return carry_out(system, data, settings, config, folder_for(out, config, settings), monitoring)
+    start = {"run": str(run.path.absolute()), "weights": model.sha256}
+    return start_run(system, data, training, out, monitoring, warm_start=start, replayable=False)
 
 
 def _forget(system: nn.Module) -> None:

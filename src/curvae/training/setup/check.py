@@ -12,7 +12,7 @@ from curvae.data import Data
 from curvae.inference import Inference
 from curvae.model import LatentVariableModel
 from curvae.systems import HasModel, Parts, System
-from curvae.systems.place import place
+from curvae.systems.place import evaluation_mode, place
 from curvae.typing import Batch
 
 ROWS = 2
@@ -40,25 +40,12 @@ def check_networks(system: System, data: Data) -> None:
         ...
         ValueError: decoder: expected (N, 64) from (N, 2), got (N, 63); change its last layer.
     """
-    with _trial(system):
+    with evaluation_mode(system), torch.random.fork_rng():
         for module in system.modules():
             if isinstance(module, LatentVariableModel) and not module.autoregressive:
                 _try_decoder(module)
         if isinstance(system, HasModel):
             _try_encoders(system, system.parts(), data)
-
-
-@contextmanager
-def _trial(system: nn.Module) -> Iterator[None]:
-    """In evaluation mode, without gradients, and with the random numbers of before afterwards."""
-    training = [module for module in system.modules() if module.training]
-    system.eval()
-    try:
-        with torch.random.fork_rng(), torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _try_decoder(model: LatentVariableModel) -> None:

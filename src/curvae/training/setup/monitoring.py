@@ -11,7 +11,7 @@ LOGGERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 
 
 class Monitoring(NamedTuple):
-    """Who looks on; see :func:`curvae.training.fit`."""
+    """Who looks on; see :func:`curvae.fit`."""
 
     progress: bool = True
     callbacks: Sequence[Any] = ()
