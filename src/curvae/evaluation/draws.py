@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from curvae.argument_checks import check_seed
 from curvae.posteriors import Posterior
 from curvae.systems import System
-from curvae.systems.place import evaluation_mode, place
+from curvae.systems.place import evaluating, place
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def untouched(system: System, seed: int) -> Iterator[Generator]:
     """
     check_seed(seed)
     device = place(system)[0]
-    with evaluation_mode(system), torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with evaluating(system), torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield Generator(device).manual_seed(seed)
 

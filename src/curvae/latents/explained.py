@@ -17,7 +17,7 @@ from curvae.noise import kept
 from curvae.posteriors import GaussianPosterior, ImplicitGaussian, Mixture
 from curvae.priors import StandardNormal
 from curvae.systems import HasModel, HasPosterior, System
-from curvae.systems.place import evaluation_mode, like
+from curvae.systems.place import evaluating, like
 
 ROWS = 1024
 """Training rows whose posterior means are taken, evenly spread, in chunks that are evenly spread too."""
@@ -49,7 +49,7 @@ def latent_axes(system: System, data: Data) -> Axes:
         (torch.Size([5, 2]), True)
     """
     model = _model(system)
-    with evaluation_mode(system), kept():
+    with evaluating(system), kept():
         torch.manual_seed(0)
         z = _means(system, data.train)
         information, slopes, own = _derivatives(model, z, data.transform, data.spec.event)

@@ -31,7 +31,7 @@ def like(system: nn.Module, batch: Batch) -> Batch:
 
 
 @contextmanager
-def evaluation_mode(system: nn.Module) -> Iterator[None]:
+def evaluating(system: nn.Module) -> Iterator[None]:
     """In evaluation mode and without gradients; the modes of its modules are afterwards as they were."""
     training = [module for module in system.modules() if module.training]
     system.eval()

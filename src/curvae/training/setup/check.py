@@ -12,7 +12,7 @@ from curvae.data import Data
 from curvae.inference import Inference
 from curvae.model import LatentVariableModel
 from curvae.systems import HasModel, Parts, System
-from curvae.systems.place import evaluation_mode, place
+from curvae.systems.place import evaluating, place
 from curvae.typing import Batch
 
 ROWS = 2
@@ -40,7 +40,7 @@ def check_networks(system: System, data: Data) -> None:
         ...
         ValueError: decoder: expected (N, 64) from (N, 2), got (N, 63); change its last layer.
     """
-    with evaluation_mode(system), torch.random.fork_rng():
+    with evaluating(system), torch.random.fork_rng():
         for module in system.modules():
             if isinstance(module, LatentVariableModel) and not module.autoregressive:
                 _try_decoder(module)
