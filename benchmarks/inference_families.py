@@ -201,6 +201,8 @@ LEFT_OUT: dict[str, str] = {
     "langevin-plain": "a posterior of a width set by hand: its ELBO says nothing of the chains",
     "laplace-no-steps": "Laplace without a search: that is `fisher`, trained in another way",
     "multimodal-laplace-candidates": "`multimodal-laplace` with other starts, for the evaluator",
+    "amortized-modulated": "`amortized` with another encoder: has a study of its own, rivals",
+    "pushforward": "has a study of its own, rivals",
     "averaged": "has a study of its own, averaged-curvature",
     "averaged-quadrature": "has a study of its own, averaged-curvature",
     "laplace-implicit": "the posterior of `laplace-matrix-free` below 256 dimensions, with noise in its determinant",

@@ -8,7 +8,7 @@ from curvae.inference import (
     AmortizedFlow,
     Inference,
 )
-from curvae.networks import MLP
+from curvae.networks import MLP, ModulatedMLP
 from curvae.posteriors import (
     AnnealedPosterior,
     DiagonalGaussian,
@@ -76,10 +76,21 @@ def uniform_over(posterior: Posterior) -> UniformCategorical:
 def encoder(outputs: int) -> nn.Module:
     """Near the prior to begin with, so that importance weights of an untrained method are of use."""
     network = MLP(P, [16], outputs).double()
-    with torch.no_grad():
-        for parameter in network[-1].parameters():
-            parameter.mul_(0.1)
+    _quiet(network)
     return network
+
+
+def modulated_encoder(outputs: int) -> nn.Module:
+    """The same, its hidden layer modulated for each example."""
+    network = ModulatedMLP(P, [16], outputs, hyper=6).double()
+    _quiet(network.shared)
+    return network
+
+
+@torch.no_grad()
+def _quiet(network: nn.Sequential) -> None:
+    for parameter in network[-1].parameters():
+        parameter.mul_(0.1)
 
 
 def amortized_flow(flow: Flow) -> Inference:

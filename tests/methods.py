@@ -35,6 +35,7 @@ from curvae.inference import (
     MatrixFreeLaplace,
     MultimodalLaplace,
     PredictiveCoding,
+    PushforwardGaussian,
     QuadraticTempering,
     Refiner,
     SemiAmortized,
@@ -64,6 +65,7 @@ from ingredients import (
     encoder,
     hamiltonian,
     matrices,
+    modulated_encoder,
     orthogonal,
     pushed_by,
     students,
@@ -121,6 +123,8 @@ POSTERIORS: dict[str, object] = {
 
 INFERENCES: dict[str, object] = {
     "amortized": lambda: AmortizedGaussian(encoder(2 * D)),
+    "amortized-modulated": lambda: AmortizedGaussian(modulated_encoder(2 * D)),
+    "pushforward": lambda: PushforwardGaussian(encoder(2 * D), inputs=P).double(),
     "amortized-mean": lambda: AmortizedMean(encoder(D)),
     "amortized-full": lambda: AmortizedFullGaussian(encoder(D + D * (D + 1) // 2), D),
     "householder": lambda: AmortizedHouseholder(encoder(3 * D), D, reflections=3).double(),
@@ -293,6 +297,8 @@ SYSTEMS: dict[str, object] = {
     "hvae-free": small(systems.hvae, steps=3, tempering="free", per_step=True),
     "ais-vae": small(systems.ais_vae, steps=3, samples=2),
     "ais-vae-metropolis": small(systems.ais_vae, steps=3, metropolis=True, samples=2),
+    "ia-vae": small(systems.ia_vae, hyper=8),
+    "fif-vae": small(systems.fif_vae),
     "iaf-vae": small(systems.iaf_vae, width=8, context=4),
     "iaf-vae-free-bits": small(systems.iaf_vae, width=8, context=4, gated_update=False, free_bits=0.5),
     "coupling-vae": small(systems.coupling_vae, flows=2, width=8, context=4),

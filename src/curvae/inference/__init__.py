@@ -23,6 +23,7 @@ from curvae.inference.matrix_free_laplace import MatrixFreeLaplace
 from curvae.inference.multimodal_laplace import MultimodalLaplace
 from curvae.inference.nodes import Antithetic, GaussHermite, NodeRule, Nodes, OrthogonalFrames
 from curvae.inference.predictive_coding import PredictiveCoding
+from curvae.inference.pushforward import PushforwardGaussian
 from curvae.inference.refiner import Refine, Refiner, at_test_time
 from curvae.inference.semi_amortized import ConstantGaussian, SemiAmortized
 from curvae.inference.tempering import FreeTempering, NoTempering, QuadraticTempering, Tempering
@@ -62,6 +63,7 @@ __all__ = [
     "Nodes",
     "OrthogonalFrames",
     "PredictiveCoding",
+    "PushforwardGaussian",
     "QuadraticTempering",
     "Refine",
     "Refiner",

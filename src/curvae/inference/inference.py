@@ -41,6 +41,8 @@ class AffinePosterior(NamedTuple):
     inward: Float[Tensor, "R I"]
     offset: Float[Tensor, " R"]
     log_scale: Float[Tensor, " R"]
+    noise: Float[Tensor, " I"] | None = None
+    """Variance of each value of x given z, in the model whose posterior this is; None where it is not of x itself."""
 
 
 class Inference(nn.Module, ABC):

@@ -4,6 +4,7 @@ from curvae.networks.conv import ConvDecoder, ConvEncoder
 from curvae.networks.embedding import carried, write_affine
 from curvae.networks.last_block import LastBlock
 from curvae.networks.mlp import MLP
+from curvae.networks.modulated import ModulatedMLP
 from curvae.networks.precision import low_precision, run_network
 from curvae.networks.top_down import TopDown
 from curvae.renamed import renamed
@@ -13,6 +14,7 @@ __all__ = [
     "ConvDecoder",
     "ConvEncoder",
     "LastBlock",
+    "ModulatedMLP",
     "TopDown",
     "carried",
     "low_precision",

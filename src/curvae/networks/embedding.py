@@ -4,12 +4,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from curvae.networks.modulated import ModulatedMLP
+
 
 def carried(network: nn.Module) -> int:
     """How many values a network can carry from its input to its output linearly; 0 where it cannot be written into.
 
     It must be layers of ``nn.Linear`` with biases, between them an activation a with ``a(t) - a(-t)`` proportional to
-    t: ReLU, LeakyReLU, SiLU, GELU and their like, but no tanh. Each value takes two units of every hidden layer.
+    t: ReLU, LeakyReLU, SiLU, GELU and their like, but no tanh. Each value takes two units of every hidden layer. A
+    :class:`ModulatedMLP` carries what its shared network does.
 
     Example:
         >>> from curvae.networks import MLP
@@ -35,13 +38,15 @@ def write_affine(
     """Make the first O outputs of a network ``outward (inward x + offset) + bias``; other outputs stay as they are.
 
     The first 2 R units of each hidden layer carry ``+v`` and ``-v``, read nothing else, and are all that these outputs
-    read at first; every other weight keeps its value, and learns as it would.
+    read at first; every other weight keeps its value, and learns as it would. What modulates a network is at rest then.
 
     Raises:
         ValueError: the network cannot carry R values; see :func:`carried`.
     """
     if len(inward) > carried(network):
         raise ValueError(f"write_affine: expected a network that carries {len(inward)} values, got {carried(network)}.")
+    if isinstance(network, ModulatedMLP):
+        network.rest()
     linear, gains = _layers(network) or ([], [])
     first, last = linear[0], linear[-1]
     if len(linear) == 1:
@@ -64,6 +69,8 @@ def _fill(layer: nn.Linear, rows: slice, weight: Tensor, bias: Tensor) -> None:
 
 def _layers(network: nn.Module) -> tuple[list[nn.Linear], list[float]] | None:
     """The linear layers, and the gain of the activation after each but the last; None where there is anything else."""
+    if isinstance(network, ModulatedMLP):
+        network = network.shared
     if isinstance(network, nn.Linear):
         return ([network], []) if network.bias is not None else None
     if not isinstance(network, nn.Sequential):

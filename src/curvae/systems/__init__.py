@@ -21,9 +21,11 @@ from curvae.systems.ciwae import ciwae
 from curvae.systems.coupling_vae import coupling_vae
 from curvae.systems.direct_vae import direct_vae
 from curvae.systems.dlgm import dlgm
+from curvae.systems.fif_vae import fif_vae
 from curvae.systems.fishernet import fishernet
 from curvae.systems.householder_vae import householder_vae
 from curvae.systems.hvae import hvae
+from curvae.systems.ia_vae import ia_vae
 from curvae.systems.iaf_vae import iaf_vae
 from curvae.systems.iwae import iwae
 from curvae.systems.langevin_ae import langevin_ae
@@ -74,9 +76,11 @@ __all__ = [
     "coupling_vae",
     "direct_vae",
     "dlgm",
+    "fif_vae",
     "fishernet",
     "householder_vae",
     "hvae",
+    "ia_vae",
     "iaf_vae",
     "initialize_likelihood",
     "iwae",

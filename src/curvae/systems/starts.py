@@ -88,12 +88,12 @@ def _posterior(
 ) -> AffinePosterior:
     """That of latents in these units, as a function of x; by least squares where x is not what was modelled."""
     log_scale = 0.5 * fitted.posterior_variance.log() - unit.log()
-    inward, mean = fitted.posterior_map / unit.unsqueeze(1), fitted.mean
+    inward, mean, noise = fitted.posterior_map / unit.unsqueeze(1), fitted.mean, fitted.noise
     if len(mean) != x[0].numel():
         flat, target = x.flatten(1).double(), (likelihood.linear_features(x) - mean) @ inward.mT
-        mean = flat.mean(0)
+        mean, noise = flat.mean(0), None
         inward = torch.linalg.lstsq(flat - mean, target).solution.mT
-    return AffinePosterior(inward, -inward @ mean, log_scale)
+    return AffinePosterior(inward, -inward @ mean, log_scale, noise)
 
 
 def _name(system: Any) -> str:

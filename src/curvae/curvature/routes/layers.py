@@ -102,11 +102,14 @@ def push(layers: list[nn.Module], slopes: Slopes, tangents: Float[Tensor, "B *T 
     return tangents
 
 
-def pull(layers: list[nn.Module], slopes: Slopes, cotangent: Float[Tensor, "B H"]) -> Float[Tensor, "B D"]:
-    """``J'v``."""
+def pull(layers: list[nn.Module], slopes: Slopes, cotangents: Float[Tensor, "B *T H"]) -> Float[Tensor, "B *T D"]:
+    """``J'v`` for any number of cotangents v of each example."""
     for layer, slope in zip(reversed(layers), reversed(slopes), strict=True):
-        cotangent = cotangent @ _weight(layer) if slope is None else _scaled(layer, slope, cotangent)
-    return cotangent
+        if slope is None:
+            cotangents = cotangents @ _weight(layer)
+        else:
+            cotangents = _scaled(layer, slope if cotangents.ndim == 2 else slope.unsqueeze(-2), cotangents)
+    return cotangents
 
 
 def jacobian_rows(layers: list[nn.Module], slopes: Slopes, z: Float[Tensor, "B D"]) -> Float[Tensor, "B D H"]:
