@@ -36,7 +36,7 @@ import cells
 import images
 import tables
 
-from pages import between
+from pages import written
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "studies" / "estimates.md"
@@ -180,8 +180,7 @@ def main() -> None:
         for way in WAYS:
             if (name, way) not in done:
                 done.add(cell(name, way, given.folder, given.runs))
-    first, last = (f"<!-- benchmarks/estimates.py: table {end} -->\n" for end in ("begins", "ends"))
-    PAGE.write_text(between(PAGE.read_text(), first, last, table(done.rows)))
+    written(PAGE, "estimates", table(done.rows))
 
 
 if __name__ == "__main__":

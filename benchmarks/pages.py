@@ -9,7 +9,7 @@ def between(text: str, begin: str, end: str, table: str) -> str:
     return before + begin + table + end + rest.split(end)[1]
 
 
-def written(page: Path, name: str, table: str) -> None:
-    """Put a table into a page of the documentation, between the marks of a benchmark."""
-    first, last = (f"<!-- benchmarks/fits/{name}.py: table {end} -->\n" for end in ("begins", "ends"))
+def written(page: Path, script: str, table: str) -> None:
+    """Put a table into a page of the documentation, between the marks of a benchmark, ``fits/images`` say."""
+    first, last = (f"<!-- benchmarks/{script}.py: table {end} -->\n" for end in ("begins", "ends"))
     page.write_text(between(page.read_text(), first, last, table))

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,18 @@ class Cells:
         self.rows.append(row)
         with self.path.open("a") as out:
             out.write(json.dumps(row) + "\n")
-        print(json.dumps(row), flush=True)
+        print(json.dumps(row)[:300], flush=True)
+
+
+def over_seeds(values: list[float], errors: list[float]) -> tuple[float, float]:
+    """A mean over seeds and its error: that over the data or, where it is larger, that over the seeds.
+
+    >>> over_seeds([1.0, 1.0], [0.5, 0.5]), over_seeds([0.0, 2.0], [0.5, 0.5])
+    ((1.0, 0.3535...), (1.0, 1.0))
+    """
+    within = sum(error**2 for error in errors) / len(errors) ** 2
+    between = statistics.variance(values) / len(values) if len(values) > 1 else 0.0
+    return statistics.mean(values), max(within, between) ** 0.5
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +100,15 @@ def judged(system: System, data: Data) -> dict[str, float]:
     }
 
 
-def planned(system: System, seconds: float, cost: Mapping[str, float]) -> int:
-    """Updates that take so many seconds: a stage has its share of them by what its updates are said to cost."""
-    stages, per = system.stages(), [cost["vae"], cost["vlae"]]
-    counts = [stage.share / stage.cost for stage in stages]
-    mean = sum(count * each for count, each in zip(counts, per, strict=False)) / sum(counts)
-    return round(seconds / mean)
+def planned(system: System, time: float, per: Sequence[float]) -> int:
+    """Updates that take so much time, ``per`` that of an update of each stage."""
+    return round(time / mean_cost(system, per))
+
+
+def mean_cost(system: System, per: Sequence[float]) -> float:
+    """Of an update over all stages: each has its share of the time by what its updates are said to cost."""
+    counts = [stage.share / stage.cost for stage in system.stages()]
+    return sum(count * each for count, each in zip(counts, per, strict=False)) / sum(counts)
 
 
 def listed(rows: list[dict[str, Any]]) -> str:
@@ -140,13 +143,13 @@ def main() -> None:
             if (name, word, seconds, seed) in found:
                 continue
             system = made(name, word, data, seed, given.options)
-            updates = planned(system, seconds, cost)
+            updates = planned(system, seconds, [cost["vae"], cost["vlae"]])
             took = trained(system, data, seed, {"max_updates": updates, **given.training})
             row = {"data": name, "system": word, "budget": seconds, "seed": seed, "updates": updates}
             found.add(row | {"cpu_seconds": took, **judged(system, data)})
     print(listed(found.rows), end="")
     if not given.trial and given.target == cells.RESULTS:
-        written(cells.PAGE, "images", listed(found.rows))
+        written(cells.PAGE, "fits/images", listed(found.rows))
 
 
 if __name__ == "__main__":

@@ -109,10 +109,8 @@ def listed(rows: list[dict[str, Any]]) -> str:
 
 
 def _gain(group: list[dict[str, Any]], what: str) -> str:
-    gains = np.array([row[f"over_{what}"] for row in group])
-    within = np.mean([row[f"error_{what}"] ** 2 for row in group]) / len(group)
-    between = gains.var(ddof=1) / len(gains) if len(gains) > 1 else 0.0
-    return f"{gains.mean():+.2f} ± {np.sqrt(max(within, between)):.2f}"
+    gain, error = cells.over_seeds([row[f"over_{what}"] for row in group], [row[f"error_{what}"] for row in group])
+    return f"{gain:+.2f} ± {error:.2f}"
 
 
 def main() -> None:
@@ -127,7 +125,7 @@ def main() -> None:
             found.add(cell(*place, given.folder, given.options, given.training))
     print(listed(found.rows), end="")
     if not given.trial and given.target == cells.RESULTS:
-        written(cells.PAGE, "tables", listed(found.rows))
+        written(cells.PAGE, "fits/tables", listed(found.rows))
 
 
 if __name__ == "__main__":
