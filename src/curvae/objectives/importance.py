@@ -42,7 +42,7 @@ class ImportanceBound(ABC):
     estimator: Estimator = field(default=Reparameterized(), kw_only=True)
     kind: ClassVar[Kind] = "lower"
     groups: int = field(default=1, init=False, repr=False)
-    """Sets of draws: each has as many as are asked for."""
+    """How many sets of draws, each as large as is asked for."""
 
     @abstractmethod
     def combine(self, log_w: Float[Tensor, "S B"], log_c: Float[Tensor, "S B"]) -> PerDatum:
