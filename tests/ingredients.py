@@ -18,7 +18,7 @@ from curvae.posteriors import (
     StudentMixture,
     transformed,
 )
-from curvae.priors import AggregateNormal, UniformCategorical
+from curvae.priors import AggregateNormal, Prior, UniformCategorical, VampPrior
 from zoo import D, P, smooth_model
 
 
@@ -26,6 +26,21 @@ def aggregate() -> AggregateNormal:
     """One that has seen a batch."""
     prior, root = AggregateNormal(D), torch.randn(D, D)
     prior.load_state_dict(prior.toward(torch.randn(D), torch.eye(D) + root @ root.mT))
+    return prior
+
+
+def stirred(prior: Prior, by: float = 0.3) -> Prior:
+    """A learned prior away from where it starts."""
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.add_(by * torch.randn_like(parameter))
+    return prior
+
+
+def vamp(components: int = 4) -> VampPrior:
+    """With an encoder of its own."""
+    prior, network = VampPrior(D, (P,), components), encoder(2 * D)
+    prior.join(lambda u: DiagonalGaussian(*network(u).chunk(2, -1)))
     return prior
 
 

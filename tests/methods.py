@@ -4,13 +4,14 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+import zuko
 from torch import nn
 
 from curvae import objectives, systems
 from curvae.curvature import ConjugateGradient, Gradient, LevenbergMarquardt, Majorized, Newton, PaperSchedule
 from curvae.distributions import FixedNormal, LearnedNormal
 from curvae.distributions.gaussian import unpack
-from curvae.flows import Autoregressive, Planar, Radial, affine, spline
+from curvae.flows import Autoregressive, Planar, Radial, ZukoFlow, affine, spline
 from curvae.inference import (
     AmortizedCategorical,
     AmortizedFullGaussian,
@@ -54,7 +55,17 @@ from curvae.posteriors import (
     RankOneGaussian,
     rotated,
 )
-from curvae.priors import Layered, StandardNormal, TiltedNormal, UniformCategorical
+from curvae.priors import (
+    FlowPrior,
+    Layered,
+    MixturePrior,
+    ProductPrior,
+    StandardNormal,
+    TiltedNormal,
+    UniformCategorical,
+    autoregressive_prior,
+    coupling_prior,
+)
 from curvae.systems import LatentSystem
 from curvae.typing import DataSpec
 from ingredients import (
@@ -68,7 +79,9 @@ from ingredients import (
     modulated_encoder,
     orthogonal,
     pushed_by,
+    stirred,
     students,
+    vamp,
 )
 from zoo import LIKELIHOODS, D, P
 
@@ -82,7 +95,22 @@ PRIORS = {
     "tilted-normal": lambda: TiltedNormal(D, tilt=2.0),
     "uniform-categorical": lambda: UniformCategorical(1, D),
     "layered": lambda: Layered([FixedNormal(1), FixedNormal(2, scale=0.7)], [nn.Linear(1, 2)]),
+    "flow": lambda: stirred(coupling_prior(D, steps=2, hidden=[8])),
+    "flow-autoregressive": lambda: stirred(autoregressive_prior(D, steps=2, hidden=[8, 8])),
+    "flow-spline": lambda: stirred(FlowPrior(Autoregressive(D, 0, 2, [8], spline(4)))),
+    "flow-radial": lambda: stirred(FlowPrior(Radial(D, steps=3))),
+    "flow-zuko": lambda: stirred(FlowPrior(ZukoFlow(zuko.flows.NSF(D, transforms=2, hidden_features=(8,)), D))),
+    "mixture": lambda: stirred(MixturePrior(D, components=3)),
+    "mixture-of-one": lambda: stirred(MixturePrior(D, components=1)),
+    "vamp": vamp,
+    "product": lambda: ProductPrior([StandardNormal(1), stirred(MixturePrior(2, components=3))]),
 }
+
+GAUSS_NEWTON = {"flow", "flow-autoregressive", "flow-spline", "flow-radial", "flow-zuko"}
+"""Priors whose precision is ``J'J``, J the Jacobian of what takes z to standard normal noise."""
+
+MEAN_OF_COMPONENTS = {"mixture", "vamp", "product"}
+"""Priors whose precision is never below the Hessian of ``-log p(z)``."""
 
 
 POSTERIORS: dict[str, object] = {

@@ -25,6 +25,7 @@ def batch_of(x: Tensor, mask: Tensor | None = None) -> Batch:
 class Normal(Prior):
     """A Gaussian around 0 of any precision."""
 
+    quadratic = True
     matrix: Tensor
 
     def __init__(self, precision: Tensor):

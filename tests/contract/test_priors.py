@@ -9,8 +9,13 @@ from curvae.distributions import all_states
 
 
 @pytest.fixture(params=methods.PRIORS)
-def prior(request):
-    return methods.PRIORS[request.param]().double()
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def prior(name):
+    return methods.PRIORS[name]().double()
 
 
 def test_blocks_sum_to_the_size(prior):
@@ -40,7 +45,13 @@ def test_normalized(prior):
     assert abs(weight.mean() - 1) < 6 * weight.std() / count**0.5
 
 
-def test_precision_is_psd_and_the_hessian_where_that_is_psd(prior):
+def test_score_is_the_slope(prior):
+    if prior.continuous:
+        z = prior.sample(5).detach().requires_grad_(True)
+        torch.testing.assert_close(prior.score(z), torch.autograd.grad(prior.log_prob(z).sum(), z)[0])
+
+
+def test_precision_is_psd_and_the_hessian_where_that_is_psd(name, prior):
     z = prior.sample(3)
     if not prior.continuous:
         for refused in (prior.precision, prior.score):
@@ -52,5 +63,30 @@ def test_precision_is_psd_and_the_hessian_where_that_is_psd(prior):
         precision = prior.precision(point[None])[0]
         assert torch.linalg.eigvalsh(precision).min() > -1e-10
         curvature = -hessian(prior.log_prob, point)
-        if torch.linalg.eigvalsh(curvature).min() >= 0:
+        if name in methods.MEAN_OF_COMPONENTS:
+            assert torch.linalg.eigvalsh(precision - curvature).min() > -1e-10
+        elif name in methods.GAUSS_NEWTON:
+            jacobian = torch.func.jacrev(lambda at: prior.to_noise(at).z)(point)
+            torch.testing.assert_close(precision, jacobian.mT @ jacobian)
+        elif torch.linalg.eigvalsh(curvature).min() >= 0:
             torch.testing.assert_close(precision, curvature)
+
+
+def test_same_everywhere_where_it_says_so(prior):
+    if prior.continuous and prior.quadratic:
+        precision = prior.precision(prior.sample(3))
+        torch.testing.assert_close(precision, precision[:1].expand_as(precision))
+
+
+def test_gradients_reach_its_parameters(prior):
+    """Of the density, and of the precision where that depends on them: Laplace posteriors differentiate both."""
+    names, parameters = [*dict(prior.named_parameters())], [*prior.parameters()]
+    if not parameters:
+        return
+    z = 0.5 * torch.randn(6, methods.D, dtype=torch.float64)
+    for value in (prior.log_prob(z), prior.score(z).square()):
+        slopes = torch.autograd.grad(value.sum(), parameters)
+        assert all(slope.isfinite().all() for slope in slopes), names
+        assert all((slope != 0).any() for slope in slopes if len(slope) > 1), names
+    slopes = torch.autograd.grad(prior.precision(z).square().sum(), parameters, allow_unused=True)
+    assert any(slope is not None and (slope != 0).any() for slope in slopes)

@@ -1,20 +1,23 @@
 """Flows: bijections of the latent space whose parameters or context an encoder gives for each example."""
 
 from curvae.flows.autoregressive import Autoregressive
-from curvae.flows.flow import Flow, InvertibleFlow, Transformed
+from curvae.flows.flow import Flow, HasJacobian, InvertibleFlow, Transformed
 from curvae.flows.planar import Planar
 from curvae.flows.radial import Radial
 from curvae.flows.univariate import Univariate, affine, gated, spline
+from curvae.flows.zuko_flow import ZukoFlow
 from curvae.renamed import renamed
 
 __all__ = [
     "Autoregressive",
     "Flow",
+    "HasJacobian",
     "InvertibleFlow",
     "Planar",
     "Radial",
     "Transformed",
     "Univariate",
+    "ZukoFlow",
     "affine",
     "gated",
     "spline",

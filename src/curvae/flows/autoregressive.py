@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from zuko.flows import MaskedAutoregressiveTransform
+from zuko.utils import unpack
 
 from curvae.argument_checks import check_least
 from curvae.flows.flow import InvertibleFlow, Transformed
@@ -58,6 +59,7 @@ class Autoregressive(InvertibleFlow):
         check_least("Autoregressive", 0, context=context)
         self.size = size
         self.context = context
+        self.passes = min(passes or size, size)
         self.cheap = "both" if passes is not None and passes <= 2 else "forward"
         make, shapes, self.slope = univariate or gated()
         network: dict[str, Any] = {"hidden_features": hidden, "activation": nn.ELU}
@@ -76,12 +78,45 @@ class Autoregressive(InvertibleFlow):
 
     @torch.no_grad()
     def start_at_identity(self, weight: Float[Tensor, "C H"], bias: Float[Tensor, " C"]) -> float:
-        """The networks say 0."""
+        """The networks say 0; where there are none (one dimension without a context), so do the numbers themselves."""
         for step in self.steps:
-            *_, last = step.get_submodule("hyper").children()
+            *_, last = dict(step.named_children()).get("hyper", nn.Sequential(step)).children()
             for each in last.parameters():
                 each.zero_()
         return len(self.steps) * self.slope
+
+    def jacobian(
+        self, z: Float[Tensor, "S B D"], context: Float[Tensor, "B C"] | None = None
+    ) -> Float[Tensor, "S B D D"]:
+        """``df/dz`` at each z: the networks' slopes by hand, over what depends on something, not by D derivatives."""
+        product = torch.eye(self.size, dtype=z.dtype, device=z.device).expand(*z.shape, self.size)
+        for number, step in enumerate(self.steps):
+            z, slope = self._moved(step, z, context, self._dependent(number))
+            product = slope @ product
+        return product
+
+    def _dependent(self, number: int) -> tuple[slice, slice]:
+        """The dimensions whose maps a step's network decides, and those that it sees."""
+        size, first = self.size, -(-self.size // self.passes)
+        last = size - first * ((size - 1) // first)
+        if number % 2:
+            return slice(0, size - first), slice(last, size)
+        return slice(first, size), slice(0, size - last)
+
+    def _moved(
+        self, step: nn.Module, z: Float[Tensor, "S B D"], context: Tensor | None, dependent: tuple[slice, slice]
+    ) -> tuple[Tensor, Float[Tensor, "S B D D"]]:
+        """Where a step moves z, and its Jacobian: ``dg_i/dz_i`` on the diagonal and ``dg_i/da_i da_i/dz`` beside it."""
+        if not isinstance(step, MaskedAutoregressiveTransform):  # a single dimension, which its map alone moves
+            image, stretch = step(context).call_and_ladj(z)
+            return image, stretch.exp()[..., None, None]
+        values = [z if context is None else torch.cat([z, context.expand(*z.shape[:-1], -1)], -1)]
+        for layer in step.hyper:
+            values.append(layer(values[-1]))
+        a = values[-1].unflatten(-1, (self.size, -1))
+        image, pull = torch.func.vjp(lambda at, said: step.univariate(*unpack(said, step.shapes))(at), z, a)[:2]
+        own, through = pull(torch.ones_like(image))  # each g_i is of z_i and a_i alone: these are all its slopes
+        return image, torch.diag_embed(own) + _pulled(step.hyper, values, through, *dependent)
 
     def inverse(self, z: Float[Tensor, "S B D"], context: Float[Tensor, "B C"] | None = None) -> Transformed:
         log_det = torch.zeros_like(z[..., 0])
@@ -90,3 +125,27 @@ class Autoregressive(InvertibleFlow):
             z = transform.inv(z)
             log_det = log_det - transform.call_and_ladj(z)[1]
         return Transformed(z, log_det)
+
+
+def _pulled(
+    network: nn.Sequential,
+    values: list[Float[Tensor, "S B _H"]],
+    through: Float[Tensor, "S B D T"],
+    of: slice,
+    by: slice,
+) -> Float[Tensor, "S B D D"]:
+    """``sum_t through_it da_it/dz_j`` for the i and j that depend, by what the layers gave; else 0."""
+    (first, *hidden, last), (size, count) = network, through.shape[-2:]
+    weight = _masked(last).unflatten(0, (size, count))
+    shape, rows = through.shape[:-2], through[..., of, :].flatten(0, -3).movedim(0, 1) @ weight[of]  # (D, N, H)
+    for layer, value in zip(reversed(hidden), reversed(values[2:-1]), strict=True):
+        if isinstance(layer, nn.ELU):
+            rows = rows * torch.where(value > 0, 1.0, value + 1).flatten(0, -2)
+        else:
+            rows = rows @ _masked(layer)
+    part = (rows @ _masked(first)[:, by]).movedim(0, 1).unflatten(0, shape)
+    return nn.functional.pad(part, (by.start, size - by.stop, of.start, size - of.stop))
+
+
+def _masked(layer: Any) -> Float[Tensor, "_out _in"]:
+    return layer.mask * layer.weight

@@ -1,7 +1,7 @@
 """The contract of a flow: a bijection of R^D for each example, and how it stretches volume."""
 
 from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -49,6 +49,17 @@ class InvertibleFlow(Flow):
     @abstractmethod
     def inverse(self, z: Float[Tensor, "S B D"], context: Float[Tensor, "B C"] | None = None) -> Transformed:
         """``f^-1(z; c)`` and ``log |det df^-1/dz|``."""
+
+
+@runtime_checkable
+class HasJacobian(Protocol):
+    """A flow that knows its Jacobian by a cheaper way than D derivatives."""
+
+    def jacobian(
+        self, z: Float[Tensor, "S B D"], context: Float[Tensor, "B C"] | None = None
+    ) -> Float[Tensor, "S B D D"]:
+        """``df_i/dz_j``, differentiable."""
+        ...
 
 
 def required(flow: Flow, context: Tensor | None) -> Tensor:

@@ -1,21 +1,37 @@
-"""Priors p(z): normalized densities over the latent space."""
+"""Priors p(z): normalized densities over the latent space.
+
+``prior`` is the idea. ``standard_normal`` and ``uniform_categorical`` are fixed, ``aggregate_normal`` follows the data;
+``flow`` (with ``autoregressive``), ``mixture`` and ``vamp`` are learned; ``layered`` has layers, ``product`` blocks.
+"""
 
 from curvae.priors.aggregate_normal import AggregateNormal
+from curvae.priors.autoregressive import autoregressive_prior, coupling_prior
+from curvae.priors.flow import FlowPrior
 from curvae.priors.layered import Layered, layered
-from curvae.priors.prior import Prior, StartsAtNormal
+from curvae.priors.mixture import MixturePrior
+from curvae.priors.prior import Prior, StartsAtEncoded, StartsAtNormal
+from curvae.priors.product import ProductPrior
 from curvae.priors.standard_normal import StandardNormal
 from curvae.priors.tilted_normal import TiltedNormal
 from curvae.priors.uniform_categorical import UniformCategorical
+from curvae.priors.vamp import VampPrior
 from curvae.renamed import renamed
 
 __all__ = [
     "AggregateNormal",
+    "FlowPrior",
     "Layered",
+    "MixturePrior",
     "Prior",
+    "ProductPrior",
     "StandardNormal",
+    "StartsAtEncoded",
     "StartsAtNormal",
     "TiltedNormal",
     "UniformCategorical",
+    "VampPrior",
+    "autoregressive_prior",
+    "coupling_prior",
     "layered",
 ]
 

@@ -31,6 +31,7 @@ class AggregateNormal(Prior):
         ('-1.8379', torch.Size([5, 2]))
     """
 
+    quadratic = True
     mean: Float[Tensor, " D"]
     covariance: Float[Tensor, "D D"]
     seen: Tensor

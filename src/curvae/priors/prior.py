@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from curvae.distributions.gaussian import DiagonalGaussian
+
 
 class Prior(nn.Module, ABC):
     """A normalized density p(z) over all latent dimensions, ``D = sum(blocks)``.
@@ -17,6 +19,9 @@ class Prior(nn.Module, ABC):
     blocks: tuple[int, ...]
     continuous: bool = True
     """False where z is discrete: p(z) is a probability, and there is no slope or curvature to go by."""
+
+    quadratic: bool = False
+    """True where log p(z) is quadratic in z: the precision is the same everywhere."""
 
     @property
     def size(self) -> int:
@@ -45,7 +50,8 @@ class Prior(nn.Module, ABC):
 
     @abstractmethod
     def precision(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D D"]:
-        """Positive semi-definite; equals ``-d2 log p / dz2`` where that is positive semi-definite."""
+        """Positive semi-definite: ``-d2 log p / dz2`` where that is, or what is left of it without the parts that could
+        make it indefinite (Gauss-Newton of a flow, the mean over the components of a mixture)."""
 
 
 @runtime_checkable
@@ -57,5 +63,19 @@ class StartsAtNormal(Protocol):
 
         Args:
             deviation: of the latents in their posterior, which is the same for all data.
+        """
+        ...
+
+
+@runtime_checkable
+class StartsAtEncoded(Protocol):
+    """A prior that starts from rows of the data and where an encoder puts them."""
+
+    def start_at(self, x: Float[Tensor, "N *event"], q: DiagonalGaussian) -> None:
+        """Become like the aggregate of these posteriors.
+
+        Args:
+            x: rows of the training data, 0 where not observed.
+            q: means and variances of their posteriors.
         """
         ...

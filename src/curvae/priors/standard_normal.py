@@ -30,6 +30,7 @@ class StandardNormal(Prior):
         torch.Size([5, 2])
     """
 
+    quadratic = True
     origin: Tensor
 
     def __init__(self, size: int, blocks: tuple[int, ...] | None = None):

@@ -111,7 +111,8 @@ class Gram(Hidden):
 
     @property
     def locally_constant(self) -> bool:
-        return all(isinstance(layer, (nn.Linear, *layers.PIECEWISE_LINEAR)) for layer in self.frame.hidden)
+        pieces = (nn.Linear, *layers.PIECEWISE_LINEAR)
+        return self.model.prior.quadratic and all(isinstance(layer, pieces) for layer in self.frame.hidden)
 
 
 def _wide(last: nn.Linear) -> bool:

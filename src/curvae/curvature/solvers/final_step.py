@@ -31,13 +31,14 @@ def last_step(near: Linearization, t: int, rule: StepRule) -> Mode:
     with torch.no_grad():
         start = here.detach()
         there, length = rule.advance(t, start, grad, step).taken(start)
-        slope = there.grad()
+        end = None if stays or differentiated else there.local()
+        slope = there.grad() if end is None else end.grad
     mean = near.z + length.unsqueeze(-1) * step
     if differentiated:
         residual = local.grad - (precision @ step.unsqueeze(-1)).squeeze(-1) if stays else here.residual(step)
         mean = mean + linalg.solve_spd(fixed, residual - residual.detach())
     if not stays:
-        precision = near.at(mean).local().precision
+        precision = (end or near.at(mean).local()).precision
         factor, ok = linalg.cholesky(precision)
     left = 0.5 * torch.linalg.vecdot(slope, linalg.solve_spd(factor.detach(), slope))
     seen = [Record.of(local.log_joint, grad), Record.of(there.log_joint, slope)]
