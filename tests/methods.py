@@ -344,6 +344,9 @@ SYSTEMS: dict[str, object] = {
         for word in ("direct", "gumbel-softmax", "straight-through", "leave-one-out", "exact")
     },
     "direct-vae-pairwise": lambda spec=SPEC: systems.direct_vae(spec, 3, 2, hidden=16, pairwise=True),
+    "flow-prior-vae": small(systems.flow_prior_vae, flows=2, width=8),
+    "flow-prior-vae-after": small(systems.flow_prior_vae, flows=2, width=8, fitting="after"),
+    "flow-prior-vae-alternating": small(systems.flow_prior_vae, flows=2, width=8, fitting="alternating", rounds=2),
     "fishernet": small(systems.fishernet),
     "fishernet-newton": small(systems.fishernet, steps=1),
     "fishernet-matrix-free": small(systems.fishernet, dense=0),

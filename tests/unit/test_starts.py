@@ -17,6 +17,7 @@ from curvae.linear import LinearGaussian, factor_analysis, ppca
 from curvae.networks import MLP, carried, write_affine
 from curvae.systems import System, vae, vlae
 from curvae.systems.base import SYSTEMS
+from curvae.systems.priors import StartPrior
 from curvae.systems.starts import LinearStart, start_for
 from curvae.typing import Batch, DataSpec
 
@@ -47,6 +48,8 @@ VARIATIONS = [
     ("spline-vae", {"passes": 3, "bins": 5}, "exact"),
     ("tsc", {"flows": 2}, "exact"),
     ("vlae", {"published": True}, "exact"),
+    *((name, {"prior": prior}, "exact") for name in ("vae", "vlae", "iwae") for prior in ("flow", "autoregressive")),
+    ("flow-prior-vae", {"fitting": "alternating"}, "exact"),
 ]
 ACTIVATIONS = [nn.ReLU, nn.SiLU, nn.GELU, nn.LeakyReLU, nn.Hardswish]
 
@@ -121,7 +124,9 @@ def test_before_the_first_step_elbo_and_evidence_are_those_of_the_linear_model(n
     model = linear_model(data, min(given["latent"], 5), learn)
     expected = model.log_prob(all_of(data).x)
     log_w, log_c = system.log_weights(all_of(data), 6, torch.Generator().manual_seed(1))
-    assert isinstance(system.stages()[0].start, LinearStart) == (start != "random")
+    first = system.stages()[0].start
+    first = first.networks if isinstance(first, StartPrior) else first
+    assert isinstance(first, LinearStart) == (start != "random")
     if start == "exact":
         torch.testing.assert_close(log_w, expected.expand_as(log_w), atol=1e-10, rtol=0)
     elif start == "near":

@@ -16,7 +16,15 @@ from curvae.inference.chains import hmc_chains
 from curvae.inference.fisher import FisherGaussian
 from curvae.inference.hamiltonian import AnnealedHMC, HamiltonianFlow
 from curvae.inference.householder import AmortizedHouseholder
-from curvae.inference.inference import AffinePosterior, Inference, Inferred, StartsAtPosterior, prefixed, start_at
+from curvae.inference.inference import (
+    AffinePosterior,
+    Inference,
+    Inferred,
+    StartsAtPosterior,
+    encoder_of,
+    prefixed,
+    start_at,
+)
 from curvae.inference.laplace import Laplace
 from curvae.inference.m_step import m_step
 from curvae.inference.matrix_free_laplace import MatrixFreeLaplace
@@ -73,6 +81,7 @@ __all__ = [
     "UpdateRule",
     "at_test_time",
     "best_gaussian",
+    "encoder_of",
     "hmc_chains",
     "m_step",
     "prefixed",

@@ -210,6 +210,8 @@ class AmortizedCategorical(Amortized):
         torch.Size([7, 4, 6])
     """
 
+    alone = False
+
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         prior = categories_of(model, "AmortizedCategorical")
         law = OneHot(prior.variables, prior.categories)
@@ -233,6 +235,8 @@ class AmortizedPairwise(Amortized):
         >>> inference(model, Batch(torch.zeros(3, 5), torch.arange(3))).posterior.draw(7).z.shape
         torch.Size([7, 3, 8])
     """
+
+    alone = False
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         prior = categories_of(model, "AmortizedPairwise")

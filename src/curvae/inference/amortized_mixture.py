@@ -39,6 +39,7 @@ class AmortizedMixture(Inference):
             raise ValueError("AmortizedMixture: expects 1 or more components; got none.")
         self.components = nn.ModuleList(components)
         self.gate = gate
+        self.alone = all(component.alone for component in components)
 
     def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
         parts = [component(model, batch) for component in self.components]

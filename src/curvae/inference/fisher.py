@@ -57,6 +57,8 @@ class FisherGaussian(Amortized):
         (torch.Size([8, 3]), torch.Size([8, 3, 3]))
     """
 
+    alone = False
+
     def __init__(
         self,
         encoder: nn.Module,

@@ -48,6 +48,14 @@ class AffinePosterior(NamedTuple):
 class Inference(nn.Module, ABC):
     """x -> q(z | x). Forward is pure: whatever must be remembered comes back in ``Inferred.state``."""
 
+    alone: bool = False
+    """Whether it asks for no model: ``inference(None, batch)``."""
+
+    @property
+    def before(self) -> "Inference | None":
+        """The method that it goes on from."""
+        return None
+
     @abstractmethod
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         """The posterior of each example of the batch."""
@@ -67,8 +75,24 @@ def start_at(inference: nn.Module, posterior: AffinePosterior) -> bool:
     return isinstance(inference, StartsAtPosterior) and inference.start_from(posterior)
 
 
+def encoder_of(inference: Inference) -> Inference:
+    """The encoder that a method begins with: the first on the way back that asks for no model.
+
+    Raises:
+        ValueError: there is none.
+    """
+    here: Inference | None = inference
+    while here is not None and not here.alone:
+        here = here.before
+    if here is None:
+        raise ValueError(f"expects an inference that begins with an encoder alone; got {type(inference).__name__}.")
+    return here
+
+
 class Amortized(Inference):
     """One encoder pass gives the parameters of a law. The encoder sees 0 where a value is not observed."""
+
+    alone = True
 
     def __init__(self, encoder: nn.Module):
         super().__init__()
@@ -95,6 +119,10 @@ class Continued(Inference):
     def __init__(self, start: Inference):
         super().__init__()
         self.start = start
+
+    @property
+    def before(self) -> Inference:
+        return self.start
 
     def start_from(self, posterior: AffinePosterior) -> bool:
         return start_at(self.start, posterior)

@@ -79,6 +79,10 @@ class MultimodalLaplace(Inference):
         self.components = components
         self.search = search(Scattered(start, components, seed, candidates))
 
+    @property
+    def before(self) -> Inference:
+        return self.search
+
     def start_from(self, posterior: AffinePosterior) -> bool:
         return start_at(self.search, posterior)
 

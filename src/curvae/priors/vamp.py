@@ -92,7 +92,7 @@ class VampPrior(Prior):
         level = torch.full_like(self.inputs.flatten(1)[:, 0], -math.log(len(self.inputs)))
         return list(_parts(self._encode(self.inputs), level))
 
-    def _joint(self, parts: list[Weighted], z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B K"]:
+    def _joint(self, parts: list[Weighted], z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B M"]:
         """Log of the weight of each component times its density."""
         rows = z.reshape(-1, 1, self.size)
         each = [weight + q.log_prob(rows.expand(-1, len(weight), -1)) for q, weight in parts]

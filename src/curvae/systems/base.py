@@ -17,6 +17,7 @@ from curvae.objectives import Bound, Kind, Objective, kind_of, log_weights
 from curvae.posteriors import Posterior, typical
 from curvae.systems.arguments import full_docstring
 from curvae.systems.capabilities import Parts, Weights
+from curvae.systems.priors import take_prior, with_prior_option
 from curvae.systems.stages import Stage, initialize_likelihood
 from curvae.typing import Batch
 
@@ -51,6 +52,10 @@ class System(nn.Module, ABC):
     def stages(self) -> tuple[Stage, ...]:
         """The phases of training, in order."""
         return self._stages
+
+    def restage(self, *stages: Stage) -> None:
+        """Be trained by these stages."""
+        self._stages = stages
 
     def forward(self, method: str, *args: Any) -> Any:
         """``getattr(self, method)(*args)``: the door for functional_call, vmap over weights, and compile."""
@@ -193,8 +198,14 @@ Arguments = ParamSpec("Arguments")
 Made = TypeVar("Made", bound=System)
 
 
-def register(name: str) -> Callable[[Callable[Arguments, Made]], Callable[Arguments, Made]]:
+def register(name: str, own_prior: bool = False) -> Callable[[Callable[Arguments, Made]], Callable[Arguments, Made]]:
     """Enter a function that builds a system into the table; what it returns remembers how it was made.
+
+    It takes one argument more, ``prior``: another one in the place of N(0, I), see :func:`take_prior`.
+
+    Args:
+        name: of the system.
+        own_prior: the prior is the system's point, or its latents are discrete: it takes no other.
 
     Raises:
         ValueError: the name is taken.
@@ -202,17 +213,26 @@ def register(name: str) -> Callable[[Callable[Arguments, Made]], Callable[Argume
     """
 
     def enter(build: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
+        signature = inspect.signature(build)
+        signature = signature if own_prior else with_prior_option(signature)
+
         @functools.wraps(build)
         def built(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Made:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            chosen = dict(bound.arguments)
+            prior = "normal" if own_prior else chosen["prior"]
+            kwargs.pop("prior", None)
             system = build(*args, **kwargs)
             if not isinstance(system, System):
                 raise TypeError(f"{name}: expected a function that returns a System, got {type(system).__name__}.")
-            bound = inspect.signature(build).bind(*args, **kwargs)
-            bound.apply_defaults()
-            system.recipe = Recipe(name, dict(bound.arguments))
+            if prior != "normal":
+                take_prior(system, prior, chosen["spec"])
+            system.recipe = Recipe(name, chosen)
             return system
 
-        built.__doc__ = full_docstring(build)
+        built.__signature__ = signature  # pyright: ignore[reportFunctionMemberAccess]
+        built.__doc__ = full_docstring(built)
         if name in SYSTEMS:
             raise ValueError(f"register: a system named {name!r} exists already; choose another name.")
         SYSTEMS[name] = built

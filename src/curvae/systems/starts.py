@@ -12,7 +12,7 @@ from curvae.inference import AffinePosterior, start_at
 from curvae.likelihoods import StartsAtLinear
 from curvae.linear import LinearGaussian
 from curvae.networks import carried, write_affine
-from curvae.priors import StartsAtNormal
+from curvae.priors import StartsAtEncoded, StartsAtNormal
 from curvae.systems.stages import Prepared, initialize_likelihood
 from curvae.typing import Table, Tables
 
@@ -49,6 +49,8 @@ class LinearStart:
     log-likelihood of the validation data is taken. Other likelihoods start at the linear model of their natural
     parameters to first order.
 
+    A prior that can start at N(0, I) does, which keeps this exact; one that starts from data starts after the networks.
+
     Where the networks are too narrow for all latents, or the data for as many, the other latents start unused. Where
     nothing can be written (another prior, another kind of network) all starts at random, and a line of the log says so.
     """
@@ -56,11 +58,13 @@ class LinearStart:
     def __call__(self, system: Any, data: Tables) -> None:
         prior, likelihood, x = system.model.prior, system.model.likelihood, data.train.x
         size = min(carried(system.model.decoder), sum(prior.blocks))
-        if not (size and isinstance(likelihood, StartsAtLinear) and isinstance(prior, StartsAtNormal)):
+        known = isinstance(prior, StartsAtNormal | StartsAtEncoded)
+        if not (size and isinstance(likelihood, StartsAtLinear) and known):
             log.info("%s starts at random: its decoder or prior cannot start at a linear model.", _name(system))
             return initialize_likelihood(system, data)
         fitted = best(likelihood.linear_fits(x, size, data.train.mask), likelihood, data.validation)
-        unit = prior.start_from(fitted.posterior_variance.sqrt())
+        deviation = fitted.posterior_variance.sqrt()
+        unit = prior.start_from(deviation) if isinstance(prior, StartsAtNormal) else torch.ones_like(deviation)
         _write_decoder(system, fitted, unit)
         if not start_at(system.inference, _posterior(fitted, unit, likelihood, x)):
             log.info("%s: the decoder starts at a linear model, the encoder at random.", _name(system))

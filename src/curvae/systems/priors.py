@@ -1,0 +1,121 @@
+"""The prior of a system in another one's place: ``prior="flow"`` for every system that has N(0, I)."""
+
+import inspect
+import logging
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from curvae.inference import encoder_of
+from curvae.model import require_continuous
+from curvae.posteriors import DiagonalGaussian, Posterior, typical
+from curvae.priors import (
+    MixturePrior,
+    Prior,
+    StartsAtEncoded,
+    StartsAtNormal,
+    VampPrior,
+    autoregressive_prior,
+    coupling_prior,
+)
+from curvae.systems.stages import Prepared
+from curvae.typing import Batch, DataSpec, Tables
+
+log = logging.getLogger("curvae")
+
+PriorWord = Literal["normal", "flow", "autoregressive", "mixture", "vamp"]
+"""Word for a prior in a system's signature."""
+ROWS = 2000
+"""Training rows, evenly spread, where a prior starts that starts from data."""
+
+
+def with_prior_option(signature: inspect.Signature) -> inspect.Signature:
+    """The signature of a system with ``prior="normal"`` as its last argument."""
+    option = inspect.Parameter("prior", inspect.Parameter.KEYWORD_ONLY, default="normal", annotation=PriorWord | Prior)
+    return signature.replace(parameters=[*signature.parameters.values(), option])
+
+
+def prior_for(word: str, size: int, event: tuple[int, ...]) -> Prior:
+    """What a word of a system's signature stands for.
+
+    Raises:
+        ValueError: no such word, or no word for a new prior.
+    """
+    match word:
+        case "flow":
+            return coupling_prior(size)
+        case "autoregressive":
+            return autoregressive_prior(size)
+        case "mixture":
+            return MixturePrior(size)
+        case "vamp":
+            return VampPrior(size, event)
+        case _:
+            raise ValueError(f"prior: expected one of {', '.join(get_args(PriorWord))}; got {word!r}.")
+
+
+def take_prior(system: Any, prior: str | Prior, spec: DataSpec) -> None:
+    """Put a prior in the place of a system's N(0, I), before it is trained; its first stage then starts it, too.
+
+    Raises:
+        ValueError: no such word, a prior of another size or of discrete latents, or an encoder that it cannot use.
+    """
+    model = system.model
+    size = model.prior.size
+    made = prior if isinstance(prior, Prior) else prior_for(prior, size, spec.event)
+    if made.size != size:
+        raise ValueError(f"prior: expected one of {size} latents, as the system has; got {made.size}.")
+    model.prior = made
+    require_continuous(model, "prior")
+    if isinstance(made, VampPrior):
+        try:
+            made.join(Encoding(encoder_of(system.inference)))
+        except ValueError as error:
+            raise ValueError(f"prior: vamp {error}") from None
+    first, *others = system.stages()
+    system.restage(replace(first, start=StartPrior(first.start)), *others)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """x -> q(z | x) by an encoder that asks for no model."""
+
+    inference: Any
+
+    def __call__(self, x: Tensor) -> Posterior:
+        return self.inference(None, Batch.of(x)).posterior
+
+
+@dataclass(frozen=True)
+class StartPrior:
+    """Networks start as they did; then a prior that starts from data does, where the encoder puts them.
+
+    A prior that starts at a normal has started with the networks.
+    """
+
+    networks: Prepared | None
+
+    def __call__(self, system: Any, data: Tables) -> None:
+        if self.networks is not None:
+            self.networks(system, data)
+        prior = system.model.prior
+        if not isinstance(prior, StartsAtEncoded):
+            how = "at the normal law that it contains" if isinstance(prior, StartsAtNormal) else "as it is"
+            log.info("prior: %s starts %s.", type(prior).__name__, how)
+            return
+        rows = torch.linspace(0, len(data.train) - 1, min(len(data.train), ROWS)).long()
+        x = data.train.batch(rows).x
+        prior.start_at(x, encoded(system, x))
+        log.info("prior: %s starts at %d training rows, where the encoder starts.", type(prior).__name__, len(rows))
+
+
+@torch.no_grad()
+def encoded(system: Any, x: Tensor) -> DiagonalGaussian:
+    """Means and variances of the posteriors that a system's encoder gives, or the whole of its inference."""
+    try:
+        q = Encoding(encoder_of(system.inference))(x)
+    except ValueError:
+        q = system.posterior(x)
+    return DiagonalGaussian(typical(q), 0.5 * q.covariance.diagonal(dim1=-2, dim2=-1).log())
