@@ -42,7 +42,7 @@ def parser(command: str, usage: str, about: str, examples: Sequence[str], source
         prog=f"curvae {command}",
         usage=f"curvae {command} {usage}",
         description=about,
-        epilog="\n  ".join(["examples:", *examples]),
+        epilog=f"example: {examples[0]}" if len(examples) == 1 else "\n  ".join(["examples:", *examples]),
         formatter_class=Help,
         exit_on_error=False,
         add_help=False,

@@ -42,8 +42,8 @@ class Laplace(Continued):
     The decoder is evaluated in evaluation mode (dropout off, batch normalization by its running statistics), whatever
     mode it is in; afterwards it is in that mode again.
 
-    On the Gram route of a ReLU decoder, where Lam is constant within a linear piece, the covariance is that of the
-    piece where the last step began: one Jacobian less, and exact once the search has settled.
+    On the Gram route of a ReLU decoder under a normal prior, where Lam is constant within a linear piece, the
+    covariance is that of the piece where the last step began: one Jacobian less, exact once the search has settled.
 
     Args:
         start: the inference whose posterior's ``center`` is mu0.

@@ -231,7 +231,7 @@ def register(name: str, own_prior: bool = False) -> Callable[[Callable[Arguments
             system.recipe = Recipe(name, chosen)
             return system
 
-        built.__signature__ = signature  # pyright: ignore[reportFunctionMemberAccess]
+        built.__signature__ = signature  # pyright: ignore[reportAttributeAccessIssue]
         built.__doc__ = full_docstring(built)
         if name in SYSTEMS:
             raise ValueError(f"register: a system named {name!r} exists already; choose another name.")

@@ -20,6 +20,7 @@ from curvae.priors import (
     autoregressive_prior,
     coupling_prior,
 )
+from curvae.systems.place import like
 from curvae.systems.stages import Prepared
 from curvae.typing import Batch, DataSpec, Tables
 
@@ -33,7 +34,7 @@ ROWS = 2000
 
 def with_prior_option(signature: inspect.Signature) -> inspect.Signature:
     """The signature of a system with ``prior="normal"`` as its last argument."""
-    option = inspect.Parameter("prior", inspect.Parameter.KEYWORD_ONLY, default="normal", annotation=PriorWord | Prior)
+    option = inspect.Parameter("prior", inspect.Parameter.KEYWORD_ONLY, default="normal", annotation=str | Prior)
     return signature.replace(parameters=[*signature.parameters.values(), option])
 
 
@@ -102,20 +103,21 @@ class StartPrior:
             self.networks(system, data)
         prior = system.model.prior
         if not isinstance(prior, StartsAtEncoded):
-            how = "at the normal law that it contains" if isinstance(prior, StartsAtNormal) else "as it is"
-            log.info("prior: %s starts %s.", type(prior).__name__, how)
+            if not isinstance(prior, StartsAtNormal):
+                log.info("prior: %s starts as it is.", type(prior).__name__)
             return
         rows = torch.linspace(0, len(data.train) - 1, min(len(data.train), ROWS)).long()
-        x = data.train.batch(rows).x
-        prior.start_at(x, encoded(system, x))
+        mask = None if data.train.mask is None else data.train.mask[rows]
+        batch = like(system, Batch.of(data.train.x[rows], mask))
+        prior.start_at(batch.x, encoded(system, batch))
         log.info("prior: %s starts at %d training rows, where the encoder starts.", type(prior).__name__, len(rows))
 
 
 @torch.no_grad()
-def encoded(system: Any, x: Tensor) -> DiagonalGaussian:
+def encoded(system: Any, batch: Batch) -> DiagonalGaussian:
     """Means and variances of the posteriors that a system's encoder gives, or the whole of its inference."""
     try:
-        q = Encoding(encoder_of(system.inference))(x)
+        q = Encoding(encoder_of(system.inference))(batch.x)
     except ValueError:
-        q = system.posterior(x)
+        q = system.posterior(batch.x, batch.mask)
     return DiagonalGaussian(typical(q), 0.5 * q.covariance.diagonal(dim1=-2, dim2=-1).log())
