@@ -1,7 +1,10 @@
 """Sphinx: built strictly and offline (`make docs`)."""
 
+import inspect
 import re
 from importlib.metadata import version as _version
+
+from curvae.systems.base import SYSTEMS
 
 project = "curvae"
 author = "The curvae developers"
@@ -39,5 +42,17 @@ def _tidy(app, what, name, obj, options, lines):
         lines[i] = "" if line.startswith("Alias for field number") else "".join(parts)
 
 
+# Sphinx reads default values from the source, where the argument that register() adds to a system does not stand.
+_TAKE_A_PRIOR = {id(each) for each in SYSTEMS.values() if "prior" in inspect.signature(each).parameters}
+for _each in SYSTEMS.values():
+    del _each.__signature__
+
+
+def _with_prior(app, what, name, obj, options, signature, returns):
+    """The argument again."""
+    return (f"{signature[:-1]}, *, prior='normal')", returns) if id(obj) in _TAKE_A_PRIOR and signature else None
+
+
 def setup(app):
     app.connect("autodoc-process-docstring", _tidy)
+    app.connect("autodoc-process-signature", _with_prior)

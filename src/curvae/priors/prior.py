@@ -21,7 +21,7 @@ class Prior(nn.Module, ABC):
     """False where z is discrete: p(z) is a probability, and there is no slope or curvature to go by."""
 
     quadratic: bool = False
-    """True where log p(z) is quadratic in z: the precision is the same everywhere."""
+    """Whether log p(z) is quadratic, so that its precision is the same everywhere."""
 
     @property
     def size(self) -> int:

@@ -205,7 +205,8 @@ def register(name: str, own_prior: bool = False) -> Callable[[Callable[Arguments
 
     Args:
         name: of the system.
-        own_prior: the prior is the system's point, or its latents are discrete: it takes no other.
+        own_prior: the prior is the system's point, or its latents are discrete: it takes no other. So it is where
+            the function has an argument ``prior`` of its own.
 
     Raises:
         ValueError: the name is taken.
@@ -214,16 +215,16 @@ def register(name: str, own_prior: bool = False) -> Callable[[Callable[Arguments
 
     def enter(build: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
         signature = inspect.signature(build)
-        signature = signature if own_prior else with_prior_option(signature)
+        fixed = own_prior or "prior" in signature.parameters
+        signature = signature if fixed else with_prior_option(signature)
 
         @functools.wraps(build)
         def built(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Made:
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             chosen = dict(bound.arguments)
-            prior = "normal" if own_prior else chosen["prior"]
-            kwargs.pop("prior", None)
-            system = build(*args, **kwargs)
+            prior = "normal" if fixed else chosen["prior"]
+            system = build(**{name: value for name, value in chosen.items() if fixed or name != "prior"})
             if not isinstance(system, System):
                 raise TypeError(f"{name}: expected a function that returns a System, got {type(system).__name__}.")
             if prior != "normal":
