@@ -13,12 +13,13 @@ from curvae.model import LatentVariableModel
 from curvae.objectives import log_weights, monte_carlo_elbo
 from curvae.priors import MixturePrior, StandardNormal, autoregressive_prior, coupling_prior
 from curvae.systems.base import SYSTEMS
+from curvae.systems.priors import take_prior
 from curvae.typing import Batch, DataSpec
 from ingredients import encoder
 from zoo import LinearGaussian, batch_of, relu_model
 
 PRIORS = ["flow", "flow-autoregressive", "mixture", "vamp", "product"]
-WORDS = ["flow", "autoregressive", "mixture", "vamp"]
+WORDS = ["flow", "autoregressive", "mixture", "vamp", "tilted"]
 IN_FULL = ["amortized", "laplace", "hamiltonian"]
 OTHERS = sorted({*methods.INFERENCES} - {*methods.CATEGORIES, *IN_FULL, "predictive-coding"})
 NO_VAMP = {"fishernet", "langevin-ae"}
@@ -166,9 +167,18 @@ def test_others_have_no_such_argument():
         "flow-prior-vae",
         "predictive-coding",
         "skew-vae",
+        "tilted-vae",
     ]
     with pytest.raises(TypeError, match="unexpected keyword argument 'prior'"):
         SYSTEMS["bilbo"](methods.SPEC, prior="flow")
+
+
+def test_only_a_standard_normal_is_exchanged():
+    for name in ("dlgm-diagonal", "bilbo"):
+        with pytest.raises(ValueError, match="expected a system with one standard normal prior to exchange; got"):
+            take_prior(methods.SYSTEMS[name](), "flow", methods.SPEC)
+    with pytest.raises(ValueError, match="to exchange; got Linear"):
+        take_prior(torch.nn.Linear(2, 2), "flow", methods.SPEC)
 
 
 def test_a_prior_of_ones_own():

@@ -12,7 +12,7 @@ from curvae.data import from_array
 from curvae.priors import FlowPrior, MixturePrior, StandardNormal, VampPrior
 from curvae.systems import flow_prior_vae, vae, vlae
 from curvae.systems.base import SYSTEMS
-from curvae.systems.priors import encoded
+from curvae.systems.priors import encoder_posteriors
 from curvae.training import RunFolder, fit
 from curvae.typing import Batch, DataSpec
 
@@ -43,7 +43,7 @@ def test_a_prior_from_data_starts_where_the_encoder_starts(name, word, start, mi
         system = started(name, data, prior=word, start=start)
     kind = {"mixture": "MixturePrior", "vamp": "VampPrior"}[word]
     assert f"prior: {kind} starts at {len(data.train)} training rows, where the encoder starts." in caplog.text
-    q = encoded(system, Batch.of(data.train.x.double()))
+    q = encoder_posteriors(system, Batch.of(data.train.x.double()))
     z = q.draw(4).z.flatten(0, 1)
     with torch.no_grad():
         aggregate = q.log_prob(z.unsqueeze(1).expand(-1, len(q.loc), -1)).logsumexp(-1) - math.log(len(q.loc))

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from curvae.argument_checks import check_least
 from curvae.distributions.gaussian import DiagonalGaussian
 from curvae.distributions.kl import kl, register_kl
-from curvae.limits import check_least
 from curvae.linalg import soft_bound, soft_unbound
 from curvae.priors.prior import Prior
 

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from curvae.argument_checks import check_least
 from curvae.distributions.gaussian import DiagonalGaussian, GaussianPosterior
 from curvae.distributions.mixture import Mixture
 from curvae.distributions.posterior import Posterior
 from curvae.distributions.transformed import Pushed
-from curvae.limits import check_least
 from curvae.priors.prior import Prior
 
 Weighted = tuple[GaussianPosterior, Float[Tensor, " K"]]

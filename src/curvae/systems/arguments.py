@@ -15,7 +15,7 @@ SHARED = {
     "encoder": "your own network, from a batch of data to 2 D values.",
     "decoder": "your own network, from (N, D) to the likelihood's parameters.",
     "likelihood": "your own; by default Gaussian (variance learned, by column), Bernoulli or categorical.",
-    "prior": "normal, flow, autoregressive, mixture or vamp; or your own.",
+    "prior": "normal, flow, autoregressive, mixture, vamp or tilted; or your own.",
     "start": '"random", or "linear": principal components (or factors) inside our networks.',
 }
 """Parameter -> description, where a docstring has none of its own."""

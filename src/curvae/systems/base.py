@@ -223,8 +223,8 @@ def register(name: str, own_prior: bool = False) -> Callable[[Callable[Arguments
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             chosen = dict(bound.arguments)
-            prior = "normal" if fixed else chosen["prior"]
-            system = build(**{name: value for name, value in chosen.items() if fixed or name != "prior"})
+            prior = "normal" if fixed else bound.arguments.pop("prior")
+            system = build(*bound.args, **bound.kwargs)
             if not isinstance(system, System):
                 raise TypeError(f"{name}: expected a function that returns a System, got {type(system).__name__}.")
             if prior != "normal":

@@ -9,24 +9,27 @@ import torch
 from torch import Tensor
 
 from curvae.inference import encoder_of
-from curvae.model import require_continuous
+from curvae.model import LatentVariableModel, require_continuous
 from curvae.posteriors import DiagonalGaussian, Posterior, typical
 from curvae.priors import (
     MixturePrior,
     Prior,
+    StandardNormal,
     StartsAtEncoded,
     StartsAtNormal,
+    TiltedNormal,
     VampPrior,
     autoregressive_prior,
     coupling_prior,
 )
+from curvae.systems.capabilities import HasModel
 from curvae.systems.place import like
 from curvae.systems.stages import Prepared
 from curvae.typing import Batch, DataSpec, Tables
 
 log = logging.getLogger("curvae")
 
-PriorWord = Literal["normal", "flow", "autoregressive", "mixture", "vamp"]
+PriorWord = Literal["normal", "flow", "autoregressive", "mixture", "vamp", "tilted"]
 """Word for a prior in a system's signature."""
 ROWS = 2000
 """Training rows, evenly spread, where a prior starts that starts from data."""
@@ -53,6 +56,8 @@ def prior_for(word: str, size: int, event: tuple[int, ...]) -> Prior:
             return MixturePrior(size)
         case "vamp":
             return VampPrior(size, event)
+        case "tilted":
+            return TiltedNormal(size)
         case _:
             raise ValueError(f"prior: expected one of {', '.join(get_args(PriorWord))}; got {word!r}.")
 
@@ -61,9 +66,10 @@ def take_prior(system: Any, prior: str | Prior, spec: DataSpec) -> None:
     """Put a prior in the place of a system's N(0, I), before it is trained; its first stage then starts it, too.
 
     Raises:
-        ValueError: no such word, a prior of another size or of discrete latents, or an encoder that it cannot use.
+        ValueError: a system with another prior; no such word, a prior of another size or of discrete latents, or an
+            encoder that it cannot use.
     """
-    model = system.model
+    model = _exchangeable(system)
     size = model.prior.size
     made = prior if isinstance(prior, Prior) else prior_for(prior, size, spec.event)
     if made.size != size:
@@ -72,15 +78,24 @@ def take_prior(system: Any, prior: str | Prior, spec: DataSpec) -> None:
     require_continuous(model, "prior")
     if isinstance(made, VampPrior):
         try:
-            made.join(Encoding(encoder_of(system.inference)))
+            made.join(EncoderAlone(encoder_of(system.inference)))
         except ValueError as error:
             raise ValueError(f"prior: vamp {error}") from None
     first, *others = system.stages()
     system.restage(replace(first, start=StartPrior(first.start)), *others)
 
 
+def _exchangeable(system: Any) -> LatentVariableModel:
+    """The model of a system whose prior is N(0, I)."""
+    model = system.parts().model if isinstance(system, HasModel) else None
+    if model is None or type(model.prior) is not StandardNormal or len(model.prior.blocks) > 1:
+        own = type(system if model is None else model.prior).__name__
+        raise ValueError(f"prior: expected a system with one standard normal prior to exchange; got {own}.")
+    return model
+
+
 @dataclass(frozen=True)
-class Encoding:
+class EncoderAlone:
     """x -> q(z | x) by an encoder that asks for no model."""
 
     inference: Any
@@ -109,15 +124,15 @@ class StartPrior:
         rows = torch.linspace(0, len(data.train) - 1, min(len(data.train), ROWS)).long()
         mask = None if data.train.mask is None else data.train.mask[rows]
         batch = like(system, Batch.of(data.train.x[rows], mask))
-        prior.start_at(batch.x, encoded(system, batch))
+        prior.start_at(batch.x, encoder_posteriors(system, batch))
         log.info("prior: %s starts at %d training rows, where the encoder starts.", type(prior).__name__, len(rows))
 
 
 @torch.no_grad()
-def encoded(system: Any, batch: Batch) -> DiagonalGaussian:
+def encoder_posteriors(system: Any, batch: Batch) -> DiagonalGaussian:
     """Means and variances of the posteriors that a system's encoder gives, or the whole of its inference."""
     try:
-        q = Encoding(encoder_of(system.inference))(batch.x)
+        q = EncoderAlone(encoder_of(system.inference))(batch.x)
     except ValueError:
         q = system.posterior(batch.x, batch.mask)
     return DiagonalGaussian(typical(q), 0.5 * q.covariance.diagonal(dim1=-2, dim2=-1).log())
