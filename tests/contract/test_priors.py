@@ -48,7 +48,13 @@ def test_normalized(prior):
 def test_score_is_the_slope(prior):
     if prior.continuous:
         z = prior.sample(5).detach().requires_grad_(True)
-        torch.testing.assert_close(prior.score(z), torch.autograd.grad(prior.log_prob(z).sum(), z)[0])
+        expected = torch.autograd.grad(prior.log_prob(z).sum(), z)[0]
+        torch.testing.assert_close(prior.score(z), expected)
+        for mode in (torch.no_grad(), torch.inference_mode()):
+            with mode:
+                found = prior.score(z.detach())
+                torch.testing.assert_close(found, expected)
+                assert not found.requires_grad
 
 
 def test_precision_is_psd_and_the_hessian_where_that_is_psd(name, prior):
