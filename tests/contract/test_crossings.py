@@ -62,7 +62,7 @@ def test_proper_weights_and_a_bound_below(name, prior):
     """``E_q[w f] = int p(x, z) f(z) dz``, f a bump where q has its draws, by a grid; and ``E_q log w <= log p(x)``.
 
     4 examples: 4 normal deviates of 4,000 draws, and 4 of one side: 4e-6 of the seeds fail. The bump bounds the
-    weights, which nothing else does where an encoder is not trained. Seen: log p(z) off by 0.1 nats.
+    weights, which nothing else does where an encoder is not trained.
     """
     model, batch, grid, joint = linear(prior)
     q = methods.inference(name)(model, batch).posterior
