@@ -55,17 +55,7 @@ from curvae.posteriors import (
     RankOneGaussian,
     rotated,
 )
-from curvae.priors import (
-    FlowPrior,
-    Layered,
-    MixturePrior,
-    ProductPrior,
-    StandardNormal,
-    TiltedNormal,
-    UniformCategorical,
-    autoregressive_prior,
-    coupling_prior,
-)
+from curvae.priors import (, Layered, StandardLogistic, StandardNormal, TiltedNormal, UniformCategorical
 from curvae.systems import LatentSystem
 from curvae.typing import DataSpec
 from ingredients import (
@@ -90,6 +80,7 @@ LIKELIHOODS = LIKELIHOODS
 
 PRIORS = {
     "standard-normal": lambda: StandardNormal(D),
+    "standard-logistic": lambda: StandardLogistic(D),
     "standard-normal-blocks": lambda: StandardNormal(D, blocks=(1, 2)),
     "aggregate-normal": aggregate,
     "tilted-normal": lambda: TiltedNormal(D, tilt=2.0),
@@ -355,7 +346,18 @@ SYSTEMS: dict[str, object] = {
     "multimodal-vlae": small(systems.multimodal_vlae, components=3, steps=2),
 }
 
-REAL_ONLY = {"baggins"}
+DENSITIES: dict[str, object] = {
+    "nice": lambda spec=SPEC: systems.nice(spec, hidden=16),
+    "nice-normal": lambda spec=SPEC: systems.nice(spec, hidden=16, base="normal", start="columns"),
+}
+"""Systems without latents, whose log p(x) is exact."""
+
+LATENT = tuple(SYSTEMS)
+"""Systems with a latent-variable model."""
+
+SYSTEMS |= DENSITIES
+
+REAL_ONLY = {"baggins", *DENSITIES}
 """Systems that refuse data that are not real numbers."""
 
 BEST_OF_THEIR_FAMILY = {"predictive-coding"}

@@ -1,12 +1,14 @@
 """Moving latents along a log-density: leapfrog, Hamiltonian transitions, annealing. No models, no posteriors."""
 
 from curvae.dynamics.annealing import Annealed, GeometricPath, Tuned, anneal, tune
+from curvae.dynamics.completion import Completions, complete, linear_completions, noisy_ascent
 from curvae.dynamics.hamiltonian import DualAveraging, HMCInfo, HMCState, transition
 from curvae.dynamics.leapfrog import LogDensity, leapfrog, tempered_leapfrog, value_and_slope
 from curvae.renamed import renamed
 
 __all__ = [
     "Annealed",
+    "Completions",
     "DualAveraging",
     "GeometricPath",
     "HMCInfo",
@@ -14,7 +16,10 @@ __all__ = [
     "LogDensity",
     "Tuned",
     "anneal",
+    "complete",
     "leapfrog",
+    "linear_completions",
+    "noisy_ascent",
     "tempered_leapfrog",
     "transition",
     "tune",

@@ -1,15 +1,20 @@
-"""Flows: bijections of the latent space whose parameters or context an encoder gives for each example."""
+"""Flows: bijections of the latent space whose parameters or context an encoder gives for each example, or of data."""
 
+from curvae.flows.additive import Additive
 from curvae.flows.autoregressive import Autoregressive
 from curvae.flows.flow import Flow, HasJacobian, InvertibleFlow, Transformed
 from curvae.flows.planar import Planar
 from curvae.flows.radial import Radial
 from curvae.flows.univariate import Univariate, affine, gated, spline
 from curvae.flows.zuko_flow import ZukoFlow
+from curvae.flows.composed import Composed
+from curvae.flows.whitening import Whitening
 from curvae.renamed import renamed
 
 __all__ = [
+    "Additive",
     "Autoregressive",
+    "Composed",
     "Flow",
     "HasJacobian",
     "InvertibleFlow",
@@ -18,6 +23,7 @@ __all__ = [
     "Transformed",
     "Univariate",
     "ZukoFlow",
+    "Whitening",
     "affine",
     "gated",
     "spline",

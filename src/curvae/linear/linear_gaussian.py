@@ -57,6 +57,19 @@ class LinearGaussian:
         found = noise.sqrt().unsqueeze(1) * left * strength
         return cls(mean, found * signs(found), noise)
 
+    @classmethod
+    def of(cls, mean: Float[Tensor, " P"], covariance: Float[Tensor, "P P"]) -> "LinearGaussian":
+        """N(mean, covariance), as a model of P latents and the least noise that leaves room for them.
+
+        Example:
+            >>> covariance = torch.tensor([[2.0, 0.9], [0.9, 1.0]])
+            >>> torch.allclose(LinearGaussian.of(torch.zeros(2), covariance).covariance, covariance)
+            True
+        """
+        values, vectors = torch.linalg.eigh(covariance)
+        noise = 0.5 * values[0]
+        return cls.rotated(mean, vectors * (values - noise).clamp(min=0).sqrt(), noise.expand(len(mean)).clone())
+
     @property
     def gains(self) -> Float[Tensor, " D"]:
         """``diag(W' diag(noise)^-1 W)``."""

@@ -24,6 +24,7 @@ from curvae.systems.dlgm import dlgm
 from curvae.systems.fif_vae import fif_vae
 from curvae.systems.fishernet import fishernet
 from curvae.systems.flow_prior_vae import flow_prior_vae
+from curvae.systems.flow_density import FlowDensity
 from curvae.systems.householder_vae import householder_vae
 from curvae.systems.hvae import hvae
 from curvae.systems.ia_vae import ia_vae
@@ -33,6 +34,7 @@ from curvae.systems.langevin_ae import langevin_ae
 from curvae.systems.miwae import miwae
 from curvae.systems.mixture_vae import mixture_vae
 from curvae.systems.multimodal_vlae import multimodal_vlae
+from curvae.systems.nice import nice
 from curvae.systems.piwae import piwae
 from curvae.systems.planar_vae import planar_vae
 from curvae.systems.predictive_coding import predictive_coding
@@ -56,6 +58,7 @@ __all__ = [
     "CanReconstruct",
     "CanSample",
     "Cosine",
+    "FlowDensity",
     "HasDensity",
     "HasModel",
     "HasPosterior",
@@ -90,6 +93,7 @@ __all__ = [
     "miwae",
     "mixture_vae",
     "multimodal_vlae",
+    "nice",
     "piwae",
     "planar_vae",
     "predictive_coding",
