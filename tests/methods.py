@@ -349,6 +349,8 @@ SYSTEMS: dict[str, object] = {
 DENSITIES: dict[str, object] = {
     "nice": lambda spec=SPEC: systems.nice(spec, hidden=16),
     "nice-normal": lambda spec=SPEC: systems.nice(spec, hidden=16, base="normal", start="columns"),
+    "flow-ae": lambda spec=SPEC: systems.flow_ae(spec, hidden=16, flows=2),
+    "flow-ae-corners": lambda spec=SPEC: systems.flow_ae(spec, hidden=16, flows=0, core="corners"),
 }
 """Systems without latents, whose log p(x) is exact."""
 

@@ -14,7 +14,8 @@ from curvae.likelihoods import Gaussian
 from curvae.linear import LinearGaussian
 from curvae.networks import MLP
 from curvae.priors import StandardLogistic
-from curvae.systems import CanImpute, CanReconstruct, CanSample, FlowDensity, HasDensity, HasModel, Stage, nice
+from curvae.systems import CanImpute, CanReconstruct, CanSample, FlowDensity, HasDensity, HasModel, Stage, flow_ae, nice
+from curvae.systems.core_shell import start_at_core
 from curvae.systems.flow_density import rank_for, ranks
 from curvae.typing import Batch, DataSpec
 
@@ -180,6 +181,52 @@ def test_before_the_first_step_nice_is_the_best_of_several_linear_models(noise):
     assert (near.log_prob(x) - model.log_prob(x)).mean().abs() < NEAR, "a logistic base of the same variance"
 
 
+@pytest.mark.parametrize("latent", [1, 3])
+@pytest.mark.parametrize("noise", ["shared", "element"])
+def test_before_the_first_step_core_and_shell_are_the_linear_model(noise, latent):
+    data = table(7)
+    system = flow_ae(data.spec._replace(noise=noise), latent=latent, hidden=16).double()
+    system.stages()[0].start(system, data)
+    fits = Gaussian(7, learn=noise).linear_fits(data.train.x, latent)
+    held_out = data.validation.x.double()
+    model = max(fits, key=lambda fit: float(fit.log_prob(held_out).mean()))
+    x = data.test.x.double()
+    torch.testing.assert_close(system.log_prob(x), model.log_prob(x), atol=1e-9, rtol=0)
+
+
+def test_unused_codes_and_other_cores_start_there_too():
+    """More codes than the data have directions, of a picture and from its corners."""
+    data = table(1, 3, 4)
+    for core in ("center", "corners"):
+        system = flow_ae(data.spec, latent=6, hidden=32, core=core).double()
+        model = Gaussian(data.spec.event, learn="shared").linear_fits(data.train.x, 3)[0]
+        start_at_core(system.flow, model)
+        x = data.test.x.double()
+        torch.testing.assert_close(system.log_prob(x), model.log_prob(x.flatten(1)), atol=1e-9, rtol=0)
+
+
+def test_narrow_networks_and_a_random_start_have_the_right_scales(caplog):
+    data = table(8)
+    for options in ({"hidden": 2}, {"start": "random", "hidden": 16}):
+        with caplog.at_level(logging.INFO, "curvae"):
+            system = flow_ae(data.spec, latent=2, **options).double()
+            system.stages()[0].start(system, data)
+        variance = data.train.x[:, system.flow.shell].var(0, unbiased=False)
+        torch.testing.assert_close(system.flow.sigma.float().square(), variance, rtol=1e-3, atol=0)
+        core = system.flow.inner.flows[0](data.train.x[:, system.flow.core].double().unsqueeze(1)).z.squeeze(1)
+        torch.testing.assert_close(core.std(0, unbiased=False), torch.ones(2, dtype=F64), rtol=1e-4, atol=0)
+    assert caplog.messages == ["flow-ae starts at random: its networks are too narrow for a linear model."]
+
+
+def test_a_reconstruction_has_the_code_and_no_noise():
+    system = of_size(methods.DENSITIES["flow-ae"], 8, by=0.05)
+    x = torch.randn(5, 8, dtype=F64)
+    before, after = (system.flow(value.unsqueeze(1)).z.squeeze(1) for value in (x, system.reconstruct(x)))
+    torch.testing.assert_close(after, torch.cat([before[:, :2], torch.zeros(5, 6, dtype=F64)], 1), atol=1e-7, rtol=0)
+    shell = system.flow.decoder(system.flow.outer.inverse(before[:, None, :2]).z.squeeze(1))
+    torch.testing.assert_close(system.reconstruct(x)[:, system.flow.shell], shell)
+
+
 @pytest.mark.parametrize("base", ["normal", "logistic"])
 def test_or_each_column_by_itself(base):
     data = table(5)
@@ -287,11 +334,13 @@ def test_holes_are_refused_in_one_line(make):
     mask = torch.ones(3, 6, dtype=torch.bool)
     assert system.log_prob(torch.zeros(3, 6), mask).shape == (3,)
     mask[0, :2] = False
-    with pytest.raises(ValueError, match="FlowDensity: expected data without missing values, got 2: a part of an"):
+    with pytest.raises(ValueError, match=r"Density: expected data without missing values, got 2: a part of an"):
         system.log_prob(torch.zeros(3, 6), mask)
     x = table(6).train.raw.clone()
     x[0, 0] = torch.nan
-    with pytest.raises(ValueError, match=r"nice: expected data without missing values, got \d+: .* Fill them in"):
+    with pytest.raises(
+        ValueError, match=r"(nice|flow-ae): expected data without missing values, got \d+: .* Fill them in"
+    ):
         system.stages()[0].start(system, from_array(x, missing="mask"))
 
 
@@ -307,10 +356,17 @@ def test_a_value_that_comes_again_and_again_is_spoken_of(caplog):
 
 
 def test_misuse(make):
-    with pytest.raises(ValueError, match="nice expects examples of 2 elements or more; got 1"):
+    with pytest.raises(ValueError, match=r"(nice|flow-ae) expects examples of 2 elements or more; got 1"):
         make(DataSpec((1,)))
     with pytest.raises(ValueError, match="start: expected linear or columns; got 'random'"):
         nice(DataSpec((6,)), start="random")
+    with pytest.raises(ValueError, match="start: expected linear or random; got 'columns'"):
+        flow_ae(DataSpec((6,)), start="columns")
+    for latent in (0, 4):
+        with pytest.raises(
+            ValueError, match=f"flow-ae: latent must be from 1 to 3, half of the elements; got {latent}"
+        ):
+            flow_ae(DataSpec((6,)), latent=latent)
     with pytest.raises(ValueError, match="couplings must be 1 or more; got 0"):
         nice(DataSpec((6,)), couplings=0)
     with pytest.raises(ValueError, match="Additive: size must be 2 or more; got 1"):

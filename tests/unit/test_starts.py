@@ -29,7 +29,7 @@ STARTS = {
     for name in re.findall(r"`(.*?)`", names)
 }
 """How each system starts: its ELBO is log p(x) of the linear model, or lies near it, or starts at random."""
-DENSITIES = {"nice"}
+DENSITIES = {"flow-ae", "nice"}
 """Systems without latents: how they start is tested beside them."""
 NEAR = 0.2
 """Nats, of the mean over rows: draws of the exact posterior are moved on by steps of finite length, and tempered."""

@@ -3,6 +3,8 @@
 from curvae.flows.additive import Additive
 from curvae.flows.autoregressive import Autoregressive
 from curvae.flows.flow import Flow, HasJacobian, InvertibleFlow, Transformed
+from curvae.flows.composed import Composed
+from curvae.flows.core_shell import CoreShell
 from curvae.flows.planar import Planar
 from curvae.flows.radial import Radial
 from curvae.flows.univariate import Univariate, affine, gated, spline
@@ -15,6 +17,7 @@ __all__ = [
     "Additive",
     "Autoregressive",
     "Composed",
+    "CoreShell",
     "Flow",
     "HasJacobian",
     "InvertibleFlow",

@@ -18,12 +18,14 @@ from curvae.systems.capabilities import (
 )
 from curvae.systems.chi_vae import chi_vae
 from curvae.systems.ciwae import ciwae
+from curvae.systems.core_shell import CoreShellDensity
 from curvae.systems.coupling_vae import coupling_vae
 from curvae.systems.direct_vae import direct_vae
 from curvae.systems.dlgm import dlgm
 from curvae.systems.fif_vae import fif_vae
 from curvae.systems.fishernet import fishernet
 from curvae.systems.flow_prior_vae import flow_prior_vae
+from curvae.systems.flow_ae import flow_ae
 from curvae.systems.flow_density import FlowDensity
 from curvae.systems.householder_vae import householder_vae
 from curvae.systems.hvae import hvae
@@ -57,6 +59,7 @@ __all__ = [
     "CanImpute",
     "CanReconstruct",
     "CanSample",
+    "CoreShellDensity",
     "Cosine",
     "FlowDensity",
     "HasDensity",
@@ -83,6 +86,7 @@ __all__ = [
     "fif_vae",
     "fishernet",
     "flow_prior_vae",
+    "flow_ae",
     "householder_vae",
     "hvae",
     "ia_vae",
