@@ -260,6 +260,7 @@ OBJECTIVES: dict[str, object] = {
     "cubo": lambda: objectives.Cubo(),
     "cubo-dreg": lambda: objectives.Cubo(estimator=DREG),
     "wake": lambda: objectives.WakePhi(),
+    "augmented-density": lambda: objectives.AugmentedDensity(),
     "point-joint": lambda: objectives.PointJoint(),
     "score-climbing": lambda: objectives.ScoreClimbing(leapfrogs=2),
     "wake-doubly": lambda: objectives.WakePhi(doubly=True),
@@ -299,6 +300,7 @@ SYSTEMS: dict[str, object] = {
     "sa-vae": small(systems.sa_vae, steps=3),
     "vae-svi": small(systems.sa_vae, steps=3, unroll=False),
     "svi": small(systems.sa_vae, steps=3, amortized=False),
+    "flow-ae-linear": small(systems.flow_ae, flows=2, core="linear"),
     "householder-vae": small(systems.householder_vae, reflections=2),
     "iwae-dreg": small(systems.iwae, gradient="dreg"),
     "miwae": small(systems.miwae, groups=2, samples=3),
@@ -342,6 +344,8 @@ SYSTEMS: dict[str, object] = {
     "fishernet-newton": small(systems.fishernet, steps=1),
     "fishernet-matrix-free": small(systems.fishernet, dense=0),
     "mixture-vae": small(systems.mixture_vae, components=2),
+    "probabilistic-ae": small(systems.probabilistic_ae, flows=2),
+    "probabilistic-ae-normal": small(systems.probabilistic_ae, flows=0),
     "recursive-mixture": small(systems.recursive_mixture, components=3),
     "multimodal-vlae": small(systems.multimodal_vlae, components=3, steps=2),
 }
@@ -359,7 +363,7 @@ LATENT = tuple(SYSTEMS)
 
 SYSTEMS |= DENSITIES
 
-REAL_ONLY = {"baggins", *DENSITIES}
+REAL_ONLY = {"baggins", "flow-ae-linear", *DENSITIES}
 """Systems that refuse data that are not real numbers."""
 
 BEST_OF_THEIR_FAMILY = {"predictive-coding"}

@@ -13,6 +13,7 @@ from curvae.inference.amortized_langevin import AmortizedLangevin
 from curvae.inference.amortized_mixture import AmortizedMixture
 from curvae.inference.averaged import AveragedCurvature, AveragedLaplace, best_gaussian
 from curvae.inference.chains import hmc_chains
+from curvae.inference.code_point import CodePoint, decoder_of
 from curvae.inference.fisher import FisherGaussian
 from curvae.inference.hamiltonian import AnnealedHMC, HamiltonianFlow
 from curvae.inference.householder import AmortizedHouseholder
@@ -26,6 +27,7 @@ from curvae.inference.inference import (
     start_at,
 )
 from curvae.inference.laplace import Laplace
+from curvae.inference.linear_core import LinearCore
 from curvae.inference.m_step import m_step
 from curvae.inference.matrix_free_laplace import MatrixFreeLaplace
 from curvae.inference.multimodal_laplace import MultimodalLaplace
@@ -55,6 +57,7 @@ __all__ = [
     "Antithetic",
     "AveragedCurvature",
     "AveragedLaplace",
+    "CodePoint",
     "ConstantGaussian",
     "FisherGaussian",
     "FreeTempering",
@@ -64,6 +67,7 @@ __all__ = [
     "Inference",
     "Inferred",
     "Laplace",
+    "LinearCore",
     "MatrixFreeLaplace",
     "MultimodalLaplace",
     "NoTempering",
@@ -82,6 +86,7 @@ __all__ = [
     "at_test_time",
     "best_gaussian",
     "encoder_of",
+    "decoder_of",
     "hmc_chains",
     "m_step",
     "prefixed",

@@ -2,6 +2,7 @@
 
 from curvae.networks.conv import ConvDecoder, ConvEncoder
 from curvae.networks.embedding import carried, write_affine
+from curvae.networks.flow_decoder import FlowDecoder
 from curvae.networks.last_block import LastBlock
 from curvae.networks.mlp import MLP
 from curvae.networks.modulated import ModulatedMLP
@@ -13,6 +14,7 @@ __all__ = [
     "MLP",
     "ConvDecoder",
     "ConvEncoder",
+    "FlowDecoder",
     "LastBlock",
     "ModulatedMLP",
     "TopDown",

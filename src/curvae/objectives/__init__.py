@@ -1,5 +1,6 @@
 """Objectives: (model, posterior, batch, draws) -> a bound for each example, in nats, maximized."""
 
+from curvae.objectives.augmented import AugmentedDensity
 from curvae.objectives.batch_information import BatchInformation, BatchLikelihood, aggregate_moments, batch_likelihood
 from curvae.objectives.discrete import (
     DirectArgmax,
@@ -47,6 +48,7 @@ from curvae.renamed import renamed
 
 __all__ = [
     "AnnealedElbo",
+    "AugmentedDensity",
     "BatchInformation",
     "BatchLikelihood",
     "Bound",

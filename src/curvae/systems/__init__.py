@@ -18,6 +18,7 @@ from curvae.systems.capabilities import (
 )
 from curvae.systems.chi_vae import chi_vae
 from curvae.systems.ciwae import ciwae
+from curvae.systems.codes import CodeSystem
 from curvae.systems.core_shell import CoreShellDensity
 from curvae.systems.coupling_vae import coupling_vae
 from curvae.systems.direct_vae import direct_vae
@@ -40,6 +41,7 @@ from curvae.systems.nice import nice
 from curvae.systems.piwae import piwae
 from curvae.systems.planar_vae import planar_vae
 from curvae.systems.predictive_coding import predictive_coding
+from curvae.systems.probabilistic_ae import probabilistic_ae
 from curvae.systems.radial_vae import radial_vae
 from curvae.systems.recursive_mixture import recursive_mixture
 from curvae.systems.renyi_vae import renyi_vae
@@ -59,6 +61,7 @@ __all__ = [
     "CanImpute",
     "CanReconstruct",
     "CanSample",
+    "CodeSystem",
     "CoreShellDensity",
     "Cosine",
     "FlowDensity",
@@ -101,6 +104,7 @@ __all__ = [
     "piwae",
     "planar_vae",
     "predictive_coding",
+    "probabilistic_ae",
     "radial_vae",
     "recursive_mixture",
     "register",

@@ -15,7 +15,7 @@ from curvae.likelihoods import Gaussian
 from curvae.linear import LinearGaussian
 from curvae.networks import carried, write_affine
 from curvae.priors import StandardNormal
-from curvae.systems.flow_density import FlowDensity, check_density
+from curvae.systems.flow_density import FlowDensity, check_density, whitening_at
 from curvae.systems.stages import Prepared, Stage
 from curvae.systems.starts import best
 from curvae.typing import DataSpec, Noise, Tables
@@ -136,7 +136,7 @@ def start_at_core(flow: CoreShell, model: LinearGaussian, networks: bool = True)
     seen = LinearGaussian(shell.mean, weight, shell.noise)
     spread = across * seen.posterior_variance @ across.mT + torch.diag(core.noise)
     flow.log_variance.copy_((shell.noise - 1e-6).clamp(min=1e-12).log())
-    whitening = flow.inner.get_submodule("flows.0")
+    whitening = whitening_at(flow.inner, "flows.0")
     whitening.start_from(LinearGaussian.of(core.mean, spread))
     if not networks:
         return

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from curvae.dynamics import complete, linear_completions
-from curvae.flows import InvertibleFlow
+from curvae.flows import InvertibleFlow, Whitening
 from curvae.likelihoods import Gaussian
 from curvae.linear import LinearGaussian
 from curvae.objectives import Bound
@@ -175,7 +175,14 @@ class WhiteStart:
         fits = tuple(fit for size in sizes for fit in likelihood.linear_fits(data.train.x.float(), size))
         chosen = best(fits if self.linear else fits[-1:], likelihood, data.validation)
         unit = LinearGaussian(chosen.mean, chosen.weight / self.deviation, chosen.noise / self.deviation**2)
-        system.get_submodule(self.path).start_from(unit)
+        whitening_at(system, self.path).start_from(unit)
+
+
+def whitening_at(module: nn.Module, path: str) -> Whitening:
+    """The linear map at a path."""
+    found = module.get_submodule(path)
+    assert isinstance(found, Whitening)
+    return found
 
 
 def start_white(word: str, path: str, spec: DataSpec, deviation: float = 1.0) -> Prepared:

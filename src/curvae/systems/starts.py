@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from curvae.inference import AffinePosterior, start_at
 from curvae.likelihoods import StartsAtLinear
 from curvae.linear import LinearGaussian
-from curvae.networks import carried, write_affine
+from curvae.networks import FlowDecoder, carried, write_affine
 from curvae.priors import StartsAtEncoded, StartsAtNormal
 from curvae.systems.stages import Prepared, initialize_likelihood
 from curvae.typing import Table, Tables
@@ -60,6 +60,8 @@ class LinearStart:
         size = min(carried(system.model.decoder), sum(prior.blocks))
         known = isinstance(prior, StartsAtNormal | StartsAtEncoded)
         if not (size and isinstance(likelihood, StartsAtLinear) and known):
+        size = min(carried(_network(system.model.decoder)), sum(prior.blocks))
+        if not (size and isinstance(likelihood, StartsAtLinear) and isinstance(prior, StartsAtNormal)):
             log.info("%s starts at random: its decoder or prior cannot start at a linear model.", _name(system))
             return initialize_likelihood(system, data)
         fitted = best(likelihood.linear_fits(x, size, data.train.mask), likelihood, data.validation)
@@ -84,7 +86,12 @@ def _write_decoder(system: Any, fitted: LinearGaussian, unit: Float[Tensor, " D"
     model, size = system.model, fitted.weight.shape[1]
     weight, bias = model.likelihood.start_from(fitted)
     inward = torch.eye(size, sum(model.prior.blocks), dtype=weight.dtype)
-    write_affine(model.decoder, inward, weight.new_zeros(size), weight * unit, bias)
+    write_affine(_network(model.decoder), inward, weight.new_zeros(size), weight * unit, bias)
+
+
+def _network(decoder: nn.Module) -> nn.Module:
+    """What is written into: behind a flow of codes, which starts at the identity, what decodes them."""
+    return decoder.network if isinstance(decoder, FlowDecoder) else decoder
 
 
 def _posterior(
