@@ -100,6 +100,8 @@ def test_it_rises_without_a_better_model():
 def test_the_marginal_has_log_k_and_is_that_of_the_linear_model():
     """Of a proposal that is too wide, 2,000 draws; the public estimate is larger by log K."""
     system, model, x = linear_one()
+    start = system.log_weights(Batch.of(x), 5).log_w
+    torch.testing.assert_close(start, model.log_prob(x).expand(5, -1), atol=1e-9, rtol=0)
     system.inference.log_width.fill_(0.4)
     weights = system.requires_grad_(False).log_weights(Batch.of(x[:20]), 2000)
     exact = model.log_prob(x[:20])

@@ -39,7 +39,6 @@ VARIATIONS = [
     ("coupling-vae", {"latent": 1}, "exact"),
     ("fif-vae", {"latent": 6}, "exact"),
     ("fishernet", {"steps": 1}, "exact"),
-    ("flow-ae", {"core": "linear"}, "exact"),
     ("householder-vae", {"reflections": 1}, "exact"),
     ("householder-vae", {"reflections": 4, "latent": 6}, "exact"),
     ("hvae", {"tempering": "none"}, "near"),

@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from curvae import linalg
+from curvae.argument_checks import check_least
 from curvae.dynamics.hamiltonian import DualAveraging, HMCState, transition
 from curvae.dynamics.leapfrog import LogDensity, value_and_slope
-from curvae.limits import check_least
 from curvae.noise import uniform
 
 SHORTEST = 0.2

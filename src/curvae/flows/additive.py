@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from curvae.argument_checks import check_least
 from curvae.flows.flow import InvertibleFlow, Transformed
-from curvae.limits import check_least
 from curvae.linalg import soft_bound
 
 

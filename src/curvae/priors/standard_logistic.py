@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from curvae.limits import check_least
+from curvae.argument_checks import check_least
 from curvae.priors.prior import Prior
 
 
