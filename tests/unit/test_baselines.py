@@ -68,11 +68,28 @@ def test_the_leading_part_is_enough_in_wide_data(monkeypatch: pytest.MonkeyPatch
 
 def test_independent_gaussian_columns_are_a_direct_sum():
     train, test = wine()
-    (found,) = fit(train, Gaussian(13, learn="element"))
+    found, principal = fit(train, Gaussian(13, learn="element"))
     x = train.x.double().numpy()
     expected = stats.norm.logpdf(test.double().numpy(), x.mean(0), x.std(0)).sum(1)
     np.testing.assert_allclose(found.log_prob(test), expected, atol=1e-10)
     assert (found.label, found.latent) == ("independent columns", None)
+    assert principal.name == "ppca"
+
+
+def test_of_principal_components_without_a_number_as_many_as_bic_chooses():
+    """Against the criterion of each number, from its likelihood; of data with three, three."""
+    train, _ = wine()
+    x = train.x.double()
+    costs = []
+    for rank in range(1, 13):
+        loadings = 13 * rank - rank * (rank - 1) / 2
+        log_p = fit(train, Gaussian(13, learn="element"), rank)[0].log_prob(x).sum().item()
+        costs.append(loadings * math.log(len(x)) - 2 * log_p)
+    found = fit(train, Gaussian(13, learn="element"))[1]
+    assert found.latent == 1 + int(np.argmin(costs))
+    some = torch.randn(2000, 3) @ torch.randn(3, 9) + 0.1 * torch.randn(2000, 9)
+    assert fit(ArrayTable(some), Gaussian(9, learn="shared"))[1].label == "PPCA, 3 latents"
+    assert len(fit(ArrayTable(some[:, :1]), Gaussian(1, learn="shared"))) == 1
 
 
 def test_independent_bits_are_a_direct_sum():
@@ -231,8 +248,8 @@ def test_a_system_has_as_many_latents_as_its_prior():
     for system, latent in made.items():
         assert {each.latent for each in fit_beside(system, data.train, data.spec)} <= {latent, None}
         assert fit_beside(system, data.train, data.spec)[0].latent == latent
-    (found,) = fit_beside(Exact(), data.train, data.spec)
-    assert found.name == "independent"
+    found, principal = fit_beside(Exact(), data.train, data.spec)
+    assert (found.name, principal.name) == ("independent", "ppca")
     assert found.density is not None
     (bits,) = fit_beside(Exact(), ArrayTable((data.train.x > 0).float()), DataSpec((9,), "binary"))
     assert isinstance(bits, Baseline)

@@ -1,5 +1,6 @@
 """Which baselines a likelihood has, and how they are fitted: one function for each kind of likelihood."""
 
+import math
 from functools import singledispatch
 
 import torch
@@ -29,7 +30,8 @@ def fit(train: Table, likelihood: Likelihood, latent: int | None = None) -> tupl
     likelihood       baselines
     ================ ==============================================================================================
     Gaussian         probabilistic PCA and factor analysis of ``min(latent, P - 1)`` latents (fewer if there are fewer
-                     rows), with the likelihood's floor of the noise; independent columns where ``latent`` is None
+                     rows), with the likelihood's floor of the noise; where ``latent`` is None independent columns and,
+                     where nothing is missing, probabilistic PCA of as many latents as BIC chooses
     Bernoulli        independent columns, by smoothed frequencies (Laplace's rule)
     Categorical      the same
     any other        none, with the reason
@@ -80,8 +82,29 @@ def _(
 ) -> tuple[Baseline, ...]:
     floor, shared = likelihood.floor**2 or FLOOR, likelihood.learn != "element"
     if latent is None:
-        return (_independent(x, mask, floor, shared),)
+        single = _independent(x, mask, floor, shared)
+        return (
+            (single,) if mask is not None or x.shape[1] < 2 else (single, _principal(x, None, _rank(x, floor), floor))
+        )
     return _principal(x, mask, latent, floor), _factors(x, mask, latent, floor, shared)
+
+
+def _rank(x: Float[Tensor, "N P"], floor: float) -> int:
+    """The number of latents of probabilistic PCA with the best Bayesian information criterion (Schwarz, 1978).
+
+    ``-2/N log p`` is ``sum_i log l_i + (P - D) log s^2`` but for constants, of the leading eigenvalues l of the
+    covariance and the mean s^2 of the others; there are ``P D - D (D - 1) / 2`` loadings.
+    """
+    count, width = x.shape
+    centered = x.double() - x.double().mean(0)
+    values = torch.linalg.eigvalsh(centered.mT @ centered / count).flip(0).clamp(min=floor)
+    ranks = torch.arange(1, max(2, min(width, count)))
+    left = width - ranks
+    above = values.log().cumsum(0)[ranks - 1]
+    below = (values.sum() - values.cumsum(0)[ranks - 1]) / left
+    loadings = width * ranks - ranks * (ranks - 1) / 2
+    cost = above + left * below.clamp(min=floor).log() + loadings * math.log(count) / count
+    return int(ranks[cost.argmin()])
 
 
 def _principal(x: Float[Tensor, "N P"], mask: Shaped[Tensor, "N P"] | None, latent: int, floor: float) -> Baseline:

@@ -33,7 +33,7 @@ from curvae.systems.place import place
 from curvae.training.run import layout
 from curvae.training.run.run_folder import RunFolder
 
-KEPT = ("index", "log_likelihood", "elbo", "log_det", "status", "label", "kl", "squared_error", "size")
+KEPT = ("index", "log_likelihood", "elbo", "log_det", "status", "label", "kl", "squared_error", "size", "code_log_prob")
 """Arrays of each example that are saved, beside those of each proposal."""
 SAMPLED = ("proposal", "draws", "normalizer")
 """And these, where log p(x) was sampled."""

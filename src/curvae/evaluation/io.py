@@ -36,6 +36,8 @@ SHAPES = {
     "reconstructions": ("rebuilt", "*"),
     "samples": ("sampled", "*"),
     "draws": ("drawn", "*"),
+    "hidden": ("masked", "*"),
+    "completed": ("filled", "*"),
     "latent_mean": ("scattered", "D"),
     "labels": ("labeled",),
     "latent_covariance": ("spread", "D", "D"),

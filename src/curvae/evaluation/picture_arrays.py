@@ -9,12 +9,15 @@ from curvae.data import ArrayTable
 from curvae.evaluation.draws import untouched
 from curvae.evaluation.estimate import Scores
 from curvae.evaluation.information.posterior_summary import reconstruct_observed
+from curvae.evaluation.samples.imputation import impute
 from curvae.latents import Axes
-from curvae.posteriors import rotated
-from curvae.systems import CanReconstruct, CanSample, HasModel, Parts, System
+from curvae.posteriors import DensityPosterior, rotated
+from curvae.systems import CanImpute, CanReconstruct, CanSample, HasModel, Parts, System
 from curvae.systems.place import like
+from curvae.typing import Batch
 
 SHOWN = 24
+HIDDEN = 8
 DRAWN = 48
 SCATTERED = 2000
 COVARIANCES = 200
@@ -28,7 +31,8 @@ def pictures(
     """Arrays for pictures, float32 in data units where they are data; names that do not apply are missing.
 
     ``originals``, ``reconstructions`` (24, *event); ``samples`` (48, *event): means of the prior's draws, or where
-    there are no such means ``draws`` of the system;
+    there are no such means ``draws`` of the system; of pictures ``hidden`` (8, *event), NaN in their lower halves, and
+    ``completed`` (16, *event), two draws of these for each, one after the other;
     ``latent_mean`` (up to 2000, D), ``labels``; ``latent_covariance`` (up to 200, D, D) of the first of these, and
     ``covariances``, 8 of them, all in ``axes`` as the scores are; ``trace_log_joint``, ``trace_grad_norm`` (T+1, up to
     200).
@@ -49,6 +53,7 @@ def pictures(
         found["originals"] = _array(table.transform.inverse(first.x))
         if isinstance(system, CanReconstruct):
             found["reconstructions"] = _in_data_units(reconstruct_observed(system, like(system, first)), table)
+        found |= _completed(system, table, like(system, first), seed)
         if isinstance(system, HasModel):
             found |= _latents(system, system.parts(), table, scores, axes)
     if "label" in scores:
@@ -63,6 +68,28 @@ def _made(system: System, table: ArrayTable, generator: Generator) -> dict[str, 
     if isinstance(system, CanSample):
         return {"draws": _in_data_units(system.sample(DRAWN, generator), table)}
     return {}
+
+
+def _completed(system: System, table: ArrayTable, batch: Batch, seed: int) -> dict[str, NDArray]:
+    """Pictures whose lower half is hidden, and draws of it."""
+    x = batch.x[:HIDDEN]
+    if batch.mask is not None or x.ndim != 4 or x.shape[2] < 2 or not _completes(system, batch):
+        return {}
+    mask = torch.ones_like(x, dtype=torch.bool)
+    mask[:, :, x.shape[2] // 2 :] = False
+    drawn = impute(system, x, mask, chains=2, seed=seed).x.flatten(0, 1)
+    whole = table.transform.inverse(x.cpu().float())
+    shown = torch.where(mask.cpu(), whole, torch.nan).reshape(-1, *table.raw.shape[1:])
+    return {"hidden": _array(shown), "completed": _in_data_units(drawn, table)}
+
+
+def _completes(system: System, batch: Batch) -> bool:
+    """Whether it can draw what is missing."""
+    if isinstance(system, CanImpute):
+        return True
+    if not isinstance(system, HasModel) or (parts := system.parts()).model.autoregressive:
+        return False
+    return isinstance(parts.infer(Batch.of(batch.x[:1])).posterior, DensityPosterior)
 
 
 def _latents(system: System, parts: Parts, table: ArrayTable, scores: Scores, axes: Axes | None) -> dict[str, NDArray]:

@@ -214,8 +214,8 @@ class Fitted:
             options: further ones of :func:`curvae.evaluation.score`, such as ``stderr``.
 
         Returns:
-            Of a frame a frame with its index and the columns log_likelihood, stderr, flagged and log_det; else a
-            :class:`Score`, which says what each is.
+            Of a frame a frame with its index and the columns log_likelihood, stderr, flagged and log_det, and
+            code_log_prob of a system with a density of codes; else a :class:`Score`, which says what each is.
 
         Raises:
             ValueError: the system gives no evidence.
@@ -228,8 +228,10 @@ class Fitted:
         rows = rows_of(self.run, x, mask=mask)
         found = score(self.system, rows.table, samples=samples, seed=seed, **options)
         stderr = found.get("stderr_best", np.zeros_like(found["log_likelihood"]))
-        scored = Score(found["log_likelihood"], stderr, np.asarray(flagged(found), dtype=bool), found["log_det"])
-        return scored if rows.frame is None else outputs.frame(scored._asdict(), rows.frame.index)
+        bad, code = np.asarray(flagged(found), dtype=bool), found.get("code_log_prob")
+        scored = Score(found["log_likelihood"], stderr, bad, found["log_det"], code)
+        named = {name: values for name, values in scored._asdict().items() if values is not None}
+        return scored if rows.frame is None else outputs.frame(named, rows.frame.index)
 
     def reconstruct(self, x: Any, mask: Any = None) -> Any:
         """E[x | z] at the mean of each row's posterior, in own units; names, kinds and precision are the data's."""

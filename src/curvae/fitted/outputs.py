@@ -43,6 +43,8 @@ class Score(NamedTuple):
     """True where it is not to be trusted: a Pareto k-hat above 0.7, or not finite."""
     log_det: Array
     """Nats: ``log_likelihood + log_det`` is a density of the rows in their own units."""
+    code_log_prob: Array | None = None
+    """Nats: how usual the code of each row is, where a system has a density of codes; no density of the row."""
 
 
 def moments_of(q: Posterior, level: float, axes: Axes | None = None) -> dict[str, Tensor]:

@@ -45,7 +45,7 @@ def html(run: Snapshot) -> str:
             sections.what_was_run(run),
             sections.results(run),
             learning.learning(run),
-            *(gallery.picture_section(run, slug) for slug in ("reconstructions", "samples")),
+            *(gallery.picture_section(run, slug) for slug in ("reconstructions", "samples", "completions")),
             sections.quality_of(run),
             *loadings.loadings(run),
             *(gallery.picture_section(run, slug) for slug in ("latent", "covariances", "search")),

@@ -14,6 +14,10 @@ Draw = Callable[[Arrays], tuple[str, str]]
 """From the pictures of a run to ``(html, "")`` or ``("", why there is nothing to show)``."""
 
 
+MADE = ("samples", "completions")
+"""Parts that need no latents."""
+
+
 def picture_section(run: Snapshot, slug: str) -> PageSection:
     """A part of the page, one of :data:`PARTS`."""
     title, draw = PARTS[slug]
@@ -24,7 +28,7 @@ def picture_section(run: Snapshot, slug: str) -> PageSection:
     if not run.pictures:
         return PageSection(slug, title, absent="this run has no pictures.npz.")
     html, why = draw(run.pictures)
-    return PageSection(slug, title, html, left_out(run, why) if why and slug != "samples" else why)
+    return PageSection(slug, title, html, left_out(run, why) if why and slug not in MADE else why)
 
 
 def _reconstructions(arrays: Arrays) -> tuple[str, str]:
@@ -166,9 +170,24 @@ def _search(arrays: Arrays) -> tuple[str, str]:
     return page.grid(shown), ""
 
 
+def _completions(arrays: Arrays) -> tuple[str, str]:
+    hidden, drawn = arrays.get("hidden", np.array([])), arrays.get("completed", np.array([]))
+    if not (hidden.size and pictures.shows_as_image(hidden)):
+        return "", "this evaluation saved no completed pictures."
+    count = len(hidden)
+    rows = [hidden, *drawn.reshape(-1, *hidden.shape), arrays["originals"][:count]]
+    caption = (
+        "In the first row the lower half is hidden; below are two draws of it given the upper one, and in the last row "
+        "the originals. Where the draws differ, the upper half does not decide."
+    )
+    sheet = pictures.tiles(np.concatenate(rows), count, pictures.gray_range(arrays["originals"]))
+    return page.figure_tag(style.png_of(sheet), "Pictures with draws of their lower half.", caption, "wide pixels"), ""
+
+
 PARTS: Mapping[str, tuple[str, Draw]] = {
     "reconstructions": ("Reconstructions", _reconstructions),
     "samples": ("Samples", _samples),
+    "completions": ("What was hidden", _completions),
     "latent": ("Latent space", _latent),
     "covariances": ("Posterior covariances", _covariances),
     "search": ("Mode search", _search),

@@ -13,6 +13,7 @@ from curvae.systems.capabilities import (
     HasPosterior,
     HasWeights,
     Parts,
+    ScoresCodes,
     Weights,
     require,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "Recipe",
     "RefitNoise",
     "Remember",
+    "ScoresCodes",
     "Stage",
     "System",
     "Weights",

@@ -101,6 +101,15 @@ class CanImpute(Protocol):
         ...
 
 
+@runtime_checkable
+class ScoresCodes(Protocol):
+    """A density of the codes of an autoencoder: how usual an example is, and no density of x."""
+
+    def code_log_prob(self, x: Float[Tensor, "B *event"], mask: Tensor | None = None) -> PerDatum:
+        """``log p(code of x)``, (B,), nats."""
+        ...
+
+
 IN_WORDS = {
     HasPosterior: "a posterior over latents",
     HasModel: "a latent-variable model",
@@ -109,6 +118,7 @@ IN_WORDS = {
     CanSample: "samples",
     CanReconstruct: "reconstructions",
     CanImpute: "draws of missing values",
+    ScoresCodes: "a density of codes",
 }
 """What a system is expected to have."""
 

@@ -35,7 +35,7 @@ from curvae.latents import Axes
 from curvae.model import LatentVariableModel
 from curvae.posteriors import StudentMixture
 from curvae.progress import progress
-from curvae.systems import HasDensity, HasModel, HasWeights, System, require
+from curvae.systems import HasDensity, HasModel, HasWeights, ScoresCodes, System, require
 from curvae.systems.place import like, place
 from curvae.typing import Batch
 
@@ -61,7 +61,7 @@ def score(
     for the ``best`` of them: ``log_likelihood_*``, ``stderr_*``, ``limit_*`` (nats), ``ess_*`` (draws), ``khat_*``.
     Beside them ``index`` (row of the table), ``log_likelihood`` (the headline: exact where ``system.evidence`` is
     "exact", else the best), ``proposal`` (see :func:`curvae.evaluation.select_proposal`), ``draws``, ``elbo``,
-    ``log_det`` (nats), ``size`` (observed elements), ``label`` if any; and what
+    ``log_det`` (nats), ``size`` (observed elements), ``label`` and ``code_log_prob`` (nats) if any; and what
     :func:`curvae.evaluation.describe` finds. A system whose evidence is "none" gets no log-likelihood.
 
     Args:
@@ -157,6 +157,8 @@ def _measure(
     found["log_det"] = exact(table.transform.log_det(raw.x, raw.mask)).numpy()
     if raw.label is not None:
         found["label"] = raw.label.cpu().numpy()
+    if isinstance(system, ScoresCodes):
+        found["code_log_prob"] = exact(system.code_log_prob(batch.x, batch.mask)).numpy()
     if not isinstance(system, HasModel):
         return found | _evidence(system, batch, sampling)
     inferred = system.parts().infer(batch)
