@@ -65,9 +65,6 @@ class FlowDensity(System):
         self.prior = prior
         self._stages = stages
 
-    def stages(self) -> tuple[Stage, ...]:
-        return self._stages
-
     def bound(self, batch: Batch) -> Bound:
         value = self.log_prob(batch.x, batch.mask)
         return Bound(value, value)
