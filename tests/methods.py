@@ -55,7 +55,18 @@ from curvae.posteriors import (
     RankOneGaussian,
     rotated,
 )
-from curvae.priors import (, Layered, StandardLogistic, StandardNormal, TiltedNormal, UniformCategorical
+from curvae.priors import (
+    FlowPrior,
+    Layered,
+    MixturePrior,
+    ProductPrior,
+    StandardLogistic,
+    StandardNormal,
+    TiltedNormal,
+    UniformCategorical,
+    autoregressive_prior,
+    coupling_prior,
+)
 from curvae.systems import LatentSystem
 from curvae.typing import DataSpec
 from ingredients import (

@@ -2,15 +2,14 @@
 
 from curvae.flows.additive import Additive
 from curvae.flows.autoregressive import Autoregressive
-from curvae.flows.flow import Flow, HasJacobian, InvertibleFlow, Transformed
 from curvae.flows.composed import Composed
 from curvae.flows.core_shell import CoreShell
+from curvae.flows.flow import Flow, HasJacobian, InvertibleFlow, Transformed
 from curvae.flows.planar import Planar
 from curvae.flows.radial import Radial
 from curvae.flows.univariate import Univariate, affine, gated, spline
-from curvae.flows.zuko_flow import ZukoFlow
-from curvae.flows.composed import Composed
 from curvae.flows.whitening import Whitening
+from curvae.flows.zuko_flow import ZukoFlow
 from curvae.renamed import renamed
 
 __all__ = [
@@ -25,8 +24,8 @@ __all__ = [
     "Radial",
     "Transformed",
     "Univariate",
-    "ZukoFlow",
     "Whitening",
+    "ZukoFlow",
     "affine",
     "gated",
     "spline",

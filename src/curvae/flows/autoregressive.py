@@ -81,8 +81,6 @@ class Autoregressive(InvertibleFlow):
         """The networks say 0; where there are none (one dimension without a context), so do the numbers themselves."""
         for step in self.steps:
             *_, last = dict(step.named_children()).get("hyper", nn.Sequential(step)).children()
-            parts = dict(step.named_children())
-            *_, last = parts["hyper"].children() if "hyper" in parts else (step,)
             for each in last.parameters():
                 each.zero_()
         return len(self.steps) * self.slope

@@ -10,7 +10,6 @@ from curvae.priors.flow import FlowPrior
 from curvae.priors.layered import Layered, layered
 from curvae.priors.mixture import MixturePrior
 from curvae.priors.prior import Prior, StartsAtEncoded, StartsAtNormal
-from curvae.priors.prior import Prior, StartsAtNormal
 from curvae.priors.product import ProductPrior
 from curvae.priors.standard_logistic import StandardLogistic
 from curvae.priors.standard_normal import StandardNormal

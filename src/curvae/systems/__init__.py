@@ -26,9 +26,9 @@ from curvae.systems.direct_vae import direct_vae
 from curvae.systems.dlgm import dlgm
 from curvae.systems.fif_vae import fif_vae
 from curvae.systems.fishernet import fishernet
-from curvae.systems.flow_prior_vae import flow_prior_vae
 from curvae.systems.flow_ae import flow_ae
 from curvae.systems.flow_density import FlowDensity
+from curvae.systems.flow_prior_vae import flow_prior_vae
 from curvae.systems.householder_vae import householder_vae
 from curvae.systems.hvae import hvae
 from curvae.systems.ia_vae import ia_vae
@@ -90,8 +90,8 @@ __all__ = [
     "dlgm",
     "fif_vae",
     "fishernet",
-    "flow_prior_vae",
     "flow_ae",
+    "flow_prior_vae",
     "householder_vae",
     "hvae",
     "ia_vae",

@@ -57,11 +57,9 @@ class LinearStart:
 
     def __call__(self, system: Any, data: Tables) -> None:
         prior, likelihood, x = system.model.prior, system.model.likelihood, data.train.x
-        size = min(carried(system.model.decoder), sum(prior.blocks))
+        size = min(carried(_network(system.model.decoder)), sum(prior.blocks))
         known = isinstance(prior, StartsAtNormal | StartsAtEncoded)
         if not (size and isinstance(likelihood, StartsAtLinear) and known):
-        size = min(carried(_network(system.model.decoder)), sum(prior.blocks))
-        if not (size and isinstance(likelihood, StartsAtLinear) and isinstance(prior, StartsAtNormal)):
             log.info("%s starts at random: its decoder or prior cannot start at a linear model.", _name(system))
             return initialize_likelihood(system, data)
         fitted = best(likelihood.linear_fits(x, size, data.train.mask), likelihood, data.validation)
