@@ -164,8 +164,11 @@ def test_others_have_no_such_argument():
         "bilbo",
         "direct-vae",
         "dlgm",
+        "flow-ae",
         "flow-prior-vae",
+        "nice",
         "predictive-coding",
+        "probabilistic-ae",
         "skew-vae",
         "tilted-vae",
     ]

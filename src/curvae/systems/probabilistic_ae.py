@@ -14,7 +14,7 @@ from curvae.systems.parts import standard_model, standard_network
 from curvae.typing import DataSpec
 
 
-@register("probabilistic-ae")
+@register("probabilistic-ae", own_prior=True)
 def probabilistic_ae(
     spec: DataSpec,
     latent: int | None = None,
