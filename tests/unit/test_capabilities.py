@@ -156,7 +156,7 @@ def test_missing_values_are_drawn_by_a_system_that_can():
 def test_an_exact_density_needs_no_proposal(tmp_path: Path):
     data = correlated()
     run = training.fit(
-        SYSTEMS["toy-density"](data.spec), data, 60, learning_rate=0.03, out=tmp_path / "toy", progress=False
+        SYSTEMS["toy-density"](data.spec), data, epochs=60, learning_rate=0.03, out=tmp_path / "toy", progress=False
     )
     result = evaluate(run, progress=False)
     system, x = training.load(run.path), data.test.x
@@ -168,7 +168,7 @@ def test_an_exact_density_needs_no_proposal(tmp_path: Path):
     assert not {name for name in arrays if "khat" in name or "elbo" in name or name == "draws"}
     assert (result.khat, result.elbo, result.kl, result.activity, result.information) == (None,) * 5
     assert result.warnings == ()
-    other = training.fit(vae(data.spec, latent=2, hidden=8), data, 2, out=tmp_path / "vae", progress=False)
+    other = training.fit(vae(data.spec, latent=2, hidden=8), data, epochs=2, out=tmp_path / "vae", progress=False)
     theirs = evaluate(other, samples=40, progress=False).log_likelihood
     found = compare([other, run])
     assert [row.proposal for row in found.rows] == ["best", "exact"]
@@ -179,7 +179,7 @@ def test_an_exact_density_needs_no_proposal(tmp_path: Path):
 
 def test_nothing_known_of_the_density_is_no_failure(tmp_path: Path):
     data = correlated()
-    run = training.fit(SYSTEMS["pull"](data.spec), data, 2, out=tmp_path / "pull", progress=False)
+    run = training.fit(SYSTEMS["pull"](data.spec), data, epochs=2, out=tmp_path / "pull", progress=False)
     result = evaluate(run, [*STANDARD, SampleQuality()], progress=False)
     assert (result.log_likelihood, result.elbo, result.kl, result.quality, result.trusted) == (None,) * 5
     assert result.warnings == ("This system gives no evidence: it has no log-likelihood, and none is estimated.",)
@@ -256,7 +256,7 @@ def test_register_takes_any_system_and_nothing_else():
 
 def test_a_run_of_it_is_made_again_from_its_folder(tmp_path: Path):
     data = correlated()
-    run = training.fit(SYSTEMS["toy-density"](data.spec), data, 1, out=tmp_path / "run", progress=False)
+    run = training.fit(SYSTEMS["toy-density"](data.spec), data, epochs=1, out=tmp_path / "run", progress=False)
     x = data.test.x
     again = RunFolder.open(run.path).system()
     assert isinstance(again, ToyDensity)

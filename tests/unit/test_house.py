@@ -71,6 +71,7 @@ DEFAULTS = {
     "Likelihood.diagonal": CLOSED_FORM,
     "Likelihood.quadratic": CLOSED_FORM,
     "Prior.score": CLOSED_FORM,
+    "Inference.before": "what it refines, where it begins with another method",
     "LatentVariableModel.log_likelihood": "that of one batch at less cost, handed to whoever takes a model",
     "Posterior.count": OF_PARTS,
     "Posterior.free": OF_PARTS,

@@ -199,5 +199,7 @@ def test_a_trained_system_goes_on_from_its_weights(tmp_path: Path):
     system = vae(data.spec, latent=2, hidden=16)
     training.fit(system, data, epochs=3, out=tmp_path / "one", **QUIET)
     best = max(training.RunFolder.open(tmp_path / "one").metrics()["validation_bound"])
-    again = training.fit(training.load(tmp_path / "one"), data, 1, learning_rate=1e-9, out=tmp_path / "two", **QUIET)
+    again = training.fit(
+        training.load(tmp_path / "one"), data, epochs=1, learning_rate=1e-9, out=tmp_path / "two", **QUIET
+    )
     assert again.metrics()["validation_bound"][0] == pytest.approx(best, abs=1e-3)

@@ -201,7 +201,8 @@ Made = TypeVar("Made", bound=System)
 def register(name: str, own_prior: bool = False) -> Callable[[Callable[Arguments, Made]], Callable[Arguments, Made]]:
     """Enter a function that builds a system into the table; what it returns remembers how it was made.
 
-    It takes one argument more, ``prior``: another one in the place of N(0, I), see :func:`take_prior`.
+    One that says that it returns a :class:`LatentSystem` takes one argument more, ``prior``: another one in the place
+    of N(0, I), see :func:`take_prior`.
 
     Args:
         name: of the system.
@@ -215,7 +216,7 @@ def register(name: str, own_prior: bool = False) -> Callable[[Callable[Arguments
 
     def enter(build: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
         signature = inspect.signature(build)
-        fixed = own_prior or "prior" in signature.parameters
+        fixed = own_prior or "prior" in signature.parameters or not _is_latent(signature.return_annotation)
         signature = signature if fixed else with_prior_option(signature)
 
         @functools.wraps(build)
@@ -240,3 +241,8 @@ def register(name: str, own_prior: bool = False) -> Callable[[Callable[Arguments
         return built
 
     return enter
+
+
+def _is_latent(returned: Any) -> bool:
+    """Whether this annotation is that of a system with latents."""
+    return returned == "LatentSystem" or (inspect.isclass(returned) and issubclass(returned, LatentSystem))

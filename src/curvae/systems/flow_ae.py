@@ -25,7 +25,7 @@ def flow_ae(
     """Autoencoder within flows: encoder and decoder are couplings of one bijection, so that log p(x) is exact.
 
     Reference: Silvestri, Roos and Ambrogioni, *Deterministic training of generative autoencoders using invertible
-    layers*, ICLR 2023 (arXiv:2205.09546).
+    layers*, arXiv:2205.09546, ICLR 2023.
 
     Differences: see :class:`curvae.flows.CoreShell`; coupling flows of core and code, where the authors have masked
     autoregressive ones; fully connected networks. Their noise of the shell, one for each element, is ours. With

@@ -29,7 +29,7 @@ def probabilistic_ae(
 ) -> CodeSystem:
     """Probabilistic autoencoder: first an autoencoder, then a flow of its codes; in its noise posteriors are Laplace's.
 
-    Reference: Böhm and Seljak, *Probabilistic Autoencoder*, TMLR 2022 (arXiv:2006.05479).
+    Reference: Böhm and Seljak, *Probabilistic Autoencoder*, arXiv:2006.05479, TMLR 2022.
 
     Differences: fully connected networks and rational-quadratic spline couplings; the noise is the likelihood's (one
     for all pixels, one for each column), from held-out residuals as published, one for each pixel there. Codes vary by
