@@ -85,6 +85,8 @@ def arrays(event: tuple[int, ...], latent: int, n: int = 300) -> dict[str, np.nd
         "originals": random.random((24, *event)),
         "reconstructions": random.random((24, *event)),
         "samples": random.random((48, *event)),
+        "hidden": np.where(np.arange(event[-2])[:, None] < event[-2] // 2, random.random((8, *event)), np.nan),
+        "completed": random.random((16, *event)),
         "latent_mean": random.normal(size=(n, latent)) + 2 * random.normal(size=(10, latent))[labels],
         "latent_covariance": covariance,
         "covariances": covariance[:8],

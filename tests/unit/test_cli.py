@@ -111,7 +111,7 @@ def test_help_of_fit_vlae(capsys: pytest.CaptureFixture[str]):
         "data (a known set):",
         "data (your own file):",
         "training:",
-        "  --seed N             of order, noise and preparation [0]",
+        "  --seed N             of first weights, order, noise and preparation [0]",
         "examples:",
     ):
         assert line in lines

@@ -7,6 +7,7 @@ import torch
 import zuko
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from chance import means
 from curvae import curvature
 from curvae.curvature import Generic, Gram, Layerwise, MatrixFree
 from curvae.distributions import kl
@@ -117,9 +118,14 @@ def rate_and_aggregate(prior, q):
     return rate, information, (whole.exp() * (whole - level)).sum() * cell
 
 
+@pytest.mark.statistical
+@torch.no_grad()
 @pytest.mark.parametrize("kind", ["normal", "flow", "mixture"])
 def test_the_aggregate_posterior_identity(kind):
-    """``mean_n KL(q_n || p) = I + KL(q(z) || p)``, so that the best prior is the aggregate of posteriors."""
+    """``mean_n KL(q_n || p) = I + KL(q(z) || p)``, so that the best prior is the aggregate of posteriors.
+
+    By a grid to rounding, and its left side by draws: a normal deviate of 20,000, beyond 5 for 6e-7 of the seeds.
+    """
     q = DiagonalGaussian(torch.randn(64, 2, dtype=F64), -1 + 0.3 * torch.randn(64, 2, dtype=F64))
     prior = {
         "normal": lambda: StandardNormal(2),
@@ -130,8 +136,7 @@ def test_the_aggregate_posterior_identity(kind):
     torch.testing.assert_close(rate, information + aggregate, atol=1e-6, rtol=1e-6)
     assert aggregate > 0
     found = q.draw(20_000)
-    estimate = (found.log_q - prior.log_prob(found.z)).mean()
-    assert abs(estimate - rate) < 0.05
+    means("rate", (found.log_q - prior.log_prob(found.z)).mean(1), rate)
 
 
 def test_a_flow_learns_a_ring():

@@ -131,7 +131,7 @@ def test_the_model_learns_from_the_energy_alone():
 
 
 def test_for_a_small_error_it_learns_as_backpropagation_does():
-    """Cosine above 0.9 from the forward start, for the layer beyond the output one."""
+    """From the forward start, for the layer beyond the output one; exactly so as the rate of the states goes to 0."""
     model, _ = smooth(FixedNormal(3))
     for layer in (*model.prior.maps[0], *model.decoder.network):
         if isinstance(layer, nn.Linear):
@@ -140,12 +140,12 @@ def test_for_a_small_error_it_learns_as_backpropagation_does():
     batch = batch_of((model.decode(start) + 0.01 * torch.randn(4, 6, dtype=torch.float64)).detach())
     weights = list(model.prior.maps.parameters())
     backward = -model.log_likelihood(batch.x, start[None])[0].sum()
-    found = PredictiveCoding(steps=5, rate=0.02)(model, batch)
+    found = PredictiveCoding(steps=5, rate=1e-5)(model, batch)
     one, two = (
         torch.cat([g.flatten() for g in torch.autograd.grad(value, weights)])
         for value in (backward, -PredictiveEnergy()(model, found.posterior, batch).surrogate.sum())
     )
-    assert torch.cosine_similarity(one, two, dim=0) > 0.9
+    assert torch.cosine_similarity(one, two, dim=0) > 0.999
 
 
 def test_increments_of_a_frozen_model_are_the_same_path():
