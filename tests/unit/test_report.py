@@ -26,6 +26,7 @@ SECTIONS = {
     "learning",
     "reconstructions",
     "samples",
+    "completions",
     "quality",
     "latent",
     "covariances",
@@ -100,7 +101,7 @@ def test_nothing_is_fetched(whole: Page):
 
 def test_every_image_has_a_text_and_is_not_blank(whole: Page):
     images = whole.images
-    assert len(images) == 16
+    assert len(images) == 17
     for image in images:
         head, content = (image["src"] or "").split(",", 1)
         decoded = base64.b64decode(content, validate=True)
