@@ -81,12 +81,11 @@ def arrays(event: tuple[int, ...], latent: int, n: int = 300) -> dict[str, np.nd
     covariance = root @ root.swapaxes(1, 2) + 0.02 * np.eye(latent)
     steps = np.arange(5)[:, None]
     start = random.gamma(2, 20, 200)
-    return {
+    hidden = {} if len(event) == 1 else {"hidden": np.full((8, *event), np.nan), "completed": np.ones((16, *event))}
+    return hidden | {
         "originals": random.random((24, *event)),
         "reconstructions": random.random((24, *event)),
         "samples": random.random((48, *event)),
-        "hidden": np.where(np.arange(event[-2])[:, None] < event[-2] // 2, random.random((8, *event)), np.nan),
-        "completed": random.random((16, *event)),
         "latent_mean": random.normal(size=(n, latent)) + 2 * random.normal(size=(10, latent))[labels],
         "latent_covariance": covariance,
         "covariances": covariance[:8],
