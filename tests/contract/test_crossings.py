@@ -67,7 +67,7 @@ def test_proper_weights_and_a_bound_below(name, prior):
     model, batch, grid, joint = linear(prior)
     q = methods.inference(name)(model, batch).posterior
     draws = q.draw(4000)
-    center = draws.z.mean(0)
+    center = draws.z.median(0).values  # untrained leapfrog steps throw some draws very far
     log_w = log_weights(model, batch, draws)
     bump, over = (-2 * (at - center).square().sum(-1) for at in (draws.z, grid))
     expected = (joint + over).logsumexp(0)
