@@ -117,11 +117,16 @@ def test_one_vector_follows_from_the_other():
 
 
 def test_all_data_are_turned_nearly_alike_at_first():
-    """So that the means of neighbors are not turned apart before they are learned."""
-    system = householder_vae(DataSpec((64,)), latent=8, hidden=64, reflections=7)
-    first = system.posterior(torch.randn(50, 64)).vectors[:, 0]
-    units = first / first.norm(dim=-1, keepdim=True)
-    assert (units @ units.mT).mean() > 0.85
+    """So that the means of neighbors are not turned apart before they are learned. The mean cosine of one network is
+    0.88 with a deviation of 0.06 (300 seeds), of vectors of any direction 0.02; that of ten is judged.
+    """
+    cosines = []
+    for _ in range(10):
+        system = householder_vae(DataSpec((64,)), latent=8, hidden=64, reflections=7)
+        first = system.posterior(torch.randn(50, 64)).vectors[:, 0]
+        units = first / first.norm(dim=-1, keepdim=True)
+        cosines.append((units @ units.mT).mean())
+    assert torch.stack(cosines).mean() > 0.75
 
 
 def test_misuse():

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from curvae.curvature import Backtracking, Generic, Layerwise, Newton, PaperSchedule, Status, linearize
+from curvae.curvature import Backtracking, Generic, Layerwise, Newton, PaperSchedule, Status, linearize, take_rows
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
@@ -155,14 +155,18 @@ def _surrogate_gradient(inference, model, batch):
 def test_last_step_gradient_is_the_unrolled_gradient():
     """Gaussian output, ReLU, undamped: the Newton target does not depend on where it starts within a linear region.
 
-    By the route that takes Lam at the end: the Gram route takes that of the region where the last step begins.
+    By the route that takes Lam at the end: the Gram route takes that of the region where the last step begins. Of data
+    where both end at one point: an undamped search that goes round a kink is stopped, the unrolled one is not.
     """
     model, batch = relu_model("gaussian-shared", hidden=(20, 20))
     start = AmortizedGaussian(nn.Linear(10, 6).double())
     for steps in (1, 4):
-        single, every = Newton(Undamped(), bfgs=0), Newton(Undamped())
-        last = _surrogate_gradient(Laplace(start, steps, single, route=Layerwise), model, batch)
-        unrolled = _surrogate_gradient(Laplace(start, steps, every, unroll=True, route=Layerwise), model, batch)
+        single = Laplace(start, steps, Newton(Undamped(), bfgs=0), route=Layerwise)
+        every = Laplace(start, steps, Newton(Undamped()), unroll=True, route=Layerwise)
+        one, other = (method(model, batch).posterior.mean for method in (single, every))
+        (same,) = torch.where((one - other).abs().amax(1) < 1e-9)
+        assert len(same) >= 6
+        last, unrolled = (_surrogate_gradient(method, model, take_rows(batch, same)) for method in (single, every))
         for value, expected in zip(last, unrolled, strict=True):
             torch.testing.assert_close(value, expected, atol=1e-9, rtol=1e-9)
 
