@@ -3,8 +3,8 @@
 from torch import nn
 
 from curvae.model import LatentVariableModel
-from curvae.objectives.elbo import rate_of
-from curvae.objectives.objective import Bound, Kind, with_credit
+from curvae.objectives.elbo import fit_and_rate
+from curvae.objectives.objective import Bound, Kind
 from curvae.posteriors import Posterior
 from curvae.typing import Batch
 
@@ -46,8 +46,6 @@ class SphericalPenalty(nn.Module):
         self.radius = radius
 
     def forward(self, model: LatentVariableModel, posterior: Posterior, batch: Batch, samples: int = 1) -> Bound:
-        draws = posterior.draw(samples)
-        fit = (draws.log_c.exp() * with_credit(model.log_likelihood(batch.x, draws.z, batch.mask), draws)).sum(0)
-        rate = rate_of(model, posterior, draws)
+        fit, rate = fit_and_rate(model, posterior, batch, samples)
         penalty = 0.5 * (posterior.mean.norm(dim=-1) - self.radius).square()
         return Bound(fit - rate, fit - penalty, {"kl": rate.detach()})
