@@ -269,9 +269,8 @@ def test_longer_annealing_is_tighter():
 
 
 def test_steps_are_tuned_to_the_acceptance():
-    """In 25 seeds it ends at 0.608 with a deviation of 0.0044, a little below the target of 0.65."""
     oracle = LinearGaussian(scale=0.3)
-    assert abs(annealed(oracle, 100, 60).acceptance.mean() - 0.65) < 0.07
+    assert abs(annealed(oracle, 100, 60).acceptance.mean() - 0.65) < 0.05
     with pytest.raises(ValueError, match=r"tune: target is a probability of acceptance, in \(0, 1\); got 65"):
         tune(ends(oracle), torch.zeros(2, 8, D), torch.linspace(0, 1, 3), target=65)
 
