@@ -269,8 +269,14 @@ def test_longer_annealing_is_tighter():
 
 
 def test_steps_are_tuned_to_the_acceptance():
+    """But for the lag behind a path that narrows, which falls as 1 / K: 0.077, 0.042 and 0.014 below at 30, 60 and 200.
+
+    Over 12 seeds the last has a standard deviation of 0.002, the first one of 0.008.
+    """
     oracle = LinearGaussian(scale=0.3)
-    assert abs(annealed(oracle, 100, 60).acceptance.mean() - 0.65) < 0.05
+    lag = [0.65 - annealed(oracle, 100, steps).acceptance.mean() for steps in (30, 200)]
+    assert abs(lag[1]) < 0.03
+    assert lag[0] > 2 * lag[1]
     with pytest.raises(ValueError, match=r"tune: target is a probability of acceptance, in \(0, 1\); got 65"):
         tune(ends(oracle), torch.zeros(2, 8, D), torch.linspace(0, 1, 3), target=65)
 

@@ -133,8 +133,10 @@ def tune(
     """Step sizes for :func:`anneal`, one a temperature and example, from a run of their own.
 
     Going along the path, the logarithm of the step follows the mean acceptance over draws, ``0.3 (acceptance -
-    target)`` a transition, after ten transitions at the first temperature. Use other noise than this run's afterwards:
-    steps that have seen the draws make weights that are not unbiased.
+    target)`` a transition, after ten transitions at the first temperature. Where the path narrows the step lags behind:
+    the acceptance stays below its target by the logarithm's change a transition over 0.3, which falls as ``1 / K`` and
+    costs no effective draws (following the trend as well closes the gap, and the weights are as they were). Use other
+    noise than this run's afterwards: steps that have seen the draws make weights that are not unbiased.
 
     Raises:
         ValueError: a target outside (0, 1), or a persistence outside [0, 1).
