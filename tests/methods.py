@@ -84,9 +84,9 @@ from ingredients import (
     students,
     vamp,
 )
-from zoo import LIKELIHOODS, D, P
+from zoo import LIKELIHOODS, MORE_LIKELIHOODS, D, P
 
-LIKELIHOODS = LIKELIHOODS
+LIKELIHOODS = LIKELIHOODS | MORE_LIKELIHOODS
 """event -> likelihood."""
 
 PRIORS = {

@@ -8,7 +8,22 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from curvae.distributions import FixedNormal, LearnedNormal, OneHot, all_states
-from curvae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
+from curvae.likelihoods import (
+    Bernoulli,
+    Beta,
+    Categorical,
+    DiscretizedLogistic,
+    Gamma,
+    Gaussian,
+    Likelihood,
+    LogNormal,
+    Mixed,
+    NegativeBinomial,
+    Ordinal,
+    Poisson,
+    StudentT,
+    ZeroInflatedNegativeBinomial,
+)
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
 from curvae.posteriors import DiagonalGaussian, Mixture
@@ -174,6 +189,28 @@ LIKELIHOODS = {
     "bernoulli": lambda event: Bernoulli(event),
     "categorical": lambda event: Categorical(event, categories=3),
 }
+"""Those that every route, solver and inference is tried with."""
+MORE_LIKELIHOODS = {
+    "poisson": Poisson,
+    "negative-binomial": lambda event: NegativeBinomial(event, dispersion=0.4),
+    "negative-binomial-shared": lambda event: NegativeBinomial(event, dispersion=0.4, learn="shared"),
+    "zero-inflated": lambda event: ZeroInflatedNegativeBinomial(event, dispersion=0.4),
+    "student-t": lambda event: StudentT(event, scale=0.7),
+    "student-t-fixed": lambda event: StudentT(event, scale=0.7, df=4.0, learn=None),
+    "log-normal": lambda event: LogNormal(event, scale=0.7),
+    "gamma": lambda event: Gamma(event, shape=2.5),
+    "beta": lambda event: Beta(event, concentration=20.0),
+    "ordinal": lambda event: Ordinal(event, categories=4),
+    "discretized-logistic": lambda event: DiscretizedLogistic(event, -2.0, 2.0, levels=9, scale=0.5),
+    "mixed": lambda event: mixed(event),
+}
+
+
+def mixed(event: int) -> Mixed:
+    """Counts, 0s and 1s, categories and real numbers, one column after the other."""
+    kinds = [Poisson, Bernoulli, lambda size: Categorical(size, 3), lambda size: Gaussian(size, scale=0.7)]
+    columns = [list(range(event))[k::4] for k in range(4)]
+    return Mixed([(kind(len(some)), some) for kind, some in zip(kinds, columns, strict=True) if some])
 
 
 FAMILIES = {

@@ -1,0 +1,93 @@
+"""Columns of different kinds: each of them under a likelihood of its own, one decoder for all."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from curvae.likelihoods.likelihood import HasNoise, Likelihood
+
+
+class Mixed(Likelihood):
+    r"""``p(x | eta) = prod_g p_g(x_g | eta_g)`` over groups g of columns; eta is flat, group after group.
+
+    Args:
+        parts: the likelihood of each group, which is of one dimension, and the columns it is for.
+
+    Raises:
+        ValueError: columns that are not each of 0 .. E - 1 once, or as many as a likelihood has elements.
+
+    Example:
+        >>> import torch
+        >>> from curvae.likelihoods import Bernoulli, Gaussian
+        >>> likelihood = Mixed([(Gaussian(2), [0, 2]), (Bernoulli(1), [1])])
+        >>> f"{likelihood.log_prob(torch.zeros(1, 3), torch.zeros(1, 3)).item():.4f}"   # -log(2 pi) - log 2
+        '-2.5310'
+    """
+
+    def __init__(self, parts: Sequence[tuple[Likelihood, Sequence[int]]]):
+        columns = [column for _, some in parts for column in some]
+        if not parts or sorted(columns) != list(range(len(columns))):
+            raise ValueError(f"Mixed: expected each of the columns 0 .. E - 1 once; got {columns}.")
+        for part, some in parts:
+            if part.event != (len(some),):
+                name = type(part).__name__
+                raise ValueError(f"Mixed: expected a likelihood of {len(some)} columns; got {name} of {part.event}.")
+        super().__init__(len(columns))
+        self.parts = nn.ModuleList([part for part, _ in parts])
+        self.columns = [list(some) for _, some in parts]
+        self.sizes = [part.size for part, _ in parts]
+        self.size = sum(self.sizes)
+        kinds = {part.information for part, _ in parts}
+        self.information = kinds.pop() if len(kinds) == 1 else ("block" if "block" in kinds else "diagonal")
+
+    def log_prob(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> Tensor:
+        values = [part.log_prob(*of) for part, of in self._groups(x, eta, mask)]
+        return torch.stack(torch.broadcast_tensors(*values)).sum(0)
+
+    def score(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> Tensor:
+        return torch.cat([part.score(*of) for part, of in self._groups(x, eta, mask)], -1)
+
+    def root(self, eta: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        groups = zip(self._each(), eta.split(self.sizes, -1), v.split(self.sizes, -1), self._masks(mask), strict=True)
+        return torch.cat([part.root(*of) for part, *of in groups], -1)
+
+    def mean(self, eta: Tensor) -> Tensor:
+        """(*L, E); of a categorical column its most probable category."""
+        means = [part.mean(of) for part, of in zip(self._each(), eta.split(self.sizes, -1), strict=True)]
+        flat = [mean.argmax(-1).to(eta.dtype) if mean.ndim > eta.ndim else mean for mean in means]
+        return self._joined(flat)
+
+    def sample(self, eta: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        groups = zip(self._each(), eta.split(self.sizes, -1), strict=True)
+        return self._joined([part.sample(of, generator).to(eta.dtype) for part, of in groups])
+
+    def initialize(self, x: Tensor, mask: Tensor | None = None) -> None:
+        """Every part that has parameters of its own."""
+        for part, columns, of in zip(self._each(), self.columns, self._masks(mask), strict=True):
+            if isinstance(part, HasNoise):
+                part.initialize(x[..., columns], of)
+
+    def maximize(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> None:
+        """Every part that has parameters of its own."""
+        for part, of in self._groups(x, eta, mask):
+            if isinstance(part, HasNoise):
+                part.maximize(*of)
+
+    def _each(self) -> list[Likelihood]:
+        return list(self.parts)  # pyright: ignore[reportReturnType]
+
+    def _groups(self, x: Tensor, eta: Tensor, mask: Tensor | None) -> list[tuple[Likelihood, tuple]]:
+        etas, masks = eta.split(self.sizes, -1), self._masks(mask)
+        return [
+            (part, (x[..., columns], *of))
+            for part, columns, *of in zip(self._each(), self.columns, etas, masks, strict=True)
+        ]
+
+    def _masks(self, mask: Tensor | None) -> list[Tensor | None]:
+        return [None if mask is None else mask[..., columns] for columns in self.columns]
+
+    def _joined(self, values: list[Tensor]) -> Tensor:
+        """Columns in their own order."""
+        order = torch.tensor([column for some in self.columns for column in some])
+        return torch.cat(values, -1)[..., order.argsort().to(values[0].device)]
