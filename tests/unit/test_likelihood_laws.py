@@ -92,9 +92,9 @@ def test_parameters_of_its_own_become_the_likeliest(name):
     """From three times too much: nothing a hundredth of it away is likelier, element by element."""
     attribute, right = OWN[name]
     likelihood = methods.LIKELIHOODS[name](2).double()
-    eta = torch.randn(2, 4000, likelihood.size, dtype=torch.float64)
+    eta = torch.randn(2, 30_000, likelihood.size, dtype=torch.float64)
     x = likelihood.sample(eta[:1].expand(1, -1, -1))[0].detach()
-    own, mask = getattr(likelihood, attribute), torch.rand(4000, 2) < 0.8
+    own, mask = getattr(likelihood, attribute), torch.rand(30_000, 2) < 0.8
     own.put(torch.full((2,), 3 * right, dtype=torch.float64))
     likelihood.maximize(x, eta[:1], mask)
     torch.testing.assert_close(own.value, torch.full_like(own.value, right), rtol=0.15, atol=0)

@@ -15,6 +15,8 @@ Learned = Literal["shared", "element"] | None
 """Whether a parameter of the likelihood's own is fixed, one for all elements, or one for each."""
 ROUNDS = 30
 """Of Newton's method, for a parameter given eta."""
+LEAST, MOST = -20.0, 10.0
+"""Of the logarithm that it looks at: beyond, log-gamma functions of nearly the same arguments cancel."""
 
 
 class Elementwise(Likelihood):
@@ -131,10 +133,10 @@ def _climb(total: Callable[[Tensor], Tensor], here: Tensor) -> Tensor:
         step = torch.where(curvature < 0, -slope / curvature, slope.sign())
         step = torch.minimum(torch.maximum(step, -most), most)
         with torch.no_grad():
-            there = total(here + step)
+            there = total((here + step).clamp(LEAST, MOST))
         better = there >= value
         most = torch.where(better, most, step.abs() / 2)
-        here, value = torch.where(better, here + step, here), torch.where(better, there, value)
+        here, value = torch.where(better, (here + step).clamp(LEAST, MOST), here), torch.where(better, there, value)
         if bool((step.abs() < 1e-7).all()):
             break
     return here

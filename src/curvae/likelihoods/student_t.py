@@ -83,14 +83,14 @@ class StudentT(Elementwise):
 
     @torch.no_grad()
     def maximize(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> None:
-        """Degrees of freedom and scale become the likeliest given eta, one after the other until both stay."""
+        """Scale and degrees of freedom become the likeliest given eta, one after the other until both stay."""
         offset, mask = (self.flat(x) - eta).double(), None if mask is None else self.flat(mask)
         for _ in range(ROUNDS):
+            df, before = self.df.value.double(), self.scale.value.double()
+            self.scale.maximize(lambda scale, df=df: masked(_log_density(offset, scale, df), mask))
             scale = self.scale.value.double()
             self.df.maximize(lambda df, scale=scale: masked(_log_density(offset, scale, df), mask))
-            df = self.df.value.double()
-            self.scale.maximize(lambda scale, df=df: masked(_log_density(offset, scale, df), mask))
-            if bool(((self.scale.value / scale).log().abs() < 1e-4).all()):
+            if bool(((scale / before).log().abs() < 1e-4).all()):
                 break
 
     def linear_features(self, x: Tensor) -> Tensor:
