@@ -26,7 +26,7 @@ PerDraw = Float[Tensor, "S B"]
 PerDatum = Float[Tensor, " B"]
 Matrix = Float[Tensor, "B D D"]
 
-Support = Literal["real", "binary", "category"]
+Support = Literal["real", "positive", "count", "binary", "category"]
 Noise = Literal["shared", "element"]
 """What the values of an example are: decides the default likelihood, nothing else."""
 

@@ -116,7 +116,7 @@ def test_recipe_makes_it_again(system):
     again.load_state_dict(system.state_dict())
 
 
-@pytest.mark.parametrize("support", ["real", "binary", "category"])
+@pytest.mark.parametrize("support", ["real", "positive", "count", "binary", "category"])
 @pytest.mark.parametrize("name", methods.SYSTEMS)
 def test_every_support(name, support):
     spec = DataSpec((methods.P,), support, categories=3)
@@ -124,7 +124,9 @@ def test_every_support(name, support):
         with pytest.raises(ValueError, match=f"expects data that are real numbers; got support '{support}'"):
             methods.SYSTEMS[name](spec)
         return
-    x = {"real": X, "binary": (X > 0).float(), "category": torch.randint(3, (8, methods.P))}[support]
+    counts, categories = (4 * X.abs()).floor(), torch.randint(3, (8, methods.P))
+    every = {"real": X, "positive": X.exp(), "count": counts, "binary": (X > 0).float(), "category": categories}
+    x = every[support]
     bound = methods.SYSTEMS[name](spec).bound(Batch(x.float(), torch.arange(8)))
     assert bound.value.isfinite().all()
 

@@ -13,7 +13,16 @@ from torch import Tensor
 
 from curvae.baselines import NAMES, Baseline, fit, fit_beside
 from curvae.data import ArrayTable, from_array
-from curvae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
+from curvae.likelihoods import (
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    Likelihood,
+    LogNormal,
+    NegativeBinomial,
+    Poisson,
+    StudentT,
+)
 from curvae.linear import LinearGaussian
 from curvae.systems import System, direct_vae, vae
 from curvae.typing import DataSpec
@@ -255,3 +264,32 @@ def test_a_system_has_as_many_latents_as_its_prior():
     (bits,) = fit_beside(Exact(), ArrayTable((data.train.x > 0).float()), DataSpec((9,), "binary"))
     assert isinstance(bits, Baseline)
     assert set(NAMES) == {"ppca", "factor_analysis", "independent", "none"}
+
+
+def test_likeliest_columns_are_scipys():
+    """Counts, positive and heavy-tailed numbers, one law a column; values that are missing do not count."""
+    generator = np.random.default_rng(0)
+    counts = torch.as_tensor(generator.negative_binomial(2.0, 0.3, (400, 2)), dtype=torch.float64)
+    mask = torch.rand(400, 2) < 0.7
+    (found,) = fit(ArrayTable(counts, mask=mask), Poisson(2), latent=2)
+    rate = torch.where(mask, counts, 0).sum(0) / mask.sum(0)
+    expected = stats.poisson.logpmf(counts.numpy(), rate.numpy())
+    np.testing.assert_allclose(found.log_prob(counts, mask), np.where(mask.numpy(), expected, 0).sum(1), atol=1e-6)
+    (found,) = fit(ArrayTable(counts), NegativeBinomial(2), latent=2)
+    assert found.label == "independent columns"
+    best = found.log_prob(counts).mean()
+    for size, share in ((2.0, 0.3), (1.9, 0.29), (2.2, 0.32)):
+        assert best >= stats.nbinom.logpmf(counts.numpy(), size, share).sum(1).mean()
+    heavy = stats.t.rvs(3.0, 1.0, 2.0, size=(2000, 1), random_state=0)
+    (found,) = fit(ArrayTable(torch.as_tensor(heavy)), StudentT(1), latent=None)
+    fitted = stats.t.logpdf(heavy, *stats.t.fit(heavy)).mean()
+    assert float(found.log_prob(torch.as_tensor(heavy)).mean()) == pytest.approx(fitted, abs=1e-4)
+
+
+def test_baselines_of_positive_numbers_are_those_of_their_logarithms():
+    x = torch.randn(200, 4, dtype=torch.float64).exp()
+    there = fit(ArrayTable(x), LogNormal(4), latent=2)
+    here = fit(ArrayTable(x.log()), Gaussian(4, learn="element"), latent=2)
+    assert [each.label for each in there] == [each.label for each in here]
+    for one, other in zip(there, here, strict=True):
+        np.testing.assert_allclose(one.log_prob(x), other.log_prob(x.log()) - x.log().sum(1), atol=1e-8)

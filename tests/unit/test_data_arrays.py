@@ -187,7 +187,9 @@ def replaced(value):
         ({"x": TABLE, "test": TABLE[:, :3]}, r"test: expected 4 columns, 0, 1, 2, 3, got 3"),
         ({"x": TABLE, "split": (0.5, 0.5)}, r"split: expected three shares that sum to 1, got \(0.5, 0.5\)"),
         ({"x": TABLE[:3]}, r"split: expected rows in every part, got shares .* of 3 rows; pass more data"),
-        ({"x": TABLE, "support": "count"}, r"support: expected 'real', 'binary' or 'category', got 'count'"),
+        ({"x": TABLE, "support": "counts"}, r"support: expected one of real, positive, count, .*; got 'counts'"),
+        ({"x": TABLE, "support": "count"}, r"x: expected integers from 0 as support is 'count', got "),
+        ({"x": TABLE, "support": "positive"}, r"x: expected numbers above 0 as support is 'positive', got -"),
         ({"x": CODES, "support": "binary"}, r"support: expected only 0 and 1 as support is 'binary', got \d; say"),
         ({"x": TABLE, "support": "category"}, r"x: expected integers 0, 1, ... as support is 'category', got -"),
         (

@@ -1,10 +1,17 @@
-"""Independent columns of binary and of categorical data, by smoothed frequencies."""
+"""Independent columns: of binary and categorical data by smoothed frequencies, of others by the likeliest law."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
+
+from curvae.baselines.baseline import Density
+from curvae.likelihoods import Elementwise, HasNoise
+
+ROUNDS = 100
+"""Of Fisher scoring, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,3 +73,59 @@ class CategoricalColumns:
         """``log p(x)`` of the observed elements, nats."""
         each = self.log_probability.gather(1, x.long().mT).mT
         return (each if mask is None else torch.where(mask, each, 0)).sum(1)
+
+
+@dataclass(frozen=True, eq=False)
+class LikeliestColumns:
+    """``log p(x) = sum_j log p(x_j | eta_j)``: the same natural parameters for every row.
+
+    Args:
+        likelihood: with parameters of its own.
+        eta: (P,).
+    """
+
+    likelihood: Elementwise
+    eta: Float[Tensor, " P"]
+
+    @classmethod
+    def fitted(
+        cls, likelihood: Elementwise, x: Shaped[Tensor, "N P"], mask: Shaped[Tensor, "N P"] | None = None
+    ) -> "LikeliestColumns":
+        """By Fisher scoring, with steps of at most 1, and the likelihood's own parameters given eta after each.
+
+        Example:
+            >>> from curvae.likelihoods import Poisson
+            >>> LikeliestColumns.fitted(Poisson(1), torch.tensor([[1.0], [3.0]])).eta.exp().round(decimals=4)
+            tensor([2.], dtype=torch.float64)
+        """
+        own, x = deepcopy(likelihood).double(), x.double()
+        own.event = (x.shape[1],)
+        eta = x.new_zeros(x.shape[1])
+        with torch.no_grad():
+            for _ in range(ROUNDS):
+                each = eta.expand(len(x), -1)
+                information = own.root(each, torch.ones_like(each), mask).square().sum(0)
+                step = (own.score(x, each, mask).sum(0) / information.clamp(min=1e-12)).clamp(-1, 1)
+                eta = eta + step
+                if isinstance(own, HasNoise):
+                    own.maximize(x, eta.expand(len(x), -1), mask)
+                if bool((step.abs() < 1e-7).all()):
+                    break
+        return cls(own, eta)
+
+    @torch.no_grad()
+    def log_prob(self, x: Float[Tensor, "B P"], mask: Shaped[Tensor, "B P"] | None = None) -> Float[Tensor, " B"]:
+        """``log p(x)`` of the observed elements, nats."""
+        return self.likelihood.log_prob(x, self.eta.expand(len(x), -1), mask)
+
+
+@dataclass(frozen=True, eq=False)
+class OfLogarithm:
+    """``log p(x) = log p_y(log x) - sum_j log x_j`` with another density of y = log x."""
+
+    density: Density
+
+    def log_prob(self, x: Float[Tensor, "B P"], mask: Shaped[Tensor, "B P"] | None = None) -> Float[Tensor, " B"]:
+        """``log p(x)`` of the observed elements, nats."""
+        y = (x if mask is None else torch.where(mask, x, torch.ones_like(x))).log()
+        return self.density.log_prob(y, mask) - y.sum(1)

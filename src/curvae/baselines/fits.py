@@ -1,6 +1,7 @@
 """Which baselines a likelihood has, and how they are fitted: one function for each kind of likelihood."""
 
 import math
+from dataclasses import replace
 from functools import singledispatch
 
 import torch
@@ -8,8 +9,16 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from curvae.baselines.baseline import Baseline
-from curvae.baselines.densities import BernoulliColumns, CategoricalColumns
-from curvae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
+from curvae.baselines.densities import BernoulliColumns, CategoricalColumns, LikeliestColumns, OfLogarithm
+from curvae.likelihoods import (
+    Bernoulli,
+    Categorical,
+    Elementwise,
+    Gaussian,
+    Likelihood,
+    LogNormal,
+    ZeroInflatedNegativeBinomial,
+)
 from curvae.linear import LinearGaussian, factor_analysis, ppca
 from curvae.typing import Table
 
@@ -34,6 +43,8 @@ def fit(train: Table, likelihood: Likelihood, latent: int | None = None) -> tupl
                      where nothing is missing, probabilistic PCA of as many latents as BIC chooses
     Bernoulli        independent columns, by smoothed frequencies (Laplace's rule)
     Categorical      the same
+    LogNormal        those of a Gaussian, of the logarithms
+    any elementwise  independent columns, by maximum likelihood (zero-inflated counts: those of counts without)
     any other        none, with the reason
     ================ ==============================================================================================
 
@@ -74,6 +85,33 @@ def _(
     likelihood: Categorical, x: Shaped[Tensor, "N P"], mask: Shaped[Tensor, "N P"] | None, latent: int | None
 ) -> tuple[Baseline, ...]:
     return (Baseline("independent", None, CategoricalColumns.fitted(x, likelihood.categories, mask)),)
+
+
+@_fit.register
+def _(
+    likelihood: Elementwise, x: Shaped[Tensor, "N P"], mask: Shaped[Tensor, "N P"] | None, latent: int | None
+) -> tuple[Baseline, ...]:
+    x, mask, note = _thinned(x, mask, 0)
+    return (Baseline("independent", None, LikeliestColumns.fitted(likelihood, x, mask), note),)
+
+
+@_fit.register
+def _(
+    likelihood: ZeroInflatedNegativeBinomial,
+    x: Shaped[Tensor, "N P"],
+    mask: Shaped[Tensor, "N P"] | None,
+    latent: int | None,
+) -> tuple[Baseline, ...]:
+    return _fit(likelihood.counts, x, mask, latent)
+
+
+@_fit.register
+def _(
+    likelihood: LogNormal, x: Shaped[Tensor, "N P"], mask: Shaped[Tensor, "N P"] | None, latent: int | None
+) -> tuple[Baseline, ...]:
+    y = torch.where(x > 0, x, 1).log()
+    found = _fit(likelihood.gaussian, y, mask, latent)
+    return tuple(each if each.density is None else replace(each, density=OfLogarithm(each.density)) for each in found)
 
 
 @_fit.register

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from curvae import memory
 
@@ -20,6 +21,7 @@ class MLP(nn.Sequential):
         hidden: widths of the hidden layers; empty for one linear layer.
         outputs: size of the output.
         activation: class of the activation.
+        front: what comes first, of as many values: how positive numbers are seen, say.
 
     Raises:
         ValueError: there is no memory for the weights.
@@ -30,13 +32,43 @@ class MLP(nn.Sequential):
         torch.Size([5, 4])
     """
 
-    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, activation: type[nn.Module] = nn.ReLU):
+    def __init__(
+        self,
+        inputs: int,
+        hidden: Sequence[int],
+        outputs: int,
+        activation: type[nn.Module] = nn.ReLU,
+        front: nn.Module | None = None,
+    ):
         widths = [inputs, *hidden, outputs]
         memory.require_memory(sum(before * after for before, after in pairwise(widths)), "MLP")
         gain = 2 ** (0.5 * len(hidden) / (len(hidden) + 1))
-        layers: list[nn.Module] = [nn.Flatten()]
+        layers: list[nn.Module] = [nn.Flatten()] if front is None else [nn.Flatten(), front]
         for fan_in, fan_out in pairwise(widths):
             layer = nn.Linear(fan_in, fan_out)
             nn.init.normal_(layer.weight, std=gain / math.sqrt(fan_out))
             layers += [layer, activation()]
         super().__init__(*layers[:-1])
+
+
+class Logarithm(nn.Module):
+    """Positive numbers and counts as a network sees them: ``log(x + shift)``, and 0 where x + shift is not positive.
+
+    A value that is missing stands as 0; with a shift of 1, log(1 + x) of counts is 0 there, too.
+
+    Example:
+        >>> import torch
+        >>> Logarithm(1.0)(torch.tensor([0.0, 1.0])).tolist()
+        [0.0, 0.6931471824645996]
+    """
+
+    def __init__(self, shift: float = 0.0):
+        super().__init__()
+        self.shift = shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.shift
+        return torch.where(x > 0, x, torch.ones_like(x)).log()
+
+    def extra_repr(self) -> str:
+        return f"shift={self.shift}"

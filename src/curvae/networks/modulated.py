@@ -20,6 +20,8 @@ class ModulatedMLP(nn.Module):
         outputs: size of the output.
         hyper: width of the one hidden layer of the hypernetwork.
 
+        front: what x goes through first, for both networks.
+
     Raises:
         ValueError: no hidden layer to modulate, or a hypernetwork without units.
 
@@ -34,14 +36,16 @@ class ModulatedMLP(nn.Module):
         True
     """
 
-    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, hyper: int = 64):
+    def __init__(
+        self, inputs: int, hidden: Sequence[int], outputs: int, hyper: int = 64, front: nn.Module | None = None
+    ):
         super().__init__()
         if not hidden or hyper < 1:
             raise ValueError(
                 "ModulatedMLP: expects 1 or more hidden layers and a hypernetwork of 1 or more units; got "
                 f"hidden={[*hidden]}, hyper={hyper}."
             )
-        self.widths = [*hidden]
+        self.widths, self.front = [*hidden], front or nn.Identity()
         self.hyper = MLP(inputs, [hyper], 2 * sum(hidden))
         self.shared = MLP(inputs, hidden, outputs)  # after the other: a network's last linear layer gives its outputs
         with torch.no_grad():
@@ -55,6 +59,7 @@ class ModulatedMLP(nn.Module):
             parameter.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
+        x = self.front(x)
         scales, shifts = self.hyper(x).chunk(2, dim=-1)
         flat, *layers, last = self.shared
         h, linear, activations = flat(x), layers[::2], layers[1::2]

@@ -14,7 +14,7 @@ SHARED = {
     "gradient": 'estimator for the encoder: "standard", "stl" (biased here) or "dreg" (doubly reparameterized).',
     "encoder": "your own network, from a batch of data to 2 D values.",
     "decoder": "your own network, from (N, D) to the likelihood's parameters.",
-    "likelihood": "your own; by default Gaussian (variance learned, by column), Bernoulli or categorical.",
+    "likelihood": "a word (docs, Likelihoods) or your own; by default that of the data's support.",
     "prior": "normal, flow, autoregressive, mixture, vamp or tilted; or your own.",
     "start": '"random", or "linear": principal components (or factors) inside our networks.',
 }

@@ -17,6 +17,7 @@ from curvae.objectives import Bound, Kind, Objective, kind_of, log_weights
 from curvae.posteriors import Posterior, typical
 from curvae.systems.arguments import full_docstring
 from curvae.systems.capabilities import Parts, Weights
+from curvae.systems.likelihoods import take_likelihood, with_likelihood_words
 from curvae.systems.priors import take_prior, with_prior_option
 from curvae.systems.stages import Stage, initialize_likelihood
 from curvae.typing import Batch
@@ -202,7 +203,8 @@ def register(name: str, own_prior: bool = False) -> Callable[[Callable[Arguments
     """Enter a function that builds a system into the table; what it returns remembers how it was made.
 
     One that says that it returns a :class:`LatentSystem` takes one argument more, ``prior``: another one in the place
-    of N(0, I), see :func:`take_prior`.
+    of N(0, I), see :func:`take_prior`. Where it has an argument ``likelihood`` that may be a word, see
+    :func:`curvae.likelihoods.likelihood_for`.
 
     Args:
         name: of the system.
@@ -217,13 +219,14 @@ def register(name: str, own_prior: bool = False) -> Callable[[Callable[Arguments
     def enter(build: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
         signature = inspect.signature(build)
         fixed = own_prior or "prior" in signature.parameters or not _is_latent(signature.return_annotation)
-        signature = signature if fixed else with_prior_option(signature)
+        signature = with_likelihood_words(signature if fixed else with_prior_option(signature))
 
         @functools.wraps(build)
         def built(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Made:
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             chosen = dict(bound.arguments)
+            take_likelihood(bound.arguments)
             prior = "normal" if fixed else bound.arguments.pop("prior")
             system = build(*bound.args, **bound.kwargs)
             if not isinstance(system, System):
@@ -236,7 +239,7 @@ def register(name: str, own_prior: bool = False) -> Callable[[Callable[Arguments
         built.__signature__ = signature  # pyright: ignore[reportAttributeAccessIssue]
         built.__doc__ = full_docstring(built)
         if name in SYSTEMS:
-            raise ValueError(f"register: a system named {name!r} exists already; choose another name.")
+            raise ValueError(f"register: a system likelihood_for {name!r} exists already; choose another name.")
         SYSTEMS[name] = built
         return built
 

@@ -8,7 +8,7 @@ from curvae.inference import AmortizedGaussian
 from curvae.likelihoods import Likelihood
 from curvae.networks import ModulatedMLP
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after, standard_model
+from curvae.systems.parts import elbo_after, seen_as, standard_model
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -43,7 +43,7 @@ def ia_vae(
         [32, 32]
     """
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
-    network = ModulatedMLP(prod(spec.event), [hidden] * depth, 2 * latent, hyper)
+    network = ModulatedMLP(prod(spec.event), [hidden] * depth, 2 * latent, hyper, seen_as(spec))
     return LatentSystem(
         model, AmortizedGaussian(network), elbo_after(kl_warmup), stages=single(start_for(start, decoder))
     )

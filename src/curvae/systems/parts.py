@@ -12,7 +12,7 @@ from curvae.distributions import ConditionalDistribution, FixedNormal, LearnedNo
 from curvae.inference import AmortizedGaussian, AmortizedMixture
 from curvae.likelihoods import Likelihood
 from curvae.model import LatentVariableModel
-from curvae.networks import MLP
+from curvae.networks import MLP, Logarithm
 from curvae.objectives import (
     AnnealedElbo,
     DirectArgmax,
@@ -173,7 +173,18 @@ def flow_encoder(spec: DataSpec, latent: int, context: int, hidden: int, depth: 
 
 def standard_network(spec: DataSpec, outputs: int, hidden: int, depth: int) -> nn.Module:
     """``depth`` hidden ReLU layers, from an example to so many values."""
-    return MLP(prod(spec.event), [hidden] * depth, outputs)
+    return MLP(prod(spec.event), [hidden] * depth, outputs, front=seen_as(spec))
+
+
+def seen_as(spec: DataSpec) -> nn.Module | None:
+    """How an encoder sees data of this support: positive numbers by their logarithm, counts by log(1 + x)."""
+    match spec.support:
+        case "positive":
+            return Logarithm()
+        case "count":
+            return Logarithm(1.0)
+        case _:
+            return None
 
 
 def standard_mixture(spec: DataSpec, latent: int, hidden: int, depth: int, components: int) -> AmortizedMixture:

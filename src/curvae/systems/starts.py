@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from curvae.inference import AffinePosterior, start_at
 from curvae.likelihoods import StartsAtLinear
 from curvae.linear import LinearGaussian
-from curvae.networks import FlowDecoder, carried, write_affine
+from curvae.networks import FlowDecoder, Logarithm, carried, write_affine
 from curvae.priors import StartsAtEncoded, StartsAtNormal
 from curvae.systems.stages import Prepared, initialize_likelihood
 from curvae.typing import Table, Tables
@@ -66,7 +66,7 @@ class LinearStart:
         deviation = fitted.posterior_variance.sqrt()
         unit = prior.start_from(deviation) if isinstance(prior, StartsAtNormal) else torch.ones_like(deviation)
         _write_decoder(system, fitted, unit)
-        if not start_at(system.inference, _posterior(fitted, unit, likelihood, x)):
+        if not start_at(system.inference, _posterior(fitted, unit, likelihood, x, _front(system.inference))):
             log.info("%s: the decoder starts at a linear model, the encoder at random.", _name(system))
 
 
@@ -93,16 +93,28 @@ def _network(decoder: nn.Module) -> nn.Module:
 
 
 def _posterior(
-    fitted: LinearGaussian, unit: Float[Tensor, " D"], likelihood: Any, x: Float[Tensor, "N *event"]
+    fitted: LinearGaussian, unit: Float[Tensor, " D"], likelihood: Any, x: Float[Tensor, "N *event"], front: nn.Module
 ) -> AffinePosterior:
-    """That of latents in these units, as a function of x; by least squares where x is not what was modelled."""
+    """That of latents in these units, as a function of what the encoder sees; by least squares where that is not what
+    was modelled."""
     log_scale = 0.5 * fitted.posterior_variance.log() - unit.log()
     inward, mean, noise = fitted.posterior_map / unit.unsqueeze(1), fitted.mean, fitted.noise
-    if len(mean) != x[0].numel():
-        flat, target = x.flatten(1).double(), (likelihood.linear_features(x) - mean) @ inward.mT
+    if not _is_modelled(likelihood, front, x[:100]):
+        flat, target = front(x).flatten(1).double(), (likelihood.linear_features(x) - mean) @ inward.mT
         mean, noise = flat.mean(0), None
         inward = torch.linalg.lstsq(flat - mean, target).solution.mT
     return AffinePosterior(inward, -inward @ mean, log_scale, noise)
+
+
+def _front(inference: nn.Module) -> nn.Module:
+    """What x goes through before the encoder's first layer."""
+    return next((module for module in inference.modules() if isinstance(module, Logarithm)), nn.Identity())
+
+
+def _is_modelled(likelihood: Any, front: nn.Module, x: Float[Tensor, "N *event"]) -> bool:
+    """Whether an encoder sees what the linear model is a model of."""
+    features, seen = likelihood.linear_features(x), front(x).flatten(1).double()
+    return features.shape == seen.shape and bool(torch.allclose(features, seen, atol=1e-5))
 
 
 def _name(system: Any) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
 
@@ -48,7 +48,7 @@ def assemble(
     parts, vocabulary = _labeled(contents, parts)
     support = _support(parts, options.support)
     event = tuple(parts[0].raw.shape[1:])
-    noise = "element" if support == "real" and len(event) == 1 else "shared"
+    noise = "element" if support in ("real", "positive") and len(event) == 1 else "shared"
     spec = DataSpec(event, support, _categories(parts, support, options.categories), options.name, noise)
     split = parted(parts[0], parts[1] if len(parts) > 1 else None, options.split, options.seed)
     columns = _known(with_kinds(content.columns, parts, split[0], spec), vocabulary)
@@ -113,15 +113,30 @@ def parted(rows: Rows, test: Rows | None, split: Sequence[float | int], seed: in
 
 def _support(parts: Sequence[Rows], support: str | None) -> Support:
     """The support asked for, if the observed values allow it; guessed as binary or real."""
-    if support not in (None, "real", "binary", "category"):
-        raise DataError(f"support: expected 'real', 'binary' or 'category', got {support!r}.")
+    if support not in (None, *get_args(Support)):
+        raise DataError(f"support: expected one of {', '.join(get_args(Support))}; got {support!r}.")
     if support == "real":
         return "real"
+    if support in ("count", "positive"):
+        _check_values(parts, support)
+        return support
     binary = all(bool(((part.raw == 0) | (part.raw == 1)).all()) for part in parts)
     if support == "binary" and not binary:
         odd = next(float(v) for part in parts for v in part.raw.unique() if v not in (0, 1))
         raise DataError(f"support: expected only 0 and 1 as support is 'binary', got {odd:g}; say support='real'.")
     return cast(Support, support) if support else ("binary" if binary else "real")
+
+
+def _check_values(parts: Sequence[Rows], support: Literal["count", "positive"]) -> None:
+    """Counts are integers from 0, positive numbers above 0, where they are observed."""
+    known = "integers from 0" if support == "count" else "numbers above 0"
+    for part in parts:
+        x = part.raw.double()
+        bad = (x < 0) | (x != x.floor()) if support == "count" else x <= 0
+        bad = bad if part.mask is None else bad & part.mask
+        if bool(bad.any()):
+            odd = float(x[bad][0])
+            raise DataError(f"x: expected {known} as support is {support!r}, got {odd:g}; say support='real'.")
 
 
 def _categories(parts: Sequence[Rows], support: Support, categories: int | None) -> int:

@@ -31,7 +31,7 @@ def with_kinds(columns: Sequence[Column], parts: Sequence[Rows], train: Rows, sp
 def _kinds(parts: Sequence[Rows], spec: DataSpec, dtypes: Sequence[str]) -> list[Kind]:
     """The narrowest kind that holds all observed values of each feature."""
     if spec.support != "real":
-        return ["binary" if spec.support == "binary" else "category"] * len(dtypes)
+        return [spec.support] * len(dtypes)
     x, seen = (torch.cat(each) for each in zip(*map(_flat, parts), strict=True))
     whole = ((x == x.floor()) | ~seen).all(0)
     least, most = x.where(seen, torch.inf).amin(0), x.where(seen, -torch.inf).amax(0)

@@ -220,14 +220,22 @@ def _without_ones(shape: Sequence[int]) -> list[int]:
 
 
 def _check_kinds(what: str, rows: Rows, spec: DataSpec, names: Sequence[str] | None) -> None:
-    """Binary data and categories hold no other values than the run's."""
-    if spec.support == "real":
-        return
-    most = 1 if spec.support == "binary" else spec.categories - 1
+    """Counts, positive numbers, binary data and categories hold no other values than the run's may."""
     x = rows.raw.double()
-    bad = (x < 0) | (x > most) | (x != x.floor())
+    match spec.support:
+        case "real":
+            return
+        case "positive":
+            bad, known = x <= 0, "numbers above 0"
+        case "count":
+            bad, known = (x < 0) | (x != x.floor()), "integers from 0"
+        case "binary":
+            bad, known = (x != 0) & (x != 1), "0 and 1"
+        case "category":
+            bad = (x < 0) | (x > spec.categories - 1) | (x != x.floor())
+            known = f"categories 0 to {spec.categories - 1}"
+    bad = bad if rows.mask is None else bad & rows.mask
     if bad.any():
         row, column = locate_first(bad, names)
         got = f"{float(x[bad][0]):g} in row {row}, column {column}"
-        known = "0 and 1" if most == 1 else f"categories 0 to {most}"
         raise DataError(f"{what}: expected {known}, as in the run, got {got}.")
