@@ -103,7 +103,8 @@ def metavar(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return "|".join(map(str, get_args(kind)))
     if _is_union(kind):
-        return "|".join(dict.fromkeys(map(metavar, get_args(kind))))
+        words = dict.fromkeys(map(metavar, get_args(kind)))
+        return "|".join(word for word in words if word != "CLASS" or "TEXT" not in words)  # a word, or one of your own
     return SCALARS.get(kind, "CLASS")
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from curvae.likelihoods.elementwise import Elementwise, Learned, Positive, moments
+from curvae.likelihoods.elementwise import Elementwise, Learned, Positive, moments, standard_gamma
 from curvae.likelihoods.likelihood import masked
 from curvae.linear import LinearGaussian, ppca
 
@@ -63,8 +63,7 @@ class Beta(Elementwise):
 
     def sample(self, eta: Tensor, generator: torch.Generator | None = None) -> Tensor:
         c, m = self.concentration.value.detach(), _mean(eta)
-        tiny = torch.finfo(eta.dtype).tiny
-        one, two = (torch._standard_gamma(a, generator=generator).clamp(min=tiny) for a in (m * c, (1 - m) * c))
+        one, two = (standard_gamma(a, generator) for a in (m * c, (1 - m) * c))
         edge = torch.finfo(eta.dtype).eps
         return self.unflat((one / (one + two)).clamp(edge, 1 - edge))
 

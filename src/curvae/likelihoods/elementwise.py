@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from curvae.likelihoods.likelihood import Likelihood, masked
 
@@ -153,6 +153,12 @@ def _derivatives(total: Callable[[Tensor], Tensor], here: Tensor) -> tuple[Tenso
 def wide(*values: Tensor) -> tuple[Tensor, ...]:
     """In float64, where the device has it: terms of the size of x log x cancel in the density of a count."""
     return tuple(value if value.device.type == "mps" else value.double() for value in values)
+
+
+def standard_gamma(shape: Tensor, generator: Generator | None) -> Tensor:
+    """Draws of gamma laws of scale 1, one for each shape; above 0."""
+    drawn = torch._standard_gamma(shape.detach().contiguous(), generator=generator)  # pyright: ignore[reportPrivateImportUsage]
+    return drawn.clamp(min=torch.finfo(shape.dtype).tiny)
 
 
 def moments(x: Float[Tensor, "N E"], mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

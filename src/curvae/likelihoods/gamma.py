@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from curvae.likelihoods.elementwise import Elementwise, Learned, Positive, moments
+from curvae.likelihoods.elementwise import Elementwise, Learned, Positive, moments, standard_gamma
 from curvae.likelihoods.likelihood import masked
 from curvae.linear import LinearGaussian, ppca
 
@@ -56,9 +56,8 @@ class Gamma(Elementwise):
         return self.unflat(eta.exp())
 
     def sample(self, eta: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        k = self.shape.value.detach().expand_as(eta).contiguous()
-        drawn = torch._standard_gamma(k, generator=generator).clamp(min=torch.finfo(eta.dtype).tiny)
-        return self.unflat(drawn / k * eta.exp())
+        k = self.shape.value.expand_as(eta)
+        return self.unflat(standard_gamma(k, generator) / k * eta.exp())
 
     @torch.no_grad()
     def initialize(self, x: Tensor, mask: Tensor | None = None) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from curvae.likelihoods.likelihood import HasNoise, Likelihood
+from curvae.likelihoods.likelihood import HasNoise, InformationKind, Likelihood
 
 
 class Mixed(Likelihood):
@@ -38,8 +38,7 @@ class Mixed(Likelihood):
         self.columns = [list(some) for _, some in parts]
         self.sizes = [part.size for part, _ in parts]
         self.size = sum(self.sizes)
-        kinds = {part.information for part, _ in parts}
-        self.information = kinds.pop() if len(kinds) == 1 else ("block" if "block" in kinds else "diagonal")
+        self.information = _least({part.information for part, _ in parts})
 
     def log_prob(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> Tensor:
         values = [part.log_prob(*of) for part, of in self._groups(x, eta, mask)]
@@ -49,8 +48,9 @@ class Mixed(Likelihood):
         return torch.cat([part.score(*of) for part, of in self._groups(x, eta, mask)], -1)
 
     def root(self, eta: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        groups = zip(self._each(), eta.split(self.sizes, -1), v.split(self.sizes, -1), self._masks(mask), strict=True)
-        return torch.cat([part.root(*of) for part, *of in groups], -1)
+        etas, vs = eta.split(self.sizes, -1), v.split(self.sizes, -1)
+        groups = zip(self._each(), etas, vs, self._masks(mask), strict=True)
+        return torch.cat([part.root(*of) for part, *of in groups], -1)  # pyright: ignore[reportArgumentType]
 
     def mean(self, eta: Tensor) -> Tensor:
         """(*L, E); of a categorical column its most probable category."""
@@ -91,3 +91,10 @@ class Mixed(Likelihood):
         """Columns in their own order."""
         order = torch.tensor([column for some in self.columns for column in some])
         return torch.cat(values, -1)[..., order.argsort().to(values[0].device)]
+
+
+def _least(kinds: set[InformationKind]) -> InformationKind:
+    """What is true of all groups together."""
+    if "block" in kinds:
+        return "block"
+    return "constant" if kinds == {"constant"} else "diagonal"

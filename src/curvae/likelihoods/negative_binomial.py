@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from curvae.likelihoods.elementwise import Elementwise, Learned, Positive, moments, wide
+from curvae.likelihoods.elementwise import Elementwise, Learned, Positive, moments, standard_gamma, wide
 from curvae.likelihoods.likelihood import masked
 from curvae.likelihoods.log_link import LogLink
 
@@ -81,8 +81,8 @@ def log_mass(x: Tensor, eta: Tensor, dispersion: Tensor) -> Tensor:
 
 def draw_counts(eta: Tensor, dispersion: Tensor, generator: torch.Generator | None) -> Tensor:
     """A Poisson law whose rate is a gamma variable."""
-    r = (1 / dispersion).detach().expand_as(eta).contiguous()
-    return torch.poisson(torch._standard_gamma(r, generator=generator) / r * eta.exp(), generator=generator)
+    r = (1 / dispersion).expand_as(eta)
+    return torch.poisson(standard_gamma(r, generator) / r * eta.exp(), generator=generator)
 
 
 def _of_moments(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:

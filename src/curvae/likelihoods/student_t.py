@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from curvae.likelihoods.elementwise import Elementwise, Learned, Positive, moments
+from curvae.likelihoods.elementwise import Elementwise, Learned, Positive, moments, standard_gamma
 from curvae.likelihoods.likelihood import masked
 from curvae.linear import LinearGaussian, ppca
 
@@ -69,9 +69,9 @@ class StudentT(Elementwise):
         return self.unflat(eta)
 
     def sample(self, eta: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        half = (0.5 * self.df.value).detach().expand_as(eta).contiguous()
+        half = (0.5 * self.df.value).expand_as(eta)
         noise = torch.randn(eta.shape, generator=generator, device=eta.device, dtype=eta.dtype)
-        spread = (half / torch._standard_gamma(half, generator=generator)).sqrt()
+        spread = (half / standard_gamma(half, generator)).sqrt()
         return self.unflat(eta + self.scale.value * noise * spread)
 
     @torch.no_grad()
