@@ -234,7 +234,7 @@ def relu_model(
     prior: Prior | None = None,
 ):
     """A ReLU decoder with a likelihood of the list, and a batch of data."""
-    likelihood, prior = LIKELIHOODS[name](event), prior or StandardNormal(size)
+    likelihood, prior = (LIKELIHOODS | MORE_LIKELIHOODS)[name](event), prior or StandardNormal(size)
     decoder = MLP(prior.size, hidden, likelihood.size)
     for layer in decoder:
         if isinstance(layer, nn.Linear):

@@ -15,7 +15,7 @@ from curvae.model import LatentVariableModel
 from curvae.networks import MLP, ConvDecoder
 from curvae.priors import StandardNormal
 from fuzz import examples
-from zoo import LIKELIHOODS, batch_of, points, relu_model
+from zoo import LIKELIHOODS, MORE_LIKELIHOODS, batch_of, points, relu_model
 
 CLOSE = {"atol": 1e-10, "rtol": 1e-10}
 
@@ -60,7 +60,7 @@ def test_routes_agree_on_any_shape(size, hidden, outputs, scale, learn):
                 torch.testing.assert_close(value, expected, atol=1e-12 * size_of + 1e-10, rtol=1e-10)
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("likelihood", LIKELIHOODS | MORE_LIKELIHOODS)
 def test_routes_agree_in_the_gradient_of_the_parameters(likelihood):
     model, batch = relu_model(likelihood)
     z = points()

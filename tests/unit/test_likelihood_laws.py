@@ -5,9 +5,11 @@ import math
 import pytest
 import torch
 from scipy import stats
+from torch import nn
 from torch.autograd.functional import hessian
 
 import methods
+from curvae.inference import ConstantGaussian, Laplace
 from curvae.likelihoods import (
     Bernoulli,
     Beta,
@@ -22,6 +24,9 @@ from curvae.likelihoods import (
     StudentT,
     ZeroInflatedNegativeBinomial,
 )
+from curvae.model import LatentVariableModel
+from curvae.priors import StandardNormal
+from curvae.typing import Batch
 
 SHAPE = 1.7
 
@@ -177,3 +182,20 @@ def test_what_cannot_be_is_said():
         Ordinal(2, categories=1)
     with pytest.raises(ValueError, match="DiscretizedLogistic: expected low < high and 2 levels or more"):
         DiscretizedLogistic(2, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("name", methods.LIKELIHOODS)
+def test_laplace_intervals_hold_their_mass(name):
+    """90 % of one latent behind 16 columns, against the exact posterior on a grid: 85 to 95 % on average of 40 data."""
+    likelihood = methods.LIKELIHOODS[name](16)
+    model = LatentVariableModel(StandardNormal(1), nn.Linear(1, likelihood.size), likelihood).double()
+    nn.init.normal_(model.decoder.weight, std=0.5)
+    x = model.sample(40)[0].detach().double()
+    inference = Laplace(ConstantGaussian(1), steps=20).double()
+    with torch.no_grad():
+        q = inference(model, Batch.of(x)).posterior
+        low, high = q.interval(0.9)
+        grid = torch.linspace(-6, 6, 2001, dtype=torch.float64)[:, None, None].expand(-1, 40, 1)
+        mass = model.log_joint(x, grid).softmax(0)
+        inside = (mass * ((grid > low) & (grid < high)).squeeze(-1)).sum(0)
+    assert 0.85 < inside.mean() < 0.95
