@@ -19,6 +19,7 @@ from curvae.cli import main
 ROOT = Path(__file__).parents[2]
 SMALL = {
     "evaluate": "--samples 50 --limit 5 --ais 2 --ais-data 5 --most 1",
+    "score": "--samples 20",
     "refine": "--steps 1",
     "calibrate": "--count 100 --draws 9",
     "bracket": "--temperatures 2 --data 5 --chains 2 --samples 20",

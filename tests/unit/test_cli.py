@@ -128,7 +128,9 @@ def test_help_with_data_shows_its_flags_only(capsys: pytest.CaptureFixture[str])
     assert max(map(len, known.splitlines())) <= 110
 
 
-@pytest.mark.parametrize("command", ["evaluate", "report", "sample", "encode", "refine", "compare", "list", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["evaluate", "report", "sample", "encode", "score", "refine", "compare", "list", "doctor"]
+)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]):
     out = says(capsys, command, "--help")
     assert out.startswith(f"usage: curvae {command}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from curvae.argument_checks import check_counts
 from curvae.data import Schema, Transform
@@ -20,6 +21,7 @@ from curvae.memory import require_bytes
 from curvae.posteriors import Posterior, rotated
 from curvae.systems import CanReconstruct, CanSample, HasModel, HasPosterior, System, require
 from curvae.systems.place import like, place
+from curvae.typing import Batch
 
 if TYPE_CHECKING:
     from curvae.evaluation import Evaluation, RowChecks
@@ -220,18 +222,50 @@ class Fitted:
         Raises:
             ValueError: the system gives no evidence.
         """
+        rows = rows_of(self.run, x, mask=mask)
+        scored = self.scored(rows, samples, seed, **options)
+        named = {name: values for name, values in scored._asdict().items() if values is not None}
+        return scored if rows.frame is None else outputs.frame(named, rows.frame.index)
+
+    def scored(self, rows: TransformedRows, samples: int = 500, seed: int = 0, **options: Any) -> Score:
+        """The same of rows that were read."""
         from curvae.evaluation import score
         from curvae.evaluation.likelihood.estimation import flagged
 
         if self.system.evidence == "none":
             raise ValueError("score: this system gives no evidence (evidence='none'), so it has no log p(x).")
-        rows = rows_of(self.run, x, mask=mask)
         found = score(self.system, rows.table, samples=samples, seed=seed, **options)
         stderr = found.get("stderr_best", np.zeros_like(found["log_likelihood"]))
         bad, code = np.asarray(flagged(found), dtype=bool), found.get("code_log_prob")
-        scored = Score(found["log_likelihood"], stderr, bad, found["log_det"], code)
-        named = {name: values for name, values in scored._asdict().items() if values is not None}
-        return scored if rows.frame is None else outputs.frame(named, rows.frame.index)
+        return Score(found["log_likelihood"], stderr, bad, found["log_det"], code)
+
+    def column_scores(self, x: Any, mask: Any = None, draws: int = 200, seed: int = 0) -> Any:
+        """Which columns of a row are unusual given its others: by how many standard deviations each is off.
+
+        Args:
+            x: the rows.
+            mask: of their shape, True = observed.
+            draws: for each row and column.
+            seed: of the draws.
+
+        Returns:
+            Of a frame a frame with its index and columns, of the deviations; else an array of them, of the shape of x.
+            NaN where nothing was observed, and for categories. :func:`curvae.evaluation.ood.column_scores` has more.
+        """
+        rows = rows_of(self.run, x, mask=mask)
+        found = self.columns_scored(rows, draws, seed)["deviations"]
+        if rows.frame is None:
+            return found.reshape(rows.table.raw.shape)
+        return outputs.as_given(rows.frame, self.schema, found.reshape(rows.table.raw.shape), exact=True)
+
+    def columns_scored(self, rows: TransformedRows, draws: int = 200, seed: int = 0) -> dict[str, Array]:
+        """``log_prob``, ``expected`` and ``deviations`` of rows that were read, (N, P) each, in the model's units."""
+        from curvae.evaluation.ood import column_scores
+
+        def see(batch: Batch) -> dict[str, Tensor]:
+            return column_scores(self.system, batch.x, batch.mask, draws, seed)._asdict()
+
+        return gathered(self.system, rows.table, see)
 
     def reconstruct(self, x: Any, mask: Any = None) -> Any:
         """E[x | z] at the mean of each row's posterior, in own units; names, kinds and precision are the data's."""

@@ -65,6 +65,13 @@ def label_of(schema: Schema) -> str:
     return "label" if schema.label is None else schema.label.name
 
 
+def named_values(schema: Schema, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """A value for each element of a row, by its name."""
+    flat = values.reshape(len(values), -1)
+    names = schema.names or [f"x{j}" for j in range(flat.shape[1])]
+    return dict(zip(names, flat.T, strict=True))
+
+
 def frame(columns: Mapping[Any, NDArray[Any]], index: Any = None) -> Any:
     """A pandas frame of these columns."""
     import pandas
@@ -72,9 +79,16 @@ def frame(columns: Mapping[Any, NDArray[Any]], index: Any = None) -> Any:
     return pandas.DataFrame(dict(columns), index=index)
 
 
-def as_given(given: Any, schema: Schema, values: NDArray[Any]) -> Any:
-    """Restored rows as a frame with the index and the names of the one they came in."""
-    columns = by_name(schema, values)
+def as_given(given: Any, schema: Schema, values: NDArray[Any], exact: bool = False) -> Any:
+    """Restored rows as a frame with the index and the names of the one they came in.
+
+    Args:
+        given: the frame.
+        schema: of the run.
+        values: (N, *event).
+        exact: as they are; else each column in its own type.
+    """
+    columns = named_values(schema, values) if exact else by_name(schema, values)
     theirs = {named_as(name): name for name in given.columns}
     if len(theirs) == len(columns) and not theirs.keys() & columns.keys():
         theirs = dict(zip(columns, given.columns, strict=True))
