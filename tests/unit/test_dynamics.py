@@ -161,6 +161,13 @@ def test_dual_averaging_finds_the_acceptance_it_is_asked_for():
     torch.testing.assert_close((-found.final).exp(), torch.tensor([0.7, 0.7]), atol=0.01, rtol=0)
 
 
+def test_dual_averaging_moves_as_published():
+    """From ten times the first guess, by ``sqrt(t) / 0.05`` of the mean error, which has weight 1 / (t + 10)."""
+    found = DualAveraging.start(torch.tensor([0.5])).update(torch.tensor([1.0]))
+    torch.testing.assert_close(found.log_step, torch.tensor([math.log(5.0) + 0.2 / 11 / 0.05]))
+    torch.testing.assert_close(found.final.log(), found.log_step)
+
+
 # annealing
 
 

@@ -24,6 +24,12 @@ from curvae.typing import Batch, DataSpec
 from zoo import FAMILIES, batch_of
 
 
+def test_nothing_that_is_fixed_is_saved():
+    """Of layered latents the weights alone: where the top layer lies is no part of a run."""
+    prior = Layered([FixedNormal(2), FixedNormal(3, scale=0.7)], [nn.Linear(2, 3)])
+    assert set(prior.state_dict()) == dict(prior.named_parameters()).keys()
+
+
 def linear(scale: float = 0.5) -> tuple[LatentVariableModel, Batch]:
     """Two layers, all linear: everything is jointly Gaussian."""
     prior = Layered([FixedNormal(2), FixedNormal(3, scale=0.7)], [nn.Linear(2, 3)])

@@ -1,5 +1,6 @@
 """Names of systems and of modules in files."""
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,14 @@ from curvae.typing import DataSpec
 
 SPEC = DataSpec((6,))
 LINEAR = {"class_path": "torch.nn.Linear", "init_args": {"in_features": 2, "out_features": 6}}
+
+
+def test_networks_are_alike_unless_said_otherwise():
+    """Or a comparison of two systems would be one of their networks."""
+    for name, value in {"hidden": 256, "depth": 2, "start": "linear"}.items():
+        found = {word: inspect.signature(make).parameters.get(name) for word, make in SYSTEMS.items()}
+        odd = {word for word, each in found.items() if each is not None and each.default != value}
+        assert odd == ({"predictive-coding"} if name == "depth" else set())
 
 
 def test_names_and_builders():
