@@ -45,7 +45,7 @@ class FreeForm(LatentSystem):
         inference, model = self.inference, self.model
         assert isinstance(inference, PushforwardGaussian)
         chain, x = layers.chain(inference.encoder) or [], batch.x.flatten(1)
-        out, slopes = layers.value_and_slopes(chain, x)
+        out, slopes = layers.forward_with_slopes(chain, x)
         mean, root = out.chunk(2, -1)
         log_own, v = 2 * soft_bound(root), torch.randn_like(mean)
         u, near = pushed_by_decoder(self, mean, v)
@@ -65,7 +65,7 @@ def pushed_by_decoder(system: LatentSystem, z: Tensor, v: Tensor) -> tuple[Tenso
     """``J_g v`` and ``J_g' J_g v / s^2`` at z."""
     chain, likelihood = layers.chain(system.model.decoder) or list[nn.Module](), system.model.likelihood
     assert isinstance(likelihood, Gaussian)
-    _, slopes = layers.value_and_slopes(chain, z)
+    _, slopes = layers.forward_with_slopes(chain, z)
     u = layers.push(chain, slopes, v)
     return u, layers.pull(chain, slopes, u / likelihood.variance)
 

@@ -11,7 +11,7 @@ from torch import nn
 from chance import beyond, deviates, means, p_value, repetitions, within
 from curvae.data import ArrayTable, from_array
 from curvae.evaluation import defensive, estimate, score, select_proposal, smooth, summarize
-from curvae.evaluation.likelihood.diagnostics import Estimates, pareto
+from curvae.evaluation.likelihood.diagnostics import Estimates, smoothed_and_khat
 from curvae.evaluation.likelihood.estimation import flagged, weigh
 from curvae.evaluation.likelihood.importance import balanced_weights, posterior_weights
 from curvae.evaluation.likelihood.proposal import widen
@@ -230,7 +230,7 @@ def test_a_wanted_error_must_be_positive_and_to_be_seen():
 
 def test_smoothed_tails_are_quantiles_of_the_fitted_pareto():
     log_w = np.random.default_rng(0).normal(size=(1000, 3)) * [[0.5, 1.5, 2.5]] - 100
-    smoothed, khat = pareto(log_w)
+    smoothed, khat = smoothed_and_khat(log_w)
     tail = int(3 * math.sqrt(1000))
     for ours, theirs, k in zip(smoothed.T, log_w.T, khat, strict=True):
         order = np.argsort(theirs)

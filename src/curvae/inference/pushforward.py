@@ -124,7 +124,7 @@ def _linearized(encoder: nn.Module, x: Tensor) -> tuple[Tensor, Float[Tensor, "B
     """What it gives, and R and W_1 of the Jacobian ``R W_1``; the Jacobian and None if it is not a chain."""
     chain = layers.chain(encoder) or []
     if len(chain) > 1 and isinstance(chain[0], nn.Linear) and isinstance(chain[-1], nn.Linear):
-        out, slopes = layers.value_and_slopes(chain, x.flatten(1))
+        out, slopes = layers.forward_with_slopes(chain, x.flatten(1))
         last = chain[-1].weight[: _half(out)].expand(len(x), -1, -1)
         return out, layers.pull(chain[1:-1], slopes[1:-1], last), chain[0].weight
     out, pull = torch.func.vjp(encoder, x)[:2]

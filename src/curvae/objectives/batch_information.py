@@ -16,7 +16,7 @@ from curvae.priors import AggregateNormal
 from curvae.typing import EMPTY, Batch, State
 
 
-class Aggregate(NamedTuple):
+class AggregateMoments(NamedTuple):
     """The normal that has the moments of the mixture of a batch's posteriors."""
 
     mean: Float[Tensor, " D"]
@@ -117,7 +117,7 @@ class BatchLikelihood:
         return Bound(fit - rate, learned + (fit - fit.detach()), info, _state(model, whole))
 
 
-def aggregate_moments(posterior: Posterior, unbiased: bool = True) -> Aggregate:
+def aggregate_moments(posterior: Posterior, unbiased: bool = True) -> AggregateMoments:
     """Moments of the mixture of a batch's posteriors, and the mean KL of the posteriors to the normal that has them.
 
     Raises:
@@ -134,7 +134,7 @@ def aggregate_moments(posterior: Posterior, unbiased: bool = True) -> Aggregate:
     between = offset.mT @ offset / max(1, count - 1 if unbiased else count)
     covariance = posterior.covariance.mean(0) + between
     half_log_det = torch.linalg.cholesky_ex(covariance)[0].diagonal().log().sum()
-    return Aggregate(mean, covariance, half_log_det - posterior.half_log_det.mean())
+    return AggregateMoments(mean, covariance, half_log_det - posterior.half_log_det.mean())
 
 
 def batch_likelihood(
@@ -151,7 +151,7 @@ def batch_likelihood(
     return -0.5 * torch.where(varies, (ratio + floor).log(), 0.0).sum()
 
 
-def _state(model: LatentVariableModel, whole: Aggregate) -> State:
+def _state(model: LatentVariableModel, whole: AggregateMoments) -> State:
     """New moments of the model's prior, where it has any, by their names in the system."""
     if not isinstance(model.prior, AggregateNormal):
         return EMPTY

@@ -42,7 +42,7 @@ class Hidden(Linearization):
         return self.frame.outer(layers.forward(self.frame.hidden, z))[0]
 
     def _evaluated(self) -> tuple[Tensor, ...]:
-        value, slopes = layers.value_and_slopes(self.frame.hidden, self.z)
+        value, slopes = layers.forward_with_slopes(self.frame.hidden, self.z)
         level, slope = self.frame.outer(value)
         return (level + self.model.prior.log_prob(self.z), slope, *layers.slope_tensors(slopes))
 

@@ -65,7 +65,7 @@ Slopes = list[Tensor | None]
 None for a linear layer."""
 
 
-def value_and_slopes(layers: list[nn.Module], z: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B H"], Slopes]:
+def forward_with_slopes(layers: list[nn.Module], z: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B H"], Slopes]:
     """The value at z and what the Jacobian J there is made of."""
     slopes: Slopes = []
     for layer in layers:

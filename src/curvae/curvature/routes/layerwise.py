@@ -28,7 +28,7 @@ class Layerwise(Linearization):
         return cls(Observed(model, batch), z)
 
     def _evaluated(self) -> tuple[Tensor, ...]:
-        eta, slopes = layers.value_and_slopes(self._layers, self.z)
+        eta, slopes = layers.forward_with_slopes(self._layers, self.z)
         batch, prior = self.frame.batch, self.model.prior
         level = self.model.likelihood.log_prob(batch.x, eta, batch.mask)
         return (level + prior.log_prob(self.z), eta, *layers.slope_tensors(slopes))

@@ -108,7 +108,7 @@ def khat(terms: Array) -> Array:
         >>> bool(abs(khat(np.log(pareto)) - 1)[0] < 0.2)
         True
     """
-    return pareto(terms)[1]
+    return smoothed_and_khat(terms)[1]
 
 
 def smooth(terms: Array) -> Array:
@@ -128,11 +128,11 @@ def smooth(terms: Array) -> Array:
         >>> int(changed.sum()), bool(terms[changed].min() > terms[~changed].max())     # the 3 sqrt(400) largest
         (60, True)
     """
-    return pareto(terms)[0]
+    return smoothed_and_khat(terms)[0]
 
 
-def pareto(terms: Array) -> tuple[Array, Array]:
-    """Both: smoothed log weights ``(S, B)`` and k-hat ``(B,)``."""
+def smoothed_and_khat(terms: Array) -> tuple[Array, Array]:
+    """Log weights smoothed by a generalized Pareto law ``(S, B)`` and k-hat ``(B,)``."""
     from arviz_stats.base.array import array_stats  # its package takes a second to import
 
     fits = [_pareto(column, array_stats.psislw) for column in terms.T]
