@@ -1,14 +1,16 @@
 """Signatures to flags: the signature of a function *is* its configuration, its docstring is the help."""
 
+import csv
 import inspect
 import re
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from functools import reduce
 from operator import or_
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 SCALARS = {int: "N", float: "X", str: "TEXT", Path: "PATH", bool: ""}
@@ -58,6 +60,8 @@ class Source:
         """The flags of the function, in the order of its signature."""
         helps = _helps(self.function)
         for name, parameter in inspect.signature(self.function, eval_str=True).parameters.items():
+            if (options := _options(parameter.annotation)) is not None and name not in self.skip:
+                yield from Source(self.title, options, self.skip, self.rename).flags()
             if name in self.skip or (kind := _kind(parameter.annotation)) is None:
                 continue
             required = parameter.default is parameter.empty
@@ -76,8 +80,8 @@ class Source:
 class Listed:
     """A type of a flag: values with commas between them.
 
-    >>> Listed((int, str))("0,-1,petal width")
-    [0, -1, 'petal width']
+    >>> Listed((int, str))('0,-1,petal width,"mass, kg"')
+    [0, -1, 'petal width', 'mass, kg']
     """
 
     def __init__(self, types: Sequence[Any]):
@@ -85,7 +89,8 @@ class Listed:
         self.__name__ = " or ".join(reader.__name__ for reader in self.readers)
 
     def __call__(self, value: Any) -> list[Any]:
-        return [self._read(word) for word in (value.split(",") if isinstance(value, str) else value)]
+        words = next(csv.reader([value], skipinitialspace=True), []) if isinstance(value, str) else value
+        return [self._read(word) for word in words]
 
     def _read(self, word: Any) -> Any:
         for reader in self.readers:
@@ -130,6 +135,12 @@ def _kind(hint: Any) -> Any:
         kept.remove(str)
     kept.sort(key=lambda option: option is str)  # every word is text: try the others first
     return reduce(or_, kept) if kept else None
+
+
+def _options(hint: Any) -> Any:
+    """The dataclass of options that a parameter takes, whose single ones its function takes by name too; else None."""
+    parts = get_args(hint) if _is_union(hint) else (hint,)
+    return next((part for part in parts if is_dataclass(part) and NoneType in parts), None)
 
 
 def _is_union(hint: Any) -> bool:

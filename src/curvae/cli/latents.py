@@ -4,7 +4,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from curvae.cli.flags import Source
 from curvae.cli.opening import noted, open_run, set_name
 from curvae.cli.output import fresh
 from curvae.cli.parsing import command
+from curvae.io.reading import Reading
 
 if TYPE_CHECKING:
     from curvae.fitted import Fitted
@@ -40,31 +41,7 @@ class Description:
             raise UsageError(f"--level: expected a probability in (0, 1), got {self.level}.")
 
 
-def how_to_read(
-    columns: Sequence[str | int] | None = None,
-    positions: Sequence[int] | None = None,
-    label: str | int | None = None,
-    key: str | None = None,
-    header: bool | None = None,
-    missing: Literal["error", "mask"] | None = None,
-    data_dir: Path | None = None,
-) -> dict[str, Any]:
-    """How rows are read that are none of the run's own.
-
-    Args:
-        columns: of a file, its names of the run's features, in the run's order; by default the run's names.
-        positions: of a file, the features by their place instead, from 0.
-        label: of a file, the column with the labels; by default as in the run.
-        key: which array of a .npz; by default as in the run.
-        header: whether a text file starts with names; by default as in the run.
-        missing: what a missing value is; by default as in the run.
-        data_dir: a folder with the files of the data.
-    """
-    read = {"columns": columns, "positions": positions, "label": label, "key": key, "header": header}
-    return read | {"missing": missing, "data_dir": data_dir}
-
-
-DESCRIBED, FILE = Source("words and flags", Description), Source("a file", how_to_read)
+DESCRIBED, FILE = Source("words and flags", Description), Source("a file", Reading)
 
 
 @command("RUN [flags]", "curvae sample runs/digits-vlae --n 100 --to samples.npz")
@@ -102,7 +79,7 @@ def sample(
     "curvae encode runs/digits-vlae test --to latents.npz",
     "curvae encode runs/stars new.csv --level 0.9 --to latents.csv",
     how=DESCRIBED,
-    options=FILE,
+    reading=FILE,
 )
 def encode(
     run: Path,
@@ -112,7 +89,7 @@ def encode(
     trust: Sequence[str] | None = None,
     *,
     how: Description,
-    options: Mapping[str, Any],
+    reading: Reading,
 ) -> None:
     """Encode data by the posterior of a run; the data are transformed as those of the run were.
 
@@ -129,7 +106,7 @@ def encode(
 
     with fresh(to, force) as target:
         fitted = Fitted(open_run(run, trust or ()))
-        rows = named_rows(data, fitted.run, options)
+        rows = named_rows(data, fitted.run, reading)
         arrays = fitted.encoded(rows, how.level, how.rotate)
         write_latents(target, rows, fitted, arrays)
     print(f"{len(rows.table)} data in {arrays['mean'].shape[1]} latent dimensions: {to}")
@@ -144,14 +121,14 @@ def turned(fitted: "Fitted", rotate: bool | None) -> str:
     return f"latents by what the decoder says through them, z0 the most (--no-rotate: as trained){note}\n"
 
 
-def named_rows(data: str, run: "RunFolder", options: Mapping[str, Any]) -> "TransformedRows":
+def named_rows(data: str, run: "RunFolder", reading: Reading) -> "TransformedRows":
     """Rows that a word names: a part of the run's data, a file, or a known set."""
-    from curvae.fitted.rows import PARTS, Reading, rows_of
+    from curvae.fitted.rows import PARTS, rows_of
 
     if data not in PARTS:
         set_name(data)
     with noted():
-        return rows_of(run, data, reading=Reading(**options))
+        return rows_of(run, data, reading=reading)
 
 
 def write_latents(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from curvae.cli.failures import Refused, UsageError, closest
 from curvae.cli.flags import Source
-from curvae.cli.parsing import parse, parser
+from curvae.cli.parsing import in_flags, parse, parser
+from curvae.io.reading import READ_FROM_FILES, Reading
 
 if TYPE_CHECKING:
     from curvae.data import Data
@@ -34,7 +35,9 @@ def own_file() -> Source:
     """The flags of a file."""
     from curvae import data
 
-    return Source("data (your own file)", data.from_file, skip=frozenset({"path", "transform"}), rename=RENAME)
+    return Source(
+        "data (your own file)", data.from_file, skip=frozenset({"path", "transform", "data_dir"}), rename=RENAME
+    )
 
 
 def set_name(word: str) -> str | None:
@@ -68,7 +71,7 @@ def other_data(run: "RunFolder", word: str | None, folder: Path | None) -> "Data
     """Data for a run to be evaluated on, under its transform; None = those of the run, where they were."""
     from curvae.data import Data
     from curvae.data.data import checksum
-    from curvae.fitted.rows import Reading, rows_of
+    from curvae.fitted.rows import rows_of
 
     if word is None:
         return None if folder is None else run.data(folder)
@@ -81,7 +84,7 @@ def other_data(run: "RunFolder", word: str | None, folder: Path | None) -> "Data
 
 @contextmanager
 def noted() -> Iterator[None]:
-    """What was left out of data is told in a line each on stderr."""
+    """What was left out or decided of data is told in a line each on stderr."""
     from curvae.data import DataWarning
 
     with warnings.catch_warnings(record=True) as said:
@@ -89,7 +92,8 @@ def noted() -> Iterator[None]:
         yield
     for warning in said:
         if issubclass(warning.category, DataWarning):
-            print(f"curvae: note: {warning.message}", file=sys.stderr)
+            line = in_flags(str(warning.message), READ_FROM_FILES)
+            print(f"curvae: note: {line}", file=sys.stderr)
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 

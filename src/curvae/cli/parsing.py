@@ -1,6 +1,7 @@
 """Words to values: one parser a command, and its complaints in the words of the command line."""
 
 import argparse
+import ast
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -153,21 +154,39 @@ def errors_in_flags(made: Any) -> Iterator[None]:
         yield
     except ValueError as error:
         names = {action.dest for action in made._actions if action.option_strings}
-        error.args = (_in_flags(str(error), names),)
+        error.args = (in_flags(str(error), names),)
         raise
 
 
-def _in_flags(line: str, names: Collection[str]) -> str:
+def in_flags(line: str, names: Collection[str]) -> str:
+    """A line with arguments in Python's words as flags of these names.
+
+    >>> in_flags("say drop=['id', 'a, b'] or kind={'n': 'real'}", ["drop", "kind"])
+    'say --drop \'id,"a, b"\' or --kind n=real'
+    """
+
     def flag(match: re.Match[str]) -> str:
         name, value = match[1], match[2].strip("'\"")
         if name not in names:
             return match[0]
         option = "--" + name.replace("_", "-")
-        return {"True": option, "False": option.replace("--", "--no-", 1)}.get(value, f"{option} {value}")
+        written = _listed(match[2]) if match[2][0] in "[{" else value
+        return {"True": option, "False": option.replace("--", "--no-", 1)}.get(value, f"{option} {written}")
 
-    line = re.sub(r"\b([a-z_]+)=('[^']*'|\"[^\"]*\"|\[\.\.\.\]|[\w.]+)", flag, line)
+    line = re.sub(r"\b([a-z_]+)=('[^']*'|\"[^\"]*\"|\[[^\]]*\]|\{[^}]*\}|[\w.]+)", flag, line)
     first = re.split(r"[: ]", line)[0]
     return f"--{first.replace('_', '-')}{line[len(first) :]}" if first in names else line
+
+
+def _listed(value: str) -> str:
+    """A list or mapping in Python as a flag has it."""
+    try:
+        found = ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return value
+    words = [f"{name}={kind}" for name, kind in found.items()] if isinstance(found, dict) else list(map(str, found))
+    joined = ",".join(f'"{word}"' if "," in word else word for word in words)
+    return f"'{joined}'" if re.search(r"[^\w,.=+-]", joined) else joined or value
 
 
 def _add(group: Any, flag: Flag) -> None:

@@ -1,6 +1,6 @@
 """``curvae refine``: posteriors with a higher ELBO, and what that was worth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from curvae.cli.latents import (
 from curvae.cli.opening import open_run
 from curvae.cli.output import fresh
 from curvae.cli.parsing import command
+from curvae.io.reading import Reading
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -75,7 +76,7 @@ def _way(rounds: int | None = None, steps: int | None = None, rate: float = 0.05
     "curvae refine runs/stars --data new.csv --steps 50 --to refined.csv",
     way=Source("words and flags", _way),
     how=DESCRIBED,
-    options=FILE,
+    reading=FILE,
 )
 def refine(
     run: Path,
@@ -86,7 +87,7 @@ def refine(
     *,
     way: Any,
     how: Description,
-    options: Mapping[str, Any],
+    reading: Reading,
 ) -> None:
     """Refine the posterior of every example towards a higher ELBO; works for any run, which is left as it is.
 
@@ -110,7 +111,7 @@ def refine(
     with fresh(to, force) as target:
         fitted = Fitted(open_run(run, trust or ()))
         system = require(fitted.system, HasPosterior, "refine")
-        model, rows = require(system, HasModel, "refine").parts().model, named_rows(data, fitted.run, options)
+        model, rows = require(system, HasModel, "refine").parts().model, named_rows(data, fitted.run, reading)
         axes, first = fitted.axes_for(how.rotate), take_rows(next(iter(batches(fitted.system, rows.table))), slice(1))
         refine, done = way(system.posterior(first.x, first.mask))
         arrays = gathered(

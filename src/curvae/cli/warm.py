@@ -32,6 +32,7 @@ def _data(word: str | None) -> Source:
     from curvae.data import like_file, like_set
 
     skip, known = frozenset({"earlier", "path", "name"}), word is not None and opening.set_name(word) is not None
+    skip = skip if known else skip | {"data_dir"}
     return Source("data", like_set if known else like_file, skip=skip, rename=opening.RENAME)
 
 

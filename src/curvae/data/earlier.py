@@ -16,12 +16,13 @@ from curvae.data.data import Data, Rows, build_data
 from curvae.data.datasets.sets import load
 from curvae.data.errors import DataError, DataWarning
 from curvae.data.schema import Column, Kind, Origin, Schema
-from curvae.data.tables.assembling import parted
+from curvae.data.tables.assembling import chosen, parted
 from curvae.data.tables.files import from_file, match_file, stem
 from curvae.data.tables.kinds import with_kinds
-from curvae.data.tables.matching import Matched, Reading, match
+from curvae.data.tables.matching import Matched, match, missing_of
 from curvae.data.transforms import Transform
 from curvae.data.validation import check_range, check_transformed
+from curvae.io.reading import Reading
 
 SHARES = (0.7, 0.15, 0.15)
 SWITCHES = ("binarize", "dequantize", "logit", "standardize")
@@ -66,7 +67,8 @@ def like_array(
     Raises:
         DataError: a feature is missing, a value is not of the run's kind, a shape does not fit.
     """
-    found = match(earlier.schema, "x", x, labels, mask, Reading(columns, positions, missing=missing))
+    how, _ = chosen("like_array", None, None, {"columns": columns, "positions": positions, "missing": missing})
+    found = match(earlier.schema, "x", x, labels, mask, how)
     holder = "frame" if hasattr(x, "iloc") else "array"
     schema = replace(_schema(earlier.schema, name, missing), holder=holder, origins=())
     return _data(earlier, found, schema, split, seed, {"name": "array"})
@@ -78,13 +80,11 @@ def like_file(
     columns: Sequence[str | int] | None = None,
     label: str | int | None = None,
     *,
-    positions: Sequence[int] | None = None,
-    key: str | None = None,
-    header: bool | None = None,
+    reading: Reading | None = None,
     split: Sequence[float | int] = SHARES,
-    missing: str | None = None,
     seed: int = 0,
     name: str | None = None,
+    **single: Any,
 ) -> Data:
     """New rows in a file.
 
@@ -93,24 +93,23 @@ def like_file(
         path: a ``.npy``, ``.npz``, ``.csv``, ``.tsv`` or ``.txt`` file, plain or compressed.
         columns: names of the features in the file, where they are not called as in the run.
         label: the column with the labels; by default the run's.
-        positions: places of the features in the file, where they are not called as in the run.
-        key: which array of a ``.npz``; by default as in the run.
-        header: whether a text file starts with names; by default it does if all cells of its first row are text.
+        reading: what of it is to be read otherwise than in the run, see :class:`curvae.data.Reading`.
         split: shares of training, validation and test rows.
-        missing: what a missing value is, ``"mask"`` or ``"error"``; by default as in the run.
         seed: of the split.
         name: by default the file's.
+        single: single options of reading by name, as ``missing="mask"``.
 
     Raises:
         DataError: a broken file; or see :func:`like_array`.
     """
-    name, reading = name or stem(Path(path)), Reading(columns, positions, label, key, header, missing)
-    if key is None:
-        reading = reading._replace(key=earlier.recipe.get("key"))
-    found = match_file(earlier.schema, Path(path).expanduser(), reading)
-    schema = replace(_schema(earlier.schema, name, missing), holder="file", origins=(Origin.of(path),))
+    name, said = name or stem(Path(path)), {"columns": columns, "label": label, "key": earlier.recipe.get("key")}
+    said = {key: value for key, value in said.items() if value is not None} | single
+    how, _ = chosen("like_file", reading, None, said)
+    found = match_file(earlier.schema, Path(path).expanduser(), how)
+    known = replace(_schema(earlier.schema, name, missing_of(earlier.schema, how)), holder="file")
+    schema = replace(known, origins=(Origin.of(path),))
     recipe = {"split": list(split), "missing": schema.missing, "seed": seed, "name": name, "like": "earlier"}
-    return _data(earlier, found, schema, split, seed, reading.recipe(path) | recipe)
+    return _data(earlier, found, schema, split, seed, {"path": str(path), **how.recipe(), **recipe})
 
 
 def like_set(

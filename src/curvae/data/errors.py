@@ -1,4 +1,4 @@
-"""The one error of this package, and its one warning."""
+"""The one error of this package, and its two warnings."""
 
 
 class DataError(ValueError):
@@ -7,3 +7,7 @@ class DataError(ValueError):
 
 class DataWarning(UserWarning):
     """Data of which a part was left out: one line that names it."""
+
+
+class DataAdvice(DataWarning):
+    """What was decided of data, or is better decided otherwise: one line with a proposal."""

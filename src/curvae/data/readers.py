@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from math import prod
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -31,6 +32,16 @@ def read_bytes(path: Path) -> bytes:
             return file.read()
         with OPENERS[path.suffix](file, "rb") as stream:
             return formats.inflated(path, stream, os.fstat(file.fileno()).st_size)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A plain file, open for reading.
+
+    Raises:
+        DataError: the file is missing, or no regular file.
+    """
+    with _telling(path):
+        return regular.opened(path)
 
 
 def read_idx(path: Path) -> np.ndarray:

@@ -35,7 +35,15 @@ def by_name(schema: Schema, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
     flat = values.reshape(len(values), -1)
     if not schema.features:
         return {f"x{j}": flat[:, j] for j in range(flat.shape[1])}
-    return {column.name: in_dtype(flat[:, j], column) for j, column in enumerate(schema.features)}
+    return {column.name: _told(flat[:, j], column) for j, column in enumerate(schema.features)}
+
+
+def _told(values: NDArray[Any], column: Column) -> NDArray[Any]:
+    """Values of a column in its type, of a category in its words."""
+    words = column.vocabulary
+    if words is None or all(word.isdecimal() for word in words):
+        return in_dtype(values, column)
+    return np.array(words)[np.clip(np.round(values), 0, len(words) - 1).astype(int)]
 
 
 def in_dtype(values: NDArray[Any], column: Column) -> NDArray[Any]:

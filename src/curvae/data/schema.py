@@ -7,6 +7,7 @@ from math import isfinite, prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
+from curvae.data.dialect import Decision, Dialect
 from curvae.data.errors import DataError
 from curvae.io.typed import OneOf, Range, conform
 from curvae.typing import DataSpec, Noise, Support
@@ -91,10 +92,12 @@ class Schema:
         dtype: NumPy's name of the type of arrays in the data's own units.
         unit: what a density of the data in their own units is a density over.
         missing: what a missing value is: "mask" leaves it out, "error" refuses it.
-        markers: cells of a text file that stand for a missing value, in lower case.
+        markers: what stands for a missing value: cells of a text file in lower case, and what was declared.
         holder: what the data came in.
         origins: where the files were: that of the data, and that of a test part of its own.
         checksum: of the data, see :class:`curvae.data.Data`.
+        dialect: of a text file, how it was read.
+        decisions: what was decided of a text file, in words.
 
     >>> label = Column("class", "label", vocabulary=("QSO", "STAR"))
     >>> schema = Schema(DataSpec((2,)), (Column("u"), Column("g"), label))
@@ -112,6 +115,8 @@ class Schema:
     holder: Holder = "array"
     origins: tuple[Origin, ...] = field(default=())
     checksum: str = ""
+    dialect: Dialect | None = None
+    decisions: tuple[Decision, ...] = ()
 
     @property
     def features(self) -> tuple[Column, ...]:
@@ -136,8 +141,12 @@ class Schema:
     @property
     def is_table(self) -> bool:
         """Whether examples are rows of a table: of columns with names, of a frame or of a text file; no pictures."""
-        text = any(".csv" in Path(origin.given).suffixes for origin in self.origins)
-        return bool(self.features) and (self.named or self.holder == "frame" or text)
+        return bool(self.features) and (self.named or self.holder == "frame" or self.is_text)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the data came in a text file."""
+        return self.dialect is not None or any(".csv" in Path(origin.given).suffixes for origin in self.origins)
 
     @property
     def constants(self) -> tuple[str, ...]:
@@ -152,7 +161,8 @@ class Schema:
         """Only what JSON has; the inverse of :meth:`from_dict`."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         values |= {"spec": self.spec._asdict(), "columns": [_brief(column) for column in self.columns]}
-        return _listed(values | {"origins": [asdict(origin) for origin in self.origins]})
+        values |= {name: [asdict(each) for each in values[name]] for name in ("origins", "decisions")}
+        return _listed(values | {"dialect": self.dialect and asdict(self.dialect)})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Schema":
@@ -212,6 +222,8 @@ class Written(TypedDict):
     holder: Holder
     origins: tuple[Origin, ...]
     checksum: str
+    dialect: NotRequired[Dialect | None]
+    decisions: NotRequired[tuple[Decision, ...]]
 
 
 def _brief(column: Column) -> dict[str, Any]:

@@ -80,26 +80,33 @@ def _float(value: Any) -> float:
         return np.inf if value > 0 else -np.inf
 
 
-def to_tensor(what: str, x: Any) -> Tensor:
-    """A copy of ``x`` as a tensor: bytes, bits and floats as they are, wider integers as float64, halves as float32."""
+def to_tensor(what: str, x: Any, copy: bool = True) -> Tensor:
+    """``x`` as a tensor: bytes, bits and floats as they are, wider integers as float64, halves as float32.
+
+    Args:
+        what: how messages name it.
+        x: an array, a tensor, or what NumPy makes one of.
+        copy: of what is a tensor or such an array already.
+    """
     if isinstance(x, Tensor):
-        tensor = _own(what, x)
+        tensor = _own(what, x, copy)
     else:
         array = numeric(what, x.data if np.ma.isMaskedArray(x) else x)
         wide = array.dtype.kind in "iu" and array.dtype != np.uint8
-        tensor = torch.from_numpy(np.array(array, dtype=np.float64 if wide else array.dtype))
+        make = np.array if copy else np.asarray
+        tensor = torch.from_numpy(make(array, dtype=np.float64 if wide else array.dtype))
     if tensor.dtype in (torch.float16, torch.bfloat16):
         return tensor.float()
     whole = not tensor.is_floating_point() and tensor.dtype not in (torch.uint8, torch.bool)
     return tensor.double() if whole else tensor
 
 
-def _own(what: str, x: Tensor) -> Tensor:
+def _own(what: str, x: Tensor, copy: bool) -> Tensor:
     if x.is_complex():
         raise DataError(f"{what}: expected real numbers, got {x.dtype}; {MEND['c']}.")
     if x.layout != torch.strided or x.is_quantized or x.is_meta:
         raise DataError(f"{what}: expected a dense tensor of numbers, got {_layout(x)}; pass x.to_dense().")
-    return x.detach().clone()
+    return x.detach().clone() if copy else x.detach()
 
 
 def _layout(x: Tensor) -> str:

@@ -4,6 +4,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 
 from curvae import registry
 from curvae.argument_checks import check_seed
-from curvae.data import Data, Earlier, from_array, from_file, like_array, like_file, like_set
+from curvae.data import Data, Earlier, Options, Reading, from_array, from_file, like_array, like_file, like_set
 from curvae.data import load as load_set
 from curvae.data.datasets.sets import known
 from curvae.fitted.fitted import Fitted
@@ -242,5 +243,12 @@ def _of_data(data: Any, readers: Readers) -> set[str]:
         return set()
     named = isinstance(data, str | PathLike)
     function = readers.array if not named else readers.known if known(str(data)) else readers.file
-    taken = set(inspect.signature(function).parameters) - {"x", "path", "labels", "label", "seed", "name"}
-    return taken | RENAMED.keys()
+    return accepted(function) - {"x", "path", "labels", "label", "seed", "name"} | RENAMED.keys()
+
+
+def accepted(function: Callable[..., Data]) -> set[str]:
+    """Names of the arguments of a reader, single ones of its dataclasses among them."""
+    found = inspect.signature(function).parameters
+    parts = {"reading": Reading, "options": Options}
+    single = {each.name for name in found.keys() & parts.keys() for each in fields(parts[name])}
+    return set(found) - {"single"} | single

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -71,9 +72,8 @@ def _own(run: "RunFolder", part: str, reading: Reading) -> TransformedRows:
 def _named(run: "RunFolder", word: str, reading: Reading) -> TransformedRows:
     if (name := known(word)) is None:
         recipe = run.config["data"]
-        for each in ("key", "header"):
-            if getattr(reading, each) is None:
-                reading = reading._replace(**{each: recipe.get(each)})
+        said = {each: recipe.get(each) for each in ("key", "header") if getattr(reading, each) is None}
+        reading = replace(reading, **said)
         return _rows(run, match_file(run.schema, Path(word).expanduser(), reading))
     if name == run.config["data"].get("name"):
         return _own(run, "test", reading)

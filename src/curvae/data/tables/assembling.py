@@ -1,70 +1,122 @@
 """From what was taken apart to data: looked at, labeled, split, transformed, described."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 
 from curvae.argument_checks import check_seed
 from curvae.data.data import Data, Rows, build_data
 from curvae.data.errors import DataError
-from curvae.data.schema import Origin, Schema
+from curvae.data.schema import Column, Origin, Schema
+from curvae.data.tables.advice import advise
 from curvae.data.tables.content import Content, checked, relabeled
-from curvae.data.tables.kinds import with_kinds
+from curvae.data.tables.kinds import as_declared, with_kinds
 from curvae.data.tables.labels import coded
-from curvae.data.tables.text import MISSING
+from curvae.data.text.numbers import MISSING
 from curvae.data.transforms import Identity, MeanSubtraction, Standardization, Transform
 from curvae.data.transforms.images import image_transform
 from curvae.data.validation import check_range, check_transformed, to_event
+from curvae.io.reading import Reading
 from curvae.typing import DataSpec, Support
 
 
-class Options(NamedTuple):
-    """How rows become data, whatever they came in; see :func:`curvae.data.from_array`."""
+@dataclass(frozen=True)
+class Options:
+    """How rows become data, whatever they came in.
+
+    Args:
+        support: ``"real"``, ``"binary"``, ``"count"``, ``"positive"`` or ``"category"`` (integers from 0); by default what
+            all columns are said to be, else guessed between the first two.
+        categories: number of categories; by default the largest code + 1.
+        split: shares of training, validation and test rows.
+        standardize: to mean 0 and variance 1 by the training rows; by default for real tables only. Real images
+            otherwise lose their mean.
+        transform: used instead; its place in a recipe stays empty.
+        event: shape of one example, where the rules do not give it (sequences, say).
+        seed: of the split.
+        name: of the data, for reports; by default the file's.
+    """
 
     support: str | None = None
     categories: int | None = None
     split: Sequence[float | int] = (0.7, 0.15, 0.15)
     standardize: bool | None = None
     transform: Transform | None = None
-    missing: str = "error"
     event: Sequence[int] | None = None
     seed: int = 0
-    name: str = "array"
+    name: str | None = None
+
+    def recipe(self) -> dict[str, Any]:
+        """What was said, as JSON has it."""
+        said = {each.name: getattr(self, each.name) for each in fields(self)}
+        lists = {"split": list(self.split), "event": self.event and list(self.event)}
+        return said | lists | {"transform": self.transform and "own"}
+
+
+def chosen(
+    what: str, reading: Reading | None, options: Options | None, single: Mapping[str, Any]
+) -> tuple[Reading, Options]:
+    """How a table is read and becomes data; single options by name.
+
+    Raises:
+        TypeError: there is no such option.
+    """
+    parts: tuple[Any, Any] = reading or Reading(), options or Options()
+    known = [{each.name for each in fields(part)} for part in parts]
+    if unknown := sorted(single.keys() - set().union(*known)):
+        raise TypeError(
+            f"{what}: there is no option {unknown[0]!r}; expected one of {', '.join(sorted(set().union(*known)))}."
+        )
+    made = [
+        replace(part, **{name: value for name, value in single.items() if name in names})
+        for part, names in zip(parts, known, strict=True)
+    ]
+    return made[0], made[1]
 
 
 def assemble(
-    contents: Sequence[Content], options: Options, recipe: Mapping[str, Any], origins: Sequence[Origin] = ()
+    contents: Sequence[Content],
+    reading: Reading,
+    options: Options,
+    recipe: Mapping[str, Any],
+    origins: Sequence[Origin] = (),
 ) -> Data:
     """Data of one content, or of one and a test part of its own; ``origins`` are their files."""
     check_seed(options.seed, DataError)
-    content = relabeled(contents[0])
-    parts = [checked(each, options.missing, partial(to_event, event=options.event)) for each in contents]
+    content, name = relabeled(contents[0]), options.name or "array"
+    missing = reading.missing or ("mask" if reading.missing_value is not None else "error")
+    shape = partial(to_event, event=options.event)
+    parts = [checked(each, missing, shape, markers=reading.markers) for each in contents]
     _check_shapes(parts)
     for each, rows in zip(contents, parts, strict=True):
         check_range(each.what, rows.raw, rows.mask, each.names)
     parts, vocabulary = _labeled(contents, parts)
-    support = _support(parts, options.support)
+    support = _support(parts, options.support or _of_kinds(content.columns, reading.kinds))
     event = tuple(parts[0].raw.shape[1:])
     noise = "element" if support in ("real", "positive") and len(event) == 1 else "shared"
-    spec = DataSpec(event, support, _categories(parts, support, options.categories), options.name, noise)
+    spec = DataSpec(event, support, _categories(parts, support, options.categories), name, noise)
     split = parted(parts[0], parts[1] if len(parts) > 1 else None, options.split, options.seed)
-    columns = _known(with_kinds(content.columns, parts, split[0], spec), vocabulary)
+    columns = with_kinds(content.columns, parts, split[0], spec)
+    columns = _known(as_declared(content.what, columns, parts, reading.kinds), vocabulary)
     schema = Schema(
         spec,
         columns,
         content.named,
         content.dtype,
-        missing="mask" if options.missing == "mask" else "error",
-        markers=tuple(sorted(MISSING)) if content.holder == "file" else (),
+        missing="mask" if missing == "mask" else "error",
+        markers=(*(sorted(MISSING) if content.holder == "file" else ()), *reading.markers),
         holder=content.holder,
         origins=tuple(origins),
+        dialect=content.dialect,
+        decisions=content.decisions,
     )
     fitted = options.transform or _transform(split[0], support, options.standardize)
     for each, rows in zip(contents, parts, strict=True):
         check_transformed(each.what, rows.raw, fitted, rows.mask, each.names)
+    advise(content.what, schema, parts[0])
     return build_data(split, fitted, recipe, schema)
 
 
@@ -125,6 +177,12 @@ def _support(parts: Sequence[Rows], support: str | None) -> Support:
         odd = next(float(v) for part in parts for v in part.raw.unique() if v not in (0, 1))
         raise DataError(f"support: expected only 0 and 1 as support is 'binary', got {odd:g}; say support='real'.")
     return cast(Support, support) if support else ("binary" if binary else "real")
+
+
+def _of_kinds(columns: Sequence[Column], kinds: Mapping[str, str]) -> str | None:
+    """The support of data whose features are all said to be of one kind; None = it is seen from the values."""
+    said = {kinds.get(column.name) for column in columns if column.is_feature}
+    return next(iter(said)) if len(said) == 1 and said <= {"real", "count", "positive", "binary"} else None
 
 
 def _check_values(parts: Sequence[Rows], support: Literal["count", "positive"]) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from curvae.data.errors import DataError
 from curvae.data.schema import DTYPES
-from curvae.data.tables.text import TextTable
+from curvae.data.text.table import TextTable
 from curvae.data.validation import numeric
 
 

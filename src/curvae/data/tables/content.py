@@ -2,19 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from curvae.data.data import Rows
+from curvae.data.dialect import Decision, Dialect
 from curvae.data.errors import DataError
-from curvae.data.schema import BESIDE, Column, Holder, unique
+from curvae.data.schema import BESIDE, Column, Holder, Kind, unique
+from curvae.data.tables.categories import column_numbers
 from curvae.data.tables.columnar import Columnar, FrameColumns, columnar, dtype_name, named_as
+from curvae.data.text.numbers import MISSING, number
 from curvae.data.validation import masked_out, observed, to_tensor
+from curvae.io.reading import Reading
 
 Names = Sequence[Any]
+AS_FOUND = Reading()
 
 
 class Content(NamedTuple):
@@ -30,6 +35,8 @@ class Content(NamedTuple):
     named: bool = False
     dtype: str = "float64"
     holder: Holder = "array"
+    dialect: Dialect | None = None
+    decisions: tuple[Decision, ...] = ()
 
     @property
     def names(self) -> list[str] | None:
@@ -42,17 +49,17 @@ def take(
     x: Any,
     labels: Any = None,
     mask: Any = None,
-    columns: Names | None = None,
-    positions: Sequence[int] | None = None,
+    reading: Reading = AS_FOUND,
 ) -> Content:
     """What is in an array, a tensor, a frame or records; arguments as those of :func:`curvae.data.from_array`."""
     table = columnar(what, x)
+    labels = reading.label if labels is None else labels
     if table is None:
-        return _from_array(what, x, labels, mask, columns, positions)
+        return _from_array(what, x, labels, mask, reading)
     holder = "frame" if isinstance(table, FrameColumns) else "array"
-    if names_column(labels, table.header):
-        return from_columns(table, columns, positions, labels)._replace(mask=mask, holder=holder)
-    return from_columns(table, columns, positions)._replace(labels=labels, mask=mask, holder=holder)
+    if labels is None or names_column(labels, table.header):
+        return from_columns(table, replace(reading, label=labels))._replace(mask=mask, holder=holder)
+    return from_columns(table, reading)._replace(labels=labels, mask=mask, holder=holder)
 
 
 def names_column(labels: Any, header: Sequence[str]) -> bool:
@@ -60,17 +67,17 @@ def names_column(labels: Any, header: Sequence[str]) -> bool:
     return isinstance(labels, str | int) or (isinstance(labels, tuple) and named_as(labels) in header)
 
 
-def from_columns(
-    table: Columnar, columns: Names | None = None, positions: Sequence[int] | None = None, label: Any = None
-) -> Content:
+def from_columns(table: Columnar, reading: Reading = AS_FOUND) -> Content:
     """The features and the label of a table of named columns."""
-    header = table.header
-    places, labeled = places_of(table.what, header, table.named, columns, positions, label)
+    header, kinds = table.header, reading.kinds
+    places, labeled = places_of(table.what, header, table.named, reading)
     unique(table.what, [header[j] for j in places] + ([] if labeled is None else [header[labeled]]))
     features = [Column(header[j], dtype=table.dtype(j), place=j) for j in places]
+    coded = [replace(each, kind="category") if kinds.get(each.name) == "category" else each for each in features]
+    x, known = column_numbers(table, places, coded)
     labels = None if labeled is None else table.values(labeled)
     rest = _rest(header, places, labeled)
-    return Content(table.what, table.numbers(places), labels, None, (*features, *rest), table.named)
+    return Content(table.what, x, labels, None, (*known, *rest), table.named)
 
 
 def _rest(header: Sequence[str], places: Sequence[int], labeled: int | None) -> list[Column]:
@@ -80,25 +87,23 @@ def _rest(header: Sequence[str], places: Sequence[int], labeled: int | None) -> 
     return label + [Column(header[j], "ignored", place=j) for j in ignored]
 
 
-def _from_array(
-    what: str, x: Any, labels: Any, mask: Any, columns: Names | None, positions: Sequence[int] | None
-) -> Content:
+def _from_array(what: str, x: Any, labels: Any, mask: Any, reading: Reading) -> Content:
     tensor, dtype, seen = to_tensor(what, x), dtype_of(x), mask_of(x, mask)
-    if positions is None and not names_column(labels, ()):
-        return Content(what, tensor, labels, seen, _columns(what, tensor, columns, dtype), bool(columns), dtype)
+    chooses = reading.positions is not None or reading.drop or names_column(labels, ())
+    if not chooses:
+        known = _columns(what, tensor, reading.columns, dtype)
+        return Content(what, tensor, labels, seen, known, bool(reading.columns), dtype)
     if tensor.ndim != 2:
         got = f"got shape {tuple(tensor.shape)}"
         raise DataError(f"{what}: expected a table (N, F) to choose columns or a label from, {got}.")
     header = list(map(str, range(tensor.shape[1])))
     chosen = labels if names_column(labels, ()) else None
-    places, labeled = places_of(what, header, False, None, positions, chosen)
+    places, labeled = places_of(what, header, False, replace(reading, columns=None, label=chosen, kind=None))
     labels = labels if labeled is None else tensor[:, labeled]
-    features = _columns(what, tensor[:, places], columns, dtype)
+    features = _columns(what, tensor[:, places], reading.columns, dtype)
     known = [replace(column, place=j) for column, j in zip(features, places, strict=True)]
-    seen = None if seen is None else seen[:, places]
-    return Content(
-        what, tensor[:, places], labels, seen, (*known, *_rest(header, places, labeled)), bool(columns), dtype
-    )
+    seen, rest, named = None if seen is None else seen[:, places], _rest(header, places, labeled), bool(reading.columns)
+    return Content(what, tensor[:, places], labels, seen, (*known, *rest), named, dtype)
 
 
 def mask_of(x: Any, mask: Any) -> Tensor | None:
@@ -129,32 +134,60 @@ def dtype_of(x: Any) -> str:
     return dtype_name(np.asarray(x).dtype)
 
 
-def checked(content: Content, missing: str, shape: Callable[[str, Tensor], Tensor], mask: str = "mask") -> Rows:
+def checked(
+    content: Content,
+    missing: str,
+    shape: Callable[[str, Tensor], Tensor],
+    mask: str = "mask",
+    markers: Sequence[str] = (),
+) -> Rows:
     """Rows of features and mask in their shape, every one looked at: what is not observed is 0. Labels come later."""
-    raw = shape(content.what, to_tensor(content.what, content.x))
+    raw = shape(content.what, unmarked_tensor(to_tensor(content.what, content.x, copy=False), markers))
     seen = None if content.mask is None else shape(mask, to_tensor("mask", content.mask))
     seen = observed(content.what, raw, seen, missing, content.names)
     return Rows(raw if seen is None else torch.where(seen, raw, 0), None, seen).numbered()
 
 
-def places_of(
-    what: str, header: Sequence[str], named: bool, columns: Names | None, positions: Sequence[int] | None, label: Any
-) -> tuple[list[int], int | None]:
+def unmarked_tensor(x: Tensor, markers: Sequence[str]) -> Tensor:
+    """With NaN in place of numbers that stand for a missing value."""
+    declared = [found for each in markers if each.lower() not in MISSING and (found := number(each)) is not None]
+    if not declared:
+        return x
+    x = x if x.is_floating_point() else x.double()
+    return torch.where(torch.isin(x, torch.tensor(declared, dtype=x.dtype)), torch.nan, x)
+
+
+def places_of(what: str, header: Sequence[str], named: bool, reading: Reading) -> tuple[list[int], int | None]:
     """Where the features are and where the label is: features by name or by position, never guessed.
 
     Raises:
         DataError: no such column, both names and positions, no feature left.
     """
+    columns, positions, label = reading.columns, reading.positions, reading.label
     if columns is not None and positions is not None:
         raise DataError("positions: expected columns by name or positions, got both; leave one of them out.")
+    as_label = [name for name, kind in reading.kinds.items() if kind == "label"]
+    label = as_label[0] if label is None and as_label else label
     labeled = None if label is None else label_place(what, header, named, label)
+    left_out = left_out_places(what, header, reading)
     if columns is not None:
         chosen = [position_of(what, column, header) for column in columns]
     else:
         chosen = range(len(header)) if positions is None else at(what, positions, len(header))
-    if not (kept := [j for j in chosen if j != labeled]):
+    if not (kept := [j for j in chosen if j != labeled and j not in left_out]):
         raise DataError(f"{what}: expected at least one feature column besides the label, got none; widen columns.")
     return kept, labeled
+
+
+def left_out_places(what: str, header: Sequence[str], reading: Reading) -> set[int]:
+    """Where the columns are that are said to be no features."""
+    for name, kind in reading.kinds.items():
+        if kind not in get_args(Kind):
+            raise DataError(f"kind: expected one of {', '.join(get_args(Kind))}, got {kind!r} for {name!r}.")
+        position_of(what, name, header)
+    names = [*(reading.drop or ()), *(name for name, kind in reading.kinds.items() if kind == "ignored")]
+    names += [reading.row_names] if reading.row_names is not None and str(reading.row_names) in header else []
+    return {position_of(what, name, header) for name in names}
 
 
 def position_of(what: str, column: Any, header: Sequence[str]) -> int:

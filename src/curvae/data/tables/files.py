@@ -1,21 +1,24 @@
 """Own data from files: ``.npy``, ``.npz`` and text tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from curvae.data.data import Data
+from curvae.data.dialect import Dialect
 from curvae.data.errors import DataError
 from curvae.data.readers import names_of_npz, read_npy, read_npz
 from curvae.data.schema import Origin, Schema
-from curvae.data.tables.assembling import Options, assemble
+from curvae.data.tables.advice import say_decided
+from curvae.data.tables.assembling import Options, assemble, chosen
 from curvae.data.tables.columnar import columnar
 from curvae.data.tables.content import Content, from_columns, position_of, relabeled, take
-from curvae.data.tables.matching import AS_THE_RUN, Matched, Reading, match, select_columns
-from curvae.data.tables.text import TextTable, read_text
-from curvae.data.transforms import Transform
+from curvae.data.tables.matching import AS_THE_RUN, Matched, match, select_columns
+from curvae.data.text.table import TextTable, read_text
+from curvae.io.reading import Reading
 
 TEXT = (".csv", ".tsv", ".txt")
 
@@ -33,20 +36,13 @@ def from_file(
     label: str | int | None = None,
     test: str | Path | None = None,
     *,
-    positions: Sequence[int] | None = None,
-    key: str | None = None,
-    header: bool | None = None,
-    support: str | None = None,
-    categories: int | None = None,
-    split: Sequence[float | int] = (0.7, 0.15, 0.15),
-    standardize: bool | None = None,
-    transform: Transform | str | None = None,
-    missing: str = "error",
-    event: Sequence[int] | None = None,
-    seed: int = 0,
-    name: str | None = None,
+    reading: Reading | None = None,
+    options: Options | None = None,
+    **single: Any,
 ) -> Data:
-    """Data of your own from a file; what is not said here is as in :func:`curvae.data.from_array`.
+    """Data of your own from a file.
+
+    What is decided of a text file stands in ``schema.decisions``; ``curvae data FILE`` prints it.
 
     Args:
         path: a ``.npy``, ``.npz``, ``.csv``, ``.tsv`` or ``.txt`` file, plain or compressed (``.gz``, ``.xz``).
@@ -55,18 +51,9 @@ def from_file(
         label: the column with the labels, numbers or words, by name; a number that is no name counts columns, from the
             end if negative. In a ``.npz`` a key.
         test: a second file of the same kind as the test part; its columns are found by name, in whatever order.
-        positions: the features by their place instead, counted from 0, or from the end if negative.
-        key: which array of a ``.npz``; by default its only one, or ``x``.
-        header: whether a text file starts with names; by default it does if all cells of its first row are text.
-        support: ``"real"``, ``"binary"`` or ``"category"``.
-        categories: number of categories.
-        split: shares of training, validation and test rows.
-        standardize: to mean 0 and variance 1.
-        transform: used instead; its place in the recipe stays empty.
-        missing: ``"mask"`` turns empty cells, ``?``, ``NA`` and NaN into a mask; ``"error"`` refuses them.
-        event: shape of one example.
-        seed: of the split.
-        name: by default the file's.
+        reading: how it is read, see :class:`curvae.data.Reading`.
+        options: how its rows become data, see :class:`curvae.data.Options`.
+        single: single ones of these by name, as ``missing="mask"``, ``decimal=","`` or ``split=(0.5, 0.25, 0.25)``.
 
     Raises:
         DataError: a missing or broken file, an unknown column, text where a number should be, and so on.
@@ -78,19 +65,22 @@ def from_file(
     ...     from_file(path, label="class")
     Data(stars: 14 + 3 + 3 x (2,), real, data as given)
     """
-    if isinstance(transform, str):
-        raise DataError(f"transform: expected an object, got {transform!r}; pass the one that was used again.")
-    options = Options(
-        support, categories, list(split), standardize, transform, missing, event and list(event), seed,
-        name or stem(Path(path)),
-    )  # fmt: skip
-    reading = Reading(columns, positions, label, key, header)
-    contents = [_content(Path(path).expanduser(), reading)]
+    if isinstance(single.get("transform"), str):
+        got = f"got {single['transform']!r}; pass the one that was used again"
+        raise DataError(f"transform: expected an object, {got}.")
+    named = {name: value for name, value in (("columns", columns), ("label", label)) if value is not None}
+    how, options = chosen("from_file", reading, options, {"name": stem(Path(path)), **given(single), **named})
+    contents = [_content(Path(path).expanduser(), how)]
     if test is not None:
-        contents.append(_test_part(contents[0], Path(test).expanduser(), reading))
-    recipe = reading.recipe(path) | {"test": test and str(test)}
-    recipe |= options._asdict() | {"transform": transform and "own"}
-    return assemble(contents, options, recipe, [Origin.of(each) for each in (path, test) if each is not None])
+        contents.append(_test_part(contents[0], Path(test).expanduser(), how))
+    recipe = {"path": str(path), **how.recipe(), "test": test and str(test), **options.recipe()}
+    recipe["missing"] = how.missing or ("error" if how.missing_value is None else "mask")
+    return assemble(contents, how, options, recipe, [Origin.of(each) for each in (path, test) if each is not None])
+
+
+def given(single: Mapping[str, Any]) -> dict[str, Any]:
+    """Options without a name that is none."""
+    return {name: value for name, value in single.items() if name != "name" or value is not None}
 
 
 def match_file(schema: Schema, path: Path, reading: Reading = AS_THE_RUN) -> Matched:
@@ -99,39 +89,58 @@ def match_file(schema: Schema, path: Path, reading: Reading = AS_THE_RUN) -> Mat
     Raises:
         DataError: a broken file, or rows that do not fit.
     """
-    found = read_file(path, reading, None if schema.label is None else schema.label.name)
+    known = () if reading.features or not schema.named else schema.names
+    label = None if schema.label is None else schema.label.name
+    found = read_file(path, reading, label, schema.dialect, known)
     if found.labels is not None:
-        reading = reading._replace(label=None)
+        reading = replace(reading, label=None)
+    if isinstance(found.x, TextTable):
+        say_decided(found.x.what, found.x.dialect, found.x.decisions, schema.decisions)
     return match(schema, str(path), found.x, found.labels, reading=reading)
 
 
 def _content(path: Path, reading: Reading) -> Content:
     """What a file holds, taken apart."""
-    found, label, positions = read_file(path, reading), reading.label, reading.positions
+    found = read_file(path, reading)
     if (table := columnar(str(path), found.x)) is not None:
         beside = found.labels is not None
-        content = from_columns(table, reading.columns, positions, None if beside else label)._replace(holder="file")
-        return relabeled(content._replace(labels=found.labels), str(label)) if beside else content
+        content = from_columns(table, replace(reading, label=None) if beside else reading)._replace(holder="file")
+        if isinstance(table, TextTable):
+            say_decided(table.what, table.dialect, table.decisions)
+            content = content._replace(dialect=table.dialect, decisions=table.decisions)
+        return relabeled(content._replace(labels=found.labels), str(reading.label)) if beside else content
     assert isinstance(found.x, np.ndarray)
     if reading.columns is not None:
-        positions = _places(path, found.x, reading.columns, positions)
-    labels = label if found.labels is None else found.labels
-    content = take(str(path), found.x, labels, positions=positions)._replace(holder="file")
-    return content if found.labels is None else relabeled(content, str(label))
+        positions = _places(path, found.x, reading.columns, reading.positions)
+        reading = replace(reading, columns=None, positions=positions)
+    content = take(str(path), found.x, found.labels, None, reading)._replace(holder="file")
+    return content if found.labels is None else relabeled(content, str(reading.label))
 
 
 def _test_part(first: Content, path: Path, reading: Reading) -> Content:
     """What the file of a test part holds, its columns in the order of the first."""
-    found = read_file(path, reading._replace(label=None), None if reading.label is None else str(reading.label))
+    label = None if reading.label is None else str(reading.label)
+    names = [column.name for column in first.columns if column.is_feature] if first.named else ()
+    found = read_file(path, replace(reading, label=None), label, first.dialect, names)
     content = select_columns(first.columns, first.named, str(path), found.x)
     return content if found.labels is None else content._replace(labels=found.labels)
 
 
-def read_file(path: Path, reading: Reading, label: str | None = None) -> Found:
-    """What a file holds; of an archive the labels too: those that are said must be there, those under ``label`` may."""
+def read_file(
+    path: Path, reading: Reading, label: str | None = None, prior: Dialect | None = None, known: Sequence[str] = ()
+) -> Found:
+    """What a file holds; of an archive the labels too: those that are said must be there, those under ``label`` may.
+
+    Args:
+        path: the file.
+        reading: how it is read.
+        label: key of labels that may be there.
+        prior: how a text file like it was read.
+        known: names of columns that a text file is expected to have.
+    """
     kind = next((suffix for suffix in reversed(path.suffixes) if suffix not in (".gz", ".xz")), "")
     if kind in TEXT:
-        return Found(read_text(path, reading.header))
+        return Found(read_text(path, reading, prior, known))
     if kind == ".npy":
         return Found(read_npy(path))
     if kind == ".npz":

@@ -1,12 +1,14 @@
 """What the values of each column are, seen from the values."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from curvae.data.data import Rows
+from curvae.data.errors import DataError
 from curvae.data.schema import Column, Kind
 from curvae.typing import DataSpec
 
@@ -22,10 +24,47 @@ def with_kinds(columns: Sequence[Column], parts: Sequence[Rows], train: Rows, sp
     kinds = _kinds(parts, spec, [column.dtype for column in features])
     codes = tuple(map(str, range(spec.categories))) if spec.support == "category" else None
     known = [
-        replace(column, kind=kind, constant=constant, vocabulary=codes)
+        replace(column, kind=_kept(column, kind), constant=constant, vocabulary=codes or column.vocabulary)
         for column, kind, constant in zip(features, kinds, _constants(train), strict=True)
     ]
     return (*known, *(column for column in columns if not column.is_feature))
+
+
+def _kept(column: Column, seen: Kind) -> Kind:
+    """Words that were coded are categories, whatever their codes look like."""
+    return "category" if column.kind == "category" and column.vocabulary is not None else seen
+
+
+RULES: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
+    "positive": ("numbers above 0", lambda x: x <= 0),
+    "count": ("whole numbers from 0", lambda x: (x < 0) | (x != x.floor())),
+    "binary": ("0 and 1", lambda x: (x != 0) & (x != 1)),
+    "category": ("whole numbers from 0, or words", lambda x: (x < 0) | (x != x.floor())),
+    "ordinal": ("whole numbers", lambda x: x != x.floor()),
+}
+"""What the values of each kind are, and which are none."""
+
+
+def as_declared(
+    what: str, columns: Sequence[Column], parts: Sequence[Rows], kinds: Mapping[str, str]
+) -> tuple[Column, ...]:
+    """The columns with the kinds that the user says they have.
+
+    Raises:
+        DataError: a value is none of its kind.
+    """
+    places = {column.name: j for j, column in enumerate(column for column in columns if column.is_feature)}
+    made = {name: cast(Kind, kind) for name, kind in kinds.items() if name in places}
+    for name, kind in made.items():
+        words, odd = RULES.get(kind, ("", torch.isinf))
+        for x, seen in map(_flat, parts):
+            bad = odd(x[:, places[name]]) & seen[:, places[name]]
+            if bad.any():
+                got = f"{float(x[bad, places[name]][0]):g} in row {int(bad.nonzero()[0])}, column {name!r}"
+                raise DataError(
+                    f"{what}: expected {words} as {name!r} is a {kind}, got {got}; say kind={{{name!r}: 'real'}}."
+                )
+    return tuple(replace(each, kind=made.get(each.name, each.kind)) for each in columns)
 
 
 def _kinds(parts: Sequence[Rows], spec: DataSpec, dtypes: Sequence[str]) -> list[Kind]:

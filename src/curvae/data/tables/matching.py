@@ -2,9 +2,9 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from math import prod
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -13,10 +13,21 @@ from torch import Tensor
 from curvae.data.data import Rows
 from curvae.data.errors import DataError, DataWarning
 from curvae.data.schema import BESIDE, Column, Schema, unique
+from curvae.data.tables.categories import column_numbers
 from curvae.data.tables.columnar import Columnar, columnar
-from curvae.data.tables.content import Content, Names, checked, few, label_place, mask_of, names_column, places_of
+from curvae.data.tables.content import (
+    Content,
+    checked,
+    few,
+    label_place,
+    left_out_places,
+    mask_of,
+    names_column,
+    places_of,
+)
 from curvae.data.tables.labels import UNKNOWN, flat, missing, read_as, words
 from curvae.data.validation import CHANNELS, locate_first, to_tensor
+from curvae.io.reading import Reading
 from curvae.typing import DataSpec
 
 
@@ -27,36 +38,6 @@ class Matched(NamedTuple):
     """Labels by the run's codes, -1 where it has none for them."""
     labels: NDArray[Any] | None
     """Labels as they came, in words or numbers."""
-
-
-class Reading(NamedTuple):
-    """How rows that are new to a run are read; None = as in the run."""
-
-    columns: Names | None = None
-    """Names of the features, where they are not called as in the run."""
-    positions: Sequence[int] | None = None
-    """Their places instead."""
-    label: Any = None
-    """The column with the labels."""
-    key: str | None = None
-    """Which array of a ``.npz``."""
-    header: bool | None = None
-    """Whether a text file starts with names."""
-    missing: str | None = None
-    """What a missing value is, ``"mask"`` or ``"error"``."""
-    data_dir: Path | None = None
-    """The folder with the files of a known set, or in which the run's files are now."""
-
-    @property
-    def features(self) -> bool:
-        """Whether it says which the features are."""
-        return self.columns is not None or self.positions is not None
-
-    def recipe(self, path: str | Path) -> dict[str, Any]:
-        """What the recipe of data from a file says of it."""
-        columns, positions = (value and list(value) for value in (self.columns, self.positions))
-        own = {"columns": columns, "positions": positions, "label": self.label, "key": self.key, "header": self.header}
-        return {"path": str(path), **own}
 
 
 AS_THE_RUN = Reading()
@@ -80,10 +61,11 @@ def match(
         DataError: a feature is missing, a value is not of its kind, a shape does not fit.
     """
     label = labels if names_column(labels, ()) else reading.label
-    content = select_columns(schema.columns, schema.named, what, x, reading._replace(label=label), mask)
+    content = select_columns(schema.columns, schema.named, what, x, replace(reading, label=label), mask)
     if labels is not None and not names_column(labels, ()):
         content = content._replace(labels=labels)
-    rows = checked(content, reading.missing or schema.missing, partial(shaped, spec=schema.spec), f"{what}: mask")
+    shape, markers = partial(shaped, spec=schema.spec), (*schema.markers, *reading.markers)
+    rows = checked(content, missing_of(schema, reading), shape, f"{what}: mask", markers)
     _check_kinds(what, rows, schema.spec, content.names)
     if content.labels is None:
         return Matched(rows, None)
@@ -91,6 +73,11 @@ def match(
     codes = read_as(schema.vocabulary, told)
     _say_unknown(what, told, codes, schema)
     return Matched(rows._replace(label=codes), told if told.dtype.kind in "biuf" else words(told))
+
+
+def missing_of(schema: Schema, reading: Reading) -> str:
+    """What a missing value is: as said, else as in the run."""
+    return reading.missing or ("mask" if reading.missing_value is not None else schema.missing)
 
 
 def select_columns(
@@ -104,7 +91,8 @@ def select_columns(
     places, labeled = _places(known, named, table, reading)
     in_words = any(column.vocabulary is not None for column in known if column.kind == "label")
     labels = None if labeled is None else table.values(labeled, in_words)
-    return Content(what, table.numbers(places), labels, mask, features, named)
+    x, _ = column_numbers(table, places, features)
+    return Content(what, x, labels, mask, features, named)
 
 
 def _from_array(known: Sequence[Column], what: str, x: Any, reading: Reading, mask: Any) -> Content:
@@ -147,9 +135,10 @@ def _by_place(
         return [column.place for column in features], label
     labeled = _labeled(known, what, header, named, reading)
     if reading.features:
-        places, _ = places_of(what, header, named, reading.columns, reading.positions, None)
+        places, _ = places_of(what, header, named, replace(reading, label=None, kind=None))
     else:
-        places = [j for j in range(len(header)) if j != labeled]
+        left_out = left_out_places(what, header, replace(reading, kind=None))
+        places = [j for j in range(len(header)) if j != labeled and j not in left_out]
     if features and len(places) != len(features):
         ours = few([column.name for column in features])
         raise DataError(f"{what}: expected {len(features)} columns, {ours}, got {len(places)}.")

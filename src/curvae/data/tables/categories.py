@@ -1,0 +1,52 @@
+"""Columns of words as features: codes by a vocabulary that belongs to the run."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curvae.data.errors import DataError
+from curvae.data.schema import Column
+from curvae.data.tables.columnar import Columnar
+from curvae.data.tables.labels import missing, words
+
+
+def column_numbers(
+    table: Columnar, places: Sequence[int], columns: Sequence[Column]
+) -> tuple[NDArray[np.float64], list[Column]]:
+    """The columns at ``places``: numbers, and codes of those that are categories of words.
+
+    Raises:
+        DataError: a word that is none of the vocabulary of its column, or stands in a column of numbers.
+    """
+    coded = {j for j, column in enumerate(columns) if _has_words(table, places[j], column)}
+    if not coded:
+        return table.numbers(places), list(columns)
+    plain = table.numbers([place for j, place in enumerate(places) if j not in coded])
+    found, known, numbers = np.empty((len(plain), len(places))), list(columns), iter(plain.T)
+    for j, column in enumerate(columns):
+        if j in coded:
+            found[:, j], known[j] = _codes(table, places[j], column)
+        else:
+            found[:, j] = next(numbers)
+    return found, known
+
+
+def _has_words(table: Columnar, place: int, column: Column) -> bool:
+    if column.kind != "category":
+        return False
+    return column.vocabulary is not None or table.values(place).dtype.kind not in "biuf"
+
+
+def _codes(table: Columnar, place: int, column: Column) -> tuple[NDArray[np.float64], Column]:
+    """Codes of words, NaN where there is none."""
+    told = words(table.values(place, words=True))
+    empty = missing(told) | np.array([each.lower() in ("na", "nan", "?") for each in told])
+    vocabulary = column.vocabulary or tuple(sorted(set(told[~empty].tolist())))
+    codes = {word: float(code) for code, word in enumerate(vocabulary)}
+    found = np.array([codes.get(word, np.nan) for word in told.tolist()])
+    if (unknown := np.isnan(found) & ~empty).any():
+        got = f"{str(told[unknown][0])!r} in row {int(unknown.argmax())}, column {column.name!r}"
+        raise DataError(f"{table.what}: expected one of {', '.join(vocabulary[:20])}, as in the run, got {got}.")
+    return found, replace(column, vocabulary=vocabulary, dtype="int64")

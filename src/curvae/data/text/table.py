@@ -1,0 +1,172 @@
+"""A text table: what its columns are called, and what is in them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curvae.data.dialect import Decision, Dialect
+from curvae.data.errors import DataError
+from curvae.data.text import numbers
+from curvae.data.text.body import Plan, frame_of, line_of
+from curvae.data.text.cells import Numbers, numbers_of
+from curvae.data.text.decimals import decided_again, decimal_of, has_numbers
+from curvae.data.text.delimiters import Separators, sampled, separators
+from curvae.data.text.encoding import open_text
+from curvae.data.text.layout import Asked, declared, laid_out
+from curvae.data.text.naming import decisions, dialect_of, named_columns, transposed
+from curvae.io.reading import Reading
+
+if TYPE_CHECKING:
+    import pandas
+
+AS_FOUND = Reading()
+
+
+@dataclass(frozen=True, eq=False)
+class TextTable:
+    """The cells of a text file; implements :class:`curvae.data.tables.columnar.Columnar`."""
+
+    plan: Plan
+    frame: "pandas.DataFrame"
+    """The rows, columns called by their places in the file."""
+    header: list[str]
+    """Names of the columns; ``0, 1, ...`` where the file has none."""
+    places: list[int]
+    """Where in the file they are."""
+    named: bool
+    """Whether the file has names."""
+    dialect: Dialect
+    decisions: tuple[Decision, ...] = ()
+    row_names: list[str] | None = None
+
+    @property
+    def what(self) -> str:
+        """The file, for messages."""
+        return self.plan.what
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @cached_property
+    def _kept(self) -> dict[int, Numbers]:
+        return {}
+
+    def column(self, place: int) -> Numbers:
+        """The numbers of a column, and what in it is none."""
+        if place not in self._kept:
+            series = self.frame[self.places[place]]
+            found = numbers_of(series, self.dialect.decimal, self.dialect.missing)
+            if self._may_be_whole(series, found):
+                found = replace(
+                    found, dtype=numbers_of(self._raw(place), self.dialect.decimal, self.plan.missing).dtype
+                )
+            self._kept[place] = found
+        return self._kept[place]
+
+    def _may_be_whole(self, series: "pandas.Series", found: Numbers) -> bool:
+        """Whether pandas has made fractions of whole numbers, for want of a missing one."""
+        if getattr(series.dtype, "kind", "O") != "f" or not series.hasnans:
+            return False
+        seen = found.values[~np.isnan(found.values)]
+        return bool((seen == np.floor(seen)).all())
+
+    def numbers(self, places: Sequence[int]) -> NDArray[np.float64]:
+        """The columns at ``places`` as float64 ``(N, len(places))``, NaN where a cell is missing.
+
+        Raises:
+            DataError: cells that are no numbers, of every column.
+        """
+        found = np.empty((len(self.frame), len(places)))
+        odd = []
+        for j, place in enumerate(places):
+            column = self.column(place)
+            found[:, j] = column.values
+            odd += [self._complaint(place, column)] if column.wrong is not None else []
+        if odd:
+            raise DataError(f"{self.what}: expected numbers, {'; '.join(odd)}.")
+        return found
+
+    def _complaint(self, place: int, column: Numbers) -> str:
+        assert column.wrong is not None
+        row, count = int(column.wrong.argmax()), int(column.wrong.sum())
+        cell = str(self.frame[self.places[place]].iloc[row]).strip()
+        more = f" and {count - 1:,} more" if count > 1 else ""
+        where = f"line {line_of(self.plan, row)}" if not self.dialect.transpose else f"row {row}"
+        name = self.header[place]
+        return f"got {cell[:40]!r}{more} in {where}, column {name!r}; {remedy(name, cell, column)}"
+
+    def values(self, place: int, words: bool = False) -> NDArray[Any]:
+        """One column ``(N,)``: numbers if all its cells are and ``words`` are not asked for, else text."""
+        column = self.column(place)
+        if words or column.wrong is not None or column.dtype == "bool":
+            return self._raw(place).str.strip().to_numpy(dtype=np.str_)
+        return column.values
+
+    def dtype(self, place: int) -> str:
+        """``int64`` where every number of a column is written without a point, else ``float64`` or ``bool``."""
+        return self.column(place).dtype
+
+    def _raw(self, place: int) -> "pandas.Series":
+        """A column as it is written."""
+        if self.dialect.transpose:
+            return self.frame[self.places[place]].astype(str)
+        at = self.places[place]
+        return self.plan.read(dtype=str, na_filter=False, usecols=[at])[at].astype(object)
+
+
+def remedy(name: str, cell: str, column: Numbers) -> str:
+    """What to do about a cell that is no number."""
+    if numbers.form(cell) == "date":
+        return f"dates: leave the column out with drop=[{name!r}], or write days or seconds since a date"
+    if column.unit and numbers.is_number(cell):
+        return f"other cells have {column.unit!r}: write it at all of them or at none"
+    if column.are_numbers:
+        return f"mend the cell, or say missing_value=[{cell[:40]!r}]"
+    return "leave the column out with drop=[...] or make it the label"
+
+
+def read_text(
+    path: Path, reading: Reading = AS_FOUND, prior: Dialect | None = None, known: Sequence[str] = ()
+) -> TextTable:
+    """Read a text table of any dialect.
+
+    Args:
+        path: the file, plain or compressed.
+        reading: what is said of it.
+        prior: how a table like it was read, where the file leaves something open.
+        known: names of columns that are expected.
+
+    Raises:
+        DataError: the file is empty, is not text, has rows of different widths, or may be read in two ways.
+    """
+    plan = _planned(path, reading, prior, known)
+    plan, frame, told = frame_of(plan)
+    plan, frame = decided_again(plan, frame, reading, prior)
+    wanted = reading.row_names
+    if wanted is None and prior is not None and prior.row_names in (plan.layout.names or ()):
+        wanted = prior.row_names or None
+    named = named_columns(plan, frame, told, wanted)
+    turned = reading.transpose if reading.transpose is not None else prior is not None and prior.transpose
+    dialect = dialect_of(plan, named, turned)
+    named = transposed(named) if turned else named
+    made = decisions(plan, named, dialect)
+    return TextTable(plan, named.frame, named.header, named.places, named.named, dialect, made, named.rows)
+
+
+def _planned(path: Path, reading: Reading, prior: Dialect | None, known: Sequence[str]) -> Plan:
+    """What pandas has to know, from lines all over the file."""
+    text, what = open_text(path), str(path)
+    sample = sampled(text)
+    said = declared(sample)
+    by = separators(sample, reading.decimal) if said is None else Separators(said)
+    likely = None if prior is None else prior.header != 0
+    layout = laid_out(what, sample, by, Asked(reading.header, frozenset(known), likely))
+    missing = tuple(dict.fromkeys((*reading.markers, *(prior.missing if prior else ()))))
+    columns = ([row[j] for row in layout.rows] for j in range(layout.width))
+    decimal = decimal_of(what, numbers.style(filter(has_numbers, columns)), by, reading, prior)
+    return Plan(what, text, by, decimal, layout, missing)
