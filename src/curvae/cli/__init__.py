@@ -24,6 +24,7 @@ COMMANDS = {
     "calibrate": ("whether posteriors are right, on data drawn from the model", "curvae.cli.checks", "calibrate"),
     "gaps": ("where the distance of the ELBO to log p(x) comes from", "curvae.cli.checks", "gaps"),
     "bracket": ("log p(x) between two bounds, on data drawn from the model", "curvae.cli.checks", "bracket"),
+    "data": ("what is in a file, what was decided of it, and what to mend", "curvae.cli.tables", "data"),
     "list": ("systems and data sets", "curvae.cli.about", "list_"),
     "doctor": ("versions, devices, threads, caches, and what to mend", "curvae.cli.about", "doctor"),
 }

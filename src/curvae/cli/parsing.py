@@ -66,7 +66,7 @@ def parse(made: Any, words: Sequence[str], defaults: Mapping[str, Any] | None = 
     Raises:
         UsageError: an unknown flag, a missing or a surplus word, a value of the wrong type.
     """
-    words = dashed(words)
+    words = _joined(dashed(words))
     _check_known(made, words)
     _check_numbers(made, words)
     try:
@@ -92,6 +92,17 @@ def dashed(words: Sequence[str]) -> list[str]:
     ['--kl-warmup=3', '--decoder.n_in', 'my_file']
     """
     return [re.sub(r"^--[\w-]+", lambda flag: flag[0].replace("_", "-"), word) for word in words]
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """A value that begins with a minus and a digit, as ``-999,-99``, at its flag: else it looks like one itself."""
+    joined: list[str] = []
+    for word in words:
+        if re.match(r"-[\d.]", word) and joined and joined[-1].startswith("--") and "=" not in joined[-1]:
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def given(flag: str, words: Sequence[str]) -> str | None:
@@ -184,9 +195,17 @@ def _listed(value: str) -> str:
         found = ast.literal_eval(value)
     except (SyntaxError, ValueError):
         return value
-    words = [f"{name}={kind}" for name, kind in found.items()] if isinstance(found, dict) else list(map(str, found))
+    if ... in found:
+        return value
+    words = (
+        [f"{name}={kind}" for name, kind in found.items()] if isinstance(found, dict) else list(map(_plain_word, found))
+    )
     joined = ",".join(f'"{word}"' if "," in word else word for word in words)
     return f"'{joined}'" if re.search(r"[^\w,.=+-]", joined) else joined or value
+
+
+def _plain_word(value: Any) -> str:
+    return f"{value:.17g}" if isinstance(value, float) else str(value)
 
 
 def _add(group: Any, flag: Flag) -> None:

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -34,7 +33,7 @@ def read_bytes(path: Path) -> bytes:
             return formats.inflated(path, stream, os.fstat(file.fileno()).st_size)
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """A plain file, open for reading.
 
     Raises:

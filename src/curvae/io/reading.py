@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+Name = str | int | tuple[Any, ...]
+"""Of a column; of several levels a tuple, as pandas has them."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -31,9 +34,9 @@ class Reading:
     {'n': 'count', 'sex': 'category'}
     """
 
-    columns: Sequence[str | int] | None = None
+    columns: Sequence[Name] | None = None
     positions: Sequence[int] | None = None
-    drop: Sequence[str | int] | None = None
+    drop: Sequence[Name] | None = None
     label: str | int | None = None
     key: str | None = None
     header: bool | None = None

@@ -28,8 +28,8 @@ class Options:
     """How rows become data, whatever they came in.
 
     Args:
-        support: ``"real"``, ``"binary"``, ``"count"``, ``"positive"`` or ``"category"`` (integers from 0); by default what
-            all columns are said to be, else guessed between the first two.
+        support: ``"real"``, ``"binary"``, ``"count"``, ``"positive"`` or ``"category"`` (integers from 0); by default
+            what all columns are said to be, else guessed between the first two.
         categories: number of categories; by default the largest code + 1.
         split: shares of training, validation and test rows.
         standardize: to mean 0 and variance 1 by the training rows; by default for real tables only. Real images

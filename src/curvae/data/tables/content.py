@@ -58,7 +58,8 @@ def take(
         return _from_array(what, x, labels, mask, reading)
     holder = "frame" if isinstance(table, FrameColumns) else "array"
     if labels is None or names_column(labels, table.header):
-        return from_columns(table, replace(reading, label=labels))._replace(mask=mask, holder=holder)
+        label = named_as(labels) if isinstance(labels, tuple) else labels
+        return from_columns(table, replace(reading, label=label))._replace(mask=mask, holder=holder)
     return from_columns(table, reading)._replace(labels=labels, mask=mask, holder=holder)
 
 

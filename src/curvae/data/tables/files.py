@@ -159,7 +159,7 @@ def _archive(path: Path, key: str | None, label: str | None, needed: bool) -> Fo
     return Found(arrays[str(wanted)], arrays.get(label or ""))
 
 
-def _places(path: Path, x: np.ndarray, columns: Sequence[str | int], positions: Sequence[int] | None) -> Sequence[int]:
+def _places(path: Path, x: np.ndarray, columns: Sequence[Any], positions: Sequence[int] | None) -> Sequence[int]:
     """Where the columns of an array without names are, which are called by their numbers."""
     if positions is not None:
         raise DataError("positions: expected columns by name or positions, got both; leave one of them out.")

@@ -3,17 +3,15 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from curvae.data.errors import DataError
+from curvae.data.text.cells import Frame
 from curvae.data.text.delimiters import Separators, is_comment
 from curvae.data.text.encoding import Utf8
 from curvae.data.text.layout import Layout
 from curvae.data.text.numbers import PANDAS, form
 from curvae.data.text.records import Record, Span, opened_body, records
-
-if TYPE_CHECKING:
-    import pandas
 
 TOTALS = (
     "total totals sum sums subtotal average averages avg mean median std count grand overall all summe gesamt "
@@ -33,7 +31,7 @@ class Plan(NamedTuple):
     layout: Layout
     missing: tuple[str, ...] = ()
 
-    def read(self, **options: Any) -> "pandas.DataFrame":
+    def read(self, **options: Any) -> Frame:
         """The rows, columns called by their places."""
         import pandas
 
@@ -48,7 +46,7 @@ class Plan(NamedTuple):
             return pandas.read_csv(file, sep=delimiter, header=None, encoding_errors="replace", **options)
 
 
-def frame_of(plan: Plan) -> tuple[Plan, "pandas.DataFrame", list[str]]:
+def frame_of(plan: Plan) -> tuple[Plan, Frame, list[str]]:
     """The frame, the plan with every hole that was found on the way, and what the holes below the names are.
 
     Raises:
@@ -75,7 +73,7 @@ def _with(plan: Plan, holes: Sequence[Span]) -> Plan:
     return plan._replace(layout=replace(plan.layout, holes=(*plan.layout.holes, *holes)))
 
 
-def _tried(plan: Plan) -> "pandas.DataFrame | None":
+def _tried(plan: Plan) -> Frame | None:
     import pandas
 
     try:
@@ -86,7 +84,7 @@ def _tried(plan: Plan) -> "pandas.DataFrame | None":
         return None
 
 
-def _is_odd(plan: Plan, frame: "pandas.DataFrame") -> bool:
+def _is_odd(plan: Plan, frame: Frame) -> bool:
     """Whether some rows may have fewer cells, or words where the others have numbers."""
     if frame.iloc[:, -1].isna().any():
         return True

@@ -3,15 +3,17 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curvae.data.text.numbers import TRUTH, affix, clean, is_missing_cell, value
 
-if TYPE_CHECKING:
-    import pandas
+Frame = Any
+"""A frame of pandas, which is imported where a table is read."""
+Column = Any
+"""A column of one."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Numbers:
         return bool(np.isfinite(self.values).sum() > self.wrong.sum())
 
 
-def numbers_of(series: "pandas.Series", decimal: str, missing: Sequence[str]) -> Numbers:
+def numbers_of(series: Column, decimal: str, missing: Sequence[str]) -> Numbers:
     """The numbers in a column as pandas read it."""
     kind = getattr(series.dtype, "kind", "O")
     if kind in "biuf":

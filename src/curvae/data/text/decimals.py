@@ -1,19 +1,17 @@
 """What stands before decimals: from cells that leave no doubt, else asked."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from curvae.data.dialect import Dialect
 from curvae.data.errors import DataError
 from curvae.data.text.body import Plan
+from curvae.data.text.cells import Frame
 from curvae.data.text.delimiters import Separators
 from curvae.data.text.numbers import Decimal, Style, form, style
 from curvae.io.reading import Reading
-
-if TYPE_CHECKING:
-    import pandas
 
 MOST = 20_000
 """So many different cells of a column are looked at."""
@@ -40,9 +38,7 @@ def decimal_of(what: str, seen: Style, by: Separators, reading: Reading, prior: 
     raise DataError(f"{what}: expected numbers, {told}; say decimal='.' or decimal=','.")
 
 
-def decided_again(
-    plan: Plan, frame: "pandas.DataFrame", reading: Reading, prior: Dialect | None
-) -> tuple[Plan, "pandas.DataFrame"]:
+def decided_again(plan: Plan, frame: Frame, reading: Reading, prior: Dialect | None) -> tuple[Plan, Frame]:
     """The table by all of its cells, where some rows of it have said too little."""
     words = [frame[place] for place in frame if getattr(frame[place].dtype, "kind", "O") not in "biuf"]
     seen = style(cells for series in words if has_numbers(cells := _different(series)))
@@ -68,7 +64,7 @@ def has_numbers(cells: list[str]) -> bool:
     return numbers > 0 and numbers >= sum(each in ("word", "date") for each in forms)
 
 
-def _has_fractions(frame: "pandas.DataFrame") -> bool:
+def _has_fractions(frame: Frame) -> bool:
     """Whether pandas has found decimals by the sign that it was told."""
     for place in frame:
         if getattr(frame[place].dtype, "kind", "O") == "f":

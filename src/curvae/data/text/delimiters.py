@@ -96,7 +96,8 @@ def _by_clevercsv(rows: Sequence[str], left: Sequence[str]) -> str:
     from clevercsv.detect import Detector
 
     found = Detector().detect("\n".join(rows[:SHOWN]), delimiters=list(left))
-    return found.delimiter if found is not None and found.delimiter in left else left[0]
+    delimiter = None if found is None else found.delimiter
+    return delimiter if delimiter is not None and delimiter in left else left[0]
 
 
 def _short(line: str) -> str:

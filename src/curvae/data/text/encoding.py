@@ -5,7 +5,6 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from curvae.data.errors import DataError
 from curvae.data.readers import OPENERS, open_regular, read_bytes
@@ -31,7 +30,7 @@ class Utf8:
     content: bytes | None = None
     start: int = 0
 
-    def open(self) -> io.BufferedIOBase:
+    def open(self) -> io.BytesIO | io.BufferedReader:
         """Its bytes, from the first letter."""
         if self.content is not None:
             return io.BytesIO(self.content)
@@ -89,7 +88,7 @@ def _is_utf8(path: Path) -> bool:
     return not decoder.getstate()[0]
 
 
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
+def _chunks(file: io.BufferedReader) -> Iterator[bytes]:
     while chunk := file.read(CHUNK):
         yield chunk
 

@@ -1,17 +1,15 @@
 """From the cells of a text table to its columns: names, row names, what is left out; and all of it in words."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from curvae.data.dialect import NAMED, Decision, Dialect
 from curvae.data.errors import DataError
 from curvae.data.text.body import Plan
+from curvae.data.text.cells import Column, Frame
 from curvae.data.text.numbers import PLAIN
-
-if TYPE_CHECKING:
-    import pandas
 
 FEW = 3
 """Rows that a sum needs above it."""
@@ -20,7 +18,7 @@ FEW = 3
 class Named(NamedTuple):
     """The columns of a table."""
 
-    frame: "pandas.DataFrame"
+    frame: Frame
     header: list[str]
     places: list[int]
     named: bool
@@ -31,7 +29,7 @@ class Named(NamedTuple):
     """What is in the file and is no row or column."""
 
 
-def named_columns(plan: Plan, frame: "pandas.DataFrame", told: Sequence[str], wanted: str | int | None) -> Named:
+def named_columns(plan: Plan, frame: Frame, told: Sequence[str], wanted: str | int | None) -> Named:
     """The columns by their names, without those that name rows and those that hold nothing and have no name.
 
     Raises:
@@ -60,7 +58,7 @@ def _number(place: int, names: Sequence[str]) -> str:
     return str(place) if str(place) not in names else f"column {place}"
 
 
-def _row_names(plan: Plan, frame: "pandas.DataFrame", names: Sequence[str], wanted: str | int | None) -> int | None:
+def _row_names(plan: Plan, frame: Frame, names: Sequence[str], wanted: str | int | None) -> int | None:
     """Where the names of the rows are: where they are said to be, or in a first column without a name of its own."""
     if wanted is not None:
         header = [name or str(j) for j, name in enumerate(names)] or list(map(str, range(plan.layout.width)))
@@ -73,14 +71,14 @@ def _row_names(plan: Plan, frame: "pandas.DataFrame", names: Sequence[str], want
     return 0 if plan.layout.short or _numbers_rows(frame[0]) else None
 
 
-def _numbers_rows(series: "pandas.Series") -> bool:
+def _numbers_rows(series: Column) -> bool:
     """Whether each value is there once, and is a word or a whole number."""
     if series.isna().any() or not series.is_unique:
         return False
     return getattr(series.dtype, "kind", "O") != "f"
 
 
-def _without_sums(frame: "pandas.DataFrame") -> tuple["pandas.DataFrame", bool]:
+def _without_sums(frame: Frame) -> tuple[Frame, bool]:
     """Without a last row that is the sum of those above it, in every column of numbers."""
     numbers = frame.select_dtypes("number")
     if len(frame) <= FEW or numbers.shape[1] < 2:

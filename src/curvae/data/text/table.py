@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +13,13 @@ from curvae.data.dialect import Decision, Dialect
 from curvae.data.errors import DataError
 from curvae.data.text import numbers
 from curvae.data.text.body import Plan, frame_of, line_of
-from curvae.data.text.cells import Numbers, numbers_of
+from curvae.data.text.cells import Column, Frame, Numbers, numbers_of
 from curvae.data.text.decimals import decided_again, decimal_of, has_numbers
 from curvae.data.text.delimiters import Separators, sampled, separators
 from curvae.data.text.encoding import open_text
 from curvae.data.text.layout import Asked, declared, laid_out
 from curvae.data.text.naming import decisions, dialect_of, named_columns, transposed
 from curvae.io.reading import Reading
-
-if TYPE_CHECKING:
-    import pandas
 
 AS_FOUND = Reading()
 
@@ -32,7 +29,7 @@ class TextTable:
     """The cells of a text file; implements :class:`curvae.data.tables.columnar.Columnar`."""
 
     plan: Plan
-    frame: "pandas.DataFrame"
+    frame: Frame
     """The rows, columns called by their places in the file."""
     header: list[str]
     """Names of the columns; ``0, 1, ...`` where the file has none."""
@@ -68,7 +65,7 @@ class TextTable:
             self._kept[place] = found
         return self._kept[place]
 
-    def _may_be_whole(self, series: "pandas.Series", found: Numbers) -> bool:
+    def _may_be_whole(self, series: Column, found: Numbers) -> bool:
         """Whether pandas has made fractions of whole numbers, for want of a missing one."""
         if getattr(series.dtype, "kind", "O") != "f" or not series.hasnans:
             return False
@@ -88,17 +85,18 @@ class TextTable:
             found[:, j] = column.values
             odd += [self._complaint(place, column)] if column.wrong is not None else []
         if odd:
-            raise DataError(f"{self.what}: expected numbers, {'; '.join(odd)}.")
+            more = "" if len(odd) == 1 else f"; curvae data {self.what} tells of all columns"
+            raise DataError(f"{self.what}: expected numbers, {'; '.join(odd)}{more}.")
         return found
 
     def _complaint(self, place: int, column: Numbers) -> str:
         assert column.wrong is not None
         row, count = int(column.wrong.argmax()), int(column.wrong.sum())
         cell = str(self.frame[self.places[place]].iloc[row]).strip()
-        more = f" and {count - 1:,} more" if count > 1 else ""
+        more = f" (and {count - 1:,} cells more)" if count > 1 else ""
         where = f"line {line_of(self.plan, row)}" if not self.dialect.transpose else f"row {row}"
         name = self.header[place]
-        return f"got {cell[:40]!r}{more} in {where}, column {name!r}; {remedy(name, cell, column)}"
+        return f"got {cell[:40]!r} in {where}, column {name!r}; {remedy(name, cell, column)}{more}"
 
     def values(self, place: int, words: bool = False) -> NDArray[Any]:
         """One column ``(N,)``: numbers if all its cells are and ``words`` are not asked for, else text."""
@@ -111,7 +109,7 @@ class TextTable:
         """``int64`` where every number of a column is written without a point, else ``float64`` or ``bool``."""
         return self.column(place).dtype
 
-    def _raw(self, place: int) -> "pandas.Series":
+    def _raw(self, place: int) -> Column:
         """A column as it is written."""
         if self.dialect.transpose:
             return self.frame[self.places[place]].astype(str)
@@ -127,7 +125,7 @@ def remedy(name: str, cell: str, column: Numbers) -> str:
         return f"other cells have {column.unit!r}: write it at all of them or at none"
     if column.are_numbers:
         return f"mend the cell, or say missing_value=[{cell[:40]!r}]"
-    return "leave the column out with drop=[...] or make it the label"
+    return f"leave the column out with drop=[{name!r}], make it the label, or say kind={{{name!r}: 'category'}}"
 
 
 def read_text(
