@@ -53,8 +53,9 @@ class ArrayTable:
             raise DataError(f"mask: expected bool of shape {tuple(self.raw.shape)} as raw, got {got}; True = observed.")
         if self.mask is not None:
             object.__setattr__(self, "raw", torch.where(self.mask, self.raw, 0))
-        if self.raw.is_floating_point() and not (finite := self.raw.isfinite()).all():
-            count = int((~finite).sum())
+        if self.raw.is_floating_point() and not self.raw.sum(dtype=torch.float64).isfinite():
+            if not (count := int((~self.raw.isfinite()).sum())):
+                return
             raise DataError(f"raw: expected finite values, got {count} NaN or infinite; pass a mask, False there.")
 
     def __len__(self) -> int:

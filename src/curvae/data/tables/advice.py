@@ -49,9 +49,9 @@ def proposals(schema: Schema, rows: Rows) -> Iterator[str]:
     if not features or len(rows.raw) < FEW or schema.spec.support == "category":
         return
     x = rows.raw.flatten(1)
-    seen = None if rows.mask is None else rows.mask.flatten(1)
+    whole = None if rows.mask is None else rows.mask.flatten(1)
     told: set[str] = set()
-    if seen is not None and (empty := _names(features, ~seen.any(0))):
+    if whole is not None and (empty := _names(features, ~whole.any(0))):
         told |= set(empty)
         yield f"no value at all in {_few(empty)}; proposal: drop={empty}."
     if constant := [each for each in schema.constants if each not in told]:
@@ -60,10 +60,12 @@ def proposals(schema: Schema, rows: Rows) -> Iterator[str]:
     if numbered := [each.name for j, each in enumerate(features) if each.name not in told and _numbers(each, x[:, j])]:
         told |= set(numbered)
         yield f"a number for each row in {_few(numbered)}, as names of rows have; proposal: drop={numbered}."
-    if twice := [name for name in _twice(features, x, seen) if name not in told]:
+    if twice := [name for name in _twice(features, x, whole) if name not in told]:
         told |= set(twice)
         yield f"the same values as in another column in {_few(twice)}; proposal: drop={twice}."
-    yield from _of_values(schema, [each for each in features if each.name not in told], x, seen)
+    step = max(1, len(x) // SEEN)
+    some, seen = x[::step], None if whole is None else whole[::step]
+    yield from _of_values(schema, [each for each in features if each.name not in told], some, seen)
 
 
 def _of_values(schema: Schema, features: Sequence[Column], x: Tensor, seen: Tensor | None) -> Iterator[str]:
@@ -138,7 +140,7 @@ def _sentinel(x: Tensor, seen: Tensor | None, place: int) -> float | None:
 
 def _labels(features: Sequence[Column], x: Tensor, place: dict[str, int]) -> list[str]:
     """Columns of few whole numbers among others: those that are called so, and the first or last one."""
-    whole = [each for each in features if each.kind in ("count", "binary") and _is_coarse(x[:SEEN, place[each.name]])]
+    whole = [each for each in features if each.kind in ("count", "binary") and _is_coarse(x[:, place[each.name]])]
     called = [each.name for each in whole if NAMED.match(each.name)]
     if called or len(whole) != 1 or len(features) < 3:
         return called
@@ -153,5 +155,5 @@ def _is_coarse(x: Tensor) -> bool:
 
 def _counts(x: Tensor) -> bool:
     """Whether whole numbers from 0 on are so small that a Gaussian is no likely law of them."""
-    x = x[:SEEN].double()
+    x = x.double()
     return float(x.mean()) < 3 * float(x.std(correction=0)) or float(x.mean()) < 20

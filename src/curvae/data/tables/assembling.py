@@ -17,6 +17,7 @@ from curvae.data.tables.kinds import as_declared, with_kinds
 from curvae.data.tables.labels import coded
 from curvae.data.text.numbers import MISSING
 from curvae.data.transforms import Identity, MeanSubtraction, Standardization, Transform
+from curvae.data.transforms.base import ROWS
 from curvae.data.transforms.images import image_transform
 from curvae.data.validation import check_range, check_transformed, to_event
 from curvae.io.reading import Reading
@@ -172,7 +173,7 @@ def _support(parts: Sequence[Rows], support: str | None) -> Support:
     if support in ("count", "positive"):
         _check_values(parts, support)
         return support
-    binary = all(bool(((part.raw == 0) | (part.raw == 1)).all()) for part in parts)
+    binary = all(bool(((x == 0) | (x == 1)).all()) for part in parts for x in part.raw.split(ROWS))
     if support == "binary" and not binary:
         odd = next(float(v) for part in parts for v in part.raw.unique() if v not in (0, 1))
         raise DataError(f"support: expected only 0 and 1 as support is 'binary', got {odd:g}; say support='real'.")

@@ -1,6 +1,6 @@
 """What the values of each column are, seen from the values."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -10,6 +10,8 @@ from torch import Tensor
 from curvae.data.data import Rows
 from curvae.data.errors import DataError
 from curvae.data.schema import Column, Kind
+from curvae.data.transforms.base import ROWS
+from curvae.memory import blocks
 from curvae.typing import DataSpec
 
 ROUNDING = 1e-12
@@ -71,9 +73,9 @@ def _kinds(parts: Sequence[Rows], spec: DataSpec, dtypes: Sequence[str]) -> list
     """The narrowest kind that holds all observed values of each feature."""
     if spec.support != "real":
         return [spec.support] * len(dtypes)
-    x, seen = (torch.cat(each) for each in zip(*map(_flat, parts), strict=True))
-    whole = ((x == x.floor()) | ~seen).all(0)
-    least, most = x.where(seen, torch.inf).amin(0), x.where(seen, -torch.inf).amax(0)
+    ends = [_extremes(part) for part in parts]
+    least, most = torch.stack([each for each, _ in ends]).amin(0), torch.stack([each for _, each in ends]).amax(0)
+    whole = torch.stack([_whole(part) for part in parts]).all(0)
     values = zip(dtypes, least.tolist(), most.tolist(), whole.tolist(), strict=True)
     return [_kind(*each) for each in values]
 
@@ -87,15 +89,51 @@ def _kind(dtype: str, least: float, most: float, whole: bool) -> Kind:
 
 
 def _constants(train: Rows) -> list[float | None]:
-    """The one value of each feature that does not vary; None where it does, or was never observed."""
-    x, seen = _flat(train)
-    least, most = x.where(seen, torch.inf).amin(0), x.where(seen, -torch.inf).amax(0)
-    count = seen.sum(0)
-    mean = x.where(seen, 0).sum(0) / count.clamp(min=1)
-    spread = ((x - mean).square().where(seen, 0).sum(0) / count.clamp(min=1)).sqrt()
-    constant = (count > 0) & (spread <= ROUNDING * mean.abs())
-    value = torch.where(least == most, least, mean)
-    return [v if c else None for v, c in zip(value.tolist(), constant.tolist(), strict=True)]
+    """The one value of each feature that does not vary; None where it does, or was never observed.
+
+    A standard deviation is at least the range over sqrt(2 N), so that most columns need no second look.
+    """
+    least, most = _extremes(train)
+    near = most - least <= (2 * len(train.raw)) ** 0.5 * ROUNDING * torch.maximum(least.abs(), most.abs())
+    found: list[float | None] = [None] * len(least)
+    x, mask = train.raw.flatten(1), None if train.mask is None else train.mask.flatten(1)
+    for j in near.nonzero().flatten().tolist():
+        values = x[:, j].double() if mask is None else x[:, j][mask[:, j]].double()
+        if len(values) and values.std(correction=0) <= ROUNDING * values.mean().abs():
+            found[j] = float(values[0] if least[j] == most[j] else values.mean())
+    return found
+
+
+def _blocks(rows: Rows) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Some rows at a time in float64, and where they are observed: no second copy of a large table."""
+    mask = None if rows.mask is None else rows.mask.flatten(1)
+    for x, seen in blocks(rows.raw.flatten(1), mask, ROWS):
+        yield x.double(), seen
+
+
+def _extremes(rows: Rows) -> tuple[Tensor, Tensor]:
+    """The least and the highest value of each feature; infinite where it was never observed."""
+    least = torch.full(rows.raw.flatten(1).shape[1:], torch.inf, dtype=torch.float64)
+    most = -least
+    for x, seen in _blocks(rows):
+        low, high = x.aminmax(dim=0) if seen is None else _observed_ends(x, seen)
+        least, most = torch.minimum(least, low), torch.maximum(most, high)
+    return least, most
+
+
+def _observed_ends(x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    return x.where(seen, torch.inf).amin(0), x.where(seen, -torch.inf).amax(0)
+
+
+def _whole(rows: Rows) -> Tensor:
+    """Whether each feature has whole numbers alone."""
+    whole = torch.ones(rows.raw.flatten(1).shape[1:], dtype=torch.bool)
+    for x, seen in _blocks(rows):
+        if not whole.any():
+            break
+        same = x == x.floor()
+        whole &= (same if seen is None else same | ~seen).all(0)
+    return whole
 
 
 def _flat(rows: Rows) -> tuple[Tensor, Tensor]:

@@ -43,7 +43,7 @@ class Plan(NamedTuple):
         with opened_body(self.text, self.layout.holes) as file, warnings.catch_warnings():
             warnings.simplefilter("error", pandas.errors.ParserWarning)
             warnings.simplefilter("ignore", pandas.errors.DtypeWarning)
-            return pandas.read_csv(file, sep=delimiter, header=None, encoding_errors="replace", **options)
+            return pandas.read_csv(file, sep=delimiter, header=None, **options)
 
 
 def frame_of(plan: Plan) -> tuple[Plan, Frame, list[str]]:
@@ -80,6 +80,8 @@ def _tried(plan: Plan) -> Frame | None:
         return plan.read()
     except pandas.errors.EmptyDataError:
         return pandas.DataFrame(columns=range(plan.layout.width))
+    except UnicodeDecodeError:
+        raise
     except (pandas.errors.ParserError, pandas.errors.ParserWarning, ValueError):
         return None
 

@@ -13,7 +13,7 @@ from curvae.data.text.numbers import form
 
 HEAD, BLOCK, BLOCKS = 2**16, 2**12, 8
 SHOWN, LONG = 60, 200
-LETTERS = 40_000
+LETTERS = 20_000
 """So many letters of a sample are looked at."""
 CANDIDATES = (",", ";", "\t", "|", " ")
 COMMENTS = ("#", "%", "//", "!")
@@ -131,6 +131,9 @@ def _meaning(cell: str, marks: set[str]) -> float:
     kind = form(cell)
     if kind != "word":
         return 1.0
+    parts = cell.split()
+    if len(parts) > 1 and all(form(part) in ("whole", "decimal") for part in parts):
+        return 0.2
     found = marks.intersection(cell)
     return 0.2 if found - {","} or cell.strip().endswith(",") else 0.6 if found else 0.9
 

@@ -44,13 +44,17 @@ class Utf8:
         return len(self.content) if self.content is not None else self.path.stat().st_size - self.start
 
 
-def open_text(path: Path) -> Utf8:
+def open_text(path: Path, most: int | None = None) -> Utf8:
     """A text file, plain or compressed, in whatever encoding.
+
+    Args:
+        path: the file.
+        most: bytes of a plain file after which it is taken for UTF-8; whoever reads on has to look. None = all.
 
     Raises:
         DataError: it is missing, broken, or no text.
     """
-    if path.suffix not in OPENERS and _is_utf8(path):
+    if path.suffix not in OPENERS and _is_utf8(path, most):
         with open_regular(path) as file:
             marked = file.read(3) == codecs.BOM_UTF8
         return Utf8(path, "utf-8-sig" if marked else "utf-8", None, 3 if marked else 0)
@@ -71,11 +75,11 @@ def _no_text(path: Path) -> DataError:
     return DataError(f"{path}: expected text, got other bytes; save it as UTF-8.")
 
 
-def _is_utf8(path: Path) -> bool:
-    """Whether all of a file is UTF-8 that ends its lines by ``\\n``."""
+def _is_utf8(path: Path, most: int | None) -> bool:
+    """Whether a file, or its first bytes, is UTF-8 that ends its lines by ``\\n``."""
     decoder, lines, returns = codecs.getincrementaldecoder("utf-8")(), False, False
     with open_regular(path) as file:
-        for chunk in _chunks(file):
+        for chunk in _chunks(file, most):
             lines, returns = lines or b"\n" in chunk, returns or b"\r" in chunk
             if b"\0" in chunk or (returns and not lines):
                 return False
@@ -85,11 +89,11 @@ def _is_utf8(path: Path) -> bool:
                 decoder.decode(chunk)
             except UnicodeDecodeError:
                 return False
-    return not decoder.getstate()[0]
+    return most is not None or not decoder.getstate()[0]
 
 
-def _chunks(file: io.BufferedReader) -> Iterator[bytes]:
-    while chunk := file.read(CHUNK):
+def _chunks(file: io.BufferedReader, most: int | None) -> Iterator[bytes]:
+    while (chunk := file.read(CHUNK)) and (most is None or file.tell() <= most + CHUNK):
         yield chunk
 
 

@@ -1,5 +1,6 @@
 """What a cell of a text table means: a number in some style, nothing, a date, or a word."""
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,7 @@ def is_number(cell: str) -> bool:
     return number(cell) is not None or number(cell, ",") is not None
 
 
+@functools.lru_cache(2**15)
 def form(cell: str) -> str:
     """What a cell looks like: ``missing``, ``whole``, ``decimal``, ``date`` or ``word``."""
     if PLAIN["."].match(text := cell.strip()):
@@ -122,10 +124,13 @@ def style(columns: Iterable[Iterable[str]]) -> Style:
     """
     comma = point = either = None
     grouped = False
-    for cells in columns:
+    for cells in map(list, columns):
         found: dict[str, str] = {}
+        commas = any("," in cell for cell in cells)
         for cell in cells:
             found.setdefault(_speaks(clean(cell)), cell)
+            if not commas and "point" in found:
+                break
         comma, point = comma or found.get("comma"), point or found.get("point")
         either = either or found.get("either")
         grouped = grouped or ("either" in found and "short" in found and "long" not in found)

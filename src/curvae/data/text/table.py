@@ -16,12 +16,13 @@ from curvae.data.text.body import Plan, frame_of, line_of
 from curvae.data.text.cells import Column, Frame, Numbers, numbers_of
 from curvae.data.text.decimals import decided_again, decimal_of, has_numbers
 from curvae.data.text.delimiters import Separators, sampled, separators
-from curvae.data.text.encoding import open_text
+from curvae.data.text.encoding import Utf8, open_text
 from curvae.data.text.layout import Asked, declared, laid_out
 from curvae.data.text.naming import decisions, dialect_of, named_columns, transposed
 from curvae.io.reading import Reading
 
 AS_FOUND = Reading()
+BLOCK, FIRST = 4096, 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,16 +79,13 @@ class TextTable:
         Raises:
             DataError: cells that are no numbers, of every column.
         """
-        found = np.empty((len(self.frame), len(places)))
-        odd = []
-        for j, place in enumerate(places):
-            column = self.column(place)
-            found[:, j] = column.values
-            odd += [self._complaint(place, column)] if column.wrong is not None else []
+        columns = [self.column(place) for place in places]
+        pairs = zip(places, columns, strict=True)
+        odd = [self._complaint(place, column) for place, column in pairs if column.wrong is not None]
         if odd:
             more = "" if len(odd) == 1 else f"; curvae data {self.what} tells of all columns"
             raise DataError(f"{self.what}: expected numbers, {'; '.join(odd)}{more}.")
-        return found
+        return side_by_side([column.values for column in columns], len(self.frame))
 
     def _complaint(self, place: int, column: Numbers) -> str:
         assert column.wrong is not None
@@ -117,6 +115,15 @@ class TextTable:
         return self.plan.read(dtype=str, na_filter=False, usecols=[at])[at].astype(object)
 
 
+def side_by_side(columns: Sequence[NDArray[np.float64]], count: int) -> NDArray[np.float64]:
+    """Columns as one array ``(N, columns)``, by blocks of rows that the processor's cache holds."""
+    found = np.empty((count, len(columns)))
+    for start in range(0, count, BLOCK):
+        for j, column in enumerate(columns):
+            found[start : start + BLOCK, j] = column[start : start + BLOCK]
+    return found
+
+
 def remedy(name: str, cell: str, column: Numbers) -> str:
     """What to do about a cell that is no number."""
     if numbers.form(cell) == "date":
@@ -142,8 +149,10 @@ def read_text(
     Raises:
         DataError: the file is empty, is not text, has rows of different widths, or may be read in two ways.
     """
-    plan = _planned(path, reading, prior, known)
-    plan, frame, told = frame_of(plan)
+    try:
+        plan, frame, told = frame_of(_planned(open_text(path, FIRST), reading, prior, known))
+    except UnicodeDecodeError:  # of letters beyond the first bytes
+        plan, frame, told = frame_of(_planned(open_text(path), reading, prior, known))
     plan, frame = decided_again(plan, frame, reading, prior)
     wanted = reading.row_names
     if wanted is None and prior is not None and prior.row_names in (plan.layout.names or ()):
@@ -156,10 +165,9 @@ def read_text(
     return TextTable(plan, named.frame, named.header, named.places, named.named, dialect, made, named.rows)
 
 
-def _planned(path: Path, reading: Reading, prior: Dialect | None, known: Sequence[str]) -> Plan:
+def _planned(text: Utf8, reading: Reading, prior: Dialect | None, known: Sequence[str]) -> Plan:
     """What pandas has to know, from lines all over the file."""
-    text, what = open_text(path), str(path)
-    sample = sampled(text)
+    sample, what = sampled(text), str(text.path)
     said = declared(sample)
     by = separators(sample, reading.decimal) if said is None else Separators(said)
     likely = None if prior is None else prior.header != 0
