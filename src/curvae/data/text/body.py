@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from curvae.data.errors import DataError
 from curvae.data.text.cells import Frame
-from curvae.data.text.delimiters import Separators, is_comment
+from curvae.data.text.delimiters import Separators, is_comment, is_rule
 from curvae.data.text.encoding import Utf8
 from curvae.data.text.layout import Layout
 from curvae.data.text.numbers import PANDAS, form
@@ -122,6 +122,8 @@ def _kind(plan: Plan, record: Record, last: bool = False) -> str | None:
     by, width = plan.by, plan.layout.width
     if not record.text.strip(" \t\"'" + by.delimiter):
         return "empty"
+    if is_rule(record.text):
+        return "rule"
     if is_comment(record.text, ("#",)):
         return "comment"
     cells = [cell.strip() for cell in record.cells(by)]

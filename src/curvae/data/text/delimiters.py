@@ -32,7 +32,9 @@ class Sample(NamedTuple):
     @property
     def rows(self) -> list[str]:
         """Lines that are neither empty nor comments."""
-        found = [line for line in self.head + self.others if line.strip() and not is_comment(line)]
+        found = [
+            line for line in self.head + self.others if line.strip() and not is_comment(line) and not is_rule(line)
+        ]
         return thinned(found)
 
 
@@ -54,6 +56,11 @@ def thinned(rows: list[Any], letters: int = LETTERS) -> list[Any]:
     size = sum(map(len, rows)) if rows and isinstance(rows[0], str) else 8 * sum(map(len, rows))
     step = min(max(1, size // letters), max(1, len(rows) // 20))
     return rows if step == 1 else rows[:10] + rows[10::step]
+
+
+def is_rule(line: str) -> bool:
+    """Whether a line is drawn between names and rows."""
+    return ("---" in line or "===" in line) and not line.strip(" -+=|:,;\t\r\n")
 
 
 def sampled(text: Utf8) -> Sample:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from curvae.data.errors import DataError
-from curvae.data.text.delimiters import Sample, Separators, is_comment, split, thinned
+from curvae.data.text.delimiters import Sample, Separators, is_comment, is_rule, split, thinned
 from curvae.data.text.headers import DATA, NAMES, log_odds
 from curvae.data.text.numbers import form
 from curvae.data.text.records import Record, Span, records
@@ -35,8 +35,10 @@ class Layout:
     """Bytes that are no rows: what stands above them."""
     above: int = 0
     """Lines above the names."""
+    headings: int = 0
+    """Rows of names and of what describes them."""
     short: bool = False
-    """Whether the first column has no name at all, as R writes it."""
+    """Whether the first column names the rows: it has no name at all, as R writes it, or one in a row of its own."""
     rows: list[list[str]] = field(default_factory=list, repr=False)
     """Cells of some rows from all over the file."""
     comments: bool = False
@@ -70,7 +72,7 @@ def laid_out(what: str, sample: Sample, by: Separators, asked: Asked) -> Layout:
     top = [each for each in records(ends, by.quote) if each.text.strip()]
     if declared(sample):
         top = top[1:]
-    table = [each for each in top if not _is_note(each)]
+    table = [each for each in top if not _is_note(each) and not is_rule(each.text)]
     if not table:
         raise DataError(f"{what}: expected a table, got an empty file.")
     cells = _cells(table, by)
@@ -79,9 +81,8 @@ def laid_out(what: str, sample: Sample, by: Separators, asked: Asked) -> Layout:
     first = _first(cells, width)
     rows = [row for row in thinned(cells[first:]) + others if len(row) == width]
     layout = _headed(what, table[first:], cells[first:], Layout(width, rows=rows), by, asked)
-    begun = layout.header if layout.header > 0 else 0
-    begun += bool(layout.units)
-    start = table[first + begun].start if first + begun < len(table) else table[-1].stop
+    begun = first + layout.headings
+    start = table[begun].start if begun < len(table) else table[-1].stop
     notes = [each for each in top if _is_note(each)]
     if layout.names is None and asked.header is not False:
         layout = _named_by_comment(layout, [each for each in notes if each.start < start], by)
@@ -126,11 +127,15 @@ def _headed(
     rows = [row for row in layout.rows if row not in cells[:count]]
     names = head[0]
     units: tuple[str, ...] = ()
-    if count > 1 and _distinct(names) and all(map(UNIT.match, filter(None, head[-1]))):
+    short = short or (count > 2 and not any(cells[count - 1][1:]))
+    if count > 1 and _distinct(names):
+        units, head = tuple(head[-1]), head[:1]
+    elif count > 2 and any(head[-1][1:]) and all(map(UNIT.match, filter(None, head[-1]))):
         units, head = tuple(head[-1]), head[:-1]
     if len(head) > 1:
         names = [".".join(filter(None, parts)) for parts in zip(*map(_spread, head[:-1]), head[-1], strict=True)]
-    return replace(layout, names=tuple(names), header=len(head), units=units, short=short, rows=rows)
+    known = replace(layout, names=tuple(names), header=len(head), units=units)
+    return replace(known, headings=count, short=short, rows=rows)
 
 
 def _fitted(row: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[str]:
@@ -167,7 +172,7 @@ def _headings(
     count = int(asked.header is True or _is_header(what, table, cells, layout, by, asked, numeric))
     while 0 < count < min(HEADINGS, len(cells) - 1) and _names_columns(cells[count], numeric):
         count += 1
-    return count
+    return count + (1 < count < len(cells) - 1 and _names_rows(cells[count], numeric))
 
 
 def _numeric(cells: Sequence[Sequence[str]], layout: Layout) -> list[int]:
@@ -187,6 +192,11 @@ def _names_columns(row: Sequence[str], numeric: Sequence[int]) -> bool:
     """Whether a row has words where the columns have numbers, and numbers nowhere."""
     forms = [form(row[place]) for place in numeric if place < len(row)]
     return "word" in forms and not {"whole", "decimal"} & set(forms)
+
+
+def _names_rows(row: Sequence[str], numeric: Sequence[int]) -> bool:
+    """Whether a row has one word alone, for the column beside those of numbers: pandas names an index so."""
+    return bool(row) and form(row[0]) == "word" and not any(row[1:]) and bool(set(numeric) - {0})
 
 
 def _is_header(

@@ -66,9 +66,11 @@ def _row_names(plan: Plan, frame: Frame, names: Sequence[str], wanted: str | int
             got = f"{wanted!r}; give a name out of {', '.join(header[:20])}"
             raise DataError(f"{plan.what}: expected row_names to be a column, got {got}.")
         return header.index(str(wanted))
+    if plan.layout.short:
+        return 0
     if not names or _said(names[0]) or plan.layout.width < 2:
         return None
-    return 0 if plan.layout.short or _numbers_rows(frame[0]) else None
+    return 0 if _numbers_rows(frame[0]) else None
 
 
 def _numbers_rows(series: Column) -> bool:

@@ -81,7 +81,7 @@ def value(cell: str, decimal: str, more: Sequence[str] = ()) -> float | None:
     text = clean(cell)
     if is_missing_cell(text, more) or text.lower() in ALSO_MISSING:
         return nan
-    return number(text, decimal)
+    return number(text.partition(" #")[0].rstrip(), decimal)
 
 
 def is_number(cell: str) -> bool:
