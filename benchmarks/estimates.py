@@ -34,8 +34,8 @@ from curvae.training import fit
 sys.path.insert(0, str(Path(__file__).parent / "fits"))
 import cells
 import images
-import tables
 
+import tables
 from pages import written
 
 HERE = Path(__file__).parent

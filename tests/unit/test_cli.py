@@ -129,7 +129,7 @@ def test_help_with_data_shows_its_flags_only(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize(
-    "command", ["evaluate", "report", "sample", "encode", "score", "refine", "compare", "list", "doctor"]
+    "command", ["evaluate", "report", "sample", "encode", "score", "refine", "compare", "data", "list", "doctor"]
 )
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]):
     out = says(capsys, command, "--help")

@@ -104,7 +104,7 @@ class Listed:
 def metavar(kind: Any) -> str:
     """The word that stands for a value of this type in the help."""
     if isinstance(kind, Listed):
-        return "A,B,..."
+        return "X,Y" if float in kind.readers else "A,B,..."
     if get_origin(kind) is Literal:
         return "|".join(map(str, get_args(kind)))
     if _is_union(kind):

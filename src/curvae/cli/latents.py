@@ -41,7 +41,10 @@ class Description:
             raise UsageError(f"--level: expected a probability in (0, 1), got {self.level}.")
 
 
-DESCRIBED, FILE = Source("words and flags", Description), Source("a file", Reading)
+DESCRIBED, FILE = (
+    Source("words and flags", Description),
+    Source("a file", Reading, skip=frozenset({"drop", "row_names", "transpose", "kind"})),
+)
 
 
 @command("RUN [flags]", "curvae sample runs/digits-vlae --n 100 --to samples.npz")

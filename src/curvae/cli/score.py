@@ -12,6 +12,7 @@ from curvae.cli.latents import FILE, check_file, check_flag_ranges, named_rows, 
 from curvae.cli.opening import open_run
 from curvae.cli.output import fresh
 from curvae.cli.parsing import command
+from curvae.io.reading import Reading
 
 if TYPE_CHECKING:
     from curvae.fitted import Fitted
@@ -32,7 +33,7 @@ NAMED = 3
     "RUN DATA [flags]",
     "curvae score runs/stars new.csv --to scores.csv",
     "curvae score runs/digits-vlae test --to scores.npz",
-    options=FILE,
+    reading=FILE,
 )
 def score_(
     run: Path,
@@ -44,7 +45,7 @@ def score_(
     force: bool = False,
     trust: Sequence[str] | None = None,
     *,
-    options: Mapping[str, Any],
+    reading: Reading,
 ) -> None:
     """Score data by a run: log p(x) of each row, and which of its columns are unusual.
 
@@ -66,7 +67,7 @@ def score_(
 
     with fresh(to, force) as target:
         fitted = Fitted(open_run(run, trust or ()))
-        rows = named_rows(data, fitted.run, options)
+        rows = named_rows(data, fitted.run, reading)
         found = _scores(fitted, rows, samples, seed)
         names, deviations = _deviations(fitted, rows, reasons, seed)
         words = _in_words(names, deviations)

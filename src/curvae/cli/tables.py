@@ -12,7 +12,7 @@ from curvae.io.reading import READ_FROM_FILES, Reading
 
 if TYPE_CHECKING:
     from curvae.data import Decision
-    from curvae.data.tables.summary import Summary
+    from curvae.data.tables.summary import TableSummary
 
 FLAGS = (*READ_FROM_FILES, "missing", "support", "standardize")
 MOST = 200
@@ -28,7 +28,7 @@ MOST = 200
 def data(file: Path, *, reading: Reading) -> None:
     """What is in a file: columns with kinds, ranges and missing values; what was decided of it; what to mend.
 
-    The same flags change how ``curvae fit`` reads it.
+    The same flags change how curvae fit reads it.
 
     Args:
         file: .csv, .tsv, .txt, .npy or .npz, plain or compressed (.gz, .xz)
@@ -57,7 +57,7 @@ def _told(decisions: "Sequence[Decision]") -> Iterator[tuple[str, str, str]]:
         yield each.what, each.found, in_flags(each.change, FLAGS)
 
 
-def _counted(found: "Summary") -> str:
+def _counted(found: "TableSummary") -> str:
     count = len(found.troubles)
     return f"mend the {'trouble' if count == 1 else f'{count} troubles'}, then: " if count else "next: "
 

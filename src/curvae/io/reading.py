@@ -14,21 +14,19 @@ class Reading:
     """How a table is read; what is None is found out from the table, or is as in the run whose rows are read.
 
     Args:
-        columns: the features by name, in the order in which the model sees them; by default all but the label. Of new
-            rows of a run: their names of the run's features. Columns without names are called by their numbers.
-        positions: the features by their place instead, counted from 0, or from the end if negative.
+        columns: the features by their names in the file, in the model's order.
+        positions: the features by their place instead, from 0, or from the end if negative.
         drop: columns to leave out, by name.
-        label: the column with the labels, numbers or words, by name; a number that is no name counts columns, from the
-            end if negative. In a ``.npz`` a key.
-        key: which array of a ``.npz``; by default its only one, or ``x``.
+        label: the column with the labels, by name or by place; of a .npz a key.
+        key: which array of a .npz; by default its only one, or x.
         header: whether a text file starts with names.
-        row_names: the column that names the rows, by name; it is no feature.
+        row_names: the column that names the rows, which is no feature.
         transpose: rows of the file are columns of the table.
-        decimal: what stands before decimals in a text file, a point or a comma.
-        missing_value: what stands for a missing value beside empty cells, ``?``, ``NA`` and the like, as ``-999``.
-        kind: of columns, as ``n=count``: real, positive, count, binary, category, label or ignored.
-        missing: ``"mask"`` turns what is missing into a mask, ``"error"`` refuses it.
-        data_dir: of a run, the folder in which its files are now.
+        decimal: what stands before decimals in a text file.
+        missing_value: what stands for none beside empty cells, ? and NA; -999, say.
+        kind: what columns are, n=count: real, positive, count, binary, category, label, ignored.
+        missing: mask leaves missing values out, error refuses them.
+        data_dir: the folder in which the files of a run or a known set are now.
 
     >>> Reading(kind=["n=count", "sex = category"]).kinds
     {'n': 'count', 'sex': 'category'}

@@ -14,7 +14,7 @@ from curvae.data.errors import DataError
 from curvae.data.schema import BESIDE, Column, Holder, Kind, unique
 from curvae.data.tables.categories import column_numbers
 from curvae.data.tables.columnar import Columnar, FrameColumns, columnar, dtype_name, named_as
-from curvae.data.text.numbers import MISSING, number
+from curvae.data.text.numbers import MISSING, parse_number
 from curvae.data.validation import masked_out, observed, to_tensor
 from curvae.io.reading import Reading
 
@@ -151,7 +151,7 @@ def checked(
 
 def unmarked_tensor(x: Tensor, markers: Sequence[str]) -> Tensor:
     """With NaN in place of numbers that stand for a missing value."""
-    declared = [found for each in markers if each.lower() not in MISSING and (found := number(each)) is not None]
+    declared = [found for each in markers if each.lower() not in MISSING and (found := parse_number(each)) is not None]
     if not declared:
         return x
     x = x if x.is_floating_point() else x.double()

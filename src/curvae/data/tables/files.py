@@ -69,7 +69,7 @@ def from_file(
         got = f"got {single['transform']!r}; pass the one that was used again"
         raise DataError(f"transform: expected an object, {got}.")
     named = {name: value for name, value in (("columns", columns), ("label", label)) if value is not None}
-    how, options = chosen("from_file", reading, options, {"name": stem(Path(path)), **given(single), **named})
+    how, options = chosen("from_file", reading, options, {"name": stem(Path(path)), **named_options(single), **named})
     contents = [_content(Path(path).expanduser(), how)]
     if test is not None:
         contents.append(_test_part(contents[0], Path(test).expanduser(), how))
@@ -78,7 +78,7 @@ def from_file(
     return assemble(contents, how, options, recipe, [Origin.of(each) for each in (path, test) if each is not None])
 
 
-def given(single: Mapping[str, Any]) -> dict[str, Any]:
+def named_options(single: Mapping[str, Any]) -> dict[str, Any]:
     """Options without a name that is none."""
     return {name: value for name, value in single.items() if name != "name" or value is not None}
 

@@ -41,7 +41,7 @@ class ColumnSummary:
 
 
 @dataclass(frozen=True)
-class Summary:
+class TableSummary:
     """What is in a table."""
 
     rows: int
@@ -52,7 +52,7 @@ class Summary:
     """What is to be mended before it can be modeled, each with its remedy."""
 
 
-def summarized(path: Path, reading: Reading) -> Summary:
+def summarized(path: Path, reading: Reading) -> TableSummary:
     """What is in a file.
 
     Raises:
@@ -74,7 +74,7 @@ def summarized(path: Path, reading: Reading) -> Summary:
     left_out = [_words(table, place, "ignored") for place in sorted(ignored)]
     troubles = [trouble for _, _, trouble in features if trouble]
     advice = _advice(good, known, labeled is not None)
-    return Summary(
+    return TableSummary(
         len(features[0][1]), (*columns, *labels, *left_out), decisions, advice, (*troubles, *_gaps(columns, reading))
     )
 

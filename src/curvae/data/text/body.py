@@ -11,7 +11,7 @@ from curvae.data.text.delimiters import Separators, is_comment, is_rule
 from curvae.data.text.encoding import Utf8
 from curvae.data.text.layout import Layout
 from curvae.data.text.numbers import PANDAS, form
-from curvae.data.text.records import Record, Span, opened_body, records
+from curvae.data.text.records import Span, TextRow, opened_body, records
 
 TOTALS = (
     "total totals sum sums subtotal average averages avg mean median std count grand overall all summe gesamt "
@@ -101,7 +101,7 @@ def _is_odd(plan: Plan, frame: Frame) -> bool:
 
 def _below(plan: Plan) -> tuple[list[Span], list[str]]:
     """Lines at the end that are no rows: notes, empty cells, a total."""
-    first, found = plan.layout.holes[0][1], list[Record]()
+    first, found = plan.layout.holes[0][1], list[TextRow]()
     with plan.text.open() as file:
         start = max(first, plan.text.size - TAIL)
         file.seek(file.tell() + start)
@@ -117,7 +117,7 @@ def _below(plan: Plan) -> tuple[list[Span], list[str]]:
     return [each.span for each in found], told
 
 
-def _kind(plan: Plan, record: Record, last: bool = False) -> str | None:
+def _kind(plan: Plan, record: TextRow, last: bool = False) -> str | None:
     """What a line is that is no row of data; None for a row."""
     by, width = plan.by, plan.layout.width
     if not record.text.strip(" \t\"'" + by.delimiter):
@@ -155,7 +155,7 @@ def _between(plan: Plan) -> tuple[list[Span], list[str]]:
     """
     holes, odd, told = list[Span](), list[tuple[int, int]](), list[str]()
     width, by = plan.layout.width, plan.by
-    for each in rows_of(plan):
+    for each in table_rows(plan):
         kind = _kind(plan, each)
         if kind is not None:
             holes.append(each.span)
@@ -176,7 +176,7 @@ def _ragged(width: int, odd: Sequence[tuple[int, int]]) -> str:
     )
 
 
-def rows_of(plan: Plan) -> Iterator[Record]:
+def table_rows(plan: Plan) -> Iterator[TextRow]:
     """The rows of a file one after the other, without its holes; slow, for what needs the line of a row."""
     holes = set(plan.layout.holes[1:])
     begin = plan.layout.holes[0][1]
@@ -191,4 +191,4 @@ def rows_of(plan: Plan) -> Iterator[Record]:
 
 def line_of(plan: Plan, row: int) -> int:
     """The line on which a row ends."""
-    return next((each.line for number, each in enumerate(rows_of(plan)) if number == row), 0)
+    return next((each.line for number, each in enumerate(table_rows(plan)) if number == row), 0)

@@ -123,7 +123,7 @@ def _quote(rows: Sequence[str]) -> str:
 
 def _score(rows: Sequence[str], by: Separators) -> float:
     """Share of rows that have the most frequent width, times the share of their cells that mean something."""
-    cells = [row for row in split(rows, by) if row]
+    cells = [row for row in split_cells(rows, by) if row]
     widths = Counter(len(row) for row in cells if len(row) > 1)
     if not widths:
         return 0.0
@@ -145,7 +145,7 @@ def _meaning(cell: str, marks: set[str]) -> float:
     return 0.2 if found - {","} or cell.strip().endswith(",") else 0.6 if found else 0.9
 
 
-def split(lines: Sequence[str], by: Separators) -> Iterator[list[str]]:
+def split_cells(lines: Sequence[str], by: Separators) -> Iterator[list[str]]:
     """The cells of each row; of runs of spaces and tabs where they are the delimiter."""
     if not by.delimiter:
         yield from ([unquoted(line, by.quote)] for line in lines)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import log10
 
-from curvae.data.text.numbers import form, number
+from curvae.data.text.numbers import form, parse_number
 
 NAMES, DATA = 1.5, 0.5
 """Powers of ten of the odds: from 30 on the row is names, below 3 it is data, between them it is asked."""
@@ -78,5 +78,5 @@ def _progresses(cells: Sequence[str]) -> bool:
 
 
 def _value(cell: str) -> float | None:
-    found = number(cell)
-    return number(cell, ",") if found is None else found
+    found = parse_number(cell)
+    return parse_number(cell, ",") if found is None else found

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from curvae.data.errors import DataError
-from curvae.data.text.delimiters import Sample, Separators, is_comment, is_rule, split, thinned
+from curvae.data.text.delimiters import Sample, Separators, is_comment, is_rule, split_cells, thinned
 from curvae.data.text.headers import DATA, NAMES, log_odds
 from curvae.data.text.numbers import form
-from curvae.data.text.records import Record, Span, records
+from curvae.data.text.records import Span, TextRow, records
 
 SEP = re.compile(r"\"?sep=(.|\\t)\"?\Z", re.IGNORECASE)
 UNIT = re.compile(
@@ -46,7 +46,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Expected:
     """What is known of a table before it is looked at."""
 
     header: bool | None = None
@@ -62,7 +62,7 @@ def declared(sample: Sample) -> str | None:
     return found and found[1].replace("\\t", "\t")
 
 
-def laid_out(what: str, sample: Sample, by: Separators, asked: Asked) -> Layout:
+def laid_out(what: str, sample: Sample, by: Separators, asked: Expected) -> Layout:
     """The layout of a table.
 
     Raises:
@@ -76,7 +76,7 @@ def laid_out(what: str, sample: Sample, by: Separators, asked: Asked) -> Layout:
     if not table:
         raise DataError(f"{what}: expected a table, got an empty file.")
     cells = _cells(table, by)
-    others = list(split(thinned([line for line in sample.others if line.strip() and not is_comment(line)]), by))
+    others = list(split_cells(thinned([line for line in sample.others if line.strip() and not is_comment(line)]), by))
     width = _width(cells, others)
     first = _first(cells, width)
     rows = [row for row in thinned(cells[first:]) + others if len(row) == width]
@@ -92,12 +92,12 @@ def laid_out(what: str, sample: Sample, by: Separators, asked: Asked) -> Layout:
     )
 
 
-def _is_note(record: Record) -> bool:
+def _is_note(record: TextRow) -> bool:
     return is_comment(record.text)
 
 
-def _cells(table: Sequence[Record], by: Separators) -> list[list[str]]:
-    return [[cell.strip() for cell in row] for row in split([each.text for each in table], by)]
+def _cells(table: Sequence[TextRow], by: Separators) -> list[list[str]]:
+    return [[cell.strip() for cell in row] for row in split_cells([each.text for each in table], by)]
 
 
 def _width(cells: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -> int:
@@ -116,7 +116,7 @@ def _first(cells: Sequence[Sequence[str]], width: int) -> int:
 
 
 def _headed(
-    what: str, table: Sequence[Record], cells: Sequence[list[str]], layout: Layout, by: Separators, asked: Asked
+    what: str, table: Sequence[TextRow], cells: Sequence[list[str]], layout: Layout, by: Separators, asked: Expected
 ) -> Layout:
     """With the rows of names and of units."""
     count = 0 if asked.header is False else _headings(what, table, cells, layout, by, asked)
@@ -165,7 +165,7 @@ def _spread(names: Sequence[str]) -> list[str]:
 
 
 def _headings(
-    what: str, table: Sequence[Record], cells: Sequence[list[str]], layout: Layout, by: Separators, asked: Asked
+    what: str, table: Sequence[TextRow], cells: Sequence[list[str]], layout: Layout, by: Separators, asked: Expected
 ) -> int:
     """How many rows above the data are names and units."""
     numeric = _numeric(cells, layout)
@@ -201,11 +201,11 @@ def _names_rows(row: Sequence[str], numeric: Sequence[int]) -> bool:
 
 def _is_header(
     what: str,
-    table: Sequence[Record],
+    table: Sequence[TextRow],
     cells: Sequence[list[str]],
     layout: Layout,
     by: Separators,
-    asked: Asked,
+    asked: Expected,
     numeric: Sequence[int],
 ) -> bool:
     first, others = cells[0], layout.rows[1:] if layout.rows[:1] == [cells[0]] else layout.rows
@@ -227,13 +227,13 @@ def _is_header(
     return odds >= NAMES
 
 
-def _named_by_comment(layout: Layout, notes: Sequence[Record], by: Separators) -> Layout:
+def _named_by_comment(layout: Layout, notes: Sequence[TextRow], by: Separators) -> Layout:
     """Names in the last comment above the rows, if there are as many as columns."""
     if not notes:
         return layout
     text = notes[-1].text.strip().lstrip("#%!/").strip()
     for each in (by, Separators(" ", '"'), Separators(",", '"')):
-        names = [name.strip() for name in next(split([text], each), [])]
+        names = [name.strip() for name in next(split_cells([text], each), [])]
         if names[:1] == [""]:
             names[0] = "#"
         if len(names) == layout.width and all(names) and len(set(names)) == len(names):

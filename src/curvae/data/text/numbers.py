@@ -48,11 +48,13 @@ def clean(cell: str) -> str:
     return cell.strip() if cell.isascii() else cell.translate(MINUS).strip()
 
 
-def number(cell: str, decimal: str = ".") -> float | None:
+def parse_number(cell: str, decimal: str = ".") -> float | None:
     """The number in a cell; None where it is none.
 
-    >>> number("1,234.5"), number("1.234,5", ","), number("\\u22122"), number("1,5"), number("12 %"), number("1D-3")
-    (1234.5, 1234.5, -2.0, None, 12.0, 0.001)
+    >>> parse_number("1,234.5"), parse_number("1.234,5", ","), parse_number("1,5")
+    (1234.5, 1234.5, None)
+    >>> parse_number("\\u22122"), parse_number("12 %"), parse_number("1D-3")
+    (-2.0, 12.0, 0.001)
     """
     text = clean(cell)
     if PLAIN[decimal].match(text):
@@ -60,7 +62,7 @@ def number(cell: str, decimal: str = ".") -> float | None:
     if GROUPED[decimal].match(text):
         return float(re.sub(rf"{SPACED}|\{'.' if decimal == ',' else ','}", "", text).replace(",", "."))
     if (found := AFFIX.match(text)) and (found[2] or found[4]) and not (found[1] and found[3][0] in "+-"):
-        return number(found[1] + found[3], decimal)
+        return parse_number(found[1] + found[3], decimal)
     return INFINITE.get(text.lower())
 
 
@@ -81,12 +83,12 @@ def value(cell: str, decimal: str, more: Sequence[str] = ()) -> float | None:
     text = clean(cell)
     if is_missing_cell(text, more) or text.lower() in ALSO_MISSING:
         return nan
-    return number(text.partition(" #")[0].rstrip(), decimal)
+    return parse_number(text.partition(" #")[0].rstrip(), decimal)
 
 
 def is_number(cell: str) -> bool:
     """Whether it is a number in any style."""
-    return number(cell) is not None or number(cell, ",") is not None
+    return parse_number(cell) is not None or parse_number(cell, ",") is not None
 
 
 @functools.lru_cache(2**15)
@@ -143,7 +145,7 @@ def _speaks(text: str) -> str:
     if "," not in text and "." not in text:
         digits = text.lstrip("+-")
         return "" if not digits.isdecimal() else "short" if len(digits) < 4 else "long"
-    as_comma, as_point = number(text, ",") is not None, number(text) is not None
+    as_comma, as_point = parse_number(text, ",") is not None, parse_number(text) is not None
     if as_comma and as_point:
         return "either" if "," in text and "." not in text else ""
     return "comma" if as_comma else "point" if as_point else ""

@@ -4,14 +4,14 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from curvae.data.text.delimiters import Separators, split
+from curvae.data.text.delimiters import Separators, split_cells
 from curvae.data.text.encoding import Utf8
 
 Span = tuple[int, int]
 """Bytes from one place up to another."""
 
 
-class Record(NamedTuple):
+class TextRow(NamedTuple):
     """A row of a file, on one line or, in quotes, on several."""
 
     line: int
@@ -27,7 +27,7 @@ class Record(NamedTuple):
 
     def cells(self, by: Separators) -> list[str]:
         """What stands in it."""
-        return next(split([self.text], by), [])
+        return next(split_cells([self.text], by), [])
 
     def width(self, by: Separators) -> int:
         """How many cells it has."""
@@ -36,7 +36,7 @@ class Record(NamedTuple):
         return self.text.count(by.delimiter) + 1
 
 
-def records(lines: Iterable[bytes], quote: str) -> Iterator[Record]:
+def records(lines: Iterable[bytes], quote: str) -> Iterator[TextRow]:
     """Rows of lines with their ends; a quote that is opened and not closed goes on in the next line.
 
     >>> [(each.line, each.text) for each in records([b'a\\n', b'"b\\n', b'c"\\n'], '"')]
@@ -50,10 +50,10 @@ def records(lines: Iterable[bytes], quote: str) -> Iterator[Record]:
         waiting = waiting + line if waiting else line
         if mark and waiting.count(mark) % 2 and len(waiting) < LONGEST and not _commented(waiting):
             continue
-        yield Record(number, start, stop, waiting.decode("utf-8", "replace").rstrip("\r\n"))
+        yield TextRow(number, start, stop, waiting.decode("utf-8", "replace").rstrip("\r\n"))
         start, waiting = stop, b""
     if waiting:
-        yield Record(number, start, stop, waiting.decode("utf-8", "replace").rstrip("\r\n"))
+        yield TextRow(number, start, stop, waiting.decode("utf-8", "replace").rstrip("\r\n"))
 
 
 LONGEST = 2**24

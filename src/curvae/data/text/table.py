@@ -17,7 +17,7 @@ from curvae.data.text.cells import Column, Frame, Numbers, numbers_of
 from curvae.data.text.decimals import decided_again, decimal_of, has_numbers
 from curvae.data.text.delimiters import Separators, sampled, separators
 from curvae.data.text.encoding import Utf8, open_text
-from curvae.data.text.layout import Asked, declared, laid_out
+from curvae.data.text.layout import Expected, declared, laid_out
 from curvae.data.text.naming import decisions, dialect_of, named_columns, transposed
 from curvae.io.reading import Reading
 
@@ -171,7 +171,7 @@ def _planned(text: Utf8, reading: Reading, prior: Dialect | None, known: Sequenc
     said = declared(sample)
     by = separators(sample, reading.decimal) if said is None else Separators(said)
     likely = None if prior is None else prior.header != 0
-    layout = laid_out(what, sample, by, Asked(reading.header, frozenset(known), likely))
+    layout = laid_out(what, sample, by, Expected(reading.header, frozenset(known), likely))
     missing = tuple(dict.fromkeys((*reading.markers, *(prior.missing if prior else ()))))
     columns = ([row[j] for row in layout.rows] for j in range(layout.width))
     decimal = decimal_of(what, numbers.style(filter(has_numbers, columns)), by, reading, prior)
