@@ -16,6 +16,7 @@ from curvae.cli.parsing import command
 from curvae.evaluation import GapSettings, RowChecks
 from curvae.evaluation.io import write_findings
 from curvae.evaluation.likelihood.scores import bar
+from curvae.io.reading import Reading
 from curvae.training.run.layout import CALIBRATION
 from curvae.training.run.run_folder import RunFolder
 
@@ -56,7 +57,7 @@ def _checked(given: tuple[str | None, int], run: RunFolder, count: int, seed: in
     word, limit = given
     if word is None:
         return None
-    table = named_rows(word, run, {}).table
+    table = named_rows(word, run, Reading()).table
     batch = table.batch(torch.arange(min(limit, len(table))))
     return evaluation.check_rows(run.system(), batch.x, batch.mask, word, count, seed)
 

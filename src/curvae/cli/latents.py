@@ -30,7 +30,7 @@ class Description:
 
     Args:
         level: probability that an interval holds.
-        rotate: latents in the axes that the decoder determines, the strongest first; by default those of tables.
+        rotate: latents in the axes that the decoder determines, the strongest first; so of tables.
     """
 
     level: float = 0.9
