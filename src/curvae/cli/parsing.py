@@ -172,8 +172,8 @@ def errors_in_flags(made: Any) -> Iterator[None]:
 def in_flags(line: str, names: Collection[str]) -> str:
     """A line with arguments in Python's words as flags of these names.
 
-    >>> in_flags("say drop=['id', 'a, b'] or kind={'n': 'real'}", ["drop", "kind"])
-    'say --drop \'id,"a, b"\' or --kind n=real'
+    >>> print(in_flags("say drop=['id', 'a, b'] or kind={'n': 'real'}", ["drop", "kind"]))
+    say --drop 'id,"a, b"' or --kind n=real
     """
 
     def flag(match: re.Match[str]) -> str:
