@@ -115,7 +115,10 @@ def test_whole_and_constant_columns_come_back_as_such(capsys: pytest.CaptureFixt
         f"{count},{value:.3f},7.5" for count, value in zip(RANDOM.poisson(3, 60), RANDOM.normal(size=60), strict=True)
     ]
     Path("t.csv").write_text("n,x,same\n" + "\n".join(lines) + "\n")
-    says(capsys, "fit", "vae", "t.csv", *TINY, "--out", "run")
+    said = notes(capsys, "fit", "vae", "t.csv", *TINY, "--out", "run")
+    assert said[0] == "curvae: note: t.csv: one value alone in 'same'; proposal: --drop same."
+    assert said[1].startswith("curvae: note: t.csv: counts in 'n', which a Gaussian takes for real numbers; proposal: ")
+    assert len(said) == 2
     told = says(capsys, "sample", "run", "--n", "20", "--to", "s.csv")
     assert "never varied in training, and drawn as one value: same" in told
     rows = table("s.csv")
