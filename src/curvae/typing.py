@@ -26,7 +26,7 @@ PerDraw = Float[Tensor, "S B"]
 PerDatum = Float[Tensor, " B"]
 Matrix = Float[Tensor, "B D D"]
 
-Support = Literal["real", "positive", "count", "binary", "category"]
+Support = Literal["real", "positive", "count", "binary", "category", "mixed"]
 Noise = Literal["shared", "element"]
 """What the values of an example are: decides the default likelihood, nothing else."""
 
@@ -60,6 +60,20 @@ class DataSpec(NamedTuple):
     name: str = "array"
     noise: Noise = "shared"
     """Whether real data have one noise variance for all elements, or one for each: columns with units of their own."""
+    kinds: tuple[str, ...] = ()
+    """Of mixed data the kind of each column: real, positive, count, binary, ``category:K`` or ``ordinal:K``."""
+
+    def groups(self) -> dict[tuple[str, int], list[int]]:
+        """Of mixed data the columns of each kind, and its number of categories, 2 where there are none.
+
+        >>> DataSpec((3,), "mixed", kinds=("real", "category:4", "real")).groups()
+        {('real', 2): [0, 2], ('category', 4): [1]}
+        """
+        found: dict[tuple[str, int], list[int]] = {}
+        for column, word in enumerate(self.kinds):
+            kind, _, count = word.partition(":")
+            found.setdefault((kind, int(count or 2)), []).append(column)
+        return found
 
 
 @runtime_checkable

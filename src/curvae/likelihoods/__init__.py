@@ -1,6 +1,7 @@
 """Likelihoods p(x | eta): eta is what the decoder gives."""
 
 from collections.abc import Callable, Mapping
+from typing import cast
 
 from curvae.likelihoods.bernoulli import Bernoulli
 from curvae.likelihoods.beta import Beta
@@ -33,6 +34,15 @@ def default(spec: DataSpec) -> Likelihood:
             return Bernoulli(spec.event)
         case "category":
             return Categorical(spec.event, spec.categories)
+        case "mixed":
+            return Mixed([(_of_kind(*kind, len(columns)), columns) for kind, columns in spec.groups().items()])
+
+
+def _of_kind(kind: str, categories: int, count: int) -> Likelihood:
+    """Of so many columns of mixed data."""
+    if kind == "ordinal":
+        return Ordinal(count, categories)
+    return default(DataSpec((count,), cast(Support, kind), categories, noise="element"))
 
 
 def likelihood_for(word: str, spec: DataSpec) -> Likelihood:
@@ -45,7 +55,7 @@ def likelihood_for(word: str, spec: DataSpec) -> Likelihood:
         >>> likelihood_for("poisson", DataSpec((3,), "count")).size
         3
     """
-    known = [each for each, (support, _) in WORDS.items() if support == spec.support]
+    known = [each for each, (support, _) in WORDS.items() if support == spec.support] or ["an object"]
     if word not in WORDS:
         raise ValueError(f"likelihood: expected one of {', '.join(WORDS)}; got {word!r}.")
     support, make = WORDS[word]

@@ -5,7 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from curvae.likelihoods.likelihood import HasNoise, InformationKind, Likelihood
+from curvae.likelihoods.categorical import Categorical
+from curvae.likelihoods.likelihood import HasNoise, InformationKind, Likelihood, StartsAtLinear
+from curvae.linear import LinearGaussian, factor_analysis, ppca
+
+LEAST = 1e-4
+"""Variance of the noise of a feature, at least, where networks start."""
 
 
 class Mixed(Likelihood):
@@ -38,6 +43,7 @@ class Mixed(Likelihood):
         self.columns = [list(some) for _, some in parts]
         self.sizes = [part.size for part, _ in parts]
         self.size = sum(self.sizes)
+        self.nominal = [column for part, some in parts for column in some if isinstance(part, Categorical)]
         self.information = _least({part.information for part, _ in parts})
 
     def log_prob(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -74,6 +80,37 @@ class Mixed(Likelihood):
             if isinstance(part, HasNoise):
                 part.maximize(*of)
 
+    def linear_features(self, x: Tensor) -> Tensor:
+        """Those of the parts, part after part; of one that has none the values."""
+        x = self.flat(x)
+        return torch.cat([_features(part, x[..., columns]) for part, columns in self._parts()], -1)
+
+    def linear_fits(self, x: Tensor, latent: int, mask: Tensor | None = None) -> tuple[LinearGaussian, ...]:
+        """Factor analysis of all features together, as each has a unit of its own; PPCA where values are missing."""
+        features = self.linear_features(x)
+        if mask is None:
+            return (factor_analysis(features, latent, LEAST),)
+        counts = [len(_features(part, x[:1, columns])[0]) // len(columns) for part, columns in self._parts()]
+        seen = [mask[:, some].repeat_interleave(n, -1) for some, n in zip(self.columns, counts, strict=True)]
+        return (ppca(features, latent, torch.cat(seen, -1), LEAST),)
+
+    @torch.no_grad()
+    def start_from(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
+        """Each part at its rows of the model; one that cannot, with nothing of z."""
+        found, begin = [], 0
+        for part, columns in self._parts():
+            rows = slice(begin, begin + len(_features(part, model.mean.new_ones(1, len(columns)))[0]))
+            begin = rows.stop
+            if isinstance(part, StartsAtLinear):
+                found.append(part.start_from(LinearGaussian(model.mean[rows], model.weight[rows], model.noise[rows])))
+            else:
+                found.append((model.weight.new_zeros(part.size, model.weight.shape[1]), model.mean.new_zeros(part.size)))
+        weights, biases = zip(*found, strict=True)
+        return torch.cat(weights), torch.cat(biases)
+
+    def _parts(self) -> list[tuple[Likelihood, list[int]]]:
+        return list(zip(self._each(), self.columns, strict=True))
+
     def _each(self) -> list[Likelihood]:
         return list(self.parts)  # pyright: ignore[reportReturnType]
 
@@ -91,6 +128,10 @@ class Mixed(Likelihood):
         """Columns in their own order."""
         order = torch.tensor([column for some in self.columns for column in some])
         return torch.cat(values, -1)[..., order.argsort().to(values[0].device)]
+
+
+def _features(part: Likelihood, x: Tensor) -> Tensor:
+    return part.linear_features(x) if isinstance(part, StartsAtLinear) else x.double()
 
 
 def _least(kinds: set[InformationKind]) -> InformationKind:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from curvae.likelihoods.elementwise import Elementwise
+from curvae.linear import LinearGaussian, ppca
 
 OUTSIDE = 1e4
 """Where the outermost cells end, in scales of the law: beyond it no mass is left."""
@@ -83,6 +84,18 @@ class Ordinal(Elementwise):
 
     def maximize(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> None:
         """The thresholds are trained, not set."""
+
+    def linear_features(self, x: Tensor) -> Tensor:
+        return self.flat(x).double()
+
+    def linear_fits(self, x: Tensor, latent: int, mask: Tensor | None = None) -> tuple[LinearGaussian, ...]:
+        """Principal components of the numbers of the categories."""
+        return (ppca(self.linear_features(x), latent, None if mask is None else self.flat(mask)),)
+
+    def start_from(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
+        """The model's share of the deviation, in those of a logistic law, around thresholds from the data; not exact."""
+        noise = model.noise.clamp(min=1e-2).sqrt().unsqueeze(1)
+        return math.pi / math.sqrt(3) * model.weight / noise, torch.zeros_like(model.mean)
 
     def _shares(self, eta: Tensor) -> Float[Tensor, "*L E K"]:
         below = (self.thresholds - eta.unsqueeze(-1)).sigmoid()

@@ -4,7 +4,7 @@ from curvae.networks.conv import ConvDecoder, ConvEncoder
 from curvae.networks.embedding import carried, write_affine
 from curvae.networks.flow_decoder import FlowDecoder
 from curvae.networks.last_block import LastBlock
-from curvae.networks.mlp import MLP, Logarithm
+from curvae.networks.mlp import MLP, ColumnFront, Front, Logarithm
 from curvae.networks.modulated import ModulatedMLP
 from curvae.networks.precision import low_precision, run_network
 from curvae.networks.top_down import TopDown
@@ -12,9 +12,11 @@ from curvae.renamed import renamed
 
 __all__ = [
     "MLP",
+    "ColumnFront",
     "ConvDecoder",
     "ConvEncoder",
     "FlowDecoder",
+    "Front",
     "LastBlock",
     "Logarithm",
     "ModulatedMLP",

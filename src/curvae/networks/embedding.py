@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from curvae.networks.mlp import Logarithm
+from curvae.networks.mlp import Front
 from curvae.networks.modulated import ModulatedMLP
 
 
@@ -76,7 +76,7 @@ def _layers(network: nn.Module) -> tuple[list[nn.Linear], list[float]] | None:
         return ([network], []) if network.bias is not None else None
     if not isinstance(network, nn.Sequential):
         return None
-    parts = [part for part in network if not isinstance(part, nn.Flatten | nn.Identity | Logarithm)]
+    parts = [part for part in network if not isinstance(part, nn.Flatten | nn.Identity | Front)]
     linear, between = parts[::2], parts[1::2]
     if len(parts) % 2 == 0 or not all(isinstance(each, nn.Linear) and each.bias is not None for each in linear):
         return None

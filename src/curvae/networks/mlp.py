@@ -1,7 +1,7 @@
 """Fully connected networks."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -51,7 +51,11 @@ class MLP(nn.Sequential):
         super().__init__(*layers[:-1])
 
 
-class Logarithm(nn.Module):
+class Front(nn.Module):
+    """What data go through before the first layer of an encoder: rows (B, *event) to rows of numbers of like size."""
+
+
+class Logarithm(Front):
     """Positive numbers and counts as a network sees them: ``log(x + shift)``, and 0 where x + shift is not positive.
 
     A value that is missing stands as 0; with a shift of 1, log(1 + x) of counts is 0 there, too.
@@ -72,3 +76,30 @@ class Logarithm(nn.Module):
 
     def extra_repr(self) -> str:
         return f"shift={self.shift}"
+
+
+class ColumnFront(Front):
+    """Columns of different kinds as a network sees them: counts and positive numbers by logarithms, categories one-hot.
+
+    Args:
+        groups: of each kind, real, positive, count, binary, ordinal or category, and number of categories the columns.
+
+    Example:
+        >>> import torch
+        >>> ColumnFront({("real", 2): [0], ("category", 3): [1]})(torch.tensor([[0.5, 2.0]])).tolist()
+        [[0.5, 0.0, 0.0, 1.0]]
+    """
+
+    def __init__(self, groups: Mapping[tuple[str, int], Sequence[int]]):
+        super().__init__()
+        self.groups = [(kind, count, list(columns)) for (kind, count), columns in groups.items()]
+        self.logarithms = nn.ModuleDict({"positive": Logarithm(), "count": Logarithm(1.0)})
+        self.size = sum(len(columns) * (count if kind == "category" else 1) for kind, count, columns in self.groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self._seen(kind, count, x[..., columns]) for kind, count, columns in self.groups], -1)
+
+    def _seen(self, kind: str, count: int, x: Tensor) -> Tensor:
+        if kind == "category":
+            return nn.functional.one_hot(x.long(), count).flatten(-2).to(x.dtype)
+        return self.logarithms[kind](x) if kind in self.logarithms else x

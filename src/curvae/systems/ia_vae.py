@@ -43,7 +43,7 @@ def ia_vae(
         [32, 32]
     """
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
-    network = ModulatedMLP(prod(spec.event), [hidden] * depth, 2 * latent, hyper, seen_as(spec))
+    network = ModulatedMLP(seen_size(spec), [hidden] * depth, 2 * latent, hyper, seen_as(spec))
     return LatentSystem(
         model, AmortizedGaussian(network), elbo_after(kl_warmup), stages=single(start_for(start, decoder))
     )

@@ -12,7 +12,7 @@ from curvae.distributions import ConditionalDistribution, FixedNormal, LearnedNo
 from curvae.inference import AmortizedGaussian, AmortizedMixture
 from curvae.likelihoods import Likelihood
 from curvae.model import LatentVariableModel
-from curvae.networks import MLP, Logarithm
+from curvae.networks import MLP, ColumnFront, Logarithm
 from curvae.objectives import (
     AnnealedElbo,
     DirectArgmax,
@@ -173,16 +173,26 @@ def flow_encoder(spec: DataSpec, latent: int, context: int, hidden: int, depth: 
 
 def standard_network(spec: DataSpec, outputs: int, hidden: int, depth: int) -> nn.Module:
     """``depth`` hidden ReLU layers, from an example to so many values."""
-    return MLP(prod(spec.event), [hidden] * depth, outputs, front=seen_as(spec))
+    return MLP(seen_size(spec), [hidden] * depth, outputs, front=seen_as(spec))
+
+
+def seen_size(spec: DataSpec) -> int:
+    """How many numbers an encoder sees of an example."""
+    return ColumnFront(spec.groups()).size if spec.support == "mixed" else prod(spec.event)
 
 
 def seen_as(spec: DataSpec) -> nn.Module | None:
-    """How an encoder sees data of this support: positive numbers by their logarithm, counts by log(1 + x)."""
+    """How an encoder sees data of this support: positive numbers by their logarithm, counts by log(1 + x).
+
+    Categories of mixed data are one-hot.
+    """
     match spec.support:
         case "positive":
             return Logarithm()
         case "count":
             return Logarithm(1.0)
+        case "mixed":
+            return ColumnFront(spec.groups())
         case _:
             return None
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from curvae.inference import AffinePosterior, start_at
 from curvae.likelihoods import StartsAtLinear
 from curvae.linear import LinearGaussian
-from curvae.networks import FlowDecoder, Logarithm, carried, write_affine
+from curvae.networks import FlowDecoder, Front, carried, write_affine
 from curvae.priors import StartsAtEncoded, StartsAtNormal
 from curvae.systems.stages import Prepared, initialize_likelihood
 from curvae.typing import Table, Tables
@@ -108,7 +108,7 @@ def _posterior(
 
 def _front(inference: nn.Module) -> nn.Module:
     """What x goes through before the encoder's first layer."""
-    return next((module for module in inference.modules() if isinstance(module, Logarithm)), nn.Identity())
+    return next((module for module in inference.modules() if isinstance(module, Front)), nn.Identity())
 
 
 def _is_modelled(likelihood: Any, front: nn.Module, x: Float[Tensor, "N *event"]) -> bool:

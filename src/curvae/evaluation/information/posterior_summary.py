@@ -106,7 +106,7 @@ def squared_error(
     """``|x - E[x | z]|^2`` in data units over observed elements; NaN for categorical data."""
     mean = model.likelihood.mean(model.decode(z, batch.x))
     x = batch.x.reshape(len(z), *model.likelihood.event)
-    if mean.shape != x.shape:
+    if mean.shape != x.shape or nominal_columns(model.likelihood):
         return torch.full((len(z),), torch.nan)
     event = batch.x.shape
     error = (transform.inverse(mean.reshape(event)) - transform.inverse(batch.x)).square()
