@@ -116,17 +116,19 @@ def test_recipe_makes_it_again(system):
     again.load_state_dict(system.state_dict())
 
 
-@pytest.mark.parametrize("support", ["real", "positive", "count", "binary", "category"])
+@pytest.mark.parametrize("support", ["real", "positive", "count", "binary", "category", "mixed"])
 @pytest.mark.parametrize("name", methods.SYSTEMS)
 def test_every_support(name, support):
-    spec = DataSpec((methods.P,), support, categories=3)
+    kinds = ("real", "count", "category:3", "binary", "positive", "ordinal:4")
+    kinds = (*kinds, *["real"] * (methods.P - len(kinds))) if support == "mixed" else ()
+    spec = DataSpec((methods.P,), support, categories=3, kinds=kinds)
     if name in methods.REAL_ONLY and support != "real":
         with pytest.raises(ValueError, match=f"expects data that are real numbers; got support '{support}'"):
             methods.SYSTEMS[name](spec)
         return
     counts, categories = (4 * X.abs()).floor(), torch.randint(3, (8, methods.P))
     every = {"real": X, "positive": X.exp(), "count": counts, "binary": (X > 0).float(), "category": categories}
-    x = every[support]
+    x = categories.clamp(min=1) if support == "mixed" else every[support]
     bound = methods.SYSTEMS[name](spec).bound(Batch(x.float(), torch.arange(8)))
     assert bound.value.isfinite().all()
 

@@ -129,3 +129,16 @@ class OfLogarithm:
         """``log p(x)`` of the observed elements, nats."""
         y = (x if mask is None else torch.where(mask, x, torch.ones_like(x))).log()
         return self.density.log_prob(y, mask) - y.sum(1)
+
+
+@dataclass(frozen=True, eq=False)
+class EachGroup:
+    """``log p(x) = sum_g log p_g(x_g)``: groups of columns, each with its own density."""
+
+    groups: tuple[tuple[Density, list[int]], ...]
+
+    def log_prob(self, x: Float[Tensor, "B P"], mask: Shaped[Tensor, "B P"] | None = None) -> Float[Tensor, " B"]:
+        """``log p(x)`` of the observed elements, nats."""
+        seen = [None if mask is None else mask[:, columns] for _, columns in self.groups]
+        pairs = zip(self.groups, seen, strict=True)
+        return torch.stack([density.log_prob(x[:, columns], of) for (density, columns), of in pairs]).sum(0)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from curvae.baselines.baseline import Baseline
-from curvae.baselines.densities import BernoulliColumns, CategoricalColumns, LikeliestColumns, OfLogarithm
+from curvae.baselines.densities import BernoulliColumns, CategoricalColumns, EachGroup, LikeliestColumns, OfLogarithm
 from curvae.likelihoods import (
     Bernoulli,
     Categorical,
@@ -17,6 +17,7 @@ from curvae.likelihoods import (
     Gaussian,
     Likelihood,
     LogNormal,
+    Mixed,
     ZeroInflatedNegativeBinomial,
 )
 from curvae.linear import LinearGaussian, factor_analysis, ppca
@@ -43,6 +44,7 @@ def fit(train: Table, likelihood: Likelihood, latent: int | None = None) -> tupl
                      where nothing is missing, probabilistic PCA of as many latents as BIC chooses
     Bernoulli        independent columns, by smoothed frequencies (Laplace's rule)
     Categorical      the same
+    Mixed            independent columns, each by the rule of its kind
     LogNormal        those of a Gaussian, of the logarithms
     any elementwise  independent columns, by maximum likelihood (zero-inflated counts: those of counts without)
     any other        none, with the reason
@@ -103,6 +105,20 @@ def _(
     latent: int | None,
 ) -> tuple[Baseline, ...]:
     return _fit(likelihood.counts, x, mask, latent)
+
+
+@_fit.register
+def _(
+    likelihood: Mixed, x: Shaped[Tensor, "N P"], mask: Shaped[Tensor, "N P"] | None, latent: int | None
+) -> tuple[Baseline, ...]:
+    densities = []
+    for part, columns in likelihood.parted():
+        seen = None if mask is None else mask[:, columns]
+        found = [each for each in _fit(part, x[:, columns], seen, None) if each.name == "independent"]
+        if not found or found[0].density is None:
+            return (Baseline("none", note=f"none is known in closed form for the likelihood {type(part).__name__}"),)
+        densities.append((found[0].density, columns))
+    return (Baseline("independent", None, EachGroup(tuple(densities))),)
 
 
 @_fit.register

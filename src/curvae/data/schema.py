@@ -207,6 +207,7 @@ class WrittenSpec(TypedDict):
     categories: Annotated[int, Range(1, 2**31)]
     name: str
     noise: NotRequired[Noise]
+    kinds: NotRequired[tuple[str, ...]]
 
 
 class Written(TypedDict):

@@ -12,7 +12,7 @@ from curvae.likelihoods.gamma import Gamma
 from curvae.likelihoods.gaussian import Gaussian
 from curvae.likelihoods.likelihood import HasBound, HasNoise, InformationKind, Likelihood, Quadratic, StartsAtLinear
 from curvae.likelihoods.log_normal import LogNormal
-from curvae.likelihoods.mixed import Mixed
+from curvae.likelihoods.mixed import Mixed, nominal_columns
 from curvae.likelihoods.negative_binomial import NegativeBinomial
 from curvae.likelihoods.ordinal import Ordinal
 from curvae.likelihoods.poisson import Poisson
@@ -105,4 +105,5 @@ __all__ = [
     "ZeroInflatedNegativeBinomial",
     "default",
     "likelihood_for",
+    "nominal_columns",
 ]

@@ -83,14 +83,14 @@ class Mixed(Likelihood):
     def linear_features(self, x: Tensor) -> Tensor:
         """Those of the parts, part after part; of one that has none the values."""
         x = self.flat(x)
-        return torch.cat([_features(part, x[..., columns]) for part, columns in self._parts()], -1)
+        return torch.cat([_features(part, x[..., columns]) for part, columns in self.parted()], -1)
 
     def linear_fits(self, x: Tensor, latent: int, mask: Tensor | None = None) -> tuple[LinearGaussian, ...]:
         """Factor analysis of all features together, as each has a unit of its own; PPCA where values are missing."""
         features = self.linear_features(x)
         if mask is None:
             return (factor_analysis(features, latent, LEAST),)
-        counts = [len(_features(part, x[:1, columns])[0]) // len(columns) for part, columns in self._parts()]
+        counts = [len(_features(part, x[:1, columns])[0]) // len(columns) for part, columns in self.parted()]
         seen = [mask[:, some].repeat_interleave(n, -1) for some, n in zip(self.columns, counts, strict=True)]
         return (ppca(features, latent, torch.cat(seen, -1), LEAST),)
 
@@ -98,17 +98,20 @@ class Mixed(Likelihood):
     def start_from(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
         """Each part at its rows of the model; one that cannot, with nothing of z."""
         found, begin = [], 0
-        for part, columns in self._parts():
+        for part, columns in self.parted():
             rows = slice(begin, begin + len(_features(part, model.mean.new_ones(1, len(columns)))[0]))
             begin = rows.stop
             if isinstance(part, StartsAtLinear):
                 found.append(part.start_from(LinearGaussian(model.mean[rows], model.weight[rows], model.noise[rows])))
             else:
-                found.append((model.weight.new_zeros(part.size, model.weight.shape[1]), model.mean.new_zeros(part.size)))
+                found.append(
+                    (model.weight.new_zeros(part.size, model.weight.shape[1]), model.mean.new_zeros(part.size))
+                )
         weights, biases = zip(*found, strict=True)
         return torch.cat(weights), torch.cat(biases)
 
-    def _parts(self) -> list[tuple[Likelihood, list[int]]]:
+    def parted(self) -> list[tuple[Likelihood, list[int]]]:
+        """The likelihood of each group, and its columns."""
         return list(zip(self._each(), self.columns, strict=True))
 
     def _each(self) -> list[Likelihood]:
@@ -139,3 +142,8 @@ def _least(kinds: set[InformationKind]) -> InformationKind:
     if "block" in kinds:
         return "block"
     return "constant" if kinds == {"constant"} else "diagonal"
+
+
+def nominal_columns(likelihood: Likelihood) -> list[int]:
+    """Columns of mixed data whose numbers are no quantities, but codes of categories."""
+    return likelihood.nominal if isinstance(likelihood, Mixed) else []

@@ -93,7 +93,7 @@ class Ordinal(Elementwise):
         return (ppca(self.linear_features(x), latent, None if mask is None else self.flat(mask)),)
 
     def start_from(self, model: LinearGaussian) -> tuple[Tensor, Tensor]:
-        """The model's share of the deviation, in those of a logistic law, around thresholds from the data; not exact."""
+        """Of eta the model in deviations of its noise, those of a logistic law; thresholds are left. Not exact."""
         noise = model.noise.clamp(min=1e-2).sqrt().unsqueeze(1)
         return math.pi / math.sqrt(3) * model.weight / noise, torch.zeros_like(model.mean)
 

@@ -1,14 +1,12 @@
 """The variational autoencoder whose encoder adapts to each example."""
 
-from math import prod
-
 from torch import nn
 
 from curvae.inference import AmortizedGaussian
 from curvae.likelihoods import Likelihood
 from curvae.networks import ModulatedMLP
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after, seen_as, standard_model
+from curvae.systems.parts import elbo_after, seen_as, seen_size, standard_model
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec

@@ -13,7 +13,7 @@ from curvae.data.errors import DataError
 from curvae.data.schema import Column, Origin, Schema
 from curvae.data.tables.advice import advise
 from curvae.data.tables.content import Content, checked, relabeled
-from curvae.data.tables.kinds import as_declared, with_kinds
+from curvae.data.tables.kinds import as_declared, mixed_kinds, with_kinds
 from curvae.data.tables.labels import coded
 from curvae.data.text.numbers import MISSING
 from curvae.data.transforms import Identity, MeanSubtraction, Standardization, Transform
@@ -95,10 +95,11 @@ def assemble(
     for each, rows in zip(contents, parts, strict=True):
         check_range(each.what, rows.raw, rows.mask, each.names)
     parts, vocabulary = _labeled(contents, parts)
-    support = _support(parts, options.support or _of_kinds(content.columns, reading.kinds))
+    kinds = mixed_kinds(content.columns, parts, reading.kinds, options.support)
+    support = "mixed" if kinds else _support(parts, options.support or _of_kinds(content.columns, reading.kinds))
     event = tuple(parts[0].raw.shape[1:])
     noise = "element" if support in ("real", "positive") and len(event) == 1 else "shared"
-    spec = DataSpec(event, support, _categories(parts, support, options.categories), name, noise)
+    spec = DataSpec(event, support, _categories(parts, support, options.categories), name, noise, kinds)
     split = parted(parts[0], parts[1] if len(parts) > 1 else None, options.split, options.seed)
     columns = with_kinds(content.columns, parts, split[0], spec)
     columns = _known(as_declared(content.what, columns, parts, reading.kinds), vocabulary)
@@ -114,7 +115,7 @@ def assemble(
         dialect=content.dialect,
         decisions=content.decisions,
     )
-    fitted = options.transform or _transform(split[0], support, options.standardize)
+    fitted = options.transform or _transform(split[0], spec, options.standardize)
     for each, rows in zip(contents, parts, strict=True):
         check_transformed(each.what, rows.raw, fitted, rows.mask, each.names)
     advise(content.what, schema, parts[0])
@@ -211,8 +212,11 @@ def _categories(parts: Sequence[Rows], support: Support, categories: int | None)
     return categories or count
 
 
-def _transform(train: Rows, support: Support, standardize: bool | None) -> Transform:
+def _transform(train: Rows, spec: DataSpec, standardize: bool | None) -> Transform:
     """The default of the data's kind, fitted on the training rows."""
+    support = spec.support
+    if support == "mixed":
+        return _of_columns(train, spec, standardize is not False)
     if support != "real":
         if standardize:
             raise DataError(
@@ -227,3 +231,12 @@ def _transform(train: Rows, support: Support, standardize: bool | None) -> Trans
         return image_transform(train.raw, None, train.mask, standardize=bool(standardize))
     fit = Standardization.fit if standardize else MeanSubtraction.fit
     return fit(train.raw, train.mask)
+
+
+def _of_columns(train: Rows, spec: DataSpec, standardize: bool) -> Standardization:
+    """Of mixed data: real columns are standardized, all others stay."""
+    found = Standardization.fit(train.raw, train.mask)
+    mean, scale = torch.zeros_like(found.mean), torch.ones_like(found.scale)
+    if standardize and (columns := spec.groups().get(("real", 2))):
+        mean[columns], scale[columns] = found.mean[columns], found.scale[columns]
+    return Standardization(mean, scale)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,9 @@ from curvae.data.errors import DataError
 from curvae.data.schema import Column
 from curvae.data.tables.columnar import Columnar
 from curvae.data.tables.labels import missing, words
+
+MOST = 30
+"""Words of a column that nothing is said of, if they are to be categories; each must stand there five times or more."""
 
 
 def column_numbers(
@@ -34,19 +38,40 @@ def column_numbers(
 
 
 def _has_words(table: Columnar, place: int, column: Column) -> bool:
-    if column.kind != "category":
+    if column.kind == "category":
+        return column.vocabulary is not None or table.values(place).dtype.kind not in "biuf"
+    return column.kind == "real" and table.values(place).dtype.kind not in "biuf" and _are_few(table, place)
+
+
+def _are_few(table: Columnar, place: int) -> bool:
+    """Whether a column that nothing is said of is one of categories: words alone, each of them again and again."""
+    told = words(table.values(place, words=True))
+    told = told[~(missing(told) | _is_marker(told))]
+    if not len(told) or any(map(_is_number, set(told.tolist()))):
         return False
-    return column.vocabulary is not None or table.values(place).dtype.kind not in "biuf"
+    return len(set(told.tolist())) <= min(MOST, len(told) // 5)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_marker(told: NDArray[Any]) -> NDArray[np.bool_]:
+    return np.array([each.lower() in ("na", "nan", "?") for each in told], dtype=bool)
 
 
 def _codes(table: Columnar, place: int, column: Column) -> tuple[NDArray[np.float64], Column]:
     """Codes of words, NaN where there is none."""
     told = words(table.values(place, words=True))
-    empty = missing(told) | np.array([each.lower() in ("na", "nan", "?") for each in told])
+    empty = missing(told) | _is_marker(told)
     vocabulary = column.vocabulary or tuple(sorted(set(told[~empty].tolist())))
     codes = {word: float(code) for code, word in enumerate(vocabulary)}
     found = np.array([codes.get(word, np.nan) for word in told.tolist()])
     if (unknown := np.isnan(found) & ~empty).any():
         got = f"{str(told[unknown][0])!r} in row {int(unknown.argmax())}, column {column.name!r}"
         raise DataError(f"{table.what}: expected one of {', '.join(vocabulary[:20])}, as in the run, got {got}.")
-    return found, replace(column, vocabulary=vocabulary, dtype="int64")
+    return found, replace(column, kind="category", vocabulary=vocabulary, dtype="int64")

@@ -42,7 +42,7 @@ RULES: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "count": ("whole numbers from 0", lambda x: (x < 0) | (x != x.floor())),
     "binary": ("0 and 1", lambda x: (x != 0) & (x != 1)),
     "category": ("whole numbers from 0, or words", lambda x: (x < 0) | (x != x.floor())),
-    "ordinal": ("whole numbers", lambda x: x != x.floor()),
+    "ordinal": ("whole numbers from 0", lambda x: (x < 0) | (x != x.floor())),
 }
 """What the values of each kind are, and which are none."""
 
@@ -69,10 +69,46 @@ def as_declared(
     return tuple(replace(each, kind=made.get(each.name, each.kind)) for each in columns)
 
 
+def mixed_kinds(
+    columns: Sequence[Column], parts: Sequence[Rows], declared: Mapping[str, str], support: str | None
+) -> tuple[str, ...]:
+    """The kind of each column, where they are not all of one support that was asked for or can be seen; else none.
+
+    Columns of words are categories. Of the others each is what it is declared to be; where not all are, columns of 0
+    and 1 are binary, and any other is real.
+
+    Raises:
+        DataError: mixed data are asked for, of data that have no columns.
+    """
+    features = [column for column in columns if column.is_feature]
+    said = [declared.get(column.name) for column in features]
+    words = [column.vocabulary for column in features]
+    alike = len(set(said)) == 1 and not any(words) and said[0] not in ("category", "ordinal")
+    if support not in (None, "mixed") or (support is None and (not features or alike)):
+        return ()
+    if not features:
+        raise DataError("support: expected columns of a table as support is 'mixed', got data without; leave it out.")
+    x, seen = (torch.cat(each) for each in zip(*map(_flat, parts), strict=True))
+    each = zip(said, words, x.mT, seen.mT, strict=True)
+    return tuple(_with_count(kind, vocabulary, column[there]) for kind, vocabulary, column, there in each)
+
+
+def _with_count(declared: str | None, vocabulary: Sequence[str] | None, values: Tensor) -> str:
+    """What a column is, with the number of its categories, 2 at least; codes and ranks count from 0."""
+    zeros = len(values) and bool(((values == 0) | (values == 1)).all())
+    kind = declared or ("category" if vocabulary else "binary" if zeros else "real")
+    if kind not in ("category", "ordinal"):
+        return kind
+    most = len(vocabulary) if vocabulary else int(values.max()) + 1 if len(values) else 2
+    return f"{kind}:{max(2, most)}"
+
+
 def _kinds(parts: Sequence[Rows], spec: DataSpec, dtypes: Sequence[str]) -> list[Kind]:
     """The narrowest kind that holds all observed values of each feature."""
+    if spec.support == "mixed":
+        return [cast(Kind, word.partition(":")[0]) for word in spec.kinds]
     if spec.support != "real":
-        return [spec.support] * len(dtypes)
+        return [cast(Kind, spec.support)] * len(dtypes)
     ends = [_extremes(part) for part in parts]
     least, most = torch.stack([each for each, _ in ends]).amin(0), torch.stack([each for _, each in ends]).amax(0)
     whole = torch.stack([_whole(part) for part in parts]).all(0)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from numpy.typing import NDArray
 from torch import Tensor
@@ -28,7 +28,7 @@ from curvae.data.tables.content import (
 from curvae.data.tables.labels import UNKNOWN, flat, missing, read_as, words
 from curvae.data.validation import CHANNELS, locate_first, to_tensor
 from curvae.io.reading import Reading
-from curvae.typing import DataSpec
+from curvae.typing import DataSpec, Support
 
 
 class Matched(NamedTuple):
@@ -214,6 +214,8 @@ def _check_kinds(what: str, rows: Rows, spec: DataSpec, names: Sequence[str] | N
     match spec.support:
         case "real":
             return
+        case "mixed":
+            return _check_columns(what, rows, spec, names)
         case "positive":
             bad, known = x <= 0, "numbers above 0"
         case "count":
@@ -228,3 +230,11 @@ def _check_kinds(what: str, rows: Rows, spec: DataSpec, names: Sequence[str] | N
         row, column = locate_first(bad, names)
         got = f"{float(x[bad][0]):g} in row {row}, column {column}"
         raise DataError(f"{what}: expected {known}, as in the run, got {got}.")
+
+
+def _check_columns(what: str, rows: Rows, spec: DataSpec, names: Sequence[str] | None) -> None:
+    """The same of columns of different kinds."""
+    for (kind, categories), columns in spec.groups().items():
+        part = rows._replace(raw=rows.raw[:, columns], mask=None if rows.mask is None else rows.mask[:, columns])
+        single = DataSpec((len(columns),), "category" if kind == "ordinal" else cast(Support, kind), categories)
+        _check_kinds(what, part, single, None if names is None else [names[column] for column in columns])

@@ -15,6 +15,7 @@ from curvae.evaluation.estimate import Estimate
 from curvae.evaluation.formatting import number
 from curvae.inference import Inferred
 from curvae.latents import Axes
+from curvae.likelihoods import nominal_columns
 from curvae.model import LatentVariableModel
 from curvae.posteriors import GaussianPosterior, Posterior, kl, rotated, typical
 from curvae.priors import Prior, StandardNormal

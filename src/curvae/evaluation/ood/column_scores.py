@@ -8,6 +8,7 @@ from torch import Tensor
 
 from curvae.argument_checks import check_counts
 from curvae.evaluation.draws import untouched
+from curvae.likelihoods import nominal_columns
 from curvae.model import LatentVariableModel
 from curvae.objectives import log_weights
 from curvae.systems import HasModel, Parts, System, require
@@ -93,4 +94,6 @@ def _moments(
         return torch.full_like(weight[0], torch.nan), torch.full_like(weight[0], torch.nan)
     means, drawn = (value.flatten(2)[..., j] for value in (means, likelihood.sample(eta).to(eta.dtype)))
     mean = (weight * means).sum(0)
+    if j in nominal_columns(likelihood):
+        mean = torch.full_like(mean, torch.nan)
     return mean, (weight * (drawn - mean).square()).sum(0)
