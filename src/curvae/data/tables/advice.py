@@ -78,14 +78,15 @@ def _of_values(schema: Schema, features: Sequence[Column], x: Tensor, seen: Tens
     labels = [] if schema.label is not None else _labels(features, x, place)
     if labels:
         yield f"few whole numbers in {_few(labels[:1])}, as labels have; proposal: label={labels[0]!r}."
-    if schema.spec.support != "real":
+    if words := [each.name for each in features if each.kind == "category" and each.vocabulary]:
+        yield f"words in {_few(words)}, taken for categories; proposal: label={words[-1]!r} if they are labels."
+    if schema.spec.support not in ("real", "mixed"):
         return
     counts = [each.name for each in features if each.kind == "count" and each.name not in labels]
     counts = [name for name in counts if _counts(x[:, place[name]])]
-    if words := [each.name for each in features if each.kind == "category"]:
-        yield f"categories in {_few(words)}, whose codes a Gaussian takes for numbers; proposal: a Mixed likelihood."
     if counts:
-        rest = "support='count'" if len(counts) == len(schema.features) else "a Mixed likelihood, or log(1 + n) of them"
+        said = "kind={" + ", ".join(f"{name!r}: 'count'" for name in counts[:8]) + "}"
+        rest = "support='count'" if len(counts) == len(schema.features) else said
         yield f"counts in {_few(counts)}, which a Gaussian takes for real numbers; proposal: {rest}."
 
 

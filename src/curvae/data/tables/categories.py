@@ -40,10 +40,10 @@ def column_numbers(
 def _has_words(table: Columnar, place: int, column: Column) -> bool:
     if column.kind == "category":
         return column.vocabulary is not None or table.values(place).dtype.kind not in "biuf"
-    return column.kind == "real" and table.values(place).dtype.kind not in "biuf" and _are_few(table, place)
+    return column.kind == "real" and table.values(place).dtype.kind not in "biuf" and are_few_words(table, place)
 
 
-def _are_few(table: Columnar, place: int) -> bool:
+def are_few_words(table: Columnar, place: int) -> bool:
     """Whether a column that nothing is said of is one of categories: words alone, each of them again and again."""
     told = words(table.values(place, words=True))
     told = told[~(missing(told) | _is_marker(told))]

@@ -14,6 +14,7 @@ from curvae.data.dialect import Decision
 from curvae.data.errors import DataError
 from curvae.data.schema import Column, Schema
 from curvae.data.tables.advice import proposals
+from curvae.data.tables.categories import are_few_words
 from curvae.data.tables.columnar import Columnar, columnar
 from curvae.data.tables.content import few, left_out_places, places_of
 from curvae.data.tables.files import read_file
@@ -93,7 +94,7 @@ def _numbers(table: Columnar, place: int, reading: Reading) -> tuple[NDArray[Any
     """The numbers of a column, and what is the matter with it, "" if nothing is."""
     declared = [float(each) for each in reading.markers if _is_float(each)]
     try:
-        if reading.kinds.get(table.header[place]) == "category":
+        if reading.kinds.get(table.header[place]) == "category" or _are_categories(table, place):
             told = words(table.values(place, words=True))
             return np.unique(told, return_inverse=True)[1].astype(float), ""
         x = table.numbers([place])[:, 0]
@@ -108,6 +109,10 @@ def _numbers(table: Columnar, place: int, reading: Reading) -> tuple[NDArray[Any
     return x, ""
 
 
+def _are_categories(table: Columnar, place: int) -> bool:
+    return table.values(place).dtype.kind not in "biuf" and are_few_words(table, place)
+
+
 def _is_float(text: str) -> bool:
     try:
         return float(text) is not None
@@ -120,10 +125,18 @@ def _known(table: Columnar, good: Sequence[tuple[int, NDArray[Any]]], reading: R
     if not good:
         return {}
     rows = _rows(good)
-    columns = [Column(table.header[place], dtype=table.dtype(place), place=place) for place, _ in good]
+    columns = [_column(table, place) for place, _ in good]
     seen = with_kinds(columns, [rows], rows, DataSpec((len(good),)))
     said = {name: kind for name, kind in reading.kinds.items() if kind not in ("label", "ignored")}
     return {each.place: replace(each, kind=said.get(each.name, each.kind)) for each in seen}  # pyright: ignore
+
+
+def _column(table: Columnar, place: int) -> Column:
+    if not _are_categories(table, place):
+        return Column(table.header[place], dtype=table.dtype(place), place=place)
+    told = words(table.values(place, words=True))
+    vocabulary = tuple(sorted(set(told[~missing(told)].tolist())))
+    return Column(table.header[place], "category", "int64", place, vocabulary=vocabulary)
 
 
 def _rows(good: Sequence[tuple[int, NDArray[Any]]]) -> Rows:
@@ -135,6 +148,8 @@ def _rows(good: Sequence[tuple[int, NDArray[Any]]]) -> Rows:
 def _summary(table: Columnar, place: int, x: NDArray[Any], known: Column | None) -> ColumnSummary:
     if known is None and x.dtype.kind not in "biuf":
         return _words(table, place, "words")
+    if table.values(place).dtype.kind not in "biuf":
+        return _words(table, place, "category")
     seen = x[np.isfinite(x.astype(np.float64))]
     least, most = (f"{seen.min():.6g}", f"{seen.max():.6g}") if len(seen) else ("", "")
     kind = known.kind if known is not None else "real"
