@@ -47,17 +47,21 @@ def are_few_words(table: Columnar, place: int) -> bool:
     """Whether a column that nothing is said of is one of categories: words alone, each of them again and again."""
     told = words(table.values(place, words=True))
     told = told[~(missing(told) | _is_marker(told))]
-    if not len(told) or any(map(_is_number, set(told.tolist()))):
+    found = set(told.tolist())
+    if not 2 <= len(found) <= min(MOST, len(told) // 5) or any(map(_is_number, found)):
         return False
-    return len(set(told.tolist())) <= min(MOST, len(told) // 5)
+    try:
+        table.numbers([place])
+    except DataError:
+        return True
+    return False  # TRUE and FALSE, shares in %: numbers in other words
 
 
 def _is_number(word: str) -> bool:
     try:
-        float(word)
+        return float(word) is not None
     except ValueError:
         return False
-    return True
 
 
 def _is_marker(told: NDArray[Any]) -> NDArray[np.bool_]:
