@@ -239,7 +239,7 @@ def register(name: str, own_prior: bool = False) -> Callable[[Callable[Arguments
         built.__signature__ = signature  # pyright: ignore[reportAttributeAccessIssue]
         built.__doc__ = full_docstring(built)
         if name in SYSTEMS:
-            raise ValueError(f"register: a system likelihood_for {name!r} exists already; choose another name.")
+            raise ValueError(f"register: a system named {name!r} exists already; choose another name.")
         SYSTEMS[name] = built
         return built
 
