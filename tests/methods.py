@@ -303,6 +303,7 @@ SYSTEMS: dict[str, object] = {
     "iwae": small(systems.iwae),
     "dlgm": small(systems.dlgm, layers=1),
     "dlgm-diagonal": small(systems.dlgm, latent=1, layers=D, rank_one=False),
+    "flat-ladder": small(systems.flat_ladder, latent=1, layers=D),
     "predictive-coding": small(systems.predictive_coding, latent=1, layers=D),
     "incremental-predictive-coding": small(
         systems.predictive_coding, latent=1, layers=D, family="learned", incremental=True

@@ -164,6 +164,7 @@ def test_others_have_no_such_argument():
         "bilbo",
         "direct-vae",
         "dlgm",
+        "flat-ladder",
         "flow-ae",
         "flow-prior-vae",
         "nice",

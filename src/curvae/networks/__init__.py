@@ -3,6 +3,7 @@
 from curvae.networks.conv import ConvDecoder, ConvEncoder
 from curvae.networks.embedding import carried, write_affine
 from curvae.networks.flow_decoder import FlowDecoder
+from curvae.networks.ladder import Gated, LadderEncoder, ladder_decoder
 from curvae.networks.last_block import LastBlock
 from curvae.networks.mlp import MLP, ColumnFront, Front, Logarithm
 from curvae.networks.modulated import ModulatedMLP
@@ -17,11 +18,14 @@ __all__ = [
     "ConvEncoder",
     "FlowDecoder",
     "Front",
+    "Gated",
+    "LadderEncoder",
     "LastBlock",
     "Logarithm",
     "ModulatedMLP",
     "TopDown",
     "carried",
+    "ladder_decoder",
     "low_precision",
     "run_network",
     "write_affine",

@@ -26,6 +26,7 @@ from curvae.systems.direct_vae import direct_vae
 from curvae.systems.dlgm import dlgm
 from curvae.systems.fif_vae import fif_vae
 from curvae.systems.fishernet import fishernet
+from curvae.systems.flat_ladder import flat_ladder
 from curvae.systems.flow_ae import flow_ae
 from curvae.systems.flow_density import FlowDensity
 from curvae.systems.flow_prior_vae import flow_prior_vae
@@ -90,6 +91,7 @@ __all__ = [
     "dlgm",
     "fif_vae",
     "fishernet",
+    "flat_ladder",
     "flow_ae",
     "flow_prior_vae",
     "householder_vae",
