@@ -197,6 +197,7 @@ SOURCES = {"diagonal": "amortized", "full": "laplace"}
 LEFT_OUT: dict[str, str] = {
     "categorical": "discrete latents: another model",
     "pairwise": "discrete latents: another model",
+    "labels": "`mixture` with one encoder, whose components are labels of a prior that is a mixture",
     "langevin": "a posterior of a width set by hand: its ELBO says nothing of the chains",
     "langevin-plain": "a posterior of a width set by hand: its ELBO says nothing of the chains",
     "laplace-no-steps": "Laplace without a search: that is `fisher`, trained in another way",

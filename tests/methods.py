@@ -17,6 +17,7 @@ from curvae.inference import (
     AmortizedFullGaussian,
     AmortizedGaussian,
     AmortizedHouseholder,
+    AmortizedLabels,
     AmortizedLangevin,
     AmortizedMean,
     AmortizedMixture,
@@ -204,6 +205,7 @@ INFERENCES: dict[str, object] = {
     "fisher": lambda: FisherGaussian(encoder(D)),
     "fisher-detached": lambda: FisherGaussian(encoder(D), through=False),
     "fisher-matrix-free": lambda: FisherGaussian(encoder(D), dense=0),
+    "labels": lambda: AmortizedLabels(AmortizedGaussian(encoder(2 * D)), encoder(2 * (1 + 2 * 2)), labels=2, size=2),
     "mixture": lambda: AmortizedMixture([AmortizedGaussian(encoder(2 * D)) for _ in range(2)], encoder(2)),
     "categorical": lambda: AmortizedCategorical(encoder(6)),
     "pairwise": lambda: AmortizedPairwise(encoder(6)),
@@ -304,6 +306,10 @@ SYSTEMS: dict[str, object] = {
     "dlgm": small(systems.dlgm, layers=1),
     "dlgm-diagonal": small(systems.dlgm, latent=1, layers=D, rank_one=False),
     "flat-ladder": small(systems.flat_ladder, latent=1, layers=D),
+    "ladder-clustering": small(systems.ladder_clustering, latent=1, layers=D, components=3),
+    "ladder-clustering-deepest": small(
+        systems.ladder_clustering, latent=1, layers=D, components=3, clustered="deepest"
+    ),
     "predictive-coding": small(systems.predictive_coding, latent=1, layers=D),
     "incremental-predictive-coding": small(
         systems.predictive_coding, latent=1, layers=D, family="learned", incremental=True

@@ -167,6 +167,7 @@ def test_others_have_no_such_argument():
         "flat-ladder",
         "flow-ae",
         "flow-prior-vae",
+        "ladder-clustering",
         "nice",
         "predictive-coding",
         "probabilistic-ae",

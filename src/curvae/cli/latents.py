@@ -98,7 +98,8 @@ def encode(
 
     A .npz file holds row (N,), mean (N, D), covariance (N, D, D), lower and upper (N, D); a .csv file row, and the mean
     and the interval of every latent dimension. Row counts the rows of the file that they came from, from 0; where there
-    are labels, they are there too. Columns of a file are found by their names.
+    are labels, they are there too, and where the prior is a mixture clusters (N, blocks, components), probabilities; in
+    a .csv file the most probable one. Columns of a file are found by their names.
 
     Args:
         data: train, validation or test (the run's own), a file, or a known set (its test part).

@@ -1,7 +1,7 @@
 """Mixtures of laws, drawn from stratum by stratum."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from statistics import NormalDist
 
@@ -30,6 +30,9 @@ class Mixture(DensityPosterior):
 
     Components that are equal share their weight: the density, the draws and every bound are those without the copies.
 
+    ``labeled`` says that component k stands for a label y = k of z, and not for a shape alone: ``q(y, z | x)``. The law
+    of z is the same; its divergence from a prior of as many components is that of (y, z) then, no less than that of z.
+
     Raises:
         ValueError: no components, or not one logit for each.
 
@@ -44,6 +47,7 @@ class Mixture(DensityPosterior):
 
     components: Sequence[DensityPosterior]
     logits: Float[Tensor, "B K"]
+    labeled: bool = False
 
     def __post_init__(self) -> None:
         if not self.components or self.logits.shape[-1] != len(self.components):
@@ -59,7 +63,7 @@ class Mixture(DensityPosterior):
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> "Mixture":
         components = (part_with(str(k), q, tensors) for k, q in enumerate(self.components))
-        return Mixture(tuple(components), tensors["logits"])
+        return replace(self, components=tuple(components), logits=tensors["logits"])
 
     @property
     def free(self) -> tuple[str, ...]:

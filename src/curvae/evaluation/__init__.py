@@ -16,6 +16,7 @@ from curvae.evaluation.comparison.multiple_testing import holm, paired_p_value
 from curvae.evaluation.evaluate import STANDARD, evaluate
 from curvae.evaluation.gaps.gaps import GapSettings, gaps
 from curvae.evaluation.gaps.results import Gaps, Member
+from curvae.evaluation.information.clustering import Agreement, Clustering, agreement
 from curvae.evaluation.information.information import Information, LatentInformation, information
 from curvae.evaluation.information.posterior_summary import describe
 from curvae.evaluation.information.two_sample import classified, mmd
@@ -40,6 +41,7 @@ from curvae.renamed import renamed
 
 __all__ = [
     "STANDARD",
+    "Agreement",
     "AnnealedResult",
     "Annealing",
     "AnnealingPath",
@@ -47,6 +49,7 @@ __all__ = [
     "Baselines",
     "Bracket",
     "Calibration",
+    "Clustering",
     "Comparison",
     "Difference",
     "Estimate",
@@ -75,6 +78,7 @@ __all__ = [
     "Subject",
     "Summary",
     "Widened",
+    "agreement",
     "annealed",
     "balanced_weights",
     "bracket",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from curvae.data import ArrayTable, Data
 from curvae.evaluation import io
 from curvae.evaluation.estimate import Scores
+from curvae.evaluation.information.clustering import Clustering
 from curvae.evaluation.information.information import LatentInformation
 from curvae.evaluation.likelihood.baselines import Baselines
 from curvae.evaluation.likelihood.estimation import finite, flagged
@@ -49,7 +50,7 @@ class HasRun(Protocol):
 
 TOLD = ("memory", "batch_size", "device", "limit", "stderr", "most", "smooth", "chains")
 """Settings that ``evaluation.json`` keeps, beside those that are part of the result."""
-STANDARD: tuple[Metric, ...] = (Baselines(), LatentInformation())
+STANDARD: tuple[Metric, ...] = (Baselines(), LatentInformation(), Clustering())
 """Metrics of every evaluation."""
 
 
@@ -74,7 +75,8 @@ def evaluate(
     k-hat. Data for which that is above 0.7 are flagged.
 
     Beside it stands what the metrics find. The standard ones are :class:`curvae.evaluation.Baselines`, models in closed
-    form that were fitted to the run's training rows, and :class:`curvae.evaluation.LatentInformation`; others are
+    form that were fitted to the run's training rows, :class:`curvae.evaluation.LatentInformation` and, where there are
+    clusters and labels, :class:`curvae.evaluation.Clustering`; others are
     :class:`curvae.evaluation.Annealing`, :class:`curvae.evaluation.SampleQuality`, and any of your own
     (:class:`curvae.evaluation.Metric`).
 
@@ -124,12 +126,14 @@ def evaluate(
 def fields_of(found: Mapping[str, Measured]) -> dict[str, Any]:
     """What metrics found, as fields of an evaluation: its own ones by name, the others together as ``metrics``.
 
+    One that found nothing, None, is left out of these.
+
     Raises:
         TypeError: a metric of another name found anything but a :class:`Finding`.
     """
     own = {each.name for each in fields(Evaluation)} - {"metrics"}
     values = {name: measured.value for name, measured in found.items()}
-    others = {name: value for name, value in values.items() if name not in own}
+    others = {name: value for name, value in values.items() if name not in own and value is not None}
     for name, value in others.items():
         if not isinstance(value, Finding):
             raise TypeError(f"evaluate: metric {name!r}: expected a Finding, got {type(value).__name__}.")

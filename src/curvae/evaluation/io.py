@@ -44,6 +44,12 @@ SHAPES = {
     "covariances": ("framed", "D", "D"),
     "trace_log_joint": ("steps", "traced"),
     "trace_grad_norm": ("norms", "normed"),
+    "blocks": ("blocks",),
+    "traversals": ("moved", "*"),
+    "traversal_latent": ("latents",),
+    "clusters": ("members", "*"),
+    "cluster_shares": ("mixtures", "components"),
+    "cluster_blocks": ("mixtures",),
 }
 """Of pictures; equal words are equal sizes, ``*`` is the event's shape."""
 

@@ -83,7 +83,7 @@ class Measured(NamedTuple):
     """What a metric computed: what ``evaluation.json`` says of it, and arrays of a value for each row."""
 
     value: Any
-    """A :class:`Finding`, or the value of that field of an evaluation."""
+    """A :class:`Finding`, None where there is nothing to find, or the value of that field of an evaluation."""
     arrays: Mapping[str, NDArray] = EMPTY
 
 

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from curvae.data import ArrayTable
+from curvae.evaluation.block_pictures import block_pictures
 from curvae.evaluation.draws import untouched
 from curvae.evaluation.estimate import Scores
 from curvae.evaluation.information.posterior_summary import reconstruct_observed
@@ -34,8 +35,8 @@ def pictures(
     there are no such means ``draws`` of the system; of pictures ``hidden`` (8, *event), NaN in their lower halves, and
     ``completed`` (16, *event), two draws of these for each, one after the other;
     ``latent_mean`` (up to 2000, D), ``labels``; ``latent_covariance`` (up to 200, D, D) of the first of these, and
-    ``covariances``, 8 of them, all in ``axes`` as the scores are; ``trace_log_joint``, ``trace_grad_norm`` (T+1, up to
-    200).
+    ``covariances``, 8 of them, all in ``axes`` as the scores are; ``trace_log_joint``, ``trace_grad_norm`` (T+1, up
+    to 200); and what ``block_pictures`` has of levels and clusters.
 
     Example:
         >>> from curvae.data import from_array
@@ -56,6 +57,7 @@ def pictures(
         found |= _completed(system, table, like(system, first), seed)
         if isinstance(system, HasModel):
             found |= _latents(system, system.parts(), table, scores, axes)
+            found |= block_pictures(system, system.parts(), table, scores, generator)
     if "label" in scores:
         found["labels"] = scores["label"][:SCATTERED]
     return found

@@ -145,8 +145,9 @@ class Fitted:
             rotate: whether in the axes that the decoder determines; None = as the run has it.
 
         Returns:
-            Of a frame a frame with its index and the columns z0_mean, z0_lower, z0_upper, z1_mean, ... and the labels
-            in words; else an :class:`Encoding`.
+            Of a frame a frame with its index and the columns z0_mean, z0_lower, z0_upper, z1_mean, ..., where the
+            prior is a mixture the most probable component as cluster and cluster_probability (cluster0, ... by block),
+            and the labels in words; else an :class:`Encoding`.
         """
         rows = rows_of(self.run, x, labels, mask)
         arrays = self.encoded(rows, level, rotate)
@@ -156,12 +157,15 @@ class Fitted:
         return outputs.frame(dict(outputs.latent_columns(arrays)) | labels, rows.frame.index)
 
     def encoded(self, rows: TransformedRows, level: float = 0.9, rotate: bool | None = None) -> dict[str, Array]:
-        """``mean``, ``covariance``, ``lower`` and ``upper`` of rows that were read."""
+        """``mean``, ``covariance``, ``lower`` and ``upper`` of rows that were read, and ``clusters`` where some are."""
         system, axes = require(self.system, HasPosterior, "encode"), self.axes_for(rotate)
+
+        def described(batch: Batch) -> dict[str, Tensor]:
+            q = system.posterior(batch.x, batch.mask)
+            return moments_of(q, level, axes) | outputs.clusters_of(self.system, q)
+
         with evaluation_mode(self.system, 0):
-            return gathered(
-                self.system, rows.table, lambda each: moments_of(system.posterior(each.x, each.mask), level, axes)
-            )
+            return gathered(self.system, rows.table, described)
 
     def decode(self, z: Any, rotate: bool | None = None) -> Any:
         """E[x | z] of latents as :meth:`encode` and :meth:`posterior` give them, in own units; see ``rotate`` there.

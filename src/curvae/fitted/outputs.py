@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -11,6 +13,8 @@ from curvae.data.restoring import by_name
 from curvae.data.tables.columnar import named_as
 from curvae.latents import Axes
 from curvae.posteriors import Posterior, rotated
+from curvae.priors import assignments, mixtures_of
+from curvae.systems import HasModel, System
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -30,6 +34,9 @@ class Encoding(NamedTuple):
     upper: Array
     label: Array | None = None
     """(N,), in words or numbers as they came; None where there are none."""
+    clusters: Array | None = None
+    """``q(y | x)``, (N, K, C): of each of K blocks of latents whose prior is a mixture, the probabilities of its C
+    components; None where there is no such block."""
 
 
 class Score(NamedTuple):
@@ -54,10 +61,22 @@ def moments_of(q: Posterior, level: float, axes: Axes | None = None) -> dict[str
     return {"mean": q.mean, "covariance": q.covariance, "lower": lower, "upper": upper}
 
 
+def clusters_of(system: System, q: Posterior) -> dict[str, Tensor]:
+    """``q(y | x)`` of a batch, where the prior of its latents is a mixture, or has some."""
+    prior = system.parts().model.prior if isinstance(system, HasModel) else None
+    if prior is None or not mixtures_of(prior):
+        return {}
+    return {"clusters": assignments(prior, q, torch.Generator(q.center.device).manual_seed(0))}
+
+
 def latent_columns(arrays: Arrays) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Mean and interval of one latent dimension after the other."""
+    """Mean and interval of one latent dimension after the other; then the most probable cluster, and how probable."""
     for d in range(arrays["mean"].shape[1]):
         yield from ((f"z{d}_{name}", arrays[name][:, d]) for name in ("mean", "lower", "upper"))
+    found = arrays.get("clusters", np.zeros((0, 0, 0)))
+    for k in range(found.shape[1]):
+        name = "cluster" if found.shape[1] == 1 else f"cluster{k}"
+        yield from ((name, found[:, k].argmax(-1)), (f"{name}_probability", found[:, k].max(-1)))
 
 
 def label_of(schema: Schema) -> str:

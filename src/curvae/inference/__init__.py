@@ -9,6 +9,7 @@ from curvae.inference.amortized import (
     AmortizedPairwise,
     AmortizedRankOne,
 )
+from curvae.inference.amortized_labels import AmortizedLabels
 from curvae.inference.amortized_langevin import AmortizedLangevin
 from curvae.inference.amortized_mixture import AmortizedMixture
 from curvae.inference.averaged import AveragedCurvature, AveragedLaplace, best_gaussian
@@ -48,6 +49,7 @@ __all__ = [
     "AmortizedFullGaussian",
     "AmortizedGaussian",
     "AmortizedHouseholder",
+    "AmortizedLabels",
     "AmortizedLangevin",
     "AmortizedMean",
     "AmortizedMixture",

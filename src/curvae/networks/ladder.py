@@ -43,12 +43,14 @@ class LadderEncoder(nn.Module):
         self.heads = nn.ModuleList(heads)
 
     @classmethod
-    def of(cls, inputs: int, hidden: int, depth: int, blocks: tuple[int, ...]) -> "LadderEncoder":
+    def of(
+        cls, inputs: int, hidden: int, depth: int, blocks: tuple[int, ...], front: nn.Module | None = None
+    ) -> "LadderEncoder":
         """Steps of ``depth`` hidden ReLU layers; blocks are the sizes of the levels, the deepest first.
 
         The way to the deepest level is one :class:`MLP`, and so is the whole where there is but one level.
         """
-        way = MLP(inputs, [hidden] * (depth * len(blocks)), 2 * blocks[0])
+        way = MLP(inputs, [hidden] * (depth * len(blocks)), 2 * blocks[0], front=front)
         steps = _pieces(way, depth, len(blocks))
         return cls(steps, [*(MLP(hidden, [], 2 * size) for size in blocks[:0:-1]), way[-1]])
 
@@ -111,7 +113,7 @@ def _hidden(inputs: int, hidden: int, depth: int) -> nn.Sequential:
 
 
 def _pieces(way: MLP, depth: int, count: int) -> list[nn.Sequential]:
-    """The hidden layers of a network in so many equal pieces."""
-    layers = list(way)[:-1]  # the first flattens
-    ends = [0, *(1 + 2 * depth * (piece + 1) for piece in range(count))]
+    """The hidden layers of a network in so many equal pieces; what comes before them is of the first."""
+    layers = list(way)[:-1]
+    ends = [0, *(len(layers) - 2 * depth * (count - piece) for piece in range(1, count + 1))]
     return [nn.Sequential(*layers[low:high]) for low, high in pairwise(ends)]

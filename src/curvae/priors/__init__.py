@@ -2,9 +2,11 @@
 
 ``prior`` is the idea. ``standard_normal`` and ``uniform_categorical`` are fixed, ``aggregate_normal`` follows the data;
 ``flow`` (with ``autoregressive``), ``mixture`` and ``vamp`` are learned; ``layered`` has layers, ``product`` blocks.
+``assignment`` says which component of a mixture data are of.
 """
 
 from curvae.priors.aggregate_normal import AggregateNormal
+from curvae.priors.assignment import assignments, mixtures_of
 from curvae.priors.autoregressive import autoregressive_prior, coupling_prior
 from curvae.priors.flow import FlowPrior
 from curvae.priors.layered import Layered, layered
@@ -32,9 +34,11 @@ __all__ = [
     "TiltedNormal",
     "UniformCategorical",
     "VampPrior",
+    "assignments",
     "autoregressive_prior",
     "coupling_prior",
     "layered",
+    "mixtures_of",
 ]
 
 _LAWS = "FixedNormal", "LearnedNormal", "OneHot", "all_states", "one_hot"

@@ -23,6 +23,7 @@ class MixturePrior(Prior):
     Args:
         size: number of latent dimensions D.
         components: their number C; with 1 this is a normal.
+        spread: standard deviation of their means at first; with 0 all are N(0, I), until :meth:`start_at` parts them.
 
     Raises:
         ValueError: size or components below 1.
@@ -34,19 +35,24 @@ class MixturePrior(Prior):
         (torch.Size([4]), [1.0, 1.0, 1.0, 1.0])
     """
 
-    def __init__(self, size: int, components: int = 10):
+    def __init__(self, size: int, components: int = 10, spread: float = 1.0):
         super().__init__()
         check_least("MixturePrior", 1, size=size, components=components)
         self.blocks = (size,)
         self.quadratic = components == 1
         self.logits = nn.Parameter(torch.zeros(components))
-        self.loc = nn.Parameter(torch.randn(components, size) if components > 1 else torch.zeros(1, size))
+        self.loc = nn.Parameter(spread * torch.randn(components, size) if components > 1 else torch.zeros(1, size))
         self.log_scale = nn.Parameter(torch.zeros(components, size))
 
     @property
     def laws(self) -> DiagonalGaussian:
         """All components, as a batch of C."""
         return DiagonalGaussian(self.loc, soft_bound(self.log_scale))
+
+    def component(self, c: int) -> DiagonalGaussian:
+        """``p(z | y = c)``."""
+        laws = self.laws
+        return DiagonalGaussian(laws.loc[c], laws.log_scale[c])
 
     def log_prob(self, z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
         return torch.logsumexp(self._joint(z), -1)

@@ -1,6 +1,6 @@
 """Independent priors over the blocks of z."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from curvae.distributions.gaussian import DiagonalGaussian
 from curvae.distributions.kl import kl, register_kl
+from curvae.distributions.mixture import Mixture
+from curvae.priors.mixture import MixturePrior
 from curvae.priors.prior import Prior, StartsAtEncoded
 
 
@@ -67,7 +69,36 @@ class ProductPrior(Prior):
 @register_kl(DiagonalGaussian, ProductPrior)
 def _(q: DiagonalGaussian, p: ProductPrior) -> Float[Tensor, "*B L"] | None:
     """Of each block, where all are closed."""
-    each = [kl(part, factor) for part, factor in zip(_blocks(q, p.blocks), p.factors, strict=True)]
+    return _each_block(q, p.factors, p.blocks)
+
+
+@register_kl(Mixture, ProductPrior)
+def _labeled(q: Mixture, p: ProductPrior) -> Float[Tensor, "B L"] | None:
+    """Of z and its label y, the component of the one block that has some: both sums over y are exact.
+
+    ``sum_c q(y = c | x) (KL(q(z | x, c) || p(z | c)) + log q(y = c | x) - log p(y = c))``; closed for a labeled mixture
+    of as many diagonal Gaussians.
+    """
+    mixed = [factor for factor in p.factors if isinstance(factor, MixturePrior)]
+    if not q.labeled or len(mixed) != 1 or len(mixed[0].logits) != len(q.components):
+        return None
+    prior, each = mixed[0], []
+    for c, law in enumerate(q.components):
+        given = [prior.component(c) if factor is prior else factor for factor in p.factors]
+        spent = _each_block(law, given, p.blocks) if isinstance(law, DiagonalGaussian) else None
+        if spent is None:
+            return None
+        each.append(spent)
+    log_q = q.log_weights
+    label = (log_q.exp() * (log_q - prior.logits.log_softmax(-1).unsqueeze(-1))).sum(0)
+    where = torch.tensor([float(factor is prior) for factor in p.factors]).to(label)
+    return torch.einsum("cb,cbl->bl", log_q.exp(), torch.stack(each)) + label.unsqueeze(-1) * where
+
+
+def _each_block(
+    q: DiagonalGaussian, laws: Iterable[Prior | DiagonalGaussian], blocks: tuple[int, ...]
+) -> Float[Tensor, "*B L"] | None:
+    each = [kl(part, law) for part, law in zip(_blocks(q, blocks), laws, strict=True)]
     closed = [one for one in each if one is not None]
     return torch.cat([one.sum(-1, keepdim=True) for one in closed], -1) if len(closed) == len(each) else None
 

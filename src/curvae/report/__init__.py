@@ -5,7 +5,7 @@ from pathlib import Path
 from curvae.evaluation import formatting
 from curvae.io import atomic
 from curvae.renamed import renamed
-from curvae.report import gallery, learning, loadings, page, sections, style, words
+from curvae.report import blocks, gallery, learning, loadings, page, sections, style, words
 from curvae.report.snapshot import Snapshot, read_snapshot
 from curvae.training.run import files, layout
 
@@ -48,6 +48,7 @@ def html(run: Snapshot) -> str:
             *(gallery.picture_section(run, slug) for slug in ("reconstructions", "samples", "completions")),
             sections.quality_of(run),
             *loadings.loadings(run),
+            *blocks.blocks(run),
             *(gallery.picture_section(run, slug) for slug in ("latent", "covariances", "search")),
             sections.per_datum(run),
             sections.divergence_section(run),

@@ -35,6 +35,7 @@ from curvae.systems.hvae import hvae
 from curvae.systems.ia_vae import ia_vae
 from curvae.systems.iaf_vae import iaf_vae
 from curvae.systems.iwae import iwae
+from curvae.systems.ladder_clustering import ladder_clustering
 from curvae.systems.langevin_ae import langevin_ae
 from curvae.systems.miwae import miwae
 from curvae.systems.mixture_vae import mixture_vae
@@ -100,6 +101,7 @@ __all__ = [
     "iaf_vae",
     "initialize_likelihood",
     "iwae",
+    "ladder_clustering",
     "langevin_ae",
     "miwae",
     "mixture_vae",

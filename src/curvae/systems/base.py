@@ -15,6 +15,7 @@ from curvae.inference import Inference, Inferred, Refine, at_test_time, prefixed
 from curvae.model import LatentVariableModel
 from curvae.objectives import Bound, Kind, Objective, kind_of, log_weights
 from curvae.posteriors import Posterior, typical
+from curvae.priors import assignments
 from curvae.systems.arguments import full_docstring
 from curvae.systems.capabilities import Parts, Weights
 from curvae.systems.likelihoods import take_likelihood, with_likelihood_words
@@ -154,6 +155,15 @@ class LatentSystem(System):
     def parts(self) -> Parts:
         """The model, and its inference."""
         return Parts(self.model, self.inference)
+
+    @torch.no_grad()
+    def clusters(self, x: Float[Tensor, "B *event"], mask: Tensor | None = None) -> Float[Tensor, "B K C"]:
+        """``q(y | x)`` of each block of z whose prior is a mixture: see :func:`curvae.priors.assignments`.
+
+        Raises:
+            ValueError: no such block; otherwise as :meth:`posterior`.
+        """
+        return assignments(self.model.prior, self.posterior(x, mask))
 
     @torch.no_grad()
     def reconstruct(self, x: Float[Tensor, "B *event"], mask: Tensor | None = None) -> Tensor:

@@ -1,18 +1,12 @@
 """The variational ladder autoencoder, with a flat prior."""
 
-from math import prod
-
 from torch import nn
 
-from curvae import likelihoods
 from curvae.argument_checks import check_least
-from curvae.inference import AmortizedGaussian
 from curvae.likelihoods import Likelihood
-from curvae.model import LatentVariableModel
-from curvae.networks import LadderEncoder, ladder_decoder
 from curvae.priors import StandardNormal
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after
+from curvae.systems.parts import elbo_after, ladder_parts
 from curvae.typing import DataSpec
 
 
@@ -23,7 +17,7 @@ def flat_ladder(
     layers: int = 3,
     hidden: int = 256,
     depth: int = 1,
-    kl_warmup: int = 1000,
+    kl_warmup: int = 500,
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     likelihood: Likelihood | None = None,
@@ -55,8 +49,6 @@ def flat_ladder(
         (2, 2, 2)
     """
     check_least("flat_ladder", 1, latent=latent, layers=layers, hidden=hidden, depth=depth)
-    likelihood, blocks = likelihood or likelihoods.default(spec), (latent,) * layers
-    decoder = decoder or ladder_decoder(blocks, hidden, depth, likelihood.size)
-    model = LatentVariableModel(StandardNormal(latent * layers, blocks), decoder, likelihood)
-    inference = AmortizedGaussian(encoder or LadderEncoder.of(prod(spec.event), hidden, depth, blocks))
+    prior = StandardNormal(latent * layers, (latent,) * layers)
+    model, inference = ladder_parts(spec, prior, hidden, depth, encoder, decoder, likelihood)
     return LatentSystem(model, inference, elbo_after(kl_warmup))

@@ -12,7 +12,7 @@ from curvae.distributions import ConditionalDistribution, FixedNormal, LearnedNo
 from curvae.inference import AmortizedGaussian, AmortizedMixture
 from curvae.likelihoods import Likelihood
 from curvae.model import LatentVariableModel
-from curvae.networks import MLP, ColumnFront, Logarithm
+from curvae.networks import MLP, ColumnFront, LadderEncoder, Logarithm, ladder_decoder
 from curvae.objectives import (
     AnnealedElbo,
     DirectArgmax,
@@ -195,6 +195,22 @@ def seen_as(spec: DataSpec) -> nn.Module | None:
             return ColumnFront(spec.groups())
         case _:
             return None
+
+
+def ladder_parts(
+    spec: DataSpec,
+    prior: Prior,
+    hidden: int,
+    depth: int,
+    encoder: nn.Module | None = None,
+    decoder: nn.Module | None = None,
+    likelihood: Likelihood | None = None,
+) -> tuple[LatentVariableModel, AmortizedGaussian]:
+    """A model whose decoder has a level for each block of its prior, and the encoder that goes with it."""
+    likelihood = likelihood or likelihoods.default(spec)
+    decoder = decoder or ladder_decoder(prior.blocks, hidden, depth, likelihood.size)
+    encoder = encoder or LadderEncoder.of(prod(spec.event), hidden, depth, prior.blocks, seen_as(spec))
+    return LatentVariableModel(prior, decoder, likelihood), AmortizedGaussian(encoder)
 
 
 def standard_mixture(spec: DataSpec, latent: int, hidden: int, depth: int, components: int) -> AmortizedMixture:
