@@ -48,7 +48,7 @@ def html(run: Snapshot) -> str:
             *(gallery.picture_section(run, slug) for slug in ("reconstructions", "samples", "completions")),
             sections.quality_of(run),
             *loadings.loadings(run),
-            *blocks.blocks(run),
+            *blocks.block_sections(run),
             *(gallery.picture_section(run, slug) for slug in ("latent", "covariances", "search")),
             sections.per_datum(run),
             sections.divergence_section(run),

@@ -10,7 +10,7 @@ from curvae.report.page import PageSection
 from curvae.report.snapshot import Arrays, Snapshot
 
 
-def blocks(run: Snapshot) -> list[PageSection]:
+def block_sections(run: Snapshot) -> list[PageSection]:
     """Traversals and clusters; nothing for a run that has none."""
     found = run.pictures
     if run.evaluation is None or "blocks" not in found:

@@ -82,8 +82,8 @@ class Clustering:
     """Clusters of a prior that is a mixture, or has some, against the labels of the table, which no training sees.
 
     Of each block of latents with a mixture the most probable component under ``q(y | x)``
-    (:func:`curvae.priors.assignments`) of each row: see :func:`agreement`. Nothing is found without labels, or of
-    another prior.
+    (:func:`curvae.priors.assignments`) of each row: see :func:`curvae.evaluation.agreement`. Nothing is found without
+    labels, or of another prior.
     """
 
     name = "clustering"
