@@ -101,9 +101,13 @@ class Clustering:
         chosen = _chosen(subject.system, subject.table, len(labels), subject.settings.seed)
         ends, found = [0, *accumulate(prior.blocks)], {}
         for (k, mixture), clusters in zip(mixtures_of(prior).items(), chosen.T, strict=True):
-            name = "clusters" if len(ends) == 2 else f"clusters of z{ends[k]} to z{ends[k + 1] - 1}"
-            found[name] = agreement(labels, clusters, len(mixture.logits))
+            found[_name(ends[k], ends[k + 1], len(ends) == 2)] = agreement(labels, clusters, len(mixture.logits))
         return Measured(_told(found, len(labels)))
+
+
+def _name(low: int, high: int, alone: bool) -> str:
+    last = f" to z{high - 1}" if high - low > 1 else ""
+    return "clusters" if alone else f"clusters of z{low}{last}"
 
 
 def _chosen(system: HasModel, table: ArrayTable, count: int, seed: int) -> NDArray[np.int64]:
