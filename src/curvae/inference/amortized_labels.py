@@ -15,9 +15,9 @@ from curvae.typing import Batch
 class AmortizedLabels(Continued):
     """``q(y, z | x) = q(y | x) N(z; m(x) + a_y(x), diag(s(x) b_y(x))^2)``: each of C labels moves z in one block.
 
-    A labeled :class:`curvae.posteriors.Mixture`: with a prior whose block is a mixture of C components, the ELBO sums
-    over y exactly. The gate gives ``C (1 + 2 d)`` values: logits, then the moves a_y and log b_y, by label, log b_y
-    softly bounded; the moves start at 0.
+    A labeled :class:`curvae.distributions.Mixture`: with a prior whose block is a mixture of C components, the ELBO
+    sums over y exactly. The gate gives ``C (1 + 2 d)`` values: logits, then by label the moves a_y and log b_y, the
+    latter softly bounded; the moves start at 0.
 
     Args:
         start: m and s: an inference that gives diagonal Gaussians.

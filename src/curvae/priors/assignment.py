@@ -32,7 +32,7 @@ def mixtures_of(prior: Prior) -> dict[int, MixturePrior]:
 def assignments(prior: Prior, posterior: Posterior, generator: torch.Generator | None = None) -> Float[Tensor, "B K C"]:
     """``q(y | x)`` of each of K mixtures of a prior: probabilities of their components, 0 behind the last of one.
 
-    Of a posterior with labels (:class:`curvae.posteriors.Mixture`) they are its own weights, else the mean of
+    Of a posterior with labels (:class:`curvae.distributions.Mixture`) they are its own weights, else the mean of
     ``p(y | z)`` over 64 draws of z.
 
     Raises:
