@@ -209,7 +209,7 @@ def ladder_parts(
     """A model whose decoder has a level for each block of its prior, and the encoder that goes with it."""
     likelihood = likelihood or likelihoods.default(spec)
     decoder = decoder or ladder_decoder(prior.blocks, hidden, depth, likelihood.size)
-    encoder = encoder or LadderEncoder.of(prod(spec.event), hidden, depth, prior.blocks, seen_as(spec))
+    encoder = encoder or LadderEncoder.of(seen_size(spec), hidden, depth, prior.blocks, seen_as(spec))
     return LatentVariableModel(prior, decoder, likelihood), AmortizedGaussian(encoder)
 
 
