@@ -14,11 +14,10 @@ from curvae.typing import Batch
 ROWS = 16
 
 
-def data_of(features: int) -> Data:
+def data_of(event: tuple[int, ...]) -> Data:
     """A few rows of noise, of another scale than 1."""
-    return from_array(
-        3 * torch.randn(2 * ROWS, features, generator=torch.Generator().manual_seed(5)), standardize=False
-    )
+    x = 3 * torch.randn(2 * ROWS, *event, generator=torch.Generator().manual_seed(5))
+    return from_array(x if x.ndim == 2 else x.movedim(1, -1), standardize=False)  # arrays have channels last
 
 
 def trained(system: System, data: Data, steps: int = 2) -> dict[str, torch.Tensor]:
@@ -55,8 +54,8 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     )
 
 
-if __name__ == "__main__":  # python lifecycle.py SYSTEMS: trains each pickled system, and leaves what they became
+if __name__ == "__main__":  # python lifecycle.py SYSTEMS: trains each system on its data, and leaves what they became
     torch.set_num_threads(1)
     path = Path(sys.argv[1])
-    kept, data = pickle.loads(path.read_bytes())
-    path.write_bytes(pickle.dumps({name: trained(system, data) for name, system in kept.items()}))
+    kept = pickle.loads(path.read_bytes())
+    path.write_bytes(pickle.dumps({name: trained(*each) for name, each in kept.items()}))

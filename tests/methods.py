@@ -251,6 +251,7 @@ OBJECTIVES: dict[str, object] = {
     "elbo": lambda: objectives.elbo,
     "monte-carlo-elbo": lambda: objectives.monte_carlo_elbo,
     "free-bits": lambda: objectives.FreeBits(1.0),
+    "soft-free-bits": lambda: objectives.SoftFreeBits(1.0),
     "annealed-elbo": lambda: objectives.AnnealedElbo(warmup=10),
     "predictive-energy": lambda: objectives.PredictiveEnergy(),
     "iwae": lambda: objectives.iwae,
@@ -294,6 +295,18 @@ CENTER_ONLY = {"point-joint"}
 """Objectives that do not look at how wide the posterior is."""
 
 SPEC = DataSpec((P,), "real")
+PICTURES = {"lossy-vae", "lossy-vae-soft", "lossy-vae-diverse"}
+"""Systems for pictures alone, which are of P pixels here."""
+
+
+def event(name: str) -> tuple[int, ...]:
+    """Shape of the data of a system in the contracts."""
+    return (1, 2, P // 2) if name in PICTURES else (P,)
+
+
+def pictured(make: Callable[..., LatentSystem], **options: object) -> Callable[..., LatentSystem]:
+    sizes = {"latent": D, "hidden": 16, "channels": 6, "layers": 2, "flows": 2, "width": 8}
+    return lambda spec=None: make(spec or DataSpec((1, 2, P // 2)), **{**sizes, **options})
 
 
 def small(make: Callable[..., LatentSystem], **options: object) -> Callable[..., LatentSystem]:
@@ -345,6 +358,9 @@ SYSTEMS: dict[str, object] = {
     "langevin-ae": small(systems.langevin_ae),
     "tilted-vae": small(systems.tilted_vae, tilt=3.0),
     "tilted-vae-penalty": small(systems.tilted_vae, tilt=3.0, penalty=True, unit_variance=False),
+    "lossy-vae": pictured(systems.lossy_vae),
+    "lossy-vae-soft": pictured(systems.lossy_vae, window=None, flows=0, free_bits=0.5),
+    "lossy-vae-diverse": pictured(systems.lossy_vae, diversity=1.0, smoothness=0.1),
     "tsc": small(systems.tsc),
     "tsc-flow": small(systems.tsc, flows=2, width=8, context=4, warmup=0),
     "vlae": small(systems.vlae),

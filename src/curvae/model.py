@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -10,6 +12,15 @@ from torch import Tensor, nn
 from curvae.likelihoods import Likelihood
 from curvae.networks import run_network
 from curvae.priors import Prior
+
+
+@runtime_checkable
+class DrawsInOrder(Protocol):
+    """An autoregressive decoder that knows the order of the elements."""
+
+    def ancestral(self, z: Tensor, draw: Callable[[Tensor], Tensor]) -> Tensor:
+        """x given z, element by element; ``draw`` is x given eta, all elements at once and each by itself."""
+        ...
 
 
 class LatentVariableModel(nn.Module):
@@ -72,7 +83,12 @@ class LatentVariableModel(nn.Module):
     def log_likelihood(
         self, x: Tensor, z: Float[Tensor, "*S B D"], mask: Tensor | None = None
     ) -> Float[Tensor, "*S B"]:
-        """``log p(x | z)`` in nats, over the observed elements."""
+        """``log p(x | z)`` in nats, over the observed elements.
+
+        Raises:
+            ValueError: an autoregressive decoder and missing elements, which the later ones are not known without.
+        """
+        require_whole(self, mask, "log_likelihood")
         return self.likelihood.log_prob(x, self.decode(z, x), mask)
 
     def log_joint(self, x: Tensor, z: Float[Tensor, "*S B D"], mask: Tensor | None = None) -> Float[Tensor, "*S B"]:
@@ -96,13 +112,25 @@ class LatentVariableModel(nn.Module):
                 module.training = True
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """``n`` draws (x, z) of the model: (n, *event), (n, D).
+        """``n`` draws (x, z) of the model: (n, *event), (n, D); see :meth:`sample_given`."""
+        z = self.prior.sample(n, generator)
+        return self.sample_given(z, generator), z
+
+    def sample_given(self, z: Float[Tensor, "B D"], generator: torch.Generator | None = None) -> Tensor:
+        """A draw of x from each p(x | z), (B, *event); of an autoregressive decoder element by element.
 
         Raises:
-            ValueError: an autoregressive decoder, which needs a system that draws element by element.
+            ValueError: an autoregressive decoder that does not know the order of the elements (DrawsInOrder).
         """
-        z = self.prior.sample(n, generator)
-        return self.likelihood.sample(self.decode(z), generator), z
+        draw = partial(self.likelihood.sample, generator=generator)
+        if isinstance(self.decoder, DrawsInOrder):
+            return self.decoder.ancestral(z, draw)
+        if self.autoregressive:
+            raise ValueError(
+                f"sample: expects an autoregressive decoder with a method ancestral(z, draw); got "
+                f"{type(self.decoder).__name__}."
+            )
+        return draw(self.decode(z))
 
 
 class ForBatch(LatentVariableModel):
@@ -133,6 +161,19 @@ def require_continuous(model: LatentVariableModel, who: str) -> None:
         raise ValueError(
             f"{who}: expects continuous latents; got discrete ones ({type(model.prior).__name__}). Use an inference "
             "for discrete latents, such as AmortizedCategorical."
+        )
+
+
+def require_whole(model: LatentVariableModel, mask: Tensor | None, who: str) -> None:
+    """The door of log p(x | z): an autoregressive decoder sees elements, and does not integrate over missing ones.
+
+    Raises:
+        ValueError: such a decoder, and a mask that is not True everywhere.
+    """
+    if model.autoregressive and mask is not None and not bool(mask.all()):
+        raise ValueError(
+            f"{who}: expects examples without missing elements, which an autoregressive decoder cannot leave out; got "
+            "some with. Leave these examples out, or take a system with another decoder."
         )
 
 

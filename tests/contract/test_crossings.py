@@ -168,6 +168,7 @@ def test_others_have_no_such_argument():
         "flow-ae",
         "flow-prior-vae",
         "ladder-clustering",
+        "lossy-vae",
         "nice",
         "predictive-coding",
         "probabilistic-ae",

@@ -22,7 +22,7 @@ from curvae.systems.base import SYSTEMS
 from curvae.typing import DataSpec
 from lifecycle import same, state, trained
 
-DATA = lifecycle.data_of(methods.P)
+DATA = {name: lifecycle.data_of(methods.event(name)) for name in methods.SYSTEMS}
 
 
 def made(name: str) -> System:
@@ -42,21 +42,21 @@ def test_training_a_copy_leaves_the_original_and_gives_the_same_numbers(name, ag
     assert same(state(second), before)
     assert second.stages() == original.stages()
     assert second.recipe == original.recipe
-    after = trained(second, DATA)
+    after = trained(second, DATA[name])
     assert not same(after, before)
     assert same(state(original), before)
-    assert same(after, trained(made(name), DATA))
+    assert same(after, trained(made(name), DATA[name]))
 
 
 def test_other_processes_train_them_to_the_same_numbers(tmp_path):
     systems = {name: made(name) for name in methods.SYSTEMS}
     path = tmp_path / "systems"
-    path.write_bytes(pickle.dumps((systems, DATA)))
+    path.write_bytes(pickle.dumps({name: (system, DATA[name]) for name, system in systems.items()}))
     script = Path(lifecycle.__file__)
     found = [str(script.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     subprocess.run([sys.executable, script, path], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(found)})
     there = pickle.loads(path.read_bytes())
-    assert [name for name, system in systems.items() if not same(there[name], trained(system, DATA))] == []
+    assert [name for name, system in systems.items() if not same(there[name], trained(system, DATA[name]))] == []
 
 
 @pytest.mark.parametrize("name", methods.SYSTEMS)
@@ -65,13 +65,13 @@ def test_to_and_eval_reach_every_part(name):
     system = made(name)
     for stage in system.stages():
         for prepare in filter(None, (stage.start, *stage.prepare)):
-            prepare(system, DATA)
+            prepare(system, DATA[name])
     system.double().eval()
     assert not any(part.training for part in parts(system))
     tensors = [*system.parameters(), *system.buffers()]
     assert {value.dtype for value in tensors if value.is_floating_point()} == {torch.float64}
     assert {id(part) for part in parts(system)} == {id(part) for part in system.modules()}
-    batch = lifecycle.first(DATA.train)
+    batch = lifecycle.first(DATA[name].train)
     batch = batch._replace(x=batch.x.double())
     for stage in system.stages():
         assert stage.bound_of(system, batch).surrogate.dtype == torch.float64
@@ -117,5 +117,5 @@ def test_a_system_only_chooses_parts(name):
 
 def test_a_spec_of_its_own_kind_is_kept():
     for name in methods.SYSTEMS:
-        system = pickle.loads(pickle.dumps(methods.SYSTEMS[name](DataSpec((methods.P,)))))
-        assert system.recipe.arguments["spec"] == DataSpec((methods.P,))
+        system = pickle.loads(pickle.dumps(methods.SYSTEMS[name](DataSpec(methods.event(name)))))
+        assert system.recipe.arguments["spec"] == DataSpec(methods.event(name))

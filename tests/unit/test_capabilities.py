@@ -80,8 +80,8 @@ def marginal(system: ToyDensity, x: np.ndarray, seen: np.ndarray) -> float:
 def test_what_every_published_system_can_do(name: str):
     system = methods.SYSTEMS[name]()
     assert [each.__name__ for each in EVERY if isinstance(system, each)] == [each.__name__ for each in LATENT]
-    x = torch.randn(4, methods.P)
-    mask = torch.rand(4, methods.P) < 0.7
+    x = torch.randn(4, *methods.event(name))
+    mask = torch.rand_like(x) < 0.7
     rebuilt = system.reconstruct(torch.where(mask, x, torch.nan), mask)
     assert rebuilt.shape == x.shape
     assert rebuilt.isfinite().all()

@@ -21,7 +21,7 @@ from curvae.curvature.solvers.line_search import Backtracking, PaperSchedule, St
 from curvae.curvature.solvers.majorized import Majorized
 from curvae.curvature.solvers.mode_search import Mode, Record, SearchHistory, Status, follow, has_changed, not_ok
 from curvae.curvature.solvers.solver import Newton, Solver, Step
-from curvae.model import LatentVariableModel, require_continuous
+from curvae.model import LatentVariableModel, require_continuous, require_whole
 from curvae.renamed import renamed
 from curvae.typing import Batch
 
@@ -40,7 +40,8 @@ def linearize(
     everywhere; otherwise it is the Gauss-Newton matrix. The model is to be in evaluation mode.
 
     Raises:
-        ValueError: the forced route does not fit, or the latents are discrete.
+        ValueError: the forced route does not fit, the latents are discrete, or an autoregressive decoder and missing
+            elements.
 
     Example:
         >>> import torch
@@ -55,6 +56,7 @@ def linearize(
         (2.0, 3.0)
     """
     require_continuous(model, "curvature")
+    require_whole(model, batch.mask, "curvature")
     if route is not None and not route.fits(model, batch):
         raise ValueError(
             f"{route.__name__} route: expects {FITS[route]}; got decoder {type(model.decoder).__name__} with "

@@ -34,6 +34,7 @@ KINDS |= {PREFIX + name: "f" for name in NAMES}
 SHAPES = {
     "originals": ("shown", "*"),
     "reconstructions": ("rebuilt", "*"),
+    "redrawn": ("rebuilt", "*"),
     "samples": ("sampled", "*"),
     "draws": ("drawn", "*"),
     "hidden": ("masked", "*"),

@@ -31,7 +31,7 @@ def pictures(
 ) -> dict[str, NDArray]:
     """Arrays for pictures, float32 in data units where they are data; names that do not apply are missing.
 
-    ``originals``, ``reconstructions`` (24, *event); ``samples`` (48, *event): means of the prior's draws, or where
+    ``originals``, ``reconstructions`` (24, *event), or ``redrawn`` where these are draws; ``samples`` (48, *event): means of the prior's draws, or where
     there are no such means ``draws`` of the system; of pictures ``hidden`` (8, *event), NaN in their lower halves, and
     ``completed`` (16, *event), two draws of these for each, one after the other;
     ``latent_mean`` (up to 2000, D), ``labels``; ``latent_covariance`` (up to 200, D, D) of the first of these, and
@@ -53,7 +53,7 @@ def pictures(
         first = table.batch(torch.arange(min(SHOWN, len(scores["index"]))))
         found["originals"] = _array(table.transform.inverse(first.x))
         if isinstance(system, CanReconstruct):
-            found["reconstructions"] = _in_data_units(reconstruct_observed(system, like(system, first)), table)
+            found[_rebuilt(system)] = _in_data_units(reconstruct_observed(system, like(system, first)), table)
         found |= _completed(system, table, like(system, first), seed)
         if isinstance(system, HasModel):
             found |= _latents(system, system.parts(), table, scores, axes)
@@ -70,6 +70,11 @@ def _made(system: System, table: ArrayTable, generator: Generator) -> dict[str, 
     if isinstance(system, CanSample):
         return {"draws": _in_data_units(system.sample(DRAWN, generator), table)}
     return {}
+
+
+def _rebuilt(system: System) -> str:
+    """What its reconstructions are: means, or draws of an autoregressive decoder."""
+    return "redrawn" if isinstance(system, HasModel) and system.parts().model.autoregressive else "reconstructions"
 
 
 def _completed(system: System, table: ArrayTable, batch: Batch, seed: int) -> dict[str, NDArray]:

@@ -5,6 +5,7 @@ from curvae.networks.embedding import carried, write_affine
 from curvae.networks.flow_decoder import FlowDecoder
 from curvae.networks.ladder import Gated, LadderEncoder, ladder_decoder
 from curvae.networks.last_block import LastBlock
+from curvae.networks.masked import MaskedDecoder, kernels_for
 from curvae.networks.mlp import MLP, ColumnFront, Front, Logarithm
 from curvae.networks.modulated import ModulatedMLP
 from curvae.networks.precision import low_precision, run_network
@@ -22,9 +23,11 @@ __all__ = [
     "LadderEncoder",
     "LastBlock",
     "Logarithm",
+    "MaskedDecoder",
     "ModulatedMLP",
     "TopDown",
     "carried",
+    "kernels_for",
     "ladder_decoder",
     "low_precision",
     "run_network",

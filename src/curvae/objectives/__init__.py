@@ -16,7 +16,7 @@ from curvae.objectives.divergences import Cubo, FDivergence, Renyi, hellinger, j
 from curvae.objectives.elbo import AnnealedElbo, elbo
 from curvae.objectives.energy import PredictiveEnergy, energies
 from curvae.objectives.estimators import DoublyReparameterized, Estimator, Reparameterized, StickingTheLanding, slopes
-from curvae.objectives.free_bits import FreeBits
+from curvae.objectives.free_bits import FreeBits, SoftFreeBits
 from curvae.objectives.importance import (
     Ciwae,
     ImportanceBound,
@@ -80,6 +80,7 @@ __all__ = [
     "Reparameterized",
     "ScoreClimbing",
     "SkewJensenShannon",
+    "SoftFreeBits",
     "SphericalPenalty",
     "StickingTheLanding",
     "StraightThrough",

@@ -32,15 +32,19 @@ def picture_section(run: Snapshot, slug: str) -> PageSection:
 
 
 def _reconstructions(arrays: Arrays) -> tuple[str, str]:
-    if not {"originals", "reconstructions"} <= arrays.keys() or not len(arrays["originals"]):
+    name = "redrawn" if "redrawn" in arrays else "reconstructions"
+    if not {"originals", name} <= arrays.keys() or not len(arrays["originals"]):
         return "", "this evaluation saved no reconstructions."
-    count = min(len(arrays["originals"]), len(arrays["reconstructions"]))
-    originals, rebuilt = arrays["originals"][:count], arrays["reconstructions"][:count]
+    count = min(len(arrays["originals"]), len(arrays[name]))
+    originals, rebuilt = arrays["originals"][:count], arrays[name][:count]
     if pictures.shows_as_image(originals):
         kept = slice(0, 32)
         sheet = pictures.tiles(originals[kept], 8, pictures.gray_range(originals), rebuilt[kept])
+        what = (
+            "a draw of x given the posterior mean" if name == "redrawn" else "the decoder’s mean at the posterior mean"
+        )
         caption = (
-            "Each pair shows an original above its reconstruction, the decoder’s mean at the posterior mean. "
+            f"Each pair shows an original above its reconstruction, {what}. "
             "Both use the same scale; what differs is what the latents do not carry."
         )
         return page.figure_tag(

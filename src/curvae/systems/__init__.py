@@ -37,6 +37,7 @@ from curvae.systems.iaf_vae import iaf_vae
 from curvae.systems.iwae import iwae
 from curvae.systems.ladder_clustering import ladder_clustering
 from curvae.systems.langevin_ae import langevin_ae
+from curvae.systems.lossy_vae import lossy_vae
 from curvae.systems.miwae import miwae
 from curvae.systems.mixture_vae import mixture_vae
 from curvae.systems.multimodal_vlae import multimodal_vlae
@@ -103,6 +104,7 @@ __all__ = [
     "iwae",
     "ladder_clustering",
     "langevin_ae",
+    "lossy_vae",
     "miwae",
     "mixture_vae",
     "multimodal_vlae",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from curvae.inference import AffinePosterior, start_at
 from curvae.likelihoods import StartsAtLinear
 from curvae.linear import LinearGaussian
-from curvae.networks import FlowDecoder, Front, carried, write_affine
+from curvae.networks import FlowDecoder, Front, MaskedDecoder, carried, write_affine
 from curvae.priors import StartsAtEncoded, StartsAtNormal
 from curvae.systems.stages import Prepared, initialize_likelihood
 from curvae.typing import Table, Tables
@@ -88,8 +88,9 @@ def _write_decoder(system: Any, fitted: LinearGaussian, unit: Float[Tensor, " D"
 
 
 def _network(decoder: nn.Module) -> nn.Module:
-    """What is written into: behind a flow of codes, which starts at the identity, what decodes them."""
-    return decoder.network if isinstance(decoder, FlowDecoder) else decoder
+    """What is written into: behind a flow of codes, which starts at the identity, or beside pixels, which say nothing
+    at first, what decodes the latents."""
+    return decoder.network if isinstance(decoder, FlowDecoder | MaskedDecoder) else decoder
 
 
 def _posterior(

@@ -104,7 +104,13 @@ def reconstruct_observed(system: CanReconstruct, batch: Batch) -> Tensor:
 def squared_error(
     model: LatentVariableModel, z: Float[Tensor, "B D"], batch: Batch, transform: Transform
 ) -> Float[Tensor, " B"]:
-    """``|x - E[x | z]|^2`` in data units over observed elements; NaN for categorical data."""
+    """``|x - E[x | z]|^2`` in data units over observed elements.
+
+    NaN for categorical data, and where the decoder sees x itself: what it expects of an element, given those before,
+    says little about the latents.
+    """
+    if model.autoregressive:
+        return torch.full((len(z),), torch.nan)
     mean = model.likelihood.mean(model.decode(z, batch.x))
     x = batch.x.reshape(len(z), *model.likelihood.event)
     if mean.shape != x.shape or nominal_columns(model.likelihood):

@@ -12,6 +12,7 @@ from curvae.data import ArrayTable
 from curvae.objectives import Bound
 from curvae.systems import LatentSystem, System
 from curvae.training.loop.state import several
+from curvae.typing import Batch
 
 SURROGATE = "Bound.surrogate"
 PROBES = 64
@@ -69,13 +70,13 @@ def faulty_module(system: System, table: ArrayTable) -> str:
     Moves running statistics and takes the bound's random numbers: for a run that is given up.
     """
     rows = table.batch(torch.arange(min(PROBES, len(table))))
-    return (_first_faulty(system, lambda: _decode(system)) if isinstance(system, LatentSystem) else "") or (
+    return (_first_faulty(system, lambda: _decode(system, rows)) if isinstance(system, LatentSystem) else "") or (
         _first_faulty(system, lambda: system.bound(rows))
     )
 
 
-def _decode(system: LatentSystem) -> Tensor:
-    return system.model.decode(system.model.prior.sample(PROBES))
+def _decode(system: LatentSystem, rows: Batch) -> Tensor:
+    return system.model.decode(system.model.prior.sample(len(rows.x)), rows.x)
 
 
 def _first_faulty(system: nn.Module, run: Callable[[], Any]) -> str:
