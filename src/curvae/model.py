@@ -19,7 +19,7 @@ class DrawsInOrder(Protocol):
     """An autoregressive decoder that knows the order of the elements."""
 
     def ancestral(self, z: Tensor, draw: Callable[[Tensor], Tensor]) -> Tensor:
-        """x given z, element by element; ``draw`` is x given eta, all elements at once and each by itself."""
+        """Draw x given z, element by element; ``draw`` is that given eta, of all elements, each by itself."""
         ...
 
 

@@ -1,7 +1,6 @@
 """The lossy autoencoder: what its decoder sees, its conditionals and draws, and the weight of its divergence."""
 
 import itertools
-import logging
 import re
 
 import pytest
@@ -108,6 +107,15 @@ def test_at_first_the_pixels_say_nothing():
     decoder = MaskedDecoder(MLP(2, [], 16 + 16), event, [5, 3], maps=1)
     z, x = torch.randn(3, 2), torch.randn(3, *event)
     assert torch.equal(decoder(z, x), decoder.network(z)[:, :16])
+
+
+def test_many_rows_are_decoded_some_at_a_time():
+    """Without a gradient to be taken; the numbers are the same."""
+    event = (1, 8, 8)
+    decoder = decoder_of(event, [3, 3], Bernoulli(event))
+    z, x = torch.randn(2500, 3, dtype=F64), torch.randn(2500, *event, dtype=F64)
+    with torch.no_grad():
+        torch.testing.assert_close(decoder(z, x), decoder._eta(z, x), atol=1e-12, rtol=1e-12)
 
 
 def test_categories_are_seen_as_such():

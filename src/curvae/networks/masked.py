@@ -10,6 +10,8 @@ from torch.nn import functional
 from curvae.argument_checks import check_least
 
 Event = tuple[int, int, int]
+VALUES = 2**19
+"""Of a layer at a time, where no gradient is asked for: draws by the thousand then take no more memory than eta does."""
 
 
 class MaskedDecoder(nn.Module):
@@ -39,7 +41,8 @@ class MaskedDecoder(nn.Module):
         categories: of each element, where it is one: it is then seen as so many zeros and ones.
 
     Raises:
-        ValueError: kernels that are none, even or below 1, a first one of 1 before wider ones, or fewer than 2 channels.
+        ValueError: kernels that are none, even or below 1, or a first one of 1 before wider ones; fewer than 2
+            channels, or than 1 of anything else.
 
     Example:
         >>> decoder = MaskedDecoder(nn.Linear(2, 64 + 64), (1, 8, 8), kernels=[5, 3], maps=1)
@@ -52,7 +55,7 @@ class MaskedDecoder(nn.Module):
         network: nn.Module,
         event: Event,
         kernels: Sequence[int],
-        channels: int = 32,
+        channels: int = 16,
         maps: int = 4,
         outputs: int = 1,
         categories: int = 1,
@@ -67,6 +70,7 @@ class MaskedDecoder(nn.Module):
         self.event = event
         self.categories = categories
         self.window = sum(each // 2 for each in kernels)
+        self.channels = channels
         self.maps = maps
         self.first = MaskedConv(event[0] * categories, channels, first, seen=False)
         self.context = nn.Conv2d(maps, channels, 1, bias=False)
@@ -75,6 +79,11 @@ class MaskedDecoder(nn.Module):
         nn.init.zeros_(self.head.weight)
 
     def forward(self, z: Float[Tensor, "N D"], x: Shaped[Tensor, "N C H W"]) -> Float[Tensor, "N P"]:
+        _, height, width = self.event
+        rows = max(1, len(z) if torch.is_grad_enabled() else VALUES // (self.channels * height * width))
+        return torch.cat([self._eta(*part) for part in zip(z.split(rows), x.split(rows), strict=True)])
+
+    def _eta(self, z: Float[Tensor, "N D"], x: Shaped[Tensor, "N C H W"]) -> Float[Tensor, "N P"]:
         base, maps = self._of_latents(z)
         return (base + self._of_pixels(x, maps)).flatten(1)
 
@@ -142,12 +151,12 @@ class MaskedConv(nn.Conv2d):
     def __init__(self, inputs: int, outputs: int, kernel: int, seen: bool = True):
         if kernel < 1 or kernel % 2 == 0:
             raise ValueError(f"MaskedConv: kernel must be odd, 1 or more; got {kernel}.")
-        self.half = kernel // 2
-        super().__init__(inputs, outputs, (self.half + 1, kernel))
-        self.register_buffer("mask", causal_mask(inputs, outputs, self.half, seen), persistent=False)
+        self.reach = kernel // 2
+        super().__init__(inputs, outputs, (self.reach + 1, kernel))
+        self.register_buffer("mask", causal_mask(inputs, outputs, self.reach, seen), persistent=False)
 
     def forward(self, input: Float[Tensor, "N I h w"]) -> Float[Tensor, "N O h w"]:
-        padded = functional.pad(input, (self.half, self.half, self.half, 0))
+        padded = functional.pad(input, (self.reach, self.reach, self.reach, 0))
         return functional.conv2d(padded, self.weight * self.mask, self.bias)
 
 

@@ -24,7 +24,7 @@ def lossy_vae(
     depth: int = 2,
     window: int | None = 2,
     layers: int = 3,
-    channels: int = 32,
+    channels: int = 16,
     flows: int = 2,
     width: int = 128,
     free_bits: float = 0.0,
