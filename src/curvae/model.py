@@ -50,6 +50,11 @@ class LatentVariableModel(nn.Module):
         self.likelihood = likelihood
         self.autoregressive = autoregressive
 
+    @property
+    def draws_in_order(self) -> bool:
+        """Whether it draws element by element: E[x | z] then has no closed form, and draws stand in its place."""
+        return self.autoregressive and isinstance(self.decoder, DrawsInOrder)
+
     def decode(self, z: Float[Tensor, "*L D"], x: Tensor | None = None, precise: bool = False) -> Float[Tensor, "*L P"]:
         """Decoder output eta for any leading dimensions; the decoder itself only sees (N, D).
 
@@ -123,14 +128,14 @@ class LatentVariableModel(nn.Module):
             ValueError: an autoregressive decoder that does not know the order of the elements (DrawsInOrder).
         """
         draw = partial(self.likelihood.sample, generator=generator)
-        if isinstance(self.decoder, DrawsInOrder):
-            return self.decoder.ancestral(z, draw)
-        if self.autoregressive:
+        if not self.autoregressive:
+            return draw(self.decode(z))
+        if not isinstance(self.decoder, DrawsInOrder):
             raise ValueError(
                 f"sample: expects an autoregressive decoder with a method ancestral(z, draw); got "
                 f"{type(self.decoder).__name__}."
             )
-        return draw(self.decode(z))
+        return self.decoder.ancestral(z, draw)
 
 
 class ForBatch(LatentVariableModel):

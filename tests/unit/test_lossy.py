@@ -296,6 +296,8 @@ def test_misuse():
         small(free_bits=1.0, kl_warmup=5)
     with pytest.raises(ValueError, match="kernels: window must be 0 or more; got -1"):
         small(window=-1)
+    with pytest.raises(ValueError, match="latent must be 1 or more; got 0"):
+        small(latent=0)
     with pytest.raises(ValueError, match="kernels: layers must be 1 or more; got 0"):
         small(layers=0)
     with pytest.raises(ValueError, match="channels must be 2 or more; got 1"):

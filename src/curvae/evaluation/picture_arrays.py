@@ -73,8 +73,8 @@ def _made(system: System, table: ArrayTable, generator: Generator) -> dict[str, 
 
 
 def _rebuilt(system: System) -> str:
-    """What its reconstructions are: means, or draws of an autoregressive decoder."""
-    return "redrawn" if isinstance(system, HasModel) and system.parts().model.autoregressive else "reconstructions"
+    """What its reconstructions are: means, or draws of a model that draws element by element."""
+    return "redrawn" if isinstance(system, HasModel) and system.parts().model.draws_in_order else "reconstructions"
 
 
 def _completed(system: System, table: ArrayTable, batch: Batch, seed: int) -> dict[str, NDArray]:

@@ -272,7 +272,10 @@ class Fitted:
         return gathered(self.system, rows.table, see)
 
     def reconstruct(self, x: Any, mask: Any = None) -> Any:
-        """E[x | z] at the mean of each row's posterior, in own units; names, kinds and precision are the data's."""
+        """E[x | z] at the mean of each row's posterior, in own units; names, kinds and precision are the data's.
+
+        A draw given that mean where the model draws element by element (``lossy-vae``).
+        """
         system, rows = require(self.system, CanReconstruct, "reconstruct"), rows_of(self.run, x, mask=mask)
         with evaluation_mode(self.system, 0):
             found = gathered(self.system, rows.table, lambda each: {"x": system.reconstruct(each.x, each.mask)})["x"]

@@ -11,7 +11,7 @@ from curvae.argument_checks import check_least
 
 Event = tuple[int, int, int]
 VALUES = 2**19
-"""Of a layer at a time, where no gradient is asked for: draws by the thousand then take no more memory than eta does."""
+"""Of a layer at a time, where no gradient is asked for: draws by the thousand then take no more memory than eta."""
 
 
 class MaskedDecoder(nn.Module):
@@ -87,6 +87,7 @@ class MaskedDecoder(nn.Module):
         base, maps = self._of_latents(z)
         return (base + self._of_pixels(x, maps)).flatten(1)
 
+    @torch.no_grad()
     def ancestral(
         self, z: Float[Tensor, "N D"], draw: Callable[[Float[Tensor, "N P"]], Shaped[Tensor, "N C H W"]]
     ) -> Float[Tensor, "N C H W"]:
@@ -96,8 +97,8 @@ class MaskedDecoder(nn.Module):
             z: latents.
             draw: of the likelihood, x given eta, each element by itself.
         """
-        eta, maps = self._of_latents(z)
-        channels, height, width = self.event
+        base, maps = self._of_latents(z)
+        eta, (channels, height, width) = base.clone(), self.event
         x = eta.new_zeros(len(z), channels, height, width)
         for i in range(height):
             for j in range(width):

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from curvae.inference import Inference, Inferred, Refine, at_test_time, prefixed
-from curvae.model import DrawsInOrder, LatentVariableModel
+from curvae.model import LatentVariableModel
 from curvae.objectives import Bound, Kind, Objective, kind_of, log_weights
 from curvae.posteriors import Posterior, typical
 from curvae.priors import assignments
@@ -169,11 +169,11 @@ class LatentSystem(System):
     def reconstruct(self, x: Float[Tensor, "B *event"], mask: Tensor | None = None) -> Tensor:
         """``E[x | z]`` at the mean of q(z | x), (B, *event), missing elements included; see :meth:`posterior`.
 
-        An autoregressive decoder draws x from p(x | z) there, if it knows the order of the elements: its mean has no
+        A model that draws element by element (``draws_in_order``) gives a draw of p(x | z) instead, as that mean has no
         closed form. The draws repeat.
         """
         z = typical(self.posterior(x, mask))
-        if isinstance(self.model.decoder, DrawsInOrder):
+        if self.model.draws_in_order:
             return self.model.sample_given(z, torch.Generator(z.device).manual_seed(0)).reshape(x.shape)
         seen = x if mask is None else torch.where(mask, x, torch.zeros_like(x))
         return self.model.mean(z, seen.reshape(len(x), *self.model.likelihood.event)).reshape(x.shape)

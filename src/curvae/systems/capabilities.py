@@ -86,7 +86,10 @@ class CanReconstruct(Protocol):
     """Data as the model sees them through their latents."""
 
     def reconstruct(self, x: Float[Tensor, "B *event"], mask: Tensor | None = None) -> Shaped[Tensor, "B *event"]:
-        """``E[x | z]`` at the z that stands for x, missing elements included, in the model's units."""
+        """``E[x | z]`` at the z that stands for x, missing elements included, in the model's units.
+
+        A draw of p(x | z) where the mean has no closed form.
+        """
         ...
 
 

@@ -9,7 +9,7 @@ from curvae.model import LatentVariableModel
 from curvae.networks import kernels_for
 from curvae.priors import StandardNormal, autoregressive_prior
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_encoder
+from curvae.systems.parts import check_sizes, standard_encoder
 from curvae.systems.pixels import lossy_objective, picture_event, pixel_decoder, window_within
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
@@ -44,7 +44,8 @@ def lossy_vae(
     decoder, fully connected encoder; the channels of a pixel are independent given the pixels before.
 
     Args:
-        window: rows above and pixels to each side that a pixel sees; 0 none (a plain decoder), None all before it.
+        window: rows above and pixels to each side that a pixel sees; 0 none (a plain decoder), None all before it, as
+            any number beyond the picture does.
         layers: number of masked convolutions.
         channels: units of each at a pixel.
         flows: masked networks of the autoregressive prior; 0 is N(0, I).
@@ -61,6 +62,7 @@ def lossy_vae(
         >>> system.model.decoder.window, system.sample(3).shape
         (3, torch.Size([3, 1, 8, 8]))
     """
+    check_sizes(latent, hidden, depth)
     event, likelihood = picture_event("lossy-vae", spec), likelihood or likelihoods.default(spec)
     kernels = kernels_for(window_within(window, event), layers)
     decoder = pixel_decoder(event, likelihood, latent, [hidden] * depth, kernels, channels)

@@ -144,14 +144,23 @@ def standard_model(
     Raises:
         ValueError: latent, hidden or depth below 1.
     """
+    check_sizes(latent, hidden, depth)
+    likelihood = likelihood or likelihoods.default(spec)
+    decoder = decoder or MLP(latent, [hidden] * depth, likelihood.size)
+    return LatentVariableModel(prior or StandardNormal(latent), decoder, likelihood)
+
+
+def check_sizes(latent: int, hidden: int, depth: int) -> None:
+    """The door of default networks.
+
+    Raises:
+        ValueError: one below 1, or a depth beyond :data:`DEEPEST`.
+    """
     for name, value in {"latent": latent, "hidden": hidden, "depth": depth}.items():
         if value < 1:
             raise ValueError(f"{name} must be 1 or more; got {value}.")
     if depth > DEEPEST:
         raise ValueError(f"depth must be {DEEPEST} or less; got {depth}.")
-    likelihood = likelihood or likelihoods.default(spec)
-    decoder = decoder or MLP(latent, [hidden] * depth, likelihood.size)
-    return LatentVariableModel(prior or StandardNormal(latent), decoder, likelihood)
 
 
 def standard_encoder(spec: DataSpec, latent: int, hidden: int, depth: int) -> nn.Module:
