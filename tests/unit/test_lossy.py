@@ -13,9 +13,9 @@ from chance import p_value
 from curvae.curvature import Generic, local
 from curvae.evaluation import impute
 from curvae.inference import Laplace
-from curvae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
+from curvae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, ZeroInflatedNegativeBinomial
 from curvae.model import LatentVariableModel
-from curvae.networks import MLP, MaskedDecoder, kernels_for
+from curvae.networks import MLP, Logarithm, MaskedDecoder, kernels_for
 from curvae.objectives import MutualDivergence, SoftFreeBits, elbo, kind_of
 from curvae.posteriors import DiagonalGaussian
 from curvae.priors import FlowPrior, StandardNormal
@@ -31,6 +31,7 @@ LIKELIHOODS = {
     "gaussian": lambda event: Gaussian(event, scale=0.5),
     "noise by pixel": lambda event: Gaussian(event, learn="element", scale=0.5),
     "categorical": lambda event: Categorical(event, 3),
+    "zero-inflated": ZeroInflatedNegativeBinomial,
 }
 
 
@@ -40,7 +41,8 @@ def decoder_of(event: tuple[int, int, int], kernels: list[int], likelihood: Like
     network = MLP(latent, [9], likelihood.size + MAPS * size)
     categories = likelihood.categories if isinstance(likelihood, Categorical) else 1
     outputs = likelihood.size // (event[0] * size)
-    return stirred(MaskedDecoder(network, event, kernels, 8, MAPS, outputs, categories)).double()
+    front = Logarithm(1.0) if isinstance(likelihood, ZeroInflatedNegativeBinomial) else None
+    return stirred(MaskedDecoder(network, event, kernels, 8, MAPS, outputs, categories, front)).double()
 
 
 def model_of(event: tuple[int, int, int], kernels: list[int], word: str = "bernoulli") -> LatentVariableModel:
@@ -127,6 +129,12 @@ def test_categories_are_seen_as_such():
     assert torch.equal(eta[0, 0], eta[2, 0])
     first, second, third = eta[:, 1]
     assert not torch.allclose(third - second, second - first)
+
+
+def test_counts_are_seen_by_their_logarithm():
+    decoder = lossy_vae(DataSpec((1, 4, 4), "count"), latent=2, hidden=8).model.decoder
+    x = torch.tensor([[[[0.0, 1.0], [99.0, 3.0]]]])
+    torch.testing.assert_close(decoder._as_numbers(x, x), x.log1p())
 
 
 def test_kernels_make_up_the_window():
@@ -296,6 +304,10 @@ def test_misuse():
         small(free_bits=1.0, kl_warmup=5)
     with pytest.raises(ValueError, match="kernels: window must be 0 or more; got -1"):
         small(window=-1)
+    with pytest.raises(
+        ValueError, match=r"likelihood: expected one of data of shape \(1, 4, 4\), as there are; got \(16"
+    ):
+        small(likelihood=Bernoulli(16))
     with pytest.raises(ValueError, match="latent must be 1 or more; got 0"):
         small(latent=0)
     with pytest.raises(ValueError, match="kernels: layers must be 1 or more; got 0"):

@@ -39,6 +39,7 @@ class MaskedDecoder(nn.Module):
         maps: number of maps m.
         outputs: values that the likelihood takes for each element.
         categories: of each element, where it is one: it is then seen as so many zeros and ones.
+        front: how pixels are seen, each by itself: counts by their logarithm, say.
 
     Raises:
         ValueError: kernels that are none, even or below 1, or a first one of 1 before wider ones; fewer than 2
@@ -59,6 +60,7 @@ class MaskedDecoder(nn.Module):
         maps: int = 4,
         outputs: int = 1,
         categories: int = 1,
+        front: nn.Module | None = None,
     ):
         super().__init__()
         check_least("MaskedDecoder", 2, channels=channels)
@@ -69,6 +71,7 @@ class MaskedDecoder(nn.Module):
         self.network = network
         self.event = event
         self.categories = categories
+        self.front = front or nn.Identity()
         self.window = sum(each // 2 for each in kernels)
         self.channels = channels
         self.maps = maps
@@ -126,9 +129,9 @@ class MaskedDecoder(nn.Module):
         return self.head(functional.relu(h)).unflatten(1, (self.event[0], -1)).movedim(2, -1)
 
     def _as_numbers(self, x: Shaped[Tensor, "N C h w"], like: Tensor) -> Float[Tensor, "N Q h w"]:
-        """Categories as zeros and ones."""
+        """As they are seen: categories as zeros and ones."""
         if self.categories == 1:
-            return x.to(like.dtype)
+            return self.front(x.to(like.dtype))
         known = torch.arange(self.categories, device=x.device).reshape(-1, 1, 1)
         return (x.unsqueeze(2) == known).to(like.dtype).flatten(1, 2)
 

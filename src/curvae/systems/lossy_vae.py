@@ -65,7 +65,7 @@ def lossy_vae(
     check_sizes(latent, hidden, depth)
     event, likelihood = picture_event("lossy-vae", spec), likelihood or likelihoods.default(spec)
     kernels = kernels_for(window_within(window, event), layers)
-    decoder = pixel_decoder(event, likelihood, latent, [hidden] * depth, kernels, channels)
+    decoder = pixel_decoder(spec, likelihood, latent, [hidden] * depth, kernels, channels)
     prior = autoregressive_prior(latent, flows, [width]) if flows else StandardNormal(latent)
     model = LatentVariableModel(prior, decoder, likelihood, autoregressive=True)
     inference = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))

@@ -5,7 +5,7 @@ from math import prod
 from curvae.likelihoods import Categorical, Likelihood
 from curvae.networks import MLP, MaskedDecoder
 from curvae.objectives import MutualDivergence, Objective, SoftFreeBits
-from curvae.systems.parts import elbo_after
+from curvae.systems.parts import elbo_after, seen_as
 from curvae.typing import DataSpec
 
 MAPS = 4
@@ -34,7 +34,7 @@ def window_within(window: int | None, event: tuple[int, int, int]) -> int:
 
 
 def pixel_decoder(
-    event: tuple[int, int, int],
+    spec: DataSpec,
     likelihood: Likelihood,
     latent: int,
     hidden: list[int],
@@ -44,11 +44,15 @@ def pixel_decoder(
     """A decoder of these masked convolutions; the network of z, ReLU layers of these widths, can start linear.
 
     Raises:
-        ValueError: see :class:`curvae.networks.MaskedDecoder`.
+        ValueError: a likelihood of other data; see :class:`curvae.networks.MaskedDecoder`.
     """
+    event = picture_event("decoder", spec)
+    if likelihood.event != event:
+        raise ValueError(f"likelihood: expected one of data of shape {event}, as there are; got {likelihood.event}.")
     network = MLP(latent, hidden, likelihood.size + MAPS * prod(event[1:]))
     categories = likelihood.categories if isinstance(likelihood, Categorical) else 1
-    return MaskedDecoder(network, event, kernels, channels, MAPS, likelihood.size // prod(event), categories)
+    outputs = likelihood.size // prod(event)
+    return MaskedDecoder(network, event, kernels, channels, MAPS, outputs, categories, seen_as(spec))
 
 
 def lossy_objective(free_bits: float, diversity: float, smoothness: float, warmup: int) -> Objective:
