@@ -32,8 +32,8 @@ def pictures(
     """Arrays for pictures, float32 in data units where they are data; names that do not apply are missing.
 
     ``originals``, ``reconstructions`` (24, *event), or ``redrawn`` where these are draws; ``samples`` (48, *event):
-    means of the prior's draws, or where there are no such means ``draws`` of the system; of pictures ``hidden`` (8,
-    *event), NaN in their lower halves, and ``completed`` (16, *event), two draws of these for each, one after the
+    means of the prior's draws, or where there are no such means ``draws`` of the system; of pictures ``hidden``
+    (8, *event), NaN in their lower halves, and ``completed`` (16, *event), two draws of these for each, one after the
     other; ``latent_mean`` (up to 2000, D), ``labels``; ``latent_covariance`` (up to 200, D, D) of the first of these,
     and ``covariances``, 8 of them, all in ``axes`` as the scores are; ``trace_log_joint``, ``trace_grad_norm`` (T+1,
     up to 200); and what ``block_pictures`` has of levels and clusters.
