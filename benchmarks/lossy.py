@@ -7,7 +7,7 @@ draws of its posterior say of each test row. A line of the file is one cell; wha
     python benchmarks/lossy.py [--updates 1000] [--target benchmarks/results/lossy.jsonl]
     python benchmarks/lossy.py --table      # writes the file's table into docs/studies/lossy.md, no training
 
-12 cells, 3 to 5 CPU minutes in all on one thread.
+12 cells, some 200 CPU seconds of training in all on one thread, and a few more of scoring.
 """
 
 import os
