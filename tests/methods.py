@@ -356,6 +356,8 @@ SYSTEMS: dict[str, object] = {
     "coupling-vae": small(systems.coupling_vae, flows=2, width=8, context=4),
     "spline-vae": small(systems.spline_vae, width=8, context=4, bins=4),
     "langevin-ae": small(systems.langevin_ae),
+    "identifiable-vae": small(systems.identifiable_vae, depth=1),
+    "identifiable-vae-mixture": small(systems.identifiable_vae, components=2),
     "tilted-vae": small(systems.tilted_vae, tilt=3.0),
     "tilted-vae-penalty": small(systems.tilted_vae, tilt=3.0, penalty=True, unit_variance=False),
     "lossy-vae": pictured(systems.lossy_vae),

@@ -17,6 +17,7 @@ from curvae.evaluation.evaluate import STANDARD, evaluate
 from curvae.evaluation.gaps.gaps import GapSettings, gaps
 from curvae.evaluation.gaps.results import Gaps, Member
 from curvae.evaluation.information.clustering import Agreement, Clustering, agreement
+from curvae.evaluation.information.identifiability import Identifiability
 from curvae.evaluation.information.information import Information, LatentInformation, information
 from curvae.evaluation.information.posterior_summary import describe
 from curvae.evaluation.information.two_sample import classified, mmd
@@ -58,6 +59,7 @@ __all__ = [
     "Finding",
     "GapSettings",
     "Gaps",
+    "Identifiability",
     "Imputation",
     "Information",
     "LatentCurve",

@@ -18,6 +18,7 @@ from curvae.data import ArrayTable, Data
 from curvae.evaluation import io
 from curvae.evaluation.estimate import Scores
 from curvae.evaluation.information.clustering import Clustering
+from curvae.evaluation.information.identifiability import Identifiability
 from curvae.evaluation.information.information import LatentInformation
 from curvae.evaluation.likelihood.baselines import Baselines
 from curvae.evaluation.likelihood.estimation import finite, flagged
@@ -50,7 +51,7 @@ class HasRun(Protocol):
 
 TOLD = ("memory", "batch_size", "device", "limit", "stderr", "most", "smooth", "chains")
 """Settings that ``evaluation.json`` keeps, beside those that are part of the result."""
-STANDARD: tuple[Metric, ...] = (Baselines(), LatentInformation(), Clustering())
+STANDARD: tuple[Metric, ...] = (Baselines(), LatentInformation(), Identifiability(), Clustering())
 """Metrics of every evaluation."""
 
 
@@ -75,10 +76,10 @@ def evaluate(
     k-hat. Data for which that is above 0.7 are flagged.
 
     Beside it stands what the metrics find. The standard ones are :class:`curvae.evaluation.Baselines`, models in closed
-    form that were fitted to the run's training rows, :class:`curvae.evaluation.LatentInformation` and, where there are
-    clusters and labels, :class:`curvae.evaluation.Clustering`; others are
-    :class:`curvae.evaluation.Annealing`, :class:`curvae.evaluation.SampleQuality`, and any of your own
-    (:class:`curvae.evaluation.Metric`).
+    form that were fitted to the run's training rows, :class:`curvae.evaluation.LatentInformation`,
+    :class:`curvae.evaluation.Identifiability` and, where there are clusters and labels,
+    :class:`curvae.evaluation.Clustering`; others are :class:`curvae.evaluation.Annealing`,
+    :class:`curvae.evaluation.SampleQuality`, and any of your own (:class:`curvae.evaluation.Metric`).
 
     The same arguments give the same numbers; the system and the caller's random numbers stay as they are. Latents are
     described in the axes of the run, see :class:`curvae.latents.Axes`; nothing else depends on them.
@@ -124,9 +125,8 @@ def evaluate(
 
 
 def fields_of(found: Mapping[str, Measured]) -> dict[str, Any]:
-    """What metrics found, as fields of an evaluation: its own ones by name, the others together as ``metrics``.
-
-    One that found nothing, None, is left out of these.
+    """What metrics found, as fields of an evaluation: its own ones by name, the others together as ``metrics``, but for
+    those that found nothing.
 
     Raises:
         TypeError: a metric of another name found anything but a :class:`Finding`.

@@ -1,8 +1,10 @@
 """Networks: modules only, no probability."""
 
+from curvae.networks.brenier import BrenierMap
 from curvae.networks.conv import ConvDecoder, ConvEncoder
 from curvae.networks.embedding import carried, write_affine
 from curvae.networks.flow_decoder import FlowDecoder
+from curvae.networks.identifiable import FullRank, IdentifiableDecoder, ReferenceCategory
 from curvae.networks.ladder import Gated, LadderEncoder, ladder_decoder
 from curvae.networks.last_block import LastBlock
 from curvae.networks.masked import MaskedDecoder, kernels_for
@@ -14,17 +16,21 @@ from curvae.renamed import renamed
 
 __all__ = [
     "MLP",
+    "BrenierMap",
     "ColumnFront",
     "ConvDecoder",
     "ConvEncoder",
     "FlowDecoder",
     "Front",
+    "FullRank",
     "Gated",
+    "IdentifiableDecoder",
     "LadderEncoder",
     "LastBlock",
     "Logarithm",
     "MaskedDecoder",
     "ModulatedMLP",
+    "ReferenceCategory",
     "TopDown",
     "carried",
     "kernels_for",

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from curvae.networks.identifiable import IdentifiableDecoder
 from curvae.networks.mlp import Front
 from curvae.networks.modulated import ModulatedMLP
 
@@ -13,13 +14,15 @@ def carried(network: nn.Module) -> int:
 
     It must be layers of ``nn.Linear`` with biases, between them an activation a with ``a(t) - a(-t)`` proportional to
     t: ReLU, LeakyReLU, SiLU, GELU and their like, but no tanh. Each value takes two units of every hidden layer. A
-    :class:`ModulatedMLP` carries what its shared network does.
+    :class:`ModulatedMLP` carries what its shared network does, an :class:`IdentifiableDecoder` all of its latents.
 
     Example:
         >>> from curvae.networks import MLP
         >>> carried(MLP(10, [32, 20], 4)), carried(MLP(10, [], 4)), carried(MLP(10, [32], 4, nn.Tanh))
         (10, 4, 0)
     """
+    if isinstance(network, IdentifiableDecoder):
+        return network.latent
     if (layers := _layers(network)) is None:
         return 0
     linear, _ = layers
@@ -40,12 +43,16 @@ def write_affine(
 
     The first 2 R units of each hidden layer carry ``+v`` and ``-v``, read nothing else, and are all that these outputs
     read at first; every other weight keeps its value, and learns as it would. What modulates a network is at rest then.
+    An identifiable decoder becomes the map to first order around 0.
 
     Raises:
         ValueError: the network cannot carry R values; see :func:`carried`.
     """
     if len(inward) > carried(network):
         raise ValueError(f"write_affine: expected a network that carries {len(inward)} values, got {carried(network)}.")
+    if isinstance(network, IdentifiableDecoder):
+        network.start_from(outward @ inward, outward @ offset + bias)
+        return
     if isinstance(network, ModulatedMLP):
         network.rest()
     linear, gains = _layers(network) or ([], [])

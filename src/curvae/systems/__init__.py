@@ -34,6 +34,7 @@ from curvae.systems.householder_vae import householder_vae
 from curvae.systems.hvae import hvae
 from curvae.systems.ia_vae import ia_vae
 from curvae.systems.iaf_vae import iaf_vae
+from curvae.systems.identifiable_vae import identifiable_vae
 from curvae.systems.iwae import iwae
 from curvae.systems.ladder_clustering import ladder_clustering
 from curvae.systems.langevin_ae import langevin_ae
@@ -100,6 +101,7 @@ __all__ = [
     "hvae",
     "ia_vae",
     "iaf_vae",
+    "identifiable_vae",
     "initialize_likelihood",
     "iwae",
     "ladder_clustering",

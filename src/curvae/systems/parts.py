@@ -10,9 +10,9 @@ from torch import nn
 from curvae import likelihoods
 from curvae.distributions import ConditionalDistribution, FixedNormal, LearnedNormal, OneHot
 from curvae.inference import AmortizedGaussian, AmortizedMixture
-from curvae.likelihoods import Likelihood
+from curvae.likelihoods import Categorical, Likelihood
 from curvae.model import LatentVariableModel
-from curvae.networks import MLP, ColumnFront, LadderEncoder, Logarithm, ladder_decoder
+from curvae.networks import MLP, ColumnFront, IdentifiableDecoder, LadderEncoder, Logarithm, ladder_decoder
 from curvae.objectives import (
     AnnealedElbo,
     DirectArgmax,
@@ -161,6 +161,22 @@ def check_sizes(latent: int, hidden: int, depth: int) -> None:
             raise ValueError(f"{name} must be 1 or more; got {value}.")
     if depth > DEEPEST:
         raise ValueError(f"depth must be {DEEPEST} or less; got {depth}.")
+
+
+def identifiable_decoder(
+    name: str, likelihood: Likelihood, latent: int | None, hidden: int, depth: int
+) -> IdentifiableDecoder:
+    """A decoder for this likelihood that tells all latents apart; of categories, it gives all but one of each element.
+
+    Raises:
+        ValueError: fewer than 1 latent, or more than the values that tell laws of x apart; no hidden layer.
+    """
+    categories = likelihood.categories if isinstance(likelihood, Categorical) else None
+    outputs = likelihood.size if categories is None else likelihood.size // categories * (categories - 1)
+    latent = max(1, min(16, outputs // 4)) if latent is None else latent
+    if not 1 <= latent <= outputs:
+        raise ValueError(f"{name}: latent must be from 1 to {outputs}, the values that tell data apart; got {latent}.")
+    return IdentifiableDecoder(latent, outputs, [hidden] * depth, categories)
 
 
 def standard_encoder(spec: DataSpec, latent: int, hidden: int, depth: int) -> nn.Module:
