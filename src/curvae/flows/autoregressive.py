@@ -120,11 +120,42 @@ class Autoregressive(InvertibleFlow):
 
     def inverse(self, z: Float[Tensor, "S B D"], context: Float[Tensor, "B C"] | None = None) -> Transformed:
         log_det = torch.zeros_like(z[..., 0])
-        for step in reversed(self.steps):
-            transform = step(context)
-            z = transform.inv(z)
-            log_det = log_det - transform.call_and_ladj(z)[1]
+        for number, step in reversed([*enumerate(self.steps)]):
+            z, stretch = self._undone(number, step, z, context)
+            log_det = log_det - stretch
         return Transformed(z, log_det)
+
+    def _undone(
+        self, number: int, step: Any, y: Float[Tensor, "S B D"], context: Tensor | None
+    ) -> tuple[Float[Tensor, "S B D"], Float[Tensor, "S B"]]:
+        """Where a step came from and its log-determinant there: group by group, each by what those before it say."""
+        if not isinstance(step, MaskedAutoregressiveTransform):
+            law = step(context)
+            return (z := law.inv(y)), law.call_and_ladj(z)[1]
+        z, total, first = torch.zeros_like(y), torch.zeros_like(y[..., 0]), -(-self.size // self.passes)
+        for begin in range(0, self.size, first):
+            group = slice(begin, min(begin + first, self.size))
+            place = slice(self.size - group.stop, self.size - group.start) if number % 2 else group
+            seen = z if begin or context is not None else z[:1, :1]  # the first group sees the context alone
+            law: Any = step.univariate(*unpack(_said(step.hyper, seen, context, place, self.size), step.shapes))
+            part = law.inv(y[..., place])
+            z = z + nn.functional.pad(part, (place.start, self.size - place.stop))
+            total = total + law.call_and_ladj(part)[1].sum(-1)
+        return z, total
+
+
+def _said(
+    network: Any, z: Float[Tensor, "S B D"], context: Tensor | None, place: slice, size: int
+) -> Float[Tensor, "S B d T"]:
+    """What a step's network says of some of the dimensions: of its last layer only their rows are computed."""
+    *layers, last = network
+    value = z if context is None else torch.cat([z, context.expand(*z.shape[:-1], -1)], -1)
+    for layer in layers:
+        value = layer(value)
+    rows = slice(*(end * (last.out_features // size) for end in (place.start, place.stop)))
+    return nn.functional.linear(value, _masked(last)[rows], last.bias[rows]).unflatten(
+        -1, (place.stop - place.start, -1)
+    )
 
 
 def _pulled(
