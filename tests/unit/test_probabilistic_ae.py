@@ -6,14 +6,17 @@ import pytest
 import torch
 from torch import nn
 
+from curvae import load
 from curvae.data import Data, from_array
+from curvae.evaluation import evaluate, read_evaluation
 from curvae.inference import CodePoint
 from curvae.likelihoods import Gaussian
 from curvae.linear import LinearGaussian, ppca
 from curvae.networks import MLP
-from curvae.systems import CodeSystem, probabilistic_ae
+from curvae.systems import CodeSystem, probabilistic_ae, vae
 from curvae.systems.codes import code_density, held_out_noise, reconstruction, whiten
 from curvae.typing import Batch, DataSpec
+from folders import folder
 
 F64 = torch.float64
 NOISE, WIDTH, LATENT = 0.05, 12, 2
@@ -136,6 +139,28 @@ def test_codes_are_scored_by_change_of_variables(flows):
         system.code_log_prob(torch.full((5, WIDTH), torch.nan, dtype=F64), hidden),
         system.code_log_prob(torch.zeros(5, WIDTH, dtype=F64)),
     )
+
+
+def test_how_usual_a_code_is_stands_beside_each_row_and_in_scores(tmp_path):
+    """``evaluation.npz`` and ``score`` have it row by row, of rows with holes by what is seen; a VAE has none."""
+    data, _ = rows_of_ppca(200)
+    system = fitted(linear(data.spec), data).float()
+    run = folder(tmp_path / "run", system, data)
+    found = evaluate(run, [], samples=20, limit=6, chains=False, progress=False)
+    arrays = read_evaluation(run.path).arrays
+    x = data.test.x[:6]
+    expected = system.code_log_prob(x).detach()
+    torch.testing.assert_close(torch.from_numpy(arrays["code_log_prob"]).float(), expected, rtol=1e-4, atol=1e-3)
+    assert found.count == 6
+    again, raw = load(run.path, system, data), data.test.raw[:6].numpy()
+    score = again.score(raw, samples=20, chains=False)
+    torch.testing.assert_close(torch.from_numpy(score.code_log_prob).float(), expected, rtol=1e-4, atol=1e-3)
+    mask = torch.rand(6, WIDTH) < 0.7
+    holes = again.score(raw, mask=mask.numpy(), samples=20, chains=False)
+    seen = system.code_log_prob(torch.where(mask, x, torch.nan), mask).detach()
+    torch.testing.assert_close(torch.from_numpy(holes.code_log_prob).float(), seen, rtol=1e-4, atol=1e-3)
+    other = load(folder(tmp_path / "vae", vae(data.spec, latent=2, hidden=8), data).path, data=data)
+    assert other.score(raw, samples=20, chains=False).code_log_prob is None
 
 
 def test_the_density_of_codes_has_mass_one():

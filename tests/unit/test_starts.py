@@ -140,6 +140,13 @@ def test_before_the_first_step_elbo_and_evidence_are_those_of_the_linear_model(n
         torch.testing.assert_close(system.model.decode(z), z * deviation @ model.weight.mT + model.mean)
         mean = (all_of(data).x - model.mean) @ model.posterior_map.mT / deviation
         torch.testing.assert_close(system.posterior(all_of(data).x).mean, mean)
+    elif start == "tangent":
+        origin = torch.zeros(1, 3, dtype=torch.float64)
+        torch.testing.assert_close(system.model.decode(origin)[0], model.mean, atol=1e-9, rtol=0)
+        slope = torch.func.jacrev(lambda z: system.model.decode(z.unsqueeze(0))[0])(origin[0])
+        torch.testing.assert_close(slope, model.weight, atol=1e-8, rtol=0)
+        mean = (all_of(data).x - model.mean) @ model.posterior_map.mT
+        torch.testing.assert_close(system.posterior(all_of(data).x).mean, mean)
     elif start == "decoder only":
         z = torch.randn(4, 3, dtype=torch.float64)
         torch.testing.assert_close(system.model.decode(z), z @ model.weight.mT + model.mean)
@@ -147,7 +154,7 @@ def test_before_the_first_step_elbo_and_evidence_are_those_of_the_linear_model(n
 
 def test_every_system_is_in_the_table_of_the_documentation():
     assert sorted(STARTS) == sorted(SYSTEMS)
-    assert set(STARTS.values()) <= {"exact", "linear", "near", "random"}
+    assert set(STARTS.values()) <= {"exact", "linear", "near", "random", "tangent"}
 
 
 @pytest.mark.parametrize("name", sorted(SYSTEMS))

@@ -13,7 +13,7 @@ from curvae.argument_checks import check_least
 
 LEAST = 0.1
 """The smallest slope of a map in any direction, by default."""
-TOP = 0.1
+TOP = 0.03
 """Of each weight w at first: g is nearly linear."""
 STEPS, HALVINGS = 100, 20
 """Of the search for the way back."""
