@@ -116,11 +116,11 @@ class BrenierMap(nn.Module):
 
     @torch.no_grad()
     def inverse(self, y: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
-        """The z of ``g(z) = y``, by :func:`solve`."""
-        return solve(self, y)
+        """The z of ``g(z) = y``, by :func:`invert`."""
+        return invert(self, y)
 
 
-def solve(g: BrenierMap, y: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+def invert(g: BrenierMap, y: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
     """``argmin f(z) - y'z`` by Newton's method, which is the z of ``g(z) = y``; a row that is not reached is NaN.
 
     Each step is halved until the residual is smaller. As the Jacobian of g is at least ``least I`` everywhere, the
