@@ -348,11 +348,14 @@ def test_a_value_that_comes_again_and_again_is_spoken_of(caplog):
     x = torch.randn(100, 3)
     x[:, 1] = x[:, 1].round()
     with caplog.at_level(logging.WARNING, "curvae"):
-        for raw in (x, torch.randn(100, 3)):
-            system = nice(DataSpec((3,)), hidden=8)
-            system.stages()[0].start(system, from_array(raw))
-    (line,) = caplog.messages
+        for raw in (x, torch.randn(100, 3), torch.rand(100, 2, 2, 1).round()):
+            data = from_array(raw, support="real")
+            system = nice(data.spec, hidden=8)
+            system.stages()[0].start(system, data)
+    line, of_pictures = caplog.messages
     assert line.startswith("nice: 1 of 3 elements have one and the same value in more than a fifth of the rows: ")
+    assert line.endswith(" Leave out columns of a few values, as classes are.")
+    assert of_pictures.endswith(" Dequantize pictures.")
 
 
 def test_misuse(make):

@@ -274,3 +274,12 @@ def test_what_it_says_is_of_the_decoder_and_the_law():
         found = slopes_at(model, Batch.of(torch.zeros(2, 3, dtype=F64)), torch.zeros(2, 2, dtype=F64))
     torch.testing.assert_close(found.decoder, torch.tensor([[4.0, 3.0]] * 2, dtype=F64))
     torch.testing.assert_close(found.law, torch.tensor([[8.0, 6.0]] * 2, dtype=F64), rtol=1e-4, atol=0)
+
+
+def test_codes_where_a_slope_is_not_finite_are_left_out():
+    decoder = torch.nn.Linear(2, 3).double()
+    model = LatentVariableModel(StandardNormal(2), decoder, Gaussian(3, scale=0.5)).double()
+    decoder.weight.data[0, 0] = torch.inf
+    with torch.no_grad():
+        found = slopes_at(model, Batch.of(torch.zeros(2, 3, dtype=F64)), torch.zeros(2, 2, dtype=F64))
+    assert found.decoder.isnan().all()

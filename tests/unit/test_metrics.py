@@ -88,10 +88,11 @@ def test_a_metric_is_computed_kept_printed_warned_of_and_reported(run: RunFolder
 
 def test_metrics_are_chosen_and_nothing_else_changes(run: RunFolder):
     whole = evaluate(run, samples=30, progress=False)
-    assert "metrics" not in json.loads((run.path / "evaluation.json").read_text())
+    assert whole.metrics.keys() == {"identifiability"}
     assert whole.baselines
     assert whole.information
     bare = evaluate(run, [], Settings(samples=30), progress=False)
+    assert "metrics" not in json.loads((run.path / "evaluation.json").read_text())
     assert (bare.baselines, bare.information) == (None, None)
     assert bare.log_likelihood == whole.log_likelihood
     assert evaluate(run, [], Settings(samples=99, limit=7), progress=False, samples=30).count == 7

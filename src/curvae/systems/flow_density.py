@@ -205,8 +205,9 @@ def check_density(name: str, train: Table) -> None:
     if count := int((share > ATOM).sum()):
         log.warning(
             "%s: %s of %s elements have one and the same value in more than a fifth of the rows: a density rises there "
-            "as far as it can, and log p(x) with it, whatever it knows of the rest. Dequantize pictures.",
+            "as far as it can, and log p(x) with it, whatever it knows of the rest. %s",
             *(name, f"{count:,}", f"{x.shape[1]:,}"),
+            "Dequantize pictures." if train.x.ndim > 3 else "Leave out columns of a few values, as classes are.",
         )
 
 

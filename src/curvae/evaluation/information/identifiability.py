@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from curvae.curvature.routes.derivatives import jacobian
 from curvae.curvature.routes.differentiable import decoding
@@ -66,7 +66,11 @@ class Identifiability:
 
 
 def slopes_at(model: LatentVariableModel, batch: Batch, z: Float[Tensor, "N D"]) -> Slopes:
-    """Singular values at these codes, in double precision from derivatives in that of z."""
+    """Singular values at these codes, in double precision from derivatives in that of z; NaN where one is not finite.
+
+    Raises:
+        ValueError: a decoder without derivatives.
+    """
     eta, rows = jacobian(decoding(model, batch.x, z), z)
     law = model.likelihood.root(eta.unsqueeze(1), rows)
     decoder, seen = (_singular(each) for each in (rows, law))
@@ -75,12 +79,13 @@ def slopes_at(model: LatentVariableModel, batch: Batch, z: Float[Tensor, "N D"])
 
 
 def _singular(rows: Float[Tensor, "N D P"]) -> Float[Tensor, "N D"]:
-    values = torch.linalg.svdvals(rows.double())
-    return torch.nn.functional.pad(values, (0, rows.shape[1] - values.shape[1]))
+    finite = rows.isfinite().flatten(1).all(1)[:, None]
+    values = torch.linalg.svdvals(torch.where(finite.unsqueeze(-1), rows, 0).double())
+    return torch.where(finite, nn.functional.pad(values, (0, max(0, rows.shape[1] - values.shape[1]))), torch.nan)
 
 
 def _slopes(system: System, table: ArrayTable, limit: int | None, seed: int) -> Slopes | None:
-    """None without a model of continuous latents, or where a Jacobian is too large."""
+    """Those that are finite; None without a model of continuous latents or without derivatives, or of too many."""
     if not isinstance(system, HasModel) or not (latent := system.parts()).model.prior.continuous:
         return None
     count = min(COUNT, len(table) if limit is None else limit, len(table), NUMBERS // _numbers(latent.model))
@@ -90,8 +95,13 @@ def _slopes(system: System, table: ArrayTable, limit: int | None, seed: int) -> 
         batch = like(system, table.batch(torch.arange(count)))
         codes = typical(latent.infer(batch).posterior)
         parts = torch.arange(count).split(max(1, NUMBERS // 8 // _numbers(latent.model)))
-        each = [slopes_at(latent.model, Batch.of(batch.x[part]), codes[part]) for part in parts]
-    return Slopes(*(torch.cat(values).cpu() for values in zip(*each, strict=True)))
+        try:
+            each = [slopes_at(latent.model, Batch.of(batch.x[part]), codes[part]) for part in parts]
+        except ValueError:  # a decoder without derivatives
+            return None
+    found = [torch.cat(values).cpu() for values in zip(*each, strict=True)]
+    known = found[0].isfinite().all(1) & found[1].isfinite().all(1)
+    return Slopes(*(values[known] for values in found)) if bool(known.any()) else None
 
 
 def _numbers(model: LatentVariableModel) -> int:
