@@ -116,7 +116,7 @@ class BrenierMap(nn.Module):
 
     @torch.no_grad()
     def inverse(self, y: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
-        """The z of ``g(z) = y``, by :func:`invert`."""
+        """The z of ``g(z) = y`` by Newton's method, exact to rounding; a row where that is not reached is NaN."""
         return invert(self, y)
 
 

@@ -149,7 +149,7 @@ class IdentifiableDecoder(nn.Module):
 
     @torch.no_grad()
     def inverse(self, eta: Float[Tensor, "N P"]) -> Float[Tensor, "N K"]:
-        """The z of an eta that the decoder gave, by Newton's method, see :func:`curvae.networks.brenier.invert`."""
+        """The z of an eta that the decoder gave, by Newton's method, exact to rounding."""
         free = eta if self.link is None else self.link.inverse(eta)
         inner = self.second.inverse(free / self.scale) @ self.matrix.frame
         return self.first.inverse(torch.linalg.solve_triangular(self.matrix.triangle, inner.mT, upper=True).mT)
