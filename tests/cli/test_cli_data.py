@@ -44,9 +44,9 @@ def test_everything_is_said_at_once_with_its_remedy(table: str, capsys: pytest.C
         "the same values as in another column in 'u2'; proposal: --drop u2",
         "-999 in 'g', far from its other values; proposal: --missing-value -999",
         "counts in 'n'",
-        "trouble: expected numbers, got 'M' in line 2, column 'sex'",
+        "words in 'sex', taken for categories; proposal: --label sex if they are labels",
         "trouble: expected numbers, got '2020-01-01' in line 2, column 'when'; dates",
-        "mend the 2 troubles, then: curvae fit vlae t.csv",
+        "mend the trouble, then: curvae fit vlae t.csv",
     ):
         assert part in told
 

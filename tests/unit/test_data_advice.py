@@ -66,7 +66,7 @@ def test_kinds_that_are_declared_hold():
 def test_words_are_features_where_they_are_categories(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("sex,x\n" + "".join(f"{'MFI'[i % 3]},{i * 0.37:.2f}\n" for i in range(40)))
-    with pytest.warns(DataAdvice, match="categories in 'sex'"):
+    with pytest.warns(DataAdvice, match="words in 'sex', taken for categories"):
         data = from_file(path, kind={"sex": "category"})
     column = data.schema.features[0]
     assert (column.kind, column.vocabulary) == ("category", ("F", "I", "M"))

@@ -288,7 +288,7 @@ def test_a_frame_has_columns_of_clusters_and_other_systems_none(tmp_path):
     assert [*mixed][-2:] == ["cluster", "cluster_probability"]
     plain = curvae.fit("vae", frame, latent=1, out=tmp_path / "three", **options)
     assert not any("cluster" in name for name in plain.encode(frame))
-    assert "metrics" not in evaluate(plain, samples=20, progress=False).to_dict()
+    assert "clustering" not in evaluate(plain, samples=20, progress=False).to_dict()["metrics"]
 
 
 def test_misuse():

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from curvae import memory
 from curvae.argument_checks import check_least
 
 LEAST = 0.1
@@ -37,7 +38,7 @@ class BrenierMap(nn.Module):
         least: the smallest slope in any direction, positive.
 
     Raises:
-        ValueError: no layers, a size below 1, a slope that is not positive.
+        ValueError: no layers, a size below 1, a slope that is not positive; there is no memory for the weights.
 
     Example:
         >>> g = BrenierMap(3, [16, 16]).double()
@@ -53,6 +54,7 @@ class BrenierMap(nn.Module):
         check_least("BrenierMap", 1, size=size, layers=len(hidden), hidden=min(hidden, default=1))
         if not (least > 0 and math.isfinite(least)):
             raise ValueError(f"BrenierMap: least must be a positive number; got {least}.")
+        memory.require_memory(sum(before * after for before, after in pairwise([size, *hidden])), "BrenierMap")
         self.least = least
         self.slope = nn.Parameter(_before_softplus(torch.tensor(1 - least if least < 1 else 1e-3)))
         self.shift = nn.Parameter(torch.zeros(size))
