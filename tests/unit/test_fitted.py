@@ -17,7 +17,7 @@ import curvae
 from curvae import memory, training
 from curvae.cli import main
 from curvae.data import DataError, DataWarning, from_array
-from curvae.data.restoring import restored
+from curvae.data.own_units import restored
 from curvae.data.schema import Column, Schema
 from curvae.fitted.doors import _check_system
 from curvae.likelihoods import Gaussian

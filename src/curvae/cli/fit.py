@@ -111,7 +111,7 @@ def _request(words: Sequence[str]) -> Request:
 def _sources(system: str, data: str | None) -> Sources:
     return Sources(
         opening.system_flags(system),
-        opening.known_set() if data is None or opening.set_name(data) else opening.own_file(),
+        opening.known_set() if data is None or opening.known_set_of(data) else opening.own_file(),
         opening.training_flags(),
         Source("training", _command),
     )

@@ -11,7 +11,7 @@ import numpy as np
 from curvae.argument_checks import MOST
 from curvae.cli.failures import UsageError
 from curvae.cli.flags import Source
-from curvae.cli.opening import noted, open_run, set_name
+from curvae.cli.opening import known_set_of, noted, open_run
 from curvae.cli.output import fresh
 from curvae.cli.parsing import command
 from curvae.io.reading import Reading
@@ -65,7 +65,7 @@ def sample(
     """
     check_file(to)
     check_flag_ranges(n=n)
-    from curvae.data.restoring import by_name
+    from curvae.data.own_units import by_name
     from curvae.fitted import Fitted
 
     with fresh(to, force) as target:
@@ -130,7 +130,7 @@ def named_rows(data: str, run: "RunFolder", reading: Reading) -> "TransformedRow
     from curvae.fitted.rows import PARTS, rows_of
 
     if data not in PARTS:
-        set_name(data)
+        known_set_of(data)
     with noted():
         return rows_of(run, data, reading=reading)
 

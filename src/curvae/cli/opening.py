@@ -40,7 +40,7 @@ def own_file() -> Source:
     )
 
 
-def set_name(word: str) -> str | None:
+def known_set_of(word: str) -> str | None:
     """The known data set of this name, in either spelling of its hyphens; None if it is a file.
 
     Raises:
@@ -62,7 +62,7 @@ def open_data(word: str, arguments: Mapping[str, Any]) -> "Data":
     """The data set or file of this word."""
     from curvae import data
 
-    name = set_name(word)
+    name = known_set_of(word)
     with noted():
         return data.load(name, **arguments) if name else data.from_file(word, **arguments)
 
@@ -75,7 +75,7 @@ def other_data(run: "RunFolder", word: str | None, folder: Path | None) -> "Data
 
     if word is None:
         return None if folder is None else run.data(folder)
-    set_name(word)
+    known_set_of(word)
     with noted():
         table = rows_of(run, word, reading=Reading(data_dir=folder)).table
     schema = run.schema

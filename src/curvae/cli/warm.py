@@ -31,7 +31,7 @@ def _data(word: str | None) -> Source:
     """The flags with which it is read."""
     from curvae.data import like_file, like_set
 
-    skip, known = frozenset({"earlier", "path", "name"}), word is not None and opening.set_name(word) is not None
+    skip, known = frozenset({"earlier", "path", "name"}), word is not None and opening.known_set_of(word) is not None
     skip = skip if known else skip | {"data_dir"}
     return Source("data", like_set if known else like_file, skip=skip, rename=opening.RENAME)
 
@@ -43,7 +43,7 @@ def _train(chosen: Any, reading: dict[str, Any], training: dict[str, Any], words
     from curvae.training.setup.devices import is_first
 
     run, word = opening.open_run(chosen["run"], chosen["trust"] or ()), chosen["data"]
-    name, earlier = opening.set_name(word), run.earlier()
+    name, earlier = opening.known_set_of(word), run.earlier()
     with opening.noted():
         data = like_set(earlier, name, **reading) if name else like_file(earlier, word, **reading)
     if training["out"] is None and training["devices"] == 1:

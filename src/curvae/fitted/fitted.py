@@ -12,7 +12,7 @@ from torch import Tensor
 
 from curvae.argument_checks import check_counts
 from curvae.data import Schema, Transform
-from curvae.data.restoring import by_name, restored
+from curvae.data.own_units import by_name, restored
 from curvae.fitted import outputs
 from curvae.fitted.outputs import DRAWN, Array, Encoding, Score, moments_of
 from curvae.fitted.rows import Reading, TransformedRows, batches, evaluation_mode, gathered, rows_of

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from curvae.data import Schema
-from curvae.data.restoring import by_name
+from curvae.data.own_units import by_name
 from curvae.data.tables.columnar import named_as
 from curvae.latents import Axes
 from curvae.posteriors import Posterior, rotated
