@@ -6,13 +6,16 @@ are hit too; then a file by its number of lines, then a place in it. First run t
 that speak of what was mutated, by name or through the lists that all methods stand in; the whole suite only where these
 all pass.
 
-    python benchmarks/mutants.py --seed 16 --count 30             # writes results/mutants.md
+    python benchmarks/mutants.py --seed 16 --count 30             # writes results/mutants.md; goes on if cut off
     python benchmarks/mutants.py --seed 16 --count 30 --list      # only says which they are
     python benchmarks/mutants.py --seed 16 --count 30 --only 7    # one of them again
     python benchmarks/mutants.py --seed 16 --near                 # never the whole suite, for a first look
+
+What became of each is a line of ``runs/mutants.jsonl``, by the commit: what was tried there is not tried again.
 """
 
 import argparse
+import json
 import os
 import random
 import re
@@ -22,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mutation import Mutation, mutations
@@ -30,6 +33,7 @@ from mutation import Mutation, mutations
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PAGE = HERE / "results" / "mutants.md"
+LINES = ROOT / "runs" / "mutants.jsonl"
 LIMIT = 1800
 """Seconds after which a mutant is killed: it hangs."""
 ABOUT_C = ("kernel", "compiled", "last_step", "bfgs", "native")
@@ -94,7 +98,8 @@ def near(root: Path, mutant: Mutation, text: str) -> list[str]:
     ranked = [mutant.path] if ">>>" in text else []
     for wanted in ([mutant.inside], names):
         speaks = re.compile(rf"\b({'|'.join(filter(None, wanted)) or '(?!)'})\b")
-        files = [path for path in sorted((root / "tests").rglob("*.py")) if speaks.search(path.read_text())]
+        every = sorted((root / "tests").rglob("*.py"), key=lambda path: ("cli" in path.parts, path))  # fast ones first
+        files = [path for path in every if speaks.search(path.read_text())]
         helpers = [path.stem for path in files if not path.stem.startswith("test_")]
         ranked += [path.relative_to(root).as_posix() for path in files if path.stem.startswith("test_")]
         ranked += [path for helper in helpers for path in importing(root, helper)]
@@ -180,14 +185,27 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def known(revision: str, whole: bool) -> dict[str, Outcome]:
+    """What became of mutants of this commit, by file and diff; survivors of the tests near them may meet the others."""
+    lines = [json.loads(line) for line in LINES.read_text().splitlines()] if LINES.exists() else []
+    here = [line for line in lines if line["revision"] == revision]
+    found = {line["mutant"]: Outcome(line["verdict"], line["by"], line["seconds"]) for line in here}
+    return {key: each for key, each in found.items() if not (whole and each.verdict == "survived")}
+
+
 def tried(
-    drawn: Iterable[tuple[int, Mutation]], texts: dict[str, str], whole: bool
+    drawn: Iterable[tuple[int, Mutation]], texts: dict[str, str], whole: bool, revision: str
 ) -> Iterator[tuple[int, Mutation, Outcome]]:
-    """One after the other, in one copy of the tree."""
+    """One after the other, in one copy of the tree; those that were tried before are as they were found."""
+    before = known(revision, whole)
+    LINES.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         copy = Copy(ROOT, Path(folder))
         for number, mutant in drawn:
-            outcome = copy.outcome(mutant, whole)
+            key = f"{place(mutant, texts)}\n{mutant.diff(texts[mutant.path])}"
+            outcome = before.get(key) or copy.outcome(mutant, whole)
+            with LINES.open("a") as file:
+                file.write(json.dumps({"revision": revision, "mutant": key, **asdict(outcome)}) + "\n")
             print(f"{number} {place(mutant, texts)} {outcome.verdict} by {outcome.by}", flush=True)
             yield number, mutant, outcome
 
@@ -200,8 +218,8 @@ def main() -> None:
         for number, mutant in drawn:
             print(f"{number} {place(mutant, texts)} {mutant.kind}\n{mutant.diff(texts[mutant.path])}")
         return
-    found = list(tried(drawn, texts, not options.near))
     revision = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True).strip()
+    found = list(tried(drawn, texts, not options.near, revision))
     if not options.only:
         options.out.write_text(page(found, texts, options.seed, revision))
     if any(outcome.verdict == "survived" for _, _, outcome in found):
