@@ -1,6 +1,6 @@
 """Planted errors: how well log p(x) finds the rows, and log p(x_j | other columns) the cells, that were changed.
 
-    python benchmarks/anomalies.py FOLDER                  # 75 cells, about 12 CPU minutes; goes on if cut off
+    python benchmarks/anomalies.py FOLDER                  # 75 cells, about 45 CPU minutes; goes on if cut off
     python benchmarks/anomalies.py FOLDER --only wine --seeds 0
     python benchmarks/anomalies.py FOLDER --list           # only writes the page again
 
@@ -125,16 +125,16 @@ def page() -> None:
     found: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
     for (table, method, _), line in kept().items():
         found[table, method].append(line)
-    lines = ["| table | method | rows | cells | CPU s |", "|---|---|--:|--:|--:|"]
+    lines = ["| table | method | seeds | rows | cells | CPU s |", "|---|---|--:|--:|--:|--:|"]
     for (table, method), some in found.items():
         cells = [_told([each[name] for each in some]) for name in ("rows", "cells")]
         seconds = np.mean([each["seconds"] for each in some])
-        lines.append(f"| {table} | {method} | {cells[0]} | {cells[1]} | {seconds:.0f} |")
+        lines.append(f"| {table} | {method} | {len(some)} | {cells[0]} | {cells[1]} | {seconds:.0f} |")
     written(PAGE, "anomalies", "\n".join(lines) + "\n")
 
 
 def _told(values: list[float]) -> str:
-    return f"{np.mean(values):.3f} ± {np.ptp(values) / 2:.3f}"
+    return f"{np.mean(values):.3f}" + (f" ± {np.ptp(values) / 2:.3f}" if len(values) > 1 else "")
 
 
 def todo(options: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
