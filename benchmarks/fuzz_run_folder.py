@@ -11,6 +11,7 @@ a reader wrote.
 
 import argparse
 import collections
+import copy
 import io
 import json
 import os
@@ -136,11 +137,11 @@ def _change(random_: random.Random, value: Any) -> None:
             if isinstance(here, dict) and random_.random() < 0.3:
                 del here[key]
             else:
-                here[key] = random_.choice([*WORDS, here[key]])
+                here[key] = copy.deepcopy(random_.choice([*WORDS, here[key]]))
             return
         here = here[key]
     if isinstance(here, dict):
-        here[random_.choice([*KEYS, "z"])] = random_.choice(WORDS)
+        here[random_.choice([*KEYS, "z"])] = copy.deepcopy(random_.choice(WORDS))  # else one case changes another
 
 
 def arrays(case: Case, content: bytes) -> bytes:

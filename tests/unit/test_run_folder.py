@@ -21,7 +21,7 @@ from curvae.training import RunError, RunFolder
 from curvae.training.loop.checkpoint import Session
 from curvae.training.run import files, layout, weights
 from curvae.training.run.metrics import Log
-from folders import folder, reseal
+from folders import folder, reseal, rewrite
 from training_toys import Toy, content, data_of, not_finite
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -302,6 +302,16 @@ def test_an_evaluation_with_arrays_of_other_rows_is_refused(run: RunFolder):
     with pytest.raises(RunError, match=r"evaluation.npz: .* index: int64 \(10,\) for 9 rows; run `curvae evaluate"):
         read_evaluation(run.path)
     assert json.loads((run.path / "evaluation.json").read_text())["count"] == 9
+
+
+def test_an_evaluation_with_values_whose_squares_overflow_is_refused(run: RunFolder):
+    evaluate(run, samples=30, progress=False)
+    found = read_evaluation(run.path).arrays["log_likelihood"]
+    rewrite(run.path, log_likelihood=np.where(np.arange(len(found)) == 3, -np.inf, found))
+    assert read_evaluation(run.path).arrays["log_likelihood"][3] == -np.inf
+    rewrite(run.path, log_likelihood=np.where(np.arange(len(found)) == 3, -1e200, found))
+    with pytest.raises(RunError, match=r"evaluation.npz: .* log_likelihood: a value beyond 1e\+150; run `curvae eval"):
+        read_evaluation(run.path)
 
 
 def test_a_killed_command_leaves_the_old_state_or_the_new(tmp_path: Path):

@@ -31,6 +31,8 @@ Found = TypeVar("Found")
 KINDS = {"index": "iu", "index_ais": "iu", "proposal": "iu", "flagged": "b", "finite": "b"}
 KINDS |= {PREFIX + name: "f" for name in NAMES}
 """Of values, where any number will not do."""
+LARGEST = 1e150
+"""Of finite values in magnitude: the squares of larger ones overflow."""
 SHAPES = {
     "originals": ("shown", "*"),
     "reconstructions": ("rebuilt", "*"),
@@ -169,6 +171,8 @@ def _check_kinds(arrays: Arrays, result: Evaluation) -> None:
         rows = annealed if name.endswith("_ais") else {count}
         if part.dtype.kind not in KINDS.get(name, "biuf") or part.ndim != 1 or {len(part)} != rows:
             raise ValueError(f"{name}: {part.dtype} {part.shape} for {count} rows")
+        if part.dtype.kind == "f" and (np.abs(part[np.isfinite(part)].astype(float)) > LARGEST).any():
+            raise ValueError(f"{name}: a value beyond {LARGEST:g}")
     baselines = {each.array for each in result.baselines or () if each.log_likelihood is not None}
     if missing := ({"index", "finite", "flagged"} | baselines) - arrays.keys():
         raise ValueError(f"no {min(missing)}")
