@@ -114,22 +114,21 @@ def test_a_system_that_has_nothing_goes_through(copies: Path, capsys: pytest.Cap
     assert "pull: it has no log-likelihood" in says(capsys, "compare", str(copies / "toy-density"), run)
 
 
-@pytest.mark.parametrize(("columns", "latent"), [(1, 1), (3, 3)])
+@pytest.mark.parametrize("columns", [1, 3])
 def test_a_single_test_row_has_no_error_and_no_warning(
-    columns: int, latent: int, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    columns: int, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
     """Seven rows leave one to test; pytest makes every warning an error."""
     rows = np.random.default_rng(0).normal(size=(7, columns))
     np.savetxt("t.csv", rows, delimiter=",", header=",".join("ugr"[:columns]), comments="")
-    for name in ("vlae", "vae"):
-        words = ["fit", name, "t.csv", "--latent", str(latent), "--hidden", "4", "--epochs", "2", "--out", name]
+    for name in ("vlae", "vae") if columns == 3 else ("vlae",):
+        words = ["fit", name, "t.csv", "--latent", str(columns), "--hidden", "4", "--epochs", "2", "--out", name]
         assert main([*words, "--no-progress"]) == 0
         evaluated = says(capsys, "evaluate", name, "--samples", "20")
         assert "log p(x), nats" in evaluated
         assert "±" not in evaluated
         assert "collapsed" not in evaluated, "one row says nothing of that"
-    commands = (
-        ["compare", "vlae", "vae", "--figure", "c.png"],
+    every = (
         ["encode", "vlae", "test", "--to", "e.csv"],
         ["refine", "vlae", "--steps", "2", "--to", "f.csv"],
         ["gaps", "vlae", "--steps", "4"],
@@ -137,7 +136,8 @@ def test_a_single_test_row_has_no_error_and_no_warning(
         ["calibrate", "vlae", "--draws", "19"],
         ["report", "vlae"],
     )
-    for words in commands:
+    more = (["compare", "vlae", "vae", "--figure", "c.png"], ["encode", "vlae", "test", "--to", "e.csv"], every[-1])
+    for words in every if columns == 1 else more:
         said = says(capsys, *words).replace(str(tmp_path), "")
         assert "nan" not in said, words
         assert "inf" not in said.replace("inference", "").replace("information", ""), words
