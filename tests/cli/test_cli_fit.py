@@ -1,6 +1,7 @@
 """``curvae fit``: what it leaves, what it leaves alone, how it goes on; modules of the user's own."""
 
 import errno
+import importlib
 import json
 import shlex
 import shutil
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+import curvae
 from command_line import TINY, contents, fails, numbers, says
 from curvae.cli import main
 
@@ -186,6 +188,19 @@ def test_own_module(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypa
     again = ["fit", "--config", "own", "--out", "again", "--trust", "our_nets", "--no-progress"]
     says(capsys, *again, noting="starts as it is")
     assert numbers(Path("again")) == numbers(Path("own"))
+
+
+def test_an_own_module_from_python_is_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """No file says how it was made, however much it is trusted."""
+    (tmp_path / "our_nets.py").write_text(DECODER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = importlib.import_module("our_nets").Decoder(2)
+    data = curvae.data.load("digits")
+    curvae.fit(curvae.systems.vae(data.spec, latent=2, decoder=own), data, max_updates=2, out="own", progress=False)
+    line = "has parts that a file cannot describe (decoder=our_nets.Decoder); make the system as you did then"
+    fails(capsys, ["sample", "own", "--trust", "our_nets"], 1, line)
 
 
 SPY = "open('imported', 'w').close()\n"

@@ -105,13 +105,14 @@ def open_run(folder: Path, trust: Sequence[str] = ()) -> "RunFolder":
         Refused: it has modules of the user's that ``trust`` does not name: a file alone must not make us import them.
     """
     from curvae.training import RunFolder
+    from curvae.training.run.serialization import custom_parts
 
     run = RunFolder.open(existing(folder))
     recorded = run.config["system"]
     import_from_here()
     arguments = recorded.get("arguments", {})
     refuse_own(folder, arguments, trust)
-    if not trust:
+    if not trust or custom_parts(recorded):  # which loading refuses by name
         return run
     return RunFolder(run.path, None, rebuilt(recorded.get("name", ""), arguments, run.schema.spec))
 
