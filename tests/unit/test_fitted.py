@@ -16,9 +16,13 @@ import torch
 import curvae
 from curvae import memory, training
 from curvae.cli import main
+from curvae.cli.score import score_
 from curvae.data import DataError, DataWarning, from_array
 from curvae.data.own_units import restored
 from curvae.data.schema import Column, Schema
+from curvae.evaluation.likelihood.weighted_draws import Sampling
+from curvae.evaluation.settings import Settings
+from curvae.fitted import Fitted
 from curvae.fitted.doors import _check_system
 from curvae.likelihoods import Gaussian
 from curvae.noise import kept
@@ -372,3 +376,8 @@ def test_a_run_in_the_place_of_a_system_is_told_apart(path: Path):
     for given, kind in ((path, "PosixPath"), (curvae.RunFolder.open(path), "RunFolder")):
         with pytest.raises(ValueError, match=rf"expected one, its name, or what fit or load gave; got a {kind}"):
             _check_system(given)
+
+
+def test_every_door_to_a_score_draws_as_often():
+    doors = (Fitted.score, Fitted.scored, score_, Settings, Sampling)
+    assert {inspect.signature(door).parameters["samples"].default for door in doors} == {500}

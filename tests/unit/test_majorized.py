@@ -32,6 +32,16 @@ def linear_model(name: str, scale: float = 3.0):
     return model, batch_of(data_for(likelihood, 8))
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_traces_have_the_length_of_the_longest_search(steps):
+    """However soon a batch has converged, so that those of several batches are put together."""
+    solver = Majorized(KINDS["typical"])
+    model, batch = linear_model("gaussian-shared")
+    found = Laplace(encoder(), steps, solver, tolerance=1e9)(model, batch)
+    assert len(found.info["log_joint"]) == solver.visits(steps) + 1
+    assert solver.visits(steps) > steps
+
+
 @pytest.mark.parametrize("name", BOUNDED)
 def test_bound_is_above_the_information_everywhere(name):
     """And touches it: a smaller multiple does not do."""

@@ -63,6 +63,14 @@ def test_the_frame_of_a_histogram_leaves_single_values_out():
     assert figures.histogram_range([]) == (0.0, 1.0)
 
 
+def test_dashed_lines_of_a_histogram_are_means_or_the_limit():
+    samples = {"one": np.array([0.0, 1.0, 2.0, np.nan]), "other": np.array([4.0, 6.0]), "none": np.array([np.nan])}
+    for limit, expected in ((None, [1.0, 5.0]), (0.7, [0.7])):
+        (axes,) = figures.histograms(samples, "x", limit).axes
+        dashed = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"]
+        assert dashed == pytest.approx(expected)
+
+
 def test_a_learning_curve_is_cut_only_where_its_start_is_far_below():
     steep = np.append(-1000.0, np.linspace(-50, -40, 20))
     cut = figures.lowest_shown([steep])
