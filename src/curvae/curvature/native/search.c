@@ -201,7 +201,7 @@ static int prepare(Frame *frame, size cycle, GIVEN) {
     return 0;
 }
 
-/* The items of a block, those of a batch from `first` on, at their z. */
+/* The items of a block, those of a batch from `first` on, with their z there. */
 static void admit(Frame *frame, size first, size members, const real *z, Item **going) {
     size wide = frame->chain.widths[0], top = frame->chain.widths[frame->chain.depth];
     for (size i = 0; i < members; i++) {
@@ -209,7 +209,6 @@ static void admit(Frame *frame, size first, size members, const real *z, Item **
         item->index = first + i, item->done = 0;
         item->level = frame->chain.level[item->index];
         item->origin = frame->chain.origin + item->index * top, item->slope0 = frame->chain.slope0 + item->index * top;
-        memcpy(item->here.value[0], z + item->index * wide, wide * sizeof(real));
         memcpy(item->there.value[0], z + item->index * wide, wide * sizeof(real));
     }
 }

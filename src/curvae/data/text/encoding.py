@@ -27,8 +27,9 @@ class Utf8:
 
     path: Path
     encoding: str
-    content: bytes | None = None
-    start: int = 0
+    content: bytes | None
+    start: int
+    """Where its first letter is, after the mark of its encoding."""
 
     def open(self) -> io.BytesIO | io.BufferedReader:
         """Its bytes, from the first letter."""
@@ -68,7 +69,7 @@ def open_text(path: Path, most: int | None = None) -> Utf8:
         raise _no_text(path)
     if "\r" in text and "\n" not in text:
         text = text.replace("\r", "\n")
-    return Utf8(path, encoding, text.encode("utf-8", "replace"))
+    return Utf8(path, encoding, text.encode("utf-8", "replace"), 0)
 
 
 def _no_text(path: Path) -> DataError:
