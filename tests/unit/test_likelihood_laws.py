@@ -157,15 +157,15 @@ def test_thresholds_start_at_the_shares():
 
 
 def test_an_ordinal_start_has_the_slopes_of_the_ranks():
-    """Nearly: ranks are coarse, so that the largest slopes come out at 0.6 of what they are (0.60 to 1.23, 4 seeds)."""
+    """Nearly: ranks are coarse, so that the largest slopes come out at 0.8 of what they are (0.82 to 1.09, 4 seeds)."""
     slopes = torch.tensor([0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 1.0, 2.0])
-    likelihood = Ordinal(8, categories=4)
+    likelihood = Ordinal(8, categories=9)
     x = likelihood.sample(torch.randn(4000, 1) * slopes)
     (model,) = likelihood.linear_fits(x, 1)
     weight, _ = likelihood.start_from(model)
     ratio = weight[:, 0].abs() / slopes
-    assert ratio.min() > 0.5
-    assert ratio.max() < 1.4
+    assert ratio.min() > 0.7
+    assert ratio.max() < 1.3
 
 
 def test_the_ends_of_a_grid_reach_to_infinity():
