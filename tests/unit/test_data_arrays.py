@@ -140,7 +140,7 @@ def test_pandas_frames():
     assert tested.test.label is not None
     assert tested.spec.event == (5,)
     assert from_array(frame).spec.kinds == ("real", "real", "real", "real", "category:2", "binary")
-    with pytest.raises(DataError, match=r"column 'kind': expected real numbers, got str '0' in row 0; leave them out"):
+    with pytest.raises(DataError, match=r"column 'kind': expected real numbers, got '0'; convert them to numbers"):
         from_array(frame.assign(kind=[f"{i}" for i in range(200)]))
     with pytest.raises(DataError, match=r"x: expected a column out of .*, got 'z'"):
         from_array(frame, columns=["u", "z"])

@@ -62,7 +62,7 @@ def test_numbers_alone_stay_as_they_were():
 
 def test_words_that_hardly_come_again_are_no_categories():
     frame = table().assign(tree=[f"tree {i}" for i in range(400)])
-    with pytest.raises(DataError, match="column 'tree': expected real numbers, got str 'tree 0'"):
+    with pytest.raises(DataError, match="column 'tree': expected real numbers, got 'tree 0'"):
         from_array(frame)
 
 

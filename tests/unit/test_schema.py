@@ -376,7 +376,7 @@ def test_frames_of_every_kind_of_column():
         "dates": pandas.Timestamp("2020-01-01"),
         "durations": pandas.Timedelta("1D"),
         "complex numbers": 1j,
-        "str": "a",
+        "'a'": "a",
     }.items():
         with pytest.raises(DataError, match=f"column 'bad': expected real numbers, got {name}"):
             from_array(frame.assign(n=1, bad=column))

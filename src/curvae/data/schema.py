@@ -17,6 +17,7 @@ BESIDE = -1
 
 Kind = Literal["real", "positive", "count", "binary", "category", "ordinal", "label", "ignored"]
 Holder = Literal["array", "frame", "file", "set"]
+FrameKind = Literal["pandas", "polars", "pyarrow"]
 FLOATS, WHOLE = (
     ("float16", "float32", "float64"),
     ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -97,7 +98,8 @@ class Schema:
         origins: where the files were: that of the data, and that of a test part of its own.
         checksum: of the data, see :class:`curvae.data.Data`.
         dialect: of a text file, how it was read.
-        decisions: what was decided of a text file, in words.
+        decisions: what was decided of a file, in words.
+        frame: library of the frame that the data came in; what is drawn comes in one of the same.
 
     >>> label = Column("class", "label", vocabulary=("QSO", "STAR"))
     >>> schema = Schema(DataSpec((2,)), (Column("u"), Column("g"), label))
@@ -117,6 +119,7 @@ class Schema:
     checksum: str = ""
     dialect: Dialect | None = None
     decisions: tuple[Decision, ...] = ()
+    frame: FrameKind = "pandas"
 
     @property
     def features(self) -> tuple[Column, ...]:
@@ -225,6 +228,7 @@ class Written(TypedDict):
     checksum: str
     dialect: NotRequired[Dialect | None]
     decisions: NotRequired[tuple[Decision, ...]]
+    frame: NotRequired[FrameKind]
 
 
 def _brief(column: Column) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from curvae.argument_checks import check_counts
 from curvae.data import Schema, Transform
-from curvae.data.own_units import by_name, restored
+from curvae.data.own_units import restored
 from curvae.fitted import outputs
 from curvae.fitted.outputs import DRAWN, Array, Encoding, Score, moments_of
 from curvae.fitted.rows import Reading, TransformedRows, batches, evaluation_mode, gathered, rows_of
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Fitted:
     """A trained system that knows its data: rows in their own units go in, results with their names come out.
 
-    Rows are an array, a tensor, nested lists, a pandas frame, the path of a file, or "train", "validation" and "test"
+    Rows are an array, a tensor, nested lists, a frame (pandas, polars, Arrow), a file, or "train", "validation", "test"
     for the run's own. Named columns are found by their names, whatever their order; a label may be absent. NaN is left
     out where the run was told so (``missing="mask"``). Where a frame came in, a frame with its index comes out, else
     arrays.
@@ -154,7 +154,7 @@ class Fitted:
         if rows.frame is None:
             return Encoding(**arrays, label=rows.labels)
         labels = {} if rows.labels is None else {outputs.label_of(self.schema): rows.labels}
-        return outputs.frame(dict(outputs.latent_columns(arrays)) | labels, rows.frame.index)
+        return outputs.like_frame(rows.frame, dict(outputs.latent_columns(arrays)) | labels)
 
     def encoded(self, rows: TransformedRows, level: float = 0.9, rotate: bool | None = None) -> dict[str, Array]:
         """``mean``, ``covariance``, ``lower`` and ``upper`` of rows that were read, and ``clusters`` where some are."""
@@ -190,7 +190,7 @@ class Fitted:
         with evaluation_mode(self.system, 0):
             mean = model.mean(own.to(*place(self.system)))
             x = restored(self.schema, self.transform().inverse(mean.reshape(-1, *self.schema.spec.event)))
-        return outputs.frame(by_name(self.schema, x)) if self.schema.holder == "frame" else x
+        return outputs.as_trained(self.schema, x)
 
     def loadings(self, standardized: bool = False) -> Any:
         """What each latent does to each column: the mean of ``d E[column | z] / d z``, over training rows.
@@ -229,7 +229,7 @@ class Fitted:
         rows = rows_of(self.run, x, mask=mask)
         scored = self.scored(rows, samples, seed, **options)
         named = {name: values for name, values in scored._asdict().items() if values is not None}
-        return scored if rows.frame is None else outputs.frame(named, rows.frame.index)
+        return scored if rows.frame is None else outputs.like_frame(rows.frame, named)
 
     def scored(self, rows: TransformedRows, samples: int = 500, seed: int = 0, **options: Any) -> Score:
         """The same of rows that were read."""
@@ -294,7 +294,7 @@ class Fitted:
             ValueError: fewer rows than 1, or more than fit into memory.
         """
         drawn = self.drawn(n, seed)
-        return outputs.frame(by_name(self.schema, drawn)) if self.schema.holder == "frame" else drawn
+        return outputs.as_trained(self.schema, drawn)
 
     def drawn(self, n: int, seed: int = 0) -> Array:
         """The same in an array, whatever the run was trained on."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from curvae.data import Schema
 from curvae.data.own_units import by_name
-from curvae.data.tables.columnar import named_as
+from curvae.data.tables.frames import FrameColumns, framed, kind_of, named_as
 from curvae.latents import Axes
 from curvae.posteriors import Posterior, rotated
 from curvae.priors import assignments, mixtures_of
@@ -91,11 +91,14 @@ def named_values(schema: Schema, values: NDArray[Any]) -> dict[str, NDArray[Any]
     return dict(zip(names, flat.T, strict=True))
 
 
-def frame(columns: Mapping[Any, NDArray[Any]], index: Any = None) -> Any:
-    """A pandas frame of these columns."""
-    import pandas
+def like_frame(given: Any, columns: Mapping[Any, NDArray[Any]]) -> Any:
+    """These columns as a frame of the library of the given one; of pandas with its index."""
+    return framed(kind_of(given), columns, getattr(given, "index", None))
 
-    return pandas.DataFrame(dict(columns), index=index)
+
+def as_trained(schema: Schema, values: NDArray[Any]) -> Any:
+    """Restored rows as a frame of its library where the run was trained on a frame, else as they are."""
+    return framed(schema.frame, by_name(schema, values)) if schema.holder == "frame" else values
 
 
 def as_given(given: Any, schema: Schema, values: NDArray[Any], exact: bool = False) -> Any:
@@ -108,12 +111,11 @@ def as_given(given: Any, schema: Schema, values: NDArray[Any], exact: bool = Fal
         exact: as they are; else each column in its own type.
     """
     columns = named_values(schema, values) if exact else by_name(schema, values)
-    theirs = {named_as(name): name for name in given.columns}
+    names = FrameColumns("x", given).names
+    theirs = {named_as(name): name for name in names}
     if len(theirs) == len(columns) and not theirs.keys() & columns.keys():
-        theirs = dict(zip(columns, given.columns, strict=True))
-    made = frame(columns, given.index)
-    made.columns = [theirs.get(name, name) for name in columns]
-    return made
+        theirs = dict(zip(columns, names, strict=True))
+    return like_frame(given, {theirs.get(name, name): values for name, values in columns.items()})
 
 
 def loadings_frame(axes: Axes, schema: Schema, standardized: bool) -> Any:
@@ -123,4 +125,4 @@ def loadings_frame(axes: Axes, schema: Schema, standardized: bool) -> Any:
     found = (axes.standardized if standardized else axes.loadings).numpy()
     if not schema.is_table:
         return found
-    return frame({f"z{d}": column for d, column in enumerate(found.T)}, list(schema.names))
+    return framed("pandas", {f"z{d}": column for d, column in enumerate(found.T)}, list(schema.names))

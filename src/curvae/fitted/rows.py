@@ -15,6 +15,7 @@ from torch import Tensor
 from curvae.argument_checks import check_seed
 from curvae.data import ArrayTable, Reading, Schema, load, match
 from curvae.data.datasets.sets import known
+from curvae.data.tables.frames import in_memory, is_frame
 from curvae.data.tables.files import match_file
 from curvae.data.tables.matching import AS_THE_RUN, Matched
 from curvae.noise import kept
@@ -61,7 +62,7 @@ def rows_of(
     if isinstance(x, str | PathLike):
         return _named(run, str(x), reading)
     found = match(run.schema, "x", x, labels, mask, reading)
-    return _rows(run, found, x if hasattr(x, "iloc") else None)
+    return _rows(run, found, in_memory(x) if is_frame(x) else None)
 
 
 def _own(run: "RunFolder", part: str, reading: Reading) -> TransformedRows:

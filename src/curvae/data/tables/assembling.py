@@ -111,6 +111,7 @@ def assemble(
         missing="mask" if missing == "mask" else "error",
         markers=(*(sorted(MISSING) if content.holder == "file" else ()), *reading.markers),
         holder=content.holder,
+        frame=content.frame,
         origins=tuple(origins),
         dialect=content.dialect,
         decisions=content.decisions,

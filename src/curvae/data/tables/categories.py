@@ -38,6 +38,8 @@ def column_numbers(
 
 
 def _has_words(table: Columnar, place: int, column: Column) -> bool:
+    if column.kind == "ordinal":
+        return column.vocabulary is not None
     if column.kind == "category":
         return column.vocabulary is not None or table.values(place).dtype.kind not in "biuf"
     return column.kind == "real" and table.values(place).dtype.kind not in "biuf" and are_few_words(table, place)

@@ -1,6 +1,5 @@
 """Tables whose columns have names, whatever holds them: data frames, records, text files."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from curvae.data.errors import DataError
 from curvae.data.schema import DTYPES
+from curvae.data.tables.frames import FrameColumns, in_memory, is_frame
 from curvae.data.text.table import TextTable
 from curvae.data.validation import numeric
 
@@ -43,36 +43,9 @@ class Columnar(Protocol):
         """NumPy's name of the type that the numbers of a column come back in."""
         ...
 
-
-@dataclass(frozen=True)
-class FrameColumns:
-    """A pandas frame."""
-
-    what: str
-    frame: Any
-
-    @property
-    def header(self) -> list[str]:
-        return [named_as(name) for name in self.frame.columns]
-
-    @property
-    def named(self) -> bool:
-        return not isinstance(self.frame.columns, sys.modules["pandas"].RangeIndex)
-
-    def numbers(self, places: Sequence[int]) -> NDArray[np.float64]:
-        header = self.header
-        found = [_series(f"{self.what}: column {header[j]!r}", self.frame.iloc[:, j]) for j in places]
-        return np.stack(found, 1) if found else np.empty((len(self.frame), 0))
-
-    def values(self, place: int, words: bool = False) -> NDArray[Any]:
-        return self.frame.iloc[:, place].to_numpy()
-
-    def dtype(self, place: int) -> str:
-        kind = getattr(self.frame.dtypes.iloc[place], "kind", "O")
-        name = str(self.frame.dtypes.iloc[place]).lower()
-        if kind == "b":
-            return "bool"
-        return name if kind in "iuf" and name in DTYPES else "int64" if kind in "iu" else "float64"
+    def vocabulary(self, place: int) -> tuple[str, ...] | None:
+        """Words of a column that the holder itself declares to be one of categories; None of all others."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -99,6 +72,9 @@ class RecordColumns:
     def dtype(self, place: int) -> str:
         return dtype_name(self.records.dtype[place])
 
+    def vocabulary(self, place: int) -> tuple[str, ...] | None:
+        return None
+
     def _field(self, name: str) -> NDArray[np.float64]:
         field = self.records[name]
         if field.ndim != 1:
@@ -113,7 +89,7 @@ def columnar(what: str, x: Any) -> Columnar | None:
     if isinstance(x, TextTable):
         return x
     if is_frame(x):
-        return FrameColumns(what, x)
+        return FrameColumns(what, in_memory(x))
     if isinstance(x, np.ndarray) and x.dtype.names is not None:
         if x.ndim != 1:
             raise DataError(f"{what}: expected records of shape (N,), got {x.shape}; flatten them.")
@@ -121,28 +97,6 @@ def columnar(what: str, x: Any) -> Columnar | None:
     return None
 
 
-def is_frame(x: Any) -> bool:
-    """Whether ``x`` is a pandas frame; pandas is looked at only if the caller has imported it."""
-    pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(x, pandas.DataFrame)
-
-
-def named_as(name: Any) -> str:
-    """The name of a frame's column in text; of several levels with points between them.
-
-    >>> named_as("u"), named_as(3), named_as(("flux", "g"))
-    ('u', '3', 'flux.g')
-    """
-    return ".".join(map(str, name)) if isinstance(name, tuple) else str(name)
-
-
 def dtype_name(dtype: np.dtype[Any]) -> str:
     """NumPy's name of a type of numbers as they are kept: no byte order, nothing wider than float64."""
     return dtype.name if dtype.name in DTYPES else "float64"
-
-
-def _series(what: str, series: Any) -> NDArray[np.float64]:
-    kind = getattr(series.dtype, "kind", "O")
-    if kind in "biuf":
-        return series.to_numpy(dtype=np.float64, na_value=np.nan)
-    return numeric(what, series.to_numpy() if kind in "cMm" else series.to_numpy(dtype=object)).astype(np.float64)

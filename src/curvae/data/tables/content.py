@@ -11,9 +11,10 @@ from torch import Tensor
 from curvae.data.data import Rows
 from curvae.data.dialect import Decision, Dialect
 from curvae.data.errors import DataError
-from curvae.data.schema import BESIDE, Column, Holder, Kind, unique
+from curvae.data.schema import BESIDE, Column, FrameKind, Holder, Kind, unique
 from curvae.data.tables.categories import column_numbers
-from curvae.data.tables.columnar import Columnar, FrameColumns, columnar, dtype_name, named_as
+from curvae.data.tables.columnar import Columnar, columnar, dtype_name
+from curvae.data.tables.frames import FrameColumns, kind_of, named_as
 from curvae.data.text.numbers import MISSING, parse_number
 from curvae.data.validation import masked_out, observed, to_tensor
 from curvae.io.reading import Reading
@@ -35,6 +36,7 @@ class Content(NamedTuple):
     named: bool = False
     dtype: str = "float64"
     holder: Holder = "array"
+    frame: FrameKind = "pandas"
     dialect: Dialect | None = None
     decisions: tuple[Decision, ...] = ()
 
@@ -56,11 +58,11 @@ def take(
     labels = reading.label if labels is None else labels
     if table is None:
         return _from_array(what, x, labels, mask, reading)
-    holder = "frame" if isinstance(table, FrameColumns) else "array"
+    holder, frame = ("frame", kind_of(table.frame)) if isinstance(table, FrameColumns) else ("array", "pandas")
     if labels is None or names_column(labels, table.header):
         label = named_as(labels) if isinstance(labels, tuple) else labels
-        return from_columns(table, replace(reading, label=label))._replace(mask=mask, holder=holder)
-    return from_columns(table, reading)._replace(labels=labels, mask=mask, holder=holder)
+        return from_columns(table, replace(reading, label=label))._replace(mask=mask, holder=holder, frame=frame)
+    return from_columns(table, reading)._replace(labels=labels, mask=mask, holder=holder, frame=frame)
 
 
 def names_column(labels: Any, header: Sequence[str]) -> bool:
@@ -74,11 +76,17 @@ def from_columns(table: Columnar, reading: Reading = AS_FOUND) -> Content:
     places, labeled = places_of(table.what, header, table.named, reading)
     unique(table.what, [header[j] for j in places] + ([] if labeled is None else [header[labeled]]))
     features = [Column(header[j], dtype=table.dtype(j), place=j) for j in places]
-    coded = [replace(each, kind="category") if kinds.get(each.name) == "category" else each for each in features]
+    coded = [_as_category(table, each, kinds.get(each.name)) for each in features]
     x, known = column_numbers(table, places, coded)
     labels = None if labeled is None else table.values(labeled)
     rest = _rest(header, places, labeled)
     return Content(table.what, x, labels, None, (*known, *rest), table.named)
+
+
+def _as_category(table: Columnar, column: Column, said: str | None) -> Column:
+    """A column of categories, where it is said to be one, or its own type says so and nobody else something else."""
+    words = table.vocabulary(column.place) if said in (None, "category", "ordinal") else None
+    return replace(column, kind="category", vocabulary=words) if words or said == "category" else column
 
 
 def _rest(header: Sequence[str], places: Sequence[int], labeled: int | None) -> list[Column]:

@@ -107,6 +107,10 @@ class TextTable:
         """``int64`` where every number of a column is written without a point, else ``float64`` or ``bool``."""
         return self.column(place).dtype
 
+    def vocabulary(self, place: int) -> tuple[str, ...] | None:
+        """None: a text says of no column that it is one of categories."""
+        return None
+
     def _raw(self, place: int) -> Column:
         """A column as it is written."""
         if self.dialect.transpose:
