@@ -104,6 +104,7 @@ def like_file(
         DataError: a broken file; or see :func:`like_array`.
     """
     name, said = name or stem(Path(path)), {"columns": columns, "label": label, "key": earlier.recipe.get("key")}
+    said |= {"transpose": earlier.recipe.get("transpose")}
     said = {key: value for key, value in said.items() if value is not None} | single
     how, _ = chosen("like_file", reading, None, said)
     found = match_file(earlier.schema, Path(path).expanduser(), how)

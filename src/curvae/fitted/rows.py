@@ -15,8 +15,8 @@ from torch import Tensor
 from curvae.argument_checks import check_seed
 from curvae.data import ArrayTable, Reading, Schema, load, match
 from curvae.data.datasets.sets import known
-from curvae.data.tables.frames import in_memory, is_frame
 from curvae.data.tables.files import match_file
+from curvae.data.tables.frames import in_memory, is_frame
 from curvae.data.tables.matching import AS_THE_RUN, Matched
 from curvae.noise import kept
 from curvae.systems import System
@@ -61,6 +61,8 @@ def rows_of(
         return _own(run, x, reading)
     if isinstance(x, str | PathLike):
         return _named(run, str(x), reading)
+    if reading.key is None and "key" in (run.config.get("data") or {}):
+        reading = replace(reading, key=run.config["data"]["key"])
     found = match(run.schema, "x", x, labels, mask, reading)
     return _rows(run, found, in_memory(x) if is_frame(x) else None)
 
@@ -73,7 +75,7 @@ def _own(run: "RunFolder", part: str, reading: Reading) -> TransformedRows:
 def _named(run: "RunFolder", word: str, reading: Reading) -> TransformedRows:
     if (name := known(word)) is None:
         recipe = run.config["data"]
-        said = {each: recipe.get(each) for each in ("key", "header") if getattr(reading, each) is None}
+        said = {each: recipe.get(each) for each in ("key", "header", "transpose") if getattr(reading, each) is None}
         reading = replace(reading, **said)
         return _rows(run, match_file(run.schema, Path(word).expanduser(), reading))
     if name == run.config["data"].get("name"):

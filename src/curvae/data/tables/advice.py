@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from curvae.data.data import Rows
-from curvae.data.dialect import Decision, Dialect
+from curvae.data.dialect import Decision
 from curvae.data.errors import DataAdvice
 from curvae.data.schema import Column, Schema
 
@@ -32,8 +32,8 @@ def advise(what: str, schema: Schema, rows: Rows) -> None:
         warnings.warn(f"{what}: {line}", DataAdvice, stacklevel=2)
 
 
-def say_decided(what: str, dialect: Dialect, made: Sequence[Decision], earlier: Sequence[Decision] = ()) -> None:
-    """Warn of what was decided of a text file and is not as everywhere, or not as in an earlier one."""
+def say_decided(what: str, made: Sequence[Decision], earlier: Sequence[Decision] = ()) -> None:
+    """Warn of what was decided of a file and is not as everywhere, or not as in an earlier one."""
     plain = {("letters", "utf-8"), ("letters", "utf-8-sig"), ("between cells", "commas"), ("between cells", "tabs")}
     plain |= {("decimals", "point"), ("names", "the first row"), ("names", "none; columns are called 0, 1, ...")}
     plain |= {(each.what, each.found) for each in earlier if each.what != "left out"}

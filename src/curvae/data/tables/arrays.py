@@ -21,11 +21,13 @@ def from_array(
     options: Options | None = None,
     **single: Any,
 ) -> Data:
-    """Data of your own: a NumPy array, a tensor or a pandas frame, split by seed and standardized.
+    """Data of your own: an array, a tensor, a sparse matrix or a frame, split by seed and standardized.
 
     Args:
         x: a table ``(N, features)``, grey images ``(N, H, W)`` or color images ``(N, H, W, C)`` (``(N, C, H, W)``
             is understood too). 8-bit images become pixels in [0, 1]. What a masked array hides is a missing value.
+            Frames are of pandas, polars or Arrow; records, tables of astropy, sparse matrices and AnnData (``key`` says
+            which layer) are taken too.
         labels: ``(N,)``, numbers or text; of a frame also the name of a column. For evaluation only.
         mask: of the shape of ``x``, True = observed.
         test: a test part of its own, like ``x``; then ``split`` only divides the rest. A frame's columns are found by
@@ -50,4 +52,4 @@ def from_array(
     if test is not None:
         found = select_columns(content.columns, content.named, "test", test, mask=test_mask)
         parts.append(found if test_labels is None else found._replace(labels=test_labels))
-    return assemble(parts, how, options, {"name": "array"})
+    return assemble(parts, how, options, {"name": "array", **({"key": how.key} if how.key else {})})

@@ -18,7 +18,7 @@ MOST = 30
 
 def column_numbers(
     table: Columnar, places: Sequence[int], columns: Sequence[Column]
-) -> tuple[NDArray[np.float64], list[Column]]:
+) -> tuple[NDArray[Any], list[Column]]:
     """The columns at ``places``: numbers, and codes of those that are categories of words.
 
     Raises:
@@ -41,8 +41,8 @@ def _has_words(table: Columnar, place: int, column: Column) -> bool:
     if column.kind == "ordinal":
         return column.vocabulary is not None
     if column.kind == "category":
-        return column.vocabulary is not None or table.values(place).dtype.kind not in "biuf"
-    return column.kind == "real" and table.values(place).dtype.kind not in "biuf" and are_few_words(table, place)
+        return column.vocabulary is not None or table.in_words(place)
+    return column.kind == "real" and table.in_words(place) and are_few_words(table, place)
 
 
 def are_few_words(table: Columnar, place: int) -> bool:

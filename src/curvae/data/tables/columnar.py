@@ -1,13 +1,18 @@
-"""Tables whose columns have names, whatever holds them: data frames, records, text files."""
+"""Tables whose columns have names, whatever holds them: data frames, records, matrices, text files."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curvae.data.errors import DataError
+from curvae.data.formats.astronomy import of_astropy
+from curvae.data.formats.cells import dense
+from curvae.data.formats.found import NamedMatrix
 from curvae.data.schema import DTYPES
 from curvae.data.tables.frames import FrameColumns, in_memory, is_frame
 from curvae.data.text.table import TextTable
@@ -31,7 +36,7 @@ class Columnar(Protocol):
         """Whether the names are the user's; else they are numbers."""
         ...
 
-    def numbers(self, places: Sequence[int]) -> NDArray[np.float64]:
+    def numbers(self, places: Sequence[int]) -> NDArray[Any]:
         """The columns at ``places``, ``(N, len(places))``, NaN where a value is missing."""
         ...
 
@@ -41,6 +46,10 @@ class Columnar(Protocol):
 
     def dtype(self, place: int) -> str:
         """NumPy's name of the type that the numbers of a column come back in."""
+        ...
+
+    def in_words(self, place: int) -> bool:
+        """Whether :meth:`values` of a column are words, or anything else than numbers."""
         ...
 
     def vocabulary(self, place: int) -> tuple[str, ...] | None:
@@ -72,6 +81,9 @@ class RecordColumns:
     def dtype(self, place: int) -> str:
         return dtype_name(self.records.dtype[place])
 
+    def in_words(self, place: int) -> bool:
+        return self.records.dtype[place].kind not in "biuf"
+
     def vocabulary(self, place: int) -> tuple[str, ...] | None:
         return None
 
@@ -84,12 +96,58 @@ class RecordColumns:
         return np.where(np.ma.getmaskarray(field), np.nan, found) if np.ma.isMaskedArray(field) else found
 
 
+@dataclass(frozen=True, eq=False)
+class MatrixColumns:
+    """A matrix, sparse or dense, whose columns may have names; sparse ones become dense column by column, as asked."""
+
+    what: str
+    matrix: Any
+    names: Sequence[str] | None = None
+
+    @property
+    def header(self) -> list[str]:
+        return list(map(str, range(self.matrix.shape[1]) if self.names is None else self.names))
+
+    @property
+    def named(self) -> bool:
+        return self.names is not None
+
+    @cached_property
+    def _by_column(self) -> Any:
+        return self.matrix.tocsc() if hasattr(self.matrix, "tocsc") else self.matrix
+
+    def numbers(self, places: Sequence[int]) -> NDArray[Any]:
+        """The columns at ``places``; float32 where that holds the values of a sparse matrix exactly."""
+        whole = list(places) == list(range(self.matrix.shape[1]))
+        part = self.matrix if whole else self._by_column[:, list(places)]
+        found = dense(self.what, part) if hasattr(part, "tocsc") else part
+        return numeric(self.what, found)
+
+    def values(self, place: int, words: bool = False) -> NDArray[Any]:
+        return self.numbers([place])[:, 0]
+
+    def dtype(self, place: int) -> str:
+        return dtype_name(self.matrix.dtype)
+
+    def in_words(self, place: int) -> bool:
+        return False
+
+    def vocabulary(self, place: int) -> tuple[str, ...] | None:
+        return None
+
+
 def columnar(what: str, x: Any) -> Columnar | None:
     """The named columns of what was handed over; None where it has none."""
     if isinstance(x, TextTable):
         return x
     if is_frame(x):
         return FrameColumns(what, in_memory(x))
+    if isinstance(x, NamedMatrix):
+        return MatrixColumns(what, *x)
+    if hasattr(x, "tocsc"):
+        return MatrixColumns(what, x.tocsr())
+    if (astropy := sys.modules.get("astropy.table")) is not None and isinstance(x, astropy.Table):
+        x = of_astropy(x).x
     if isinstance(x, np.ndarray) and x.dtype.names is not None:
         if x.ndim != 1:
             raise DataError(f"{what}: expected records of shape (N,), got {x.shape}; flatten them.")

@@ -11,6 +11,7 @@ from torch import Tensor
 from curvae.data.data import Rows
 from curvae.data.dialect import Decision, Dialect
 from curvae.data.errors import DataError
+from curvae.data.formats.cells import is_anndata, without_anndata
 from curvae.data.schema import BESIDE, Column, FrameKind, Holder, Kind, unique
 from curvae.data.tables.categories import column_numbers
 from curvae.data.tables.columnar import Columnar, columnar, dtype_name
@@ -52,12 +53,19 @@ def take(
     labels: Any = None,
     mask: Any = None,
     reading: Reading = AS_FOUND,
+    copy: bool = True,
 ) -> Content:
-    """What is in an array, a tensor, a frame or records; arguments as those of :func:`curvae.data.from_array`."""
+    """What is in an array, a tensor, a frame or records; arguments as those of :func:`curvae.data.from_array`.
+
+    ``copy`` is of what is an array already: not needed where nobody else holds it.
+    """
+    if is_anndata(x):
+        x, labels = without_anndata(x, reading.label if labels is None else labels, reading.key)
+        reading = replace(reading, label=None)
     table = columnar(what, x)
     labels = reading.label if labels is None else labels
     if table is None:
-        return _from_array(what, x, labels, mask, reading)
+        return _from_array(what, x, labels, mask, reading, copy)
     holder, frame = ("frame", kind_of(table.frame)) if isinstance(table, FrameColumns) else ("array", "pandas")
     if labels is None or names_column(labels, table.header):
         label = named_as(labels) if isinstance(labels, tuple) else labels
@@ -91,13 +99,14 @@ def _as_category(table: Columnar, column: Column, said: str | None) -> Column:
 
 def _rest(header: Sequence[str], places: Sequence[int], labeled: int | None) -> list[Column]:
     """The label, and the columns that are not looked at."""
-    ignored = [j for j in range(len(header)) if j != labeled and j not in set(places)]
+    taken = {labeled, *places}
+    ignored = [j for j in range(len(header)) if j not in taken]
     label = [] if labeled is None else [Column(header[labeled], "label", place=labeled)]
     return label + [Column(header[j], "ignored", place=j) for j in ignored]
 
 
-def _from_array(what: str, x: Any, labels: Any, mask: Any, reading: Reading) -> Content:
-    tensor, dtype, seen = to_tensor(what, x), dtype_of(x), mask_of(x, mask)
+def _from_array(what: str, x: Any, labels: Any, mask: Any, reading: Reading, copy: bool) -> Content:
+    tensor, dtype, seen = to_tensor(what, x, copy), dtype_of(x), mask_of(x, mask)
     chooses = reading.positions is not None or reading.drop or names_column(labels, ())
     if not chooses:
         known = _columns(what, tensor, reading.columns, dtype)

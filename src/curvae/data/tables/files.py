@@ -1,16 +1,21 @@
-"""Own data from files: ``.npy``, ``.npz`` and text tables."""
+"""Own data from files: which format is read by what, and what of it becomes features and labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from curvae.data.data import Data
-from curvae.data.dialect import Dialect
 from curvae.data.errors import DataError
-from curvae.data.readers import names_of_npz, read_npy, read_npz
+from curvae.data.formats.arrays import read_archive, read_array, read_matlab
+from curvae.data.formats.arrow import read_feather, read_parquet
+from curvae.data.formats.astronomy import read_astropy, read_fits
+from curvae.data.formats.cells import read_h5ad, read_matrix_market
+from curvae.data.formats.found import NONE, Found, Hints
+from curvae.data.formats.spreadsheet import OLD, read_excel, refuse_old
+from curvae.data.readers import OPENERS
 from curvae.data.schema import Origin, Schema
 from curvae.data.tables.advice import say_decided
 from curvae.data.tables.assembling import Options, assemble, chosen
@@ -19,15 +24,6 @@ from curvae.data.tables.content import Content, from_columns, position_of, relab
 from curvae.data.tables.matching import AS_THE_RUN, Matched, match, select_columns
 from curvae.data.text.table import TextTable, read_text
 from curvae.io.reading import Reading
-
-TEXT = (".csv", ".tsv", ".txt")
-
-
-class Found(NamedTuple):
-    """What a file holds: a table of named columns or an array, and labels where they stand beside it."""
-
-    x: TextTable | np.ndarray
-    labels: np.ndarray | None = None
 
 
 def from_file(
@@ -45,7 +41,8 @@ def from_file(
     What is decided of a text file stands in ``schema.decisions``; ``curvae data FILE`` prints it.
 
     Args:
-        path: a ``.npy``, ``.npz``, ``.csv``, ``.tsv`` or ``.txt`` file, plain or compressed (``.gz``, ``.xz``).
+        path: a file, plain or compressed (``.gz``, ``.xz``): text (``.csv``, ``.tsv``, ``.txt``, ``.dat``, ...), ``.npy``, ``.npz``,
+            Parquet, Feather, Excel, AnnData, Matrix Market, FITS, VOTable, ECSV, MATLAB.
         columns: the features by name, in the order in which the model sees them; by default all but the label. Columns
             without names are called by their numbers, from 0.
         label: the column with the labels, numbers or words, by name; a number that is no name counts columns, from the
@@ -91,72 +88,81 @@ def match_file(schema: Schema, path: Path, reading: Reading = AS_THE_RUN) -> Mat
     """
     known = () if reading.features or not schema.named else schema.names
     label = None if schema.label is None else schema.label.name
-    found = read_file(path, reading, label, schema.dialect, known)
+    found = read_file(path, reading, Hints(label, schema.dialect, known))
     if found.labels is not None:
         reading = replace(reading, label=None)
-    if isinstance(found.x, TextTable):
-        say_decided(found.x.what, found.x.dialect, found.x.decisions, schema.decisions)
+    say_decided(str(path), found.decisions, schema.decisions)
     return match(schema, str(path), found.x, found.labels, reading=reading)
 
 
 def _content(path: Path, reading: Reading) -> Content:
     """What a file holds, taken apart."""
     found = read_file(path, reading)
+    say_decided(str(path), found.decisions)
+    beside = found.labels is not None
     if (table := columnar(str(path), found.x)) is not None:
-        beside = found.labels is not None
-        content = from_columns(table, replace(reading, label=None) if beside else reading)._replace(holder="file")
-        if isinstance(table, TextTable):
-            say_decided(table.what, table.dialect, table.decisions)
-            content = content._replace(dialect=table.dialect, decisions=table.decisions)
-        return relabeled(content._replace(labels=found.labels), str(reading.label)) if beside else content
-    assert isinstance(found.x, np.ndarray)
-    if reading.columns is not None:
-        positions = _places(path, found.x, reading.columns, reading.positions)
-        reading = replace(reading, columns=None, positions=positions)
-    content = take(str(path), found.x, found.labels, None, reading)._replace(holder="file")
-    return content if found.labels is None else relabeled(content, str(reading.label))
+        content = from_columns(table, replace(reading, label=None) if beside else reading)
+        dialect = table.dialect if isinstance(table, TextTable) else None
+        content = content._replace(dialect=dialect, labels=found.labels if beside else content.labels)
+    else:
+        if reading.columns is not None:
+            positions = _places(path, found.x, reading.columns, reading.positions)
+            reading = replace(reading, columns=None, positions=positions)
+        content = take(str(path), found.x, found.labels, None, reading, copy=False)
+    content = content._replace(holder="file", decisions=found.decisions)
+    return relabeled(content, str(reading.label or "label")) if beside else content
 
 
 def _test_part(first: Content, path: Path, reading: Reading) -> Content:
     """What the file of a test part holds, its columns in the order of the first."""
     label = None if reading.label is None else str(reading.label)
     names = [column.name for column in first.columns if column.is_feature] if first.named else ()
-    found = read_file(path, replace(reading, label=None), label, first.dialect, names)
+    found = read_file(path, replace(reading, label=None), Hints(label, first.dialect, names))
     content = select_columns(first.columns, first.named, str(path), found.x)
     return content if found.labels is None else content._replace(labels=found.labels)
 
 
-def read_file(
-    path: Path, reading: Reading, label: str | None = None, prior: Dialect | None = None, known: Sequence[str] = ()
-) -> Found:
-    """What a file holds; of an archive the labels too: those that are said must be there, those under ``label`` may.
+def read_file(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
+    """What a file holds.
 
-    Args:
-        path: the file.
-        reading: how it is read.
-        label: key of labels that may be there.
-        prior: how a text file like it was read.
-        known: names of columns that a text file is expected to have.
+    Raises:
+        DataError: a file that is missing, broken, or of a kind that is not read.
     """
-    kind = next((suffix for suffix in reversed(path.suffixes) if suffix not in (".gz", ".xz")), "")
-    if kind in TEXT:
-        return Found(read_text(path, reading, prior, known))
-    if kind == ".npy":
-        return Found(read_npy(path))
-    if kind == ".npz":
-        needed = reading.label is not None
-        return _archive(path, reading.key, str(reading.label) if needed else label, needed)
-    raise DataError(f"{path}: expected .npy, .npz, .csv, .tsv or .txt (or .gz, .xz of it), got {kind or 'no'} suffix.")
+    suffix = next((suffix.lower() for suffix in reversed(path.suffixes) if suffix not in OPENERS), "")
+    if suffix not in FORMATS:
+        known = ", ".join(each for each in FORMATS if FORMATS[each] is not refuse_old)
+        raise DataError(f"{path}: expected {known} (or .gz, .xz of it), got {suffix or 'no'} suffix.")
+    found = FORMATS[suffix](path, reading, hints)
+    return _turned(path, found) if reading.transpose and isinstance(found.x, np.ndarray) else found
 
 
-def _archive(path: Path, key: str | None, label: str | None, needed: bool) -> Found:
-    names = names_of_npz(path)
-    wanted = key or ("x" if "x" in names else names[0] if len(names) == 1 else None)
-    for name in (wanted, *([label] if needed else [])):
-        if name not in names:
-            raise DataError(f"{path}: expected a key out of {', '.join(names)}, got {name!r}; say key= or label=.")
-    arrays = read_npz(path, [name for name in (wanted, label) if name in names])
-    return Found(arrays[str(wanted)], arrays.get(label or ""))
+def _turned(path: Path, found: Found) -> Found:
+    """With the rows of an array as columns."""
+    if found.x.ndim != 2:
+        raise DataError(f"{path}: expected a table (N, F) to transpose, got shape {found.x.shape}.")
+    return found._replace(x=found.x.T)
+
+
+def _text(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
+    table = read_text(path, reading, hints.dialect, hints.names)
+    return Found(table, None, table.decisions)
+
+
+FORMATS: Mapping[str, Callable[[Path, Reading, Hints], Found]] = {
+    **dict.fromkeys((".csv", ".tsv", ".txt", ".tab", ".dat", ".data", ".asc"), _text),
+    ".npy": read_array,
+    ".npz": read_archive,
+    **dict.fromkeys((".parquet", ".pq"), read_parquet),
+    **dict.fromkeys((".feather", ".arrow"), read_feather),
+    **dict.fromkeys((".xlsx", ".xlsm"), read_excel),
+    ".h5ad": read_h5ad,
+    ".mtx": read_matrix_market,
+    **dict.fromkeys((".fits", ".fit", ".fts"), read_fits),
+    **dict.fromkeys((".ecsv", ".vot"), read_astropy),
+    ".mat": read_matlab,
+    **dict.fromkeys(OLD, refuse_old),
+}
+"""Suffix to what opens files of it."""
 
 
 def _places(path: Path, x: np.ndarray, columns: Sequence[Any], positions: Sequence[int] | None) -> Sequence[int]:

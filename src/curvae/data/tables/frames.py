@@ -71,6 +71,9 @@ class FrameColumns:
             series = series.cast(nw.Float64())
         return series.to_numpy()
 
+    def in_words(self, place: int) -> bool:
+        return self.values(place).dtype.kind not in "biuf"
+
     def vocabulary(self, place: int) -> tuple[str, ...] | None:
         """Words of a column that its type says to be one of categories: in the order of an Enum, else of letters."""
         series = self._series(place)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from curvae.data.data import Rows
 from curvae.data.errors import DataError, DataWarning
+from curvae.data.formats.cells import is_anndata, without_anndata
 from curvae.data.schema import BESIDE, Column, Schema, unique
 from curvae.data.tables.categories import column_numbers
 from curvae.data.tables.columnar import Columnar, columnar
@@ -60,6 +61,10 @@ def match(
     Raises:
         DataError: a feature is missing, a value is not of its kind, a shape does not fit.
     """
+    if is_anndata(x):
+        named = schema.label.name if labels is None and schema.label is not None else labels
+        x, told = without_anndata(x, named, reading.key)
+        labels = labels if told is named else told
     label = labels if names_column(labels, ()) else reading.label
     content = select_columns(schema.columns, schema.named, what, x, replace(reading, label=label), mask)
     if labels is not None and not names_column(labels, ()):

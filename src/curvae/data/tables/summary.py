@@ -15,12 +15,11 @@ from curvae.data.errors import DataError
 from curvae.data.schema import Column, Schema
 from curvae.data.tables.advice import proposals
 from curvae.data.tables.categories import are_few_words
-from curvae.data.tables.columnar import Columnar, columnar
+from curvae.data.tables.columnar import Columnar, MatrixColumns, columnar
 from curvae.data.tables.content import few, left_out_places, places_of
 from curvae.data.tables.files import read_file
 from curvae.data.tables.kinds import with_kinds
 from curvae.data.tables.labels import missing, words
-from curvae.data.text.table import TextTable
 from curvae.io.reading import Reading
 from curvae.typing import DataSpec
 
@@ -59,35 +58,32 @@ def summarized(path: Path, reading: Reading) -> TableSummary:
     Raises:
         DataError: it cannot be opened, or is no table.
     """
-    found = read_file(path, reading).x
-    table = columnar(str(path), found)
-    if table is None:
-        table = columnar(str(path), _recorded(path, found))
-    assert table is not None
-    decisions = table.decisions if isinstance(table, TextTable) else ()
+    found = read_file(path, reading)
+    table = columnar(str(path), found.x)
+    table = _plain(path, found.x) if table is None else table
+    if found.labels is not None:
+        name, reading = str(reading.label or "label"), replace(reading, label=None)
     places, labeled = places_of(str(path), table.header, table.named, reading)
     ignored = left_out_places(str(path), table.header, reading)
     features = [(place, *_numbers(table, place, reading)) for place in places]
     good = [(place, x) for place, x, trouble in features if not trouble]
     known = _known(table, good, reading)
     columns = [_summary(table, place, x, known.get(place)) for place, x, _ in features]
-    labels = [] if labeled is None else [_words(table, labeled, "label")]
-    left_out = [_words(table, place, "ignored") for place in sorted(ignored)]
-    troubles = [trouble for _, _, trouble in features if trouble]
-    advice = _advice(good, known, labeled is not None)
-    return TableSummary(
-        len(features[0][1]), (*columns, *labels, *left_out), decisions, advice, (*troubles, *_gaps(columns, reading))
-    )
+    labels = [] if labeled is None else [_words(table.header[labeled], table.values(labeled), "label")]
+    labels += [] if found.labels is None else [_words(name, found.labels, "label")]
+    left_out = [_words(table.header[place], table.values(place), "ignored") for place in sorted(ignored)]
+    troubles = (*[trouble for _, _, trouble in features if trouble], *_gaps(columns, reading))
+    advice, rows = _advice(good, known, bool(labels)), len(features[0][1])
+    return TableSummary(rows, (*columns, *labels, *left_out), found.decisions, advice, troubles)
 
 
-def _recorded(path: Path, array: Any) -> NDArray[Any]:
-    """A plain array as one with a name for each column."""
+def _plain(path: Path, array: NDArray[Any]) -> Columnar:
+    """A plain array as a table whose columns go by their place."""
     if array.ndim != 2:
         raise DataError(
             f"{path}: expected a table (N, F), got {array.dtype} of shape {array.shape}: no columns to tell."
         )
-    names = [(str(j), array.dtype) for j in range(array.shape[1])]
-    return np.ascontiguousarray(array).view(names).reshape(len(array))
+    return MatrixColumns(str(path), array)
 
 
 def _numbers(table: Columnar, place: int, reading: Reading) -> tuple[NDArray[Any], str]:
@@ -110,7 +106,9 @@ def _numbers(table: Columnar, place: int, reading: Reading) -> tuple[NDArray[Any
 
 
 def _are_categories(table: Columnar, place: int) -> bool:
-    return table.values(place).dtype.kind not in "biuf" and are_few_words(table, place)
+    if table.vocabulary(place) is not None:
+        return True
+    return table.in_words(place) and are_few_words(table, place)
 
 
 def _is_float(text: str) -> bool:
@@ -147,21 +145,21 @@ def _rows(good: Sequence[tuple[int, NDArray[Any]]]) -> Rows:
 
 def _summary(table: Columnar, place: int, x: NDArray[Any], known: Column | None) -> ColumnSummary:
     if known is None and x.dtype.kind not in "biuf":
-        return _words(table, place, "words")
-    if table.values(place).dtype.kind not in "biuf":
-        return _words(table, place, "category")
+        return _words(table.header[place], table.values(place), "words")
+    if known is not None and known.kind == "category" and known.vocabulary is not None:
+        return _words(table.header[place], table.values(place), "category")
     seen = x[np.isfinite(x.astype(np.float64))]
     least, most = (f"{seen.min():.6g}", f"{seen.max():.6g}") if len(seen) else ("", "")
     kind = known.kind if known is not None else "real"
     return ColumnSummary(table.header[place], kind, table.dtype(place), least, most, int(np.isnan(x).sum()))
 
 
-def _words(table: Columnar, place: int, kind: str) -> ColumnSummary:
-    told = words(table.values(place))
+def _words(name: str, values: NDArray[Any], kind: str) -> ColumnSummary:
+    told = words(values)
     empty = missing(told)
     seen = sorted(set(told[~empty].tolist()))
     spoken = few(seen[:6]) + (f", ... ({len(seen)})" if len(seen) > 6 else "")
-    return ColumnSummary(table.header[place], kind, "words", spoken[:60], "", int(empty.sum()))
+    return ColumnSummary(name, kind, "words", spoken[:60], "", int(empty.sum()))
 
 
 def _advice(good: Sequence[tuple[int, NDArray[Any]]], known: dict[int, Column], labeled: bool) -> tuple[str, ...]:

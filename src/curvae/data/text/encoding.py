@@ -30,6 +30,8 @@ class Utf8:
     content: bytes | None
     start: int
     """Where its first letter is, after the mark of its encoding."""
+    delimiter: str | None = None
+    """Between cells, where it is known."""
 
     def open(self) -> io.BytesIO | io.BufferedReader:
         """Its bytes, from the first letter."""

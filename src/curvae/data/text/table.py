@@ -107,6 +107,10 @@ class TextTable:
         """``int64`` where every number of a column is written without a point, else ``float64`` or ``bool``."""
         return self.column(place).dtype
 
+    def in_words(self, place: int) -> bool:
+        """Whether a cell of a column is no number."""
+        return self.values(place).dtype.kind not in "biuf"
+
     def vocabulary(self, place: int) -> tuple[str, ...] | None:
         """None: a text says of no column that it is one of categories."""
         return None
@@ -154,9 +158,16 @@ def read_text(
         DataError: the file is empty, is not text, has rows of different widths, or may be read in two ways.
     """
     try:
-        plan, frame, told = frame_of(_planned(open_text(path, FIRST), reading, prior, known))
+        return text_table(open_text(path, FIRST), reading, prior, known)
     except UnicodeDecodeError:  # of letters beyond the first bytes
-        plan, frame, told = frame_of(_planned(open_text(path), reading, prior, known))
+        return text_table(open_text(path), reading, prior, known)
+
+
+def text_table(
+    text: Utf8, reading: Reading = AS_FOUND, prior: Dialect | None = None, known: Sequence[str] = ()
+) -> TextTable:
+    """The table in a text that was opened, or made of cells; see :func:`read_text`."""
+    plan, frame, told = frame_of(_planned(text, reading, prior, known))
     plan, frame = decided_again(plan, frame, reading, prior)
     wanted = reading.row_names
     if wanted is None and prior is not None and prior.row_names in (plan.layout.names or ()):
@@ -172,7 +183,7 @@ def read_text(
 def _planned(text: Utf8, reading: Reading, prior: Dialect | None, known: Sequence[str]) -> Plan:
     """What pandas has to know, from lines all over the file."""
     sample, what = sampled(text), str(text.path)
-    said = declared(sample)
+    said = text.delimiter or declared(sample)
     by = separators(sample, reading.decimal) if said is None else Separators(said)
     likely = None if prior is None else prior.header != 0
     layout = laid_out(what, sample, by, Expected(reading.header, frozenset(known), likely))

@@ -1,0 +1,143 @@
+"""Cells by genes: AnnData files, and Matrix Market with the names that stand beside it."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curvae.data.dialect import Decision
+from curvae.data.errors import DataError
+from curvae.data.formats.found import NONE, Found, Hints, NamedMatrix
+from curvae.data.formats.opening import library, parsed, require_room
+from curvae.io.reading import Reading
+
+GENES, CELLS = ("features.tsv", "genes.tsv"), ("barcodes.tsv",)
+"""Files of names that 10x Genomics puts beside a matrix, of its rows and of its columns."""
+MAIN = "X"
+
+
+def read_h5ad(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
+    """The matrix of an AnnData file, X or the layer under ``key``; labels are a column of its ``obs``.
+
+    Raises:
+        DataError: a broken file, no such layer, or anndata is not there.
+    """
+    read, h5py = library(path, "anndata.io", "anndata").read_elem, library(path, "h5py", "anndata")
+    with parsed(path, "an AnnData file") as file, h5py.File(file, "r") as store:
+        layers = list(store.get("layers", ()))
+        key, obs = reading.key or MAIN, read(store["obs"])
+        place = MAIN if key == MAIN else f"layers/{key}"
+        if place not in store:
+            raise DataError(f"{path}: expected key= as one of {', '.join([MAIN, *layers])}, got {key!r}.")
+        names = read(store["var"]).index
+        if hasattr(store[place], "shape"):
+            require_room(path, int(np.prod(store[place].shape)))
+        return _described(read(store[place]), list(map(str, names)), obs, key, [MAIN, *layers], reading, hints.label)
+
+
+def is_anndata(x: Any) -> bool:
+    """Whether it is AnnData in memory: then the caller has imported anndata."""
+    anndata = sys.modules.get("anndata")
+    return anndata is not None and isinstance(x, anndata.AnnData)
+
+
+def without_anndata(x: Any, labels: Any, key: str | None) -> tuple[Any, Any]:
+    """Values and labels of AnnData in memory: the layer under ``key``, and the column of ``obs`` that labels name."""
+    if key not in (None, MAIN) and key not in x.layers:
+        raise DataError(f"x: expected key= as one of {', '.join([MAIN, *x.layers])}, got {key!r}.")
+    names, _ = _unlike(list(map(str, x.var_names)))
+    told = x.obs[labels].to_numpy() if isinstance(labels, str) and labels in x.obs.columns else labels
+    return NamedMatrix(x.X if key in (None, MAIN) else x.layers[key], names), told
+
+
+def _described(
+    matrix: Any, names: list[str], obs: Any, key: str, layers: Sequence[str], reading: Reading, label: str | None
+) -> Found:
+    """A matrix with its names, a column of labels, and what was decided."""
+    wanted = label if reading.label is None else str(reading.label)
+    labels = obs[wanted].to_numpy() if wanted in obs.columns else None
+    made = [Decision("row names", "obs_names", "they are no feature")]
+    if len(layers) > 1:
+        made.append(Decision("values", f"{key} of {', '.join(layers)}", "key='...'"))
+    if beside := [str(name) for name in obs.columns if name != wanted]:
+        made.append(Decision("beside the values", f"{', '.join(beside[:20])} (obs)", "label='...'"))
+    unlike, twice = _unlike(names)
+    if twice:
+        made.append(Decision("names", f"{twice} of them come twice or more: numbered", "var_names_make_unique()"))
+    return Found(NamedMatrix(matrix, unlike), labels, tuple(made))
+
+
+def read_matrix_market(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
+    """A matrix of Matrix Market; with the names of genes and cells beside it, as 10x Genomics has them, cells are rows.
+
+    Raises:
+        DataError: a broken file.
+    """
+    from scipy import io, sparse
+
+    with parsed(path, "a Matrix Market file") as file:
+        matrix = io.mmread(file)
+    matrix = sparse.csr_matrix(matrix) if sparse.issparse(matrix) else np.asarray(matrix)
+    genes, cells = _beside(path, GENES, matrix.shape[0]), _beside(path, CELLS, matrix.shape[1])
+    if genes is None or reading.transpose is False:
+        return Found(sparse.csr_matrix(matrix.T) if reading.transpose and sparse.issparse(matrix) else matrix)
+    unlike, twice = _unlike(genes)
+    told = "rows of the file are columns, named by features.tsv or genes.tsv beside it"
+    made = [Decision("turned", told, "transpose=False")]
+    made += [Decision("row names", "barcodes.tsv", "they are no feature")] if cells is not None else []
+    made += [Decision("names", f"{twice} of them come twice or more: numbered", "")] if twice else []
+    turned = sparse.csr_matrix(matrix.T) if sparse.issparse(matrix) else matrix.T
+    return Found(NamedMatrix(turned, unlike), None, tuple(made))
+
+
+def _beside(path: Path, names: Sequence[str], count: int) -> list[str] | None:
+    """Names in a file beside a matrix: as many as wanted, symbols rather than identifiers; None if there is none."""
+    import pandas
+
+    start = path.name.partition(".mtx")[0].removesuffix("matrix")
+    for each in (path.parent / f"{start}{name}{packed}" for name in names for packed in ("", ".gz")):
+        if each.is_file():
+            with parsed(each, "a table of names") as file:
+                table = pandas.read_csv(file, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
+            if len(table) == count:
+                return table[1 if table.shape[1] > 1 else 0].tolist()
+    return None
+
+
+def _unlike(names: Sequence[str]) -> tuple[list[str], int]:
+    """Names with a number behind those that came before, and how many these are.
+
+    >>> _unlike(["a", "b", "a", "a"])
+    (['a', 'b', 'a-1', 'a-2'], 2)
+    """
+    taken, found, count = set(names), [], dict[str, int]()
+    seen: set[str] = set()
+    for name in names:
+        new = name
+        while new in seen:
+            count[name] = count.get(name, 0) + 1
+            new = f"{name}-{count[name]}"
+            new = name if new in taken else new
+        seen.add(new)
+        found.append(new)
+    return found, sum(new != old for new, old in zip(found, names, strict=True))
+
+
+def dense(what: str, matrix: Any) -> NDArray[Any]:
+    """A sparse matrix as an array of float32 where that holds its values exactly, else of float64.
+
+    Raises:
+        DataError: there is no room for it.
+    """
+    narrow = matrix.dtype.kind == "b" or matrix.dtype.itemsize < 4 or matrix.dtype == np.float32 or _narrow(matrix.data)
+    size = 4 if narrow else 8
+    require_room(Path(what), int(np.prod(matrix.shape)), size, "choose columns with columns=[...], or fewer rows")
+    return matrix.astype(np.float32 if narrow else np.float64).toarray()
+
+
+def _narrow(values: NDArray[Any]) -> bool:
+    """Whether float32 holds numbers exactly: whole ones that are not too large."""
+    return bool((np.abs(values) < 2**24).all() and (values == np.floor(values)).all())
