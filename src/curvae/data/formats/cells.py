@@ -79,8 +79,8 @@ def read_matrix_market(path: Path, reading: Reading, hints: Hints = NONE) -> Fou
     from scipy import io, sparse
 
     with parsed(path, "a Matrix Market file") as file:
-        matrix = io.mmread(file)
-    matrix = sparse.csr_matrix(matrix) if sparse.issparse(matrix) else np.asarray(matrix)
+        found = io.mmread(file)
+    matrix: Any = sparse.csr_matrix(found) if sparse.issparse(found) else np.asarray(found)
     genes, cells = _beside(path, GENES, matrix.shape[0]), _beside(path, CELLS, matrix.shape[1])
     if genes is None or reading.transpose is False:
         return Found(sparse.csr_matrix(matrix.T) if reading.transpose and sparse.issparse(matrix) else matrix)

@@ -41,8 +41,8 @@ def from_file(
     What is decided of a text file stands in ``schema.decisions``; ``curvae data FILE`` prints it.
 
     Args:
-        path: a file, plain or compressed (``.gz``, ``.xz``): text (``.csv``, ``.tsv``, ``.txt``, ``.dat``, ...), ``.npy``, ``.npz``,
-            Parquet, Feather, Excel, AnnData, Matrix Market, FITS, VOTable, ECSV, MATLAB.
+        path: a file: text (``.csv``, ``.tsv``, ``.txt``, ``.dat``, ...), ``.npy``, ``.npz``, Parquet, Feather, Excel,
+            AnnData, Matrix Market, FITS, VOTable, ECSV or MATLAB; plain or compressed (``.gz``, ``.xz``).
         columns: the features by name, in the order in which the model sees them; by default all but the label. Columns
             without names are called by their numbers, from 0.
         label: the column with the labels, numbers or words, by name; a number that is no name counts columns, from the
