@@ -11,6 +11,7 @@ from curvae.data.errors import DataError
 from curvae.data.schema import Column
 from curvae.data.tables.columnar import Columnar
 from curvae.data.tables.labels import missing, words
+from curvae.data.text.numbers import form
 
 MOST = 30
 """Words of a column that nothing is said of, if they are to be categories; each must stand there five times or more."""
@@ -50,7 +51,9 @@ def are_few_words(table: Columnar, place: int) -> bool:
     told = words(table.values(place, words=True))
     told = told[~(missing(told) | _is_marker(told))]
     found = set(told.tolist())
-    if not 2 <= len(found) <= min(MOST, len(told) // 5) or any(map(_is_number, found)):
+    if not 2 <= len(found) <= min(MOST, len(told) // 5) or any(
+        _is_number(word) or form(word) == "date" for word in found
+    ):
         return False
     try:
         table.numbers([place])

@@ -134,8 +134,15 @@ def _headed(
         units, head = tuple(head[-1]), head[:-1]
     if len(head) > 1:
         names = [".".join(filter(None, parts)) for parts in zip(*map(_spread, head[:-1]), head[-1], strict=True)]
-    known = replace(layout, names=tuple(names), header=len(head), units=units)
+    known = replace(layout, names=_unquoted(names), header=len(head), units=units)
     return replace(known, headings=count, short=short, rows=rows)
+
+
+def _unquoted(names: Sequence[str]) -> tuple[str, ...]:
+    """Names without single quotes, where all of them have some: in the rows they mean themselves."""
+    given = [name for name in names if name]
+    quoted = bool(given) and all(len(name) > 2 and name[0] == name[-1] == "'" for name in given)
+    return tuple(name[1:-1] if quoted and name else name for name in names)
 
 
 def _fitted(row: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[str]:
