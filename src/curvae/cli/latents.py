@@ -14,6 +14,7 @@ from curvae.cli.flags import Source
 from curvae.cli.opening import known_set_of, noted, open_run
 from curvae.cli.output import fresh
 from curvae.cli.parsing import command
+from curvae.cli.picture_files import fresh_pictures, is_pictures, write_pictures
 from curvae.io.reading import Reading
 
 if TYPE_CHECKING:
@@ -47,7 +48,11 @@ DESCRIBED, FILE = (
 )
 
 
-@command("RUN [flags]", "curvae sample runs/digits-vlae --n 100 --to samples.npz")
+@command(
+    "RUN [flags]",
+    "curvae sample runs/digits-vlae --n 100 --to samples.npz",
+    "curvae sample runs/digits-vlae --to samples.png",
+)
 def sample(
     run: Path,
     n: int = 64,
@@ -61,17 +66,22 @@ def sample(
     Args:
         n: number of data to draw.
         seed: of the draws.
-        to: file to write: .npz (array x) or .csv (names, kinds and precision of the columns are the data's).
+        to: file to write: .npz (array x) or .csv (names, kinds and precision of the columns are the data's); of
+            pictures also .png (all in one), or a new folder, a file for each.
     """
-    check_file(to)
+    if not is_pictures(to):
+        check_file(to)
     check_flag_ranges(n=n)
     from curvae.data.own_units import by_name
     from curvae.fitted import Fitted
 
-    with fresh(to, force) as target:
+    with fresh_pictures(to, force) as target:
         fitted = Fitted(open_run(run, trust or ()))
         x = fitted.drawn(n, seed)
-        write_arrays(target, {"x": x}, by_name(fitted.schema, x))
+        if is_pictures(to):
+            write_pictures(target, fitted.schema, x)
+        else:
+            write_arrays(target, {"x": x}, by_name(fitted.schema, x))
     print(f"{n} samples of shape {tuple(x.shape[1:])}: {to}")
     if constant := fitted.schema.constants:
         print(f"never varied in training, and drawn as one value: {', '.join(constant)}")

@@ -97,4 +97,4 @@ def _places(folder: Path, data: Mapping[str, Plain]) -> dict[str, Plain]:
 def _place(origin: "Origin", folder: Path) -> str:
     """As it was named where that leads there from here, too; where there is none, the place in which it was."""
     here, found = Path(origin.given).expanduser(), origin.candidates(folder)[0]
-    return origin.given if here.is_file() and here.samefile(found) else str(found)
+    return origin.given if here.exists() and here.samefile(found) else str(found)

@@ -31,7 +31,7 @@ def data(file: Path, *, reading: Reading) -> None:
     The same flags change how curvae fit reads it.
 
     Args:
-        file: .csv, .tsv, .txt, .npy or .npz, plain or compressed (.gz, .xz)
+        file: text, Parquet, Excel, .npy, .npz, .h5ad, .mtx, FITS, .mat, plain or compressed, or a folder of pictures
     """
     from curvae.data import DataAdvice
     from curvae.data.tables.summary import summarized

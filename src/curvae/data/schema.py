@@ -78,7 +78,7 @@ class Origin:
             return [data_dir / Path(self.absolute).name]
         near = [] if self.near is None else [Path(os.path.normpath(folder.absolute() / self.near))]
         every = [*near, Path(self.absolute), Path(self.given).expanduser().absolute()]
-        return list(dict.fromkeys(path for path in every if path.is_file())) or [Path(self.absolute)]
+        return list(dict.fromkeys(path for path in every if path.exists())) or [Path(self.absolute)]
 
 
 @dataclass(frozen=True)

@@ -66,9 +66,14 @@ def png(figure: Figure, dpi: int = 180) -> str:
 
 def png_of(image: np.ndarray) -> str:
     """An image (height, width, 3) with values in [0, 1], pixel for pixel."""
+    return _uri("png", png_bytes(image))
+
+
+def png_bytes(image: np.ndarray) -> bytes:
+    """The same as the content of a file."""
     stream = io.BytesIO()
     imsave(stream, (np.clip(image, 0, 1) * 255).round().astype(np.uint8), format="png")
-    return _uri("png", stream.getvalue())
+    return stream.getvalue()
 
 
 def _saved(figure: Figure, **settings: object) -> bytes:

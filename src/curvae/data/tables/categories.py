@@ -51,9 +51,9 @@ def are_few_words(table: Columnar, place: int) -> bool:
     told = words(table.values(place, words=True))
     told = told[~(missing(told) | _is_marker(told))]
     found = set(told.tolist())
-    if not 2 <= len(found) <= min(MOST, len(told) // 5) or any(
-        _is_number(word) or form(word) == "date" for word in found
-    ):
+    if not 2 <= len(found) <= min(MOST, len(told) // 5):
+        return False
+    if any(_is_number(word) or form(word) == "date" for word in found):
         return False
     try:
         table.numbers([place])

@@ -14,6 +14,7 @@ from curvae.data.formats.arrow import read_feather, read_parquet
 from curvae.data.formats.astronomy import read_astropy, read_fits
 from curvae.data.formats.cells import read_h5ad, read_matrix_market
 from curvae.data.formats.found import NONE, Found, Hints
+from curvae.data.formats.pictures import read_folder
 from curvae.data.formats.spreadsheet import OLD, read_excel, refuse_old
 from curvae.data.readers import OPENERS
 from curvae.data.schema import Origin, Schema
@@ -42,7 +43,8 @@ def from_file(
 
     Args:
         path: a file: text (``.csv``, ``.tsv``, ``.txt``, ``.dat``, ...), ``.npy``, ``.npz``, Parquet, Feather, Excel,
-            AnnData, Matrix Market, FITS, VOTable, ECSV or MATLAB; plain or compressed (``.gz``, ``.xz``).
+            AnnData, Matrix Market, FITS, VOTable, ECSV or MATLAB; plain or compressed (``.gz``, ``.xz``). Or a folder
+            of PNG and JPEG pictures of one size, whose sub-folders are labels.
         columns: the features by name, in the order in which the model sees them; by default all but the label. Columns
             without names are called by their numbers, from 0.
         label: the column with the labels, numbers or words, by name; a number that is no name counts columns, from the
@@ -128,6 +130,8 @@ def read_file(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
     Raises:
         DataError: a file that is missing, broken, or of a kind that is not read.
     """
+    if path.is_dir():
+        return read_folder(path, reading, hints)
     suffix = next((suffix.lower() for suffix in reversed(path.suffixes) if suffix not in OPENERS), "")
     if suffix not in FORMATS:
         known = ", ".join(each for each in FORMATS if FORMATS[each] is not refuse_old)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from curvae.data.data import Rows
 from curvae.data.dialect import Decision
 from curvae.data.errors import DataError
+from curvae.data.formats.found import Found
 from curvae.data.schema import Column, Schema
 from curvae.data.tables.advice import proposals
 from curvae.data.tables.categories import are_few_words
@@ -60,6 +61,8 @@ def summarized(path: Path, reading: Reading) -> TableSummary:
     """
     found = read_file(path, reading)
     table = columnar(str(path), found.x)
+    if table is None and found.x.ndim > 2:
+        return _of_pictures(found)
     table = _plain(path, found.x) if table is None else table
     if found.labels is not None:
         name, reading = str(reading.label or "label"), replace(reading, label=None)
@@ -75,6 +78,14 @@ def summarized(path: Path, reading: Reading) -> TableSummary:
     troubles = (*[trouble for _, _, trouble in features if trouble], *_gaps(columns, reading))
     advice, rows = _advice(good, known, bool(labels)), len(features[0][1])
     return TableSummary(rows, (*columns, *labels, *left_out), found.decisions, advice, troubles)
+
+
+def _of_pictures(found: Found) -> TableSummary:
+    """Rows that are no rows of a table: their shape, what they hold, and labels."""
+    x, shape = found.x, " x ".join(map(str, found.x.shape[1:]))
+    each = ColumnSummary(shape, "pictures", str(x.dtype), f"{x.min():.6g}", f"{x.max():.6g}", 0)
+    labels = [] if found.labels is None else [_words("label", found.labels, "label")]
+    return TableSummary(len(x), (each, *labels), found.decisions)
 
 
 def _plain(path: Path, array: NDArray[Any]) -> Columnar:
