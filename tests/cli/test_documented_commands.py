@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import curvae
 from curvae.cli import main
@@ -82,6 +83,9 @@ def test_a_line_of_the_docs_runs(line: str, evaluated: Path, tmp_path: Path):
     rows = np.random.default_rng(0).normal(size=(60, 3))
     np.savetxt(tmp_path / "measurements.csv", rows, delimiter=",", header="a,b,c", comments="")
     np.savez(tmp_path / "pictures.npz", x=rows.reshape(20, 3, 3))
+    (tmp_path / "pictures").mkdir()
+    for number in range(20):
+        Image.fromarray(rows[:9].astype(np.uint8)).save(tmp_path / "pictures" / f"{number}.png")
     assert main(small(line)) == 0
 
 
