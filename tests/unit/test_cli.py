@@ -276,7 +276,7 @@ def test_values_out_of_range(words: list[str], part: str, capsys: pytest.Capture
         ("ragged.csv", "a,b\n1,2\n3\n5,6\n", ["ragged.csv: expected 2 cells a row", "line 3"]),
         ("empty.csv", "", ["empty.csv: expected a table, got an empty file."]),
         ("empty.npy", "", ["empty.npy: expected a .npy array"]),
-        ("odd.xyz", "1", ["odd.xyz: expected .npy, .npz, .csv", "got .xyz suffix"]),
+        ("odd.xyz", "1", ["odd.xyz: expected .csv, .tsv, .txt", "got .xyz suffix"]),
     ],
 )
 def test_bad_files(name: str, content: str, parts: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path):

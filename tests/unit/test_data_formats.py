@@ -170,6 +170,16 @@ def test_a_matrix_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch):
         from_array(wide)
 
 
+def test_sparse_matrices_of_other_numbers_are_refused(here: Path):
+    scipy_io.savemat("a.mat", {"x": sparse.csc_matrix(COUNTS + 1j * COUNTS)})
+    for x in ("a.mat", sparse.csr_matrix(COUNTS + 1j)):
+        with pytest.raises(DataError, match="expected real numbers, got complex numbers; pass real and imaginary"):
+            from_file(x) if isinstance(x, str) else from_array(x)
+    sparse.save_npz("a.npz", sparse.csr_matrix(COUNTS))
+    with pytest.warns(DataAdvice, match=r"sparse: .* % of 40 x 6 values are not 0; all are kept in memory"):
+        from_file("a.npz")
+
+
 def test_matlab_files(here: Path):
     x = TABLE[["u", "g", "n"]].to_numpy(float)
     words = np.array(TABLE["class"].tolist(), dtype=object)
@@ -187,7 +197,7 @@ def test_matlab_files(here: Path):
     assert from_file("two.mat", key="b").checksum == CHECKSUM
     with pytest.raises(DataError, match="expected a matrix of numbers, got a struct in 'note'"):
         from_file("a.mat", key="note")
-    Path("new.mat").write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64" + bytes(500))
+    Path("new.mat").write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\2IM" + bytes(500))
     with pytest.raises(DataError, match=r"up to version 7, got one of 7\.3; save it in MATLAB with save"):
         from_file("new.mat")
 

@@ -345,11 +345,11 @@ def test_what_is_no_table_of_numbers_is_refused_in_one_line(x: Any, message: str
     assert "\n" not in str(error.value)
 
 
-def test_sparse_matrices_say_how_to_pass_them():
+def test_a_sparse_mask_says_how_to_pass_it():
     from scipy import sparse
 
-    with pytest.raises(DataError, match=r"got a sparse matrix; pass x.toarray\(\)"):
-        from_array(sparse.csr_matrix(TABLE))
+    with pytest.raises(DataError, match=r"mask: expected an array, got a sparse matrix; pass x.toarray\(\)"):
+        from_array(TABLE, mask=sparse.csr_matrix(TABLE > 0))
 
 
 def test_numbers_in_whatever_they_are_held():

@@ -18,7 +18,7 @@ from curvae.data.errors import DataError, DataWarning
 from curvae.data.schema import Column, Kind, Origin, Schema
 from curvae.data.tables.assembling import chosen, parted
 from curvae.data.tables.files import from_file, match_file, stem
-from curvae.data.tables.frames import in_memory, is_frame, kind_of
+from curvae.data.tables.frames import in_memory, is_frame, library_of
 from curvae.data.tables.kinds import with_kinds
 from curvae.data.tables.matching import Matched, match, missing_of
 from curvae.data.transforms import Transform
@@ -70,7 +70,7 @@ def like_array(
     """
     how, _ = chosen("like_array", None, None, {"columns": columns, "positions": positions, "missing": missing})
     found = match(earlier.schema, "x", x, labels, mask, how)
-    held = {"holder": "frame", "frame": kind_of(in_memory(x))} if is_frame(x) else {"holder": "array"}
+    held = {"holder": "frame", "frame": library_of(in_memory(x))} if is_frame(x) else {"holder": "array"}
     schema = replace(_schema(earlier.schema, name, missing), **held, origins=())
     return _data(earlier, found, schema, split, seed, {"name": "array"})
 

@@ -26,7 +26,7 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         DataError: the file is missing or no regular file, its compression is broken, or it inflates without measure.
     """
-    with telling(path), regular.opened(path) as file, parsing(path, f"a whole {path.suffix or 'plain'} file"):
+    with as_data_errors(path), regular.opened(path) as file, parsing(path, f"a whole {path.suffix or 'plain'} file"):
         if path.suffix not in OPENERS:
             return file.read()
         with OPENERS[path.suffix](file, "rb") as stream:
@@ -39,7 +39,7 @@ def open_regular(path: Path) -> io.BufferedReader:
     Raises:
         DataError: the file is missing, or no regular file.
     """
-    with telling(path):
+    with as_data_errors(path):
         return regular.opened(path)
 
 
@@ -54,13 +54,13 @@ def read_idx(path: Path) -> np.ndarray:
     _check_size(path, len(content), start, at_least=True)
     shape = struct.unpack(f">{content[3]}I", content[4:start])
     _check_size(path, len(content), start + prod(shape))
-    with telling(path), parsing(path, "an IDX file of bytes"):
+    with as_data_errors(path), parsing(path, "an IDX file of bytes"):
         return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
 def read_npy(path: Path) -> np.ndarray:
     """A ``.npy`` array, compressed or not; arrays of Python objects are refused."""
-    with telling(path):
+    with as_data_errors(path):
         return formats.read_npy(path, read_bytes(path))
 
 
@@ -80,13 +80,13 @@ def map_npy(path: Path) -> np.ndarray:
 
 def read_npz(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays of a ``.npz`` archive by name, all or those named; arrays of Python objects are refused."""
-    with telling(path):
+    with as_data_errors(path):
         return formats.read_npz(path, names, read_bytes(path))
 
 
 def names_of_npz(path: Path) -> list[str]:
     """Names of the arrays in a ``.npz`` archive, compressed or not."""
-    with telling(path):
+    with as_data_errors(path):
         return formats.names_of_npz(path, read_bytes(path))
 
 
@@ -139,7 +139,7 @@ def read_jpegs(path: Path) -> tuple[np.ndarray, np.ndarray]:
     _check_size(path, len(content), start + count + int(offsets[-1]))
     jpegs = memoryview(content)[start + count :]
     pictures = [jpegs[i:j] for i, j in pairwise(offsets.tolist())]
-    with telling(path), parsing(path, "JPEG pictures of one size"):
+    with as_data_errors(path), parsing(path, "JPEG pictures of one size"):
         images = np.stack([np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")) for jpeg in pictures])
         return images.transpose(0, 3, 1, 2), labels.astype(np.int64)
 
@@ -149,7 +149,7 @@ def read_mat(path: Path, *keys: str) -> tuple[np.ndarray, ...]:
     from scipy.io import loadmat
 
     content = read_bytes(path)
-    with telling(path), parsing(path, "a MATLAB v5 file"):
+    with as_data_errors(path), parsing(path, "a MATLAB v5 file"):
         found = loadmat(io.BytesIO(content), variable_names=keys)
     if missing := [key for key in keys if key not in found]:
         raise DataError(f"{path}: expected the arrays {list(keys)}, got none named {missing[0]!r}.")
@@ -162,7 +162,7 @@ def _check_size(path: Path, got: int, expected: int, at_least: bool = False) -> 
 
 
 @contextmanager
-def telling(path: Path) -> Iterator[None]:
+def as_data_errors(path: Path) -> Iterator[None]:
     """
     Raises:
         DataError: in place of a FileError, or of a file that is not there.

@@ -79,8 +79,8 @@ def fit(
             which is trained in place from the weights that it has; or what an earlier fit gave, whose recipe is
             trained anew from its weights, see :func:`curvae.training.fit_from`. Then data are read as its data were:
             columns by name, in its units and under its transform. They are split anew.
-        data: :class:`curvae.data.Data`, an array, a tensor, a pandas frame, the path of a file, or the name of a known
-            data set.
+        data: :class:`curvae.data.Data`, an array, a tensor, a sparse matrix, a frame (pandas, polars, Arrow), a path
+            of a file or of a folder of pictures, or the name of a known data set.
         epochs: in all, divided among the stages; or say ``max_updates`` or ``minutes``.
         batch_size: rows of a batch, over all devices together; by default 128, of more than 10,000 rows 256.
         learning_rate: the highest, of stages without an optimizer of their own; by default by network and data.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from curvae.data import Schema
 from curvae.data.own_units import by_name
-from curvae.data.tables.frames import FrameColumns, framed, kind_of, named_as
+from curvae.data.tables.frames import FrameColumns, framed, library_of, named_as
 from curvae.latents import Axes
 from curvae.posteriors import Posterior, rotated
 from curvae.priors import assignments, mixtures_of
@@ -93,7 +93,7 @@ def named_values(schema: Schema, values: NDArray[Any]) -> dict[str, NDArray[Any]
 
 def like_frame(given: Any, columns: Mapping[Any, NDArray[Any]]) -> Any:
     """These columns as a frame of the library of the given one; of pandas with its index."""
-    return framed(kind_of(given), columns, getattr(given, "index", None))
+    return framed(library_of(given), columns, getattr(given, "index", None))
 
 
 def as_trained(schema: Schema, values: NDArray[Any]) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curvae.data.errors import DataError
+from curvae.data.formats.cells import held_sparse
 from curvae.data.formats.found import NONE, Found, Hints
 from curvae.data.formats.opening import parsed
 from curvae.data.readers import map_npy, names_of_npz, read_bytes, read_npz
@@ -37,7 +38,8 @@ def read_archive(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
         from scipy import sparse
 
         with parsed(path, "a sparse matrix of SciPy"):
-            return Found(sparse.load_npz(io.BytesIO(read_bytes(path))))
+            x = sparse.load_npz(io.BytesIO(read_bytes(path)))
+            return Found(x, None, held_sparse(x))
     wanted, beside = _keys(path, names, reading, hints.label)
     arrays = read_npz(path, [name for name in (wanted, beside) if name in names])
     return Found(arrays[wanted], arrays.get(beside or ""))
@@ -52,10 +54,10 @@ def read_matlab(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
     from scipy.io import loadmat, whosmat
 
     with parsed(path, "a MATLAB file") as file:
-        if file.read(10) == b"MATLAB 7.3":
-            raise DataError(f"{path}: expected a MATLAB file up to version 7, got one of 7.3; {OLDER}.")
-        file.seek(0)
-        kinds = {name: kind for name, _, kind in whosmat(file)}
+        try:
+            kinds = {name: kind for name, _, kind in whosmat(file)}
+        except NotImplementedError:
+            raise DataError(f"{path}: expected a MATLAB file up to version 7, got one of 7.3; {OLDER}.") from None
         usable = [name for name, kind in kinds.items() if kind in NUMBERS]
         wanted, beside = _keys(path, usable, reading, hints.label, list(kinds))
         file.seek(0)
@@ -64,7 +66,8 @@ def read_matlab(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
         got = f"a {kinds[wanted]} in {wanted!r}"
         raise DataError(f"{path}: expected a matrix of numbers, got {got}; save its numbers as a matrix.")
     x = found[wanted]
-    return Found(x if hasattr(x, "tocsr") else np.asarray(x), _words(found[beside]) if beside in found else None)
+    x = x if hasattr(x, "tocsc") else np.asarray(x)
+    return Found(x, _words(found[beside]) if beside in found else None, held_sparse(x))
 
 
 def _keys(

@@ -5,7 +5,7 @@ from typing import Any
 
 from curvae.data.dialect import Decision
 from curvae.data.formats.found import NONE, Found, Hints
-from curvae.data.formats.opening import library, parsed, require_room
+from curvae.data.formats.opening import imported, parsed, require_room
 from curvae.io.reading import Reading
 
 
@@ -15,7 +15,7 @@ def read_parquet(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
     Raises:
         DataError: a broken file, no room for it, or pyarrow is not there.
     """
-    parquet = library(path, "pyarrow.parquet", "parquet")
+    parquet = imported(path, "pyarrow.parquet", "parquet")
     with parsed(path, "a Parquet file") as file, parquet.ParquetFile(file) as opened:
         require_room(path, opened.metadata.num_rows * opened.metadata.num_columns)
         return _without_index(opened.read())
@@ -27,7 +27,7 @@ def read_feather(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
     Raises:
         DataError: a broken file, or pyarrow is not there.
     """
-    feather, arrow = library(path, "pyarrow.feather", "parquet"), library(path, "pyarrow", "parquet")
+    feather, arrow = imported(path, "pyarrow.feather", "parquet"), imported(path, "pyarrow", "parquet")
     with parsed(path, "a Feather or Arrow file") as file:
         head = file.read(6)
         file.seek(0)

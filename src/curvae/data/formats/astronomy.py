@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from curvae.data.dialect import Decision
 from curvae.data.errors import DataError
 from curvae.data.formats.found import NONE, Found, Hints
-from curvae.data.formats.opening import library, parsed, require_room
+from curvae.data.formats.opening import imported, parsed, require_room
 from curvae.io.reading import Reading
 
 WIDEST = 64
@@ -24,7 +24,7 @@ def read_fits(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
     Raises:
         DataError: a broken file, no such part, or astropy is not there.
     """
-    fits, table = library(path, "astropy.io.fits", "fits"), library(path, "astropy.table", "fits")
+    fits, table = imported(path, "astropy.io.fits", "fits"), imported(path, "astropy.table", "fits")
     with parsed(path, "a whole FITS file") as file, fits.open(file, memmap=False, ignore_missing_simple=False) as parts:
         warnings.filterwarnings("error", ".*truncated")
         kinds = list(map(_kind, parts))
@@ -46,7 +46,7 @@ def read_astropy(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
     Raises:
         DataError: a broken file, or astropy is not there.
     """
-    table, kind = library(path, "astropy.table", "fits"), "ascii.ecsv" if ".ecsv" in path.suffixes else "votable"
+    table, kind = imported(path, "astropy.table", "fits"), "ascii.ecsv" if ".ecsv" in path.suffixes else "votable"
     with parsed(path, f"a table of astropy's ({kind})") as file:
         content = file if kind == "votable" else file.read().decode("utf-8")
         return of_astropy(table.Table.read(content, format=kind))

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from curvae.data.dialect import Decision
 from curvae.data.errors import DataError
 from curvae.data.formats.found import NONE, Found, Hints, NamedMatrix
-from curvae.data.formats.opening import library, parsed, require_room
+from curvae.data.formats.opening import imported, parsed, require_room
+from curvae.data.validation import numeric
 from curvae.io.reading import Reading
 
 GENES, CELLS = ("features.tsv", "genes.tsv"), ("barcodes.tsv",)
@@ -25,7 +26,7 @@ def read_h5ad(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
     Raises:
         DataError: a broken file, no such layer, or anndata is not there.
     """
-    read, h5py = library(path, "anndata.io", "anndata").read_elem, library(path, "h5py", "anndata")
+    read, h5py = imported(path, "anndata.io", "anndata").read_elem, imported(path, "h5py", "anndata")
     with parsed(path, "an AnnData file") as file, h5py.File(file, "r") as store:
         layers = list(store.get("layers", ()))
         key, obs = reading.key or MAIN, read(store["obs"])
@@ -59,7 +60,7 @@ def _described(
     """A matrix with its names, a column of labels, and what was decided."""
     wanted = label if reading.label is None else str(reading.label)
     labels = obs[wanted].to_numpy() if wanted in obs.columns else None
-    made = [Decision("row names", "obs_names", "they are no feature")]
+    made = [Decision("row names", "obs_names", "they are no feature"), *held_sparse(matrix)]
     if len(layers) > 1:
         made.append(Decision("values", f"{key} of {', '.join(layers)}", "key='...'"))
     if beside := [str(name) for name in obs.columns if name != wanted]:
@@ -83,10 +84,11 @@ def read_matrix_market(path: Path, reading: Reading, hints: Hints = NONE) -> Fou
     matrix: Any = sparse.csr_matrix(found) if sparse.issparse(found) else np.asarray(found)
     genes, cells = _beside(path, GENES, matrix.shape[0]), _beside(path, CELLS, matrix.shape[1])
     if genes is None or reading.transpose is False:
-        return Found(sparse.csr_matrix(matrix.T) if reading.transpose and sparse.issparse(matrix) else matrix)
+        found = sparse.csr_matrix(matrix.T) if reading.transpose and sparse.issparse(matrix) else matrix
+        return Found(found, None, held_sparse(found))
     unlike, twice = _unlike(genes)
     told = "rows of the file are columns, named by features.tsv or genes.tsv beside it"
-    made = [Decision("turned", told, "transpose=False")]
+    made = [Decision("turned", told, "transpose=False"), *held_sparse(matrix.T)]
     made += [Decision("row names", "barcodes.tsv", "they are no feature")] if cells is not None else []
     made += [Decision("names", f"{twice} of them come twice or more: numbered", "")] if twice else []
     turned = sparse.csr_matrix(matrix.T) if sparse.issparse(matrix) else matrix.T
@@ -130,9 +132,10 @@ def dense(what: str, matrix: Any) -> NDArray[Any]:
     """A sparse matrix as an array of float32 where that holds its values exactly, else of float64.
 
     Raises:
-        DataError: there is no room for it.
+        DataError: there is no room for it, or it holds anything else than real numbers.
     """
-    narrow = matrix.dtype.kind == "b" or matrix.dtype.itemsize < 4 or matrix.dtype == np.float32 or _narrow(matrix.data)
+    values = numeric(what, matrix.data)
+    narrow = values.dtype.itemsize < 4 or values.dtype == np.float32 or _narrow(values)
     size = 4 if narrow else 8
     require_room(Path(what), int(np.prod(matrix.shape)), size, "choose columns with columns=[...], or fewer rows")
     return matrix.astype(np.float32 if narrow else np.float64).toarray()
@@ -141,3 +144,12 @@ def dense(what: str, matrix: Any) -> NDArray[Any]:
 def _narrow(values: NDArray[Any]) -> bool:
     """Whether float32 holds numbers exactly: whole ones that are not too large."""
     return bool((np.abs(values) < 2**24).all() and (values == np.floor(values)).all())
+
+
+def held_sparse(matrix: Any) -> tuple[Decision, ...]:
+    """What is said of a sparse matrix; nothing of a dense one."""
+    if not hasattr(matrix, "tocsc"):
+        return ()
+    count = int(np.prod(matrix.shape))
+    share = f"{100 * matrix.nnz / max(1, count):.3g} % of {matrix.shape[0]:,} x {matrix.shape[1]:,} values are not 0"
+    return (Decision("sparse", f"{share}; all are kept in memory, {4e-9 * count:.2g} GB in float32", "columns=[...]"),)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from curvae.data.errors import DataError
-from curvae.data.readers import OPENERS, open_regular, read_bytes, telling
+from curvae.data.readers import OPENERS, as_data_errors, open_regular, read_bytes
 from curvae.io import formats
 from curvae.io.errors import parsing
 from curvae.memory import require_bytes
@@ -19,7 +19,7 @@ MOST_MEMBERS = 100_000
 """Files in an archive."""
 
 
-def library(path: Path, name: str, extra: str) -> Any:
+def imported(path: Path, name: str, extra: str) -> Any:
     """A library that reads files like this one.
 
     Raises:
@@ -41,7 +41,7 @@ def parsed(path: Path, expected: str) -> Iterator[BinaryIO]:
     Raises:
         DataError: the file is missing, or not what is expected.
     """
-    with telling(path), parsing(path, expected, DataError), warnings.catch_warnings():
+    with as_data_errors(path), parsing(path, expected, DataError), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with io.BytesIO(read_bytes(path)) if path.suffix in OPENERS else open_regular(path) as file:
             yield file

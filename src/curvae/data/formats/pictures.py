@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from curvae.data.dialect import Decision
 from curvae.data.errors import DataError
 from curvae.data.formats.found import NONE, Found, Hints
-from curvae.data.formats.opening import library, parsed, require_room
+from curvae.data.formats.opening import imported, parsed, require_room
 from curvae.io.reading import Reading
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -20,7 +20,7 @@ PARTS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 DEEPEST = 65535
 
 
-class Picture(NamedTuple):
+class Outline(NamedTuple):
     """What a file says of its picture before it is read: height, width, and letters, gray or color."""
 
     size: tuple[int, int]
@@ -34,7 +34,7 @@ def read_folder(folder: Path, reading: Reading, hints: Hints = NONE) -> Found:
         DataError: no pictures, pictures of several sizes, some of them in sub-folders and some not, transparent ones, a
             broken file, no room, or Pillow is not there.
     """
-    image = library(folder, "PIL.Image", "images")
+    image = imported(folder, "PIL.Image", "images")
     files, others = _files(folder)
     labels = _labels(folder, files)
     seen = [_looked_at(image, file) for file in files]
@@ -86,12 +86,12 @@ def _labels(folder: Path, files: Sequence[Path]) -> NDArray[Any] | None:
     return np.array(words, dtype=object)
 
 
-def _looked_at(image: Any, file: Path) -> Picture:
+def _looked_at(image: Any, file: Path) -> Outline:
     with parsed(file, "a PNG or JPEG picture") as stream, image.open(stream, formats=("PNG", "JPEG")) as picture:
         width, height = _upright(picture.size, picture.getexif().get(274, 1))
         if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
             _check_opaque(file, picture)
-        return Picture((height, width), _mode(file, picture.mode))
+        return Outline((height, width), _mode(file, picture.mode))
 
 
 def _upright(size: tuple[int, int], orientation: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from curvae.data.dialect import Decision
 from curvae.data.errors import DataError
 from curvae.data.formats.found import NONE, Found, Hints
-from curvae.data.formats.opening import check_archive, library, parsed, require_room
+from curvae.data.formats.opening import check_archive, imported, parsed, require_room
 from curvae.data.text.encoding import Utf8
 from curvae.data.text.table import text_table
 from curvae.io.reading import Reading
@@ -38,7 +38,7 @@ def read_excel(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
     Raises:
         DataError: a broken file, no such sheet, formulas that were never computed, or openpyxl is not there.
     """
-    openpyxl = library(path, "openpyxl", "excel")
+    openpyxl = imported(path, "openpyxl", "excel")
     with parsed(path, "an Excel file (.xlsx)") as file:
         check_archive(path, file)
         sheet = _sheet(path, openpyxl.load_workbook(file, read_only=True, data_only=True), reading.key)

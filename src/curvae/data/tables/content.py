@@ -15,7 +15,7 @@ from curvae.data.formats.cells import is_anndata, without_anndata
 from curvae.data.schema import BESIDE, Column, FrameKind, Holder, Kind, unique
 from curvae.data.tables.categories import column_numbers
 from curvae.data.tables.columnar import Columnar, columnar, dtype_name
-from curvae.data.tables.frames import FrameColumns, kind_of, named_as
+from curvae.data.tables.frames import FrameColumns, library_of, named_as
 from curvae.data.text.numbers import MISSING, parse_number
 from curvae.data.validation import masked_out, observed, to_tensor
 from curvae.io.reading import Reading
@@ -66,7 +66,7 @@ def take(
     labels = reading.label if labels is None else labels
     if table is None:
         return _from_array(what, x, labels, mask, reading, copy)
-    holder, frame = ("frame", kind_of(table.frame)) if isinstance(table, FrameColumns) else ("array", "pandas")
+    holder, frame = ("frame", library_of(table.frame)) if isinstance(table, FrameColumns) else ("array", "pandas")
     if labels is None or names_column(labels, table.header):
         label = named_as(labels) if isinstance(labels, tuple) else labels
         return from_columns(table, replace(reading, label=label))._replace(mask=mask, holder=holder, frame=frame)

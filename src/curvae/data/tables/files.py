@@ -134,8 +134,7 @@ def read_file(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
         return read_folder(path, reading, hints)
     suffix = next((suffix.lower() for suffix in reversed(path.suffixes) if suffix not in OPENERS), "")
     if suffix not in FORMATS:
-        known = ", ".join(each for each in FORMATS if FORMATS[each] is not refuse_old)
-        raise DataError(f"{path}: expected {known} (or .gz, .xz of it), got {suffix or 'no'} suffix.")
+        raise DataError(f"{path}: expected {USUAL} (or .gz, .xz of it), got {suffix or 'no'} suffix.")
     found = FORMATS[suffix](path, reading, hints)
     return _turned(path, found) if reading.transpose and isinstance(found.x, np.ndarray) else found
 
@@ -167,6 +166,7 @@ FORMATS: Mapping[str, Callable[[Path, Reading, Hints], Found]] = {
     **dict.fromkeys(OLD, refuse_old),
 }
 """Suffix to what opens files of it."""
+USUAL = ".csv, .tsv, .txt, .npy, .npz, .parquet, .feather, .xlsx, .h5ad, .mtx, .fits, .vot, .ecsv or .mat"
 
 
 def _places(path: Path, x: np.ndarray, columns: Sequence[Any], positions: Sequence[int] | None) -> Sequence[int]:

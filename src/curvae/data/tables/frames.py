@@ -122,7 +122,7 @@ def in_memory(x: Any) -> Any:
     return pyarrow.table(x)
 
 
-def kind_of(frame: Any) -> FrameKind:
+def library_of(frame: Any) -> FrameKind:
     """The library of a frame, of those in which frames can come out again; of any other that of pandas."""
     root = type(frame).__module__.partition(".")[0]
     return cast(FrameKind, root) if root in ("polars", "pyarrow") else "pandas"
