@@ -56,7 +56,7 @@ def known_set_of(word: str) -> str | None:
         mend = closest(word.lower().replace("_", "-"), spelled) or f"; known are {', '.join(spelled)}."
         got = f"got {word!r}{mend}"
         raise UsageError(
-            f"DATA: expected a known data set or a file (.csv, .npy, .npz, .parquet, ...), {got}"
+            f"DATA: expected a known data set or a .npy, .csv, .parquet or other file, {got}"
         ) from None
 
 

@@ -17,11 +17,11 @@ class Reading:
         columns: the features by their names in the file, in the model's order.
         positions: the features by their place instead, from 0, or from the end if negative.
         drop: columns to leave out, by name.
-        label: the column with the labels, by name or by place; of a .npz or MATLAB file a key.
-        key: which array of a .npz or MATLAB file, sheet, table of FITS or layer of AnnData; the only or first one.
+        label: the column with the labels, by name or by place; of a .npz a key.
+        key: which array of a .npz or .mat, sheet, table or layer; the only or first one.
         header: whether a text file starts with names.
         row_names: the column that names the rows, which is no feature.
-        transpose: rows of a text file or matrix are columns of the table.
+        transpose: rows of the file are columns of the table.
         decimal: what stands before decimals in a text file.
         missing_value: what stands for none beside empty cells, ? and NA; -999, say.
         kind: what columns are, n=count: real, positive, count, binary, category, label, ignored.
