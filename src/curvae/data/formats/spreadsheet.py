@@ -49,7 +49,7 @@ def read_excel(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
     errors = sorted({cell for cell in cells if isinstance(cell, str) and cell in ERRORS})
     numbers = any(isinstance(cell, int | float) for cell in cells)
     said = replace(reading, decimal="." if numbers and reading.decimal is None else reading.decimal)
-    table = text_table(Utf8(path, "", _written(sheet.rows, errors), delimiter=","), said, hints.dialect, hints.names)
+    table = text_table(Utf8(path, "", _written(sheet.rows, errors), 0, ","), said, hints.dialect, hints.names)
     made = [each for each in table.decisions if each.what not in OF_TEXT]
     if sheet.others:
         made.insert(0, Decision("sheet", f"{sheet.name}; there are also {', '.join(sheet.others)}", "key='...'"))
