@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import io as scipy_io
 from scipy import sparse
 
+import curvae
 from curvae.data import DataAdvice, DataError, Reading, from_array, from_file, match, reopen
 from curvae.data.readers import map_npy
 from curvae.data.tables.files import match_file
@@ -161,6 +163,26 @@ def test_layers_and_labels_of_anndata(here: Path):
         from_file("a.h5ad", key="raw")
     with pytest.raises(DataError, match="expected key= as one of X, counts, got 'raw'"):
         from_array(found, key="raw")
+
+
+def test_values_of_a_sparse_matrix_are_kept_to_the_last_digit():
+    for value in (0.1, 2.0**24 + 1, -(2.0**40) - 1):
+        x = np.where(COUNTS > 0, COUNTS * value, 0)
+        data = from_array(sparse.csr_matrix(x))
+        assert data.train.raw.dtype == torch.float64
+        assert data.checksum == from_array(x).checksum
+    assert from_array(sparse.csr_matrix(COUNTS > 0)).spec.support == "binary"
+
+
+def test_a_run_on_a_layer_takes_later_cells_from_it(here: Path):
+    found = cells()
+    options = {"latent": 1, "hidden": 4, "max_updates": 1, "progress": False}
+    fitted = curvae.fit("vae", found, label="type", key="counts", out=here / "run", **options)
+    found.write_h5ad("a.h5ad")
+    again, dense = curvae.load(here / "run"), found.layers["counts"].toarray()
+    for x in (found, "a.h5ad"):
+        np.testing.assert_allclose(again.encode(x).mean, fitted.encode(dense).mean, atol=1e-6)
+        assert list(again.encode(x).label) == TABLE["class"].tolist()
 
 
 def test_a_matrix_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch):

@@ -55,9 +55,7 @@ def known_set_of(word: str) -> str | None:
         spelled = [name.replace("_", "-") for name in names()]
         mend = closest(word.lower().replace("_", "-"), spelled) or f"; known are {', '.join(spelled)}."
         got = f"got {word!r}{mend}"
-        raise UsageError(
-            f"DATA: expected a known data set or a .npy, .csv, .parquet or other file, {got}"
-        ) from None
+        raise UsageError(f"DATA: expected a known data set or a .npy, .csv, .parquet or other file, {got}") from None
 
 
 def open_data(word: str, arguments: Mapping[str, Any]) -> "Data":

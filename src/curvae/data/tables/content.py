@@ -60,8 +60,10 @@ def take(
     ``copy`` is of what is an array already: not needed where nobody else holds it.
     """
     if is_anndata(x):
-        x, labels = without_anndata(x, reading.label if labels is None else labels, reading.key)
-        reading = replace(reading, label=None)
+        named = reading.label if labels is None else labels
+        x, told = without_anndata(x, named, reading.key)
+        content = take(what, x, told, mask, replace(reading, label=None), copy)
+        return content if told is named else relabeled(content, str(named))
     table = columnar(what, x)
     labels = reading.label if labels is None else labels
     if table is None:
