@@ -99,6 +99,9 @@ def test_all_columns_that_are_no_numbers_are_named_at_once():
 def test_what_is_no_frame_in_memory_is_refused():
     with pytest.raises(DataError, match=r"expected a frame in memory, got a lazy LazyFrame; pass x.collect\(\)"):
         from_array(FRAME.lazy())
+    for column in (FRAME["u"], FRAME["u"].to_arrow(), FRAME["u"].to_pandas(), FRAME.to_arrow()["u"]):
+        with pytest.raises(DataError, match=r"got one dimension, \(60,\); for one row pass x"):
+            from_array(column)
     twice = pyarrow.Table.from_arrays([pyarrow.array([1.0, 2.0] * 10)] * 2, ["u", "u"])
     with pytest.raises(DataError, match="got 'u' twice; rename one"):
         from_array(twice)

@@ -108,7 +108,8 @@ def is_frame(x: Any) -> bool:
 
     if nw.dependencies.is_into_lazyframe(x) and not nw.dependencies.is_into_dataframe(x):
         raise DataError(f"x: expected a frame in memory, got a lazy {type(x).__name__}; pass x.collect().")
-    return nw.dependencies.is_into_dataframe(x) or hasattr(x, "__arrow_c_stream__")
+    single = nw.dependencies.is_into_series(x)
+    return nw.dependencies.is_into_dataframe(x) or (hasattr(x, "__arrow_c_stream__") and not single)
 
 
 def in_memory(x: Any) -> Any:
@@ -117,9 +118,13 @@ def in_memory(x: Any) -> Any:
 
     if nw.dependencies.is_into_dataframe(x):
         return nw.to_native(x, pass_through=True)
-    import pyarrow
+    try:
+        import pyarrow
 
-    return pyarrow.table(x)
+        return pyarrow.table(x)
+    except (ImportError, ValueError, TypeError) as error:
+        name = type(x).__name__
+        raise DataError(f"x: expected a frame of pandas, polars or pyarrow, got a {name} ({error}).") from None
 
 
 def library_of(frame: Any) -> FrameKind:
