@@ -22,6 +22,10 @@ def with_column(values: object, name: str = "x") -> dict[str, object]:
         (with_column(np.arange(200) % 3, "species"), r"few whole numbers in 'species', .* proposal: label='species'"),
         (with_column(np.arange(200) % 5), r"few whole numbers in 'x', .* proposal: label='x'"),
         ({"x": RANDOM.poisson(0.5, (200, 4)).astype(np.uint16)}, r"counts in '0', '1', '2', '3', .* support='count'"),
+        (
+            {"x": np.hstack([PLAIN, np.zeros((200, 60))])},
+            r"one value alone in '3', .* and 52 more; proposal: leave all 60 of them out\.",
+        ),
         ({"x": np.arange(400).reshape(2, 200).T * 1}, r"a number for each row in '0', '1', .* drop=\['0', '1'\]"),
     ],
 )

@@ -22,6 +22,8 @@ HIGHEST = 1.7976931348623157e308
 SENTINELS = (-9.0, -99.0, -999.0, -9999.0, -99999.0, -32768.0, -1e20, 9999.0, 99999.0, 999999.0, 1e20, 1e30, HIGHEST)
 CLASSES = 20
 """Labels have at most so many values."""
+MANY = 40
+"""Columns that are named one by one."""
 FEW, SEEN = 10, 10_000
 """Rows from which a column says what it is, and rows that are looked at first."""
 
@@ -53,16 +55,16 @@ def proposals(schema: Schema, rows: Rows) -> Iterator[str]:
     told: set[str] = set()
     if whole is not None and (empty := _names(features, ~whole.any(0))):
         told |= set(empty)
-        yield f"no value at all in {_few(empty)}; proposal: drop={empty}."
+        yield f"no value at all in {_few(empty)}; proposal: {_without(empty)}."
     if constant := [each for each in schema.constants if each not in told]:
         told |= set(constant)
-        yield f"one value alone in {_few(constant)}; proposal: drop={constant}."
+        yield f"one value alone in {_few(constant)}; proposal: {_without(constant)}."
     if numbered := [each.name for j, each in enumerate(features) if each.name not in told and _numbers(each, x[:, j])]:
         told |= set(numbered)
-        yield f"a number for each row in {_few(numbered)}, as names of rows have; proposal: drop={numbered}."
+        yield f"a number for each row in {_few(numbered)}, as names of rows have; proposal: {_without(numbered)}."
     if twice := [name for name in _twice(features, x, whole) if name not in told]:
         told |= set(twice)
-        yield f"the same values as in another column in {_few(twice)}; proposal: drop={twice}."
+        yield f"the same values as in another column in {_few(twice)}; proposal: {_without(twice)}."
     step = max(1, len(x) // SEEN)
     some, seen = x[::step], None if whole is None else whole[::step]
     yield from _of_values(schema, [each for each in features if each.name not in told], some, seen)
@@ -92,6 +94,11 @@ def _of_values(schema: Schema, features: Sequence[Column], x: Tensor, seen: Tens
 
 def _names(features: Sequence[Column], where: Tensor) -> list[str]:
     return [column.name for column, found in zip(features, where.tolist(), strict=True) if found]
+
+
+def _without(names: Sequence[str]) -> str:
+    """How columns are left out, by name where these are not too many for a line."""
+    return f"drop={list(names)}" if len(names) <= MANY else f"leave all {len(names):,} of them out"
 
 
 def _few(names: Sequence[str]) -> str:
