@@ -2,7 +2,8 @@
 
 Begin at ``data``: three tables (``array_table``), and what is known of them (``schema``). ``tables`` makes it of the
 user's own rows, ``text`` reads tables in text files of any dialect, ``formats`` files of other programs, ``datasets``
-known sets, with the checks of ``validation`` and the file ``readers``; ``transforms`` lead to the model and back. ``earlier`` and ``own_units`` read and write by what an earlier run knows.
+known sets, with the checks of ``validation`` and the file ``readers``; ``transforms`` lead to the model and back.
+``earlier`` and ``own_units`` read and write by what an earlier run knows.
 """
 
 from curvae.data.array_table import ArrayTable
