@@ -34,6 +34,8 @@ from curvae.evaluation.likelihood.scores import score
 from curvae.evaluation.metric import Finding, Measured, Metric, Picture, Section, Subject
 from curvae.evaluation.picture_arrays import pictures
 from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult, Summary
+from curvae.evaluation.samples.conditionals import Conditionals, conditionals
+from curvae.evaluation.samples.engines import WeightedLatents, from_encoder, from_modes, from_prior
 from curvae.evaluation.samples.imputation import Imputation, impute
 from curvae.evaluation.samples.quality import Likeness, Quality, SampleQuality, quality
 from curvae.evaluation.settings import Settings
@@ -52,6 +54,7 @@ __all__ = [
     "Calibration",
     "Clustering",
     "Comparison",
+    "Conditionals",
     "Difference",
     "Estimate",
     "Estimates",
@@ -79,6 +82,7 @@ __all__ = [
     "Size",
     "Subject",
     "Summary",
+    "WeightedLatents",
     "Widened",
     "agreement",
     "annealed",
@@ -89,10 +93,14 @@ __all__ = [
     "classified",
     "common_proposal",
     "compare",
+    "conditionals",
     "defensive",
     "describe",
     "estimate",
     "evaluate",
+    "from_encoder",
+    "from_modes",
+    "from_prior",
     "gaps",
     "holm",
     "impute",

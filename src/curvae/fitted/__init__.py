@@ -2,7 +2,8 @@
 
 from curvae.fitted.doors import fit, load
 from curvae.fitted.fitted import Fitted
+from curvae.fitted.imputing import Imputed
 from curvae.fitted.latent_curve import latent_curve
 from curvae.fitted.outputs import Encoding, Score
 
-__all__ = ["Encoding", "Fitted", "Score", "fit", "latent_curve", "load"]
+__all__ = ["Encoding", "Fitted", "Imputed", "Score", "fit", "latent_curve", "load"]

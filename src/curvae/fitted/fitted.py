@@ -14,8 +14,9 @@ from curvae.argument_checks import check_counts
 from curvae.data import Schema, Transform
 from curvae.data.own_units import restored
 from curvae.fitted import outputs
+from curvae.fitted.imputing import Imputed, impute_rows
 from curvae.fitted.outputs import DRAWN, Array, Encoding, Score, moments_of
-from curvae.fitted.rows import Reading, TransformedRows, batches, evaluation_mode, gathered, rows_of
+from curvae.fitted.rows import Reading, TransformedRows, evaluation_mode, gathered, rows_of
 from curvae.latents import Axes, latent_axes
 from curvae.memory import require_bytes
 from curvae.posteriors import Posterior, rotated
@@ -318,26 +319,32 @@ class Fitted:
         table = rows_of(self.run, x, mask=mask).table
         return check_rows(self.system, table.x, table.mask, x if isinstance(x, str) else "x", count, seed)
 
-    def impute(self, x: Any, mask: Any = None, steps: int = 50, chains: int = 1, seed: int = 0) -> Any:
-        """Draw what is missing from p(missing | observed), several times, so that the spread can be seen.
+    def impute(self, x: Any, mask: Any = None, draws: int = 0, level: float = 0.9, seed: int = 0) -> Any:
+        """Fill in what is missing: its mean given what was observed, or draws from p(missing | observed).
 
         Args:
-            x: the rows, NaN where something is missing.
+            x: the rows, NaN (of words also None) where something is missing.
             mask: of their shape, True = observed.
-            steps: of each chain, see :func:`curvae.evaluation.impute`.
-            chains: completions of each row.
+            draws: M; 0 = the mean, of categories the most probable one.
+            level: of the intervals that :meth:`imputed` has.
             seed: of all draws.
 
         Returns:
-            Of a frame a list of ``chains`` frames, else an array ``(chains, N, *event)``; what was observed stays.
-        """
-        from curvae.evaluation import impute
+            The filled rows, or a list of M tables: of a frame frames with all its columns, else arrays. What was
+            observed stays as it is; words, whole numbers and constants come back as such.
 
+        Raises:
+            ValueError: a system without a latent-variable model, or whose decoder also sees x.
+        """
+        found = self.imputed(x, mask, draws, level, seed)
+        return found.draws if draws else found.filled
+
+    def imputed(self, x: Any, mask: Any = None, draws: int = 0, level: float = 0.9, seed: int = 0) -> Imputed:
+        """The same with means, intervals and the effective number of draws; see :class:`curvae.fitted.Imputed`.
+
+        A system that was trained without a mask does it, too: draws of its posterior are weighted to that of what was
+        observed, and where few of them count, Laplace posteriors at the modes take its place
+        (:func:`curvae.evaluation.conditionals`).
+        """
         rows = rows_of(self.run, x, mask=mask, reading=Reading(missing="mask"))
-        raw = rows.table.raw
-        seen = torch.ones_like(raw, dtype=torch.bool) if rows.table.mask is None else rows.table.mask
-        y = torch.cat([batch.x for batch in batches(self.system, rows.table)])
-        filled = impute(self.system, y, seen, steps, chains, seed=seed).x
-        own = restored(self.schema, self.transform().inverse(filled.flatten(0, 1))).reshape(filled.shape)
-        completed = np.where(seen.numpy(), raw.numpy(), own).astype(own.dtype)
-        return completed if rows.frame is None else [outputs.as_given(rows.frame, self.schema, x) for x in completed]
+        return impute_rows(self.system, self.schema, rows, draws, level, seed)

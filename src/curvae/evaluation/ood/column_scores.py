@@ -8,10 +8,10 @@ from torch import Tensor
 
 from curvae.argument_checks import check_counts
 from curvae.evaluation.draws import untouched
+from curvae.evaluation.samples.engines import from_encoder
 from curvae.likelihoods import nominal_columns
 from curvae.model import LatentVariableModel
-from curvae.objectives import log_weights
-from curvae.systems import HasModel, Parts, System, require
+from curvae.systems import HasModel, System, require
 from curvae.typing import Batch
 
 
@@ -59,28 +59,27 @@ def column_scores(
     check_counts("column_scores", draws=draws)
     if draws < 2:
         raise ValueError(f"column_scores: draws must be 2 or more; got {draws}.")
-    parts = require(system, HasModel, "column_scores").parts()
-    if parts.model.autoregressive:
+    able = require(system, HasModel, "column_scores")
+    if able.parts().model.autoregressive:
         raise ValueError("column_scores: expected a decoder of latents alone, got one that also sees x.")
     seen = torch.ones_like(x, dtype=torch.bool) if mask is None else mask
     with untouched(system, seed):
-        columns = [_column(parts, x, seen, j, draws) for j in range(x[0].numel())]
+        columns = [_column(able, x, seen, j, draws) for j in range(x[0].numel())]
     scores = ColumnScores(*(torch.stack(each, 1) for each in zip(*columns, strict=True)))
     return ColumnScores(*(torch.where(seen.flatten(1), each, torch.nan) for each in scores))
 
 
-def _column(parts: Parts, x: Tensor, seen: Tensor, j: int, draws: int) -> tuple[Tensor, Tensor, Tensor]:
+def _column(system: HasModel, x: Tensor, seen: Tensor, j: int, draws: int) -> tuple[Tensor, Tensor, Tensor]:
     """Log-density, mean and deviations of one column, (B,) each."""
-    model = parts.model
+    model = system.parts().model
     others, alone = seen.flatten(1).clone(), torch.zeros_like(seen.flatten(1))
     others[:, j], alone[:, j] = False, True
     others, alone = others.reshape(x.shape), alone.reshape(x.shape)
     batch = Batch.of(torch.where(others, x, torch.zeros_like(x)), others)
-    found = parts.infer(batch).posterior.draw(draws)
-    log_w = (found.log_c + log_weights(model, batch, found)).log_softmax(0)
+    found = from_encoder(system, batch, draws)
     eta = model.decode(found.z)
-    log_prob = torch.logsumexp(log_w + model.likelihood.log_prob(x, eta, alone), 0)
-    mean, variance = _moments(model, eta, log_w.exp(), j)
+    log_prob = torch.logsumexp(found.log_w + model.likelihood.log_prob(x, eta, alone), 0)
+    mean, variance = _moments(model, eta, found.log_w.exp(), j)
     return log_prob, mean, (x.flatten(1)[:, j] - mean) / variance.sqrt()
 
 

@@ -1,5 +1,6 @@
 """What a system makes, beside data.
 
 Begin with ``quality``, which compares samples and reconstructions with held-out data by the ``features`` of them;
-``imputation`` completes missing values.
+``conditionals`` says what is missing given what was observed, by draws that ``engines`` weigh; ``imputation`` draws it
+by Markov chains.
 """

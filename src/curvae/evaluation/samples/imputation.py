@@ -70,7 +70,7 @@ def impute(
         (torch.Size([20, 3, 5]), True)
     """
     check_counts("impute", steps=steps, chains=chains)
-    seen = _observed(x, mask)
+    seen = observed_alone("impute", x, mask)
     if isinstance(system, CanImpute):
         with untouched(system, seed):
             drawn = system.impute(seen, mask, chains, Generator(x.device).manual_seed(seed))
@@ -91,11 +91,15 @@ def impute(
     return Imputation(torch.cat(filled, dim=1).reshape(chains, *x.shape), torch.cat(accepted))
 
 
-def _observed(x: Tensor, mask: Tensor) -> Tensor:
-    """The data with 0 where they are missing."""
+def observed_alone(who: str, x: Tensor, mask: Tensor) -> Tensor:
+    """The data with 0 where they are missing.
+
+    Raises:
+        ValueError: they are not finite where they are observed.
+    """
     seen = torch.where(mask, x, torch.zeros_like(x))
     if not bool(seen.isfinite().all()):
-        raise ValueError("impute: x holds NaN or infinity where mask says that it was observed; mend it, or the mask.")
+        raise ValueError(f"{who}: x holds NaN or infinity where mask says that it was observed; mend it, or the mask.")
     return seen
 
 
