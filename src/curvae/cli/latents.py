@@ -38,8 +38,7 @@ class Description:
     rotate: bool | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.level < 1:
-            raise UsageError(f"--level: expected a probability in (0, 1), got {self.level}.")
+        check_level(self.level)
 
 
 DESCRIBED, FILE = (
@@ -159,10 +158,9 @@ def write_latents(
     """
     from curvae.fitted.outputs import label_of, latent_columns
 
-    number = np.arange(len(rows.table)) if rows.table.row is None else rows.table.row.numpy()
 
     def framed(values: Mapping[str, np.ndarray], label: str) -> Arrays:
-        return {"row": number, **values} | ({} if rows.labels is None else {label: rows.labels})
+        return {"row": rows.number, **values} | ({} if rows.labels is None else {label: rows.labels})
 
     write_arrays(
         target, framed(arrays, "label"), framed(dict(latent_columns(arrays)) | beside, label_of(fitted.schema))
@@ -173,6 +171,12 @@ def check_file(to: Path) -> None:
     """Complain of a file of another kind."""
     if to.suffix not in (".npz", ".csv"):
         raise UsageError(f"--to: expected a file name that ends in .npz or .csv, got {to}.")
+
+
+def check_level(level: float) -> None:
+    """Complain of a level that is no probability."""
+    if not 0 < level < 1:
+        raise UsageError(f"--level: expected a probability in (0, 1), got {level}.")
 
 
 def check_flag_ranges(**at_least_one: int) -> None:
@@ -193,4 +197,9 @@ def write_arrays(target: Path | None, arrays: Arrays, columns: Arrays) -> None:
     with target.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows(zip(*(map(str, column) for column in columns.values()), strict=True))
+        writer.writerows(zip(*(map(_cell, column) for column in columns.values()), strict=True))
+
+
+def _cell(value: object) -> str:
+    """A value as a cell of a .csv file; what is missing is empty."""
+    return "" if value is None or value != value else str(value)

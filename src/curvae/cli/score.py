@@ -90,9 +90,8 @@ def _scores(fitted: "Fitted", rows: "TransformedRows", samples: int, seed: int) 
     first = ArrayTable(table.raw[:REFERENCE], table.transform, mask=None if mask is None else mask[:REFERENCE])
     reference = np.sort(fitted.scored(TransformedRows(first, None), samples, seed).log_likelihood)
     percentile = 100 * np.searchsorted(reference, scored.log_likelihood) / len(reference)
-    number = np.arange(len(rows.table)) if rows.table.row is None else rows.table.row.numpy()
     named = {name: values for name, values in scored._asdict().items() if values is not None}
-    return {"row": number, **named, "percentile": percentile}
+    return {"row": rows.number, **named, "percentile": percentile}
 
 
 def _deviations(

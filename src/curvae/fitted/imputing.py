@@ -11,6 +11,7 @@ from torch import Tensor
 from curvae.data import ArrayTable, Schema, Transform
 from curvae.data.own_units import by_name, in_dtype, restored
 from curvae.data.tables.columnar import named_as
+from curvae.data.text.table import TextTable
 from curvae.data.transforms import Chain, Identity, MeanSubtraction, Scale, Standardization
 from curvae.fitted import outputs
 from curvae.fitted.rows import TransformedRows
@@ -199,6 +200,20 @@ def _cells(
 
 def row_names(rows: TransformedRows) -> Array:
     """What rows are known by: the index of their frame, or their numbers in the file or array."""
-    if rows.frame is not None:
-        return rows.frame.index.to_numpy()
-    return np.arange(len(rows.table)) if rows.table.row is None else rows.table.row.numpy()
+    return rows.number if rows.frame is None else rows.frame.index.to_numpy()
+
+
+def written_columns(rows: TransformedRows, schema: Schema, values: Array) -> dict[str, Array]:
+    """Filled rows column by column as they are written: those of the file that they came from, in its order.
+
+    Other columns of the file are as they stand there. Without a file with names, the row and the label go along.
+    """
+    columns, source = named_columns(schema, values), rows.source
+    labels = {} if rows.labels is None else {outputs.label_of(schema): rows.labels}
+    if source is None or not source.named or len(set(source.header)) < len(source.header):
+        return {"row": rows.number, **columns, **labels}
+    named = {} if not isinstance(source, TextTable) or source.row_names is None else {"": np.array(source.row_names)}
+    return named | {
+        name: columns[name] if name in columns else source.values(place, words=True)
+        for place, name in enumerate(source.header)
+    }

@@ -15,6 +15,7 @@ from torch import Tensor
 from curvae.argument_checks import check_seed
 from curvae.data import ArrayTable, Reading, Schema, load, match
 from curvae.data.datasets.sets import known
+from curvae.data.tables.columnar import Columnar
 from curvae.data.tables.files import match_file
 from curvae.data.tables.frames import in_memory, is_frame
 from curvae.data.tables.matching import AS_THE_RUN, Matched
@@ -39,6 +40,13 @@ class TransformedRows(NamedTuple):
     """In words or numbers, as they came."""
     frame: Any = None
     """The frame that they came in."""
+    source: Columnar | None = None
+    """The table of the file that they came in."""
+
+    @property
+    def number(self) -> NDArray[Any]:
+        """Of each row the row of the file or array that it came from, from 0."""
+        return np.arange(len(self.table)) if self.table.row is None else self.table.row.numpy()
 
 
 def rows_of(
@@ -86,7 +94,7 @@ def _named(run: "RunFolder", word: str, reading: Reading) -> TransformedRows:
 
 def _rows(run: "RunFolder", found: Matched, frame: Any = None) -> TransformedRows:
     raw, label, mask, row = found.rows
-    return TransformedRows(ArrayTable(raw, run.transform(), label, mask, row=row), found.labels, frame)
+    return TransformedRows(ArrayTable(raw, run.transform(), label, mask, row=row), found.labels, frame, found.table)
 
 
 def spoken(schema: Schema, codes: Tensor | None) -> NDArray[Any] | None:

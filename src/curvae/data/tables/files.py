@@ -94,7 +94,8 @@ def match_file(schema: Schema, path: Path, reading: Reading = AS_THE_RUN) -> Mat
     if found.labels is not None:
         reading = replace(reading, label=None)
     say_decided(str(path), found.decisions, schema.decisions)
-    return match(schema, str(path), found.x, found.labels, reading=reading)
+    matched = match(schema, str(path), found.x, found.labels, reading=reading)
+    return matched._replace(table=columnar(str(path), found.x))
 
 
 def _content(path: Path, reading: Reading) -> Content:

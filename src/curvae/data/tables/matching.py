@@ -39,6 +39,8 @@ class Matched(NamedTuple):
     """Labels by the run's codes, -1 where it has none for them."""
     labels: NDArray[Any] | None
     """Labels as they came, in words or numbers."""
+    table: Columnar | None = None
+    """The whole table of a file, other columns included."""
 
 
 AS_THE_RUN = Reading()
