@@ -21,6 +21,8 @@ COMMANDS = {
     "encode": ("posterior means and covariances of data", "curvae.cli.latents", "encode"),
     "score": ("log p(x) of each row, and which of its columns are unusual", "curvae.cli.score", "score_"),
     "impute": ("what is missing in a table, filled in, with intervals", "curvae.cli.impute", "impute_"),
+    "reconstruct": ("data as the latents of a run carry them", "curvae.cli.decoding", "reconstruct_"),
+    "traverse": ("what each latent does, one at a time", "curvae.cli.decoding", "traverse_"),
     "refine": ("posteriors made better by steps on their ELBO, and by how much", "curvae.cli.refine", "refine"),
     "calibrate": ("whether posteriors are right, on data drawn from the model", "curvae.cli.checks", "calibrate"),
     "gaps": ("where the distance of the ELBO to log p(x) comes from", "curvae.cli.checks", "gaps"),

@@ -51,11 +51,13 @@ DESCRIBED, FILE = (
     "RUN [flags]",
     "curvae sample runs/digits-vlae --n 100 --to samples.npz",
     "curvae sample runs/digits-vlae --to samples.png",
+    "curvae sample runs/stars --given class=STAR --given u=18.5 --to stars.csv",
 )
 def sample(
     run: Path,
     n: int = 64,
     seed: int = 0,
+    given: Sequence[str] | None = None,
     to: Path = Path("samples.npz"),
     force: bool = False,
     trust: Sequence[str] | None = None,
@@ -65,6 +67,7 @@ def sample(
     Args:
         n: number of data to draw.
         seed: of the draws.
+        given: column=value, again for a further one; the other columns are drawn from p(x | given).
         to: file to write: .npz (array x) or .csv (names, kinds and precision of the columns are the data's); of
             pictures also .png (all in one), or a new folder, a file for each.
     """
@@ -76,14 +79,24 @@ def sample(
 
     with fresh_pictures(to, force) as target:
         fitted = Fitted(open_run(run, trust or ()))
-        x = fitted.drawn(n, seed)
+        drawn = None if given is None else fitted.drawn_given(n, _given(given), seed)
+        x = fitted.drawn(n, seed) if drawn is None else drawn.x
         if is_pictures(to):
             write_pictures(target, fitted.schema, x)
         else:
             write_arrays(target, {"x": x}, by_name(fitted.schema, x))
     print(f"{n} samples of shape {tuple(x.shape[1:])}: {to}")
+    if drawn is not None:
+        print(f"effective draws of the latents: {drawn.effective_draws:,.0f}")
     if constant := fitted.schema.constants:
         print(f"never varied in training, and drawn as one value: {', '.join(constant)}")
+
+
+def _given(words: Sequence[str]) -> dict[str, str]:
+    """Values by column."""
+    if bad := [word for word in words if "=" not in word]:
+        raise UsageError(f"--given: expected column=value, got {bad[0]!r}.")
+    return {name.strip(): value.strip() for name, _, value in (word.rpartition("=") for word in words)}
 
 
 @command(
@@ -157,7 +170,6 @@ def write_latents(
         beside: further columns of a .csv file.
     """
     from curvae.fitted.outputs import label_of, latent_columns
-
 
     def framed(values: Mapping[str, np.ndarray], label: str) -> Arrays:
         return {"row": rows.number, **values} | ({} if rows.labels is None else {label: rows.labels})

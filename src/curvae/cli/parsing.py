@@ -3,6 +3,7 @@
 import argparse
 import ast
 import re
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -67,6 +68,8 @@ def parse(made: Any, words: Sequence[str], defaults: Mapping[str, Any] | None = 
         UsageError: an unknown flag, a missing or a surplus word, a value of the wrong type.
     """
     words = _joined(dashed(words))
+    lists = [option for action in made._actions if isinstance(action.type, Listed) for option in action.option_strings]
+    words = _once(words, lists)
     _check_known(made, words)
     _check_numbers(made, words)
     try:
@@ -103,6 +106,22 @@ def _joined(words: Sequence[str]) -> list[str]:
         else:
             joined.append(word)
     return joined
+
+
+def _once(words: Sequence[str], lists: Collection[str]) -> list[str]:
+    """A flag that takes a list and comes again has the values of each time.
+
+    >>> _once(["--given", "a=1", "--to=x.csv", "--given=b=2"], ["--given"])
+    ['--to=x.csv', '--given=a=1,b=2']
+    """
+    kept, found, rest = [], defaultdict(list), iter(words)
+    for word in rest:
+        name, equal, value = word.partition("=")
+        if name in lists and (equal or (value := next(rest, ""))):
+            found[name].append(value)
+        else:
+            kept.append(word)
+    return [*kept, *(f"{name}={','.join(values)}" for name, values in found.items())]
 
 
 def given(flag: str, words: Sequence[str]) -> str | None:

@@ -81,13 +81,13 @@ def score_(
 
 def _scores(fitted: "Fitted", rows: "TransformedRows", samples: int, seed: int) -> dict[str, Array]:
     """Columns of the file that every row has."""
-    from curvae.data import ArrayTable
+    import torch
+
     from curvae.fitted.rows import TransformedRows, rows_of
 
     scored = fitted.scored(rows, samples, seed)
-    known = rows_of(fitted.run, "validation")
-    table, mask = known.table, known.table.mask
-    first = ArrayTable(table.raw[:REFERENCE], table.transform, mask=None if mask is None else mask[:REFERENCE])
+    known = rows_of(fitted.run, "validation").table
+    first = known.take(torch.arange(min(REFERENCE, len(known))))
     reference = np.sort(fitted.scored(TransformedRows(first, None), samples, seed).log_likelihood)
     percentile = 100 * np.searchsorted(reference, scored.log_likelihood) / len(reference)
     named = {name: values for name, values in scored._asdict().items() if values is not None}

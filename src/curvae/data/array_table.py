@@ -93,6 +93,12 @@ class ArrayTable:
         """The rows at ``index``, by default all, some at a time."""
         return map(self.batch, (torch.arange(len(self)) if index is None else index).split(size))
 
+    def take(self, index: Int[Tensor, " B"]) -> "ArrayTable":
+        """The rows at ``index``, which are no training rows."""
+        parts = {name: getattr(self, name) for name in ("raw", "label", "mask", "row")}
+        taken = {name: part[index] for name, part in parts.items() if part is not None}
+        return replace(self, **taken, training=False)
+
     def to(self, device: torch.device | str) -> "ArrayTable":
         """The same table on another device."""
         parts = {name: getattr(self, name) for name in ("raw", "label", "mask", "row")}

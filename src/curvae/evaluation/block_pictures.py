@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from curvae.data import ArrayTable
 from curvae.evaluation.estimate import Scores
+from curvae.latents import one_at_a_time
 from curvae.model import LatentVariableModel
 from curvae.priors import Layered, assignments, mixtures_of
 from curvae.systems import Parts, System
@@ -19,8 +20,6 @@ STEPS = 9
 """Values of a latent."""
 LATENTS = 3
 """Most latents of a block."""
-ENDS = (0.025, 0.975)
-"""Quantiles under the prior between which a latent is moved."""
 DRAWS = 2000
 ROWS = 500
 """Data that are sorted by cluster."""
@@ -67,12 +66,7 @@ def _chosen(blocks: tuple[int, ...], means: NDArray) -> list[int]:
 def _moved(
     model: LatentVariableModel, base: Float[Tensor, " D"], latents: list[int], generator: Generator
 ) -> Float[Tensor, "N D"]:
-    drawn = model.prior.sample(DRAWS, generator)[:, latents]
-    low, high = torch.quantile(drawn, torch.tensor(ENDS).to(drawn), dim=0)
-    z = base.expand(len(latents), STEPS, -1).clone()
-    for row, d in enumerate(latents):
-        z[row, :, d] = low[row] + (high[row] - low[row]) * torch.linspace(0, 1, STEPS).to(base)
-    return z.flatten(0, 1)
+    return one_at_a_time(base, model.prior.sample(DRAWS, generator), latents, STEPS).flatten(0, 1)
 
 
 def _clusters(

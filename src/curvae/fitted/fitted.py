@@ -1,5 +1,6 @@
 """What ``fit`` and ``load`` return: data in their own units in, named results out."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -14,9 +15,11 @@ from curvae.argument_checks import check_counts
 from curvae.data import Schema, Transform
 from curvae.data.own_units import restored
 from curvae.fitted import outputs
+from curvae.fitted.conditioning import GivenRows, draw_given
 from curvae.fitted.imputing import Imputed, impute_rows
 from curvae.fitted.outputs import DRAWN, Array, Encoding, Score, moments_of
 from curvae.fitted.rows import Reading, TransformedRows, evaluation_mode, gathered, rows_of
+from curvae.fitted.traversing import traversal, traversed_columns
 from curvae.latents import Axes, latent_axes
 from curvae.memory import require_bytes
 from curvae.posteriors import Posterior, rotated
@@ -181,6 +184,10 @@ class Fitted:
         Raises:
             ValueError: not rows of as many latents as there are; a system without a latent-variable model.
         """
+        return outputs.as_trained(self.schema, self.decoded(z, rotate))
+
+    def decoded(self, z: Any, rotate: bool | None = None) -> Array:
+        """The same in an array, whatever the run was trained on."""
         model, axes = require(self.system, HasModel, "decode").parts().model, self.axes_for(rotate)
         found = torch.from_numpy(np.array(z, dtype=np.float64))
         if found.ndim != 2 or found.shape[1] != model.prior.size:
@@ -190,8 +197,35 @@ class Fitted:
         own = found if axes is None else found @ axes.rotation
         with evaluation_mode(self.system, 0):
             mean = model.mean(own.to(*place(self.system)))
-            x = restored(self.schema, self.transform().inverse(mean.reshape(-1, *self.schema.spec.event)))
-        return outputs.as_trained(self.schema, x)
+            return restored(self.schema, self.transform().inverse(mean.reshape(-1, *self.schema.spec.event)))
+
+    def traverse(
+        self,
+        latent: int | Sequence[int] | None = None,
+        steps: int = 9,
+        start: Any = None,
+        rotate: bool | None = None,
+    ) -> Any:
+        """Decode one latent at a time, between the 2.5 % and the 97.5 % quantile of the posteriors of validation rows.
+
+        Args:
+            latent: the one to move, or several; None = each of them.
+            steps: values of each.
+            start: one row in own units, at whose posterior mean all other latents are; None = at their medians.
+            rotate: whether in the axes that the decoder determines; None = as the run has it.
+
+        Returns:
+            Of a run on a frame a frame with the columns latent (z0, ...), value and those of the data; else a
+            :class:`curvae.fitted.Traversal`.
+
+        Raises:
+            ValueError: discrete latents, a decoder that also sees x, a latent that is none.
+        """
+        rows = None if start is None else rows_of(self.run, start)
+        found = traversal(self, latent, steps, rows, rotate)
+        if self.schema.holder != "frame":
+            return found
+        return outputs.framed(self.schema.frame, traversed_columns(self.schema, found))
 
     def loadings(self, standardized: bool = False) -> Any:
         """What each latent does to each column: the mean of ``d E[column | z] / d z``, over training rows.
@@ -277,33 +311,52 @@ class Fitted:
 
         A draw given that mean where the model draws element by element (``lossy-vae``).
         """
-        system, rows = require(self.system, CanReconstruct, "reconstruct"), rows_of(self.run, x, mask=mask)
-        with evaluation_mode(self.system, 0):
-            found = gathered(self.system, rows.table, lambda each: {"x": system.reconstruct(each.x, each.mask)})["x"]
-        own = restored(self.schema, self.transform().inverse(torch.from_numpy(found).reshape(rows.table.raw.shape)))
+        rows = rows_of(self.run, x, mask=mask)
+        own = self.reconstructed(rows)
         return own if rows.frame is None else outputs.as_given(rows.frame, self.schema, own)
 
-    def sample(self, n: int, seed: int = 0) -> Any:
+    def reconstructed(self, rows: TransformedRows) -> Array:
+        """The same of rows that were read, in an array."""
+        system = require(self.system, CanReconstruct, "reconstruct")
+        with evaluation_mode(self.system, 0):
+            found = gathered(self.system, rows.table, lambda each: {"x": system.reconstruct(each.x, each.mask)})["x"]
+        return restored(self.schema, self.transform().inverse(torch.from_numpy(found).reshape(rows.table.raw.shape)))
+
+    def sample(self, n: int, seed: int = 0, given: Mapping[Any, Any] | None = None) -> Any:
         """Draw n new rows in own units; names, kinds and precision are the data's.
 
         A column that never varied in training is drawn as that constant. Whole numbers are rounded draws.
+
+        Args:
+            n: number of rows.
+            seed: of the draws.
+            given: values of some columns, ``{"class": "STAR", "u": 18.5}``: the others are drawn from p(x | given).
 
         Returns:
             A frame where the run was trained on a frame, else an array.
 
         Raises:
-            ValueError: fewer rows than 1, or more than fit into memory.
+            ValueError: fewer rows than 1, or more than fit into memory; given values that hardly go together in the
+                model, which leave fewer than 10 effective draws of its latents.
         """
-        drawn = self.drawn(n, seed)
+        drawn = self.drawn(n, seed) if given is None else self.drawn_given(n, given, seed).x
         return outputs.as_trained(self.schema, drawn)
 
     def drawn(self, n: int, seed: int = 0) -> Array:
         """The same in an array, whatever the run was trained on."""
-        check_counts("sample", n=n)
-        require_bytes(n * prod(self.schema.spec.event) * DRAWN, "sample", "rows", "draw fewer at a time")
+        self._check_room(n)
         with evaluation_mode(self.system, seed):
             y = require(self.system, CanSample, "sample").sample(n, torch.Generator().manual_seed(seed))
         return restored(self.schema, self.transform().inverse(y.reshape(n, *self.schema.spec.event)))
+
+    def drawn_given(self, n: int, given: Mapping[Any, Any], seed: int = 0) -> GivenRows:
+        """The same given some columns, with the effective number of draws of the latents."""
+        self._check_room(n)
+        return draw_given(self.run, self.system, self.schema, given, n, seed)
+
+    def _check_room(self, n: int) -> None:
+        check_counts("sample", n=n)
+        require_bytes(n * prod(self.schema.spec.event) * DRAWN, "sample", "rows", "draw fewer at a time")
 
     def check(self, x: Any, mask: Any = None, count: int = 2000, seed: int = 0) -> "RowChecks":
         """Whether the posterior of each row is right, and whether rows look like data of the model at all.

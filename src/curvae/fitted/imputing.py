@@ -19,6 +19,8 @@ from curvae.systems import System
 from curvae.systems.place import like
 
 Array = NDArray[Any]
+DRAWS = 1000
+"""Of the latents of each row."""
 AFFINE = (Identity, Scale, MeanSubtraction, Standardization)
 
 
@@ -70,7 +72,7 @@ def impute_rows(
     from curvae.evaluation.samples.conditionals import FEW
 
     raw, seen = rows.table.raw.cpu().numpy(), _seen(rows.table)
-    own = _in_own_units(system, schema, rows.table, draws, level, seed)
+    own = in_own_units(system, schema, rows.table, draws, level, seed)
     mean, *drawn = (_kept(schema, raw, seen, torch.from_numpy(each)) for each in (own["mean"], *own["drawn"]))
     effective, flagged = own["effective"], own["effective"] < FEW
     known = {name: own[name] for name in ("lower", "upper", "probability")}
@@ -90,8 +92,8 @@ def _seen(table: ArrayTable) -> Array:
     return np.ones(table.raw.shape, dtype=bool) if table.mask is None else table.mask.cpu().numpy()
 
 
-def _in_own_units(
-    system: System, schema: Schema, table: ArrayTable, draws: int, level: float, seed: int
+def in_own_units(
+    system: System, schema: Schema, table: ArrayTable, draws: int, level: float, seed: int, samples: int = DRAWS
 ) -> dict[str, Array]:
     """What is known of missing cells, in float64; of a column that never varied that constant."""
     from curvae.evaluation import conditionals
@@ -102,7 +104,7 @@ def _in_own_units(
     average = None if affine else inverse
     found = {
         name: value.cpu()
-        for name, value in conditionals(system, batch.x, mask, draws, level, seed, average)._asdict().items()
+        for name, value in conditionals(system, batch.x, mask, draws, level, seed, average, samples)._asdict().items()
     }
     turned = ("lower", "upper", "drawn", "mean") if affine else ("lower", "upper", "drawn")
     own = {name: (inverse(value) if name in turned else value).double().numpy() for name, value in found.items()}

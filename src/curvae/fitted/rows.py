@@ -119,9 +119,10 @@ def evaluation_mode(system: System, seed: int) -> Iterator[None]:
         yield
 
 
-def batches(system: System, table: ArrayTable) -> Iterator[Batch]:
-    """All rows in their order, where the system is and in its precision."""
-    return (like(system, batch) for batch in table.batches(CHUNK))
+def batches(system: System, table: ArrayTable, most: int | None = None) -> Iterator[Batch]:
+    """All rows in their order, or the first of them, where the system is and in its precision."""
+    index = None if most is None else torch.arange(min(most, len(table)))
+    return (like(system, batch) for batch in table.batches(CHUNK, index))
 
 
 def gathered(

@@ -28,8 +28,8 @@ DRAWS, CHAINS = 1000, 200
 """Of the latents of each example; of a system that fills in by itself (CanImpute)."""
 FEW = 50
 """Effective draws below which an example is not to be trusted: ends of intervals are off by 3 points of probability."""
-ENOUGH = 200
-"""Effective draws below which a further engine is asked."""
+ENOUGH = 0.2
+"""Share of the draws that is effective, below which a further engine is asked."""
 COPIES = 6
 """Values that each draw of an element takes on its way to quantiles."""
 Own = Callable[[Shaped[Tensor, "N *event"]], Shaped[Tensor, "N *event"]]
@@ -60,14 +60,15 @@ def conditionals(
     level: float = 0.9,
     seed: int = 0,
     own: Own | None = None,
+    samples: int = DRAWS,
 ) -> Conditionals:
     r"""Means, intervals and draws of ``p(x_missing | x_observed)``.
 
     With draws ``z_s`` whose weights are ``w_s ~ p(z_s, x_observed) / q(z_s)``, the mean is ``sum_s w_s E[x | z_s]``, an
     interval lies between weighted quantiles of ``x_s ~ p(x | z_s)``, and a completed example takes a ``z_s`` by its
     weight and x_missing from ``p(x | z_s)``, all elements together. The z come from the system's own posterior; where
-    that leaves fewer than 200 effective draws out of 1000, from Laplace posteriors at the modes if they leave more;
-    where nothing was observed, from the prior. A system that fills in by itself (CanImpute) gives 200 draws.
+    that leaves fewer than a fifth of them effective, from Laplace posteriors at the modes if they leave more; where
+    nothing was observed, from the prior. A system that fills in by itself (CanImpute) gives 200 draws.
 
     Reference: Mattei and Frellsen, *MIWAE: Deep Generative Modelling and Imputation of Incomplete Data Sets*, ICML
     2019. Differences: any proposal, and intervals.
@@ -80,6 +81,7 @@ def conditionals(
         level: probability that an interval holds.
         seed: of all draws.
         own: units of the mean where the way to them is not affine; intervals and draws stay in the model's.
+        samples: S, of each example.
 
     Raises:
         ValueError: a negative number of draws, a level outside (0, 1), a system without a model (HasModel), an
@@ -94,21 +96,22 @@ def conditionals(
         >>> found.drawn.shape, torch.equal(found.mean[:, :3], x[:, :3])
         (torch.Size([20, 3, 5]), True)
     """
-    if draws:
-        check_counts("impute", draws=draws)
+    check_counts("impute", draws=draws or None, samples=samples)
     if not 0 < level < 1:
         raise ValueError(f"impute: level must be a probability in (0, 1); got {level}.")
     seen = observed_alone("impute", x, mask)
-    asked = _Asked(draws, level, own)
+    asked = _Asked(draws, level, own, samples)
     with untouched(system, seed) as generator:
+        found = _as_observed(seen, mask, draws)
         if isinstance(system, CanImpute):
-            return _by_system(system, seen, mask, asked, generator)
+            rows = (~mask.flatten(1).all(1)).nonzero()[:, 0]
+            _put(found, rows, _by_system(system, seen[rows], mask[rows], asked, generator))
+            return found
         model = require(system, HasModel, "impute").parts().model
         if model.autoregressive:
             raise ValueError("impute: expected a decoder of latents alone, got one that also sees x.")
-        found = _as_observed(seen, mask, draws)
         for rows, engines in _ways(model, mask):
-            for some in rows.split(_at_a_time(model, seen)):
+            for some in rows.split(_at_a_time(model, seen, max(samples, draws))):
                 _put(found, some, _best(system, seen[some], mask[some], engines, asked))
     return found
 
@@ -117,6 +120,7 @@ class _Asked(NamedTuple):
     draws: int
     level: float
     own: Own | None
+    samples: int
 
 
 def _ways(model: LatentVariableModel, mask: Tensor) -> list[tuple[Int[Tensor, " R"], Sequence[Engine]]]:
@@ -127,9 +131,9 @@ def _ways(model: LatentVariableModel, mask: Tensor) -> list[tuple[Int[Tensor, " 
     return [(rows, engines) for rows, engines in ways if len(rows)]
 
 
-def _at_a_time(model: LatentVariableModel, x: Tensor) -> int:
+def _at_a_time(model: LatentVariableModel, x: Tensor, samples: int) -> int:
     each = bytes_per_draw(model, Batch.of(x[:1])) + COPIES * 8 * x[0].numel()
-    return max(1, MEMORY // (DRAWS * each))
+    return max(1, MEMORY // (samples * each))
 
 
 def _as_observed(x: Tensor, mask: Tensor, draws: int) -> Conditionals:
@@ -154,7 +158,7 @@ def _best(system: HasModel, x: Tensor, mask: Tensor, engines: Sequence[Engine], 
     """By the first engine, and for rows to which it leaves too few draws by the next, where that leaves more."""
     first, *others = engines
     found = _by_latents(system, x, mask, first, asked)
-    poor = (found.effective < ENOUGH).nonzero()[:, 0]
+    poor = (found.effective < ENOUGH * asked.samples).nonzero()[:, 0]
     if not others or not len(poor):
         return found
     again = _best(system, x[poor], mask[poor], others, asked)
@@ -167,7 +171,7 @@ def _best(system: HasModel, x: Tensor, mask: Tensor, engines: Sequence[Engine], 
 def _by_latents(system: HasModel, x: Tensor, mask: Tensor, engine: Engine, asked: _Asked) -> Conditionals:
     model, event = system.parts().model, x.shape[1:]
     at = (value.reshape(-1, *model.likelihood.event) for value in (x, mask))
-    latents = engine(system, like(system, Batch.of(*at)), DRAWS)
+    latents = engine(system, like(system, Batch.of(*at)), asked.samples)
     eta = model.decode(latents.z)
     values = _drawn(model, eta)
     center, probability = _centers(model.likelihood, eta, values, latents.log_w.exp())

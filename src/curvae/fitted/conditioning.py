@@ -1,0 +1,89 @@
+"""New rows given some of their columns: draws from p(x | given), by the engine that fills in missing cells."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from curvae.data import DataError, Schema
+from curvae.data.own_units import restored
+from curvae.fitted import outputs
+from curvae.fitted.imputing import in_own_units
+from curvae.fitted.rows import Reading, rows_of
+from curvae.systems import System
+
+if TYPE_CHECKING:
+    from curvae.training import RunFolder
+
+FEWEST = 10
+"""Effective draws of the latents below which no rows are drawn."""
+EACH = 5
+"""Weighted draws of the latents for each row that is asked for."""
+LEAST, MOST = 2_000, 50_000
+"""Of these draws."""
+
+
+class GivenRows(NamedTuple):
+    """Rows that were drawn, and from how many effective draws of the latents."""
+
+    x: NDArray[Any]
+    """(N, features), in own units; what was given is as it was given."""
+    effective_draws: float
+
+
+def draw_given(
+    run: "RunFolder", system: System, schema: Schema, given: Mapping[Any, Any], n: int, seed: int
+) -> GivenRows:
+    """Draw n rows of ``p(x | given)``.
+
+    Raises:
+        DataError: a column that the run does not have, or a value that is not of its kind.
+        ValueError: fewer than 10 effective draws of the latents are left: too few to draw from.
+    """
+    rows = rows_of(run, one_row(schema, given), reading=Reading(missing="mask"))
+    samples = min(MOST, max(LEAST, EACH * n))
+    own = in_own_units(system, schema, rows.table, n, 0.9, seed, samples)
+    effective = float(own["effective"][0])
+    if effective < FEWEST:
+        raise ValueError(
+            f"given: expected values that go together in the model, got {_said(given)}, which leave {effective:.1f} "
+            f"effective draws of {samples:,}; give fewer columns, or values nearer to the data."
+        )
+    drawn, raw = restored(schema, torch.from_numpy(own["drawn"][:, 0])), rows.table.raw.numpy()
+    seen = np.ones(raw.shape, dtype=bool) if rows.table.mask is None else rows.table.mask.numpy()
+    return GivenRows(np.where(seen, raw, drawn), effective)
+
+
+def one_row(schema: Schema, given: Mapping[Any, Any]) -> Any:
+    """A frame of one row in which only these columns are known.
+
+    Raises:
+        DataError: data without columns, a column that the model does not see, a word where a number belongs.
+    """
+    if not schema.features:
+        raise DataError("given: expected a run on a table, whose columns have names, got one on pictures.")
+    cells = {column.name: None if column.vocabulary else np.nan for column in schema.features}
+    words = {column.name for column in schema.features if column.vocabulary}
+    for name, value in ((str(name), value) for name, value in given.items()):
+        if schema.label is not None and name == schema.label.name and name not in cells:
+            mend = f"fit with it as a feature: kind={{{name!r}: 'category'}} and no label"
+            raise DataError(f"given: expected a feature, got the label {name!r}, which the model never sees; {mend}.")
+        if name not in cells:
+            raise DataError(f"given: expected columns out of {', '.join(schema.names[:20])}, got {name!r}.")
+        cells[name] = str(value) if name in words else _number(name, value)
+    return outputs.frame(
+        {name: np.array([value], dtype=object if name in words else float) for name, value in cells.items()}
+    )
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise DataError(f"given: expected a number for column {name!r}, got {value!r}.") from None
+
+
+def _said(given: Mapping[Any, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in given.items())
