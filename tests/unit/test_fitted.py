@@ -179,18 +179,6 @@ def test_reconstructions_have_names_kinds_and_index(fitted: "curvae.Fitted", fra
     assert fitted.reconstruct(frame[FEATURES].to_numpy(float)).shape == (ROWS, 6)
 
 
-def test_imputation_keeps_what_was_observed(fitted: "curvae.Fitted", frame: Any):
-    holes = frame.copy()
-    holes.loc["id0", "t"] = np.nan
-    first, second = fitted.impute(holes, steps=3, chains=2)
-    rest = [name for name in FEATURES if name != "t"]
-    assert first[rest].equals(frame[rest])
-    assert first["t"].iloc[1:].equals(frame["t"].iloc[1:])
-    assert first["t"].iloc[0] != second["t"].iloc[0]
-    assert abs(first["t"].iloc[0] - 1.7e9) < 1000
-    assert fitted.impute(holes[FEATURES].to_numpy(float), steps=1, chains=3).shape == (3, ROWS, 6)
-
-
 def test_what_does_not_fit_is_one_line_of_ours(fitted: "curvae.Fitted", frame: Any):
     own = frame[FEATURES].to_numpy(float)
     for rows, message in (

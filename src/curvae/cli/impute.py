@@ -114,8 +114,8 @@ def _arrays(rows: "TransformedRows", found: "Imputed") -> dict[str, Any]:
 def _told(rows: "TransformedRows", found: "Imputed", to: Path) -> str:
     """What was filled in, and how well it is known."""
     cells = int(found.missing.sum())
-    filled = found.missing.reshape(len(found.missing), -1).any(1)
-    lines = [f"{cells:,} cells filled in, in {int(filled.sum()):,} of {len(filled):,} rows: {to}"]
+    filled = np.flatnonzero(found.missing.reshape(len(found.missing), -1).any(1))
+    lines = [f"{cells:,} cells filled in, in {len(filled):,} of {len(found.missing):,} rows: {to}"]
     effective = found.effective_draws[filled]
     if np.isfinite(effective).any():
         known = effective[~np.isnan(effective)]

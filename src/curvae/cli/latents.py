@@ -88,6 +88,8 @@ def sample(
     print(f"{n} samples of shape {tuple(x.shape[1:])}: {to}")
     if drawn is not None:
         print(f"effective draws of the latents: {drawn.effective_draws:,.0f}")
+        if drawn.beyond:
+            print(f"given beyond all that the model draws, where it has learned little: {', '.join(drawn.beyond)}")
     if constant := fitted.schema.constants:
         print(f"never varied in training, and drawn as one value: {', '.join(constant)}")
 

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from curvae.data import DataError, Schema
 from curvae.data.own_units import restored
 from curvae.fitted import outputs
-from curvae.fitted.imputing import in_own_units
+from curvae.fitted.imputing import in_own_units, seen_in
 from curvae.fitted.rows import Reading, rows_of
-from curvae.systems import System
 
 if TYPE_CHECKING:
-    from curvae.training import RunFolder
+    from curvae.fitted.fitted import Fitted
 
 FEWEST = 10
 """Effective draws of the latents below which no rows are drawn."""
@@ -31,29 +30,36 @@ class GivenRows(NamedTuple):
     x: NDArray[Any]
     """(N, features), in own units; what was given is as it was given."""
     effective_draws: float
+    beyond: tuple[str, ...]
+    """Columns whose given value is smaller or larger than in each of 2,000 rows that the model draws: there it says
+    little that it has learned."""
 
 
-def draw_given(
-    run: "RunFolder", system: System, schema: Schema, given: Mapping[Any, Any], n: int, seed: int
-) -> GivenRows:
+def draw_given(fitted: "Fitted", given: Mapping[Any, Any], n: int, seed: int) -> GivenRows:
     """Draw n rows of ``p(x | given)``.
 
     Raises:
         DataError: a column that the run does not have, or a value that is not of its kind.
         ValueError: fewer than 10 effective draws of the latents are left: too few to draw from.
     """
-    rows = rows_of(run, one_row(schema, given), reading=Reading(missing="mask"))
+    schema = fitted.schema
+    rows = rows_of(fitted.run, one_row(schema, given), reading=Reading(missing="mask"))
     samples = min(MOST, max(LEAST, EACH * n))
-    own = in_own_units(system, schema, rows.table, n, 0.9, seed, samples)
-    effective = float(own["effective"][0])
-    if effective < FEWEST:
+    own = in_own_units(fitted.system, schema, rows.table, n, 0.9, seed, samples)
+    if not (seen := seen_in(rows.table)).all() and (effective := float(own["effective"][0])) < FEWEST:
         raise ValueError(
             f"given: expected values that go together in the model, got {_said(given)}, which leave {effective:.1f} "
             f"effective draws of {samples:,}; give fewer columns, or values nearer to the data."
         )
     drawn, raw = restored(schema, torch.from_numpy(own["drawn"][:, 0])), rows.table.raw.numpy()
-    seen = np.ones(raw.shape, dtype=bool) if rows.table.mask is None else rows.table.mask.numpy()
-    return GivenRows(np.where(seen, raw, drawn), effective)
+    far = _beyond(schema, raw[0], seen[0], fitted.drawn(LEAST))
+    return GivenRows(np.where(seen, raw, drawn), float(own["effective"][0]), far)
+
+
+def _beyond(schema: Schema, row: NDArray[Any], seen: NDArray[Any], drawn: NDArray[Any]) -> tuple[str, ...]:
+    """Names of the columns that were given beyond all rows that the model draws."""
+    outside = seen & ((row < drawn.min(0)) | (row > drawn.max(0)))
+    return tuple(name for name, far in zip(schema.names, outside.tolist(), strict=True) if far)
 
 
 def one_row(schema: Schema, given: Mapping[Any, Any]) -> Any:
@@ -64,7 +70,7 @@ def one_row(schema: Schema, given: Mapping[Any, Any]) -> Any:
     """
     if not schema.features:
         raise DataError("given: expected a run on a table, whose columns have names, got one on pictures.")
-    cells = {column.name: None if column.vocabulary else np.nan for column in schema.features}
+    cells: dict[str, Any] = {column.name: None if column.vocabulary else np.nan for column in schema.features}
     words = {column.name for column in schema.features if column.vocabulary}
     for name, value in ((str(name), value) for name, value in given.items()):
         if schema.label is not None and name == schema.label.name and name not in cells:
@@ -72,10 +78,17 @@ def one_row(schema: Schema, given: Mapping[Any, Any]) -> Any:
             raise DataError(f"given: expected a feature, got the label {name!r}, which the model never sees; {mend}.")
         if name not in cells:
             raise DataError(f"given: expected columns out of {', '.join(schema.names[:20])}, got {name!r}.")
-        cells[name] = str(value) if name in words else _number(name, value)
+        cells[name] = _word(schema, name, value) if name in words else _number(name, value)
     return outputs.frame(
         {name: np.array([value], dtype=object if name in words else float) for name, value in cells.items()}
     )
+
+
+def _word(schema: Schema, name: str, value: Any) -> str:
+    known = next(column.vocabulary or () for column in schema.features if column.name == name)
+    if str(value) not in known:
+        raise DataError(f"given: expected one of {', '.join(known[:20])} for column {name!r}, got {str(value)!r}.")
+    return str(value)
 
 
 def _number(name: str, value: Any) -> float:

@@ -352,7 +352,7 @@ class Fitted:
     def drawn_given(self, n: int, given: Mapping[Any, Any], seed: int = 0) -> GivenRows:
         """The same given some columns, with the effective number of draws of the latents."""
         self._check_room(n)
-        return draw_given(self.run, self.system, self.schema, given, n, seed)
+        return draw_given(self, given, n, seed)
 
     def _check_room(self, n: int) -> None:
         check_counts("sample", n=n)

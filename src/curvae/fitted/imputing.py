@@ -71,7 +71,7 @@ def impute_rows(
     """
     from curvae.evaluation.samples.conditionals import FEW
 
-    raw, seen = rows.table.raw.cpu().numpy(), _seen(rows.table)
+    raw, seen = rows.table.raw.cpu().numpy(), seen_in(rows.table)
     own = in_own_units(system, schema, rows.table, draws, level, seed)
     mean, *drawn = (_kept(schema, raw, seen, torch.from_numpy(each)) for each in (own["mean"], *own["drawn"]))
     effective, flagged = own["effective"], own["effective"] < FEW
@@ -88,7 +88,8 @@ def impute_rows(
     )
 
 
-def _seen(table: ArrayTable) -> Array:
+def seen_in(table: ArrayTable) -> Array:
+    """True where a cell was observed, (N, *event)."""
     return np.ones(table.raw.shape, dtype=bool) if table.mask is None else table.mask.cpu().numpy()
 
 
@@ -100,7 +101,7 @@ def in_own_units(
 
     inverse, affine = table.transform.inverse, _is_affine(table.transform)
     batch = like(system, table.batch(torch.arange(len(table))))
-    mask = torch.from_numpy(_seen(table)).to(batch.x.device)
+    mask = torch.from_numpy(seen_in(table)).to(batch.x.device)
     average = None if affine else inverse
     found = {
         name: value.cpu()
@@ -148,7 +149,7 @@ def in_its_form(rows: TransformedRows, schema: Schema, values: Array) -> Any:
     """Filled rows as a frame where one came in, with all of its columns; else as an array."""
     if rows.frame is None:
         return values
-    frame, columns, seen = rows.frame, named_columns(schema, values), _seen(rows.table).reshape(len(values), -1)
+    frame, columns, seen = rows.frame, named_columns(schema, values), seen_in(rows.table).reshape(len(values), -1)
     places = _places(frame, list(columns))
     if places is None:
         return outputs.as_given(frame, schema, values)
@@ -191,7 +192,7 @@ def _cells(
     rows: TransformedRows, schema: Schema, values: Array, known: dict[str, Array], of_rows: dict[str, Array]
 ) -> Any:
     """A line for each cell that was missing."""
-    row, element = np.nonzero(~_seen(rows.table).reshape(len(values), -1))
+    row, element = np.nonzero(~seen_in(rows.table).reshape(len(values), -1))
     columns = named_columns(schema, values)
     names = np.array(list(columns), dtype=object)
     told = [list(columns.values())[j][i] for i, j in zip(row.tolist(), element.tolist(), strict=True)]

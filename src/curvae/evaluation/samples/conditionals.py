@@ -21,7 +21,7 @@ from curvae.likelihoods import Bernoulli, Categorical, Likelihood, Mixed, Ordina
 from curvae.model import LatentVariableModel
 from curvae.posteriors import Draws
 from curvae.systems import CanImpute, HasModel, System, require
-from curvae.systems.place import like
+from curvae.systems.place import like, place
 from curvae.typing import Batch, PerDatum
 
 DRAWS, CHAINS = 1000, 200
@@ -99,7 +99,8 @@ def conditionals(
     check_counts("impute", draws=draws or None, samples=samples)
     if not 0 < level < 1:
         raise ValueError(f"impute: level must be a probability in (0, 1); got {level}.")
-    seen = observed_alone("impute", x, mask)
+    seen, mask = observed_alone("impute", x, mask), mask.to(place(system)[0])
+    seen = like(system, Batch.of(seen)).x
     asked = _Asked(draws, level, own, samples)
     with untouched(system, seed) as generator:
         found = _as_observed(seen, mask, draws)
@@ -107,12 +108,13 @@ def conditionals(
             rows = (~mask.flatten(1).all(1)).nonzero()[:, 0]
             _put(found, rows, _by_system(system, seen[rows], mask[rows], asked, generator))
             return found
-        model = require(system, HasModel, "impute").parts().model
+        able = require(system, HasModel, "impute")
+        model = able.parts().model
         if model.autoregressive:
             raise ValueError("impute: expected a decoder of latents alone, got one that also sees x.")
         for rows, engines in _ways(model, mask):
             for some in rows.split(_at_a_time(model, seen, max(samples, draws))):
-                _put(found, some, _best(system, seen[some], mask[some], engines, asked))
+                _put(found, some, _best(able, seen[some], mask[some], engines, asked))
     return found
 
 
@@ -170,8 +172,8 @@ def _best(system: HasModel, x: Tensor, mask: Tensor, engines: Sequence[Engine], 
 
 def _by_latents(system: HasModel, x: Tensor, mask: Tensor, engine: Engine, asked: _Asked) -> Conditionals:
     model, event = system.parts().model, x.shape[1:]
-    at = (value.reshape(-1, *model.likelihood.event) for value in (x, mask))
-    latents = engine(system, like(system, Batch.of(*at)), asked.samples)
+    seen, known = (value.reshape(-1, *model.likelihood.event) for value in (x, mask))
+    latents = engine(system, Batch.of(seen, known), asked.samples)
     eta = model.decode(latents.z)
     values = _drawn(model, eta)
     center, probability = _centers(model.likelihood, eta, values, latents.log_w.exp())
@@ -199,10 +201,10 @@ def _where_missing(made: Conditionals, x: Tensor, mask: Tensor, own: Own | None)
     """In the shape of the data, with what was observed in its place."""
     mean, low, high, probability = (value.reshape(x.shape) for value in made[:4])
     there = x.to(mean.dtype)
-    ends = (torch.where(mask, torch.nan, value) for value in (low, high, probability))
+    low, high, probability = (torch.where(mask, torch.nan, value) for value in (low, high, probability))
     mean = torch.where(mask, there if own is None else own(there).to(mean.dtype), mean)
     drawn = torch.where(mask, there, made.drawn.reshape(-1, *x.shape).to(mean.dtype))
-    return Conditionals(mean, *ends, drawn, made.effective)
+    return Conditionals(mean, low, high, probability, drawn, made.effective)
 
 
 def _drawn(model: LatentVariableModel, eta: Float[Tensor, "S B P"]) -> Float[Tensor, "S B E"]:

@@ -36,7 +36,7 @@ class WeightedLatents(NamedTuple):
         log_w = torch.where(log_w.isnan() | (log_w == torch.inf), -torch.inf, log_w)
         finite = log_w.isfinite().any(0)
         log_w = torch.where(finite, log_w, 0.0).log_softmax(0)
-        effective = torch.full_like(log_w[0], torch.inf) if exact else 1 / (2 * log_w).exp().sum(0)
+        effective = torch.full_like(log_w[0], torch.inf) if exact else (1 / (2 * log_w).exp().sum(0)).clamp(max=len(z))
         return cls(z, log_w, torch.where(finite, effective, 0.0))
 
     def resampled(self, count: int) -> Float[Tensor, "M B D"]:
