@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 REFERENCE = 1000
 """Validation rows that a row is ranked among, at most."""
-WIDEST = 200
-"""Columns of a table that are looked at one by one, unless told otherwise."""
 UNUSUAL = 2.0
 """Standard deviations from which a column is a reason."""
 NAMED = 3
@@ -98,6 +96,7 @@ def _deviations(
     fitted: "Fitted", rows: "TransformedRows", wanted: bool | None, seed: int
 ) -> tuple[Sequence[str], Array]:
     """Names of columns, and how far each is off in each row, (N, P); none where they are not looked at."""
+    from curvae.evaluation.ood.unusual_rows import WIDEST
     from curvae.systems import HasModel
 
     none = np.zeros((len(rows.table), 0))

@@ -25,6 +25,7 @@ from curvae.evaluation.likelihood.estimation import finite, flagged
 from curvae.evaluation.likelihood.proposal_selection import PROPOSALS
 from curvae.evaluation.likelihood.scores import bar, score
 from curvae.evaluation.metric import Finding, Measured, Metric, Subject
+from curvae.evaluation.ood.unusual_rows import UnusualRows
 from curvae.evaluation.picture_arrays import pictures
 from curvae.evaluation.results import Evaluation
 from curvae.evaluation.settings import Settings, with_options
@@ -51,7 +52,7 @@ class HasRun(Protocol):
 
 TOLD = ("memory", "batch_size", "device", "limit", "stderr", "most", "smooth", "chains")
 """Settings that ``evaluation.json`` keeps, beside those that are part of the result."""
-STANDARD: tuple[Metric, ...] = (Baselines(), LatentInformation(), Identifiability(), Clustering())
+STANDARD: tuple[Metric, ...] = (Baselines(), LatentInformation(), Identifiability(), Clustering(), UnusualRows())
 """Metrics of every evaluation."""
 
 
@@ -77,8 +78,8 @@ def evaluate(
 
     Beside it stands what the metrics find. The standard ones are :class:`curvae.evaluation.Baselines`, models in closed
     form that were fitted to the run's training rows, :class:`curvae.evaluation.LatentInformation`,
-    :class:`curvae.evaluation.Identifiability` and, where there are clusters and labels,
-    :class:`curvae.evaluation.Clustering`; others are :class:`curvae.evaluation.Annealing`,
+    :class:`curvae.evaluation.Identifiability`, of tables :class:`curvae.evaluation.ood.UnusualRows` and, where there
+    are clusters and labels, :class:`curvae.evaluation.Clustering`; others are :class:`curvae.evaluation.Annealing`,
     :class:`curvae.evaluation.SampleQuality`, and any of your own (:class:`curvae.evaluation.Metric`).
 
     The same arguments give the same numbers; the system and the caller's random numbers stay as they are. Latents are

@@ -8,10 +8,10 @@ from curvae.evaluation import formatting
 from curvae.report import figures, page, pictures, style
 from curvae.report.page import PageSection
 from curvae.report.sections import left_out, not_evaluated
-from curvae.report.snapshot import Arrays, Snapshot
+from curvae.report.snapshot import Snapshot
 
-Draw = Callable[[Arrays], tuple[str, str]]
-"""From the pictures of a run to ``(html, "")`` or ``("", why there is nothing to show)``."""
+Draw = Callable[[Snapshot], tuple[str, str]]
+"""From a run that has pictures to ``(html, "")`` or ``("", why there is nothing to show)``."""
 
 
 MADE = ("samples", "completions")
@@ -27,11 +27,12 @@ def picture_section(run: Snapshot, slug: str) -> PageSection:
         return PageSection(slug, title, absent=not_evaluated(run))
     if not run.pictures:
         return PageSection(slug, title, absent="this run has no pictures.npz.")
-    html, why = draw(run.pictures)
+    html, why = draw(run)
     return PageSection(slug, title, html, left_out(run, why) if why and slug not in MADE else why)
 
 
-def _reconstructions(arrays: Arrays) -> tuple[str, str]:
+def _reconstructions(run: Snapshot) -> tuple[str, str]:
+    arrays = run.pictures
     name = "redrawn" if "redrawn" in arrays else "reconstructions"
     if not {"originals", name} <= arrays.keys() or not len(arrays["originals"]):
         return "", "this evaluation saved no reconstructions."
@@ -53,7 +54,7 @@ def _reconstructions(arrays: Arrays) -> tuple[str, str]:
     left, right = (values.reshape(len(values), -1) for values in (originals, rebuilt))
     which = _first_columns(left.shape[1])
     caption = f"The reconstruction against the original value, {which}; a perfect one lies on the gray line."
-    figure = style.svg(pictures.parity(left, right))
+    figure = style.svg(pictures.parity(left, right, run.features))
     return page.figure_tag(figure, "Reconstructed against original values, by column.", caption, "wide"), ""
 
 
@@ -61,7 +62,8 @@ def _first_columns(number: int) -> str:
     return f"the first {pictures.COLUMNS} of {number} columns" if number > pictures.COLUMNS else "all columns"
 
 
-def _samples(arrays: Arrays) -> tuple[str, str]:
+def _samples(run: Snapshot) -> tuple[str, str]:
+    arrays = run.pictures
     means = "samples" in arrays
     drawn = arrays.get("samples" if means else "draws", np.array([]))
     if not drawn.size:
@@ -74,7 +76,7 @@ def _samples(arrays: Arrays) -> tuple[str, str]:
         sheet = pictures.tiles(drawn[:48], 8, limits)
         return page.figure_tag(style.png_of(sheet), "Images sampled from the model.", caption, "wide pixels"), ""
     made, real = (values.reshape(len(values), -1) for values in (drawn, arrays.get("originals", drawn)))
-    figure = style.svg(pictures.columns_of(made, real))
+    figure = style.svg(pictures.columns_of(made, real, run.features))
     caption = (
         f"What the model makes up (filled): {what}; and some of the data (outline), {_first_columns(made.shape[1])}. "
         f"The two should have the same shape{'; means spread a little less' if means else ''}."
@@ -82,7 +84,8 @@ def _samples(arrays: Arrays) -> tuple[str, str]:
     return page.figure_tag(figure, "Histograms of sampled values and of data, by column.", caption, "wide"), ""
 
 
-def _latent(arrays: Arrays) -> tuple[str, str]:
+def _latent(run: Snapshot) -> tuple[str, str]:
+    arrays = run.pictures
     if "latent_mean" not in arrays or not len(arrays["latent_mean"]):
         return "", "this evaluation saved no posterior means."
     means = arrays["latent_mean"]
@@ -93,7 +96,8 @@ def _latent(arrays: Arrays) -> tuple[str, str]:
     labels = arrays.get("labels")
     labels = labels[finite] if labels is not None and len(labels) == len(means) else None
     shown = means[finite]
-    figure = pictures.latent(shown, spread[finite[finite < len(spread)]], labels)
+    title = "label" if run.label is None else run.label.name
+    figure = pictures.latent(shown, spread[finite[finite < len(spread)]], labels, title=title)
     alt = "Scatter of posterior means in two dimensions, with ellipses of 95 percent."
     return page.figure_tag(
         style.svg(figure), alt, _latent_caption(shown, min(pictures.ELLIPSES, len(spread)), labels), "wide"
@@ -121,7 +125,8 @@ def _latent_caption(means: np.ndarray, ellipses: int, labels: np.ndarray | None)
     return text
 
 
-def _covariances(arrays: Arrays) -> tuple[str, str]:
+def _covariances(run: Snapshot) -> tuple[str, str]:
+    arrays = run.pictures
     matrices = arrays.get("covariances", np.zeros((0, 0, 0)))
     matrices = matrices[np.isfinite(matrices).all(axis=(1, 2))]
     if not len(matrices):
@@ -150,7 +155,8 @@ def _short(value: float) -> str:
     return f"{value:#.2g}".rstrip(".")
 
 
-def _search(arrays: Arrays) -> tuple[str, str]:
+def _search(run: Snapshot) -> tuple[str, str]:
+    arrays = run.pictures
     joint = arrays.get("trace_log_joint", np.zeros((0, 0)))
     if joint.ndim != 2 or joint.shape[0] < 2 or not joint.size:
         return "", "this posterior comes from one pass of the encoder, without a search."
@@ -174,7 +180,8 @@ def _search(arrays: Arrays) -> tuple[str, str]:
     return page.grid(shown), ""
 
 
-def _completions(arrays: Arrays) -> tuple[str, str]:
+def _completions(run: Snapshot) -> tuple[str, str]:
+    arrays = run.pictures
     hidden, drawn = arrays.get("hidden", np.array([])), arrays.get("completed", np.array([]))
     if not (hidden.size and pictures.shows_as_image(hidden)):
         return "", "this evaluation saved no completed pictures."

@@ -1,5 +1,6 @@
 """The part of the page on what each latent means: loadings by column, and the variance that it explains."""
 
+from curvae.data.schema import Column
 from curvae.evaluation import formatting
 from curvae.latents import Axes
 from curvae.report import page
@@ -19,19 +20,24 @@ def loadings(run: Snapshot) -> list[PageSection]:
         return [PageSection("loadings", title, absent=axes)]
     if len(axes.loadings) != len(run.columns):
         return [PageSection("loadings", title, absent="the decoder gives no mean for each column.")]
-    return [PageSection("loadings", title, _table(axes, run.columns) + page.paragraph(_note(axes)))]
+    return [PageSection("loadings", title, _table(axes, run.features) + page.paragraph(_note(axes)))]
 
 
-def _table(axes: Axes, names: tuple[str, ...]) -> str:
+def _table(axes: Axes, features: tuple[Column, ...]) -> str:
     shown = min(LATENTS, len(axes.gains))
     each = axes.standardized[:, :shown]
-    strongest = sorted(each.abs().amax(1).topk(min(COLUMNS, len(names))).indices.tolist())
-    rows = [_row(names[column], [_signed(value) for value in each[column].tolist()]) for column in strongest]
+    strongest = sorted(each.abs().amax(1).topk(min(COLUMNS, len(features))).indices.tolist())
+    rows = [_row(features[column].name, _cells(features[column], each[column].tolist())) for column in strongest]
     rows.append(_row("variance explained", [formatting.share(value, 1) for value in axes.shares[:shown].tolist()]))
     rows.append(
         _row("signal over noise", [formatting.number(value, figures=2) for value in axes.gains[:shown].tolist()])
     )
     return page.table(("Column", *(f"z{latent}" for latent in range(shown))), rows)
+
+
+def _cells(column: Column, values: list[float]) -> list[str]:
+    """Of a category, which has no mean, none."""
+    return ["–" if column.kind == "category" else _signed(value) for value in values]
 
 
 def _note(axes: Axes) -> str:

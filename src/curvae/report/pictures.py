@@ -1,6 +1,6 @@
 """Tiles of images, parity plots, the latent plane and posterior covariances: arrays in, pixels or a figure out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 
+from curvae.data.schema import Column
 from curvae.report.style import BLUE, GRAY, LABELS, MARKERS, ORANGE, canvas
 
 CHI2_95 = -2 * np.log(0.05)
@@ -19,6 +20,9 @@ ELLIPSES = 20
 
 COLUMNS = 6
 """How many columns of a table are drawn."""
+
+WORD, ROOM = 12, 20
+"""Letters of a word below an axis, and of all of them side by side."""
 
 
 def shows_as_image(data: np.ndarray) -> bool:
@@ -61,8 +65,8 @@ def _pixels(images: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     return colored.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
-def parity(originals: np.ndarray, reconstructions: np.ndarray) -> Figure:
-    """Reconstructed against original values (N, columns), one panel for each of the first columns."""
+def parity(originals: np.ndarray, reconstructions: np.ndarray, features: Sequence[Column] = ()) -> Figure:
+    """Reconstructed against original values (N, columns), one panel for each of the first columns, by their names."""
     figure, panels = _panels(originals.shape[1])
     for column, axes in enumerate(panels):
         both = np.stack([originals[:, column], reconstructions[:, column]])
@@ -70,27 +74,44 @@ def parity(originals: np.ndarray, reconstructions: np.ndarray) -> Figure:
         if both.size:
             axes.plot([both.min(), both.max()], [both.min(), both.max()], color=GRAY, linewidth=1, zorder=1)
         axes.scatter(x, y, s=10, color=BLUE, alpha=0.7, linewidths=0, rasterized=len(x) > 500)
-        axes.set_title(f"column {column + 1}")
+        _name(axes, column, features, both=True)
     figure.supxlabel("original", fontsize=10)
     figure.supylabel("reconstruction", fontsize=10)
     return figure
 
 
-def columns_of(samples: np.ndarray, originals: np.ndarray) -> Figure:
+def columns_of(samples: np.ndarray, originals: np.ndarray, features: Sequence[Column] = ()) -> Figure:
     """Histogram of the samples' first columns, the originals as outlines, both as densities."""
     figure, panels = _panels(samples.shape[1])
     for column, axes in enumerate(panels):
         s, x = (values[:, column][np.isfinite(values[:, column])] for values in (samples, originals))
-        bins = np.histogram_bin_edges(np.concatenate([s, x]), 10).tolist()
+        bins = _bins(np.concatenate([s, x]), features[column] if features else None)
         if len(s):
             axes.hist(s, bins, density=True, color=BLUE, alpha=0.45, label="samples")
         if len(x):
             axes.hist(x, bins, density=True, color=ORANGE, histtype="step", linewidth=1.5, label="data")
-        axes.set_title(f"column {column + 1}")
+        _name(axes, column, features)
         axes.set_yticks([])
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
     figure.supylabel("density", fontsize=10)
     return figure
+
+
+def _bins(values: np.ndarray, column: Column | None) -> list[float]:
+    """Ten cells, or one for each word."""
+    if column is None or column.vocabulary is None:
+        return np.histogram_bin_edges(values, 10).tolist()
+    return (np.arange(len(column.vocabulary) + 1) - 0.5).tolist()
+
+
+def _name(axes: Axes, column: int, features: Sequence[Column], both: bool = False) -> None:
+    """What a panel shows: the name of its column, or its place; words in the place of their codes."""
+    axes.set_title(features[column].name if features else f"column {column + 1}")
+    if features and (words := features[column].vocabulary):
+        shown = [word if len(word) <= WORD else f"{word[: WORD - 1]}…" for word in words]
+        axes.set_xticks(range(len(shown)), shown, rotation=90 if len("".join(shown)) > ROOM else 0)
+        if both:
+            axes.set_yticks(range(len(shown)), shown)
 
 
 def _panels(wanted: int) -> tuple[Figure, list[Axes]]:
@@ -120,7 +141,13 @@ def plane(means: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     return origin, directions[:2].T, float((scale[:2] ** 2).sum() / total) if total > 0 else 0.0
 
 
-def latent(means: np.ndarray, covariances: np.ndarray, labels: np.ndarray | None, ellipses: int = ELLIPSES) -> Figure:
+def latent(
+    means: np.ndarray,
+    covariances: np.ndarray,
+    labels: np.ndarray | None,
+    ellipses: int = ELLIPSES,
+    title: str = "label",
+) -> Figure:
     """Posterior means (n, D) in the plane, and the 95% ellipses of the covariances (m, D, D) of the first m of them.
 
     The ten most frequent labels (n,) get a color and a marker.
@@ -142,7 +169,7 @@ def latent(means: np.ndarray, covariances: np.ndarray, labels: np.ndarray | None
         if np.isfinite(covariance).all():
             axes.add_patch(ellipse(point, covariance, shade))
     if len(groups) > 1:
-        _legend(figure, list(groups))
+        _legend(figure, list(groups), title)
     names = ("z₁", "z₂") if means.shape[1] == 2 else ("first principal direction", "second principal direction")
     axes.set(xlabel=names[0], ylabel=names[1], aspect="equal", adjustable="datalim")
     axes.autoscale_view()
@@ -172,13 +199,13 @@ def _rgb(color: str) -> tuple[float, ...]:
     return tuple(int(color[start : start + 2], 16) / 255 for start in (1, 3, 5))
 
 
-def _legend(figure: Figure, names: list[str]) -> None:
+def _legend(figure: Figure, names: list[str], title: str) -> None:
     shades = [("#b6bcc6" if name == "other" else LABELS[number % 10]) for number, name in enumerate(names)]
     handles = [
         Line2D([], [], linestyle="", marker=MARKERS[number % 10], color=shade, label=name, markersize=6)
         for number, (name, shade) in enumerate(zip(names, shades, strict=True))
     ]
-    figure.legend(handles=handles, title="label", loc="outside right upper", handletextpad=0.1)
+    figure.legend(handles=handles, title=title, loc="outside right upper", handletextpad=0.1)
 
 
 def correlation(covariance: np.ndarray) -> np.ndarray:

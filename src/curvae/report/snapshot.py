@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from curvae.data import Schema
+from curvae.data.schema import Column
 from curvae.evaluation import io
 from curvae.evaluation.calibration.calibration import Calibration
 from curvae.evaluation.gaps.results import Gaps
@@ -37,8 +39,10 @@ class Snapshot:
     """Of the latents, where they are not those of training; or why they are."""
     restarts: Mapping[int, float] = field(default_factory=dict)
     """The best validation bound of each start by its seed, where there were several."""
-    columns: tuple[str, ...] = ()
-    """Names of the columns that the model sees."""
+    features: tuple[Column, ...] = ()
+    """Of a table the columns that the model sees."""
+    label: Column | None = None
+    """What labels are called, and their words."""
     stale: tuple[str, ...] = ()
     """Commands whose findings are left out: they are of other weights than the run has now."""
     unsure: tuple[str, ...] = ()
@@ -64,6 +68,11 @@ class Snapshot:
         """Arguments of the system, as written in the configuration."""
         return self.config["system"].get("arguments", {})
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns that the model sees."""
+        return tuple(column.name for column in self.features)
+
     def missing(self, command: str) -> str:
         """Why there is nothing that this command finds, and how to get it."""
         if command in self.stale:
@@ -86,7 +95,7 @@ def read_snapshot(path: str | Path) -> Snapshot:
     found["gaps"] = _found(run, layout.GAPS, Gaps.from_dict)
     found["calibrate"] = _found(run, layout.CALIBRATION, Calibration.from_dict)
     current = {command: None if stale else value for command, (value, stale) in found.items()}
-    shown = current["evaluate"]
+    shown, schema = current["evaluate"], run.schema if _has(run, layout.SCHEMA) else None
     return Snapshot(
         path=run.path.resolve(),
         config=run.config,
@@ -95,15 +104,25 @@ def read_snapshot(path: str | Path) -> Snapshot:
         metrics=_columns(run) if _has(run, layout.METRICS) else {},
         evaluation=shown and shown.result,
         per_datum=shown.arrays if shown else {},
-        pictures=shown.pictures if shown else {},
+        pictures=_in_words(shown.pictures, schema) if shown else {},
         gaps=current["gaps"],
         calibration=current["calibrate"],
         restarts=run.restarts,
-        axes=(axes := latent_axes.read_axes(run.path)),
-        columns=run.schema.names if isinstance(axes, Axes) else (),
+        axes=latent_axes.read_axes(run.path),
+        features=schema.features if schema and schema.is_table else (),
+        label=schema and schema.label,
         stale=tuple(command for command, (_, stale) in found.items() if stale),
         unsure=tuple(command for command, (value, stale) in found.items() if value is not None and stale is None),
     )
+
+
+def _in_words(arrays: Arrays, schema: Schema | None) -> Arrays:
+    """With labels in words, where these are known."""
+    words = schema and schema.vocabulary
+    if words is None or "labels" not in arrays:
+        return arrays
+    codes = arrays["labels"].astype(int)
+    return {**arrays, "labels": np.array([*words, "none"])[np.where((codes >= 0) & (codes < len(words)), codes, -1)]}
 
 
 def _has(run: RunFolder, name: str) -> bool:
