@@ -8,7 +8,17 @@ from torch import nn
 
 import methods
 from chance import deviates
-from curvae.evaluation import Conditionals, WeightedLatents, conditionals, from_encoder, from_modes, from_prior
+from curvae.evaluation import (
+    Conditionals,
+    WeightedLatents,
+    conditionals,
+    draw_latents,
+    from_both,
+    from_encoder,
+    from_modes,
+    from_one_mode,
+    from_prior,
+)
 from curvae.evaluation.samples import conditionals as module
 from curvae.inference import AmortizedGaussian, ConstantGaussian, Laplace
 from curvae.likelihoods import Bernoulli, Categorical, Gaussian, Mixed, Ordinal, Poisson
@@ -47,15 +57,19 @@ def conditional(made, x, seen):
 
 @pytest.mark.statistical
 def test_they_are_the_conditionals_of_a_gaussian():
-    """5 means, their 10 ends by the probability below them, and 5 means and 7 covariances of completed rows."""
+    """5 means, their 10 ends by the probability below them, and 5 means and 7 covariances of completed rows.
+
+    Draws are from a wider law, whose weights are small in the tails: so many effective ones err less than as many equal
+    ones.
+    """
     made, count, drawn = system(), 20_000, 10_000
     x = made.model.sample(3)[0].detach()
     found = conditionals(made, x, MASK, drawn, 0.9, samples=count)
     assert torch.equal(found.mean[MASK], x[MASK])
     assert torch.equal(found.drawn[:, MASK], x[MASK].expand(drawn, -1))
     assert found.lower[MASK].isnan().all()
-    assert (found.effective > count - 1).all()
-    for row, seen in enumerate(MASK):
+    assert (found.effective > count / 2).all()
+    for row, (seen, count) in enumerate(zip(MASK, found.effective.tolist(), strict=True)):
         mean, covariance, spread = conditional(made, x[row], seen)
         scale = covariance.diagonal().sqrt()
         deviates("mean", (found.mean[row, ~seen] - mean) / (spread.diagonal() / count).sqrt())
@@ -70,7 +84,7 @@ def test_they_are_the_conditionals_of_a_gaussian():
 
 
 @pytest.mark.statistical
-@pytest.mark.parametrize("engine", [from_encoder, from_modes, from_prior])
+@pytest.mark.parametrize("engine", [from_encoder, from_modes, from_one_mode, from_both, from_prior])
 def test_every_engine_gives_the_same_law(engine):
     """Means of z given what was observed, by the delta method: 6 normal deviates; the posterior is a wrong one here."""
     made = system(ConstantGaussian(2))
@@ -88,15 +102,14 @@ def test_every_engine_gives_the_same_law(engine):
 
 @pytest.mark.statistical
 def test_intervals_hold_what_they_say():
-    """Of 3,000 rows, a cell each; what is missing is drawn by the model itself."""
-    made, count = system(), 3000
+    """Of 1,000 rows, a cell each; what is missing is drawn by the model itself. 500 draws are off by 0.2 %."""
+    made, count = system(), 1000
     x = made.model.sample(count)[0].detach()
     mask = torch.ones_like(x, dtype=torch.bool)
     mask[torch.arange(count), torch.randint(P, (count,))] = False
-    for level in (0.5, 0.9):
-        found = conditionals(made, x, mask, level=level)
-        held = ((found.lower <= x) & (x <= found.upper))[~mask].double()
-        deviates("coverage", (held.mean() - level) / math.sqrt(level * (1 - level) / count))
+    found = conditionals(made, x, mask, level=0.9, samples=500)
+    held = ((found.lower <= x) & (x <= found.upper))[~mask].double()
+    deviates("coverage", (held.mean() - 0.9) / math.sqrt(0.9 * 0.1 / count))
 
 
 @pytest.mark.statistical
@@ -115,20 +128,44 @@ def test_where_nothing_was_observed_it_is_the_prior_predictive():
     assert torch.equal(found.mean[1], x[1])
 
 
-def test_an_encoder_that_never_saw_a_mask_gives_way_to_the_modes():
-    """It sees zeros for what is missing, and its draws hardly count; those at the modes do."""
+def test_an_encoder_that_never_saw_a_mask_spoils_nothing():
+    """It sees zeros for what is missing, and its draws hardly count; from the modes or both the mean is right."""
     far = AmortizedGaussian(nn.Linear(P, 4)).double()
     nn.init.normal_(far.encoder.weight, std=3.0)
     made = system(far, noise=0.05)
     x = made.model.sample(3)[0].detach()
+    batch = Batch.of(torch.where(MASK, x, 0.0), MASK)
     with torch.no_grad():
-        own = from_encoder(made, Batch.of(torch.where(MASK, x, 0.0), MASK), 1000).effective
+        assert (from_encoder(made, batch, 1000).effective < 100).all()
+        both = from_both(made, batch, 2000)
+        assert (both.effective > 400).all()
     found = conditionals(made, x, MASK)
-    assert (own < 200).all()
     assert (found.effective > 200).all()
     for row, seen in enumerate(MASK):
         mean, covariance, _ = conditional(made, x[row], seen)
         assert ((found.mean[row, ~seen] - mean).abs() < 0.3 * covariance.diagonal().sqrt()).all()
+
+
+def test_the_next_engine_is_asked_where_few_draws_are_left():
+    """For these rows alone, and it is taken where it leaves more."""
+    made, x = system(), torch.zeros(3, P, dtype=torch.float64)
+    asked = []
+
+    def first(system, batch, draws):
+        log_w = torch.zeros(draws, len(batch.x), dtype=torch.float64)
+        log_w[0, 1:] = 50.0
+        return WeightedLatents.of(torch.ones(draws, len(batch.x), 2, dtype=torch.float64), log_w)
+
+    def second(system, batch, draws):
+        asked.append(len(batch.x))
+        z = torch.full((draws + 7, len(batch.x), 2), 2.0, dtype=torch.float64)
+        return WeightedLatents.of(z, torch.zeros(draws + 7, len(batch.x), dtype=torch.float64))
+
+    found = draw_latents(made, Batch.of(x, MASK), 100, (first, second))
+    assert asked == [2]
+    torch.testing.assert_close(found.effective, torch.tensor([100.0, 107.0, 107.0], dtype=torch.float64))
+    mean = (found.log_w.exp().unsqueeze(-1) * found.z).sum(0)[:, 0]
+    torch.testing.assert_close(mean, torch.tensor([1.0, 2.0, 2.0], dtype=torch.float64))
 
 
 def categories(likelihood) -> LatentSystem:
@@ -217,8 +254,9 @@ def test_it_repeats_and_runs_in_parts(monkeypatch):
 
 
 @pytest.mark.parametrize("name", [name for name in methods.SYSTEMS if name not in methods.PICTURES])
-def test_every_system_fills_in(name):
+def test_every_system_fills_in(name, monkeypatch):
     """What was observed stays, and all else is a number, whatever the system was made for."""
+    monkeypatch.setattr(module, "CHAINS", 3)
     made = methods.SYSTEMS[name]()
     x, mask = torch.randn(4, methods.P), torch.rand(4, methods.P) < 0.5
     mask[0], mask[1] = True, False

@@ -53,7 +53,7 @@ def reconstruct_(
         x, told = fitted.reconstructed(rows), rows.labels
         labels = {} if told is None else {label_of(fitted.schema): told}
         arrays = {"row": rows.number, "x": x} | ({} if told is None else {"label": told})
-        write_arrays(target, arrays, {"row": rows.number, **by_name(fitted.schema, x), **labels})
+        write_arrays(target, arrays, {**rows.keys, **by_name(fitted.schema, x), **labels})
     print(f"{len(x)} reconstructions: {to}")
 
 

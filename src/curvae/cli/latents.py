@@ -1,7 +1,7 @@
 """``curvae sample`` and ``curvae encode``: from a run's model and posterior to arrays in a file."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -173,12 +173,11 @@ def write_latents(
     """
     from curvae.fitted.outputs import label_of, latent_columns
 
-    def framed(values: Mapping[str, np.ndarray], label: str) -> Arrays:
-        return {"row": rows.number, **values} | ({} if rows.labels is None else {label: rows.labels})
+    def labeled(label: str) -> Arrays:
+        return {} if rows.labels is None else {label: rows.labels}
 
-    write_arrays(
-        target, framed(arrays, "label"), framed(dict(latent_columns(arrays)) | beside, label_of(fitted.schema))
-    )
+    columns = dict(latent_columns(arrays)) | beside | labeled(label_of(fitted.schema))
+    write_arrays(target, {"row": rows.number, **arrays, **labeled("label")}, rows.keys | columns)
 
 
 def check_file(to: Path) -> None:

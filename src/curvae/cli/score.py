@@ -71,7 +71,7 @@ def score_(
         words = _in_words(names, deviations)
         own = {f"{name}_deviations": column for name, column in zip(names, deviations.T, strict=True)}
         labels = {} if rows.labels is None else {_label(fitted): rows.labels}
-        columns = found | ({"reasons": words} | own if names else {}) | labels
+        columns = rows.keys | found | ({"reasons": words} | own if names else {}) | labels
         write_arrays(target, found | ({"deviations": deviations} if names else {}) | labels, columns)
     print(f"{len(rows.table)} data: {to}")
     print(_most_unusual(found, words), end="")

@@ -35,7 +35,15 @@ from curvae.evaluation.metric import Finding, Measured, Metric, Picture, Section
 from curvae.evaluation.picture_arrays import pictures
 from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult, Summary
 from curvae.evaluation.samples.conditionals import Conditionals, conditionals
-from curvae.evaluation.samples.engines import WeightedLatents, from_encoder, from_modes, from_prior
+from curvae.evaluation.samples.engines import (
+    WeightedLatents,
+    draw_latents,
+    from_both,
+    from_encoder,
+    from_modes,
+    from_one_mode,
+    from_prior,
+)
 from curvae.evaluation.samples.imputation import Imputation, impute
 from curvae.evaluation.samples.quality import Likeness, Quality, SampleQuality, quality
 from curvae.evaluation.settings import Settings
@@ -96,10 +104,13 @@ __all__ = [
     "conditionals",
     "defensive",
     "describe",
+    "draw_latents",
     "estimate",
     "evaluate",
+    "from_both",
     "from_encoder",
     "from_modes",
+    "from_one_mode",
     "from_prior",
     "gaps",
     "holm",

@@ -395,9 +395,8 @@ class Fitted:
     def imputed(self, x: Any, mask: Any = None, draws: int = 0, level: float = 0.9, seed: int = 0) -> Imputed:
         """The same with means, intervals and the effective number of draws; see :class:`curvae.fitted.Imputed`.
 
-        A system that was trained without a mask does it, too: draws of its posterior are weighted to that of what was
-        observed, and where few of them count, Laplace posteriors at the modes take its place
-        (:func:`curvae.evaluation.conditionals`).
+        A system that was trained without a mask does it, too: draws of Laplace posteriors at the modes of
+        ``p(z | observed)``, which do without an encoder, are weighted (:func:`curvae.evaluation.conditionals`).
         """
         rows = rows_of(self.run, x, mask=mask, reading=Reading(missing="mask"))
         return impute_rows(self.system, self.schema, rows, draws, level, seed)

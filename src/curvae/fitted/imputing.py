@@ -11,7 +11,6 @@ from torch import Tensor
 from curvae.data import ArrayTable, Schema, Transform
 from curvae.data.own_units import by_name, in_dtype, restored
 from curvae.data.tables.columnar import named_as
-from curvae.data.text.table import TextTable
 from curvae.data.transforms import Chain, Identity, MeanSubtraction, Scale, Standardization
 from curvae.fitted import outputs
 from curvae.fitted.rows import TransformedRows
@@ -214,9 +213,8 @@ def written_columns(rows: TransformedRows, schema: Schema, values: Array) -> dic
     columns, source = named_columns(schema, values), rows.source
     labels = {} if rows.labels is None else {outputs.label_of(schema): rows.labels}
     if source is None or not source.named or len(set(source.header)) < len(source.header):
-        return {"row": rows.number, **columns, **labels}
-    named = {} if not isinstance(source, TextTable) or source.row_names is None else {"": np.array(source.row_names)}
-    return named | {
+        return {**rows.keys, **columns, **labels}
+    return rows.names | {
         name: columns[name] if name in columns else source.values(place, words=True)
         for place, name in enumerate(source.header)
     }

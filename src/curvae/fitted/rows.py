@@ -19,6 +19,7 @@ from curvae.data.tables.columnar import Columnar
 from curvae.data.tables.files import match_file
 from curvae.data.tables.frames import in_memory, is_frame
 from curvae.data.tables.matching import AS_THE_RUN, Matched
+from curvae.data.text.table import TextTable
 from curvae.noise import kept
 from curvae.systems import System
 from curvae.systems.place import like
@@ -42,6 +43,18 @@ class TransformedRows(NamedTuple):
     """The frame that they came in."""
     source: Columnar | None = None
     """The table of the file that they came in."""
+
+    @property
+    def keys(self) -> dict[str, NDArray[Any]]:
+        """What each row is known by: its number, and its name in a text file that has names of rows."""
+        return {"row": self.number, **({"name" if name == "" else name: names for name, names in self.names.items()})}
+
+    @property
+    def names(self) -> dict[str, NDArray[Any]]:
+        """Names of rows by the name of their column, where a text file has them."""
+        if not isinstance(self.source, TextTable) or self.source.row_names is None:
+            return {}
+        return {self.source.dialect.row_names or "": np.array(self.source.row_names, dtype=object)}
 
     @property
     def number(self) -> NDArray[Any]:

@@ -170,7 +170,7 @@ def latent(
             axes.add_patch(ellipse(point, covariance, shade))
     if len(groups) > 1:
         _legend(figure, list(groups), title)
-    names = ("z₁", "z₂") if means.shape[1] == 2 else ("first principal direction", "second principal direction")
+    names = ("z0", "z1") if means.shape[1] == 2 else ("first principal direction", "second principal direction")
     axes.set(xlabel=names[0], ylabel=names[1], aspect="equal", adjustable="datalim")
     axes.autoscale_view()
     return figure

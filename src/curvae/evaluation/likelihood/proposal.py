@@ -141,7 +141,11 @@ def widen(posterior: Posterior, width: float) -> DensityPosterior:
 
 
 def common_proposal(
-    system: HasModel, steps: int = STEPS, width: float | None = None, average: AveragedCurvature | None = None
+    system: HasModel,
+    steps: int = STEPS,
+    width: float | None = None,
+    average: AveragedCurvature | None = None,
+    several: bool = True,
 ) -> Inference:
     """The Laplace posteriors at the modes found, widened: a search begins at the center of the system's own posterior.
 
@@ -156,6 +160,7 @@ def common_proposal(
         width: factor on the covariance; that of :func:`width_for` if not given.
         average: rounds of averaged curvature after a single search, which see how far a target reaches beyond the kinks
             nearby. For up to 2,048 latents. ``docs/studies/averaged-curvature.md`` has what they do to k-hat.
+        several: whether more than one mode is looked for.
 
     Raises:
         ValueError: discrete latents, which have no curvature.
@@ -166,7 +171,7 @@ def common_proposal(
     search = Laplace(start, steps) if size <= LARGE else _matrix_free(start, steps)
     if average is not None:
         search = AveragedLaplace(search, average)
-    elif size <= SEVERAL:
+    elif several and size <= SEVERAL:
         search = MultimodalLaplace(start, STARTS, partial(Laplace, steps=steps), candidates=CANDIDATES)
     return Widened(search, width_for(size) if width is None else width)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from curvae.argument_checks import check_counts
 from curvae.evaluation.draws import untouched
-from curvae.evaluation.samples.engines import from_encoder
+from curvae.evaluation.samples.engines import draw_latents, from_modes, from_one_mode
 from curvae.likelihoods import nominal_columns
 from curvae.model import LatentVariableModel
 from curvae.systems import HasModel, System, require
@@ -36,8 +36,9 @@ def column_scores(
     r"""The law of each column given the other columns of its row, ``p(x_j | x_{-j}) = E_{p(z | x_{-j})} p(x_j | z)``.
 
     For one column after the other z is inferred from the others alone; the draws of that posterior are weighted by
-    ``p(z, x_{-j}) / q(z)``. So a column that is wrong does not explain itself, as it does in a reconstruction error:
-    there the latents have seen it.
+    ``p(z, x_{-j}) / q(z)``; q is a Laplace posterior at the mode, as an encoder that never saw a gap may be far off
+    (:func:`curvae.evaluation.draw_latents`). So a column that is wrong does not explain itself, as it does in a
+    reconstruction error: there the latents have seen it.
 
     Args:
         system: a trained system, left as it is.
@@ -76,7 +77,7 @@ def _column(system: HasModel, x: Tensor, seen: Tensor, j: int, draws: int) -> tu
     others[:, j], alone[:, j] = False, True
     others, alone = others.reshape(x.shape), alone.reshape(x.shape)
     batch = Batch.of(torch.where(others, x, torch.zeros_like(x)), others)
-    found = from_encoder(system, batch, draws)
+    found = draw_latents(system, batch, draws, (from_one_mode, from_modes))
     eta = model.decode(found.z)
     log_prob = torch.logsumexp(found.log_w + model.likelihood.log_prob(x, eta, alone), 0)
     mean, variance = _moments(model, eta, found.log_w.exp(), j)

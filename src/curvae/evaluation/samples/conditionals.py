@@ -3,7 +3,7 @@
 ``p(x_missing | x_observed) = E_{p(z | x_observed)} p(x_missing | z)``, by weighted draws of z (``engines.py``).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from curvae.argument_checks import check_counts
 from curvae.distributions.moments import weighted_interval
 from curvae.evaluation.draws import untouched
 from curvae.evaluation.likelihood.importance import bytes_per_draw
-from curvae.evaluation.samples.engines import Engine, from_encoder, from_modes, from_prior
+from curvae.evaluation.samples.engines import draw_latents
 from curvae.evaluation.samples.imputation import observed_alone
 from curvae.evaluation.settings import MEMORY
 from curvae.likelihoods import Bernoulli, Categorical, Likelihood, Mixed, Ordinal, nominal_columns
@@ -28,8 +28,6 @@ DRAWS, CHAINS = 1000, 200
 """Of the latents of each example; of a system that fills in by itself (CanImpute)."""
 FEW = 50
 """Effective draws below which an example is not to be trusted: ends of intervals are off by 3 points of probability."""
-ENOUGH = 0.2
-"""Share of the draws that is effective, below which a further engine is asked."""
 COPIES = 6
 """Values that each draw of an element takes on its way to quantiles."""
 Own = Callable[[Shaped[Tensor, "N *event"]], Shaped[Tensor, "N *event"]]
@@ -66,9 +64,10 @@ def conditionals(
 
     With draws ``z_s`` whose weights are ``w_s ~ p(z_s, x_observed) / q(z_s)``, the mean is ``sum_s w_s E[x | z_s]``, an
     interval lies between weighted quantiles of ``x_s ~ p(x | z_s)``, and a completed example takes a ``z_s`` by its
-    weight and x_missing from ``p(x | z_s)``, all elements together. The z come from the system's own posterior; where
-    that leaves fewer than a fifth of them effective, from Laplace posteriors at the modes if they leave more; where
-    nothing was observed, from the prior. A system that fills in by itself (CanImpute) gives 200 draws.
+    weight and x_missing from ``p(x | z_s)``, all elements together. The z come from Laplace posteriors at the modes,
+    which see a mask in the likelihood alone, so that a system may have been trained without one; where these leave few
+    of them effective, from the system's own posterior, too; where nothing was observed, from the prior. A system that
+    fills in by itself (CanImpute) gives 200 draws.
 
     Reference: Mattei and Frellsen, *MIWAE: Deep Generative Modelling and Imputation of Incomplete Data Sets*, ICML
     2019. Differences: any proposal, and intervals.
@@ -103,18 +102,16 @@ def conditionals(
     seen = like(system, Batch.of(seen)).x
     asked = _Asked(draws, level, own, samples)
     with untouched(system, seed) as generator:
-        found = _as_observed(seen, mask, draws)
+        found, rows = _as_observed(seen, mask, draws), (~mask.flatten(1).all(1)).nonzero()[:, 0]
         if isinstance(system, CanImpute):
-            rows = (~mask.flatten(1).all(1)).nonzero()[:, 0]
             _put(found, rows, _by_system(system, seen[rows], mask[rows], asked, generator))
             return found
         able = require(system, HasModel, "impute")
         model = able.parts().model
         if model.autoregressive:
             raise ValueError("impute: expected a decoder of latents alone, got one that also sees x.")
-        for rows, engines in _ways(model, mask):
-            for some in rows.split(_at_a_time(model, seen, max(samples, draws))):
-                _put(found, some, _best(able, seen[some], mask[some], engines, asked))
+        for some in rows.split(_at_a_time(model, seen, max(samples, draws))) if len(rows) else ():
+            _put(found, some, _by_latents(able, seen[some], mask[some], asked))
     return found
 
 
@@ -123,14 +120,6 @@ class _Asked(NamedTuple):
     level: float
     own: Own | None
     samples: int
-
-
-def _ways(model: LatentVariableModel, mask: Tensor) -> list[tuple[Int[Tensor, " R"], Sequence[Engine]]]:
-    """Rows of which something is missing, and the engines for them, in the order in which they are asked."""
-    seen, missing = mask.flatten(1).any(1), ~mask.flatten(1).all(1)
-    able = (from_encoder, from_modes) if model.prior.continuous else (from_encoder,)
-    ways = [((missing & seen).nonzero()[:, 0], able), ((missing & ~seen).nonzero()[:, 0], (from_prior,))]
-    return [(rows, engines) for rows, engines in ways if len(rows)]
 
 
 def _at_a_time(model: LatentVariableModel, x: Tensor, samples: int) -> int:
@@ -156,24 +145,10 @@ def _put(found: Conditionals, rows: Int[Tensor, " R"], part: Conditionals) -> No
             room[rows] = value.to(room)
 
 
-def _best(system: HasModel, x: Tensor, mask: Tensor, engines: Sequence[Engine], asked: _Asked) -> Conditionals:
-    """By the first engine, and for rows to which it leaves too few draws by the next, where that leaves more."""
-    first, *others = engines
-    found = _by_latents(system, x, mask, first, asked)
-    poor = (found.effective < ENOUGH * asked.samples).nonzero()[:, 0]
-    if not others or not len(poor):
-        return found
-    again = _best(system, x[poor], mask[poor], others, asked)
-    better = again.effective > found.effective[poor]
-    kept = {name: value[:, better] if name == "drawn" else value[better] for name, value in again._asdict().items()}
-    _put(found, poor[better], Conditionals(**kept))
-    return found
-
-
-def _by_latents(system: HasModel, x: Tensor, mask: Tensor, engine: Engine, asked: _Asked) -> Conditionals:
+def _by_latents(system: HasModel, x: Tensor, mask: Tensor, asked: _Asked) -> Conditionals:
     model, event = system.parts().model, x.shape[1:]
     seen, known = (value.reshape(-1, *model.likelihood.event) for value in (x, mask))
-    latents = engine(system, Batch.of(seen, known), asked.samples)
+    latents = draw_latents(system, Batch.of(seen, known), asked.samples)
     eta = model.decode(latents.z)
     values = _drawn(model, eta)
     center, probability = _centers(model.likelihood, eta, values, latents.log_w.exp())
