@@ -13,9 +13,9 @@ from curvae.evaluation import (
     WeightedLatents,
     conditionals,
     draw_latents,
-    from_both,
     from_encoder,
     from_modes,
+    from_modes_and_encoder,
     from_one_mode,
     from_prior,
 )
@@ -84,7 +84,7 @@ def test_they_are_the_conditionals_of_a_gaussian():
 
 
 @pytest.mark.statistical
-@pytest.mark.parametrize("engine", [from_encoder, from_modes, from_one_mode, from_both, from_prior])
+@pytest.mark.parametrize("engine", [from_encoder, from_modes, from_one_mode, from_modes_and_encoder, from_prior])
 def test_every_engine_gives_the_same_law(engine):
     """Means of z given what was observed, by the delta method: 6 normal deviates; the posterior is a wrong one here."""
     made = system(ConstantGaussian(2))
@@ -137,7 +137,7 @@ def test_an_encoder_that_never_saw_a_mask_spoils_nothing():
     batch = Batch.of(torch.where(MASK, x, 0.0), MASK)
     with torch.no_grad():
         assert (from_encoder(made, batch, 1000).effective < 100).all()
-        both = from_both(made, batch, 2000)
+        both = from_modes_and_encoder(made, batch, 2000)
         assert (both.effective > 400).all()
     found = conditionals(made, x, MASK)
     assert (found.effective > 200).all()

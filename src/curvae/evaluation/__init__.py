@@ -38,9 +38,9 @@ from curvae.evaluation.samples.conditionals import Conditionals, conditionals
 from curvae.evaluation.samples.engines import (
     WeightedLatents,
     draw_latents,
-    from_both,
     from_encoder,
     from_modes,
+    from_modes_and_encoder,
     from_one_mode,
     from_prior,
 )
@@ -107,9 +107,9 @@ __all__ = [
     "draw_latents",
     "estimate",
     "evaluate",
-    "from_both",
     "from_encoder",
     "from_modes",
+    "from_modes_and_encoder",
     "from_one_mode",
     "from_prior",
     "gaps",

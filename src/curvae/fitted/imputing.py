@@ -129,12 +129,12 @@ def _kept(schema: Schema, raw: Array, seen: Array, values: Tensor) -> Array:
     return exact if np.array_equal(exact, filled) else filled
 
 
-def named_columns(schema: Schema, values: Array) -> dict[str, Array]:
+def typed_columns(schema: Schema, values: Array) -> dict[str, Array]:
     """Rows column by column, each of its own type where that can hold all values of it.
 
     >>> from curvae.typing import DataSpec
     >>> schema = Schema(DataSpec((2,)), (Column("n", "count", "int64"), Column("m", "count", "int64")))
-    >>> [column.dtype.name for column in named_columns(schema, np.array([[1.0, 1.0], [2.0, 2.5]])).values()]
+    >>> [column.dtype.name for column in typed_columns(schema, np.array([[1.0, 1.0], [2.0, 2.5]])).values()]
     ['int64', 'float64']
     """
     found = by_name(schema, values)
@@ -148,7 +148,7 @@ def in_its_form(rows: TransformedRows, schema: Schema, values: Array) -> Any:
     """Filled rows as a frame where one came in, with all of its columns; else as an array."""
     if rows.frame is None:
         return values
-    frame, columns, seen = rows.frame, named_columns(schema, values), seen_in(rows.table).reshape(len(values), -1)
+    frame, columns, seen = rows.frame, typed_columns(schema, values), seen_in(rows.table).reshape(len(values), -1)
     places = _places(frame, list(columns))
     if places is None:
         return outputs.as_given(frame, schema, values)
@@ -192,7 +192,7 @@ def _cells(
 ) -> Any:
     """A line for each cell that was missing."""
     row, element = np.nonzero(~seen_in(rows.table).reshape(len(values), -1))
-    columns = named_columns(schema, values)
+    columns = typed_columns(schema, values)
     names = np.array(list(columns), dtype=object)
     told = [list(columns.values())[j][i] for i, j in zip(row.tolist(), element.tolist(), strict=True)]
     found = {"row": row_names(rows)[row], "column": names[element], "value": np.array([*told, None], dtype=object)[:-1]}
@@ -210,7 +210,7 @@ def written_columns(rows: TransformedRows, schema: Schema, values: Array) -> dic
 
     Other columns of the file are as they stand there. Without a file with names, the row and the label go along.
     """
-    columns, source = named_columns(schema, values), rows.source
+    columns, source = typed_columns(schema, values), rows.source
     labels = {} if rows.labels is None else {outputs.label_of(schema): rows.labels}
     if source is None or not source.named or len(set(source.header)) < len(source.header):
         return {**rows.keys, **columns, **labels}

@@ -124,7 +124,7 @@ def from_one_mode(system: HasModel, batch: Batch, draws: int) -> WeightedLatents
     return _weighted(model, batch, widen(q, width_for(model.prior.size)), draws)
 
 
-def from_both(system: HasModel, batch: Batch, draws: int) -> WeightedLatents:
+def from_modes_and_encoder(system: HasModel, batch: Batch, draws: int) -> WeightedLatents:
     """Half from the modes, half from the system's own posterior, weighted as draws of the mixture of both.
 
     So neither can spoil the weights of the other (a defensive mixture); from the modes alone where the density of the
@@ -152,7 +152,7 @@ def from_prior(system: HasModel, batch: Batch, draws: int) -> WeightedLatents:
 
 
 def draw_latents(
-    system: HasModel, batch: Batch, draws: int, engines: Sequence[Engine] = (from_modes, from_both)
+    system: HasModel, batch: Batch, draws: int, engines: Sequence[Engine] = (from_modes, from_modes_and_encoder)
 ) -> WeightedLatents:
     """By the first engine; where it leaves fewer than a fifth of the draws, by the next, where that leaves more.
 
