@@ -137,11 +137,12 @@ def from_modes_and_encoder(system: HasModel, batch: Batch, draws: int) -> Weight
     own, common = parts.infer(batch).posterior, common_proposal(system)(parts.model, batch).posterior
     if not (isinstance(own, DensityPosterior) and isinstance(common, DensityPosterior)):
         return _weighted(parts.model, batch, common, draws)
-    found = []
+    z, log_w = [], []
     for q, other in ((own, common), (common, own)):
         drawn = q.draw(max(1, draws // 2 // q.count(1)))
-        found.append((drawn.z, drawn.log_c + log_weights(parts.model, batch, drawn) + balance(drawn, other)))
-    return WeightedLatents.of(*(torch.cat(each) for each in zip(*found, strict=True)))
+        z.append(drawn.z)
+        log_w.append(drawn.log_c + log_weights(parts.model, batch, drawn) + balance(drawn, other))
+    return WeightedLatents.of(torch.cat(z), torch.cat(log_w))
 
 
 def from_prior(system: HasModel, batch: Batch, draws: int) -> WeightedLatents:
