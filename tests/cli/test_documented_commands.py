@@ -27,14 +27,15 @@ SMALL = {
     "gaps": "--data 3 --steps 4 --samples 20",
 }
 """Flags that come last, and win."""
+SHELL = ("", "sh", "bash", "console", "shell", "text")
 FIRST = re.compile(r"^(?:\$ )?(curvae|make|python|\S*/?pip)\b")
 
 
 def lines(page: Path) -> Iterator[str]:
     """Command lines of the fenced blocks, without their comments."""
-    for block in re.findall(r"^ *```(?:sh|bash|console|shell|text)?\n(.*?)^ *```", page.read_text(), re.S | re.M):
+    for language, block in re.findall(r"^ *```([^\n]*)\n(.*?)^ *```", page.read_text(), re.S | re.M):
         for line in block.replace("\\\n", " ").splitlines():
-            if FIRST.match(line.strip()):
+            if language in SHELL and FIRST.match(line.strip()):
                 yield line.split("  #")[0].strip().removeprefix("$ ")
 
 
@@ -82,6 +83,8 @@ def test_a_line_of_the_docs_runs(line: str, evaluated: Path, tmp_path: Path):
         shutil.copytree(evaluated, tmp_path / name, dirs_exist_ok=True)
     rows = np.random.default_rng(0).normal(size=(60, 3))
     np.savetxt(tmp_path / "measurements.csv", rows, delimiter=",", header="a,b,c", comments="")
+    wine = [f"{a:.4f},{b:.4f},{'red' if c > 0 else 'white'}" for a, b, c in rows]
+    (tmp_path / "wine.csv").write_text("\n".join(["ash,hue,class", *wine]) + "\n")
     np.savez(tmp_path / "pictures.npz", x=rows.reshape(20, 3, 3))
     (tmp_path / "pictures").mkdir()
     for number in range(20):
@@ -101,7 +104,8 @@ def test_the_words_of_other_lines_exist(line: str):
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M), f"make has no target {words[1]}"
         return
     script = ROOT / words[1]
-    known = "".join(path.read_text() for path in (script, *script.parent.glob(f"{script.stem}_*.py")))
+    imported = [path for path in script.parent.glob("*.py") if f"\nimport {path.stem}\n" in script.read_text()]
+    known = "".join(path.read_text() for path in (script, *script.parent.glob(f"{script.stem}_*.py"), *imported))
     for flag in (word for word in words if word.startswith("--")):
         assert f'"{flag}"' in known, f"{words[1]} has no {flag}"
 
