@@ -132,6 +132,7 @@ def _kept(schema: Schema, raw: Array, seen: Array, values: Tensor) -> Array:
 def typed_columns(schema: Schema, values: Array) -> dict[str, Array]:
     """Rows column by column, each of its own type where that can hold all values of it.
 
+    >>> from curvae.data.schema import Column
     >>> from curvae.typing import DataSpec
     >>> schema = Schema(DataSpec((2,)), (Column("n", "count", "int64"), Column("m", "count", "int64")))
     >>> [column.dtype.name for column in typed_columns(schema, np.array([[1.0, 1.0], [2.0, 2.5]])).values()]

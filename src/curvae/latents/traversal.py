@@ -22,9 +22,11 @@ def one_at_a_time(
         steps: T, values of each.
 
     Example:
-        >>> found = one_at_a_time(torch.zeros(2), torch.linspace(-1, 1, 201).repeat(2, 1).mT, [1], 3)
-        >>> found.round(decimals=2).tolist()
-        [[[0.0, -0.95], [0.0, 0.0], [0.0, 0.95]]]
+        >>> drawn = torch.linspace(-1, 1, 201).repeat(2, 1).mT
+        >>> one_at_a_time(torch.zeros(2), drawn, [1], 3)[0]
+        tensor([[ 0.0000, -0.9500],
+                [ 0.0000,  0.0000],
+                [ 0.0000,  0.9500]])
     """
     low, high = torch.quantile(drawn[:, list(latents)], torch.tensor(ENDS).to(drawn), dim=0)
     z = base.expand(len(latents), steps, -1).clone()
