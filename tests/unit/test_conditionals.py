@@ -20,10 +20,11 @@ from curvae.evaluation import (
     from_prior,
 )
 from curvae.evaluation.samples import conditionals as module
-from curvae.inference import AmortizedGaussian, ConstantGaussian, Laplace
+from curvae.inference import AmortizedGaussian, ConstantGaussian, Inference, Inferred, Laplace
 from curvae.likelihoods import Bernoulli, Categorical, Gaussian, Mixed, Ordinal, Poisson
 from curvae.model import LatentVariableModel
 from curvae.objectives import elbo
+from curvae.posteriors import DiagonalGaussian
 from curvae.priors import StandardNormal
 from curvae.systems import LatentSystem, lossy_vae, nice
 from curvae.typing import Batch, DataSpec
@@ -144,6 +145,24 @@ def test_an_encoder_that_never_saw_a_mask_spoils_nothing():
     for row, seen in enumerate(MASK):
         mean, covariance, _ = conditional(made, x[row], seen)
         assert ((found.mean[row, ~seen] - mean).abs() < 0.3 * covariance.diagonal().sqrt()).all()
+
+
+class Aside(Inference):
+    """Beside the posterior of a system with a decoder of zeros, N(0, I), and too narrow."""
+
+    def forward(self, model, batch):
+        loc = torch.full((len(batch.x), 2), 0.5, dtype=torch.float64)
+        return Inferred(DiagonalGaussian(loc, torch.full_like(loc, math.log(0.4))))
+
+
+def test_a_mixture_of_proposals_keeps_the_weights_of_the_better_one():
+    """In the tail of the narrow one p / q is without bound; over the mixture of both it is at most 2 p / r."""
+    made = system(Aside())
+    nn.init.zeros_(made.model.decoder.weight)
+    with torch.no_grad():
+        found = from_modes_and_encoder(made, Batch.of(torch.zeros(3, P, dtype=torch.float64), MASK), 4000)
+    assert (found.effective > 2000).all()
+    assert ((found.log_w.exp().unsqueeze(-1) * found.z).sum(0).abs() < 0.2).all()
 
 
 def test_the_next_engine_is_asked_where_few_draws_are_left():
