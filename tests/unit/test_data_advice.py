@@ -67,6 +67,13 @@ def test_kinds_that_are_declared_hold():
         from_array(PLAIN, droop=[1])
 
 
+@pytest.mark.filterwarnings("error")
+def test_counts_that_are_modelled_as_counts_are_not_pointed_at():
+    x = np.column_stack([PLAIN, RANDOM.poisson(5, 200)])
+    data = from_array(x, columns=["u", "g", "r", "n"], kind={"n": "count"})
+    assert data.spec.kinds == ("real", "real", "real", "count")
+
+
 def test_words_are_features_where_they_are_categories(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("sex,x\n" + "".join(f"{'MFI'[i % 3]},{i * 0.37:.2f}\n" for i in range(40)))

@@ -107,6 +107,31 @@ def test_several_draws_and_what_is_known_of_each_cell(fitted: "curvae.Fitted", h
     assert repr(found) == "Imputed(25 cells in 19 of 20 rows, 0 flagged)"
 
 
+@pytest.mark.parametrize("held", ["polars", "pyarrow"])
+def test_frames_of_other_libraries_come_back_without_gaps(fitted: "curvae.Fitted", held: str):
+    """In the types that their columns had: words in their levels, flags, whole and single numbers."""
+    polars = pytest.importorskip("polars")
+    frame = polars.from_pandas(table(8, seed=1).drop(columns="id").reset_index(drop=True)).with_columns(
+        polars.col("kind").cast(polars.Enum(["elm", "fir", "oak"])), polars.col("sick").cast(polars.Boolean)
+    )
+    row = polars.int_range(8)
+    holes = frame.with_columns(
+        polars.when(row == place).then(None).otherwise(polars.col(name)).alias(name)
+        for place, name in enumerate(frame.columns)
+    )
+    filled = fitted.impute(holes if held == "polars" else holes.to_arrow())
+    if held == "pyarrow":
+        filled = polars.from_arrow(filled).with_columns(polars.col("kind").cast(polars.Enum(["elm", "fir", "oak"])))
+    assert filled.schema == frame.schema
+    assert sum(filled.null_count().row(0)) == 0
+    for place, name in enumerate(frame.columns):
+        kept = [i for i in range(8) if i != place]
+        assert filled[name][kept].to_list() == frame[name][kept].to_list(), name
+    pandas = fitted.impute(holes.to_pandas())
+    for place, name in enumerate(frame.columns):
+        assert filled[name][place] == pandas[name][place], name
+
+
 def test_arrays_come_back_as_arrays(tmp_path: Path):
     """In own units; the mean is what the conditionals of the model are under the transform."""
     x = table()[["mass", "width"]].to_numpy(float)

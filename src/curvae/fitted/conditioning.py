@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from curvae.data import DataError, Schema
 from curvae.data.own_units import restored
-from curvae.fitted import outputs
+from curvae.data.tables.frames import framed
 from curvae.fitted.imputing import in_own_units, seen_in
 from curvae.fitted.rows import Reading, rows_of
 
@@ -79,8 +79,8 @@ def one_row(schema: Schema, given: Mapping[Any, Any]) -> Any:
         if name not in cells:
             raise DataError(f"given: expected columns out of {', '.join(schema.names[:20])}, got {name!r}.")
         cells[name] = _word(schema, name, value) if name in words else _number(name, value)
-    return outputs.frame(
-        {name: np.array([value], dtype=object if name in words else float) for name, value in cells.items()}
+    return framed(
+        "pandas", {name: np.array([value], dtype=object if name in words else float) for name, value in cells.items()}
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from curvae.data import ArrayTable, Schema, Transform
 from curvae.data.own_units import by_name, in_dtype, restored
-from curvae.data.tables.columnar import named_as
+from curvae.data.tables.frames import FrameColumns, framed, library_of, named_as
 from curvae.data.transforms import Chain, Identity, MeanSubtraction, Scale, Standardization
 from curvae.fitted import outputs
 from curvae.fitted.rows import TransformedRows
@@ -153,6 +153,8 @@ def in_its_form(rows: TransformedRows, schema: Schema, values: Array) -> Any:
     places = _places(frame, list(columns))
     if places is None:
         return outputs.as_given(frame, schema, values)
+    if library_of(frame) != "pandas":
+        return _filled(frame, places, list(columns.values()), seen)
     made = frame.copy()
     for place, column, there in zip(places, columns.values(), seen.T, strict=True):
         if not there.all():
@@ -160,9 +162,36 @@ def in_its_form(rows: TransformedRows, schema: Schema, values: Array) -> Any:
     return made
 
 
+def _filled(frame: Any, places: list[int], columns: list[Array], seen: Array) -> Any:
+    """A frame of polars or Arrow with other values where something is missing, its columns of their own types."""
+    import narwhals.stable.v2 as nw
+
+    table = nw.from_native(frame, eager_only=True)
+    for place, column, there in zip(places, columns, seen.T, strict=True):
+        if not there.all():
+            old = table[table.columns[place]]
+            known = zip(old, column.tolist(), there, strict=True)
+            table = table.with_columns(_series([o if kept else new for o, new, kept in known], old, nw))
+    return table.to_native()
+
+
+def _series(values: list[Any], old: Any, nw: Any) -> Any:
+    """Values as a series like the old one, of another type only where that cannot hold them."""
+    if old.dtype == nw.Boolean:
+        return nw.new_series(old.name, [bool(value) for value in values], backend=old.implementation)
+    if any(isinstance(value, float) for value in values):
+        values = [float(value) for value in values]
+    made = nw.new_series(old.name, values, backend=old.implementation)
+    if isinstance(values[0], str):
+        levels = set(old.dtype.categories) if old.dtype == nw.Enum else set(values)
+        return made.cast(old.dtype) if levels.issuperset(values) else made
+    fits = not old.dtype.is_integer() or all(float(value).is_integer() for value in values)
+    return made.cast(old.dtype) if fits else made
+
+
 def _places(frame: Any, names: list[str]) -> list[int] | None:
     """Where a frame has the features: by name, else by place where it has nothing else; None where neither is so."""
-    header = [named_as(name) for name in frame.columns]
+    header = [named_as(name) for name in FrameColumns("x", frame).names]
     if all(header.count(name) == 1 for name in names):
         return [header.index(name) for name in names]
     return [*range(len(names))] if len(header) == len(names) else None
@@ -198,12 +227,13 @@ def _cells(
     told = [list(columns.values())[j][i] for i, j in zip(row.tolist(), element.tolist(), strict=True)]
     found = {"row": row_names(rows)[row], "column": names[element], "value": np.array([*told, None], dtype=object)[:-1]}
     found |= {name: each.reshape(len(values), -1)[row, element] for name, each in known.items()}
-    return outputs.frame(found | {name: each[row] for name, each in of_rows.items()})
+    return framed("pandas", found | {name: each[row] for name, each in of_rows.items()})
 
 
 def row_names(rows: TransformedRows) -> Array:
     """What rows are known by: the index of their frame, or their numbers in the file or array."""
-    return rows.number if rows.frame is None else rows.frame.index.to_numpy()
+    index = getattr(rows.frame, "index", None)
+    return rows.number if index is None else index.to_numpy()
 
 
 def written_columns(rows: TransformedRows, schema: Schema, values: Array) -> dict[str, Array]:

@@ -85,7 +85,8 @@ def _of_values(schema: Schema, features: Sequence[Column], x: Tensor, seen: Tens
     if schema.spec.support not in ("real", "mixed"):
         return
     counts = [each.name for each in features if each.kind == "count" and each.name not in labels]
-    counts = [name for name in counts if _counts(x[:, place[name]])]
+    modelled = dict(zip((each.name for each in schema.features), schema.spec.kinds, strict=False))
+    counts = [name for name in counts if modelled.get(name, "real") == "real" and _counts(x[:, place[name]])]
     if counts:
         said = "kind={" + ", ".join(f"{name!r}: 'count'" for name in counts[:8]) + "}"
         rest = "support='count'" if len(counts) == len(schema.features) else said
