@@ -77,16 +77,17 @@ def _of_values(schema: Schema, features: Sequence[Column], x: Tensor, seen: Tens
         if (found := _sentinel(x[:, place[column.name]], seen, place[column.name])) is not None:
             value = f"{found:.17g}"
             yield f"{value} in {column.name!r}, far from its other values; proposal: missing_value=[{value}]."
-    labels = [] if schema.label is not None else _labels(features, x, place)
+    declared = {name for name, j in place.items() if schema.spec.kinds[j : j + 1] == ("count",)}
+    unsaid = [column for column in features if column.name not in declared]
+    labels = [] if schema.label is not None else _labels(unsaid, x, place)
     if labels:
         yield f"few whole numbers in {_few(labels[:1])}, as labels have; proposal: label={labels[0]!r}."
     if words := [each.name for each in features if each.kind == "category" and each.vocabulary]:
         yield f"words in {_few(words)}, taken for categories; proposal: label={words[-1]!r} if they are labels."
     if schema.spec.support not in ("real", "mixed"):
         return
-    counts = [each.name for each in features if each.kind == "count" and each.name not in labels]
-    modelled = dict(zip((each.name for each in schema.features), schema.spec.kinds, strict=False))
-    counts = [name for name in counts if modelled.get(name, "real") == "real" and _counts(x[:, place[name]])]
+    counts = [each.name for each in unsaid if each.kind == "count" and each.name not in labels]
+    counts = [name for name in counts if _counts(x[:, place[name]])]
     if counts:
         said = "kind={" + ", ".join(f"{name!r}: 'count'" for name in counts[:8]) + "}"
         rest = "support='count'" if len(counts) == len(schema.features) else said
