@@ -1,0 +1,249 @@
+"""A deep latent-variable model as an estimator of scikit-learn."""
+
+import copy
+from collections.abc import Mapping
+from numbers import Integral, Real
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
+
+from curvae.argument_checks import SEEDS, check_counts
+from curvae.evaluation.likelihood.row_evidence import row_evidence
+from curvae.fitted import fit
+from curvae.fitted.rows import TransformedRows, evaluation_mode, gathered, rows_of
+from curvae.sklearn.held import Held
+from curvae.systems import System
+
+Array = NDArray[Any]
+RANKED = 10_000
+"""Training rows, at most, whose log p(x) says which of them is unusual."""
+OURS = ("data", "label", "max_updates", "missing", "out", "progress", "seed", "split", "system", "test")
+"""Arguments of :func:`curvae.fit` that the estimator says itself."""
+
+
+class LatentVariables(TransformerMixin, OutlierMixin, BaseEstimator):
+    r"""Latents, log p(x), new rows and outliers of a table, by any system of curvae.
+
+    ``fit`` is :func:`curvae.fit` in a folder that is gone afterwards; the trained system lives in the estimator, and a
+    pickle of that needs nothing beside it. ``transform`` gives the posterior means ``E[z | x]``, in axes that do not
+    depend on the seed, the strongest first, where the system's latents can be rotated.
+
+    Arrays are numbers, NaN among them with ``missing="mask"``. A pandas frame may also have columns of words, which are
+    then categories; such a frame is found by its column names.
+
+    Args:
+        system: the name of a system (``curvae list``), or one of your own, which is copied.
+        latent: number of latents; None where the system has no such argument, or has them already.
+        missing: "mask" leaves NaN out, in fit and ever after; "error" refuses it.
+        max_updates: length of training in updates of the weights; by default by the number of rows.
+        validation: share of the rows of ``fit`` that choose the length of training, and teach nothing.
+        contamination: share of the rows of ``fit`` that ``predict`` calls outliers, in (0, 0.5].
+        draws: S of each of two proposals for log p(x), see :meth:`score_samples`.
+        random_state: of weights, order and noise; an integer gives the same estimator again.
+        options: further arguments of the system (``{"hidden": 64}``) and of :func:`curvae.fit` (``{"minutes": 2}``).
+
+    Attributes:
+        n_features_in_: number of columns that ``fit`` saw.
+        feature_names_in_: their names, where they are words.
+        offset_: what :meth:`score_samples` must reach to be no outlier, nats; of a system with evidence only.
+
+    Raises:
+        ValueError: by ``fit``, an argument out of its range, or rows that do not fit; by the others, rows that do not
+            fit those of ``fit``, or a system that does not give what is asked for.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal([1000, -50, 3], [10, 1, 2], size=(200, 3))
+        >>> model = LatentVariables("vae", latent=2, max_updates=20, options={"hidden": 8}).fit(x)
+        >>> model.transform(x).shape, model.inverse_transform(model.transform(x)).shape, model.sample(5).shape
+        ((200, 2), (200, 3), (5, 3))
+        >>> int((model.predict(x) == -1).sum()), bool(model.score(x) == model.score_samples(x).mean())
+        (20, True)
+    """
+
+    def __init__(
+        self,
+        system: str | System = "vlae",
+        latent: int | None = 2,
+        missing: Literal["error", "mask"] = "error",
+        max_updates: int | None = None,
+        validation: float = 0.15,
+        contamination: float = 0.1,
+        draws: int = 200,
+        random_state: Any = 0,
+        options: Mapping[str, Any] | None = None,
+    ):
+        self.system = system
+        self.latent = latent
+        self.missing = missing
+        self.max_updates = max_updates
+        self.validation = validation
+        self.contamination = contamination
+        self.draws = draws
+        self.random_state = random_state
+        self.options = options
+
+    def fit(self, X: Any, y: Any = None) -> "LatentVariables":
+        """Train on rows.
+
+        Args:
+            X: (N, features).
+            y: not looked at.
+        """
+        self._check()
+        x = self._rows(X, reset=True)
+        self._seed = _seed_of(self.random_state)
+        with TemporaryDirectory(prefix="curvae-") as folder:
+            self._held = Held.of(fit(**self._arguments(x), out=f"{folder}/run", progress=False))
+        if self._held.fitted.system.evidence != "none":
+            rows = x[:: -(-len(x) // RANKED)]
+            self.offset_ = float(np.percentile(self._log_prob(rows), 100 * self.contamination))
+        return self
+
+    def transform(self, X: Any) -> Array:
+        """E[z | x] of each row, (N, D), strongest latent first; in float32 where X is."""
+        x = self._rows(X)
+        fitted, rows = self._held.fitted, self._read(x)
+        axes = fitted.axes
+        mean = fitted.encoded(rows)["mean"]
+        return mean.astype(_float_of(x))
+
+    def inverse_transform(self, X: Any) -> Any:
+        """E[x | z] of latents as :meth:`transform` gives them, in the units of ``fit``; a frame where it had words.
+
+        Args:
+            X: (N, D).
+        """
+        check_is_fitted(self)
+        z = check_array(X, dtype=[np.float64, np.float32])
+        return _as_float(self._held.fitted.decode(z), z.dtype)
+
+    def score_samples(self, X: Any) -> NDArray[np.float64]:
+        """Log p(x) of each row, nats, (N,): a density in the units of ``fit``, of the values that are observed.
+
+        The importance estimate of :func:`curvae.evaluation.likelihood.row_evidence.row_evidence` from ``2 draws``
+        draws, or the exact density where the system has one. All rows share the noise of the draws: a row's number does
+        not depend on the other rows, nor on the call. :meth:`curvae.Fitted.score` also gives errors and flags.
+        """
+        return self._log_prob(self._rows(X))
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """The mean of :meth:`score_samples`, nats per row; the larger the better, so that searches can maximize it."""
+        return float(self.score_samples(X).mean())
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Log p(x) above that of an outlier: ``score_samples(X) - offset_``, nats."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """-1 for rows less likely than the share ``contamination`` of those of ``fit``, else 1."""
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def sample(self, n_samples: int = 1, random_state: Any = 0) -> Any:
+        """New rows of p(x), in the units and kinds of ``fit``; a frame where it had words.
+
+        Args:
+            n_samples: how many.
+            random_state: of the draws.
+        """
+        check_is_fitted(self)
+        return self._held.fitted.sample(n_samples, _seed_of(random_state))
+
+    def get_feature_names_out(self, input_features: Any = None) -> Array:
+        """z0, z1, ...
+
+        Args:
+            input_features: names of the columns of ``fit``, or None.
+        """
+        check_is_fitted(self)
+        _check_feature_names_in(self, input_features, generate_names=False)
+        return np.array([f"z{d}" for d in range(self._n_features_out)], dtype=object)
+
+    @property
+    def fitted_(self) -> Any:
+        """The same as :func:`curvae.fit` gives it, with intervals, errors, reports; in float64."""
+        check_is_fitted(self)
+        return self._held.fitted
+
+    @property
+    def _n_features_out(self) -> int:
+        return self._held.fitted.system.parts().model.prior.size
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_held")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing == "mask"
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _check(self) -> None:
+        """What ``fit`` is told, but for what it hands on."""
+        check_counts("LatentVariables", draws=self.draws)
+        for name, most in (("validation", 1.0), ("contamination", 0.5)):
+            value = getattr(self, name)
+            if not (isinstance(value, Real) and 0 < value <= most and value < 1):
+                ends = "(0, 0.5]" if most < 1 else "(0, 1)"
+                raise ValueError(f"{name}: expected a share of the rows in {ends}, got {value!r}.")
+        if said := sorted(set(self.options or {}) & {*OURS, "latent"}):
+            raise ValueError(f"options: expected none that the estimator has itself, got {said[0]!r}.")
+
+    def _arguments(self, x: Any) -> dict[str, Any]:
+        """Those of :func:`curvae.fit`. Its test part, which nothing here looks at, is the first row."""
+        share = max(self.validation, 1 / len(x))
+        latent = {} if self.latent is None else {"latent": self.latent}
+        names = {} if _has_words(x) else {"columns": self._names()}
+        return {
+            **copy.deepcopy(dict(self.options or {})), **latent, **names,
+            "system": copy.deepcopy(self.system), "data": x, "test": x[:1], "split": (1 - share, share, 0),
+            "missing": self.missing, "max_updates": self.max_updates, "seed": self._seed,
+        }  # fmt: skip
+
+    def _names(self) -> list[str]:
+        """Of columns: what is reported of them; their latents have the same axes under any names."""
+        names = list(map(str, getattr(self, "feature_names_in_", ())))
+        return names if len(set(names)) == self.n_features_in_ else [f"x{j}" for j in range(self.n_features_in_)]
+
+    def _rows(self, X: Any, reset: bool = False) -> Any:
+        """Rows as scikit-learn checks them; a frame with words is checked by what it is read by."""
+        if not reset:
+            check_is_fitted(self)
+        if _has_words(X):
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            return X
+        finite = "allow-nan" if self.missing == "mask" else True
+        dtypes, least = [np.float64, np.float32], 2 if reset else 1
+        return validate_data(
+            self, X, reset=reset, dtype=dtypes, ensure_all_finite=finite, ensure_min_samples=least
+        )
+
+    def _read(self, x: Any) -> TransformedRows:
+        return rows_of(self._held.fitted.run, x)
+
+    def _log_prob(self, x: Any) -> NDArray[np.float64]:
+        return row_evidence(self._held.fitted.system, self._read(x).table, self.draws, self._seed)
+
+
+def _seed_of(random_state: Any) -> int:
+    """A seed of ours: an integer as it is, else drawn as scikit-learn does."""
+    if isinstance(random_state, Integral):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(SEEDS, dtype=np.uint32))
+
+
+def _has_words(X: Any) -> bool:
+    """Whether it is a frame with a column that is no number."""
+    return hasattr(X, "iloc") and any(dtype.kind not in "biuf" for dtype in getattr(X, "dtypes", ()))
+
+
+def _float_of(x: Any) -> np.dtype[Any]:
+    return x.dtype if isinstance(x, np.ndarray) else np.dtype(np.float64)
+
+
+def _as_float(x: Any, dtype: Any) -> Any:
+    return x.astype(dtype) if isinstance(x, np.ndarray) else x
