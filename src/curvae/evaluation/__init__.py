@@ -30,6 +30,7 @@ from curvae.evaluation.likelihood.diagnostics import Estimates, estimate, khat, 
 from curvae.evaluation.likelihood.importance import balanced_weights, posterior_weights, system_weights
 from curvae.evaluation.likelihood.proposal import Widened, common_proposal, defensive
 from curvae.evaluation.likelihood.proposal_selection import select_proposal
+from curvae.evaluation.likelihood.row_evidence import row_evidence
 from curvae.evaluation.likelihood.scores import score
 from curvae.evaluation.metric import Finding, Measured, Metric, Picture, Section, Subject
 from curvae.evaluation.picture_arrays import pictures
@@ -125,6 +126,7 @@ __all__ = [
     "predictive_check",
     "quality",
     "read_evaluation",
+    "row_evidence",
     "score",
     "select_proposal",
     "smooth",

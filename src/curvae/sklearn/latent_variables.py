@@ -1,10 +1,9 @@
 """A deep latent-variable model as an estimator of scikit-learn."""
 
 import copy
-from collections.abc import Mapping
 from numbers import Integral, Real
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +12,14 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
 from curvae.argument_checks import SEEDS, check_counts
-from curvae.evaluation.likelihood.row_evidence import row_evidence
+from curvae.evaluation import row_evidence
 from curvae.fitted import fit
-from curvae.fitted.rows import TransformedRows, evaluation_mode, gathered, rows_of
+from curvae.fitted.rows import TransformedRows, rows_of
 from curvae.sklearn.held import Held
-from curvae.systems import System
+from curvae.systems import HasModel, require
 
 Array = NDArray[Any]
+FLOATS: Any = (np.float64, np.float32)
 RANKED = 10_000
 """Training rows, at most, whose log p(x) says which of them is unusual."""
 OURS = ("data", "label", "max_updates", "missing", "out", "progress", "seed", "split", "system", "test")
@@ -34,7 +34,7 @@ class LatentVariables(TransformerMixin, OutlierMixin, BaseEstimator):
     depend on the seed, the strongest first, where the system's latents can be rotated.
 
     Arrays are numbers, NaN among them with ``missing="mask"``. A pandas frame may also have columns of words, which are
-    then categories; such a frame is found by its column names.
+    then categories.
 
     Args:
         system: the name of a system (``curvae list``), or one of your own, which is copied.
@@ -65,17 +65,19 @@ class LatentVariables(TransformerMixin, OutlierMixin, BaseEstimator):
         (20, True)
     """
 
-    def __init__(
+    n_features_in_: int
+
+    def __init__(  # whatever it is given: fit looks at it
         self,
-        system: str | System = "vlae",
-        latent: int | None = 2,
-        missing: Literal["error", "mask"] = "error",
-        max_updates: int | None = None,
-        validation: float = 0.15,
-        contamination: float = 0.1,
-        draws: int = 200,
+        system: Any = "vlae",
+        latent: Any = 2,
+        missing: Any = "error",
+        max_updates: Any = None,
+        validation: Any = 0.15,
+        contamination: Any = 0.1,
+        draws: Any = 200,
         random_state: Any = 0,
-        options: Mapping[str, Any] | None = None,
+        options: Any = None,
     ):
         self.system = system
         self.latent = latent
@@ -107,10 +109,7 @@ class LatentVariables(TransformerMixin, OutlierMixin, BaseEstimator):
     def transform(self, X: Any) -> Array:
         """E[z | x] of each row, (N, D), strongest latent first; in float32 where X is."""
         x = self._rows(X)
-        fitted, rows = self._held.fitted, self._read(x)
-        axes = fitted.axes
-        mean = fitted.encoded(rows)["mean"]
-        return mean.astype(_float_of(x))
+        return self._held.fitted.encoded(self._read(x))["mean"].astype(_float_of(x))
 
     def inverse_transform(self, X: Any) -> Any:
         """E[x | z] of latents as :meth:`transform` gives them, in the units of ``fit``; a frame where it had words.
@@ -119,13 +118,13 @@ class LatentVariables(TransformerMixin, OutlierMixin, BaseEstimator):
             X: (N, D).
         """
         check_is_fitted(self)
-        z = check_array(X, dtype=[np.float64, np.float32])
+        z = check_array(X, dtype=FLOATS)
         return _as_float(self._held.fitted.decode(z), z.dtype)
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
         """Log p(x) of each row, nats, (N,): a density in the units of ``fit``, of the values that are observed.
 
-        The importance estimate of :func:`curvae.evaluation.likelihood.row_evidence.row_evidence` from ``2 draws``
+        The importance estimate of :func:`curvae.evaluation.row_evidence` from ``2 draws``
         draws, or the exact density where the system has one. All rows share the noise of the draws: a row's number does
         not depend on the other rows, nor on the call. :meth:`curvae.Fitted.score` also gives errors and flags.
         """
@@ -171,7 +170,7 @@ class LatentVariables(TransformerMixin, OutlierMixin, BaseEstimator):
 
     @property
     def _n_features_out(self) -> int:
-        return self._held.fitted.system.parts().model.prior.size
+        return require(self._held.fitted.system, HasModel, "transform").parts().model.prior.size
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_held")
@@ -187,7 +186,7 @@ class LatentVariables(TransformerMixin, OutlierMixin, BaseEstimator):
         check_counts("LatentVariables", draws=self.draws)
         for name, most in (("validation", 1.0), ("contamination", 0.5)):
             value = getattr(self, name)
-            if not (isinstance(value, Real) and 0 < value <= most and value < 1):
+            if not (isinstance(value, Real) and 0 < float(value) <= most and float(value) < 1):
                 ends = "(0, 0.5]" if most < 1 else "(0, 1)"
                 raise ValueError(f"{name}: expected a share of the rows in {ends}, got {value!r}.")
         if said := sorted(set(self.options or {}) & {*OURS, "latent"}):
@@ -216,11 +215,8 @@ class LatentVariables(TransformerMixin, OutlierMixin, BaseEstimator):
         if _has_words(X):
             validate_data(self, X, reset=reset, skip_check_array=True)
             return X
-        finite = "allow-nan" if self.missing == "mask" else True
-        dtypes, least = [np.float64, np.float32], 2 if reset else 1
-        return validate_data(
-            self, X, reset=reset, dtype=dtypes, ensure_all_finite=finite, ensure_min_samples=least
-        )
+        finite, least = "allow-nan" if self.missing == "mask" else True, 2 if reset else 1
+        return validate_data(self, X, reset=reset, dtype=FLOATS, ensure_all_finite=finite, ensure_min_samples=least)
 
     def _read(self, x: Any) -> TransformedRows:
         return rows_of(self._held.fitted.run, x)
