@@ -16,11 +16,12 @@ from curvae.data.data import Data, Rows, build_data
 from curvae.data.datasets.sets import load
 from curvae.data.errors import DataError, DataWarning
 from curvae.data.schema import Column, Kind, Origin, Schema
-from curvae.data.tables.assembling import chosen, parted
+from curvae.data.tables.assembling import chosen
 from curvae.data.tables.files import from_file, match_file, stem
 from curvae.data.tables.frames import in_memory, is_frame, library_of
 from curvae.data.tables.kinds import with_kinds
 from curvae.data.tables.matching import Matched, match, missing_of
+from curvae.data.tables.splits import parted
 from curvae.data.transforms import Transform
 from curvae.data.validation import check_range, check_transformed
 from curvae.io.reading import Reading

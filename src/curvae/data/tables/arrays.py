@@ -4,7 +4,8 @@ from typing import Any
 
 from curvae.data.data import Data
 from curvae.data.tables.assembling import Options, assemble, chosen
-from curvae.data.tables.content import take
+from curvae.data.tables.columnar import columnar
+from curvae.data.tables.content import take, with_split, without_split
 from curvae.data.tables.matching import select_columns
 from curvae.io.reading import Reading
 
@@ -47,7 +48,9 @@ def from_array(
     Data(noise: 70 + 15 + 15 x (3,), real, data as given)
     """
     how, options = chosen("from_array", reading, options, single)
-    content = take(options.name or "x", x, labels, mask, how)
+    what = options.name or "x"
+    content = take(what, x, labels, mask, without_split(how, options.split_by))
+    content = with_split(content, columnar(what, x), options.split_by)
     parts = [content]
     if test is not None:
         found = select_columns(content.columns, content.named, "test", test, mask=test_mask)

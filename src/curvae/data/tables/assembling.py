@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Literal, cast, get_args
 
 import torch
+from numpy.typing import NDArray
 
 from curvae.argument_checks import check_seed
 from curvae.data.data import Data, Rows, build_data
@@ -15,6 +16,7 @@ from curvae.data.tables.advice import advise
 from curvae.data.tables.content import Content, checked, relabeled
 from curvae.data.tables.kinds import as_declared, mixed_kinds, with_kinds
 from curvae.data.tables.labels import coded
+from curvae.data.tables.splits import Keys, Split, parted
 from curvae.data.text.numbers import MISSING
 from curvae.data.transforms import Identity, MeanSubtraction, Standardization, Transform
 from curvae.data.transforms.base import ROWS
@@ -22,6 +24,8 @@ from curvae.data.transforms.images import image_transform
 from curvae.data.validation import check_range, check_transformed, to_event
 from curvae.io.reading import Reading
 from curvae.typing import DataSpec, Support
+
+SPLIT_BY = ("split_column", "group", "stratify")
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,11 @@ class Options:
         support: ``"real"``, ``"binary"``, ``"count"``, ``"positive"`` or ``"category"`` (integers from 0); by default
             what all columns are said to be, else guessed between the first two.
         categories: number of categories; by default the largest code + 1.
-        split: shares of training, validation and test rows.
+        split: shares of training, validation and test rows; in Python also the rows of each part by number, as
+            ``{"train": [...], "validation": [...], "test": [...]}``.
+        split_column: the column that says train, validation or test of each row; in Python also one word a row.
+        group: the column of groups; rows of one stay in one part. In Python also one word a row.
+        stratify: the column of classes; each has its share of every part. In Python also one word a row.
         standardize: to mean 0 and variance 1 by the training rows; by default for real tables only. Real images
             otherwise lose their mean.
         transform: used instead; its place in a recipe stays empty.
@@ -43,7 +51,10 @@ class Options:
 
     support: str | None = None
     categories: int | None = None
-    split: Sequence[float | int] = (0.7, 0.15, 0.15)
+    split: Split = (0.7, 0.15, 0.15)
+    split_column: str | NDArray[Any] | None = None
+    group: str | NDArray[Any] | None = None
+    stratify: str | NDArray[Any] | None = None
     standardize: bool | None = None
     transform: Transform | None = None
     event: Sequence[int] | None = None
@@ -53,8 +64,20 @@ class Options:
     def recipe(self) -> dict[str, Any]:
         """What was said, as JSON has it."""
         said = {each.name: getattr(self, each.name) for each in fields(self)}
-        lists = {"split": list(self.split), "event": self.event and list(self.event)}
+        said = {name: value for name, value in said.items() if name not in SPLIT_BY or value is not None}
+        lists = {"split": _listed(self.split), "event": self.event and list(self.event)}
         return said | lists | {"transform": self.transform and "own"}
+
+    @property
+    def split_by(self) -> dict[str, Any]:
+        """What the split goes by beside shares: names of columns, or values."""
+        return {name: value for name in SPLIT_BY if (value := getattr(self, name)) is not None}
+
+
+def _listed(split: Split) -> Any:
+    if isinstance(split, Mapping):
+        return {name: [int(row) for row in rows] for name, rows in split.items()}
+    return list(split)
 
 
 def chosen(
@@ -100,7 +123,8 @@ def assemble(
     event = tuple(parts[0].raw.shape[1:])
     noise = "element" if support in ("real", "positive") and len(event) == 1 else "shared"
     spec = DataSpec(event, support, _categories(parts, support, options.categories), name, noise, kinds)
-    split = parted(parts[0], parts[1] if len(parts) > 1 else None, options.split, options.seed)
+    keys = Keys.of({**options.split_by, **content.beside}, len(parts[0].raw))
+    split = parted(parts[0], parts[1] if len(parts) > 1 else None, options.split, options.seed, keys)
     columns = with_kinds(content.columns, parts, split[0], spec)
     columns = _known(as_declared(content.what, columns, parts, reading.kinds), vocabulary)
     schema = Schema(
@@ -141,29 +165,6 @@ def _check_shapes(parts: Sequence[Rows]) -> None:
     for rows in parts[1:]:
         if (got := tuple(rows.raw.shape[1:])) != expected:
             raise DataError(f"test: expected data of shape {expected} as x, got {got}.")
-
-
-def parted(rows: Rows, test: Rows | None, split: Sequence[float | int], seed: int) -> tuple[Rows, Rows, Rows]:
-    """Training, validation and test rows, by seed; the last are those of ``test`` where they are given.
-
-    Raises:
-        DataError: shares that do not sum to 1, or leave a part without rows.
-    """
-    if len(split) != 3 or min(split) < 0 or abs(sum(split) - 1) > 1e-6:
-        raise DataError(f"split: expected three shares that sum to 1, got {tuple(split)}; e.g. (0.7, 0.15, 0.15).")
-    count = len(rows.raw)
-    if test is None:
-        held_out, tested = round(count * split[1]), round(count * split[2])
-    else:
-        held_out, tested = round(count * split[1] / (split[0] + split[1])), 0
-    if held_out < 1 or count - held_out - tested < 1 or (test is None and tested < 1):
-        raise DataError(
-            f"split: expected rows in every part, got shares {tuple(split)} of {count} rows; pass more data."
-        )
-    train, rest = rows.cut(held_out + tested, seed)
-    if test is not None:
-        return train, rest, test
-    return train, *rest.cut(tested, seed + 1)
 
 
 def _support(parts: Sequence[Rows], support: str | None) -> Support:

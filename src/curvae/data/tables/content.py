@@ -1,6 +1,6 @@
 """What was handed over, taken apart into features, labels and mask, by the names or places of columns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, get_args
 
@@ -40,6 +40,8 @@ class Content(NamedTuple):
     frame: FrameKind = "pandas"
     dialect: Dialect | None = None
     decisions: tuple[Decision, ...] = ()
+    beside: Mapping[str, Any] = {}
+    """Columns that say how rows are split, by what they say."""
 
     @property
     def names(self) -> list[str] | None:
@@ -73,6 +75,24 @@ def take(
         label = named_as(labels) if isinstance(labels, tuple) else labels
         return from_columns(table, replace(reading, label=label))._replace(mask=mask, holder=holder, frame=frame)
     return from_columns(table, reading)._replace(labels=labels, mask=mask, holder=holder, frame=frame)
+
+
+def with_split(content: Content, table: Columnar | None, split_by: Mapping[str, Any]) -> Content:
+    """With the columns that say how rows are split, where they are named."""
+    names = {key: name for key, name in split_by.items() if isinstance(name, str | int)}
+    if names and table is None:
+        key, name = next(iter(names.items()))
+        raise DataError(f"{key}: expected one value a row with data that have no named columns, got {name!r}.")
+    if table is None:
+        return content
+    places = {key: position_of(table.what, name, table.header) for key, name in names.items()}
+    return content._replace(beside={key: table.values(place) for key, place in places.items()})
+
+
+def without_split(reading: Reading, split_by: Mapping[str, Any]) -> Reading:
+    """Columns of parts and of groups are no features."""
+    names = [split_by[key] for key in ("split_column", "group") if isinstance(split_by.get(key), str | int)]
+    return replace(reading, drop=[*(reading.drop or ()), *names]) if names else reading
 
 
 def names_column(labels: Any, header: Sequence[str]) -> bool:

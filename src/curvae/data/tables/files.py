@@ -21,7 +21,7 @@ from curvae.data.schema import Origin, Schema
 from curvae.data.tables.advice import say_decided
 from curvae.data.tables.assembling import Options, assemble, chosen
 from curvae.data.tables.columnar import columnar
-from curvae.data.tables.content import Content, from_columns, position_of, relabeled, take
+from curvae.data.tables.content import Content, from_columns, position_of, relabeled, take, with_split, without_split
 from curvae.data.tables.matching import AS_THE_RUN, Matched, match, select_columns
 from curvae.data.text.table import TextTable, read_text
 from curvae.io.reading import Reading
@@ -69,7 +69,7 @@ def from_file(
         raise DataError(f"transform: expected an object, {got}.")
     named = {name: value for name, value in (("columns", columns), ("label", label)) if value is not None}
     how, options = chosen("from_file", reading, options, {"name": stem(Path(path)), **named_options(single), **named})
-    contents = [_content(Path(path).expanduser(), how)]
+    contents = [_content(Path(path).expanduser(), without_split(how, options.split_by), options.split_by)]
     if test is not None:
         contents.append(_test_part(contents[0], Path(test).expanduser(), how))
     recipe = {"path": str(path), **how.recipe(), "test": test and str(test), **options.recipe()}
@@ -98,10 +98,14 @@ def match_file(schema: Schema, path: Path, reading: Reading = AS_THE_RUN) -> Mat
     return matched._replace(table=columnar(str(path), found.x))
 
 
-def _content(path: Path, reading: Reading) -> Content:
+def _content(path: Path, reading: Reading, split_by: Mapping[str, Any]) -> Content:
     """What a file holds, taken apart."""
     found = read_file(path, reading)
     say_decided(str(path), found.decisions)
+    return with_split(_taken_apart(path, found, reading), columnar(str(path), found.x), split_by)
+
+
+def _taken_apart(path: Path, found: Found, reading: Reading) -> Content:
     beside = found.labels is not None
     if (table := columnar(str(path), found.x)) is not None:
         content = from_columns(table, replace(reading, label=None) if beside else reading)
