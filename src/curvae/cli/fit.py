@@ -94,8 +94,7 @@ def fit(words: Sequence[str]) -> None:
 
 
 def _request(words: Sequence[str]) -> Request:
-    leading = list(takewhile(lambda word: not word.startswith("-"), words))
-    flags = words[len(leading) :]
+    leading, flags = _apart(words)
     path = given("--config", flags)
     config = replay.ReplayedConfig() if path is None else replay.read_config(Path(path))
     opening.refuse_own(Path(path or ""), config.system_arguments, (given("--trust", flags) or "").split(","))
@@ -106,6 +105,27 @@ def _request(words: Sequence[str]) -> Request:
         got = " ".join(words[:3])
         raise UsageError(f"fit: expected SYSTEM DATA, then flags, got {got!r}; e.g. curvae fit vlae digits --latent 8.")
     return request
+
+
+def _apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """SYSTEM and DATA, wherever they stand among the flags, and the flags with their values."""
+    leading = list(takewhile(lambda word: not word.startswith("-"), words))
+    flags = list(words[len(leading) :])
+    if len(leading) >= 2 or not flags or {"-h", "--help"} & set(flags):
+        return leading, flags
+    switches, rest, waits = _switches(leading), [], False
+    for word in flags:
+        (rest if waits or word.startswith("-") else leading).append(word)
+        waits = word.startswith("--") and "=" not in word and word not in switches
+    return leading, rest
+
+
+def _switches(leading: Sequence[str]) -> set[str]:
+    """Flags that no value follows."""
+    systems = [opening.system_flags(leading[0])] if leading else []
+    sources = [*systems, opening.known_set(), opening.own_file(), opening.training_flags(), Source("", _command)]
+    options = [flag.option for source in sources for flag in source.flags() if flag.type is bool]
+    return {*options, *(option.replace("--", "--no-", 1) for option in options)}
 
 
 def _sources(system: str, data: str | None) -> Sources:

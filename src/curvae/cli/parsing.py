@@ -11,9 +11,9 @@ from inspect import getdoc
 from itertools import zip_longest
 from typing import Any
 
-from curvae.argument_checks import SEEDS
 from curvae.cli.failures import UsageError, closest
 from curvae.cli.flags import Flag, Listed, Source, metavar
+from curvae.cli.ranges import check_ranges
 
 Command = Callable[[Sequence[str]], None]
 WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "Path": "a path"}
@@ -77,15 +77,8 @@ def parse(made: Any, words: Sequence[str], defaults: Mapping[str, Any] | None = 
         chosen = made.parse_args(words)
     except (argparse.ArgumentError, TypeError, ValueError, KeyError) as error:
         raise UsageError(_plain(str(error))) from error
-    _check_seeds(chosen)
+    check_ranges(made.prog.split()[1], vars(chosen))
     return chosen
-
-
-def _check_seeds(chosen: Any) -> None:
-    """What no generator of random numbers takes is refused here for all commands."""
-    for name in ("seed", "split_seed"):
-        if name in chosen and not 0 <= chosen[name] < SEEDS:
-            raise UsageError(f"--{name.replace('_', '-')}: expected an integer in [0, 2^32), got {chosen[name]}.")
 
 
 def dashed(words: Sequence[str]) -> list[str]:
