@@ -12,6 +12,7 @@ from curvae.data.array_table import ArrayTable
 from curvae.data.errors import DataError
 from curvae.data.schema import Schema
 from curvae.data.transforms import Transform
+from curvae.notebook import html_table
 from curvae.typing import DataSpec
 
 
@@ -40,6 +41,13 @@ class Data:
     def __repr__(self) -> str:
         counts = " + ".join(f"{len(table):,}" for table in (self.train, self.validation, self.test))
         return f"Data({self.spec.name}: {counts} x {self.spec.event}, {self.spec.support}, {self.transform.unit})"
+
+    def _repr_html_(self) -> str:
+        """Columns with their kinds; of pictures their shape."""
+        columns = [(each.name, each.kind, each.dtype) for each in self.schema.columns]
+        if not columns:
+            return html_table(repr(self), [])
+        return html_table(repr(self), columns, ("column", "kind", "type"))
 
 
 class Rows(NamedTuple):

@@ -10,6 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.noise import kept
+from curvae.notebook import html_table
+
+SHOWN = 8
+"""Examples and latents that a notebook shows."""
 AnyPosterior = TypeVar("AnyPosterior", bound="Posterior")
 
 
@@ -86,6 +91,18 @@ class Posterior(ABC):
         if not 0 < level < 1:
             raise ValueError(f"interval: level must lie between 0 and 1; got {level}. For 90 % pass 0.9.")
         return self._interval(level)
+
+    @torch.no_grad()
+    def _repr_html_(self) -> str:
+        """Mean and standard deviation of each latent, of the first examples."""
+        few = self.with_tensors({name: value[:SHOWN] for name, value in self.tensors.items()})
+        with kept():
+            mean, deviation = few.mean, few.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+        pairs = torch.stack([mean, deviation], -1)[:, :SHOWN].tolist()
+        told = ([f"{m:.3g} ± {s:.2g}" for m, s in each] for each in pairs)
+        count, size = self.center.shape
+        title = f"{type(self).__name__} of {count:,} examples, {size} latents; mean ± standard deviation"
+        return html_table(title, told, [f"z{d}" for d in range(min(size, SHOWN))])
 
     @abstractmethod
     def _interval(self, level: float) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:

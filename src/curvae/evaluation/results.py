@@ -17,6 +17,7 @@ from curvae.evaluation.likelihood.proposal_selection import PROPOSALS
 from curvae.evaluation.metric import Finding
 from curvae.evaluation.samples.quality import Quality
 from curvae.io.typed import Count, OneOf, Share, conform
+from curvae.notebook import html_table
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,11 @@ class Evaluation:
         for finding in self.metrics.values():
             yield from ((name, value) for name, value in finding.rows)
         yield "time", f"{self.seconds:.1f} s"
+
+    def _repr_html_(self) -> str:
+        """The printed table, and what to be careful about."""
+        rows = [*self.rows(), *(("warning", warning) for warning in self.warnings)]
+        return html_table(f"Evaluation of {self.count:,} {self.split} data; nats per datum ± standard error", rows)
 
     def described(self, arrays: Mapping[str, NDArray]) -> Iterator[tuple[str, str, str]]:
         """Rows of the report, from the values of each example, too."""

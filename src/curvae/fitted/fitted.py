@@ -22,6 +22,7 @@ from curvae.fitted.rows import Reading, TransformedRows, evaluation_mode, gather
 from curvae.fitted.traversing import traversal, traversed_columns
 from curvae.latents import Axes, latent_axes
 from curvae.memory import require_bytes
+from curvae.notebook import html_table
 from curvae.posteriors import Posterior, rotated
 from curvae.systems import CanReconstruct, CanSample, HasModel, HasPosterior, System, require
 from curvae.systems.place import like, place
@@ -111,6 +112,21 @@ class Fitted:
     def evaluation(self) -> "Evaluation | None":
         """What ``evaluate`` found of the run's test data; None before it was asked to."""
         return None if (found := self.run.evaluation) is None else found.result
+
+    def _repr_html_(self) -> str:
+        """What it is, of which data, in which folder, and what was found of it."""
+        recorded, spec = self.run.config["system"], self.schema.spec
+        found = self.evaluation
+        rows = {
+            "system": recorded.get("name") or recorded.get("custom", ""),
+            **{name: value for name, value in recorded.get("arguments", {}).items() if value is not None},
+            "data": f"{spec.name}, {spec.support}, {spec.event}",
+            "columns": ", ".join(self.schema.names),
+            "folder": self.path,
+            "training": self.run.state,
+            "log p(x)": "not evaluated" if found is None else f"{found.log_likelihood} nats, {found.split} data",
+        }
+        return html_table("Fitted", ((name, value) for name, value in rows.items() if value != ""))
 
     def metrics(self) -> dict[str, list[Any]]:
         """Columns of the run's metrics.csv by name, a value for each epoch."""

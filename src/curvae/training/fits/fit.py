@@ -17,7 +17,7 @@ from curvae.training.run.metrics import Log
 from curvae.training.run.run_folder import RunFolder, write_about
 from curvae.training.run.serialization import as_json, custom_parts, qualified_name, record
 from curvae.training.setup import devices as machine
-from curvae.training.setup.check import check_networks
+from curvae.training.setup.check import check_batches, check_networks
 from curvae.training.setup.length import lengths
 from curvae.training.setup.monitoring import Monitoring, check_logger
 from curvae.training.setup.recommended import recommended
@@ -130,6 +130,7 @@ def _check(system: System, data: Data, settings: Chosen) -> None:
     spec = system.recipe and system.recipe.arguments.get("spec")
     if spec is not None and spec.event != data.spec.event:
         raise ValueError(f"system: made for data of shape {spec.event}, got data of shape {data.spec.event}.")
+    check_batches(system, len(data.train), settings.batch_size)
     check_networks(system, data)
 
 

@@ -48,6 +48,24 @@ def check_networks(system: System, data: Data) -> None:
             _try_encoders(system, system.parts(), data)
 
 
+def check_batches(system: nn.Module, rows: int, size: int) -> None:
+    """Batches of one row have no variance to normalize by; a single row that is left joins the batch before it.
+
+    Raises:
+        ValueError: the system normalizes by batch, and its batches have one row.
+
+    Example:
+        >>> check_batches(nn.Sequential(nn.BatchNorm1d(3)), 100, 1)
+        Traceback (most recent call last):
+        ...
+        ValueError: batch_size: expected 2 or more with BatchNorm1d, which normalizes by the rows of a batch, got 1.
+    """
+    found = next((each for each in system.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)), None)
+    if found is not None and min(rows, size) == 1:
+        why = f"{type(found).__name__}, which normalizes by the rows of a batch"
+        raise ValueError(f"batch_size: expected 2 or more with {why}, got {min(rows, size)}.")
+
+
 def _try_decoder(model: LatentVariableModel) -> None:
     call = Call("decoder", torch.randn(ROWS, model.prior.size, device=place(model)[0]))
     try:
