@@ -7,7 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from curvae.cli import continuing, latent_range, opening, replay, warm
+from curvae.cli import continuing, dry_run, latent_range, opening, replay, warm
 from curvae.cli.failures import UsageError
 from curvae.cli.finished import again, finished, interruptible
 from curvae.cli.flags import Source
@@ -147,6 +147,7 @@ def _command(
     restarts: int = 1,
     config: Path | None = None,
     print_config: bool = False,
+    dry_run: bool = False,
     trust: Sequence[str] | None = None,
 ) -> None:
     """Flags of the command itself.
@@ -155,6 +156,7 @@ def _command(
         restarts: fits that differ in their seed, --seed and those after it; the best is kept
         config: a run's config.yaml, or its folder, to start from; flags override it.
         print_config: print the whole configuration, as the run's config.yaml would say it, and stop.
+        dry_run: read the data, time a few steps, say what the run would take, and write nothing.
         trust: modules of your own that the configuration has parts of; those that flags name need none.
     """
 
@@ -186,6 +188,10 @@ def _train(request: Request, sources: Sources, made: Any, chosen: Any, sizes: Se
 
     if chosen["print_config"]:
         print("---\n".join(_printed(build(latent), data, settings) for latent in sizes or (None,)), end="")
+        return
+    if chosen["dry_run"]:
+        for latent in sizes or (None,):
+            dry_run.tell(build(latent), data, settings)
         return
     restarts = chosen["restarts"]
     if sizes and restarts != 1:
@@ -244,19 +250,13 @@ def _about(source: Source) -> str:
 
 
 def _examples(request: Request, source: Source) -> list[str]:
-    """Command lines with flags that the system has."""
-    word, system, known = request.data or "digits", request.system, {flag.dest for flag in source.flags()}
-    out = f"runs/{_stem(word)}-{system}"
+    """Command lines with flags that the system has; none where both words are there already."""
+    system, known = request.system, {flag.dest for flag in source.flags()}
+    if request.data is not None:
+        return []
     sizes = "".join(f" --{name} {size}" for name, size in {"latent": 8, "hidden": 128}.items() if name in known)
-    own = (
-        [f"curvae fit {system} {word} --decoder my_module.Decoder --decoder.width 64"]
-        if "decoder" in known and request.data is None
-        else []
-    )
-    return [
-        f"curvae fit {system} {word}{sizes} --minutes 2 --out {out}",
-        *own,
-    ]
+    own = [f"curvae fit {system} digits --decoder my_module.Decoder --decoder.width 64"] if "decoder" in known else []
+    return [f"curvae fit {system} digits{sizes} --minutes 2 --out runs/digits-{system}", *own]
 
 
 def _stem(word: str) -> str:

@@ -44,7 +44,7 @@ def parser(command: str, usage: str, about: str, examples: Sequence[str], source
         prog=f"curvae {command}",
         usage=f"curvae {command} {usage}",
         description=about,
-        epilog=f"example: {examples[0]}" if len(examples) == 1 else "\n  ".join(["examples:", *examples]),
+        epilog=_epilog(examples),
         formatter_class=Help,
         exit_on_error=False,
         add_help=False,
@@ -59,6 +59,12 @@ def parser(command: str, usage: str, about: str, examples: Sequence[str], source
                 taken.add(flag.dest)
     made.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
     return made
+
+
+def _epilog(examples: Sequence[str]) -> str | None:
+    if not examples:
+        return None
+    return f"example: {examples[0]}" if len(examples) == 1 else "\n  ".join(["examples:", *examples])
 
 
 def parse(made: Any, words: Sequence[str], defaults: Mapping[str, Any] | None = None) -> Any:

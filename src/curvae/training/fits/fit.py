@@ -90,7 +90,7 @@ def carry_out(
     system: System, data: Data, settings: Chosen, config: Mapping[str, Any], path: Path, monitoring: Monitoring
 ) -> RunFolder:
     """Train in a folder that is new, or that of this very run, whose configuration that is."""
-    _check(system, data, settings)
+    check_run(system, data, settings)
     check_logger(monitoring.logger)
     if monitoring.callbacks:
         called = sorted({qualified_name(each) for each in monitoring.callbacks})
@@ -124,7 +124,13 @@ def configuration(system: System, data: Data, settings: TrainingSettings) -> dic
     }
 
 
-def _check(system: System, data: Data, settings: Chosen) -> None:
+def check_run(system: System, data: Data, settings: Chosen) -> None:
+    """What can be refused before a folder is made.
+
+    Raises:
+        RunError: a device that is not there.
+        ValueError: a length too short for the stages, data of another shape, networks that do not fit.
+    """
     machine.resolve_device(settings.device, settings.devices)
     lengths(settings.length, system.stages())
     spec = system.recipe and system.recipe.arguments.get("spec")
