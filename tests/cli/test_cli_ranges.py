@@ -17,7 +17,7 @@ from curvae.cli.opening import system_flags
 from curvae.cli.ranges import range_of
 
 WORDS = {"fit": ["vae", "digits"], "compare": ["nowhere", "elsewhere"], "list": [], "doctor": [], "data": ["x.csv"]}
-WORDS |= {command: ["nowhere", "test"] for command in ("encode", "score")}
+WORDS |= {command: ["nowhere", "test"] for command in ("encode", "score", "impute", "reconstruct")}
 
 
 def numeric(kind: Any) -> bool:

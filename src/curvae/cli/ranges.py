@@ -11,7 +11,7 @@ from curvae.cli.failures import UsageError
 LARGEST = 1.7e308
 
 
-class Range(NamedTuple):
+class FlagRange(NamedTuple):
     """Numbers from ``low`` to ``high``, both among them, and how they are told."""
 
     low: float
@@ -23,26 +23,26 @@ class Range(NamedTuple):
         return self.low <= value <= self.high
 
 
-def counts(low: int = 1, high: int = MOST) -> Range:
+def counts(low: int = 1, high: int = MOST) -> FlagRange:
     """Whole numbers.
 
     >>> counts().words, counts().holds(0), counts(0).holds(0)
     ('a whole number from 1 to 1,000,000,000', False, True)
     """
-    return Range(low, high, f"a whole number from {low} to {high:,}")
+    return FlagRange(low, high, f"a whole number from {low} to {high:,}")
 
 
-COUNT, SIZE = counts(), Range(1, LARGEST, "1 or more")
-SIZE_OR_NONE = Range(0, LARGEST, "0 or more")
-POSITIVE = Range(math.nextafter(0, 1), LARGEST, "a positive number")
-NOT_NEGATIVE = Range(0, LARGEST, "0 or more")
-FINITE = Range(-LARGEST, LARGEST, "a finite number")
-SHARE = Range(0, 1, "a share in [0, 1]")
-BEGIN = Range(0, math.nextafter(1, 0), "a share in [0, 1)")
-PROBABILITY = Range(math.nextafter(0, 1), math.nextafter(1, 0), "a probability in (0, 1)")
-SEED = Range(0, SEEDS - 1, "an integer in [0, 2^32)")
+COUNT, SIZE = counts(), FlagRange(1, LARGEST, "1 or more")
+SIZE_OR_NONE = FlagRange(0, LARGEST, "0 or more")
+POSITIVE = FlagRange(math.nextafter(0, 1), LARGEST, "a positive number")
+NOT_NEGATIVE = FlagRange(0, LARGEST, "0 or more")
+FINITE = FlagRange(-LARGEST, LARGEST, "a finite number")
+SHARE = FlagRange(0, 1, "a share in [0, 1]")
+BEGIN = FlagRange(0, math.nextafter(1, 0), "a share in [0, 1)")
+PROBABILITY = FlagRange(math.nextafter(0, 1), math.nextafter(1, 0), "a probability in (0, 1)")
+SEED = FlagRange(0, SEEDS - 1, "an integer in [0, 2^32)")
 
-COMMON: Mapping[str, Range] = {
+COMMON: Mapping[str, FlagRange] = {
     **dict.fromkeys(("seed", "split_seed"), SEED),
     **dict.fromkeys(("samples", "batch_size", "limit", "most", "n", "count", "draws", "data", "steps"), COUNT),
     **dict.fromkeys(("rounds", "temperatures", "chains", "ais_data"), COUNT),
@@ -54,7 +54,7 @@ COMMON: Mapping[str, Range] = {
     "positions": counts(-MOST),
 }
 """Of every command, by name."""
-FIT: Mapping[str, Range] = {
+FIT: Mapping[str, FlagRange] = {
     "epochs": counts(1, 10**7),
     "max_updates": counts(1, 10**10),
     "max_skipped": COUNT,
@@ -62,11 +62,11 @@ FIT: Mapping[str, Range] = {
     "restarts": counts(1, 1000),
     "learning_rate": POSITIVE,
     "minutes": POSITIVE,
-    "patience": Range(0, MOST, "a share of a stage below 1, or a whole number of epochs"),
+    "patience": FlagRange(0, MOST, "a share of a stage below 1, or a whole number of epochs"),
     "average": SHARE,
     "clip": POSITIVE,
     "weight_decay": NOT_NEGATIVE,
-    "validation": Range(math.nextafter(0, 1), MOST, "a fraction in (0, 1) or a number of rows"),
+    "validation": FlagRange(math.nextafter(0, 1), MOST, "a fraction in (0, 1) or a number of rows"),
     "split": SHARE,
     "event": COUNT,
     "categories": counts(1, 10**6),
@@ -84,15 +84,21 @@ FIT: Mapping[str, Range] = {
 }
 """Of ``curvae fit``: of training, data and systems. How large networks may be is for memory to say."""
 
+OWN: Mapping[str, Mapping[str, FlagRange]] = {
+    "fit": FIT,
+    "impute": {"draws": counts(0)},
+    "traverse": {"latent": counts(0), "row": counts(0)},
+}
+"""Of single commands, where they differ."""
 
-def range_of(command: str, name: str) -> Range | None:
+
+def range_of(command: str, name: str) -> FlagRange | None:
     """That of a flag of a command; None where it is no number, or any.
 
     >>> range_of("refine", "steps").words, range_of("fit", "steps").words
     ('a whole number from 1 to 1,000,000,000', '0 or more')
     """
-    own = FIT if command == "fit" else {}
-    return own.get(name) or COMMON.get(name)
+    return OWN.get(command, {}).get(name) or COMMON.get(name)
 
 
 def check_ranges(command: str, chosen: Mapping[str, Any]) -> None:
