@@ -1,32 +1,25 @@
 """A deep latent-variable model as an estimator of scikit-learn."""
 
-import copy
-from numbers import Integral, Real
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
-from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
+from sklearn.base import OutlierMixin
+from sklearn.utils import check_array
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
-from curvae.argument_checks import SEEDS, check_counts
+from curvae.argument_checks import check_counts
 from curvae.evaluation import row_evidence
-from curvae.fitted import fit
 from curvae.fitted.rows import TransformedRows, rows_of
-from curvae.sklearn.held import Held
+from curvae.sklearn.trained import FLOATS, Trained, check_share, float_of, seed_of
 from curvae.systems import HasModel, require
 
 Array = NDArray[Any]
-FLOATS: Any = (np.float64, np.float32)
 RANKED = 10_000
 """Training rows, at most, whose log p(x) says which of them is unusual."""
-OURS = ("data", "label", "max_updates", "missing", "out", "progress", "seed", "split", "system", "test")
-"""Arguments of :func:`curvae.fit` that the estimator says itself."""
 
 
-class LatentVariables(TransformerMixin, OutlierMixin, BaseEstimator):
+class LatentVariables(OutlierMixin, Trained):
     r"""Latents, log p(x), new rows and outliers of a table, by any system of curvae.
 
     ``fit`` is :func:`curvae.fit` in a folder that is gone afterwards; the trained system lives in the estimator, and a
@@ -65,8 +58,6 @@ class LatentVariables(TransformerMixin, OutlierMixin, BaseEstimator):
         (20, True)
     """
 
-    n_features_in_: int
-
     def __init__(  # whatever it is given: fit looks at it
         self,
         system: Any = "vlae",
@@ -96,11 +87,9 @@ class LatentVariables(TransformerMixin, OutlierMixin, BaseEstimator):
             X: (N, features).
             y: not looked at.
         """
-        self._check()
-        x = self._rows(X, reset=True)
-        self._seed = _seed_of(self.random_state)
-        with TemporaryDirectory(prefix="curvae-") as folder:
-            self._held = Held.of(fit(**self._arguments(x), out=f"{folder}/run", progress=False))
+        check_counts("LatentVariables", draws=self.draws)
+        check_share("contamination", self.contamination, 0.5)
+        x = self._train(X)
         if self._held.fitted.system.evidence != "none":
             rows = x[:: -(-len(x) // RANKED)]
             self.offset_ = float(np.percentile(self._log_prob(rows), 100 * self.contamination))
@@ -109,7 +98,7 @@ class LatentVariables(TransformerMixin, OutlierMixin, BaseEstimator):
     def transform(self, X: Any) -> Array:
         """E[z | x] of each row, (N, D), strongest latent first; in float32 where X is."""
         x = self._rows(X)
-        return self._held.fitted.encoded(self._read(x))["mean"].astype(_float_of(x))
+        return self._held.fitted.encoded(self._read(x))["mean"].astype(float_of(x))
 
     def inverse_transform(self, X: Any) -> Any:
         """E[x | z] of latents as :meth:`transform` gives them, in the units of ``fit``; a frame where it had words.
@@ -150,7 +139,7 @@ class LatentVariables(TransformerMixin, OutlierMixin, BaseEstimator):
             random_state: of the draws.
         """
         check_is_fitted(self)
-        return self._held.fitted.sample(n_samples, _seed_of(random_state))
+        return self._held.fitted.sample(n_samples, seed_of(random_state))
 
     def get_feature_names_out(self, input_features: Any = None) -> Array:
         """z0, z1, ...
@@ -163,82 +152,18 @@ class LatentVariables(TransformerMixin, OutlierMixin, BaseEstimator):
         return np.array([f"z{d}" for d in range(self._n_features_out)], dtype=object)
 
     @property
-    def fitted_(self) -> Any:
-        """The same as :func:`curvae.fit` gives it, with intervals, errors, reports; in float64."""
-        check_is_fitted(self)
-        return self._held.fitted
-
-    @property
     def _n_features_out(self) -> int:
         return require(self._held.fitted.system, HasModel, "transform").parts().model.prior.size
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_held")
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self.missing == "mask"
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
-
-    def _check(self) -> None:
-        """What ``fit`` is told, but for what it hands on."""
-        check_counts("LatentVariables", draws=self.draws)
-        for name, most in (("validation", 1.0), ("contamination", 0.5)):
-            value = getattr(self, name)
-            if not (isinstance(value, Real) and 0 < float(value) <= most and float(value) < 1):
-                ends = "(0, 0.5]" if most < 1 else "(0, 1)"
-                raise ValueError(f"{name}: expected a share of the rows in {ends}, got {value!r}.")
-        if said := sorted(set(self.options or {}) & {*OURS, "latent"}):
-            raise ValueError(f"options: expected none that the estimator has itself, got {said[0]!r}.")
-
-    def _arguments(self, x: Any) -> dict[str, Any]:
-        """Those of :func:`curvae.fit`. Its test part, which nothing here looks at, is the first row."""
-        share = max(self.validation, 1 / len(x))
-        latent = {} if self.latent is None else {"latent": self.latent}
-        names = {} if _has_words(x) else {"columns": self._names()}
-        return {
-            **copy.deepcopy(dict(self.options or {})), **latent, **names,
-            "system": copy.deepcopy(self.system), "data": x, "test": x[:1], "split": (1 - share, share, 0),
-            "missing": self.missing, "max_updates": self.max_updates, "seed": self._seed,
-        }  # fmt: skip
-
-    def _names(self) -> list[str]:
-        """Of columns: what is reported of them; their latents have the same axes under any names."""
-        names = list(map(str, getattr(self, "feature_names_in_", ())))
-        return names if len(set(names)) == self.n_features_in_ else [f"x{j}" for j in range(self.n_features_in_)]
-
-    def _rows(self, X: Any, reset: bool = False) -> Any:
-        """Rows as scikit-learn checks them; a frame with words is checked by what it is read by."""
-        if not reset:
-            check_is_fitted(self)
-        if _has_words(X):
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            return X
-        finite, least = "allow-nan" if self.missing == "mask" else True, 2 if reset else 1
-        return validate_data(self, X, reset=reset, dtype=FLOATS, ensure_all_finite=finite, ensure_min_samples=least)
+    @property
+    def _missing(self) -> str:
+        return self.missing
 
     def _read(self, x: Any) -> TransformedRows:
         return rows_of(self._held.fitted.run, x)
 
     def _log_prob(self, x: Any) -> NDArray[np.float64]:
         return row_evidence(self._held.fitted.system, self._read(x).table, self.draws, self._seed)
-
-
-def _seed_of(random_state: Any) -> int:
-    """A seed of ours: an integer as it is, else drawn as scikit-learn does."""
-    if isinstance(random_state, Integral):
-        return int(random_state)
-    return int(check_random_state(random_state).randint(SEEDS, dtype=np.uint32))
-
-
-def _has_words(X: Any) -> bool:
-    """Whether it is a frame with a column that is no number."""
-    return hasattr(X, "iloc") and any(dtype.kind not in "biuf" for dtype in getattr(X, "dtypes", ()))
-
-
-def _float_of(x: Any) -> np.dtype[Any]:
-    return x.dtype if isinstance(x, np.ndarray) else np.dtype(np.float64)
 
 
 def _as_float(x: Any, dtype: Any) -> Any:
