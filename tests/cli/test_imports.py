@@ -43,7 +43,7 @@ def command(code: int, *words: str) -> str:
         (0, ["evaluate", "--help"]),
         (2, ["fit", "vlea", "digits"]),
         (2, ["fit", "vlae", "digts"]),
-        (1, ["fit", "vlae", "digits", "--epochs", "0"]),
+        (2, ["fit", "vlae", "digits", "--epochs", "0"]),
     ],
 )
 def test_commands_without_a_run(code: int, words: list[str]):
