@@ -1,9 +1,10 @@
 """The scikit-learn face of curvae: estimators for pipelines, grid searches and frames.
 
-Begin with ``latent_variables``, the estimator; ``trained`` trains a system and checks rows, ``held`` is how that is
-kept without a folder.
+Begin with ``latent_variables``, the estimator, and ``trained``, what it has in common with ``imputer``; ``held`` is how
+a trained system is kept without a folder.
 """
 
+from curvae.sklearn.imputer import Imputer
 from curvae.sklearn.latent_variables import LatentVariables
 
-__all__ = ["LatentVariables"]
+__all__ = ["Imputer", "LatentVariables"]
