@@ -71,5 +71,5 @@ def test_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_there_are_such_pages():
-    assert len(PAGES) >= 7
+    assert len(PAGES) >= 10
     assert all(list(blocks(page)) for page in PAGES)
