@@ -5,7 +5,8 @@
     python benchmarks/seeds.py --only none           # only write the tables, from what is there
 
 Each cell, a test with a seed, is a line of ``runs/seeds.jsonl``. A changed test keeps its old lines: delete them to
-measure again. ``benchmarks/results/seeds.json`` holds the statistics of all, docs/studies/seeds.md shows them.
+measure again. ``benchmarks/results/seeds.json`` holds the statistics of all, docs/studies/seeds.md shows them; where
+there are no lines, as in a fresh clone, they are written anew from what is published, and only what is new is run.
 """
 
 import argparse
@@ -29,6 +30,21 @@ ALLOWED = 1e-3
 """Rate of failure that a test may have."""
 
 Content = dict[str, Any]
+
+
+def restore(cells: Path = CELLS, results: Path = RESULTS) -> None:
+    """Where no cell is recorded, those that are published: of each test the seeds from 1 on, in their order."""
+    if cells.exists() or not results.exists():
+        return
+    cells.parent.mkdir(exist_ok=True)
+    with cells.open("w") as out:
+        for test, row in json.loads(results.read_text()).items():
+            columns = {name: check["statistics"] for name, check in row["checks"].items()}
+            for seed, values in enumerate(zip(*columns.values(), strict=True), 1):
+                told = zip(row["checks"].items(), values, strict=True)
+                checks = {name: [value, check["threshold"], check["rate"]] for (name, check), value in told}
+                line = {"test": test, "seed": seed, "seconds": row["seconds"], "checks": checks}
+                out.write(json.dumps(line) + "\n")
 
 
 def run(seeds: int, jobs: int, only: str, cells: Path = CELLS) -> int:
@@ -137,6 +153,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--only", default="", help="tests whose names match, as pytest's -k; 'none': run nothing")
     given = parser.parse_args()
+    restore()
     status = 0 if given.only == "none" else run(given.seeds, given.jobs, given.only)
     content = collect()
     RESULTS.write_text(json.dumps(content, separators=(",", ":")) + "\n")

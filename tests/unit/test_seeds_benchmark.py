@@ -56,3 +56,22 @@ def test_cells_become_a_page(benchmark, tmp_path: Path):
     assert "below 1 in 1,000 for 0 tests, above for 1," in text
     assert "| test_a: b[c\\|d] | law | 50 | " in text
     assert "| 5 | 6e-07 |" in text
+
+
+def test_published_cells_are_not_run_again(benchmark, tmp_path: Path):
+    """What is restored is what was published, seed by seed; recorded cells are never overwritten."""
+    cells, results = tmp_path / "runs" / "cells.jsonl", tmp_path / "results.json"
+    checks = {
+        "law": {"statistics": [0.5, 6.0], "threshold": 5.0, "rate": 6e-7},
+        "none": {"statistics": [1.0, 2.0], "threshold": 3, "rate": None},
+    }
+    content = {"tests/unit/test_a.py::test_b": {"seconds": 0.25, "checks": checks}}
+    benchmark.restore(cells, results)
+    assert not cells.exists()
+    results.write_text(json.dumps(content))
+    benchmark.restore(cells, results)
+    assert [json.loads(line)["seed"] for line in cells.read_text().splitlines()] == [1, 2]
+    assert benchmark.collect(cells) == content
+    cells.write_text("")
+    benchmark.restore(cells, results)
+    assert not cells.read_text()
