@@ -118,6 +118,7 @@ def test_whole_and_constant_columns_come_back_as_such(capsys: pytest.CaptureFixt
     said = notes(capsys, "fit", "vae", "t.csv", *TINY, "--out", "run")
     assert said[0] == "curvae: note: t.csv: one value alone in 'same'; proposal: --drop same."
     assert said[1].startswith("curvae: note: t.csv: counts in 'n', which a Gaussian takes for real numbers; proposal: ")
+    assert said[1].endswith(" --kind n=count.")
     assert len(said) == 2
     told = says(capsys, "sample", "run", "--n", "20", "--to", "s.csv")
     assert "never varied in training, and drawn as one value: same" in told
@@ -178,3 +179,10 @@ def test_data_sets_by_either_spelling(capsys: pytest.CaptureFixture[str]):
     for word in ("fashion-mnist", "fashion_mnist", "Fashion-MNIST"):
         fails(capsys, ["fit", "vae", word, "--data-dir", "."], 1, "fashion_mnist: expected one of", "check --data-dir")
     fails(capsys, ["fit", "vae", "fashon-mnist"], 2, "did you mean fashion-mnist?")
+
+
+def test_proposals_are_flags(capsys: pytest.CaptureFixture[str]):
+    """Those for all columns of a table too, which no file says of itself."""
+    Path("n.csv").write_text("a,b\n" + "".join(f"{a},{b}\n" for a, b in RANDOM.poisson(3, (60, 2))))
+    [said] = notes(capsys, "fit", "vae", "n.csv", *TINY, "--out", "run")
+    assert said.endswith("which a Gaussian takes for real numbers; proposal: --support count.")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from curvae.training import RunFolder
     from curvae.typing import DataSpec
 
+DATA_FLAGS = (*READ_FROM_FILES, "missing", "support", "standardize")
+"""Arguments of what reads data that are flags of the same names."""
 RENAME = {"seed": "split_seed", "name": "data_name"}
 """The run has a seed and a name of its own."""
 
@@ -92,7 +94,7 @@ def noted() -> Iterator[None]:
         yield
     for warning in said:
         if issubclass(warning.category, DataWarning):
-            line = in_flags(str(warning.message), READ_FROM_FILES)
+            line = in_flags(str(warning.message), DATA_FLAGS)
             print(f"curvae: note: {line}", file=sys.stderr)
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

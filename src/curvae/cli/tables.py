@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curvae.cli.flags import Source
+from curvae.cli.opening import DATA_FLAGS
 from curvae.cli.output import show
 from curvae.cli.parsing import command, in_flags
-from curvae.io.reading import READ_FROM_FILES, Reading
+from curvae.io.reading import Reading
 
 if TYPE_CHECKING:
     from curvae.data import Decision
     from curvae.data.tables.summary import TableSummary
 
-FLAGS = (*READ_FROM_FILES, "missing", "support", "standardize")
 MOST = 200
 """Columns that are listed."""
 
@@ -48,13 +48,13 @@ def data(file: Path, *, reading: Reading) -> None:
         show("decided (and how to change it)", ["", "", ""], list(_told(found.decisions)))
     for kind, lines in (("note", found.proposals), ("trouble", found.troubles)):
         for line in lines:
-            print(f"{kind}: {in_flags(line, FLAGS)}")
+            print(f"{kind}: {in_flags(line, DATA_FLAGS)}")
     print(f"{_counted(found)}curvae fit vlae {file}{_flags(reading)}")
 
 
 def _told(decisions: "Sequence[Decision]") -> Iterator[tuple[str, str, str]]:
     for each in decisions:
-        yield each.what, each.found, in_flags(each.change, FLAGS)
+        yield each.what, each.found, in_flags(each.change, DATA_FLAGS)
 
 
 def _counted(found: "TableSummary") -> str:
