@@ -62,7 +62,7 @@ def test_several_draws_and_arrays(table_run: Path, holes: Path, capsys: pytest.C
 
 def test_flags_of_impute_are_checked(table_run: Path, holes: Path, capsys: pytest.CaptureFixture[str]):
     start = ["impute", str(table_run), str(holes)]
-    fails(capsys, [*start, "--draws", "-1"], 2, "--draws: expected 0 or more, got -1")
+    fails(capsys, [*start, "--draws", "-1"], 2, "--draws: expected a whole number from 0 to 1,000,000,000, got -1")
     fails(capsys, [*start, "--level", "1"], 2, "--level: expected a probability in (0, 1)")
     fails(capsys, [*start, "--intervals", "x.npz"], 2, "--intervals: expected a file name that ends in .csv")
     fails(capsys, [*start, "--to", "x.txt"], 2, "--to: expected a file name")

@@ -115,7 +115,12 @@ def test_calibrate(copy: Path, capsys: pytest.CaptureFixture[str]):
     assert (facts["format"], facts["seed"]) == (2, 0)
     assert facts["weights"] == hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
     assert Path("c.svg").read_text().startswith("<?xml")
-    fails(capsys, ["calibrate", str(run), "--count", "0"], 1, "count must be 1 or more; got 0")
+    fails(
+        capsys,
+        ["calibrate", str(run), "--count", "0"],
+        2,
+        "--count: expected a whole number from 1 to 1,000,000,000, got 0",
+    )
 
 
 def test_calibrate_of_given_rows(copy: Path, capsys: pytest.CaptureFixture[str]):
@@ -140,7 +145,7 @@ def test_bounds_of_data_from_the_model(run: Path, capsys: pytest.CaptureFixture[
     found = json.loads(Path("bracket.json").read_text())
     assert len(found["lower"]) == len(found["upper"]) == len(found["sampled"]) == 6
     fails(capsys, ["bracket", str(run), "--to", "bracket.json"], 1, "--force writes over it")
-    fails(capsys, ["bracket", str(run), "--temperatures", "0"], 1, "temperatures must be 1 or more; got")
+    fails(capsys, ["bracket", str(run), "--temperatures", "0"], 2, "--temperatures: expected a whole number from 1")
 
 
 def test_encode_of_the_wrong_width(run: Path, capsys: pytest.CaptureFixture[str]):

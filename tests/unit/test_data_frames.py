@@ -151,7 +151,7 @@ def test_a_frame_comes_out_of_the_library_that_came_in(fitted: "curvae.Fitted"):
             assert len(found) == 4
     assert fitted.encode(x)["class"].to_list() == x["class"].to_list()
     assert fitted.reconstruct(x).columns == ["u", "n"]
-    assert fitted.impute(x)[0]["u"].to_list() == x["u"].to_list()
+    assert fitted.impute(x)["u"].to_list() == x["u"].to_list()
 
 
 def test_draws_come_in_the_library_that_the_run_was_trained_with(fitted: "curvae.Fitted"):

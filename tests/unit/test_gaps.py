@@ -202,8 +202,8 @@ def test_the_command_prints_both_tables(tmp_path: Path, capsys: pytest.CaptureFi
     told = capsys.readouterr().out
     for words in ("approximation gap", "generalization gap of the encoder", *MEMBERS.values()):
         assert words in told
-    assert main(["gaps", run, "--data", "0"]) == 1
-    assert "gaps: data must be 1 or more; got 0." in capsys.readouterr().err
+    assert main(["gaps", run, "--data", "0"]) == 2
+    assert "--data: expected a whole number from 1 to 1,000,000,000, got 0." in capsys.readouterr().err
 
 
 def test_misuse():

@@ -154,7 +154,7 @@ def existing(run: Path | str) -> Path:
 def rebuilt(name: str, arguments: Mapping[str, Any], spec: "DataSpec") -> "System":
     """The system that a run's configuration describes, with modules of the user's."""
     source = system_flags(name)
-    made = parser(name, "", "", [], [source])
+    made = parser(f"fit {name}", "", "", [], [source])
     return built(source, made, parse(made, [], source.renamed(arguments)), spec)
 
 
