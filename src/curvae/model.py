@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from curvae.likelihoods import Likelihood
 from curvae.networks import run_network
 from curvae.priors import Prior
+from curvae.typing import Context
 
 
 @runtime_checkable
@@ -51,6 +52,23 @@ class LatentVariableModel(nn.Module):
         self.autoregressive = autoregressive
 
     @property
+    def by_latents_alone(self) -> bool:
+        """Whether eta is a function of z alone: no decoder that sees x, or is given what is known of a row."""
+        return not self.autoregressive
+
+    def given(self, context: Context | None) -> "LatentVariableModel":
+        """p(x, z) given what is known of each row of a batch; of a model that is given nothing it is the model."""
+        return self
+
+    def reference(self) -> "LatentVariableModel":
+        """p(x, z) given what is typical of the training rows: what stands for all rows in a picture of the decoder."""
+        return self
+
+    def of_first(self, count: int) -> "LatentVariableModel":
+        """The same for the first row of a batch so many times over, where it is for one batch."""
+        return self
+
+    @property
     def draws_in_order(self) -> bool:
         """Whether it draws element by element: E[x | z] then has no closed form, and draws stand in its place."""
         return self.autoregressive and isinstance(self.decoder, DrawsInOrder)
@@ -72,13 +90,16 @@ class LatentVariableModel(nn.Module):
             out = run_network(self.decoder, rows, x.expand(*z.shape[:-1], *event).reshape(-1, *event), precise=precise)
         else:
             out = run_network(self.decoder, rows, precise=precise)
-        eta = out.flatten(1)
-        if eta.shape[-1] != self.likelihood.size:
+        return self._fitting(out.flatten(1)).unflatten(0, z.shape[:-1])
+
+    def _fitting(self, out: Float[Tensor, "N Q"]) -> Float[Tensor, "N Q"]:
+        """What the decoder gives, as many values as the likelihood takes from it."""
+        if out.shape[-1] != self.likelihood.outputs:
             raise ValueError(
-                f"decode: {type(self.likelihood).__name__} expects {self.likelihood.size} values an example from the "
-                f"decoder; got {eta.shape[-1]}. Change the decoder's last layer, or the likelihood's event."
+                f"decode: {type(self.likelihood).__name__} expects {self.likelihood.outputs} values an example from "
+                f"the decoder; got {out.shape[-1]}. Change the decoder's last layer, or the likelihood's event."
             )
-        return eta.unflatten(0, z.shape[:-1])
+        return out
 
     def mean(self, z: Float[Tensor, "B D"], x: Tensor | None = None) -> Float[Tensor, "B *event"]:
         """``E[x | z]``; the most probable category where x is categorical. An autoregressive decoder also gets x."""

@@ -5,7 +5,8 @@ outputs (flat), ``K`` components, ``H`` hidden width, ``N`` rows of a table, ``T
 Draws come first, events last. All log-densities and bounds are in nats.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -31,6 +32,57 @@ Noise = Literal["shared", "element"]
 """What the values of an example are: decides the default likelihood, nothing else."""
 
 
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What is known of each row and is not modelled itself; it travels with the rows, in the model's units.
+
+    Example:
+        >>> context = Context(exposure=torch.tensor([1.0, 2.0, 4.0]))
+        >>> context[1:].exposure.tolist(), context.is_given, Context(weight=torch.ones(3)).is_given
+        ([2.0, 4.0], True, False)
+    """
+
+    errors: Float[Tensor, "B *event"] | None = None
+    """Known standard deviation of each value, 0 or more."""
+    exposure: Float[Tensor, " B"] | None = None
+    """What the mean of a count is in proportion to: library size, area, time."""
+    covariates: Float[Tensor, "B C"] | None = None
+    """Numbers and categories, one-hot, that encoder and decoder are given."""
+    weight: Float[Tensor, " B"] | None = None
+    """How often a row counts."""
+
+    @property
+    def is_given(self) -> bool:
+        """Whether it holds anything that p(x | z) depends on: anything but weights."""
+        return not (self.errors is None and self.exposure is None and self.covariates is None)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Context":
+        """The same of each of its parts."""
+        parts = {each.name: getattr(self, each.name) for each in fields(self)}
+        return Context(**{name: None if part is None else function(part) for name, part in parts.items()})
+
+    def __getitem__(self, rows: Any) -> "Context":
+        return self.map(lambda part: part[rows])
+
+    def __len__(self) -> int:
+        return next((len(part) for each in fields(self) if (part := getattr(self, each.name)) is not None), 0)
+
+
+class Given(NamedTuple):
+    """What a model is given of each row, beside the row itself."""
+
+    errors: bool = False
+    exposure: bool = False
+    covariates: int = 0
+    """C, how many numbers."""
+
+    @property
+    def said(self) -> str:
+        """In words, joined; empty for nothing."""
+        words = {"errors": self.errors, "exposure": self.exposure, "covariates": self.covariates}
+        return ", ".join(word for word, there in words.items() if there)
+
+
 class Batch(NamedTuple):
     """What a system sees of the data at once."""
 
@@ -42,11 +94,22 @@ class Batch(NamedTuple):
     """True = observed; None = all observed."""
     label: Shaped[Tensor, " B"] | None = None
     """For evaluation only, unless a system says otherwise."""
+    context: Context | None = None
+    """What is known of each row and is not modelled."""
 
     @classmethod
-    def of(cls, x: Tensor, mask: Tensor | None = None) -> "Batch":
+    def of(cls, x: Tensor, mask: Tensor | None = None, context: Context | None = None) -> "Batch":
         """Data that are not in the training table."""
-        return cls(x, torch.full((len(x),), -1, device=x.device), mask)
+        return cls(x, torch.full((len(x),), -1, device=x.device), mask, context=context)
+
+    @property
+    def given(self) -> Context | None:
+        """The context, where p(x | z) may depend on it: where it is more than weights."""
+        return self.context if self.context is not None and self.context.is_given else None
+
+    def take(self, rows: Any) -> "Batch":
+        """Some of the rows."""
+        return Batch(*(None if part is None else part[rows] for part in self))  # pyright: ignore[reportArgumentType]
 
 
 class DataSpec(NamedTuple):
@@ -62,6 +125,8 @@ class DataSpec(NamedTuple):
     """Whether real data have one noise variance for all elements, or one for each: columns with units of their own."""
     kinds: tuple[str, ...] = ()
     """Of mixed data the kind of each column: real, positive, count, binary, ``category:K`` or ``ordinal:K``."""
+    given: Given = Given()
+    """What is known of each row beside it."""
 
     def groups(self) -> dict[tuple[str, int], list[int]]:
         """Of mixed data the columns of each kind, and its number of categories, 2 where there are none.
@@ -86,6 +151,8 @@ class Table(Protocol):
     def mask(self) -> Shaped[Tensor, "N *event"] | None: ...
     @property
     def label(self) -> Shaped[Tensor, " N"] | None: ...
+    @property
+    def context(self) -> Context | None: ...
     def __len__(self) -> int: ...
 
 

@@ -209,4 +209,4 @@ class Linearization(ABC):
 
 def take_rows(batch: Batch, rows: Tensor | slice) -> Batch:
     """Some of the data of a batch."""
-    return Batch(batch.x[rows], batch.index[rows], None if batch.mask is None else batch.mask[rows])
+    return batch.take(rows)

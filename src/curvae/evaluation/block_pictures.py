@@ -99,5 +99,5 @@ def _clusters(
 
 
 def _pictures(model: LatentVariableModel, z: Float[Tensor, "N D"], table: ArrayTable) -> NDArray:
-    mean = model.mean(z).cpu().float().reshape(-1, *table.raw.shape[1:])
+    mean = model.reference().mean(z).cpu().float().reshape(-1, *table.raw.shape[1:])
     return table.transform.inverse(mean).float().numpy()

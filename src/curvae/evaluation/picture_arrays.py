@@ -66,7 +66,7 @@ def pictures(
 def _made(system: System, table: ArrayTable, generator: Generator) -> dict[str, NDArray]:
     """What the system makes up, if it can."""
     if isinstance(system, HasModel) and not (model := system.parts().model).autoregressive:
-        return {"samples": _in_data_units(model.mean(model.prior.sample(DRAWN, generator)), table)}
+        return {"samples": _in_data_units(model.reference().mean(model.prior.sample(DRAWN, generator)), table)}
     if isinstance(system, CanSample):
         return {"draws": _in_data_units(system.sample(DRAWN, generator), table)}
     return {}

@@ -17,6 +17,7 @@ from curvae.inference.inference import AffinePosterior, Amortized, Inferred
 from curvae.inference.start import last_layer, outputs, writable, write_posterior
 from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
+from curvae.networks import run_encoder
 from curvae.priors import UniformCategorical
 from curvae.typing import Batch
 
@@ -36,7 +37,7 @@ class AmortizedGaussian(Amortized):
     """
 
     def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
-        out = self.encoder(batch.x)
+        out = run_encoder(self.encoder, batch)
         if out.shape[-1] % 2:
             raise ValueError(
                 f"AmortizedGaussian: the encoder must give 2 D values (means, log-scales); got {out.shape[-1]}, an odd "
@@ -64,7 +65,7 @@ class AmortizedMean(Amortized):
     """
 
     def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
-        mean = self.encoder(batch.x)
+        mean = run_encoder(self.encoder, batch)
         return Inferred(FixedNormal(mean.shape[-1])(mean))
 
     def start_from(self, posterior: AffinePosterior) -> bool:

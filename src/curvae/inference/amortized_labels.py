@@ -8,6 +8,7 @@ from curvae.inference.inference import Continued, Inference, Inferred, prefixed
 from curvae.inference.start import last_layer
 from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
+from curvae.networks import run_encoder
 from curvae.posteriors import DiagonalGaussian, Mixture
 from curvae.typing import Batch
 
@@ -50,7 +51,7 @@ class AmortizedLabels(Continued):
 
     def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
         found = self.start(model, batch)  # pyright: ignore[reportArgumentType]
-        q, out = found.posterior, self.gate(batch.x)
+        q, out = found.posterior, run_encoder(self.gate, batch)
         if not isinstance(q, DiagonalGaussian):
             raise ValueError(f"AmortizedLabels: expects a start of diagonal Gaussians; got {type(q).__name__}.")
         if out.shape[1:] != (expected := self.labels * (1 + 2 * self.size),):

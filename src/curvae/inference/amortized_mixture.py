@@ -7,6 +7,7 @@ from torch import nn
 
 from curvae.inference.inference import AffinePosterior, Inference, Inferred, prefixed, start_at
 from curvae.model import LatentVariableModel
+from curvae.networks import run_encoder
 from curvae.posteriors import DensityPosterior, Mixture
 from curvae.typing import Batch
 
@@ -51,7 +52,7 @@ class AmortizedMixture(Inference):
         bounds = [part.encoder_bound for part in parts if part.encoder_bound is not None]
         states = [prefixed(f"components.{k}", part.state) for k, part in enumerate(parts)]
         state = {name: value for each in states for name, value in each.items()}
-        posterior = Mixture(tuple(part.posterior for part in parts), self.gate(batch.x))
+        posterior = Mixture(tuple(part.posterior for part in parts), run_encoder(self.gate, batch))
         return Inferred(posterior, encoder_bound=torch.stack(bounds).sum(0) if bounds else None, state=state)
 
     def start_from(self, posterior: AffinePosterior) -> bool:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from curvae.model import LatentVariableModel
+from curvae.networks import run_encoder
 from curvae.posteriors import Posterior
 from curvae.typing import EMPTY, Batch, Info, PerDatum, State
 
@@ -104,7 +105,7 @@ class Amortized(Inference):
         Raises:
             ValueError: it gives another number.
         """
-        out = self.encoder(batch.x)
+        out = run_encoder(self.encoder, batch)
         if out.shape[1:] != (expected,):
             raise ValueError(
                 f"{type(self).__name__}: the encoder must give {formula} = {expected} values; got "

@@ -37,6 +37,7 @@ def m_step(model: LatentVariableModel, inference: Inference, batch: Batch, steps
     """
     if not isinstance(model.likelihood, HasNoise):
         return
+    model = model.given(batch.context)
     inferred = inference(model, batch) if steps is None else inference(model, batch, steps)
     z = inferred.posterior.draw(DRAWS).z
     with model.evaluating():

@@ -88,7 +88,8 @@ class MultimodalLaplace(Inference):
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         count, copies = len(batch.x), self.components
-        found = self.search(model, tile_batch(batch, copies))
+        tiled = tile_batch(batch, copies)
+        found = self.search(model.given(tiled.context), tiled)
         parts = _split(found.posterior, copies)
         modes = torch.stack([part.center for part in parts])
         level = model.log_joint(batch.x, modes, batch.mask)
@@ -131,12 +132,14 @@ class Scattered(Continued):
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
         count = len(batch.x) // self.copies
-        begin = self.start(model, take_rows(batch, slice(count)))
+        once = take_rows(batch, slice(count))
+        model = model.given(once.context)
+        begin = self.start(model, once)
         center = begin.posterior.center
         generator = torch.Generator(center.device).manual_seed(self.seed)
         draws = model.prior.sample(self.candidates or self.copies - 1, generator).detach().to(center)
         if self.candidates:
-            others = likeliest(model, take_rows(batch, slice(count)), draws, self.copies - 1).flatten(0, 1)
+            others = likeliest(model, once, draws, self.copies - 1).flatten(0, 1)
         else:
             others = draws.repeat_interleave(count, dim=0)
         loc = torch.cat([center, others])
@@ -172,7 +175,7 @@ def likeliest(
 def _levels(model: LatentVariableModel, batch: Batch, z: Float[Tensor, "M D"]) -> Float[Tensor, "M B"]:
     """``log p(x, z)`` of each draw and example."""
     z = z.unsqueeze(1)
-    if model.autoregressive:
+    if not model.by_latents_alone:
         return model.log_joint(batch.x, z.expand(-1, len(batch.x), -1), batch.mask)
     with model.evaluating():
         eta = model.decode(z).expand(-1, len(batch.x), -1)
@@ -181,8 +184,7 @@ def _levels(model: LatentVariableModel, batch: Batch, z: Float[Tensor, "M D"]) -
 
 def tile_batch(batch: Batch, copies: int) -> Batch:
     """The whole batch ``copies`` times over."""
-    parts = (None if part is None else torch.cat([part] * copies) for part in (batch.x, batch.index, batch.mask))
-    return Batch(*parts)  # pyright: ignore[reportArgumentType]
+    return batch.take(torch.arange(len(batch.x), device=batch.x.device).repeat(copies))
 
 
 def _split(posterior: DensityPosterior, copies: int) -> tuple[DensityPosterior, ...]:

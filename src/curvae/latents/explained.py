@@ -73,7 +73,7 @@ def _model(system: System) -> LatentVariableModel:
         raise ValueError(f"{expected}, got {type(prior).__name__}{layers}: they are reported as they were trained.")
     if model.autoregressive:
         raise ValueError(f"{expected}, got a decoder that also sees x: they are reported as they were trained.")
-    return model
+    return model.reference()
 
 
 def _means(system: Any, table: ArrayTable) -> Float[Tensor, "N D"]:
@@ -82,7 +82,7 @@ def _means(system: Any, table: ArrayTable) -> Float[Tensor, "N D"]:
     count, parts = math.ceil(len(rows) / CHUNK), []
     for first in range(count):
         batch = like(system, table.batch(rows[first::count]))
-        q = system.posterior(batch.x, batch.mask)
+        q = system.parts().infer(batch).posterior
         parts.append(q.mean)
         if not isinstance(q, GaussianPosterior | ImplicitGaussian | Mixture):
             break

@@ -10,6 +10,7 @@ from curvae.likelihoods.discretized_logistic import DiscretizedLogistic
 from curvae.likelihoods.elementwise import Elementwise
 from curvae.likelihoods.gamma import Gamma
 from curvae.likelihoods.gaussian import Gaussian
+from curvae.likelihoods.gaussian_errors import GaussianErrors
 from curvae.likelihoods.likelihood import HasBound, HasNoise, InformationKind, Likelihood, Quadratic, StartsAtLinear
 from curvae.likelihoods.log_normal import LogNormal
 from curvae.likelihoods.mixed import Mixed, nominal_columns
@@ -90,6 +91,7 @@ __all__ = [
     "Elementwise",
     "Gamma",
     "Gaussian",
+    "GaussianErrors",
     "HasBound",
     "HasNoise",
     "InformationKind",

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from curvae.linear import LinearGaussian
+from curvae.typing import Context
 
 InformationKind = Literal["constant", "diagonal", "block"]
 
@@ -43,6 +44,22 @@ class Likelihood(nn.Module, ABC):
         if not self.event or min(self.event) < 1:
             raise ValueError(f"{type(self).__name__}: event must be a size or shape of sizes >= 1; got {event}.")
         self.size = per_element * torch.Size(self.event).numel()
+
+    @property
+    def outputs(self) -> int:
+        """How many of the P values the decoder must give; the others are known of each row."""
+        return self.size
+
+    def placed(self, out: Float[Tensor, "*L B Q"], context: Context) -> Float[Tensor, "*L B P"]:
+        """eta: what the decoder gives, with what is known of each row, but for covariates, in its place.
+
+        Raises:
+            ValueError: errors or exposure of a likelihood that has none.
+        """
+        for name in ("errors", "exposure"):
+            if getattr(context, name) is not None:
+                raise ValueError(f"{name}: expected none with the likelihood {type(self).__name__}, which has no such.")
+        return out
 
     @abstractmethod
     def log_prob(

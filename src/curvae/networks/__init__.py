@@ -1,6 +1,14 @@
 """Networks: modules only, no probability."""
 
 from curvae.networks.brenier import BrenierMap
+from curvae.networks.conditioned import (
+    ContextDecoder,
+    ContextEncoder,
+    SeesContext,
+    layers_of,
+    over_exposure,
+    run_encoder,
+)
 from curvae.networks.conv import ConvDecoder, ConvEncoder
 from curvae.networks.embedding import carried, write_affine
 from curvae.networks.flow_decoder import FlowDecoder
@@ -18,6 +26,8 @@ __all__ = [
     "MLP",
     "BrenierMap",
     "ColumnFront",
+    "ContextDecoder",
+    "ContextEncoder",
     "ConvDecoder",
     "ConvEncoder",
     "FlowDecoder",
@@ -31,11 +41,15 @@ __all__ = [
     "MaskedDecoder",
     "ModulatedMLP",
     "ReferenceCategory",
+    "SeesContext",
     "TopDown",
     "carried",
     "kernels_for",
     "ladder_decoder",
+    "layers_of",
     "low_precision",
+    "over_exposure",
+    "run_encoder",
     "run_network",
     "write_affine",
 ]

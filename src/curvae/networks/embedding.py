@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from curvae.networks.conditioned import layers_of
 from curvae.networks.identifiable import IdentifiableDecoder
 from curvae.networks.mlp import Front
 from curvae.networks.modulated import ModulatedMLP
@@ -77,8 +78,7 @@ def _fill(layer: nn.Linear, rows: slice, weight: Tensor, bias: Tensor) -> None:
 
 def _layers(network: nn.Module) -> tuple[list[nn.Linear], list[float]] | None:
     """The linear layers, and the gain of the activation after each but the last; None where there is anything else."""
-    if isinstance(network, ModulatedMLP):
-        network = network.shared
+    network = network.shared if isinstance(network, ModulatedMLP) else layers_of(network)
     if isinstance(network, nn.Linear):
         return ([network], []) if network.bias is not None else None
     if not isinstance(network, nn.Sequential):

@@ -18,10 +18,11 @@ from curvae.posteriors import Posterior, typical
 from curvae.priors import assignments
 from curvae.systems.arguments import full_docstring
 from curvae.systems.capabilities import Parts, Weights
+from curvae.systems.context import take_context
 from curvae.systems.likelihoods import take_likelihood, with_likelihood_words
 from curvae.systems.priors import take_prior, with_prior_option
 from curvae.systems.stages import Stage, initialize_likelihood
-from curvae.typing import Batch
+from curvae.typing import Batch, Context
 
 Evidence = Literal["exact", "bound", "none"]
 """How log p(x) is had: from the system's ``log_prob``, from its ``log_weights``, or not at all."""
@@ -125,8 +126,9 @@ class LatentSystem(System):
             objective: a function or frozen dataclass, in place of ours.
         """
         inference = self.get_submodule(path)
-        inferred: Inferred = inference(self.model, batch) if steps is None else inference(self.model, batch, steps)
-        model = inferred.model if self.training and inferred.model is not None else self.model
+        model = self.model.given(batch.context)
+        inferred: Inferred = inference(model, batch) if steps is None else inference(model, batch, steps)
+        model = inferred.model if self.training and inferred.model is not None else model
         bound = (objective or self.objective)(model, inferred.posterior, batch, self.samples)
         surrogate = bound.surrogate
         if inferred.encoder_bound is not None:
@@ -145,8 +147,9 @@ class LatentSystem(System):
             raise ValueError(
                 "log_weights: this system gives no evidence (evidence='none'), so it has no proper weights."
             )
-        draws = self.inference(self.model, batch).posterior.draw(n, generator)
-        return Weights(log_weights(self.model, batch, draws), draws.log_c)
+        model = self.model.given(batch.context)
+        draws = self.inference(model, batch).posterior.draw(n, generator)
+        return Weights(log_weights(model, batch, draws), draws.log_c)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw new data, (n, *event)."""
@@ -157,30 +160,38 @@ class LatentSystem(System):
         return Parts(self.model, self.inference)
 
     @torch.no_grad()
-    def clusters(self, x: Float[Tensor, "B *event"], mask: Tensor | None = None) -> Float[Tensor, "B K C"]:
+    def clusters(
+        self, x: Float[Tensor, "B *event"], mask: Tensor | None = None, context: Context | None = None
+    ) -> Float[Tensor, "B K C"]:
         """``q(y | x)`` of each block of z whose prior is a mixture: see :func:`curvae.priors.assignments`.
 
         Raises:
             ValueError: no such block; otherwise as :meth:`posterior`.
         """
-        return assignments(self.model.prior, self.posterior(x, mask))
+        return assignments(self.model.prior, self.posterior(x, mask, context=context))
 
     @torch.no_grad()
-    def reconstruct(self, x: Float[Tensor, "B *event"], mask: Tensor | None = None) -> Tensor:
+    def reconstruct(
+        self, x: Float[Tensor, "B *event"], mask: Tensor | None = None, context: Context | None = None
+    ) -> Tensor:
         """``E[x | z]`` at the mean of q(z | x), (B, *event), missing elements included; see :meth:`posterior`.
 
         A model that draws element by element (``draws_in_order``) gives a draw of p(x | z) instead, as that mean has no
         closed form. The draws repeat.
         """
-        z = typical(self.posterior(x, mask))
+        z = typical(self.posterior(x, mask, context=context))
         if self.model.draws_in_order:
             return self.model.sample_given(z, torch.Generator(z.device).manual_seed(0)).reshape(x.shape)
         seen = x if mask is None else torch.where(mask, x, torch.zeros_like(x))
-        return self.model.mean(z, seen.reshape(len(x), *self.model.likelihood.event)).reshape(x.shape)
+        return self.model.given(context).mean(z, seen.reshape(len(x), *self.model.likelihood.event)).reshape(x.shape)
 
     @torch.no_grad()
     def posterior(
-        self, x: Float[Tensor, "B *event"], mask: Tensor | None = None, refine: int | Refine = 0
+        self,
+        x: Float[Tensor, "B *event"],
+        mask: Tensor | None = None,
+        refine: int | Refine = 0,
+        context: Context | None = None,
     ) -> Posterior:
         """q(z | x) of data that need not be in the training table, in the model's own units.
 
@@ -188,9 +199,10 @@ class LatentSystem(System):
             x: the data.
             mask: True where observed; all if None.
             refine: steps of gradient ascent on each example's ELBO from there, whatever the system; or how to refine.
+            context: what is known of each row, for a model that is given it.
 
         Raises:
-            ValueError: x is not a batch of the model's events, or not finite where observed; negative steps.
+            ValueError: a context that is needed and missing, x is not a batch of the model's events, or not finite where observed; negative steps.
         """
         event = self.model.likelihood.event
         if x.shape[1:] != event and x.shape[1:].numel() == torch.Size(event).numel():
@@ -203,9 +215,9 @@ class LatentSystem(System):
         seen = x if mask is None else torch.where(mask, x, torch.zeros_like(x))
         if not bool(seen.isfinite().all()):
             raise ValueError("posterior: x holds NaN or infinity; pass mask=x.isfinite() to leave them out.")
-        batch = Batch.of(seen, mask)
+        batch, model = Batch.of(seen, mask, context), self.model.given(context)
         refiner = at_test_time(refine) if isinstance(refine, int) else refine
-        return refiner(self.model, self.inference(self.model, batch).posterior, batch).posterior
+        return refiner(model, self.inference(model, batch).posterior, batch).posterior
 
 
 SYSTEMS: dict[str, Callable[..., System]] = {}
@@ -249,6 +261,8 @@ def register(name: str, own_prior: bool = False) -> Callable[[Callable[Arguments
                 raise TypeError(f"{name}: expected a function that returns a System, got {type(system).__name__}.")
             if prior != "normal":
                 take_prior(system, prior, chosen["spec"])
+            if chosen["spec"].given.said:
+                take_context(system, chosen["spec"])
             system.recipe = Recipe(name, chosen)
             return system
 

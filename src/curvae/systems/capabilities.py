@@ -31,7 +31,7 @@ class Parts(NamedTuple):
 
     def infer(self, batch: Batch) -> Inferred:
         """q(z | x) of a batch, with what the inference says of itself."""
-        return self.inference(self.model, batch)
+        return self.inference(self.model.given(batch.context), batch)
 
 
 @runtime_checkable

@@ -27,7 +27,8 @@ def like(system: nn.Module, batch: Batch) -> Batch:
     device, dtype = place(system)
     x = batch.x.to(device, dtype) if batch.x.is_floating_point() else batch.x.to(device)
     mask, label = (None if part is None else part.to(device) for part in (batch.mask, batch.label))
-    return Batch(x, batch.index.to(device), mask, label)
+    context = None if batch.context is None else batch.context.map(lambda part: part.to(device, dtype))
+    return Batch(x, batch.index.to(device), mask, label, context)
 
 
 @contextmanager

@@ -122,8 +122,7 @@ class StartPrior:
                 log.info("prior: %s starts as it is.", type(prior).__name__)
             return
         rows = torch.linspace(0, len(data.train) - 1, min(len(data.train), ROWS)).long()
-        mask = None if data.train.mask is None else data.train.mask[rows]
-        batch = like(system, Batch.of(data.train.x[rows], mask))
+        batch = like(system, Batch.of(data.train.x, data.train.mask, data.train.context).take(rows))
         prior.start_at(batch.x, encoder_posteriors(system, batch))
         log.info("prior: %s starts at %d training rows, where the encoder starts.", type(prior).__name__, len(rows))
 
@@ -132,7 +131,7 @@ class StartPrior:
 def encoder_posteriors(system: Any, batch: Batch) -> DiagonalGaussian:
     """Means and variances of the posteriors that a system's encoder gives, or the whole of its inference."""
     try:
-        q = EncoderAlone(encoder_of(system.inference))(batch.x)
+        q = encoder_of(system.inference)(None, batch._replace(mask=None)).posterior
     except ValueError:
-        q = system.posterior(batch.x, batch.mask)
+        q = system.parts().infer(batch).posterior
     return DiagonalGaussian(typical(q), 0.5 * q.covariance.diagonal(dim1=-2, dim2=-1).log())

@@ -15,7 +15,9 @@ from torch import nn
 
 from curvae.inference import m_step
 from curvae.likelihoods import HasNoise
+from curvae.networks import over_exposure
 from curvae.objectives import Bound, Objective
+from curvae.systems.counted import counted
 from curvae.typing import Batch, Remembers, Tables
 
 if TYPE_CHECKING:
@@ -124,7 +126,9 @@ class Stage:
 def initialize_likelihood(system: Any, data: Tables) -> None:
     """The likelihood's own parameters start from the training data: the output variance, say."""
     if isinstance(likelihood := system.model.likelihood, HasNoise):
-        likelihood.initialize(data.train.x, data.train.mask)
+        rows = counted(data.train)
+        errors = () if rows.context is None or rows.context.errors is None else (rows.context.errors,)
+        likelihood.initialize(over_exposure(rows.x, rows.context), rows.mask, *errors)
 
 
 @dataclass(frozen=True)
@@ -179,10 +183,9 @@ class RefitNoise:
     rows: int = 512
 
     def __call__(self, system: Any, data: Tables) -> None:
-        table = data.train
-        rows = torch.linspace(0, len(table) - 1, min(len(table), self.rows)).long()
-        mask = None if table.mask is None else table.mask[rows]
-        m_step(system.model, system.get_submodule(self.path), Batch.of(table.x[rows], mask), self.steps)
+        batch = counted(data.train)
+        rows = torch.linspace(0, len(batch.x) - 1, min(len(batch.x), self.rows)).long()
+        m_step(system.model, system.get_submodule(self.path), batch.take(rows), self.steps)
 
 
 def single(start: Prepared = initialize_likelihood) -> tuple[Stage]:

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from curvae.inference import AffinePosterior, start_at
 from curvae.likelihoods import StartsAtLinear
 from curvae.linear import LinearGaussian
-from curvae.networks import FlowDecoder, Front, MaskedDecoder, carried, write_affine
+from curvae.networks import ContextEncoder, FlowDecoder, Front, MaskedDecoder, carried, over_exposure, write_affine
 from curvae.priors import StartsAtEncoded, StartsAtNormal
+from curvae.systems.counted import counted
 from curvae.systems.stages import Prepared, initialize_likelihood
-from curvae.typing import Table, Tables
+from curvae.typing import Batch, Table, Tables
 
 log = logging.getLogger("curvae")
 
@@ -56,17 +57,18 @@ class LinearStart:
     """
 
     def __call__(self, system: Any, data: Tables) -> None:
-        prior, likelihood, x = system.model.prior, system.model.likelihood, data.train.x
+        prior, likelihood = system.model.prior, system.model.likelihood
         size = min(carried(_network(system.model.decoder)), sum(prior.blocks))
         known = isinstance(prior, StartsAtNormal | StartsAtEncoded)
         if not (size and isinstance(likelihood, StartsAtLinear) and known):
             log.info("%s starts at random: its decoder or prior cannot start at a linear model.", _name(system))
             return initialize_likelihood(system, data)
-        fitted = best(likelihood.linear_fits(x, size, data.train.mask), likelihood, data.validation)
+        rows = counted(data.train)
+        fitted = best(_fits(likelihood, rows, size), likelihood, data.validation)
         deviation = fitted.posterior_variance.sqrt()
         unit = prior.start_from(deviation) if isinstance(prior, StartsAtNormal) else torch.ones_like(deviation)
         _write_decoder(system, fitted, unit)
-        if not start_at(system.inference, _posterior(fitted, unit, likelihood, x, _front(system.inference))):
+        if not start_at(system.inference, _posterior(fitted, unit, likelihood, rows, system.inference)):
             log.info("%s: the decoder starts at a linear model, the encoder at random.", _name(system))
 
 
@@ -93,28 +95,42 @@ def _network(decoder: nn.Module) -> nn.Module:
     return decoder.network if isinstance(decoder, FlowDecoder | MaskedDecoder) else decoder
 
 
+def _fits(likelihood: Any, rows: Batch, size: int) -> tuple[LinearGaussian, ...]:
+    """The candidates, of counts over their exposure, beside known errors."""
+    x = over_exposure(rows.x, rows.context)
+    if rows.context is None or rows.context.errors is None:
+        return likelihood.linear_fits(x, size, rows.mask)
+    return likelihood.linear_fits(x, size, rows.mask, rows.context.errors)
+
+
 def _posterior(
-    fitted: LinearGaussian, unit: Float[Tensor, " D"], likelihood: Any, x: Float[Tensor, "N *event"], front: nn.Module
+    fitted: LinearGaussian, unit: Float[Tensor, " D"], likelihood: Any, rows: Batch, inference: nn.Module
 ) -> AffinePosterior:
     """That of latents in these units, as a function of what the encoder sees; by least squares where that is not what
     was modelled."""
     log_scale = 0.5 * fitted.posterior_variance.log() - unit.log()
     inward, mean, noise = fitted.posterior_map / unit.unsqueeze(1), fitted.mean, fitted.noise
-    if not _is_modelled(likelihood, front, x[:100]):
-        flat, target = front(x).flatten(1).double(), (likelihood.linear_features(x) - mean) @ inward.mT
+    if not _is_modelled(likelihood, inference, rows.take(slice(100))):
+        features = likelihood.linear_features(over_exposure(rows.x, rows.context))
+        flat, target = _seen(inference, rows).double(), (features - mean) @ inward.mT
         mean, noise = flat.mean(0), None
         inward = torch.linalg.lstsq(flat - mean, target).solution.mT
     return AffinePosterior(inward, -inward @ mean, log_scale, noise)
 
 
-def _front(inference: nn.Module) -> nn.Module:
-    """What x goes through before the encoder's first layer."""
-    return next((module for module in inference.modules() if isinstance(module, Front)), nn.Identity())
+def _seen(inference: nn.Module, rows: Batch) -> Float[Tensor, "N I"]:
+    """What the encoder's first layer is given."""
+    for module in inference.modules():
+        if isinstance(module, ContextEncoder):
+            return module.seen(rows.x, rows.context)
+        if isinstance(module, Front):
+            return module(rows.x).flatten(1)
+    return rows.x.flatten(1)
 
 
-def _is_modelled(likelihood: Any, front: nn.Module, x: Float[Tensor, "N *event"]) -> bool:
+def _is_modelled(likelihood: Any, inference: nn.Module, rows: Batch) -> bool:
     """Whether an encoder sees what the linear model is a model of."""
-    features, seen = likelihood.linear_features(x), front(x).flatten(1).double()
+    features, seen = likelihood.linear_features(rows.x), _seen(inference, rows).double()
     return features.shape == seen.shape and bool(torch.allclose(features, seen, atol=1e-5))
 
 

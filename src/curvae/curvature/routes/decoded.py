@@ -27,7 +27,8 @@ class Observed:
 
     def take(self, rows: Int[Tensor, " n"]) -> "Observed":
         variance = None if self.variance is None else self.variance[rows]
-        return replace(self, batch=take_rows(self.batch, rows), variance=variance)
+        batch = take_rows(self.batch, rows)
+        return replace(self, model=self.model.given(batch.context), batch=batch, variance=variance)
 
 
 class Decoded(Linearization):

@@ -68,7 +68,7 @@ def decoding(model: LatentVariableModel, x: Tensor | None, z: Tensor, products: 
     if torch.compiler.is_compiling():
         return Decoding(decode, WAYS[0])
     gradient = torch.is_grad_enabled()
-    seen, key = _known.setdefault(model.decoder, {}), (gradient, z.dtype, z.device, model.autoregressive)
+    seen, key = _known.setdefault(model.decoder, {}), (gradient, z.dtype, z.device, model.by_latents_alone)
     way = seen.get(key)
     if way is None or (way.taking is Taking.ROWS and products):
         way = seen[key] = _found(model, x, z, Asked(gradient, products))
@@ -76,13 +76,13 @@ def decoding(model: LatentVariableModel, x: Tensor | None, z: Tensor, products: 
 
 
 def _found(model: LatentVariableModel, x: Tensor | None, z: Tensor, asked: Asked) -> Way:
-    if not model.autoregressive and layers.chain(model.decoder):
+    if model.by_latents_alone and layers.chain(model.decoder):
         return WAYS[0]
     rows = torch.randn(ROWS, z.shape[-1], generator=torch.Generator().manual_seed(0)).to(z.device, z.dtype)
-    given = (x[:1].repeat_interleave(ROWS, 0),) if x is not None else ()
+    given, pair = (x[:1].repeat_interleave(ROWS, 0),) if x is not None else (), model.of_first(ROWS)
 
     def decode(point: Tensor) -> Tensor:
-        return model.decode(point, *given, precise=True).to(point.dtype)
+        return pair.decode(point, *given, precise=True).to(point.dtype)
 
     with model.evaluating(), torch.inference_mode(False):
         try:

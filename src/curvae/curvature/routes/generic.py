@@ -91,9 +91,10 @@ class Generic(Decoded):
     def _chunk(self, z: Float[Tensor, "B D"], rows: slice, directions: int) -> Local:
         """Some of the data, so many columns or rows of J at once."""
         part = take_rows(self.batch, rows)
-        eta, jacobians = jacobian(decoding(self.model, part.x, z), z, self.needs.reverse, directions)
-        level = self.model.likelihood.log_prob(part.x, eta, part.mask)
-        return Local(level, *assembled(self.model, part, eta, jacobians))
+        model = self.model.given(part.context)
+        eta, jacobians = jacobian(decoding(model, part.x, z), z, self.needs.reverse, directions)
+        level = model.likelihood.log_prob(part.x, eta, part.mask)
+        return Local(level, *assembled(model, part, eta, jacobians))
 
 
 class Needs(NamedTuple):
@@ -115,7 +116,7 @@ class Needs(NamedTuple):
         sizes = []
         for count in (1, 2):
             rows = z[:1].detach().repeat(count, 1)
-            decode = decoding(model, batch.x[:1].repeat_interleave(count, 0), rows)
+            decode = decoding(model.of_first(count), batch.x[:1].repeat_interleave(count, 0), rows)
             with model.evaluating(), _Sizes() as seen:
                 decode(rows)
             sizes.append(seen.sizes)

@@ -32,7 +32,7 @@ class Hidden(Linearization):
     @staticmethod
     def split(model: LatentVariableModel) -> tuple[list[nn.Module], nn.Linear] | None:
         """The hidden layers and the linear one after them, or None for any other decoder."""
-        parts = None if model.autoregressive else layers.chain(model.decoder)
+        parts = layers.chain(model.decoder) if model.by_latents_alone else None
         if not parts or not isinstance(parts[-1], nn.Linear):
             return None
         return parts[:-1], parts[-1]

@@ -21,7 +21,7 @@ class Layerwise(Linearization):
 
     @classmethod
     def fits(cls, model: LatentVariableModel, batch: Batch) -> bool:
-        return not model.autoregressive and bool(layers.chain(model.decoder))
+        return model.by_latents_alone and bool(layers.chain(model.decoder))
 
     @classmethod
     def of(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Layerwise":

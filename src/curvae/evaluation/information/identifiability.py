@@ -96,12 +96,16 @@ def _slopes(system: System, table: ArrayTable, limit: int | None, seed: int) -> 
         codes = typical(latent.infer(batch).posterior)
         parts = torch.arange(count).split(max(1, NUMBERS // 8 // _numbers(latent.model)))
         try:
-            each = [slopes_at(latent.model, Batch.of(batch.x[part]), codes[part]) for part in parts]
+            each = [_of_part(latent.model, batch.take(part), codes[part]) for part in parts]
         except ValueError:  # a decoder without derivatives
             return None
     found = [torch.cat(values).cpu() for values in zip(*each, strict=True)]
     known = found[0].isfinite().all(1) & found[1].isfinite().all(1)
     return Slopes(*(values[known] for values in found)) if bool(known.any()) else None
+
+
+def _of_part(model: LatentVariableModel, batch: Batch, z: Float[Tensor, "N D"]) -> Slopes:
+    return slopes_at(model.given(batch.context), batch, z)
 
 
 def _numbers(model: LatentVariableModel) -> int:

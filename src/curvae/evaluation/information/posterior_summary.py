@@ -60,7 +60,7 @@ def describe(
         >>> bool(np.allclose(found["kl"], found["kl_each"].sum(1), atol=1e-5))   # a diagonal q: nothing is shared
         True
     """
-    posterior = inferred.posterior
+    posterior, model = inferred.posterior, model.given(batch.context)
     reported = posterior if axes is None else rotated(posterior, axes.rotation)
     mean = reported.mean
     status = inferred.info.get("status", torch.zeros(len(mean), dtype=torch.long))
@@ -98,7 +98,8 @@ def reconstruct_observed(system: CanReconstruct, batch: Batch) -> Tensor:
     """Reconstructions of a batch, in model space, from what of it is observed and finite."""
     finite = batch.x.isfinite()
     seen = finite if batch.mask is None else finite & batch.mask
-    return system.reconstruct(batch.x, None if bool(seen.all()) else seen)
+    more = {} if batch.given is None else {"context": batch.given}
+    return system.reconstruct(batch.x, None if bool(seen.all()) else seen, **more)
 
 
 def squared_error(

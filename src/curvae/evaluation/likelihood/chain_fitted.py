@@ -77,8 +77,8 @@ class ChainFit:
         now = Fitting(batch, start, start, z, z[:0], torch.full_like(z[0, :, :1], 0.5))
         rows, found = torch.arange(len(z[0]), device=z.device), dict(start.tensors)
         for _ in range(self.rounds):
-            now = self._round(model, now, generator)
-            proposal, quality = tried(model, now, self.trial, generator)
+            now = self._round(model.given(now.batch.context), now, generator)
+            proposal, quality = tried(model.given(now.batch.context), now, self.trial, generator)
             for name, value in proposal.tensors.items():
                 found[name] = found[name].index_copy(0, rows, value)
             kept = (~(quality <= self.good)).nonzero().squeeze(-1).to(rows.device)

@@ -170,7 +170,7 @@ def _measure(
 
 def weighed(system: HasModel, inferred: Inferred, batch: Batch, sampling: Sampling) -> Scores:
     """Log p(x) of a batch by every proposal, and by the best of them, from one inference of each."""
-    model, own, count = system.parts().model, inferred.posterior, len(batch.x)
+    model, own, count = system.parts().model.given(batch.context), inferred.posterior, len(batch.x)
     if not model.prior.continuous:
         draw = from_posterior(model, own, batch, sampling)
         return weigh(draw, count, sampling, enumerated=own.count(1) == own.count(2))
@@ -200,7 +200,7 @@ def by_chains(
     if len(hard):
         rows = torch.from_numpy(hard)
         part = part_of(batch, rows)
-        q = ChainFit()(model, part, posterior_of(common, rows), sampling.generator)
+        q = ChainFit()(model.given(part.context), part, posterior_of(common, rows), sampling.generator)
         own = weigh(from_posterior(model, q, part, sampling), len(hard), sampling)
         for name in NAMED:
             chains[f"{name}_chains"][hard] = own[f"{name}_own"]

@@ -102,7 +102,7 @@ def from_posterior(model: LatentVariableModel, own: Posterior, batch: Batch, sam
 
     def draw(rows: Int[Tensor, " R"], n: int) -> dict[str, WeightSet]:
         part, q = part_of(batch, rows), posterior_of(own, rows)
-        return {"own": WeightSet.plain(*posterior_weights(model, q, part, n, sampling.memory, sampling.generator))}
+        return {"own": WeightSet.plain(*posterior_weights(model.given(part.context), q, part, n, sampling.memory, sampling.generator))}
 
     return draw
 
@@ -119,11 +119,12 @@ def from_both(
 
     def draw(rows: Int[Tensor, " R"], n: int) -> dict[str, WeightSet]:
         part, q, r = part_of(batch, rows), posterior_of(own, rows), posterior_of(common, rows)
+        here = model.given(part.context)
         settings = part, n, sampling.memory, sampling.generator
         if not (isinstance(q, DensityPosterior) and isinstance(r, DensityPosterior)):
-            ours, theirs = (posterior_weights(model, proposal, *settings) for proposal in (q, r))
+            ours, theirs = (posterior_weights(here, proposal, *settings) for proposal in (q, r))
             return {"own": WeightSet.plain(*ours), "laplace": WeightSet.plain(*theirs)}
-        ours, theirs = (balanced_weights(model, a, b, *settings) for a, b in ((q, r), (r, q)))
+        ours, theirs = (balanced_weights(here, a, b, *settings) for a, b in ((q, r), (r, q)))
         single = {"own": WeightSet.plain(*ours[:2]), "laplace": WeightSet.plain(*theirs[:2])}
         return single | {"defensive": mixed(ours, theirs)}
 
@@ -143,7 +144,7 @@ def part_of(batch: Batch, rows: Int[Tensor, " R"]) -> Batch:
     if len(rows) == len(batch.x):
         return batch
     rows = rows.to(batch.x.device)
-    return Batch(*(None if value is None else value[rows] for value in batch))  # pyright: ignore[reportArgumentType]
+    return batch.take(rows)
 
 
 def posterior_of(posterior: AnyPosterior, rows: Int[Tensor, " R"]) -> AnyPosterior:

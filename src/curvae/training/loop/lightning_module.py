@@ -175,7 +175,7 @@ class StageModule(LightningModule):
 
     def _step(self, shard: Shard, optimizer: LightningOptimizer) -> None:
         bound = self._bound(shard.batch)
-        loss = -shard.share * bound.surrogate.mean()
+        loss = -shard.share * self._weighted(bound.surrogate, shard.batch).mean()
         optimizer.zero_grad()
         self.manual_backward(loss)
         gradients = [each.grad for each in self._trained if each.grad is not None]
@@ -195,6 +195,17 @@ class StageModule(LightningModule):
             self.means.add(bound, norm, shard.share > 0)
         else:
             self._skip(bound)
+
+    def _weighted(self, surrogate: Tensor, batch: Batch) -> Tensor:
+        """Each row's as often as it counts, over the mean of that."""
+        if self._mean_weight is None or batch.context is None or batch.context.weight is None:
+            return surrogate
+        return surrogate * (batch.context.weight / self._mean_weight).to(surrogate)
+
+    @functools.cached_property
+    def _mean_weight(self) -> float | None:
+        known = self.data.train.context
+        return None if known is None or known.weight is None else float(known.weight.double().mean())
 
     def _step_ahead(
         self, shard: Shard, optimizer: LightningOptimizer, bound: Bound, norm: Tensor, finite: Tensor
@@ -219,7 +230,8 @@ class StageModule(LightningModule):
     @functools.cached_property
     def _bound(self) -> Callable[[Batch], Bound]:
         bound = functools.partial(self.stage.bound_of, self.system)
-        return Compiled(bound, self.settings.batch_size) if self.settings.compile else bound
+        plain = self.data.train.context is not None or not self.settings.compile
+        return bound if plain else Compiled(bound, self.settings.batch_size)
 
     def _agreed(self, finite: bool) -> bool:
         return self.trainer.strategy.reduce_boolean_decision(finite) if several() else finite
@@ -256,8 +268,9 @@ class StageModule(LightningModule):
     def validation_step(self, shard: Shard, batch_idx: int) -> None:
         if shard.share:
             bound = self.stage.judge(self.system, shard.batch)
-            self._validation.add("value", bound.value)
-            self._validation.add("surrogate", bound.surrogate)
+            weight = None if (known := shard.batch.context) is None else known.weight
+            self._validation.add("value", bound.value, weight=weight)
+            self._validation.add("surrogate", bound.surrogate, weight=weight)
 
     def on_validation_epoch_end(self) -> None:
         """Before the first update: where a stage starts is a candidate for the best."""

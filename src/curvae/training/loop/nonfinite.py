@@ -76,7 +76,7 @@ def faulty_module(system: System, table: ArrayTable) -> str:
 
 
 def _decode(system: LatentSystem, rows: Batch) -> Tensor:
-    return system.model.decode(system.model.prior.sample(len(rows.x)), rows.x)
+    return system.model.given(rows.context).decode(system.model.prior.sample(len(rows.x)), rows.x)
 
 
 def _first_faulty(system: nn.Module, run: Callable[[], Any]) -> str:

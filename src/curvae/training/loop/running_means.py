@@ -24,11 +24,19 @@ class Means:
 
     def __init__(self, names: Sequence[str] = ()):
         self._sums: dict[str, Tensor | float] = dict.fromkeys(names, 0.0)
-        self._counts: dict[str, Tensor | int] = dict.fromkeys(names, 0)
+        self._counts: dict[str, Tensor | int | float] = dict.fromkeys(names, 0)
 
-    def add(self, name: str, values: Tensor, keep: Bool[Tensor, ""] | None = None) -> None:
-        """Take every element of ``values`` into the mean; none of them where ``keep``, on the device, is False."""
-        total, count = values.detach().float().sum(), values.numel()
+    def add(
+        self, name: str, values: Tensor, keep: Bool[Tensor, ""] | None = None, weight: Tensor | None = None
+    ) -> None:
+        """Take every element of ``values`` into the mean; none of them where ``keep``, on the device, is False.
+
+        Each counts as often as its ``weight`` says.
+        """
+        values, count = values.detach().float(), values.numel()
+        if weight is not None:
+            values, count = values * weight.float(), weight.float().sum()
+        total = values.sum()
         if keep is not None:
             total, count = torch.where(keep, total, 0.0), keep * count
         self._sums[name] = self._sums.get(name, 0.0) + total

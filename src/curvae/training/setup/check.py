@@ -12,7 +12,7 @@ from curvae.data import Data
 from curvae.inference import Inference
 from curvae.model import LatentVariableModel
 from curvae.systems import HasModel, Parts, System
-from curvae.systems.place import evaluating, place
+from curvae.systems.place import evaluating, like, place
 from curvae.typing import Batch
 
 ROWS = 2
@@ -42,7 +42,7 @@ def check_networks(system: System, data: Data) -> None:
     """
     with evaluating(system), torch.random.fork_rng():
         for module in system.modules():
-            if isinstance(module, LatentVariableModel) and not module.autoregressive:
+            if isinstance(module, LatentVariableModel) and module.by_latents_alone:
                 _try_decoder(module)
         if isinstance(system, HasModel):
             _try_encoders(system, system.parts(), data)
@@ -73,15 +73,15 @@ def _try_decoder(model: LatentVariableModel) -> None:
     except Exception as error:
         raise _refusal(call, error) from error
     _judge(call, out)
-    if out.flatten(1).shape[1] != model.likelihood.size:
-        wanted, got = _shape(model.likelihood.size), _shape(*out.shape[1:])
+    if out.flatten(1).shape[1] != model.likelihood.outputs:
+        wanted, got = _shape(model.likelihood.outputs), _shape(*out.shape[1:])
         raise ValueError(f"decoder: expected {wanted} from {_takes(call)}, got {got}; change its last layer.")
 
 
 def _try_encoders(system: System, parts: Parts, data: Data) -> None:
     """Each is judged as it is called; then whether they are for as many latents as the prior has."""
-    batch, device = data.train.batch(torch.arange(min(ROWS, len(data.train)))), place(system)[0]
-    batch = Batch.of(batch.x.to(device), None if batch.mask is None else batch.mask.to(device))
+    batch = data.train.batch(torch.arange(min(ROWS, len(data.train))))
+    batch = like(system, Batch.of(batch.x, batch.mask, batch.context))
     under_way: list[Call] = []
     try:
         with _watched(system, under_way):
@@ -101,7 +101,7 @@ def _check_parts(latent: Parts, batch: Batch) -> None:
     parts = [module for module in latent.inference.modules() if isinstance(module, Inference)]
     for part in reversed(parts[1:]):
         try:
-            center = part(latent.model, batch).posterior.center
+            center = part(latent.model.given(batch.context), batch).posterior.center
         except Exception:  # not this one, or not by itself
             continue
         _check_size(latent.model, part, center)

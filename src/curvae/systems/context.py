@@ -1,0 +1,63 @@
+"""Systems that are given what is known of each row: exposures, known errors, covariates."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from curvae.conditional import ConditionalModel
+from curvae.inference import Amortized, AmortizedLabels, AmortizedMixture
+from curvae.likelihoods import Gaussian, GaussianErrors, Likelihood
+from curvae.networks import ContextDecoder, ContextEncoder
+from curvae.priors import VampPrior
+from curvae.systems.capabilities import HasModel, ScoresCodes
+from curvae.typing import Context, DataSpec, Given, Tables
+
+
+def take_context(system: Any, spec: DataSpec) -> None:
+    """Give a system what is known of each row of its data, before it is trained: model, decoder and encoders.
+
+    Raises:
+        ValueError: a system without a latent-variable model or without an encoder of layers, a prior that asks the
+            encoder of rows without context, or a likelihood that has no errors, or no exposure.
+    """
+    given, model = spec.given, system.parts().model if isinstance(system, HasModel) else None
+    if model is None or not model.by_latents_alone or isinstance(model.prior, VampPrior) or isinstance(system, ScoresCodes):
+        raise ValueError(f"{given.said}: expected a system with a decoder and an encoder of its own; got another one.")
+    likelihood = _taking(model.likelihood, given)
+    decoder = ContextDecoder(model.decoder, given.covariates) if given.covariates else model.decoder
+    system.model = ConditionalModel(model.prior, decoder, likelihood, given)
+    _widen_encoders(system, spec)
+    first, *others = system.stages()
+    system.restage(replace(first, prepare=(remember_context, *first.prepare)), *others)
+
+
+def remember_context(system: Any, data: Tables) -> None:
+    """The model keeps what is known of training rows, for those that it makes up."""
+    if data.train.context is None:
+        raise ValueError(f"{system.model.what.said}: expected data that come with it, got data without.")
+    system.model.remember(data.train.context)
+
+
+def _taking(likelihood: Likelihood, given: Given) -> Likelihood:
+    """The likelihood that takes errors in the place of one that does not; what it takes is tried."""
+    event = likelihood.event
+    if given.errors and isinstance(likelihood, Gaussian):
+        scale = None if likelihood.starts_from_data else likelihood.scale
+        likelihood = GaussianErrors(event, scale, likelihood.learn, likelihood.floor or 1e-3)
+    ones = torch.ones(1)
+    tried = Context(torch.ones(1, *event) if given.errors else None, ones if given.exposure else None)
+    likelihood.placed(torch.zeros(1, likelihood.outputs), tried)
+    return likelihood
+
+
+def _widen_encoders(system: Any, spec: DataSpec) -> None:
+    """Every encoder, and every gate, of the inference sees what is known, too."""
+    count, features = 0, torch.Size(spec.event).numel()
+    for module in list(system.inference.modules()):
+        if isinstance(module, Amortized):
+            module.encoder, count = ContextEncoder(module.encoder, features, spec.given), count + 1
+        elif isinstance(module, AmortizedMixture | AmortizedLabels):
+            module.gate = ContextEncoder(module.gate, features, spec.given)
+    if not count:
+        raise ValueError(f"{spec.given.said}: expected a system with an encoder, which is given it, too; got none.")
