@@ -75,7 +75,7 @@ def build(name: str, arguments: Mapping[str, Any], spec: DataSpec | Mapping[str,
     Raises:
         ValueError: no such system, or arguments that it does not take.
     """
-    spec = spec if isinstance(spec, DataSpec) else DataSpec(**{**spec, "event": tuple(spec["event"])})
+    spec = spec if isinstance(spec, DataSpec) else DataSpec.from_dict(spec)
     builder = system(name)
     made = {key: _made(value) for key, value in current(name, arguments).items()}
     try:

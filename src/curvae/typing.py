@@ -128,6 +128,22 @@ class DataSpec(NamedTuple):
     given: Given = Given()
     """What is known of each row beside it."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Names and values, those of ``given`` too: what a file says, and :meth:`from_dict` reads."""
+        return {**self._asdict(), "given": self.given._asdict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "DataSpec":
+        """What :meth:`to_dict` gave, or an earlier version that knew of less.
+
+        >>> DataSpec.from_dict({"event": [3], "support": "count"}).event
+        (3,)
+        """
+        given = Given(**values.get("given", {}))
+        return cls(
+            **{**values, "event": tuple(values["event"]), "kinds": tuple(values.get("kinds", ())), "given": given}
+        )
+
     def groups(self) -> dict[tuple[str, int], list[int]]:
         """Of mixed data the columns of each kind, and its number of categories, 2 where there are none.
 

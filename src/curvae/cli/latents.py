@@ -15,7 +15,7 @@ from curvae.cli.opening import known_set_of, noted, open_run
 from curvae.cli.output import fresh
 from curvae.cli.parsing import command
 from curvae.cli.picture_files import fresh_pictures, is_pictures, write_pictures
-from curvae.io.reading import Reading
+from curvae.io.reading import CONTEXT, Reading
 
 if TYPE_CHECKING:
     from curvae.fitted import Fitted
@@ -43,7 +43,7 @@ class Description:
 
 DESCRIBED, FILE = (
     Source("words and flags", Description),
-    Source("a file", Reading, skip=frozenset({"drop", "row_names", "transpose", "kind"})),
+    Source("a file", Reading, skip=frozenset({"drop", "row_names", "transpose", "kind", *CONTEXT})),
 )
 
 

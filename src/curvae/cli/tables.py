@@ -9,7 +9,7 @@ from curvae.cli.flags import Source
 from curvae.cli.opening import DATA_FLAGS
 from curvae.cli.output import show
 from curvae.cli.parsing import command, in_flags
-from curvae.io.reading import Reading
+from curvae.io.reading import CONTEXT, Reading
 
 if TYPE_CHECKING:
     from curvae.data import Decision
@@ -23,7 +23,7 @@ MOST = 200
     "FILE [flags]",
     "curvae data stars.csv",
     "curvae data stars.csv --drop id --missing-value -999 --kind n=count",
-    reading=Source("how it is read", Reading, skip=frozenset({"data_dir"})),
+    reading=Source("how it is read", Reading, skip=frozenset({"data_dir", *CONTEXT})),
 )
 def data(file: Path, *, reading: Reading) -> None:
     """What is in a file: columns with kinds, ranges and missing values; what was decided of it; what to mend.

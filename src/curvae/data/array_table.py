@@ -12,7 +12,7 @@ from curvae.data.errors import DataError
 from curvae.data.transforms import Identity, Transform
 from curvae.data.transforms.base import FIXED_NOISE
 from curvae.data.validation import check_finite
-from curvae.typing import Batch
+from curvae.typing import Batch, Context
 
 AS_GIVEN = Identity()
 
@@ -28,6 +28,7 @@ class ArrayTable:
         mask: ``(N, *event)``, True = observed.
         training: whether this is the training table, whose batches carry their row numbers.
         row: ``(N,)``, the place of each in the file or array that it was taken from, from 0.
+        context: what is known of each row and not modelled, in the model's units.
 
     Raises:
         DataError: lengths or shapes differ, or an observed value is not finite.
@@ -44,10 +45,13 @@ class ArrayTable:
     mask: Tensor | None = None
     training: bool = False
     row: Tensor | None = None
+    context: Context | None = None
 
     def __post_init__(self):
         if self.label is not None and len(self.label) != len(self.raw):
             raise DataError(f"label: expected {len(self.raw)} rows as in raw, got {len(self.label)}; pass one a row.")
+        if self.context is not None and len(self.context) != len(self.raw):
+            raise DataError(f"context: expected {len(self.raw)} rows as in raw, got {len(self.context)}.")
         if self.mask is not None and (self.mask.shape != self.raw.shape or self.mask.dtype != torch.bool):
             got = f"{self.mask.dtype} {tuple(self.mask.shape)}"
             raise DataError(f"mask: expected bool of shape {tuple(self.raw.shape)} as raw, got {got}; True = observed.")
@@ -83,11 +87,12 @@ class ArrayTable:
         index = index.to(self.raw.device)
         mask = None if self.mask is None else self.mask[index]
         label = None if self.label is None else self.label[index]
+        context = None if self.context is None else self.context[index]
         if self.transform.random and (training or generator is not None):
             x = self._filled(self.transform(self.raw[index], generator), mask)
         else:
             x = self._whole[index]
-        return Batch(x, index if self.training else torch.full_like(index, -1), mask, label)
+        return Batch(x, index if self.training else torch.full_like(index, -1), mask, label, context)
 
     def batches(self, size: int, index: Int[Tensor, " N"] | None = None) -> Iterator[Batch]:
         """The rows at ``index``, by default all, some at a time."""
@@ -103,7 +108,8 @@ class ArrayTable:
         """The same table on another device."""
         parts = {name: getattr(self, name) for name in ("raw", "label", "mask", "row")}
         moved = {name: part.to(device) for name, part in parts.items() if part is not None}
-        return replace(self, **moved)
+        context = None if self.context is None else self.context.map(lambda part: part.to(device))
+        return replace(self, **moved, context=context)
 
     def __repr__(self) -> str:
         parts = [f"{len(self):,} x {tuple(self.raw.shape[1:])}"]

@@ -9,11 +9,12 @@ import torch
 from torch import Generator, Tensor
 
 from curvae.data.array_table import ArrayTable
+from curvae.data.context import in_model_units
 from curvae.data.errors import DataError
 from curvae.data.schema import Schema
 from curvae.data.transforms import Transform
 from curvae.notebook import html_table
-from curvae.typing import DataSpec
+from curvae.typing import Context, DataSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +52,14 @@ class Data:
 
 
 class Rows(NamedTuple):
-    """Raw data ``(N, *event)`` with labels and mask, before they have a transform; ``row`` is each one's place."""
+    """Raw data ``(N, *event)`` with labels, mask and context, before a transform; ``row`` is each one's place."""
 
     raw: Tensor
     label: Tensor | None = None
     mask: Tensor | None = None
     row: Tensor | None = None
+    context: Context | None = None
+    """What is known of each, in its own units."""
 
     def numbered(self) -> "Rows":
         """With their places, as they stand now."""
@@ -75,11 +78,28 @@ class Rows(NamedTuple):
 def build_data(rows: tuple[Rows, Rows, Rows], transform: Transform, recipe: Mapping[str, Any], schema: Schema) -> Data:
     """The data of training, validation and test rows under a fitted transform."""
     train, validation, test = (
-        ArrayTable(part.raw, transform, part.label, part.mask, training=part is rows[0], row=part.row) for part in rows
+        ArrayTable(
+            part.raw,
+            transform,
+            part.label,
+            part.mask,
+            training=part is rows[0],
+            row=part.row,
+            context=in_model_units(part.context, schema.columns, transform),
+        )
+        for part in rows
     )
-    digest = checksum(*(part.raw for part in rows))
+    digest = checksum(*(part.raw for part in rows), *(each for part in rows for each in _known(part)))
     known = replace(schema, unit=transform.unit, checksum=digest)
     return Data(train, validation, test, schema.spec, transform, recipe, digest, known)
+
+
+def _known(rows: Rows) -> list[Tensor]:
+    """The arrays of what is known of rows."""
+    found: list[Tensor] = []
+    if rows.context is not None:
+        rows.context.map(lambda part: found.append(part) or part)
+    return found
 
 
 def checksum(*arrays: Tensor) -> str:

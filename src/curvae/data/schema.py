@@ -5,17 +5,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite, prod
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, get_args
 
 from curvae.data.dialect import Decision, Dialect
 from curvae.data.errors import DataError
 from curvae.io.typed import OneOf, Range, conform
 from curvae.typing import DataSpec, Noise, Support
 
+NO_FEATURES = ("label", "ignored", "error", "exposure", "weight", "covariate")
+"""Kinds of columns that are not modelled: labels, what is not looked at, and what is known of each row."""
 BESIDE = -1
 """Place of labels that are no column of the table, but came beside it."""
 
-Kind = Literal["real", "positive", "count", "binary", "category", "ordinal", "label", "ignored"]
+Kind = Literal[
+    "real",
+    "positive",
+    "count",
+    "binary",
+    "category",
+    "ordinal",
+    "label",
+    "ignored",
+    "error",
+    "exposure",
+    "weight",
+    "covariate",
+]
 Holder = Literal["array", "frame", "file", "set"]
 FrameKind = Literal["pandas", "polars", "pyarrow"]
 FLOATS, WHOLE = (
@@ -23,6 +38,8 @@ FLOATS, WHOLE = (
     ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
 )
 DTYPES = ("bool", *WHOLE, *FLOATS)
+DECLARED = tuple(kind for kind in get_args(Kind) if kind not in ("error", "exposure", "weight", "covariate"))
+"""Kinds that a user says a column is of; the others have words of their own."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +53,9 @@ class Column:
         place: its number in the file, frame or array it came from; -1 for labels that came beside it.
         constant: its one value, where it does not vary over the training rows.
         vocabulary: words of a label, or codes of a category, in the order of their codes; None for numbers.
+        of: the feature that it is the known error of.
+        center: what is taken off a covariate, its training mean.
+        scale: what an exposure or a covariate is divided by, so that training rows are of size 1.
     """
 
     name: str
@@ -44,11 +64,14 @@ class Column:
     place: Annotated[int, Range(BESIDE, 2**31)] = 0
     constant: float | None = None
     vocabulary: tuple[str, ...] | None = None
+    of: str | None = None
+    center: float | None = None
+    scale: float | None = None
 
     @property
     def is_feature(self) -> bool:
         """Whether the model sees it."""
-        return self.kind not in ("label", "ignored")
+        return self.kind not in NO_FEATURES
 
 
 @dataclass(frozen=True)
@@ -163,7 +186,7 @@ class Schema:
     def to_dict(self) -> dict[str, Any]:
         """Only what JSON has; the inverse of :meth:`from_dict`."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        values |= {"spec": self.spec._asdict(), "columns": [_brief(column) for column in self.columns]}
+        values |= {"spec": self.spec.to_dict(), "columns": [_brief(column) for column in self.columns]}
         values |= {name: [asdict(each) for each in values[name]] for name in ("origins", "decisions")}
         return _listed(values | {"dialect": self.dialect and asdict(self.dialect)})
 
@@ -176,7 +199,7 @@ class Schema:
         """
         try:
             found = conform({name: values[name] for name in Written.__annotations__ if name in values}, Written)
-            schema = cls(DataSpec(**found.pop("spec")), **found)
+            schema = cls(DataSpec.from_dict(found.pop("spec")), **found)
         except ValueError as error:
             raise DataError(f"schema: {error}; the file is damaged.") from None
         unique("schema", [column.name for column in schema.columns if column.kind != "ignored"])
@@ -202,6 +225,14 @@ class Schema:
         return cls(spec, (*features, *labeled), named=named, holder="file")
 
 
+class WrittenGiven(TypedDict):
+    """A :class:`curvae.typing.Given` in a file."""
+
+    errors: bool
+    exposure: bool
+    covariates: Annotated[int, Range(0, 2**31)]
+
+
 class WrittenSpec(TypedDict):
     """A :class:`curvae.DataSpec` in a file."""
 
@@ -211,6 +242,7 @@ class WrittenSpec(TypedDict):
     name: str
     noise: NotRequired[Noise]
     kinds: NotRequired[tuple[str, ...]]
+    given: NotRequired[WrittenGiven]
 
 
 class Written(TypedDict):

@@ -149,7 +149,7 @@ class Fitted:
         table = rows_of(self.run, x, mask=mask).table
         batch = like(self.system, table.batch(torch.arange(len(table))))
         with evaluation_mode(self.system, 0):
-            q = system.posterior(batch.x, batch.mask, refine)
+            q = system.posterior(batch.x, batch.mask, refine, **outputs.context_of(batch))
             return q if axes is None else rotated(q, axes.rotation)
 
     def encode(
@@ -181,7 +181,7 @@ class Fitted:
         system, axes = require(self.system, HasPosterior, "encode"), self.axes_for(rotate)
 
         def described(batch: Batch) -> dict[str, Tensor]:
-            q = system.posterior(batch.x, batch.mask)
+            q = system.posterior(batch.x, batch.mask, **outputs.context_of(batch))
             return moments_of(q, level, axes) | outputs.clusters_of(self.system, q)
 
         with evaluation_mode(self.system, 0):
@@ -212,7 +212,7 @@ class Fitted:
             raise ValueError("decode: expected a decoder of latents alone, got one that also sees x; call reconstruct.")
         own = found if axes is None else found @ axes.rotation
         with evaluation_mode(self.system, 0):
-            mean = model.mean(own.to(*place(self.system)))
+            mean = model.reference().mean(own.to(*place(self.system)))
             return restored(self.schema, self.transform().inverse(mean.reshape(-1, *self.schema.spec.event)))
 
     def traverse(
@@ -335,7 +335,7 @@ class Fitted:
         """The same of rows that were read, in an array."""
         system = require(self.system, CanReconstruct, "reconstruct")
         with evaluation_mode(self.system, 0):
-            found = gathered(self.system, rows.table, lambda each: {"x": system.reconstruct(each.x, each.mask)})["x"]
+            found = gathered(self.system, rows.table, lambda batch: {"x": outputs.rebuilt(system, batch)})["x"]
         return restored(self.schema, self.transform().inverse(torch.from_numpy(found).reshape(rows.table.raw.shape)))
 
     def sample(self, n: int, seed: int = 0, given: Mapping[Any, Any] | None = None) -> Any:

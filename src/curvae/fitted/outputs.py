@@ -14,7 +14,8 @@ from curvae.data.tables.frames import FrameColumns, framed, library_of, named_as
 from curvae.latents import Axes
 from curvae.posteriors import Posterior, rotated
 from curvae.priors import assignments, mixtures_of
-from curvae.systems import HasModel, System
+from curvae.systems import CanReconstruct, HasModel, System
+from curvae.typing import Batch, Context
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -126,3 +127,13 @@ def loadings_frame(axes: Axes, schema: Schema, standardized: bool) -> Any:
     if not schema.is_table:
         return found
     return framed("pandas", {f"z{d}": column for d, column in enumerate(found.T)}, list(schema.names))
+
+
+def context_of(batch: Batch) -> dict[str, Context]:
+    """What a model is given of the rows of a batch, as an argument; of one that is given nothing none."""
+    return {} if batch.given is None else {"context": batch.given}
+
+
+def rebuilt(system: CanReconstruct, batch: Batch) -> Tensor:
+    """The reconstructions of a batch."""
+    return system.reconstruct(batch.x, batch.mask, **context_of(batch))

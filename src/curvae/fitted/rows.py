@@ -14,7 +14,8 @@ from torch import Tensor
 
 from curvae.argument_checks import check_seed
 from curvae.data import ArrayTable, Reading, Schema, load, match
-from curvae.data.datasets.sets import known
+from curvae.data.context import in_model_units
+from curvae.data.datasets.sets import known as known_set
 from curvae.data.tables.columnar import Columnar
 from curvae.data.tables.files import match_file
 from curvae.data.tables.frames import in_memory, is_frame
@@ -94,7 +95,7 @@ def _own(run: "RunFolder", part: str, reading: Reading) -> TransformedRows:
 
 
 def _named(run: "RunFolder", word: str, reading: Reading) -> TransformedRows:
-    if (name := known(word)) is None:
+    if (name := known_set(word)) is None:
         recipe = run.config["data"]
         said = {each: recipe.get(each) for each in ("key", "header", "transpose") if getattr(reading, each) is None}
         reading = replace(reading, **said)
@@ -106,8 +107,11 @@ def _named(run: "RunFolder", word: str, reading: Reading) -> TransformedRows:
 
 
 def _rows(run: "RunFolder", found: Matched, frame: Any = None) -> TransformedRows:
-    raw, label, mask, row = found.rows
-    return TransformedRows(ArrayTable(raw, run.transform(), label, mask, row=row), found.labels, frame, found.table)
+    raw, label, mask, row, known = found.rows
+    transform = run.transform()
+    context = in_model_units(known, run.schema.columns, transform)
+    table = ArrayTable(raw, transform, label, mask, row=row, context=context)
+    return TransformedRows(table, found.labels, frame, found.table)
 
 
 def spoken(schema: Schema, codes: Tensor | None) -> NDArray[Any] | None:

@@ -25,6 +25,10 @@ class Reading:
         decimal: what stands before decimals in a text file.
         missing_value: what stands for none beside empty cells, ? and NA; -999, say.
         kind: what columns are, n=count: real, positive, count, binary, category, label, ignored.
+        errors: columns of known errors, u=u_err,g=g_err: standard deviations of the features u and g.
+        exposure: the column that counts are in proportion to (library size, area, time); total = the sum of each row.
+        weights: the column that says how often a row counts.
+        covariates: columns that encoder and decoder are given, and that are not modelled: batch, class.
         missing: mask leaves missing values out, error refuses them.
         data_dir: the folder in which the files of a run or a known set are now.
 
@@ -43,6 +47,10 @@ class Reading:
     decimal: Literal[".", ","] | None = None
     missing_value: Sequence[str | float] | None = None
     kind: Sequence[str] | Mapping[str, str] | None = None
+    errors: Sequence[str] | Mapping[str, str] | None = None
+    exposure: str | None = None
+    weights: str | None = None
+    covariates: Sequence[Name] | None = None
     missing: str | None = None
     data_dir: Path | None = None
 
@@ -54,10 +62,12 @@ class Reading:
     @property
     def kinds(self) -> dict[str, str]:
         """Kinds of columns, by name."""
-        if isinstance(self.kind, Mapping):
-            return {str(name): str(kind) for name, kind in self.kind.items()}
-        parts = (each.rpartition("=") for each in self.kind or ())
-        return {name.strip(): kind.strip() for name, _, kind in parts}
+        return _pairs(self.kind)
+
+    @property
+    def errors_of(self) -> dict[str, str]:
+        """The columns of known errors, by feature."""
+        return _pairs(self.errors)
 
     @property
     def markers(self) -> tuple[str, ...]:
@@ -68,17 +78,29 @@ class Reading:
 
     def recipe(self) -> dict[str, Any]:
         """What was said, as JSON has it."""
-        lists = ("columns", "positions", "drop", "missing_value")
+        lists = ("columns", "positions", "drop", "missing_value", "covariates")
         said = {name: getattr(self, name) for name in READ_FROM_FILES}
         said |= {name: list(said[name]) for name in lists if isinstance(said[name], Sequence)}
-        if self.kind is not None:
-            said["kind"] = [f"{name}={kind}" for name, kind in self.kinds.items()]
+        for name, pairs in (("kind", self.kinds), ("errors", self.errors_of)):
+            if getattr(self, name) is not None:
+                said[name] = [f"{first}={second}" for first, second in pairs.items()]
         always = ("columns", "positions", "label", "key", "header")
         return {name: value for name, value in said.items() if name in always or value is not None}
 
 
+def _pairs(said: Sequence[str] | Mapping[str, str] | None) -> dict[str, str]:
+    """``["n=count"]``, or a mapping, as one of text."""
+    if isinstance(said, Mapping):
+        return {str(name): str(value) for name, value in said.items()}
+    parts = (each.rpartition("=") for each in said or ())
+    return {name.strip(): value.strip() for name, _, value in parts}
+
+
 READ_FROM_FILES = (
     "columns", "positions", "drop", "label", "key", "header", "row_names", "transpose", "decimal", "missing_value",
-    "kind",
+    "kind", "errors", "exposure", "weights", "covariates",
 )  # fmt: skip
 """What a recipe of data says of how a file was read; the rest is said elsewhere in it."""
+
+CONTEXT = ("errors", "exposure", "weights", "covariates")
+"""What is known of rows and not modelled: said when a model is trained, and found by name from then on."""

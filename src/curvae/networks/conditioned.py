@@ -51,7 +51,7 @@ class ContextEncoder(nn.Module):
     def seen(self, x: Tensor, context: Context | None) -> Float[Tensor, "B I"]:
         """What the first layer is given: the row, then what is known of it."""
         known = Context() if context is None else context
-        parts = [self.front(over_exposure(x, context).flatten(1))]
+        parts = [self.front(_by_trust(over_exposure(x, context), context).flatten(1))]
         if self.given.covariates and known.covariates is not None:
             parts.append(known.covariates.to(parts[0]))
         if self.given.exposure and known.exposure is not None:
@@ -96,6 +96,13 @@ def over_exposure(x: Tensor, context: Context | None) -> Tensor:
     if context is None or context.exposure is None:
         return x
     return x / context.exposure.to(x).reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _by_trust(x: Tensor, context: Context | None) -> Tensor:
+    """``x / (1 + v)`` of values of known error variance v: one that says nothing is 0, as if it were missing."""
+    if context is None or context.errors is None:
+        return x
+    return x / (1 + context.errors.to(x).square())
 
 
 def layers_of(network: nn.Module) -> nn.Module:

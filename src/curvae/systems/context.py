@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from curvae.conditional import ConditionalModel
-from curvae.inference import Amortized, AmortizedLabels, AmortizedMixture
+from curvae.inference import AmortizedLabels, AmortizedMixture
+from curvae.inference.inference import Amortized
 from curvae.likelihoods import Gaussian, GaussianErrors, Likelihood
 from curvae.networks import ContextDecoder, ContextEncoder
 from curvae.priors import VampPrior
@@ -22,7 +23,12 @@ def take_context(system: Any, spec: DataSpec) -> None:
             encoder of rows without context, or a likelihood that has no errors, or no exposure.
     """
     given, model = spec.given, system.parts().model if isinstance(system, HasModel) else None
-    if model is None or not model.by_latents_alone or isinstance(model.prior, VampPrior) or isinstance(system, ScoresCodes):
+    if (
+        model is None
+        or not model.by_latents_alone
+        or isinstance(model.prior, VampPrior)
+        or isinstance(system, ScoresCodes)
+    ):
         raise ValueError(f"{given.said}: expected a system with a decoder and an encoder of its own; got another one.")
     likelihood = _taking(model.likelihood, given)
     decoder = ContextDecoder(model.decoder, given.covariates) if given.covariates else model.decoder

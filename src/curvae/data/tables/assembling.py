@@ -9,11 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from curvae.argument_checks import check_seed
+from curvae.data.context import given_by, with_units
 from curvae.data.data import Data, Rows, build_data
 from curvae.data.errors import DataError
 from curvae.data.schema import Column, Origin, Schema
 from curvae.data.tables.advice import advise
 from curvae.data.tables.content import Content, checked, relabeled
+from curvae.data.tables.context import with_context
 from curvae.data.tables.kinds import as_declared, mixed_kinds, with_kinds
 from curvae.data.tables.labels import coded
 from curvae.data.tables.splits import Keys, Split, parted
@@ -23,7 +25,7 @@ from curvae.data.transforms.base import ROWS
 from curvae.data.transforms.images import image_transform
 from curvae.data.validation import check_range, check_transformed, to_event
 from curvae.io.reading import Reading
-from curvae.typing import DataSpec, Support
+from curvae.typing import DataSpec, Given, Support
 
 SPLIT_BY = ("split_column", "group", "stratify")
 
@@ -114,6 +116,9 @@ def assemble(
     missing = reading.missing or ("mask" if reading.missing_value is not None else "error")
     shape = partial(to_event, event=options.event)
     parts = [checked(each, missing, shape, markers=reading.markers) for each in contents]
+    parts = [
+        with_context(each.what, rows, each.context, content.columns) for each, rows in zip(contents, parts, strict=True)
+    ]
     _check_shapes(parts)
     for each, rows in zip(contents, parts, strict=True):
         check_range(each.what, rows.raw, rows.mask, each.names)
@@ -122,10 +127,11 @@ def assemble(
     support = "mixed" if kinds else _support(parts, options.support or _of_kinds(content.columns, reading.kinds))
     event = tuple(parts[0].raw.shape[1:])
     noise = "element" if support in ("real", "positive") and len(event) == 1 else "shared"
-    spec = DataSpec(event, support, _categories(parts, support, options.categories), name, noise, kinds)
+    given = _checked_given(given_by(content.columns), support)
+    spec = DataSpec(event, support, _categories(parts, support, options.categories), name, noise, kinds, given)
     keys = Keys.of({**options.split_by, **content.beside}, len(parts[0].raw))
     split = parted(parts[0], parts[1] if len(parts) > 1 else None, options.split, options.seed, keys)
-    columns = with_kinds(content.columns, parts, split[0], spec)
+    columns = with_kinds(with_units(content.columns, split[0].context), parts, split[0], spec)
     columns = _known(as_declared(content.what, columns, parts, reading.kinds), vocabulary)
     schema = Schema(
         spec,
@@ -158,6 +164,15 @@ def _labeled(contents: Sequence[Content], parts: Sequence[Rows]) -> tuple[list[R
 def _known(columns: Sequence[Any], vocabulary: tuple[str, ...] | None) -> tuple[Any, ...]:
     """The columns, the label with its words."""
     return tuple(replace(each, vocabulary=vocabulary) if each.kind == "label" else each for each in columns)
+
+
+def _checked_given(given: Given, support: str) -> Given:
+    """What a model is given, where it can be of data of this support."""
+    if given.exposure and support != "count":
+        raise DataError(f"exposure: expected with counts, got {support} data; say support='count' if they are.")
+    if given.errors and support != "real":
+        raise DataError(f"errors: expected with real data, got {support} data; leave them out.")
+    return given
 
 
 def _check_shapes(parts: Sequence[Rows]) -> None:

@@ -1,8 +1,8 @@
 """What was handed over, taken apart into features, labels and mask, by the names or places of columns."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,13 +12,15 @@ from curvae.data.data import Rows
 from curvae.data.dialect import Decision, Dialect
 from curvae.data.errors import DataError
 from curvae.data.formats.cells import is_anndata, without_anndata
-from curvae.data.schema import BESIDE, Column, FrameKind, Holder, Kind, unique
+from curvae.data.schema import BESIDE, DECLARED, Column, FrameKind, Holder, unique
 from curvae.data.tables.categories import column_numbers
 from curvae.data.tables.columnar import Columnar, columnar, dtype_name
+from curvae.data.tables.context import read_context, role_columns
 from curvae.data.tables.frames import FrameColumns, library_of, named_as
 from curvae.data.text.numbers import MISSING, parse_number
 from curvae.data.validation import masked_out, observed, to_tensor
 from curvae.io.reading import Reading
+from curvae.typing import Context
 
 Names = Sequence[Any]
 AS_FOUND = Reading()
@@ -42,6 +44,8 @@ class Content(NamedTuple):
     decisions: tuple[Decision, ...] = ()
     beside: Mapping[str, Any] = {}
     """Columns that say how rows are split, by what they say."""
+    context: Context | None = None
+    """What is known of each row, before values are looked at."""
 
     @property
     def names(self) -> list[str] | None:
@@ -109,8 +113,9 @@ def from_columns(table: Columnar, reading: Reading = AS_FOUND) -> Content:
     coded = [_as_category(table, each, kinds.get(each.name)) for each in features]
     x, known = column_numbers(table, places, coded)
     labels = None if labeled is None else table.values(labeled)
-    rest = _rest(header, places, labeled)
-    return Content(table.what, x, labels, None, (*known, *rest), table.named)
+    context, roles = read_context(table, table.what, role_columns(table.what, header, reading), known, kinds)
+    rest = _rest(header, places, labeled, {column.place for column in roles})
+    return Content(table.what, x, labels, None, (*known, *roles, *rest), table.named, context=context)
 
 
 def _as_category(table: Columnar, column: Column, said: str | None) -> Column:
@@ -119,9 +124,11 @@ def _as_category(table: Columnar, column: Column, said: str | None) -> Column:
     return replace(column, kind="category", vocabulary=words) if words or said == "category" else column
 
 
-def _rest(header: Sequence[str], places: Sequence[int], labeled: int | None) -> list[Column]:
+def _rest(
+    header: Sequence[str], places: Sequence[int], labeled: int | None, known: Set[int] = frozenset()
+) -> list[Column]:
     """The label, and the columns that are not looked at."""
-    taken = {labeled, *places}
+    taken = {labeled, *places, *known}
     ignored = [j for j in range(len(header)) if j not in taken]
     label = [] if labeled is None else [Column(header[labeled], "label", place=labeled)]
     return label + [Column(header[j], "ignored", place=j) for j in ignored]
@@ -130,9 +137,10 @@ def _rest(header: Sequence[str], places: Sequence[int], labeled: int | None) -> 
 def _from_array(what: str, x: Any, labels: Any, mask: Any, reading: Reading, copy: bool) -> Content:
     tensor, dtype, seen = to_tensor(what, x, copy), dtype_of(x), mask_of(x, mask)
     chooses = reading.positions is not None or reading.drop or names_column(labels, ())
+    context, roles = read_context(None, what, role_columns(what, (), reading), (), {})
     if not chooses:
-        known = _columns(what, tensor, reading.columns, dtype)
-        return Content(what, tensor, labels, seen, known, bool(reading.columns), dtype)
+        known = (*_columns(what, tensor, reading.columns, dtype), *roles)
+        return Content(what, tensor, labels, seen, known, bool(reading.columns), dtype, context=context)
     if tensor.ndim != 2:
         got = f"got shape {tuple(tensor.shape)}"
         raise DataError(f"{what}: expected a table (N, F) to choose columns or a label from, {got}.")
@@ -143,7 +151,7 @@ def _from_array(what: str, x: Any, labels: Any, mask: Any, reading: Reading, cop
     features = _columns(what, tensor[:, places], reading.columns, dtype)
     known = [replace(column, place=j) for column, j in zip(features, places, strict=True)]
     seen, rest, named = None if seen is None else seen[:, places], _rest(header, places, labeled), bool(reading.columns)
-    return Content(what, tensor[:, places], labels, seen, (*known, *rest), named, dtype)
+    return Content(what, tensor[:, places], labels, seen, (*known, *roles, *rest), named, dtype, context=context)
 
 
 def mask_of(x: Any, mask: Any) -> Tensor | None:
@@ -222,10 +230,11 @@ def places_of(what: str, header: Sequence[str], named: bool, reading: Reading) -
 def left_out_places(what: str, header: Sequence[str], reading: Reading) -> set[int]:
     """Where the columns are that are said to be no features."""
     for name, kind in reading.kinds.items():
-        if kind not in get_args(Kind):
-            raise DataError(f"kind: expected one of {', '.join(get_args(Kind))}, got {kind!r} for {name!r}.")
+        if kind not in DECLARED:
+            raise DataError(f"kind: expected one of {', '.join(DECLARED)}, got {kind!r} for {name!r}.")
         position_of(what, name, header)
-    names = [*(reading.drop or ()), *(name for name, kind in reading.kinds.items() if kind == "ignored")]
+    names = [*(reading.drop or ()), *(each.name for each in role_columns(what, header, reading) if each.place >= 0)]
+    names += [*(name for name, kind in reading.kinds.items() if kind == "ignored")]
     names += [reading.row_names] if reading.row_names is not None and str(reading.row_names) in header else []
     return {position_of(what, name, header) for name in names}
 

@@ -26,6 +26,7 @@ from curvae.data.tables.content import (
     names_column,
     places_of,
 )
+from curvae.data.tables.context import ROLES, placed, read_context, with_context
 from curvae.data.tables.labels import UNKNOWN, flat, missing, read_as, words
 from curvae.data.validation import CHANNELS, locate_first, to_tensor
 from curvae.io.reading import Reading
@@ -74,6 +75,7 @@ def match(
     shape, markers = partial(shaped, spec=schema.spec), (*schema.markers, *reading.markers)
     rows = checked(content, missing_of(schema, reading), shape, f"{what}: mask", markers)
     _check_kinds(what, rows, schema.spec, content.names)
+    rows = with_context(what, rows, content.context, schema.columns)
     if content.labels is None:
         return Matched(rows, None)
     told = flat(f"{what}: labels", content.labels, len(rows.raw))
@@ -93,13 +95,16 @@ def select_columns(
     """The columns of a run, in its order, of a table that need not be like its own; arrays that are no tables as is."""
     table = columnar(what, x)
     features = tuple(column for column in known if column.is_feature)
+    roles = [column for column in known if column.kind in ROLES]
     if table is None:
-        return _from_array(known, what, x, reading, mask)._replace(named=named)
+        context, _ = read_context(None, what, roles, (), {})
+        return _from_array(known, what, x, reading, mask)._replace(named=named, context=context)
     places, labeled = _places(known, named, table, reading)
     in_words = any(column.vocabulary is not None for column in known if column.kind == "label")
     labels = None if labeled is None else table.values(labeled, in_words)
     x, _ = column_numbers(table, places, features)
-    return Content(what, x, labels, mask, features, named)
+    context, _ = read_context(table, what, [placed(what, table.header, column) for column in roles], features, {})
+    return Content(what, x, labels, mask, features, named, context=context)
 
 
 def _from_array(known: Sequence[Column], what: str, x: Any, reading: Reading, mask: Any) -> Content:

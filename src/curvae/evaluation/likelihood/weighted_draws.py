@@ -102,7 +102,11 @@ def from_posterior(model: LatentVariableModel, own: Posterior, batch: Batch, sam
 
     def draw(rows: Int[Tensor, " R"], n: int) -> dict[str, WeightSet]:
         part, q = part_of(batch, rows), posterior_of(own, rows)
-        return {"own": WeightSet.plain(*posterior_weights(model.given(part.context), q, part, n, sampling.memory, sampling.generator))}
+        return {
+            "own": WeightSet.plain(
+                *posterior_weights(model.given(part.context), q, part, n, sampling.memory, sampling.generator)
+            )
+        }
 
     return draw
 

@@ -144,7 +144,10 @@ class RunFolder:
         """
         path = self.path / layout.SCHEMA
         if not path.exists():
-            recipe, spec = self.config["data"], DataSpec(**layout.read_document(self.path, layout.MODEL)["spec"])
+            recipe, spec = (
+                self.config["data"],
+                DataSpec.from_dict(layout.read_document(self.path, layout.MODEL)["spec"]),
+            )
             return Schema.bare(spec, recipe.get("label"), recipe.get("columns"))
         with files.telling(path, MEND), parsing(path, "the schema of a run"):
             return Schema.from_dict(layout.read_document(self.path, layout.SCHEMA))
@@ -295,5 +298,5 @@ def write_about(folder: Path, recorded: Mapping[str, Any], data: Data) -> None:
     digests = {
         name: files.digest(regular.read_regular(folder / name)) for name in (layout.TRANSFORM, layout.TRANSFORM_TENSORS)
     }
-    about = {"system": recorded, "spec": data.spec._asdict(), "weights": [], "files": digests}
+    about = {"system": recorded, "spec": data.spec.to_dict(), "weights": [], "files": digests}
     files.write_sealed(folder / layout.MODEL, about)
