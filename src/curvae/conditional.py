@@ -51,6 +51,10 @@ class ConditionalModel(LatentVariableModel):
     def by_latents_alone(self) -> bool:
         return False
 
+    @property
+    def outputs(self) -> int:
+        return self.likelihood.outputs
+
     def given(self, context: Context | None) -> "GivenModel":
         """
         Raises:
@@ -125,8 +129,11 @@ class GivenModel(LatentVariableModel):
 
     @property
     def by_latents_alone(self) -> bool:
-        """Where one context stands for all rows; but the decoder is then not the whole of it."""
         return False
+
+    @property
+    def outputs(self) -> int:
+        return self.likelihood.outputs
 
     def given(self, context: Context | None) -> "GivenModel":
         """The same model given what is known of other rows; everywhere the same where it was."""

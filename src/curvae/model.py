@@ -56,6 +56,11 @@ class LatentVariableModel(nn.Module):
         """Whether eta is a function of z alone: no decoder that sees x, or is given what is known of a row."""
         return not self.autoregressive
 
+    @property
+    def outputs(self) -> int:
+        """How many values the decoder must give of a row."""
+        return self.likelihood.size
+
     def given(self, context: Context | None) -> "LatentVariableModel":
         """p(x, z) given what is known of each row of a batch; of a model that is given nothing it is the model."""
         return self
@@ -94,9 +99,9 @@ class LatentVariableModel(nn.Module):
 
     def _fitting(self, out: Float[Tensor, "N Q"]) -> Float[Tensor, "N Q"]:
         """What the decoder gives, as many values as the likelihood takes from it."""
-        if out.shape[-1] != self.likelihood.outputs:
+        if out.shape[-1] != self.outputs:
             raise ValueError(
-                f"decode: {type(self.likelihood).__name__} expects {self.likelihood.outputs} values an example from "
+                f"decode: {type(self.likelihood).__name__} expects {self.outputs} values an example from "
                 f"the decoder; got {out.shape[-1]}. Change the decoder's last layer, or the likelihood's event."
             )
         return out

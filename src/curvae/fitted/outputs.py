@@ -15,7 +15,7 @@ from curvae.latents import Axes
 from curvae.posteriors import Posterior, rotated
 from curvae.priors import assignments, mixtures_of
 from curvae.systems import CanReconstruct, HasModel, System
-from curvae.typing import Batch, Context
+from curvae.typing import Batch
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -129,7 +129,7 @@ def loadings_frame(axes: Axes, schema: Schema, standardized: bool) -> Any:
     return framed("pandas", {f"z{d}": column for d, column in enumerate(found.T)}, list(schema.names))
 
 
-def context_of(batch: Batch) -> dict[str, Context]:
+def context_of(batch: Batch) -> dict[str, Any]:
     """What a model is given of the rows of a batch, as an argument; of one that is given nothing none."""
     return {} if batch.given is None else {"context": batch.given}
 

@@ -35,10 +35,10 @@ def m_step(model: LatentVariableModel, inference: Inference, batch: Batch, steps
         >>> round(float(model.likelihood.variance.detach().sqrt()), 1)   # from 1.0
         0.2
     """
-    if not isinstance(model.likelihood, HasNoise):
+    if not isinstance(likelihood := model.likelihood, HasNoise):
         return
     model = model.given(batch.context)
     inferred = inference(model, batch) if steps is None else inference(model, batch, steps)
     z = inferred.posterior.draw(DRAWS).z
     with model.evaluating():
-        model.likelihood.maximize(batch.x, model.decode(z, batch.x), batch.mask)
+        likelihood.maximize(batch.x, model.decode(z, batch.x), batch.mask)

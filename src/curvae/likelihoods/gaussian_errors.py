@@ -11,13 +11,16 @@ from curvae.linalg import LOG_2PI
 from curvae.linear import LinearGaussian, heteroscedastic_ppca
 from curvae.typing import Context
 
+LEAST = -60.0
+"""Of log v: an error of 0."""
+
 
 class GaussianErrors(Likelihood):
     r"""``p(x | eta) = prod_e N(x_e; m_e, s_e^2 + v_e)``: v is the square of an error that is known, s what is left.
 
-    eta is flat, ``(*L, 2 E)``: first the means m, which the decoder gives, then the variances v, which are known of
-    each row (:attr:`curvae.typing.Context.errors`) and which nothing learns. The information about m is
-    ``1 / (s^2 + v)``.
+    eta is flat, element by element, ``(*L, 2 E)``: the mean m, which the decoder gives, and log v, which is known of
+    each row (:attr:`curvae.typing.Context.errors`) and which nothing learns. With ``c = 1 / (s^2 + v)`` the information
+    about m is c, that about log v ``(c v)^2 / 2``, with nothing between them.
 
     Args:
         event: size or shape of one example.
@@ -66,32 +69,31 @@ class GaussianErrors(Likelihood):
         return self.own.value
 
     def placed(self, out: Tensor, context: Context) -> Tensor:
-        """``(m, v)``."""
+        """M and log v, in turns."""
         if context.errors is None:
             raise ValueError("errors: expected the known errors of each row with GaussianErrors, got none.")
-        known = self.flat(context.errors).to(out).square().expand_as(out)
-        return torch.cat([super().placed(out, replace(context, errors=None)), known], -1)
+        known = (2 * self.flat(context.errors).to(out).log()).clamp(min=LEAST).expand_as(out)
+        return torch.stack([super().placed(out, replace(context, errors=None)), known], -1).flatten(-2)
 
     def log_prob(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> Tensor:
         each = self._log_density(self.flat(x), eta, self.variance)
         return masked(each, None if mask is None else self.flat(mask)).sum(-1).to(eta.dtype)
 
     def score(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> Tensor:
-        mean, total = self._split(eta)
+        mean, known, total = self._split(eta)
         offset = self.flat(x) - mean
-        about_known = 0.5 * (offset.square() / total - 1) / total
-        return self._both(offset / total, about_known, mask)
+        return self._joined(offset / total, 0.5 * (offset.square() / total - 1) * known / total, mask)
 
     def root(self, eta: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        _, total = self._split(eta)
-        about_mean, about_known = v.chunk(2, -1)
-        return self._both(about_mean * total.rsqrt(), about_known / (2**0.5 * total), mask)
+        _, known, total = self._split(eta)
+        about_mean, about_known = _pairs(v)
+        return self._joined(about_mean * total.rsqrt(), about_known * known / (2**0.5 * total), mask)
 
     def mean(self, eta: Tensor) -> Tensor:
-        return self.unflat(eta.chunk(2, -1)[0])
+        return self.unflat(_pairs(eta)[0])
 
     def sample(self, eta: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        mean, total = self._split(eta)
+        mean, _, total = self._split(eta)
         noise = torch.randn(mean.shape, generator=generator, device=eta.device, dtype=eta.dtype)
         return self.unflat(mean + total.sqrt() * noise)
 
@@ -128,17 +130,23 @@ class GaussianErrors(Likelihood):
         x, mask = self.flat(x).double(), None if mask is None else self.flat(mask)
         self.own.maximize(lambda variance: masked(self._log_density(x, eta.double(), variance), mask))
 
-    def _split(self, eta: Tensor) -> tuple[Tensor, Tensor]:
-        """m, and ``s^2 + v``."""
-        mean, known = eta.chunk(2, -1)
-        return mean, known + self.variance
+    def _split(self, eta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """m, v and ``s^2 + v``."""
+        mean, log_known = _pairs(eta)
+        known = log_known.exp()
+        return mean, known, known + self.variance
 
     @staticmethod
     def _log_density(x: Tensor, eta: Tensor, variance: Tensor) -> Tensor:
-        mean, known = eta.chunk(2, -1)
-        total = known + variance
+        mean, log_known = _pairs(eta)
+        total = log_known.exp() + variance
         return -0.5 * ((x - mean).square() / total + total.log() + LOG_2PI)
 
-    def _both(self, mean: Tensor, known: Tensor, mask: Tensor | None) -> Tensor:
-        seen = None if mask is None else self.flat(mask)
-        return torch.cat([masked(mean, seen), masked(known, seen)], -1)
+    def _joined(self, mean: Tensor, known: Tensor, mask: Tensor | None) -> Tensor:
+        each = torch.stack([mean, known], -1)
+        return masked(each, None if mask is None else self.flat(mask).unsqueeze(-1)).flatten(-2)
+
+
+def _pairs(eta: Tensor) -> tuple[Tensor, Tensor]:
+    mean, log_known = eta.unflatten(-1, (-1, 2)).unbind(-1)
+    return mean, log_known

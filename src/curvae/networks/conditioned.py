@@ -113,7 +113,7 @@ def layers_of(network: nn.Module) -> nn.Module:
 def _widened(network: nn.Module, more: int) -> tuple[list[nn.Module], nn.Sequential]:
     """What comes before the first linear layer, and the layers from there, that one with so many inputs more."""
     parts = [network] if isinstance(network, nn.Linear) else [*network] if isinstance(network, nn.Sequential) else []
-    fronts = [part for part in parts if isinstance(part, nn.Flatten | Front)]
+    fronts: list[nn.Module] = [part for part in parts if isinstance(part, nn.Flatten | Front)]
     layers = parts[len(fronts) :]
     if not layers or parts[: len(fronts)] != fronts or not isinstance(first := layers[0], nn.Linear):
         got = type(network).__name__

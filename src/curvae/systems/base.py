@@ -202,8 +202,8 @@ class LatentSystem(System):
             context: what is known of each row, for a model that is given it.
 
         Raises:
-            ValueError: x is not a batch of the model's events, or not finite where observed; negative steps; a context that is
-                needed and missing.
+            ValueError: x is not a batch of the model's events, or not finite where observed; negative steps; a needed
+                context that is missing.
         """
         event = self.model.likelihood.event
         if x.shape[1:] != event and x.shape[1:].numel() == torch.Size(event).numel():

@@ -1,7 +1,7 @@
 """Systems that are given what is known of each row: exposures, known errors, covariates."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -9,6 +9,8 @@ from curvae.conditional import ConditionalModel
 from curvae.inference import AmortizedLabels, AmortizedMixture
 from curvae.inference.inference import Amortized
 from curvae.likelihoods import Gaussian, GaussianErrors, Likelihood
+from curvae.likelihoods.elementwise import Learned
+from curvae.model import LatentVariableModel
 from curvae.networks import ContextDecoder, ContextEncoder
 from curvae.priors import VampPrior
 from curvae.systems.capabilities import HasModel, ScoresCodes
@@ -22,13 +24,8 @@ def take_context(system: Any, spec: DataSpec) -> None:
         ValueError: a system without a latent-variable model or without an encoder of layers, a prior that asks the
             encoder of rows without context, or a likelihood that has no errors, or no exposure.
     """
-    given, model = spec.given, system.parts().model if isinstance(system, HasModel) else None
-    if (
-        model is None
-        or not model.by_latents_alone
-        or isinstance(model.prior, VampPrior)
-        or isinstance(system, ScoresCodes)
-    ):
+    given, model = spec.given, _model(system)
+    if model is None:
         raise ValueError(f"{given.said}: expected a system with a decoder and an encoder of its own; got another one.")
     likelihood = _taking(model.likelihood, given)
     decoder = ContextDecoder(model.decoder, given.covariates) if given.covariates else model.decoder
@@ -36,6 +33,14 @@ def take_context(system: Any, spec: DataSpec) -> None:
     _widen_encoders(system, spec)
     first, *others = system.stages()
     system.restage(replace(first, prepare=(remember_context, *first.prepare)), *others)
+
+
+def _model(system: object) -> LatentVariableModel | None:
+    """The model of a system that can be given something more; None where it has none."""
+    model = system.parts().model if isinstance(system, HasModel) else None
+    if model is None or isinstance(model.prior, VampPrior) or isinstance(system, ScoresCodes):
+        return None
+    return model if model.by_latents_alone else None
 
 
 def remember_context(system: Any, data: Tables) -> None:
@@ -50,7 +55,8 @@ def _taking(likelihood: Likelihood, given: Given) -> Likelihood:
     event = likelihood.event
     if given.errors and isinstance(likelihood, Gaussian):
         scale = None if likelihood.starts_from_data else likelihood.scale
-        likelihood = GaussianErrors(event, scale, likelihood.learn, likelihood.floor or 1e-3)
+        learn = cast(Learned, likelihood.learn)
+        likelihood = GaussianErrors(event, scale, learn, likelihood.floor or 1e-3)
     ones = torch.ones(1)
     tried = Context(torch.ones(1, *event) if given.errors else None, ones if given.exposure else None)
     likelihood.placed(torch.zeros(1, likelihood.outputs), tried)

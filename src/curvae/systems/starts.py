@@ -59,7 +59,7 @@ class LinearStart:
     def __call__(self, system: Any, data: Tables) -> None:
         prior, likelihood = system.model.prior, system.model.likelihood
         size = min(carried(_network(system.model.decoder)), sum(prior.blocks))
-        known = isinstance(prior, StartsAtNormal | StartsAtEncoded)
+        known = isinstance(prior, StartsAtNormal | StartsAtEncoded) and system.model.outputs == likelihood.outputs
         if not (size and isinstance(likelihood, StartsAtLinear) and known):
             log.info("%s starts at random: its decoder or prior cannot start at a linear model.", _name(system))
             return initialize_likelihood(system, data)

@@ -143,7 +143,7 @@ def _seen(parts: Parts, batch: Batch, draws: int, batch_size: int, generator: Ge
 
 
 def _looks(parts: Parts, batch: Batch, draws: int, generator: Generator) -> tuple[Tensor, ...]:
-    model, (x, _, mask, _) = parts.model, batch
+    model, x, mask = parts.model.given(batch.context), batch.x, batch.mask
     found = parts.infer(batch).posterior.draw(draws, generator)
     share, log_prior, log_likelihood = (
         found.log_c.exp(),

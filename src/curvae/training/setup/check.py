@@ -73,8 +73,8 @@ def _try_decoder(model: LatentVariableModel) -> None:
     except Exception as error:
         raise _refusal(call, error) from error
     _judge(call, out)
-    if out.flatten(1).shape[1] != model.likelihood.outputs:
-        wanted, got = _shape(model.likelihood.outputs), _shape(*out.shape[1:])
+    if out.flatten(1).shape[1] != model.outputs:
+        wanted, got = _shape(model.outputs), _shape(*out.shape[1:])
         raise ValueError(f"decoder: expected {wanted} from {_takes(call)}, got {got}; change its last layer.")
 
 
