@@ -10,6 +10,7 @@ from scipy import stats
 from torch import nn
 
 import chance
+from curvae.baselines import fit as baselines
 from curvae.conditional import ConditionalModel
 from curvae.curvature import linearize, local
 from curvae.data import DataError, from_array
@@ -279,6 +280,20 @@ def test_other_weights_are_repeated_rows_to_the_next_sixteenth():
     assert ((count / 16 - weight / weight.mean()).abs() <= 1 / 16).all()
 
 
+def test_whole_weights_give_the_gradient_of_repeated_rows():
+    """Of an exact density, whose bound has no noise."""
+    from curvae.training.loop.row_weights import weighted
+
+    weight = torch.tensor([0.0, 1.0, 3.0, 2.0])
+    system = system_named("nice")(DataSpec((P,)), hidden=8)
+    batch = Batch.of(torch.randn(4, P), context=Context(weight=weight))
+    wanted = list(system.parameters())
+    once = weighted(system.bound(batch).surrogate, batch, float(weight.mean())).mean()
+    often = system.bound(batch.take(repeated(weight))).surrogate.mean()
+    for one, other in zip(*(torch.autograd.grad(each, wanted) for each in (once, often)), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
 def test_a_weighted_mean():
     means = Means()
     means.add("bound", torch.tensor([1.0, 4.0]), weight=torch.tensor([3.0, 1.0]))
@@ -358,4 +373,64 @@ def test_loadings_and_noise_are_recovered_where_errors_are_known(seed):
 
 def test_the_plain_model_is_given_nothing():
     model = LatentVariableModel(StandardNormal(1), nn.Linear(1, 2), Gaussian(2))
-    assert model.given(Context(weight=torch.ones(3))) is model and model.reference() is model
+    assert model.given(Context(weight=torch.ones(3))) is model
+    assert model.reference() is model
+
+
+def started(name, data, **options):
+    """A system where it starts."""
+    torch.manual_seed(0)
+    system = system_named(name)(data.spec, latent=D, hidden=24, **options)
+    first = system.stages()[0]
+    for prepare in (*first.prepare, first.start):
+        prepare(system, data)
+    return system.eval()
+
+
+def test_vlae_starts_at_the_exact_posterior_of_a_linear_model_beside_known_errors():
+    """Its ELBO is then log p(x) of the fit, for each row, and so is every importance weight."""
+    x, errors, *_ = made(300, 0)
+    columns = [f"x{j}" for j in range(P)]
+    frame = pd.DataFrame(np.hstack([x, errors]), columns=[*columns, *(f"e{j}" for j in range(P))])
+    data = from_array(frame, errors={f"x{j}": f"e{j}" for j in range(P)})
+    system = started("vlae", data)
+    batch = data.validation.batch(torch.arange(len(data.validation)))
+    (fit,) = baselines(data.train, system.model.likelihood, D)
+    expected = fit.log_prob(batch.x, batch.mask, batch.context)
+    with torch.no_grad():
+        weights = system.log_weights(batch, 20)
+        torch.testing.assert_close(system.bound(batch).value.double(), expected, atol=2e-3, rtol=0)
+        torch.testing.assert_close(weights.log_w.double(), expected.expand(20, -1), atol=2e-2, rtol=0)
+
+
+def test_what_covariates_do_is_there_at_the_start():
+    """x = A c + W z + noise: decoder and encoder know both parts before the first step."""
+    rng = np.random.default_rng(0)
+    z, c, batch = rng.normal(size=(400, D)), rng.normal(size=400), rng.integers(0, 3, 400)
+    x = z @ rng.normal(size=(D, P)) + 3 * rng.normal(size=(3, P))[batch] + c[:, None] * rng.normal(size=P)
+    frame = pd.DataFrame(x + 0.2 * rng.normal(size=x.shape), columns=[f"x{j}" for j in range(P)])
+    data = from_array(frame.assign(c=c, batch=np.array(["p", "q", "r"])[batch]), covariates=["c", "batch"])
+    system = started("vae", data)
+    rows = data.test.batch(torch.arange(len(data.test)))
+    with torch.no_grad():
+        rebuilt = system.reconstruct(rows.x, rows.mask, rows.context)
+        codes = system.posterior(rows.x, context=rows.context).mean
+    assert (rebuilt - rows.x).square().mean() < 0.02
+    groups = rows.context.covariates[:, 1:].argmax(1)
+    apart = torch.stack([codes[groups == k].mean(0) for k in range(3)])
+    assert apart.abs().max() < 0.8  # they were 3 standard deviations apart; 20 rows each
+
+
+def test_the_baseline_of_counts_knows_their_exposure():
+    """A Poisson law of mean ``t rate``: the likeliest rate is the sum of counts over that of exposures."""
+    rng = np.random.default_rng(0)
+    t = rng.lognormal(1, 1, 90)
+    frame = pd.DataFrame(rng.poisson(t[:, None] * [1.0, 5.0]), columns=["a", "b"]).assign(t=t)
+    data = from_array(frame, support="count", exposure="t")
+    (found,) = baselines(data.train, Poisson(2))
+    known = data.train.context
+    rate = data.train.x.double().sum(0) / known.exposure.double().sum()
+    expected = stats.poisson.logpmf(data.train.x, (known.exposure.double()[:, None] * rate).numpy()).sum(1)
+    np.testing.assert_allclose(found.log_prob(data.train.x, None, known), expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="expected what is known of each row"):
+        found.log_prob(data.train.x)

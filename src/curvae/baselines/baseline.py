@@ -8,6 +8,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from curvae.memory import blocks
+from curvae.typing import Context
 
 NAMES = {
     "ppca": "PPCA",
@@ -26,6 +27,17 @@ class Density(Protocol):
 
     def log_prob(self, x: Float[Tensor, "B P"], mask: Shaped[Tensor, "B P"] | None = None) -> Float[Tensor, " B"]:
         """``log p(x)`` of the observed elements, nats."""
+        ...
+
+
+@runtime_checkable
+class GivenDensity(Protocol):
+    """A density of flat rows given what is known of them."""
+
+    def log_prob_given(
+        self, x: Float[Tensor, "B P"], context: Context, mask: Shaped[Tensor, "B P"] | None = None
+    ) -> Float[Tensor, " B"]:
+        """``log p(x | c)`` of the observed elements, nats."""
         ...
 
 
@@ -52,7 +64,7 @@ class Baseline:
 
     name: str
     latent: int | None = None
-    density: Density | None = None
+    density: Density | GivenDensity | None = None
     note: str = ""
 
     @property
@@ -61,16 +73,28 @@ class Baseline:
         return label(self.name, self.latent)
 
     def log_prob(
-        self, x: Shaped[Tensor, "N *event"], mask: Shaped[Tensor, "N *event"] | None = None
+        self,
+        x: Shaped[Tensor, "N *event"],
+        mask: Shaped[Tensor, "N *event"] | None = None,
+        context: Context | None = None,
     ) -> Float[Tensor, " N"]:
-        """``log p(x)`` of each row's observed elements in nats, float64, on the CPU.
+        """``log p(x)`` of each row's observed elements in nats, float64, on the CPU; given what is known of it.
 
         Raises:
-            ValueError: it is left out.
+            ValueError: it is left out, or what it is given is missing.
         """
         if self.density is None:
             raise ValueError(f"{self.label}: {self.note}; there is no log p(x).")
         x, mask = x.cpu().flatten(1), None if mask is None else mask.cpu().flatten(1)
         size = max(1, VALUES // max(1, x.shape[1] + (self.latent or 0) ** 2))
-        found = [self.density.log_prob(part.double(), seen) for part, seen in blocks(x, mask, size)]
+        if isinstance(self.density, GivenDensity):
+            if context is None:
+                raise ValueError(f"{self.label}: expected what is known of each row, got none; pass its context.")
+            known = context.map(lambda part: part.cpu().double())
+            rows = [slice(begin, begin + size) for begin in range(0, len(x), size)]
+            masks = [None if mask is None else mask[some] for some in rows]
+            pairs = zip(rows, masks, strict=True)
+            found = [self.density.log_prob_given(x[some].double(), known[some], seen) for some, seen in pairs]
+        else:
+            found = [self.density.log_prob(part.double(), seen) for part, seen in blocks(x, mask, size)]
         return torch.cat(found) if found else x.new_zeros(0, dtype=torch.float64)

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from curvae.baselines.baseline import Density
 from curvae.likelihoods import Elementwise, HasNoise
+from curvae.linear import NoisyFit
+from curvae.typing import Context
 
 ROUNDS = 100
 """Of Fisher scoring, at most."""
@@ -89,7 +91,11 @@ class LikeliestColumns:
 
     @classmethod
     def fitted(
-        cls, likelihood: Elementwise, x: Shaped[Tensor, "N P"], mask: Shaped[Tensor, "N P"] | None = None
+        cls,
+        likelihood: Elementwise,
+        x: Shaped[Tensor, "N P"],
+        mask: Shaped[Tensor, "N P"] | None = None,
+        offset: Float[Tensor, " N"] | float = 0.0,
     ) -> "LikeliestColumns":
         """By Fisher scoring, with steps of at most 1, and the likelihood's own parameters given eta after each.
 
@@ -100,15 +106,15 @@ class LikeliestColumns:
         """
         own, x = deepcopy(likelihood).double(), x.double()
         own.event = (x.shape[1],)
-        eta = x.new_zeros(x.shape[1])
+        eta, known = x.new_zeros(x.shape[1]), torch.as_tensor(offset).to(x).reshape(-1, 1)
         with torch.no_grad():
             for _ in range(ROUNDS):
-                each = eta.expand(len(x), -1)
+                each = (eta + known).expand(len(x), -1)
                 information = own.root(each, torch.ones_like(each), mask).square().sum(0)
                 step = (own.score(x, each, mask).sum(0) / information.clamp(min=1e-12)).clamp(-1, 1)
                 eta = eta + step
                 if isinstance(own, HasNoise):
-                    own.maximize(x, eta.expand(len(x), -1), mask)
+                    own.maximize(x, (eta + known).expand(len(x), -1), mask)
                 if bool((step.abs() < 1e-7).all()):
                     break
         return cls(own, eta)
@@ -142,3 +148,33 @@ class EachGroup:
         seen = [None if mask is None else mask[:, columns] for _, columns in self.groups]
         pairs = zip(self.groups, seen, strict=True)
         return torch.stack([density.log_prob(x[:, columns], of) for (density, columns), of in pairs]).sum(0)
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnsOverExposure:
+    """Independent columns of counts, whose means are in proportion to the exposure of a row."""
+
+    columns: LikeliestColumns
+
+    @torch.no_grad()
+    def log_prob_given(
+        self, x: Float[Tensor, "B P"], context: Context, mask: Shaped[Tensor, "B P"] | None = None
+    ) -> Float[Tensor, " B"]:
+        """``log p(x | t)`` of the observed elements, nats."""
+        eta = self.columns.likelihood.placed(self.columns.eta.expand(len(x), -1), Context(exposure=context.exposure))
+        return self.columns.likelihood.log_prob(x, eta, mask)
+
+
+@dataclass(frozen=True, eq=False)
+class BesideErrors:
+    """Principal components beside known errors."""
+
+    fit: NoisyFit
+
+    def log_prob_given(
+        self, x: Float[Tensor, "B P"], context: Context, mask: Shaped[Tensor, "B P"] | None = None
+    ) -> Float[Tensor, " B"]:
+        """``log p(x | errors)`` of the observed elements, nats."""
+        if context.errors is None:
+            raise ValueError("errors: expected the known errors of each row, got none.")
+        return self.fit.log_prob(x, context.errors.flatten(1), mask)

@@ -9,7 +9,15 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from curvae.baselines.baseline import Baseline
-from curvae.baselines.densities import BernoulliColumns, CategoricalColumns, EachGroup, LikeliestColumns, OfLogarithm
+from curvae.baselines.densities import (
+    BernoulliColumns,
+    BesideErrors,
+    CategoricalColumns,
+    ColumnsOverExposure,
+    EachGroup,
+    LikeliestColumns,
+    OfLogarithm,
+)
 from curvae.likelihoods import (
     Bernoulli,
     Categorical,
@@ -20,8 +28,9 @@ from curvae.likelihoods import (
     Mixed,
     ZeroInflatedNegativeBinomial,
 )
-from curvae.linear import LinearGaussian, factor_analysis, ppca
-from curvae.typing import Table
+from curvae.linear import LinearGaussian, factor_analysis, heteroscedastic_ppca, ppca
+from curvae.systems.counted import counted
+from curvae.typing import Context, Table
 
 FLOOR = 1e-6
 """Least variance of the noise under a likelihood whose own noise is fixed."""
@@ -50,6 +59,9 @@ def fit(train: Table, likelihood: Likelihood, latent: int | None = None) -> tupl
     any other        none, with the reason
     ================ ==============================================================================================
 
+    Rows count as often as their weights say. Beside known errors there is PPCA alone, by EM, with the errors of each
+    row; counts with an exposure have means in proportion to it; covariates are left out, and a note says so.
+
     Where values are missing, PPCA is fitted by EM and scored on what is observed, and factor analysis is left out.
     Where elements never vary in training, noise of their own has no bounded density: it goes as low as the floor lets
     it. So what has it (factor analysis, independent Gaussian columns) is left out where the likelihood has one variance
@@ -63,8 +75,36 @@ def fit(train: Table, likelihood: Likelihood, latent: int | None = None) -> tupl
     Returns:
         One baseline or more, each with its density, or with the reason why it is left out.
     """
-    x, mask = train.x.detach().cpu().flatten(1), None if train.mask is None else train.mask.cpu().flatten(1)
-    return _fit(likelihood, x, None if mask is None or bool(mask.all()) else mask, latent)
+    rows = counted(train)
+    x, mask = rows.x.detach().cpu().flatten(1), None if rows.mask is None else rows.mask.cpu().flatten(1)
+    mask = None if mask is None or bool(mask.all()) else mask
+    if (known := rows.given) is None:
+        return _fit(likelihood, x, mask, latent)
+    return _fit_given(likelihood, x, mask, latent, known.map(Tensor.cpu))
+
+
+def _fit_given(
+    likelihood: Likelihood,
+    x: Shaped[Tensor, "N P"],
+    mask: Shaped[Tensor, "N P"] | None,
+    latent: int | None,
+    known: Context,
+) -> tuple[Baseline, ...]:
+    """Those that are given exposures or errors, too; covariates they do not know, and say so."""
+    note = "" if known.covariates is None else "without the covariates"
+    if known.errors is not None:
+        floor, errors, size = 1e-6, known.errors.flatten(1).double(), latent or 1
+        most = VALUES // (x.shape[1] * (size + 1) ** 2)
+        some = torch.linspace(0, len(x) - 1, min(len(x), most), dtype=torch.float64).round().long()
+        seen = None if mask is None else mask[some]
+        fitted = heteroscedastic_ppca(x[some], errors[some], size, seen, floor)
+        return (Baseline("ppca", fitted.model.weight.shape[1], BesideErrors(fitted), note),)
+    if known.exposure is not None:
+        counts = likelihood.counts if isinstance(likelihood, ZeroInflatedNegativeBinomial) else likelihood
+        assert isinstance(counts, Elementwise)
+        columns = LikeliestColumns.fitted(counts, x, mask, known.exposure.double().log())
+        return (Baseline("independent", None, ColumnsOverExposure(columns), note),)
+    return tuple(replace(each, note=each.note or note) for each in _fit(likelihood, x, mask, latent))
 
 
 @singledispatch

@@ -22,7 +22,7 @@ def finished(run: "RunFolder") -> None:
     data, metrics = run.data(), run.metrics()
     rows = data.validation
     known = [each for each in fit_beside(run.system(), data.train, data.spec) if each.density is not None]
-    means = {each.label: float(each.log_prob(rows.x, rows.mask).mean()) for each in known}
+    means = {each.label: float(each.log_prob(rows.x, rows.mask, rows.context).mean()) for each in known}
     bounds = metrics["validation_bound"][last_stage(metrics)]
     judged = [run.status.get("best")] if run.system().stages()[-1].monitor == "value" else []
     best = max((value for value in (*bounds, *judged) if value is not None and value == value), default=float("-inf"))

@@ -6,11 +6,14 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from curvae.linalg import LOG_2PI
 from curvae.linear.linear_gaussian import LinearGaussian
 from curvae.linear.ppca import ppca
 
 ROUNDS = 500
 """Of EM, at most."""
+MOST = 20_000
+"""Rows that it goes by, evenly spread, of more."""
 
 
 class NoisyFit(NamedTuple):
@@ -20,6 +23,15 @@ class NoisyFit(NamedTuple):
     """With the noise that a value typically has: its own variance, and the mean square of the known errors."""
     own: Float[Tensor, " P"]
     """Variance of each element that the known errors do not account for."""
+
+    def log_prob(
+        self, x: Float[Tensor, "N P"], errors: Float[Tensor, "N P"], mask: Bool[Tensor, "N P"] | None = None
+    ) -> Float[Tensor, " N"]:
+        """``log N(x_n; mean, W W' + diag(s^2 + v_n))`` of the observed elements, nats."""
+        on = torch.ones_like(x) if mask is None else mask.to(x.dtype)
+        precision = on / (self.own + errors.square()).clamp(min=1e-12)
+        level = _latents(torch.where(on > 0, x, 0), precision, self.model.mean, self.model.weight)[1]
+        return level - 0.5 * LOG_2PI * on.sum(1)
 
 
 def heteroscedastic_ppca(
@@ -57,8 +69,9 @@ def heteroscedastic_ppca(
         >>> [round(v, 1) for v in found.own.sqrt().tolist()], [round(v, 1) for v in found.model.weight[:, 0].tolist()]
         ([0.2, 0.2, 0.2, 0.2], [1.0, 1.0, 1.0, 1.0])
     """
-    x, known = x.double(), errors.double().square()
-    seen = torch.ones_like(x, dtype=torch.bool) if mask is None else mask
+    some = torch.linspace(0, len(x) - 1, min(len(x), MOST), dtype=torch.float64).round().long()
+    x, known = x[some].double(), errors[some].double().square()
+    seen = torch.ones_like(x, dtype=torch.bool) if mask is None else mask[some]
     x, on = torch.where(seen, x, 0), seen.double()
     typical = (known * on).sum(0) / on.sum(0).clamp(min=1)
     first = ppca(x, latent, mask, floor)
@@ -69,9 +82,9 @@ def heteroscedastic_ppca(
     for _ in range(ROUNDS):
         precision = on / (own + known).clamp(min=1e-12)
         z, level = _latents(x, precision, mean, weight)
-        if level - before < 1e-7:
+        if (now := float(level.mean())) - before < 1e-7:
             break
-        before = level
+        before = now
         mean, weight, squares = _fitted(x, precision, z)
         if noise is None:
             own = _own(squares, known, precision, shared).clamp(min=floor)
@@ -85,8 +98,8 @@ class _Latents(NamedTuple):
     second: Float[Tensor, "N K K"]
 
 
-def _latents(x: Tensor, precision: Tensor, mean: Tensor, weight: Tensor) -> tuple[_Latents, float]:
-    """Those under these parameters, and the mean log p(x) there but for a constant."""
+def _latents(x: Tensor, precision: Tensor, mean: Tensor, weight: Tensor) -> tuple[_Latents, Tensor]:
+    """Those under these parameters, and log p(x) there but for a constant, (N,)."""
     size, offset = weight.shape[1], x - mean
     outer = (weight.unsqueeze(2) * weight.unsqueeze(1)).flatten(1)
     inner = (precision @ outer).unflatten(1, (size, size)) + torch.eye(size).to(x)
@@ -98,7 +111,7 @@ def _latents(x: Tensor, precision: Tensor, mean: Tensor, weight: Tensor) -> tupl
     whole = torch.cat([z, torch.ones_like(z[:, :1])], 1)
     second = whole.unsqueeze(2) * whole.unsqueeze(1)
     second[:, :size, :size] += covariance
-    return _Latents(whole, second), float(level.mean())
+    return _Latents(whole, second), level
 
 
 def _fitted(x: Tensor, precision: Tensor, z: _Latents) -> tuple[Tensor, Tensor, Tensor]:

@@ -127,7 +127,7 @@ def scored(baselines: Sequence[Baseline], table: ArrayTable, scores: Scores) -> 
     """``log p(x)`` of each row that was scored, of every baseline that there is."""
     batch = table.batch(torch.from_numpy(scores["index"]))
     there = [each for each in baselines if each.density is not None]
-    return {PREFIX + each.name: each.log_prob(batch.x, batch.mask).numpy() for each in there}
+    return {PREFIX + each.name: each.log_prob(batch.x, batch.mask, batch.context).numpy() for each in there}
 
 
 def summarize_baselines(baselines: Sequence[Baseline], values: Scores, scores: Scores) -> tuple[BaselineResult, ...]:

@@ -15,6 +15,7 @@ from curvae.training.loop.checkpoint import Session
 from curvae.training.loop.compiled import Compiled
 from curvae.training.loop.loader import VALIDATION_ROWS, Batches, Shard, sizes
 from curvae.training.loop.nonfinite import SURROGATE, Skips, faulty_module, first_not_finite, runs_ahead
+from curvae.training.loop.row_weights import mean_weight, weighted
 from curvae.training.loop.running_means import EpochMeans, Means
 from curvae.training.loop.state import several, write_state
 from curvae.training.loop.trainer import adam
@@ -175,7 +176,7 @@ class StageModule(LightningModule):
 
     def _step(self, shard: Shard, optimizer: LightningOptimizer) -> None:
         bound = self._bound(shard.batch)
-        loss = -shard.share * self._weighted(bound.surrogate, shard.batch).mean()
+        loss = -shard.share * weighted(bound.surrogate, shard.batch, self._mean_weight).mean()
         optimizer.zero_grad()
         self.manual_backward(loss)
         gradients = [each.grad for each in self._trained if each.grad is not None]
@@ -196,16 +197,9 @@ class StageModule(LightningModule):
         else:
             self._skip(bound)
 
-    def _weighted(self, surrogate: Tensor, batch: Batch) -> Tensor:
-        """Each row's as often as it counts, over the mean of that."""
-        if self._mean_weight is None or batch.context is None or batch.context.weight is None:
-            return surrogate
-        return surrogate * (batch.context.weight / self._mean_weight).to(surrogate)
-
     @functools.cached_property
     def _mean_weight(self) -> float | None:
-        known = self.data.train.context
-        return None if known is None or known.weight is None else float(known.weight.double().mean())
+        return mean_weight(self.data.train)
 
     def _step_ahead(
         self, shard: Shard, optimizer: LightningOptimizer, bound: Bound, norm: Tensor, finite: Tensor
