@@ -104,6 +104,7 @@ def refine(
 
     from curvae.curvature import take_rows
     from curvae.fitted import Fitted
+    from curvae.fitted.outputs import context_of
     from curvae.fitted.rows import batches, gathered
     from curvae.systems import HasModel, HasPosterior, require
 
@@ -113,7 +114,7 @@ def refine(
         system = require(fitted.system, HasPosterior, "refine")
         model, rows = require(system, HasModel, "refine").parts().model, named_rows(data, fitted.run, reading)
         axes, first = fitted.axes_for(how.rotate), take_rows(next(iter(batches(fitted.system, rows.table))), slice(1))
-        refine, done = way(system.posterior(first.x, first.mask))
+        refine, done = way(system.posterior(first.x, first.mask, **context_of(first)))
         arrays = gathered(
             fitted.system, rows.table, lambda batch: _refined(system, model, refine, batch, how.level, generator, axes)
         )
@@ -134,11 +135,11 @@ def _refined(
     """The posteriors after refinement, and both ELBOs from the same draws."""
     import torch
 
-    from curvae.fitted.outputs import moments_of
+    from curvae.fitted.outputs import context_of, moments_of
     from curvae.objectives import elbo
 
-    start, end = (system.posterior(batch.x, batch.mask, steps) for steps in (0, refine))
-    again = generator.clone_state()
+    start, end = (system.posterior(batch.x, batch.mask, steps, **context_of(batch)) for steps in (0, refine))
+    again, model = generator.clone_state(), model.given(batch.context)
     with torch.no_grad():
         before = elbo(model, start, batch, DRAWS, generator=generator).value
         after = elbo(model, end, batch, DRAWS, generator=again).value

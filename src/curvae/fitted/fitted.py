@@ -318,7 +318,7 @@ class Fitted:
         from curvae.evaluation.ood import column_scores
 
         def see(batch: Batch) -> dict[str, Tensor]:
-            return column_scores(self.system, batch.x, batch.mask, draws, seed)._asdict()
+            return column_scores(self.system, batch.x, batch.mask, draws, seed, batch.given)._asdict()
 
         return gathered(self.system, rows.table, see)
 

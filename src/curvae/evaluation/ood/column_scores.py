@@ -12,7 +12,7 @@ from curvae.evaluation.samples.engines import draw_latents, from_modes, from_one
 from curvae.likelihoods import nominal_columns
 from curvae.model import LatentVariableModel
 from curvae.systems import HasModel, System, require
-from curvae.typing import Batch
+from curvae.typing import Batch, Context
 
 
 class ColumnScores(NamedTuple):
@@ -32,6 +32,7 @@ def column_scores(
     mask: Bool[Tensor, "B *event"] | None = None,
     draws: int = 200,
     seed: int = 0,
+    context: Context | None = None,
 ) -> ColumnScores:
     r"""The law of each column given the other columns of its row, ``p(x_j | x_{-j}) = E_{p(z | x_{-j})} p(x_j | z)``.
 
@@ -46,6 +47,7 @@ def column_scores(
         mask: True where observed.
         draws: for each row and column; a standard deviation of a column has a relative error of some ``0.7 / sqrt(n)``.
         seed: of all draws.
+        context: what is known of each row, for a model that is given it.
 
     Raises:
         ValueError: fewer than 2 draws, a system without a model (HasModel), or an autoregressive decoder.
@@ -65,18 +67,20 @@ def column_scores(
         raise ValueError("column_scores: expected a decoder of latents alone, got one that also sees x.")
     seen = torch.ones_like(x, dtype=torch.bool) if mask is None else mask
     with untouched(system, seed):
-        columns = [_column(able, x, seen, j, draws) for j in range(x[0].numel())]
+        columns = [_column(able, x, seen, context, j, draws) for j in range(x[0].numel())]
     scores = ColumnScores(*(torch.stack(each, 1) for each in zip(*columns, strict=True)))
     return ColumnScores(*(torch.where(seen.flatten(1), each, torch.nan) for each in scores))
 
 
-def _column(system: HasModel, x: Tensor, seen: Tensor, j: int, draws: int) -> tuple[Tensor, Tensor, Tensor]:
+def _column(
+    system: HasModel, x: Tensor, seen: Tensor, context: Context | None, j: int, draws: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Log-density, mean and deviations of one column, (B,) each."""
-    model = system.parts().model
+    model = system.parts().model.given(context)
     others, alone = seen.flatten(1).clone(), torch.zeros_like(seen.flatten(1))
     others[:, j], alone[:, j] = False, True
     others, alone = others.reshape(x.shape), alone.reshape(x.shape)
-    batch = Batch.of(torch.where(others, x, torch.zeros_like(x)), others)
+    batch = Batch.of(torch.where(others, x, torch.zeros_like(x)), others, context)
     found = draw_latents(system, batch, draws, (from_one_mode, from_modes))
     eta = model.decode(found.z)
     log_prob = torch.logsumexp(found.log_w + model.likelihood.log_prob(x, eta, alone), 0)

@@ -11,7 +11,7 @@ from curvae.evaluation.draws import untouched
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DensityPosterior, Posterior
 from curvae.systems import CanImpute, HasModel, Parts, System, require
-from curvae.typing import Batch
+from curvae.typing import Batch, Context
 
 ROWS = 4096
 """Chains that run side by side."""
@@ -34,6 +34,7 @@ def impute(
     chains: int = 1,
     metropolis: bool = True,
     seed: int = 0,
+    context: Context | None = None,
 ) -> Imputation:
     """Draw missing values from ``p(x_missing | x_observed)``: several completions, so that their spread can be seen.
 
@@ -54,6 +55,7 @@ def impute(
         chains: C, for each example.
         metropolis: whether to correct.
         seed: of all draws.
+        context: what is known of each row, for a model that is given it.
 
     Raises:
         ValueError: fewer than 1 step or chain, a system without a model (HasModel), an autoregressive decoder, a
@@ -84,7 +86,7 @@ def impute(
     seen, mask = (value.reshape(-1, *parts.model.likelihood.event) for value in (seen, mask))
     with untouched(system, seed):
         ends = [
-            _chain(parts, seen[rows], mask[rows], steps, chains, metropolis)
+            _chain(parts, Batch.of(seen, mask, context).take(rows), steps, chains, metropolis)
             for rows in torch.arange(len(x), device=x.device).split(max(1, ROWS // chains))
         ]
     filled, accepted = zip(*ends, strict=True)
@@ -103,22 +105,22 @@ def observed_alone(who: str, x: Tensor, mask: Tensor) -> Tensor:
     return seen
 
 
-def _chain(
-    parts: Parts, seen: Tensor, mask: Tensor, steps: int, chains: int, metropolis: bool
-) -> tuple[Tensor, Tensor]:
+def _chain(parts: Parts, batch: Batch, steps: int, chains: int, metropolis: bool) -> tuple[Tensor, Tensor]:
     """Completed data (C, B, *event) and shares accepted (B,)."""
-    count, accepted = len(seen), torch.zeros(len(seen), device=seen.device)
-    copies = [chains] + [1] * (mask.ndim - 1)
-    seen, mask = seen.repeat(copies), mask.repeat(copies)
-    z = _one(parts.infer(Batch.of(seen, mask)).posterior)
+    count = len(batch.x)
+    accepted = torch.zeros(count, device=batch.x.device)
+    batch = batch.take(torch.arange(count, device=batch.x.device).repeat(chains))
+    seen, mask, context = batch.x, batch.mask, batch.context
+    assert mask is not None
+    model, z = parts.model.given(context), _one(parts.infer(batch).posterior)
     every = torch.ones_like(z[:, 0], dtype=torch.bool)
-    filled = _fill(parts.model, seen, mask, z)
+    filled = _fill(model, seen, mask, z)
     for _ in range(steps):
-        q = parts.infer(Batch.of(filled)).posterior
+        q = parts.infer(Batch.of(filled, context=context)).posterior
         proposed = _one(q)
-        taken = _taken(parts.model, q, filled, z, proposed) if metropolis else every
+        taken = _taken(model, q, filled, z, proposed) if metropolis else every
         z = torch.where(taken.unsqueeze(-1), proposed, z)
-        filled = _fill(parts.model, seen, mask, z)
+        filled = _fill(model, seen, mask, z)
         accepted += taken.reshape(chains, count).float().mean(0) / steps
     return filled.unflatten(0, (chains, count)), accepted
 
