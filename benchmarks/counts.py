@@ -24,16 +24,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import curvae
-from curvae.conditional import ConditionalModel
+from curvae.conditioning import Conditioning
 from curvae.data import Data, from_array
 from curvae.evaluation import score
 from curvae.inference import Laplace
 from curvae.inference.chains import hmc_chains
 from curvae.likelihoods import Gaussian, Likelihood
 from curvae.likelihoods.likelihood import masked
+from curvae.model import LatentVariableModel
 from curvae.systems import LatentSystem, vae
 from curvae.systems.place import evaluating
-from curvae.typing import Context, Given
+from curvae.typing import Conditions, Context
 from pages import written
 
 HERE = Path(__file__).parent
@@ -58,15 +59,11 @@ class RoundedLogGaussian(Likelihood):
     def __init__(self, gaussian: Gaussian):
         super().__init__(gaussian.event, per_element=2)
         self.information = "block"
+        self.outputs = self.size // 2
         self.gaussian = gaussian
 
-    @property
-    def outputs(self) -> int:
-        return self.size // 2
-
-    def placed(self, out: Tensor, context: Context) -> Tensor:
-        assert context.exposure is not None
-        return torch.stack([out, context.exposure.to(out).log().unsqueeze(-1).expand_as(out)], -1).flatten(-2)
+    def with_exposure(self, out: Tensor, exposure: Tensor) -> Tensor:
+        return torch.stack([out, exposure.log().unsqueeze(-1).expand_as(out)], -1).flatten(-2)
 
     def log_prob(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> Tensor:
         return masked(self._log_mass(x.double(), *_split(eta)), mask).sum(-1).to(eta.dtype)
@@ -179,7 +176,8 @@ def rounded(system: LatentSystem) -> LatentSystem:
     """The same model of counts."""
     model = system.model
     likelihood = RoundedLogGaussian(model.likelihood)
-    given = ConditionalModel(model.prior, model.decoder, likelihood, Given(exposure=True))
+    conditioning = Conditioning(Conditions(exposure=True), likelihood.event)
+    given = LatentVariableModel(model.prior, model.decoder, likelihood, conditioning=conditioning)
     inference = system.inference
     inference.encoder = SeesLogarithms(inference.encoder)
     made = LatentSystem(given, inference, system.objective)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from curvae.conditioning import Conditioning
 from curvae.likelihoods import Likelihood
 from curvae.networks import run_network
 from curvae.priors import Prior
@@ -33,6 +34,10 @@ class LatentVariableModel(nn.Module):
             is eta, (N, P).
         likelihood: p(x | eta), which takes P = ``likelihood.size`` values.
         autoregressive: the decoder is called as ``decoder(z, x)``.
+        conditioning: what is given of each row; then there is no p(x, z) but for ``model.given(batch.context)``. It
+            enters eta alone: covariates are a second input, ``decoder(z, covariates)``, and
+            :meth:`curvae.likelihoods.Likelihood.placed` puts exposures and known errors beside what comes out. So
+            what is true of a likelihood p(x | eta) stays true. Under the prior z does not depend on any of it.
 
     Example:
         >>> import torch
@@ -44,34 +49,55 @@ class LatentVariableModel(nn.Module):
         (torch.Size([4, 10]), torch.Size([5, 4]))
     """
 
-    def __init__(self, prior: Prior, decoder: nn.Module, likelihood: Likelihood, autoregressive: bool = False):
+    def __init__(
+        self,
+        prior: Prior,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        autoregressive: bool = False,
+        conditioning: Conditioning | None = None,
+    ):
         super().__init__()
         self.prior = prior
         self.decoder = decoder
         self.likelihood = likelihood
         self.autoregressive = autoregressive
+        self.conditioning = conditioning
+        self._context: Context | None = None
+        self._everywhere = False
 
     @property
     def by_latents_alone(self) -> bool:
-        """Whether eta is a function of z alone: no decoder that sees x, or is given what is known of a row."""
-        return not self.autoregressive
+        """Whether eta is a function of z alone: no decoder that sees x, and nothing that is given of a row."""
+        return not self.autoregressive and self.conditioning is None
 
     @property
     def outputs(self) -> int:
         """How many values the decoder must give of a row."""
-        return self.likelihood.size
+        return self.likelihood.size if self.conditioning is None else self.likelihood.outputs
 
     def given(self, context: Context | None) -> "LatentVariableModel":
-        """p(x, z) given what is known of each row of a batch; of a model that is given nothing it is the model."""
-        return self
+        """p(x, z | c) of the rows of one batch, with what is known of them; of a model that is given nothing itself.
+
+        Raises:
+            ValueError: something that the model is given is missing.
+        """
+        if self.conditioning is None or self._everywhere:
+            return self
+        return self._with(self.conditioning.of(context))
 
     def reference(self) -> "LatentVariableModel":
-        """p(x, z) given what is typical of the training rows: what stands for all rows in a picture of the decoder."""
-        return self
+        """p(x, z | c) for any number of rows, given what is typical of training rows: for pictures of the decoder."""
+        return self if self.conditioning is None else self._with(self.conditioning.typical(), everywhere=True)
 
     def of_first(self, count: int) -> "LatentVariableModel":
         """The same for the first row of a batch so many times over, where it is for one batch."""
-        return self
+        return self if self._context is None or self._everywhere else self._with(self._context[[0] * count])
+
+    def _with(self, context: Context, everywhere: bool = False) -> "LatentVariableModel":
+        made = LatentVariableModel(self.prior, self.decoder, self.likelihood, self.autoregressive, self.conditioning)
+        made._context, made._everywhere = context, everywhere
+        return made
 
     @property
     def draws_in_order(self) -> bool:
@@ -85,17 +111,34 @@ class LatentVariableModel(nn.Module):
         from its rounded weights, and uncompiled, as its derivatives need it.
 
         Raises:
-            ValueError: the decoder does not give P values a row, or it is autoregressive and x is missing.
+            ValueError: the decoder does not give P values a row, it is autoregressive and x is missing, or a model that
+                is given something of each row was asked without, or for other rows.
         """
         rows = z.reshape(-1, z.shape[-1])
+        out = self._fitting(run_network(self.decoder, rows, *self._beside(z, x), precise=precise).flatten(1))
+        eta = out.unflatten(0, z.shape[:-1])
+        return eta if self._context is None else self.likelihood.placed(eta, self._context)
+
+    def _beside(self, z: Float[Tensor, "*L D"], x: Tensor | None) -> tuple[Tensor, ...]:
+        """What the decoder is given beside z, a row for each of z."""
         if self.autoregressive:
             if x is None:
                 raise ValueError("decode: an autoregressive decoder needs x beside z; got x=None. Pass decode(z, x).")
             event = x.shape[x.ndim - len(self.likelihood.event) :]
-            out = run_network(self.decoder, rows, x.expand(*z.shape[:-1], *event).reshape(-1, *event), precise=precise)
-        else:
-            out = run_network(self.decoder, rows, precise=precise)
-        return self._fitting(out.flatten(1)).unflatten(0, z.shape[:-1])
+            return (x.expand(*z.shape[:-1], *event).reshape(-1, *event),)
+        if self.conditioning is None:
+            return ()
+        if (context := self._context) is None:
+            raise ValueError(
+                f"decode: this model is given {self.conditioning.conditions.said} of each row, and was asked without; "
+                "take model.given(batch.context), or an evaluation that knows of it."
+            )
+        if not self._everywhere and z.shape[-2] != len(context):
+            raise ValueError(f"decode: expected z of {len(context)} rows, as the context, got {z.shape[-2]}.")
+        if context.covariates is None:
+            return ()
+        size = context.covariates.shape[-1]
+        return (context.covariates.to(z).expand(*z.shape[:-1], size).reshape(-1, size),)
 
     def _fitting(self, out: Float[Tensor, "N Q"]) -> Float[Tensor, "N Q"]:
         """What the decoder gives, as many values as the likelihood takes from it."""
@@ -143,8 +186,13 @@ class LatentVariableModel(nn.Module):
                 module.training = True
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """``n`` draws (x, z) of the model: (n, *event), (n, D); see :meth:`sample_given`."""
+        """``n`` draws (x, z) of the model: (n, *event), (n, D); see :meth:`sample_given`.
+
+        Where something is given of each row, that is what was known of a training row, drawn with replacement.
+        """
         z = self.prior.sample(n, generator)
+        if self.conditioning is not None and self._context is None:
+            return self.given(self.conditioning.drawn(n, generator)).sample_given(z, generator), z
         return self.sample_given(z, generator), z
 
     def sample_given(self, z: Float[Tensor, "B D"], generator: torch.Generator | None = None) -> Tensor:

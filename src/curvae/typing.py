@@ -68,7 +68,7 @@ class Context:
         return next((len(part) for each in fields(self) if (part := getattr(self, each.name)) is not None), 0)
 
 
-class Given(NamedTuple):
+class Conditions(NamedTuple):
     """What a model is given of each row, beside the row itself."""
 
     errors: bool = False
@@ -125,7 +125,7 @@ class DataSpec(NamedTuple):
     """Whether real data have one noise variance for all elements, or one for each: columns with units of their own."""
     kinds: tuple[str, ...] = ()
     """Of mixed data the kind of each column: real, positive, count, binary, ``category:K`` or ``ordinal:K``."""
-    given: Given = Given()
+    given: Conditions = Conditions()
     """What is known of each row beside it."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,7 +139,7 @@ class DataSpec(NamedTuple):
         >>> DataSpec.from_dict({"event": [3], "support": "count"}).event
         (3,)
         """
-        given = Given(**values.get("given", {}))
+        given = Conditions(**values.get("given", {}))
         return cls(
             **{**values, "event": tuple(values["event"]), "kinds": tuple(values.get("kinds", ())), "given": given}
         )

@@ -11,7 +11,7 @@ from torch import nn
 
 import chance
 from curvae.baselines import fit as baselines
-from curvae.conditional import ConditionalModel
+from curvae.conditioning import Conditioning
 from curvae.curvature import linearize, local
 from curvae.data import DataError, from_array
 from curvae.inference import AmortizedGaussian, Laplace, MultimodalLaplace
@@ -29,7 +29,7 @@ from curvae.priors import StandardNormal
 from curvae.registry import system as system_named
 from curvae.systems.counted import repeated
 from curvae.training.loop.running_means import Means
-from curvae.typing import Batch, Context, DataSpec, Given
+from curvae.typing import Batch, Conditions, Context, DataSpec
 
 P, D, B, C = 5, 2, 6, 3
 
@@ -40,7 +40,7 @@ def conditional(likelihood, given):
         if isinstance(layer, nn.Linear):
             nn.init.normal_(layer.bias, std=0.5)
     decoder = ContextDecoder(decoder, given.covariates) if given.covariates else decoder
-    return ConditionalModel(StandardNormal(D), decoder, likelihood, given).double()
+    return LatentVariableModel(StandardNormal(D), decoder, likelihood, conditioning=Conditioning(given, (P,))).double()
 
 
 def context(given):
@@ -52,12 +52,12 @@ def context(given):
 
 
 MODELS = {
-    "errors": (lambda: GaussianErrors(P, scale=0.3), Given(errors=True)),
-    "errors-and-covariates": (lambda: GaussianErrors(P, scale=0.3), Given(errors=True, covariates=C)),
-    "covariates": (lambda: Gaussian(P, scale=0.3), Given(covariates=C)),
-    "poisson": (lambda: Poisson(P), Given(exposure=True)),
-    "negative-binomial": (lambda: NegativeBinomial(P, dispersion=0.4), Given(exposure=True, covariates=C)),
-    "zero-inflated": (lambda: ZeroInflatedNegativeBinomial(P, dispersion=0.4), Given(exposure=True)),
+    "errors": (lambda: GaussianErrors(P, scale=0.3), Conditions(errors=True)),
+    "errors-and-covariates": (lambda: GaussianErrors(P, scale=0.3), Conditions(errors=True, covariates=C)),
+    "covariates": (lambda: Gaussian(P, scale=0.3), Conditions(covariates=C)),
+    "poisson": (lambda: Poisson(P), Conditions(exposure=True)),
+    "negative-binomial": (lambda: NegativeBinomial(P, dispersion=0.4), Conditions(exposure=True, covariates=C)),
+    "zero-inflated": (lambda: ZeroInflatedNegativeBinomial(P, dispersion=0.4), Conditions(exposure=True)),
 }
 
 
@@ -141,9 +141,10 @@ def test_rows_are_cut_together_with_what_is_known_of_them(given_rows):
 
 def test_laplace_finds_the_exact_posterior_with_known_errors():
     """A linear decoder: ``Lam = W' diag(1 / (s^2 + v)) W + I``, another one for each row."""
-    likelihood, given = GaussianErrors(P, scale=0.3).double(), Given(errors=True)
+    likelihood, given = GaussianErrors(P, scale=0.3).double(), Conditions(errors=True)
     decoder = nn.Linear(D, P).double()
-    model, known = ConditionalModel(StandardNormal(D), decoder, likelihood, given).double(), context(given)
+    model = LatentVariableModel(StandardNormal(D), decoder, likelihood, conditioning=Conditioning(given, (P,))).double()
+    known = context(given)
     x = torch.randn(B, P, dtype=torch.float64)
     encoder = ContextEncoder(nn.Linear(P, 2 * D), P, given).double()
     for inference in (
@@ -183,7 +184,7 @@ def test_a_likelihood_without_them_takes_none(name):
 @pytest.mark.parametrize("name", ["nice", "flow-ae"])
 def test_systems_that_cannot_be_given_it_say_so(name):
     with pytest.raises(ValueError, match="covariates: expected a system"):
-        system_named(name)(DataSpec((4,), given=Given(covariates=1)))
+        system_named(name)(DataSpec((4,), given=Conditions(covariates=1)))
 
 
 def frame(count=60):
@@ -230,7 +231,7 @@ def test_an_exposure_is_a_number_above_0(value):
 
 def test_known_columns_are_in_the_units_of_the_model():
     data = from_array(frame(), **SAID)
-    assert data.spec.given == Given(errors=True, covariates=3)
+    assert data.spec.given == Conditions(errors=True, covariates=3)
     assert [column.kind for column in data.schema.columns[3:]] == ["error", "weight", "covariate", "covariate"]
     known, rows, x = data.train.context, data.train.row, frame()
     np.testing.assert_allclose(known.errors[:, 0], x["e"].to_numpy()[rows] / data.transform.scale[0].item(), rtol=1e-6)

@@ -9,7 +9,7 @@ from torch import Tensor
 from curvae.data.errors import DataError
 from curvae.data.schema import Column
 from curvae.data.transforms import Identity, MeanSubtraction, Standardization, Transform
-from curvae.typing import Context, Given
+from curvae.typing import Conditions, Context
 
 
 def covariates_of(columns: Sequence[Column]) -> list[Column]:
@@ -17,15 +17,15 @@ def covariates_of(columns: Sequence[Column]) -> list[Column]:
     return [column for column in columns if column.kind == "covariate"]
 
 
-def given_by(columns: Sequence[Column]) -> Given:
+def given_by(columns: Sequence[Column]) -> Conditions:
     """What a model of these columns is given.
 
     Example:
         >>> given_by([Column("u"), Column("u_err", "error", of="u"), Column("age", "covariate")])
-        Given(errors=True, exposure=False, covariates=1)
+        Conditions(errors=True, exposure=False, covariates=1)
     """
     kinds = {column.kind for column in columns}
-    return Given(
+    return Conditions(
         "error" in kinds, "exposure" in kinds, sum(len(each.vocabulary or "1") for each in covariates_of(columns))
     )
 

@@ -226,7 +226,7 @@ class Schema:
 
 
 class WrittenGiven(TypedDict):
-    """A :class:`curvae.typing.Given` in a file."""
+    """A :class:`curvae.typing.Conditions` in a file."""
 
     errors: bool
     exposure: bool

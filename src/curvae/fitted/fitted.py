@@ -335,7 +335,7 @@ class Fitted:
         """The same of rows that were read, in an array."""
         system = require(self.system, CanReconstruct, "reconstruct")
         with evaluation_mode(self.system, 0):
-            found = gathered(self.system, rows.table, lambda batch: {"x": outputs.rebuilt(system, batch)})["x"]
+            found = gathered(self.system, rows.table, lambda batch: {"x": outputs.rebuilt_rows(system, batch)})["x"]
         return restored(self.schema, self.transform().inverse(torch.from_numpy(found).reshape(rows.table.raw.shape)))
 
     def sample(self, n: int, seed: int = 0, given: Mapping[Any, Any] | None = None) -> Any:

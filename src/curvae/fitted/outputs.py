@@ -134,6 +134,6 @@ def context_of(batch: Batch) -> dict[str, Any]:
     return {} if batch.given is None else {"context": batch.given}
 
 
-def rebuilt(system: CanReconstruct, batch: Batch) -> Tensor:
+def rebuilt_rows(system: CanReconstruct, batch: Batch) -> Tensor:
     """The reconstructions of a batch."""
     return system.reconstruct(batch.x, batch.mask, **context_of(batch))

@@ -1,7 +1,5 @@
 """Gaussian likelihood of values whose errors are known, each its own: photometry."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -9,7 +7,6 @@ from curvae.likelihoods.elementwise import Learned, Positive, moments
 from curvae.likelihoods.likelihood import Likelihood, masked
 from curvae.linalg import LOG_2PI
 from curvae.linear import LinearGaussian, heteroscedastic_ppca
-from curvae.typing import Context
 
 LEAST = -60.0
 """Of log v: an error of 0."""
@@ -34,7 +31,7 @@ class GaussianErrors(Likelihood):
 
     Example:
         >>> likelihood = GaussianErrors(1, scale=0.6, learn=None)
-        >>> eta = likelihood.placed(torch.zeros(1, 1), Context(errors=torch.tensor([[0.8]])))
+        >>> eta = likelihood.with_errors(torch.zeros(1, 1), torch.tensor([[0.8]]))
         >>> f"{likelihood.log_prob(torch.ones(1, 1), eta).item():.4f}"   # -1/2 - 1/2 log(2 pi), 0.6^2 + 0.8^2 = 1
         '-1.4189'
     """
@@ -50,6 +47,7 @@ class GaussianErrors(Likelihood):
         if scale is not None and scale < 0:
             raise ValueError(f"GaussianErrors: scale must be 0 or more; got {scale}.")
         self.information = "block"
+        self.outputs = self.size // 2
         self.starts_from_data = learn is not None and scale is None
         least = floor**2 if learn else 0.0
         start = 1.0 if scale is None else scale**2
@@ -60,20 +58,14 @@ class GaussianErrors(Likelihood):
             self.own.log_excess.fill_(-torch.inf)
 
     @property
-    def outputs(self) -> int:
-        return self.size // 2
-
-    @property
     def variance(self) -> Tensor:
         """s^2, (E,) or (1,)."""
         return self.own.value
 
-    def placed(self, out: Tensor, context: Context) -> Tensor:
+    def with_errors(self, out: Tensor, errors: Tensor) -> Tensor:
         """M and log v, in turns."""
-        if context.errors is None:
-            raise ValueError("errors: expected the known errors of each row with GaussianErrors, got none.")
-        known = (2 * self.flat(context.errors).to(out).log()).clamp(min=LEAST).expand_as(out)
-        return torch.stack([super().placed(out, replace(context, errors=None)), known], -1).flatten(-2)
+        known = (2 * self.flat(errors).log()).clamp(min=LEAST).expand_as(out)
+        return torch.stack([out, known], -1).flatten(-2)
 
     def log_prob(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> Tensor:
         each = self._log_density(self.flat(x), eta, self.variance)

@@ -29,13 +29,15 @@ class Likelihood(nn.Module, ABC):
 
     Attributes:
         event: shape of one example.
-        size: P, the number of values that the decoder must give.
+        size: P, the number of values of eta.
+        outputs: how many of them the decoder must give; the others are known of each row.
         information: how the expected information varies. ``"constant"``: it does not depend on eta, *and* log p is
             quadratic in eta, which allows the Gram route of the curvature engine.
     """
 
     event: tuple[int, ...]
     size: int
+    outputs: int
     information: InformationKind
 
     def __init__(self, event: int | tuple[int, ...], per_element: int = 1):
@@ -44,21 +46,24 @@ class Likelihood(nn.Module, ABC):
         if not self.event or min(self.event) < 1:
             raise ValueError(f"{type(self).__name__}: event must be a size or shape of sizes >= 1; got {event}.")
         self.size = per_element * torch.Size(self.event).numel()
-
-    @property
-    def outputs(self) -> int:
-        """How many of the P values the decoder must give; the others are known of each row."""
-        return self.size
+        self.outputs = self.size
 
     def placed(self, out: Float[Tensor, "*L B Q"], context: Context) -> Float[Tensor, "*L B P"]:
         """eta: what the decoder gives, with what is known of each row, but for covariates, in its place.
 
         Raises:
-            ValueError: errors or exposure of a likelihood that has none.
+            ValueError: errors or exposure of a likelihood that has none, or none of one that has errors.
         """
-        for name in ("errors", "exposure"):
-            if getattr(context, name) is not None:
-                raise ValueError(f"{name}: expected none with the likelihood {type(self).__name__}, which has no such.")
+        if context.exposure is not None:
+            if not isinstance(self, TakesExposure):
+                raise ValueError(f"exposure: expected none with the likelihood {type(self).__name__}, which has none.")
+            out = self.with_exposure(out, context.exposure.to(out))
+        if context.errors is None and isinstance(self, TakesErrors):
+            raise ValueError(f"errors: expected those of each row with {type(self).__name__}, got none.")
+        if context.errors is not None:
+            if not isinstance(self, TakesErrors):
+                raise ValueError(f"errors: expected none with the likelihood {type(self).__name__}, which has none.")
+            out = self.with_errors(out, context.errors.to(out))
         return out
 
     @abstractmethod
@@ -105,6 +110,24 @@ class Likelihood(nn.Module, ABC):
     def unflat(self, value: Tensor) -> Tensor:
         """(*L, E) -> (*L, *event)."""
         return value.unflatten(-1, self.event)
+
+
+@runtime_checkable
+class TakesExposure(Protocol):
+    """A likelihood of counts, whose means may be in proportion to something that is known of each row."""
+
+    def with_exposure(self, out: Float[Tensor, "*L B Q"], exposure: Float[Tensor, " B"]) -> Float[Tensor, "*L B P"]:
+        """eta, of what the decoder gives."""
+        ...
+
+
+@runtime_checkable
+class TakesErrors(Protocol):
+    """A likelihood of values whose errors are known."""
+
+    def with_errors(self, out: Float[Tensor, "*L B Q"], errors: Float[Tensor, "B *event"]) -> Float[Tensor, "*L B P"]:
+        """eta, of what the decoder gives and the standard deviations of the errors."""
+        ...
 
 
 @runtime_checkable

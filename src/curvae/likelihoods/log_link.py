@@ -1,13 +1,10 @@
 """What likelihoods of counts have in common: the decoder gives the logarithm of the mean."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
 from curvae.likelihoods.likelihood import Likelihood
 from curvae.linear import LinearGaussian, ppca
-from curvae.typing import Context
 
 LARGEST = 1.0
 """Standard deviation of the log-means at most, where a decoder starts."""
@@ -16,11 +13,9 @@ LARGEST = 1.0
 class LogLink(Likelihood):
     """Starts at principal components of ``log(1 + x)``; of an exposure t the mean is ``t exp(out)``."""
 
-    def placed(self, out: Tensor, context: Context) -> Tensor:
+    def with_exposure(self, out: Tensor, exposure: Tensor) -> Tensor:
         """``eta = out + log t``."""
-        if context.exposure is not None:
-            out = out + context.exposure.to(out).log().unsqueeze(-1)
-        return super().placed(out, replace(context, exposure=None))
+        return out + exposure.log().unsqueeze(-1)
 
     def linear_features(self, x: Tensor) -> Tensor:
         return self.flat(x).double().log1p()

@@ -8,7 +8,6 @@ from curvae.likelihoods.elementwise import Learned
 from curvae.likelihoods.likelihood import Likelihood, masked
 from curvae.likelihoods.negative_binomial import NegativeBinomial, draw_counts, log_mass
 from curvae.linear import LinearGaussian
-from curvae.typing import Context
 
 
 class ZeroInflatedNegativeBinomial(Likelihood):
@@ -44,10 +43,10 @@ class ZeroInflatedNegativeBinomial(Likelihood):
         self.information = "block"
         self.counts = NegativeBinomial(event, dispersion, learn, floor)
 
-    def placed(self, out: Tensor, context: Context) -> Tensor:
+    def with_exposure(self, out: Tensor, exposure: Tensor) -> Tensor:
         """``log mu`` with the logarithm of the exposure; pi stays."""
         level, logit = _split(out)
-        return torch.stack([self.counts.placed(level, context), logit], -1).flatten(-2)
+        return torch.stack([level + exposure.log().unsqueeze(-1), logit], -1).flatten(-2)
 
     def log_prob(self, x: Tensor, eta: Tensor, mask: Tensor | None = None) -> Tensor:
         each = _log_mass(self.flat(x), *_split(eta), self.counts.dispersion.value)

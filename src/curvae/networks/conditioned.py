@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from curvae.networks.mlp import Front
-from curvae.typing import Batch, Context, Given
+from curvae.typing import Batch, Conditions, Context
 
 LEAST = 1e-3
 """Of an error, as an encoder sees it by its logarithm."""
@@ -32,14 +32,14 @@ class ContextEncoder(nn.Module):
         ValueError: a network of another kind.
 
     Example:
-        >>> encoder = ContextEncoder(nn.Sequential(nn.Linear(2, 3)), 2, Given(exposure=True))
+        >>> encoder = ContextEncoder(nn.Sequential(nn.Linear(2, 3)), 2, Conditions(exposure=True))
         >>> encoder(torch.ones(4, 2), Context(exposure=torch.ones(4))).shape
         torch.Size([4, 3])
     """
 
     sees_context = True
 
-    def __init__(self, network: nn.Module, features: int, given: Given):
+    def __init__(self, network: nn.Module, features: int, given: Conditions):
         super().__init__()
         self.given = given
         fronts, self.body = _widened(network, features * given.errors + given.exposure + given.covariates)

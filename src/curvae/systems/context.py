@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import torch
 
-from curvae.conditional import ConditionalModel
+from curvae.conditioning import Conditioning
 from curvae.inference import AmortizedLabels, AmortizedMixture
 from curvae.inference.inference import Amortized
 from curvae.likelihoods import Gaussian, GaussianErrors, Likelihood
@@ -14,7 +14,7 @@ from curvae.model import LatentVariableModel
 from curvae.networks import ContextDecoder, ContextEncoder
 from curvae.priors import VampPrior
 from curvae.systems.capabilities import HasModel, ScoresCodes
-from curvae.typing import Context, DataSpec, Given, Tables
+from curvae.typing import Conditions, Context, DataSpec, Tables
 
 
 def take_context(system: Any, spec: DataSpec) -> None:
@@ -28,8 +28,8 @@ def take_context(system: Any, spec: DataSpec) -> None:
     if model is None:
         raise ValueError(f"{given.said}: expected a system with a decoder and an encoder of its own; got another one.")
     likelihood = _taking(model.likelihood, given)
-    decoder = ContextDecoder(model.decoder, given.covariates) if given.covariates else model.decoder
-    system.model = ConditionalModel(model.prior, decoder, likelihood, given)
+    model.decoder = ContextDecoder(model.decoder, given.covariates) if given.covariates else model.decoder
+    model.likelihood, model.conditioning = likelihood, Conditioning(given, likelihood.event)
     _widen_encoders(system, spec)
     first, *others = system.stages()
     system.restage(replace(first, prepare=(remember_context, *first.prepare)), *others)
@@ -45,12 +45,13 @@ def _model(system: object) -> LatentVariableModel | None:
 
 def remember_context(system: Any, data: Tables) -> None:
     """The model keeps what is known of training rows, for those that it makes up."""
+    conditioning: Conditioning = system.model.conditioning
     if data.train.context is None:
-        raise ValueError(f"{system.model.what.said}: expected data that come with it, got data without.")
-    system.model.remember(data.train.context)
+        raise ValueError(f"{conditioning.conditions.said}: expected data that come with it, got data without.")
+    conditioning.remember(data.train.context)
 
 
-def _taking(likelihood: Likelihood, given: Given) -> Likelihood:
+def _taking(likelihood: Likelihood, given: Conditions) -> Likelihood:
     """The likelihood that takes errors in the place of one that does not; what it takes is tried."""
     event = likelihood.event
     if given.errors and isinstance(likelihood, Gaussian):

@@ -25,7 +25,7 @@ from curvae.data.transforms.base import ROWS
 from curvae.data.transforms.images import image_transform
 from curvae.data.validation import check_range, check_transformed, to_event
 from curvae.io.reading import Reading
-from curvae.typing import DataSpec, Given, Support
+from curvae.typing import Conditions, DataSpec, Support
 
 SPLIT_BY = ("split_column", "group", "stratify")
 
@@ -166,7 +166,7 @@ def _known(columns: Sequence[Any], vocabulary: tuple[str, ...] | None) -> tuple[
     return tuple(replace(each, vocabulary=vocabulary) if each.kind == "label" else each for each in columns)
 
 
-def _checked_given(given: Given, support: str) -> Given:
+def _checked_given(given: Conditions, support: str) -> Conditions:
     """What a model is given, where it can be of data of this support."""
     if given.exposure and support != "count":
         raise DataError(f"exposure: expected with counts, got {support} data; say support='count' if they are.")
