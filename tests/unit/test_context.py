@@ -181,7 +181,7 @@ def test_a_likelihood_without_them_takes_none(name):
         likelihood.placed(torch.zeros(2, 3), known)
 
 
-@pytest.mark.parametrize("name", ["nice", "flow-ae"])
+@pytest.mark.parametrize("name", ["nice", "flow-ae", "fif-vae", "langevin-ae"])
 def test_systems_that_cannot_be_given_it_say_so(name):
     with pytest.raises(ValueError, match="covariates: expected a system"):
         system_named(name)(DataSpec((4,), given=Conditions(covariates=1)))
