@@ -3,12 +3,13 @@
 import math
 from dataclasses import replace
 from functools import singledispatch
+from typing import cast
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from curvae.baselines.baseline import Baseline
+from curvae.baselines.baseline import Baseline, Density
 from curvae.baselines.densities import (
     BernoulliColumns,
     BesideErrors,
@@ -167,7 +168,10 @@ def _(
 ) -> tuple[Baseline, ...]:
     y = torch.where(x > 0, x, 1).log()
     found = _fit(likelihood.gaussian, y, mask, latent)
-    return tuple(each if each.density is None else replace(each, density=OfLogarithm(each.density)) for each in found)
+    return tuple(
+        each if each.density is None else replace(each, density=OfLogarithm(cast(Density, each.density)))
+        for each in found
+    )
 
 
 @_fit.register
