@@ -169,7 +169,7 @@ def of_logarithms(x: Array, seed: int) -> dict[str, float]:
     assert bool((logs.test.row == data.test.row).all())
     with tempfile.TemporaryDirectory() as folder:
         run = curvae.fit(_named("vae", logs, seed), logs, seed=seed, out=f"{folder}/run", **UPDATES)
-    return scored(rounded(run.system), data)
+        return scored(rounded(run.system), data)
 
 
 def rounded(system: LatentSystem) -> LatentSystem:
