@@ -68,7 +68,7 @@ class LatentVariableModel(nn.Module):
 
     @property
     def by_latents_alone(self) -> bool:
-        """Whether eta is a function of z alone: no decoder that sees x, and nothing that is given of a row."""
+        """Whether eta is a function of z alone, of no x and of nothing that is given of a row."""
         return not self.autoregressive and self.conditioning is None
 
     @property

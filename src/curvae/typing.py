@@ -53,7 +53,7 @@ class Context:
 
     @property
     def is_given(self) -> bool:
-        """Whether it holds anything that p(x | z) depends on: anything but weights."""
+        """Whether it holds more than weights, which no density depends on."""
         return not (self.errors is None and self.exposure is None and self.covariates is None)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Context":
@@ -104,7 +104,7 @@ class Batch(NamedTuple):
 
     @property
     def given(self) -> Context | None:
-        """The context, where p(x | z) may depend on it: where it is more than weights."""
+        """The context, where it holds more than weights; else none."""
         return self.context if self.context is not None and self.context.is_given else None
 
     def take(self, rows: Any) -> "Batch":

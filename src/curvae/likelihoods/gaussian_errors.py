@@ -47,7 +47,7 @@ class GaussianErrors(Likelihood):
         if scale is not None and scale < 0:
             raise ValueError(f"GaussianErrors: scale must be 0 or more; got {scale}.")
         self.information = "block"
-        self.outputs = self.size // 2
+        self.known = self.size // 2
         self.starts_from_data = learn is not None and scale is None
         least = floor**2 if learn else 0.0
         start = 1.0 if scale is None else scale**2

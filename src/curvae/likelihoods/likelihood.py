@@ -30,14 +30,14 @@ class Likelihood(nn.Module, ABC):
     Attributes:
         event: shape of one example.
         size: P, the number of values of eta.
-        outputs: how many of them the decoder must give; the others are known of each row.
+        known: how many of them are known of each row; the decoder gives the others.
         information: how the expected information varies. ``"constant"``: it does not depend on eta, *and* log p is
             quadratic in eta, which allows the Gram route of the curvature engine.
     """
 
     event: tuple[int, ...]
     size: int
-    outputs: int
+    known: int = 0
     information: InformationKind
 
     def __init__(self, event: int | tuple[int, ...], per_element: int = 1):
@@ -46,7 +46,11 @@ class Likelihood(nn.Module, ABC):
         if not self.event or min(self.event) < 1:
             raise ValueError(f"{type(self).__name__}: event must be a size or shape of sizes >= 1; got {event}.")
         self.size = per_element * torch.Size(self.event).numel()
-        self.outputs = self.size
+
+    @property
+    def outputs(self) -> int:
+        """How many values the decoder must give."""
+        return self.size - self.known
 
     def placed(self, out: Float[Tensor, "*L B Q"], context: Context) -> Float[Tensor, "*L B P"]:
         """eta: what the decoder gives, with what is known of each row, but for covariates, in its place.
