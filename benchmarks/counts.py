@@ -258,7 +258,7 @@ def page() -> None:
     """The table of the page."""
     have = kept()
     lines = [
-        "| likelihood | split | log p(x), nats a cell | less Poisson, paired | flagged | CPU s |",
+        "| likelihood | split | log p(x), nats a cell | less Poisson | flagged | CPU s |",
         "|---|--:|--:|--:|--:|--:|",
     ]
     for (method, seed), line in sorted(have.items(), key=lambda item: (item[0][1], item[0][0])):
