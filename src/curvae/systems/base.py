@@ -22,7 +22,7 @@ from curvae.systems.context import take_context
 from curvae.systems.likelihoods import take_likelihood, with_likelihood_words
 from curvae.systems.priors import take_prior, with_prior_option
 from curvae.systems.stages import Stage, initialize_likelihood
-from curvae.typing import Batch, Context
+from curvae.typing import Batch, Context, DataSpec
 
 Evidence = Literal["exact", "bound", "none"]
 """How log p(x) is had: from the system's ``log_prob``, from its ``log_weights``, or not at all."""
@@ -262,8 +262,9 @@ def register(name: str, own_prior: bool = False) -> Callable[[Callable[Arguments
                 raise TypeError(f"{name}: expected a function that returns a System, got {type(system).__name__}.")
             if prior != "normal":
                 take_prior(system, prior, chosen["spec"])
-            if chosen["spec"].given.said:
-                take_context(system, chosen["spec"])
+            spec = chosen.get("spec")
+            if isinstance(spec, DataSpec) and spec.given.said:
+                take_context(system, spec)
             system.recipe = Recipe(name, chosen)
             return system
 
