@@ -20,8 +20,8 @@ class Conditioning(nn.Module):
     Example:
         >>> conditioning = Conditioning(Conditions(exposure=True), (3,))
         >>> conditioning.remember(Context(exposure=torch.tensor([1.0, 4.0])))
-        >>> conditioning.typical().exposure.tolist(), conditioning.drawn(5).exposure.shape
-        ([2.0], torch.Size([5]))
+        >>> f"{conditioning.typical().exposure.item():.3f}", conditioning.drawn(5).exposure.shape
+        ('2.000', torch.Size([5]))
     """
 
     known: Tensor

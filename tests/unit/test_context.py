@@ -12,7 +12,8 @@ from torch import nn
 import chance
 from curvae.baselines import fit as baselines
 from curvae.conditioning import Conditioning
-from curvae.curvature import linearize, local
+from curvae.curvature import Generic, linearize, local
+from curvae.curvature.routes.generic import Needs
 from curvae.data import DataError, from_array
 from curvae.inference import AmortizedGaussian, Laplace, MultimodalLaplace
 from curvae.likelihoods import (
@@ -137,6 +138,17 @@ def test_rows_are_cut_together_with_what_is_known_of_them(given_rows):
     moved = whole.at(z + 0.1)
     torch.testing.assert_close(part.local().precision, moved.local().precision[rows])
     torch.testing.assert_close(part.grad(), moved.grad()[rows])
+
+
+def test_parts_of_a_batch_are_given_their_own_rows(given_rows):
+    """Where memory holds the Jacobians of two rows at a time."""
+    model, batch = given_rows
+    z, here = torch.randn(B, D, dtype=torch.float64), model.given(batch.context)
+    with torch.no_grad():
+        whole = local(here, batch, z)
+        part = local(here, batch, z, Generic.within(2 * Needs.of(here, batch, z).each(False)))
+    for one, other in zip(whole, part, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_laplace_finds_the_exact_posterior_with_known_errors():
