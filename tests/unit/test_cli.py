@@ -106,12 +106,12 @@ def test_help_of_fit_vlae(capsys: pytest.CaptureFixture[str]):
     assert lines[2].startswith("Variational Laplace autoencoder")
     for line in (
         "vlae:",
-        "  --latent N           number of latent dimensions D; for curvae fit also several, 1:8 or 1,2,4 [16]",
-        "  --warmup X           share of the time, in [0, 1), trained as a plain VAE first [0.7]",
+        "  --latent N            number of latent dimensions D; for curvae fit also several, 1:8 or 1,2,4 [16]",
+        "  --warmup X            share of the time, in [0, 1), trained as a plain VAE first [0.7]",
         "data (a known set):",
         "data (your own file):",
         "training:",
-        "  --seed N             of first weights, order, noise and preparation [0]",
+        "  --seed N              of first weights, order, noise and preparation [0]",
         "examples:",
     ):
         assert line in lines
