@@ -102,7 +102,8 @@ class ArrayTable:
         """The rows at ``index``, which are no training rows."""
         parts = {name: getattr(self, name) for name in ("raw", "label", "mask", "row")}
         taken = {name: part[index] for name, part in parts.items() if part is not None}
-        return replace(self, **taken, training=False)
+        context = None if self.context is None else self.context[index]
+        return replace(self, **taken, training=False, context=context)
 
     def to(self, device: torch.device | str) -> "ArrayTable":
         """The same table on another device."""

@@ -102,10 +102,8 @@ def in_own_units(
     batch = like(system, table.batch(torch.arange(len(table))))
     mask = torch.from_numpy(seen_in(table)).to(batch.x.device)
     average = None if affine else inverse
-    found = {
-        name: value.cpu()
-        for name, value in conditionals(system, batch.x, mask, draws, level, seed, average, samples)._asdict().items()
-    }
+    made = conditionals(system, batch.x, mask, draws, level, seed, average, samples, batch.given)
+    found = {name: value.cpu() for name, value in made._asdict().items()}
     turned = ("lower", "upper", "drawn", "mean") if affine else ("lower", "upper", "drawn")
     own = {name: (inverse(value) if name in turned else value).double().numpy() for name, value in found.items()}
     for j, column in enumerate(schema.features):

@@ -87,11 +87,11 @@ def _draws(system: System, batch: Batch, sampling: Sampling) -> Draw:
     if not isinstance(system, HasModel):
         return from_system(require(system, HasWeights, "score"), batch, sampling)
     parts = system.parts()
-    own = parts.infer(batch).posterior
-    if not parts.model.prior.continuous or (size := sum(parts.model.prior.blocks)) > LARGE:
-        return from_posterior(parts.model, own, batch, sampling)
-    common = _laplace(parts, size)(parts.model, batch).posterior
-    return from_both(parts.model, own, common, batch, sampling)
+    model, own = parts.model.given(batch.context), parts.infer(batch).posterior
+    if not model.prior.continuous or (size := sum(model.prior.blocks)) > LARGE:
+        return from_posterior(model, own, batch, sampling)
+    common = _laplace(parts, size)(model, batch).posterior
+    return from_both(model, own, common, batch, sampling)
 
 
 def _laplace(parts: Parts, size: int) -> Widened:

@@ -61,7 +61,7 @@ class UnusualRows:
         chosen = np.argsort(np.where(np.isfinite(found), found, np.inf), kind="stable")[:ROWS]
         table = subject.table.take(torch.from_numpy(chosen).to(subject.table.raw.device))
         batch = like(subject.system, table.batch(torch.arange(len(table))))
-        scores = column_scores(subject.system, batch.x, batch.mask, seed=subject.settings.seed)
+        scores = column_scores(subject.system, batch.x, batch.mask, seed=subject.settings.seed, context=batch.given)
         errors = subject.scores.get("stderr_best", np.zeros_like(found))
         levels = [Estimate(float(found[i]), float(errors[i])) for i in chosen]
         return Measured(_told(table, levels, reasons_of(schema, table, scores), _labels(schema, table), len(found)))

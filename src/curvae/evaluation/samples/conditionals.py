@@ -22,7 +22,7 @@ from curvae.model import LatentVariableModel
 from curvae.posteriors import Draws
 from curvae.systems import CanImpute, HasModel, System, require
 from curvae.systems.place import like, place
-from curvae.typing import Batch, PerDatum
+from curvae.typing import Batch, Context, PerDatum
 
 DRAWS, CHAINS = 1000, 200
 """Of the latents of each example; of a system that fills in by itself (CanImpute)."""
@@ -59,6 +59,7 @@ def conditionals(
     seed: int = 0,
     own: Own | None = None,
     samples: int = DRAWS,
+    context: Context | None = None,
 ) -> Conditionals:
     r"""Means, intervals and draws of ``p(x_missing | x_observed)``.
 
@@ -81,6 +82,7 @@ def conditionals(
         seed: of all draws.
         own: units of the mean where the way to them is not affine; intervals and draws stay in the model's.
         samples: S, of each example.
+        context: what is known of each row, for a model that is given it.
 
     Raises:
         ValueError: a negative number of draws, a level outside (0, 1), a system without a model (HasModel), an
@@ -99,19 +101,19 @@ def conditionals(
     if not 0 < level < 1:
         raise ValueError(f"impute: level must be a probability in (0, 1); got {level}.")
     seen, mask = observed_alone("impute", x, mask), mask.to(place(system)[0])
-    seen = like(system, Batch.of(seen)).x
+    batch = like(system, Batch.of(seen, mask, context))
     asked = _Asked(draws, level, own, samples)
     with untouched(system, seed) as generator:
-        found, rows = _as_observed(seen, mask, draws), (~mask.flatten(1).all(1)).nonzero()[:, 0]
+        found, rows = _as_observed(batch.x, mask, draws), (~mask.flatten(1).all(1)).nonzero()[:, 0]
         if isinstance(system, CanImpute):
-            _put(found, rows, _by_system(system, seen[rows], mask[rows], asked, generator))
+            _put(found, rows, _by_system(system, batch.x[rows], mask[rows], asked, generator))
             return found
         able = require(system, HasModel, "impute")
         model = able.parts().model
         if model.autoregressive:
             raise ValueError("impute: expected a decoder of latents alone, got one that also sees x.")
-        for some in rows.split(_at_a_time(model, seen, max(samples, draws))) if len(rows) else ():
-            _put(found, some, _by_latents(able, seen[some], mask[some], asked))
+        for some in rows.split(_at_a_time(model, batch, max(samples, draws))) if len(rows) else ():
+            _put(found, some, _by_latents(able, batch.take(some), asked))
     return found
 
 
@@ -122,8 +124,8 @@ class _Asked(NamedTuple):
     samples: int
 
 
-def _at_a_time(model: LatentVariableModel, x: Tensor, samples: int) -> int:
-    each = bytes_per_draw(model, Batch.of(x[:1])) + COPIES * 8 * x[0].numel()
+def _at_a_time(model: LatentVariableModel, batch: Batch, samples: int) -> int:
+    each = bytes_per_draw(model, batch.take(slice(1))) + COPIES * 8 * batch.x[0].numel()
     return max(1, MEMORY // (samples * each))
 
 
@@ -145,10 +147,12 @@ def _put(found: Conditionals, rows: Int[Tensor, " R"], part: Conditionals) -> No
             room[rows] = value.to(room)
 
 
-def _by_latents(system: HasModel, x: Tensor, mask: Tensor, asked: _Asked) -> Conditionals:
-    model, event = system.parts().model, x.shape[1:]
+def _by_latents(system: HasModel, batch: Batch, asked: _Asked) -> Conditionals:
+    x, mask = batch.x, batch.mask
+    assert mask is not None
+    model, event = system.parts().model.given(batch.context), x.shape[1:]
     seen, known = (value.reshape(-1, *model.likelihood.event) for value in (x, mask))
-    latents = draw_latents(system, Batch.of(seen, known), asked.samples)
+    latents = draw_latents(system, Batch.of(seen, known, batch.context), asked.samples)
     eta = model.decode(latents.z)
     values = _drawn(model, eta)
     center, probability = _centers(model.likelihood, eta, values, latents.log_w.exp())

@@ -94,7 +94,7 @@ def from_encoder(system: HasModel, batch: Batch, draws: int) -> WeightedLatents:
         (torch.Size([100, 3, 2]), True)
     """
     parts = system.parts()
-    return _weighted(parts.model, batch, parts.infer(batch).posterior, draws)
+    return _weighted(parts.model.given(batch.context), batch, parts.infer(batch).posterior, draws)
 
 
 def from_modes(system: HasModel, batch: Batch, draws: int) -> WeightedLatents:
@@ -105,7 +105,7 @@ def from_modes(system: HasModel, batch: Batch, draws: int) -> WeightedLatents:
     Raises:
         ValueError: discrete latents, which have no curvature.
     """
-    model = system.parts().model
+    model = system.parts().model.given(batch.context)
     return _weighted(model, batch, common_proposal(system)(model, batch).posterior, draws)
 
 
@@ -117,7 +117,7 @@ def from_one_mode(system: HasModel, batch: Batch, draws: int) -> WeightedLatents
     Raises:
         ValueError: discrete latents, which have no curvature.
     """
-    model = system.parts().model
+    model = system.parts().model.given(batch.context)
     q = common_proposal(system, width=1.0, several=False)(model, batch).posterior
     if model.prior.size <= SEVERAL:
         q = Mixture((q,), torch.zeros(len(batch.x), 1).to(q.center))
@@ -134,20 +134,21 @@ def from_modes_and_encoder(system: HasModel, batch: Batch, draws: int) -> Weight
         ValueError: discrete latents, which have no curvature.
     """
     parts = system.parts()
-    own, common = parts.infer(batch).posterior, common_proposal(system)(parts.model, batch).posterior
+    model, own = parts.model.given(batch.context), parts.infer(batch).posterior
+    common = common_proposal(system)(model, batch).posterior
     if not (isinstance(own, DensityPosterior) and isinstance(common, DensityPosterior)):
-        return _weighted(parts.model, batch, common, draws)
+        return _weighted(model, batch, common, draws)
     z, log_w = [], []
     for q, other in ((own, common), (common, own)):
         drawn = q.draw(max(1, draws // 2 // q.count(1)))
         z.append(drawn.z)
-        log_w.append(drawn.log_c + log_weights(parts.model, batch, drawn) + balance(drawn, other))
+        log_w.append(drawn.log_c + log_weights(model, batch, drawn) + balance(drawn, other))
     return WeightedLatents.of(torch.cat(z), torch.cat(log_w))
 
 
 def from_prior(system: HasModel, batch: Batch, draws: int) -> WeightedLatents:
     """From the prior, weighted by ``p(x_observed | z)``: exact where nothing was observed."""
-    model = system.parts().model
+    model = system.parts().model.given(batch.context)
     z = model.prior.sample(draws * len(batch.x)).unflatten(0, (draws, -1))
     return WeightedLatents.of(z, model.log_likelihood(batch.x, z, batch.mask))
 
