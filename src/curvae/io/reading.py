@@ -70,6 +70,16 @@ class Reading:
         return _pairs(self.errors)
 
     @property
+    def beside(self) -> tuple[str, ...]:
+        """Names of the columns that are known of each row and not modelled.
+
+        >>> Reading(errors={"u": "u_err"}, exposure="size", covariates=["night"]).beside
+        ('u_err', 'size', 'night')
+        """
+        single = [each for each in (self.exposure, self.weights) if each is not None]
+        return tuple(map(str, (*self.errors_of.values(), *single, *(self.covariates or ()))))
+
+    @property
     def markers(self) -> tuple[str, ...]:
         """What stands for a missing value, as text."""
         given = self.missing_value

@@ -40,9 +40,10 @@ def read_archive(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
         with parsed(path, "a sparse matrix of SciPy"):
             x = sparse.load_npz(io.BytesIO(read_bytes(path)))
             return Found(x, None, held_sparse(x))
-    wanted, beside = _keys(path, names, reading, hints.label)
-    arrays = read_npz(path, [name for name in (wanted, beside) if name in names])
-    return Found(arrays[wanted], arrays.get(beside or ""))
+    wanted, beside = _keys(path, names, reading, hints)
+    known = [name for name in hints.beside if name in names]
+    arrays = read_npz(path, [name for name in (wanted, beside, *known) if name in names])
+    return Found(arrays[wanted], arrays.get(beside or ""), (), {name: arrays[name] for name in known})
 
 
 def read_matlab(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
@@ -59,23 +60,25 @@ def read_matlab(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
         except NotImplementedError:
             raise DataError(f"{path}: expected a MATLAB file up to version 7, got one of 7.3; {OLDER}.") from None
         usable = [name for name, kind in kinds.items() if kind in NUMBERS]
-        wanted, beside = _keys(path, usable, reading, hints.label, list(kinds))
+        wanted, beside = _keys(path, usable, reading, hints, list(kinds))
+        known = [name for name in hints.beside if name in kinds]
         file.seek(0)
-        found = loadmat(file, variable_names=[name for name in (wanted, beside) if name in kinds])
+        found = loadmat(file, variable_names=[name for name in (wanted, beside, *known) if name in kinds])
     if wanted not in usable:
         got = f"a {kinds[wanted]} in {wanted!r}"
         raise DataError(f"{path}: expected a matrix of numbers, got {got}; save its numbers as a matrix.")
     x = found[wanted]
     x = x if hasattr(x, "tocsc") else np.asarray(x)
-    return Found(x, _words(found[beside]) if beside in found else None, held_sparse(x))
+    labels = _words(found[beside]) if beside in found else None
+    return Found(x, labels, held_sparse(x), {name: _words(found[name]) for name in known})
 
 
 def _keys(
-    path: Path, names: Sequence[str], reading: Reading, label: str | None, every: Sequence[str] = ()
+    path: Path, names: Sequence[str], reading: Reading, hints: Hints, every: Sequence[str] = ()
 ) -> tuple[str, str | None]:
     """The key of the data, and that of the labels if there are any."""
-    beside = label if reading.label is None else str(reading.label)
-    others = [name for name in names if name != beside]
+    beside = hints.label if reading.label is None else str(reading.label)
+    others = [name for name in names if name != beside and name not in hints.beside]
     default = next((name for name in ("x", "X") if name in names), others[0] if len(others) == 1 else None)
     wanted = reading.key or default
     every = every or names

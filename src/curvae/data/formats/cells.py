@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from curvae.data.dialect import Decision
 from curvae.data.errors import DataError
-from curvae.data.formats.found import NONE, Found, Hints, NamedMatrix
+from curvae.data.formats.found import NONE, Found, Hints, NamedMatrix, joined
 from curvae.data.formats.opening import imported, parsed, require_room
 from curvae.data.validation import numeric
 from curvae.io.reading import Reading
@@ -36,7 +36,7 @@ def read_h5ad(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
         names = read(store["var"]).index
         if hasattr(store[place], "shape"):
             require_room(path, int(np.prod(store[place].shape)))
-        return _described(read(store[place]), list(map(str, names)), obs, key, [MAIN, *layers], reading, hints.label)
+        return _described(read(store[place]), list(map(str, names)), obs, key, [MAIN, *layers], reading, hints)
 
 
 def is_anndata(x: Any) -> bool:
@@ -45,30 +45,35 @@ def is_anndata(x: Any) -> bool:
     return anndata is not None and isinstance(x, anndata.AnnData)
 
 
-def without_anndata(x: Any, labels: Any, key: str | None) -> tuple[Any, Any]:
-    """Values and labels of AnnData in memory: the layer under ``key``, and the column of ``obs`` that labels name."""
+def without_anndata(x: Any, labels: Any, key: str | None, wanted: Sequence[str] = ()) -> tuple[Any, Any]:
+    """Values and labels of AnnData in memory: the layer under ``key``, and the column of ``obs`` that labels name.
+
+    Other columns of ``obs`` stand beside the values where they are wanted.
+    """
     if key not in (None, MAIN) and key not in x.layers:
         raise DataError(f"x: expected key= as one of {', '.join([MAIN, *x.layers])}, got {key!r}.")
     names, _ = _unlike(list(map(str, x.var_names)))
     told = x.obs[labels].to_numpy() if isinstance(labels, str) and labels in x.obs.columns else labels
-    return NamedMatrix(x.X if key in (None, MAIN) else x.layers[key], names), told
+    values = NamedMatrix(x.X if key in (None, MAIN) else x.layers[key], names)
+    return joined("x", values, {name: x.obs[name].array for name in wanted if name in x.obs.columns}), told
 
 
 def _described(
-    matrix: Any, names: list[str], obs: Any, key: str, layers: Sequence[str], reading: Reading, label: str | None
+    matrix: Any, names: list[str], obs: Any, key: str, layers: Sequence[str], reading: Reading, hints: Hints
 ) -> Found:
-    """A matrix with its names, a column of labels, and what was decided."""
-    wanted = label if reading.label is None else str(reading.label)
+    """A matrix with its names, a column of labels and those that are wanted beside it, and what was decided."""
+    wanted = hints.label if reading.label is None else str(reading.label)
+    known = {name: obs[name].array for name in hints.beside if name in obs.columns}
     labels = obs[wanted].to_numpy() if wanted in obs.columns else None
     made = [Decision("row names", "obs_names", "they are no feature"), *held_sparse(matrix)]
     if len(layers) > 1:
         made.append(Decision("values", f"{key} of {', '.join(layers)}", "key='...'"))
-    if beside := [str(name) for name in obs.columns if name != wanted]:
+    if beside := [str(name) for name in obs.columns if name != wanted and name not in known]:
         made.append(Decision("beside the values", f"{', '.join(beside[:20])} (obs)", "label='...'"))
     unlike, twice = _unlike(names)
     if twice:
         made.append(Decision("names", f"{twice} of them come twice or more: numbered", "var_names_make_unique()"))
-    return Found(NamedMatrix(matrix, unlike), labels, tuple(made))
+    return Found(NamedMatrix(matrix, unlike), labels, tuple(made), known)
 
 
 def read_matrix_market(path: Path, reading: Reading, hints: Hints = NONE) -> Found:

@@ -117,7 +117,8 @@ def assemble(
     shape = partial(to_event, event=options.event)
     parts = [checked(each, missing, shape, markers=reading.markers) for each in contents]
     parts = [
-        with_context(each.what, rows, each.context, content.columns) for each, rows in zip(contents, parts, strict=True)
+        with_context(each.what, rows, each.context, content.columns, reading.markers)
+        for each, rows in zip(contents, parts, strict=True)
     ]
     _check_shapes(parts)
     for each, rows in zip(contents, parts, strict=True):

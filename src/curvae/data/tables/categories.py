@@ -32,7 +32,7 @@ def column_numbers(
     found, known, numbers = np.empty((len(plain), len(places))), list(columns), iter(plain.T)
     for j, column in enumerate(columns):
         if j in coded:
-            found[:, j], known[j] = _codes(table, places[j], column)
+            found[:, j], known[j] = word_codes(table, places[j], column)
         else:
             found[:, j] = next(numbers)
     return found, known
@@ -73,7 +73,7 @@ def _is_marker(told: NDArray[Any]) -> NDArray[np.bool_]:
     return np.array([each.lower() in ("na", "nan", "?") for each in told], dtype=bool)
 
 
-def _codes(table: Columnar, place: int, column: Column) -> tuple[NDArray[np.float64], Column]:
+def word_codes(table: Columnar, place: int, column: Column) -> tuple[NDArray[np.float64], Column]:
     """Codes of words, NaN where there is none."""
     told = words(table.values(place, words=True))
     empty = missing(told) | _is_marker(told)

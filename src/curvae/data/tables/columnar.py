@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from curvae.data.errors import DataError
 from curvae.data.formats.astronomy import of_astropy
 from curvae.data.formats.cells import dense
-from curvae.data.formats.found import NamedMatrix
+from curvae.data.formats.found import Joined, NamedMatrix
 from curvae.data.schema import DTYPES
 from curvae.data.tables.frames import FrameColumns, in_memory, is_frame
 from curvae.data.text.table import TextTable
@@ -136,12 +136,67 @@ class MatrixColumns:
         return None
 
 
+@dataclass(frozen=True)
+class JoinedColumns:
+    """The columns of a matrix, and behind them those of a frame, which are no features."""
+
+    what: str
+    values_alone: MatrixColumns
+    beside: FrameColumns
+
+    @property
+    def header(self) -> list[str]:
+        return [*self.values_alone.header, *self.beside.header]
+
+    @property
+    def named(self) -> bool:
+        return self.values_alone.named
+
+    def numbers(self, places: Sequence[int]) -> NDArray[Any]:
+        if all(place < self._width for place in places):
+            return self.values_alone.numbers(places)
+        found = [part.numbers([at]) for part, at in map(self._at, places)]
+        return np.concatenate(found, 1)
+
+    def values(self, place: int, words: bool = False) -> NDArray[Any]:
+        part, at = self._at(place)
+        return part.values(at, words)
+
+    def dtype(self, place: int) -> str:
+        part, at = self._at(place)
+        return part.dtype(at)
+
+    def in_words(self, place: int) -> bool:
+        part, at = self._at(place)
+        return part.in_words(at)
+
+    def vocabulary(self, place: int) -> tuple[str, ...] | None:
+        part, at = self._at(place)
+        return part.vocabulary(at)
+
+    @cached_property
+    def _width(self) -> int:
+        return len(self.values_alone.header)
+
+    def _at(self, place: int) -> tuple[MatrixColumns | FrameColumns, int]:
+        """Which part a column is of, and where there."""
+        return (self.values_alone, place) if place < self._width else (self.beside, place - self._width)
+
+
+def names_beside(table: Columnar) -> list[str]:
+    """Columns that are no features, whatever is said of them."""
+    return table.beside.header if isinstance(table, JoinedColumns) else []
+
+
 def columnar(what: str, x: Any) -> Columnar | None:
     """The named columns of what was handed over; None where it has none."""
     if isinstance(x, TextTable):
         return x
     if is_frame(x):
         return FrameColumns(what, in_memory(x))
+    if isinstance(x, Joined):
+        alone = x.values if isinstance(x.values, NamedMatrix) else NamedMatrix(x.values, None)
+        return JoinedColumns(what, MatrixColumns(what, *alone), FrameColumns(what, x.beside))
     if isinstance(x, NamedMatrix):
         return MatrixColumns(what, *x)
     if hasattr(x, "tocsc"):

@@ -14,10 +14,10 @@ from curvae.data.errors import DataError
 from curvae.data.formats.cells import is_anndata, without_anndata
 from curvae.data.schema import BESIDE, DECLARED, Column, FrameKind, Holder, unique
 from curvae.data.tables.categories import column_numbers
-from curvae.data.tables.columnar import Columnar, columnar, dtype_name
-from curvae.data.tables.context import read_context, role_columns
+from curvae.data.tables.columnar import Columnar, columnar, dtype_name, names_beside
+from curvae.data.tables.context import numbered_table, of_places, read_context, role_columns
 from curvae.data.tables.frames import FrameColumns, library_of, named_as
-from curvae.data.text.numbers import MISSING, parse_number
+from curvae.data.tables.markers import unmarked_tensor
 from curvae.data.validation import masked_out, observed, to_tensor
 from curvae.io.reading import Reading
 from curvae.typing import Context
@@ -67,7 +67,7 @@ def take(
     """
     if is_anndata(x):
         named = reading.label if labels is None else labels
-        x, told = without_anndata(x, named, reading.key)
+        x, told = without_anndata(x, named, reading.key, reading.beside)
         content = take(what, x, told, mask, replace(reading, label=None), copy)
         return content if told is named else relabeled(content, str(named))
     table = columnar(what, x)
@@ -107,6 +107,7 @@ def names_column(labels: Any, header: Sequence[str]) -> bool:
 def from_columns(table: Columnar, reading: Reading = AS_FOUND) -> Content:
     """The features and the label of a table of named columns."""
     header, kinds = table.header, reading.kinds
+    reading = replace(reading, drop=[*(reading.drop or ()), *names_beside(table)])
     places, labeled = places_of(table.what, header, table.named, reading)
     unique(table.what, [header[j] for j in places] + ([] if labeled is None else [header[labeled]]))
     features = [Column(header[j], dtype=table.dtype(j), place=j) for j in places]
@@ -136,21 +137,25 @@ def _rest(
 
 def _from_array(what: str, x: Any, labels: Any, mask: Any, reading: Reading, copy: bool) -> Content:
     tensor, dtype, seen = to_tensor(what, x, copy), dtype_of(x), mask_of(x, mask)
+    header = list(map(str, range(tensor.shape[1]))) if tensor.ndim == 2 else []
+    said = role_columns(what, header, reading)
     chooses = reading.positions is not None or reading.drop or names_column(labels, ())
-    context, roles = read_context(None, what, role_columns(what, (), reading), (), {})
-    if not chooses:
+    if not chooses and all(column.place == BESIDE for column in said):
+        context, roles = read_context(None, what, said, (), {})
         known = (*_columns(what, tensor, reading.columns, dtype), *roles)
         return Content(what, tensor, labels, seen, known, bool(reading.columns), dtype, context=context)
     if tensor.ndim != 2:
         got = f"got shape {tuple(tensor.shape)}"
         raise DataError(f"{what}: expected a table (N, F) to choose columns or a label from, {got}.")
-    header = list(map(str, range(tensor.shape[1])))
     chosen = labels if names_column(labels, ()) else None
     places, labeled = places_of(what, header, False, replace(reading, columns=None, label=chosen, kind=None))
     labels = labels if labeled is None else tensor[:, labeled]
     features = _columns(what, tensor[:, places], reading.columns, dtype)
     known = [replace(column, place=j) for column, j in zip(features, places, strict=True)]
-    seen, rest, named = None if seen is None else seen[:, places], _rest(header, places, labeled), bool(reading.columns)
+    said = said if reading.columns else of_places(what, said, known)
+    context, roles = read_context(numbered_table(what, tensor), what, said, known, reading.kinds)
+    rest = _rest(header, places, labeled, {column.place for column in roles})
+    seen, named = None if seen is None else seen[:, places], bool(reading.columns)
     return Content(what, tensor[:, places], labels, seen, (*known, *roles, *rest), named, dtype, context=context)
 
 
@@ -194,15 +199,6 @@ def checked(
     seen = None if content.mask is None else shape(mask, to_tensor("mask", content.mask))
     seen = observed(content.what, raw, seen, missing, content.names)
     return Rows(raw if seen is None else torch.where(seen, raw, 0), None, seen).numbered()
-
-
-def unmarked_tensor(x: Tensor, markers: Sequence[str]) -> Tensor:
-    """With NaN in place of numbers that stand for a missing value."""
-    declared = [found for each in markers if each.lower() not in MISSING and (found := parse_number(each)) is not None]
-    if not declared:
-        return x
-    x = x if x.is_floating_point() else x.double()
-    return torch.where(torch.isin(x, torch.tensor(declared, dtype=x.dtype)), torch.nan, x)
 
 
 def places_of(what: str, header: Sequence[str], named: bool, reading: Reading) -> tuple[list[int], int | None]:

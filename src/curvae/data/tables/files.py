@@ -13,7 +13,7 @@ from curvae.data.formats.arrays import read_archive, read_array, read_matlab
 from curvae.data.formats.arrow import read_feather, read_parquet
 from curvae.data.formats.astronomy import read_astropy, read_fits
 from curvae.data.formats.cells import read_h5ad, read_matrix_market
-from curvae.data.formats.found import NONE, Found, Hints
+from curvae.data.formats.found import NONE, Found, Hints, joined
 from curvae.data.formats.pictures import read_folder
 from curvae.data.formats.spreadsheet import OLD, read_excel, refuse_old
 from curvae.data.readers import OPENERS
@@ -22,6 +22,7 @@ from curvae.data.tables.advice import say_decided
 from curvae.data.tables.assembling import Options, assemble, chosen
 from curvae.data.tables.columnar import columnar
 from curvae.data.tables.content import Content, from_columns, position_of, relabeled, take, with_split, without_split
+from curvae.data.tables.context import names_of_roles
 from curvae.data.tables.matching import AS_THE_RUN, Matched, match, select_columns
 from curvae.data.text.table import TextTable, read_text
 from curvae.io.reading import Reading
@@ -90,7 +91,7 @@ def match_file(schema: Schema, path: Path, reading: Reading = AS_THE_RUN) -> Mat
     """
     known = () if reading.features or not schema.named else schema.names
     label = None if schema.label is None else schema.label.name
-    found = read_file(path, reading, Hints(label, schema.dialect, known))
+    found = read_file(path, reading, Hints(label, schema.dialect, known, names_of_roles(schema.columns)))
     if found.labels is not None:
         reading = replace(reading, label=None)
     say_decided(str(path), found.decisions, schema.decisions)
@@ -100,7 +101,7 @@ def match_file(schema: Schema, path: Path, reading: Reading = AS_THE_RUN) -> Mat
 
 def _content(path: Path, reading: Reading, split_by: Mapping[str, Any]) -> Content:
     """What a file holds, taken apart."""
-    found = read_file(path, reading)
+    found = read_file(path, reading, Hints(beside=reading.beside))
     say_decided(str(path), found.decisions)
     return with_split(_taken_apart(path, found, reading), columnar(str(path), found.x), split_by)
 
@@ -124,7 +125,8 @@ def _test_part(first: Content, path: Path, reading: Reading) -> Content:
     """What the file of a test part holds, its columns in the order of the first."""
     label = None if reading.label is None else str(reading.label)
     names = [column.name for column in first.columns if column.is_feature] if first.named else ()
-    found = read_file(path, replace(reading, label=None), Hints(label, first.dialect, names))
+    hints = Hints(label, first.dialect, names, names_of_roles(first.columns))
+    found = read_file(path, replace(reading, label=None), hints)
     content = select_columns(first.columns, first.named, str(path), found.x)
     return content if found.labels is None else content._replace(labels=found.labels)
 
@@ -141,7 +143,8 @@ def read_file(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
     if suffix not in FORMATS:
         raise DataError(f"{path}: expected {USUAL} (or .gz, .xz of it), got {suffix or 'no'} suffix.")
     found = FORMATS[suffix](path, reading, hints)
-    return _turned(path, found) if reading.transpose and isinstance(found.x, np.ndarray) else found
+    found = _turned(path, found) if reading.transpose and isinstance(found.x, np.ndarray) else found
+    return found._replace(x=joined(str(path), found.x, found.beside))
 
 
 def _turned(path: Path, found: Found) -> Found:

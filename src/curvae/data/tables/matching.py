@@ -15,7 +15,7 @@ from curvae.data.errors import DataError, DataWarning
 from curvae.data.formats.cells import is_anndata, without_anndata
 from curvae.data.schema import BESIDE, Column, Schema, unique
 from curvae.data.tables.categories import column_numbers
-from curvae.data.tables.columnar import Columnar, columnar
+from curvae.data.tables.columnar import Columnar, columnar, names_beside
 from curvae.data.tables.content import (
     Content,
     checked,
@@ -26,7 +26,7 @@ from curvae.data.tables.content import (
     names_column,
     places_of,
 )
-from curvae.data.tables.context import ROLES, placed, read_context, with_context
+from curvae.data.tables.context import names_of_roles, numbered_table, read_known, with_context
 from curvae.data.tables.labels import UNKNOWN, flat, missing, read_as, words
 from curvae.data.validation import CHANNELS, locate_first, to_tensor
 from curvae.io.reading import Reading
@@ -66,7 +66,7 @@ def match(
     """
     if is_anndata(x):
         named = schema.label.name if labels is None and schema.label is not None else labels
-        x, told = without_anndata(x, named, reading.key)
+        x, told = without_anndata(x, named, reading.key, names_of_roles(schema.columns))
         labels = labels if told is named else told
     label = labels if names_column(labels, ()) else reading.label
     content = select_columns(schema.columns, schema.named, what, x, replace(reading, label=label), mask)
@@ -75,7 +75,7 @@ def match(
     shape, markers = partial(shaped, spec=schema.spec), (*schema.markers, *reading.markers)
     rows = checked(content, missing_of(schema, reading), shape, f"{what}: mask", markers)
     _check_kinds(what, rows, schema.spec, content.names)
-    rows = with_context(what, rows, content.context, schema.columns)
+    rows = with_context(what, rows, content.context, schema.columns, markers)
     if content.labels is None:
         return Matched(rows, None)
     told = flat(f"{what}: labels", content.labels, len(rows.raw))
@@ -95,28 +95,28 @@ def select_columns(
     """The columns of a run, in its order, of a table that need not be like its own; arrays that are no tables as is."""
     table = columnar(what, x)
     features = tuple(column for column in known if column.is_feature)
-    roles = [column for column in known if column.kind in ROLES]
     if table is None:
-        context, _ = read_context(None, what, roles, (), {})
-        return _from_array(known, what, x, reading, mask)._replace(named=named, context=context)
+        return _from_array(known, what, x, reading, mask)._replace(named=named)
+    reading = replace(reading, drop=[*(reading.drop or ()), *names_beside(table)])
     places, labeled = _places(known, named, table, reading)
     in_words = any(column.vocabulary is not None for column in known if column.kind == "label")
     labels = None if labeled is None else table.values(labeled, in_words)
     x, _ = column_numbers(table, places, features)
-    context, _ = read_context(table, what, [placed(what, table.header, column) for column in roles], features, {})
-    return Content(what, x, labels, mask, features, named, context=context)
+    return Content(what, x, labels, mask, features, named, context=read_known(table, what, known, features))
 
 
 def _from_array(known: Sequence[Column], what: str, x: Any, reading: Reading, mask: Any) -> Content:
     """Columns without names go by place, where there are as many as the run has."""
     tensor, seen = to_tensor(what, x), mask_of(x, mask)
     features = tuple(column for column in known if column.is_feature)
+    context = read_known(numbered_table(what, tensor), what, known, features)
     if tensor.ndim != 2 or not features:
-        return Content(what, tensor, None, seen, features)
+        return Content(what, tensor, None, seen, features, context=context)
     header = list(map(str, range(tensor.shape[1])))
     places, labeled = _by_place(known, what, header, False, reading)
     labels = None if labeled is None else tensor[:, labeled]
-    return Content(what, tensor[:, places], labels, None if seen is None else seen[:, places], features)
+    seen = None if seen is None else seen[:, places]
+    return Content(what, tensor[:, places], labels, seen, features, context=context)
 
 
 def _places(known: Sequence[Column], named: bool, table: Columnar, reading: Reading) -> tuple[list[int], int | None]:
