@@ -1,6 +1,6 @@
 """New rows given some of their columns: draws from p(x | given), by the engine that fills in missing cells."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from curvae.data import DataError, Schema
 from curvae.data.own_units import restored
+from curvae.data.schema import Column
 from curvae.data.tables.frames import framed
 from curvae.fitted.imputing import in_own_units, seen_in
 from curvae.fitted.rows import Reading, rows_of
@@ -22,6 +23,8 @@ EACH = 5
 """Weighted draws of the latents for each row that is asked for."""
 LEAST, MOST = 2_000, 50_000
 """Of these draws."""
+BESIDE_X = ("error", "exposure", "covariate")
+"""Kinds of columns that p(x) depends on, beside the features."""
 
 
 class GivenRows(NamedTuple):
@@ -65,29 +68,51 @@ def _beyond(schema: Schema, row: NDArray[Any], seen: NDArray[Any], drawn: NDArra
 def one_row(schema: Schema, given: Mapping[Any, Any]) -> Any:
     """A frame of one row in which only these columns are known.
 
+    What belongs to rows and is not modelled is given, too: an exposure, covariates, and the known errors of the values
+    that are given. The others are without error.
+
     Raises:
-        DataError: data without columns, a column that the model does not see, a word where a number belongs.
+        DataError: data without columns, a column that the model does not see, a word where a number belongs, or
+            something that belongs to a row and is not given.
     """
     if not schema.features:
         raise DataError("given: expected a run on a table, whose columns have names, got one on pictures.")
-    cells: dict[str, Any] = {column.name: None if column.vocabulary else np.nan for column in schema.features}
-    words = {column.name for column in schema.features if column.vocabulary}
-    for name, value in ((str(name), value) for name, value in given.items()):
-        if schema.label is not None and name == schema.label.name and name not in cells:
+    columns = {column.name: column for column in schema.columns if column.is_feature or column.kind in BESIDE_X}
+    told = {str(name): value for name, value in given.items()}
+    for name in told:
+        if schema.label is not None and name == schema.label.name and name not in columns:
             mend = f"fit with it as a feature: kind={{{name!r}: 'category'}} and no label"
             raise DataError(f"given: expected a feature, got the label {name!r}, which the model never sees; {mend}.")
-        if name not in cells:
-            raise DataError(f"given: expected columns out of {', '.join(schema.names[:20])}, got {name!r}.")
-        cells[name] = _word(schema, name, value) if name in words else _number(name, value)
-    return framed(
-        "pandas", {name: np.array([value], dtype=object if name in words else float) for name, value in cells.items()}
-    )
+        if name not in columns:
+            raise DataError(f"given: expected columns out of {', '.join([*columns][:20])}, got {name!r}.")
+    _check_known(columns.values(), told)
+    return framed("pandas", {name: _cell(column, told) for name, column in columns.items()})
 
 
-def _word(schema: Schema, name: str, value: Any) -> str:
-    known = next(column.vocabulary or () for column in schema.features if column.name == name)
+def _check_known(columns: Iterable[Column], told: Mapping[str, Any]) -> None:
+    """Complain of what belongs to a row and is not given, and of errors without their values."""
+    for column in columns:
+        name = column.name
+        if column.kind in ("exposure", "covariate") and name not in told:
+            raise DataError(f"given: expected the {column.kind} {name!r} of the row, too, got none; give it a value.")
+        if column.kind == "error" and (name in told) != (column.of in told):
+            one, other = (name, column.of) if column.of in told else (column.of, name)
+            raise DataError(f"given: expected {one!r} beside {other!r}, a value with its known error, got one of both.")
+
+
+def _cell(column: Column, told: Mapping[str, Any]) -> NDArray[Any]:
+    """A column of one row; nothing where no value is given."""
+    name, there = column.name, column.name in told
+    if column.vocabulary:
+        return np.array([_word(column, told[name]) if there else None], dtype=object)
+    return np.array([_number(name, told[name]) if there else np.nan])
+
+
+def _word(column: Column, value: Any) -> str:
+    known = column.vocabulary or ()
     if str(value) not in known:
-        raise DataError(f"given: expected one of {', '.join(known[:20])} for column {name!r}, got {str(value)!r}.")
+        got = f"got {str(value)!r}"
+        raise DataError(f"given: expected one of {', '.join(known[:20])} for column {column.name!r}, {got}.")
     return str(value)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin
 
-from curvae.sklearn.trained import Trained, float_of, has_words
+from curvae.sklearn.trained import Trained
 
 
 class Imputer(OneToOneFeatureMixin, Trained):
@@ -22,7 +22,8 @@ class Imputer(OneToOneFeatureMixin, Trained):
         validation: share of the rows of ``fit`` that choose the length of training, and teach nothing.
         sample_posterior: fill in a draw of all that is missing in a row together, in place of means.
         random_state: of weights, order and noise; an integer gives the same estimator again.
-        options: further arguments of the system (``{"hidden": 64}``) and of :func:`curvae.fit` (``{"minutes": 2}``).
+        options: further arguments of the system (``{"hidden": 64}``) and of :func:`curvae.fit` (``{"minutes": 2}``),
+            and which columns are known of each row, as in :class:`curvae.sklearn.LatentVariables`: these stay.
 
     Attributes:
         n_features_in_: number of columns that ``fit`` saw.
@@ -81,6 +82,8 @@ class Imputer(OneToOneFeatureMixin, Trained):
         x = self._rows(X)
         found = self._held.fitted.impute(x, draws=int(self.sample_posterior), seed=self._seed)
         filled = found[0] if self.sample_posterior else found
-        if has_words(x):
+        if not isinstance(x, np.ndarray):
             return filled
-        return np.where(np.isnan(x), filled, x).astype(float_of(x))
+        made, places = x.copy(), [column.place for column in self._held.fitted.schema.features]
+        made[:, places] = np.where(np.isnan(x[:, places]), filled, x[:, places])
+        return made

@@ -39,6 +39,8 @@ class LatentVariables(OutlierMixin, Trained):
         draws: S of each of two proposals for log p(x), see :meth:`score_samples`.
         random_state: of weights, order and noise; an integer gives the same estimator again.
         options: further arguments of the system (``{"hidden": 64}``) and of :func:`curvae.fit` (``{"minutes": 2}``).
+            ``{"errors": {"u": "u_err"}, "exposure": "size", "covariates": ["night"], "weights": "n"}`` name columns of
+            X, of an array by their numbers, that are known of each row and are no features.
 
     Attributes:
         n_features_in_: number of columns that ``fit`` saw.

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from curvae.argument_checks import SEEDS
 from curvae.fitted import fit
+from curvae.io.reading import CONTEXT
 from curvae.sklearn.held import Held
 
 FLOATS: Any = (np.float64, np.float32)
@@ -69,12 +70,16 @@ class Trained(TransformerMixin, BaseEstimator, ABC):
         """Those of :func:`curvae.fit`. Its test part, which nothing here looks at, is the first row."""
         share = max(self.validation, 1 / len(x))
         latent = {} if self.latent is None else {"latent": self.latent}
-        names = {} if has_words(x) else {"columns": self._names()}
+        names = {} if self._as_it_is(x) else {"columns": self._names()}
         return {
             **copy.deepcopy(dict(self.options or {})), **latent, **names,
             "system": copy.deepcopy(self.system), "data": x, "test": x[:1], "split": (1 - share, share, 0),
             "missing": self._missing, "max_updates": self.max_updates, "seed": self._seed,
         }  # fmt: skip
+
+    def _as_it_is(self, X: Any) -> bool:
+        """Whether its columns are found by their own names: where some are words, or known of rows and no features."""
+        return has_words(X) or not set(CONTEXT).isdisjoint(self.options or {})
 
     def _names(self) -> list[str]:
         """Of columns: what is reported of them; their latents have the same axes under any names."""
@@ -82,10 +87,10 @@ class Trained(TransformerMixin, BaseEstimator, ABC):
         return names if len(set(names)) == self.n_features_in_ else [f"x{j}" for j in range(self.n_features_in_)]
 
     def _rows(self, X: Any, reset: bool = False) -> Any:
-        """Rows as scikit-learn checks them; a frame with words is checked by what it is read by."""
+        """Rows as scikit-learn checks them; a frame that is taken as it is, by what it is read by."""
         if not reset:
             check_is_fitted(self)
-        if has_words(X):
+        if hasattr(X, "columns") and self._as_it_is(X):
             validate_data(self, X, reset=reset, skip_check_array=True)
             return X
         finite, least = "allow-nan" if self._missing == "mask" else True, 2 if reset else 1

@@ -15,7 +15,7 @@ from curvae.data.formats.cells import is_anndata, without_anndata
 from curvae.data.schema import BESIDE, DECLARED, Column, FrameKind, Holder, unique
 from curvae.data.tables.categories import column_numbers
 from curvae.data.tables.columnar import Columnar, columnar, dtype_name, names_beside
-from curvae.data.tables.context import numbered_table, of_places, read_context, role_columns
+from curvae.data.tables.context import numbered_table, read_context, role_columns
 from curvae.data.tables.frames import FrameColumns, library_of, named_as
 from curvae.data.tables.markers import unmarked_tensor
 from curvae.data.validation import masked_out, observed, to_tensor
@@ -152,7 +152,9 @@ def _from_array(what: str, x: Any, labels: Any, mask: Any, reading: Reading, cop
     labels = labels if labeled is None else tensor[:, labeled]
     features = _columns(what, tensor[:, places], reading.columns, dtype)
     known = [replace(column, place=j) for column, j in zip(features, places, strict=True)]
-    said = said if reading.columns else of_places(what, said, known)
+    if said and reading.columns is None:
+        known = [replace(column, name=str(column.place)) for column in known]
+    unique("columns", [column.name for column in (*known, *said)])
     context, roles = read_context(numbered_table(what, tensor), what, said, known, reading.kinds)
     rest = _rest(header, places, labeled, {column.place for column in roles})
     seen, named = None if seen is None else seen[:, places], bool(reading.columns)

@@ -59,14 +59,6 @@ def placed(what: str, header: Sequence[str], column: Column) -> Column:
     raise DataError(f"{what}: expected the {column.kind} column {column.name!r} among {known}, got none.")
 
 
-def of_places(what: str, said: Sequence[Column], features: Sequence[Column]) -> list[Column]:
-    """Errors of an array without names, whose features are said by their numbers in it, with the names of these."""
-    names = {str(feature.place): feature.name for feature in features}
-    if unknown := [each for each in said if each.kind == "error" and each.of not in names]:
-        raise DataError(f"{what}: errors: expected those of features, got {unknown[0].of}={unknown[0].name}.")
-    return [replace(each, of=names[str(each.of)]) if each.kind == "error" else each for each in said]
-
-
 def read_known(
     table: Columnar | None, what: str, columns: Sequence[Column], features: Sequence[Column]
 ) -> Context | None:
