@@ -188,6 +188,20 @@ def least_squares(
     return LeastSquares(*_LeastSquares.apply(x, weight, bias, variance)[:3])  # pyright: ignore[reportArgumentType, reportOptionalSubscript]
 
 
+def regression(x: Float[Tensor, "N I"], y: Float[Tensor, "N O"]) -> Float[Tensor, "O I"]:
+    """The smallest A that minimizes ``sum_n |y_n - A x_n|^2``, also where columns of x are constant or copies.
+
+    By singular values, on the CPU: what torch takes by default there (``gelsy`` of 2.13) has now and then given another
+    answer where columns are 0, and no driver on a GPU allows for such columns.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]])
+        >>> regression(x, 2 * x[:, :1])
+        tensor([[2., 0.]])
+    """
+    return torch.linalg.lstsq(x.cpu(), y.cpu(), driver="gelsd").solution.mT.to(x)
+
+
 def standard_normal_log_prob(x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
     """``log N(x; 0, I)`` in nats, summed over the last dimension."""
     return -0.5 * (x.square().sum(-1) + x.shape[-1] * LOG_2PI)

@@ -243,6 +243,19 @@ def require_continuous(model: LatentVariableModel, who: str) -> None:
         )
 
 
+def require_unconditional(model: LatentVariableModel, who: str) -> None:
+    """The door of what does not know of :mod:`curvae.conditioning` yet.
+
+    Raises:
+        ValueError: a model that is given something of each row.
+    """
+    if model.conditioning is not None:
+        said = model.conditioning.conditions.said
+        raise ValueError(
+            f"{who}: expects a model of rows alone, and does not know of others yet; got one given {said}."
+        )
+
+
 def require_whole(model: LatentVariableModel, mask: Tensor | None, who: str) -> None:
     """The door of log p(x | z): an autoregressive decoder sees elements, and does not integrate over missing ones.
 

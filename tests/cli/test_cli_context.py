@@ -67,6 +67,31 @@ def test_it_is_kept_with_the_run_and_said_again(folder: Path, capsys: pytest.Cap
     assert "u=u_err" in Path("again/config.yaml").read_text()
 
 
+def test_every_door_takes_along_what_is_known(folder: Path, capsys: pytest.CaptureFixture[str]):
+    run, rows = str(folder / "run"), [line.split(",") for line in lines(6, seed=1)]
+    save("holes.csv", HEADER, [",".join(["", *row[1:3], "", *row[4:]]) for row in rows])
+    says(capsys, "impute", run, "holes.csv", "--to", "filled.csv")
+    filled = Path("filled.csv").read_text().splitlines()
+    assert filled[0] == HEADER
+    assert [line.split(",")[1:] for line in filled[1:]] == [[*row[1:3], "", *row[4:]] for row in rows]
+    says(capsys, "reconstruct", run, "holes.csv", "--missing", "mask", "--to", "rebuilt.csv")
+    says(capsys, "traverse", run, "--row", "1", "--to", "moved.csv")
+    given = ["--given", "night=mon", "--given", "u=0.5", "--given", "u_err=0.1"]
+    says(capsys, "sample", run, *given, "--n", "3", "--to", "given.csv")
+    assert all(line.startswith("0.5,") for line in Path("given.csv").read_text().splitlines()[1:])
+    fails(capsys, ["sample", run, *given[2:], "--to", "no.csv"], 1, "expected the covariate 'night' of the row, too")
+    says(capsys, "gaps", run, "--data", "2", "--steps", "2")
+    fails(capsys, ["calibrate", run, "--count", "20"], 1, "calibrate: expects a model of rows alone")
+
+
+def test_a_dry_run_and_splits_beside_what_is_known(folder: Path, capsys: pytest.CaptureFixture[str]):
+    """Each part has its share of the nights, which are covariates as well."""
+    sky = str(folder / "sky.csv")
+    told = says(capsys, "fit", "vae", sky, *FLAGS, "--stratify", "night", *TINY, "--out", "dry", "--dry-run")
+    assert "u, g, r" in told
+    assert not Path("dry").exists()
+
+
 def test_flags_that_do_not_fit_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]):
     sky = str(folder / "sky.csv")
     begin = ["fit", "vae", sky, *TINY, "--out", "new"]

@@ -16,6 +16,7 @@ from curvae.likelihoods import (
     StartsAtLinear,
     ZeroInflatedNegativeBinomial,
 )
+from curvae.linalg import regression
 from curvae.linear import LinearGaussian
 from curvae.networks import (
     ContextDecoder,
@@ -124,7 +125,7 @@ def _effects(model: Any, table: Table) -> Effects:
         return Effects()
     x, c = rows.x.flatten(1).double(), rows.context.covariates.double()
     center = c.mean(0)
-    return Effects(torch.linalg.lstsq(c - center, x - x.mean(0), driver="gelsd").solution.mT, center)
+    return Effects(regression(c - center, x - x.mean(0)), center)
 
 
 def best(fits: tuple[LinearGaussian, ...], likelihood: Any, held_out: Table | Batch) -> LinearGaussian:
@@ -186,7 +187,7 @@ def _posterior(
     if not _is_modelled(likelihood, inference, x[:100], rows.take(slice(100))):
         flat, target = _seen(inference, rows).double(), (likelihood.linear_features(x) - mean) @ inward.mT
         mean, noise = flat.mean(0), None
-        inward = torch.linalg.lstsq(flat - mean, target).solution.mT
+        inward = regression(flat - mean, target)
     return AffinePosterior(inward, -inward @ mean, log_scale, noise)
 
 

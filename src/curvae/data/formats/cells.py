@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from curvae.data.dialect import Decision
 from curvae.data.errors import DataError
-from curvae.data.formats.found import NONE, Found, Hints, NamedMatrix, joined
+from curvae.data.formats.found import NONE, Found, Hints, NamedMatrix, with_columns_beside
 from curvae.data.formats.opening import imported, parsed, require_room
 from curvae.data.validation import numeric
 from curvae.io.reading import Reading
@@ -55,7 +55,7 @@ def without_anndata(x: Any, labels: Any, key: str | None, wanted: Sequence[str] 
     names, _ = _unlike(list(map(str, x.var_names)))
     told = x.obs[labels].to_numpy() if isinstance(labels, str) and labels in x.obs.columns else labels
     values = NamedMatrix(x.X if key in (None, MAIN) else x.layers[key], names)
-    return joined("x", values, {name: x.obs[name].array for name in wanted if name in x.obs.columns}), told
+    return with_columns_beside("x", values, {name: x.obs[name].array for name in wanted if name in x.obs.columns}), told
 
 
 def _described(

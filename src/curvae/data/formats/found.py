@@ -54,13 +54,13 @@ class Found(NamedTuple):
     """Columns that are wanted and stand beside x, one value a row each."""
 
 
-def joined(what: str, x: Any, beside: Mapping[str, Any]) -> Any:
+def with_columns_beside(what: str, x: Any, beside: Mapping[str, Any]) -> Any:
     """Values with the columns that are wanted beside them, if there are any.
 
     Raises:
         DataError: values that are no table, or a column that is none, or of another length.
 
-    >>> joined("x", np.zeros((2, 3)), {"size": [[1.0], [2.0]]}).beside["size"].tolist()
+    >>> with_columns_beside("x", np.zeros((2, 3)), {"size": [[1.0], [2.0]]}).beside["size"].tolist()
     [1.0, 2.0]
     """
     if not beside:

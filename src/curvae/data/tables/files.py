@@ -13,7 +13,7 @@ from curvae.data.formats.arrays import read_archive, read_array, read_matlab
 from curvae.data.formats.arrow import read_feather, read_parquet
 from curvae.data.formats.astronomy import read_astropy, read_fits
 from curvae.data.formats.cells import read_h5ad, read_matrix_market
-from curvae.data.formats.found import NONE, Found, Hints, joined
+from curvae.data.formats.found import NONE, Found, Hints, with_columns_beside
 from curvae.data.formats.pictures import read_folder
 from curvae.data.formats.spreadsheet import OLD, read_excel, refuse_old
 from curvae.data.readers import OPENERS
@@ -144,7 +144,7 @@ def read_file(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
         raise DataError(f"{path}: expected {USUAL} (or .gz, .xz of it), got {suffix or 'no'} suffix.")
     found = FORMATS[suffix](path, reading, hints)
     found = _turned(path, found) if reading.transpose and isinstance(found.x, np.ndarray) else found
-    return found._replace(x=joined(str(path), found.x, found.beside))
+    return found._replace(x=with_columns_beside(str(path), found.x, found.beside))
 
 
 def _turned(path: Path, found: Found) -> Found:

@@ -24,7 +24,7 @@ from curvae.evaluation.estimate import Estimate, plain
 from curvae.evaluation.formatting import number, p_value
 from curvae.evaluation.metric import Picture, Section
 from curvae.io.typed import Count, Range, Share, conform
-from curvae.model import require_continuous
+from curvae.model import require_continuous, require_unconditional
 from curvae.systems import HasModel, Parts, System, require
 from curvae.typing import Batch
 
@@ -210,6 +210,7 @@ def calibrate(
     _check(count, draws, levels, batch_size)
     parts = require(system, HasModel, "calibrate").parts()
     require_continuous(parts.model, "calibrate")
+    require_unconditional(parts.model, "calibrate")
     with untouched(system, seed) as generator:
         points = references(parts.model, generator)
         found = [_truth(parts, n, draws, levels, points, generator) for n in in_parts(count, batch_size)]

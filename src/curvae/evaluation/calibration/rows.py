@@ -12,7 +12,7 @@ from curvae.argument_checks import check_counts
 from curvae.evaluation.draws import untouched
 from curvae.io.typed import Range, Share
 from curvae.memory import blocks
-from curvae.model import LatentVariableModel, require_continuous
+from curvae.model import LatentVariableModel, require_continuous, require_unconditional
 from curvae.systems import HasModel, Parts, System, require
 from curvae.systems.place import like
 from curvae.typing import Batch
@@ -58,6 +58,7 @@ def given_rows(
     check_counts(who, **counts)
     parts = require(system, HasModel, who).parts()
     require_continuous(parts.model, who)
+    require_unconditional(parts.model, who)
     event = parts.model.likelihood.event
     if len(x) == 0 or x[0].numel() != torch.Size(event).numel():
         raise ValueError(f"{who}: x must be 1 or more rows of shape {tuple(event)}; got {tuple(x.shape)}.")

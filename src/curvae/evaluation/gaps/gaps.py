@@ -170,7 +170,7 @@ def _batches(system: System, table: ArrayTable, how: GapSettings) -> Iterator[tu
 
 
 def _weights(system: HasModel, q: Posterior, batch: Batch, how: GapSettings, generator: Generator) -> Weights:
-    return posterior_weights(system.parts().model, q, batch, how.samples, how.memory, generator)
+    return posterior_weights(system.parts().model.given(batch.context), q, batch, how.samples, how.memory, generator)
 
 
 def _scored(name: str, weights: Weights) -> Scores:

@@ -75,15 +75,15 @@ def own_family(system: HasModel, batch: Batch, steps: int) -> OwnFamily:
     to the Laplace posterior at the mode, whichever has the higher ELBO for that example.
     """
     parts = system.parts()
-    search = Search(parts.model, batch, steps)
-    own = parts.infer(batch).posterior
-    laplace = Laplace(parts.inference, STEPS)(parts.model, batch).posterior
+    model, own = parts.model.given(batch.context), parts.infer(batch).posterior
+    search = Search(model, batch, steps)
+    laplace = Laplace(parts.inference, STEPS)(model, batch).posterior
     return OwnFamily(own, *search(start_in_family(search, own, laplace)), laplace)
 
 
 def families(system: HasModel, batch: Batch, steps: int) -> Families:
     """Every family at its best for each example: ``own``, ``first``, ``best``, ``laplace``, ``diagonal``, ``full``."""
-    search = Search(system.parts().model, batch, steps)
+    search = Search(system.parts().model.given(batch.context), batch, steps)
     found = own_family(system, batch, steps)
     own, laplace = found.own, found.laplace
     diagonal = found.best if isinstance(own, DiagonalGaussian) else search(uncorrelated(laplace))[1]

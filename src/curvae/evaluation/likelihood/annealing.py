@@ -28,7 +28,7 @@ from curvae.evaluation.likelihood.estimation import named
 from curvae.evaluation.likelihood.importance import bytes_per_draw, estimates, exact
 from curvae.evaluation.likelihood.weighted_draws import by_effort, joined, part_of
 from curvae.evaluation.settings import MEMORY
-from curvae.model import ForBatch, LatentVariableModel, require_continuous
+from curvae.model import ForBatch, LatentVariableModel, require_continuous, require_unconditional
 from curvae.systems import HasModel, System, Weights, require
 from curvae.systems.place import like
 from curvae.typing import Batch
@@ -257,4 +257,5 @@ def annealable(system: System, what: str = "ais", /, **counts: int) -> HasModel:
             f"with evidence 'none'." + (" Leave out ais." if what == "ais" else "")
         )
     require_continuous(latent.parts().model, what)
+    require_unconditional(latent.parts().model, what)
     return latent

@@ -220,7 +220,7 @@ def _made(system: System, table: ArrayTable, rows: Int[Tensor, " N"], generator:
     found: dict[str, list[Tensor]] = {}
     if isinstance(system, CanSample):
         found["samples"] = [system.sample(n, generator).cpu() for n in sizes]
-    if model is not None and not model.autoregressive:
+    if model is not None and model.by_latents_alone:
         found["means"] = [model.mean(model.prior.sample(n, generator)).cpu() for n in sizes]
     if isinstance(system, CanReconstruct) and not (model is not None and model.autoregressive):
         batches = (like(system, batch) for batch in table.batches(200, rows))
