@@ -373,7 +373,11 @@ def standard_errors(x, errors, weight, own, mean):
 
 @pytest.mark.statistical
 def test_loadings_and_noise_are_recovered_where_errors_are_known(seed):
-    """30 numbers within 5 of their standard errors; without the errors the noise is 10 or more of them off."""
+    """30 numbers within 5 of their standard errors; without the errors the noise of some band is 50 or more of them off.
+
+    Of some, not of each: where W nearly accounts for a band, its own noise is known badly, and few of these errors are
+    much. In 10 seeds of benchmarks/known_errors.py the largest is 232 to 582.
+    """
     x, errors, weight, own = made(4000, seed)
     truth = torch.cat([(weight @ weight.mT).flatten(), own.square()])
     found = heteroscedastic_ppca(x, errors, D)
@@ -381,7 +385,7 @@ def test_loadings_and_noise_are_recovered_where_errors_are_known(seed):
     chance.deviates("loadings and noise", ((told - truth) / error).numpy())
     blind = ppca(x, D)
     apart = (blind.noise - own.square()) / error[-P:]
-    chance.beyond("noise without errors", apart.min().item(), 10.0)
+    chance.beyond("noise without errors", apart.max().item(), 50.0)
 
 
 def test_the_plain_model_is_given_nothing():
