@@ -373,7 +373,7 @@ def standard_errors(x, errors, weight, own, mean):
 
 @pytest.mark.statistical
 def test_loadings_and_noise_are_recovered_where_errors_are_known(seed):
-    """30 numbers within 5 of their standard errors; without the errors the noise of some band is 50 or more of them off.
+    """30 numbers within 5 of their standard errors; without the errors the noise of some band is 50 or more off.
 
     Of some, not of each: where W nearly accounts for a band, its own noise is known badly, and few of these errors are
     much. In 10 seeds of benchmarks/known_errors.py the largest is 232 to 582.
