@@ -87,14 +87,14 @@ def test_missing_cells_given_known_errors(seed):
 
 @pytest.mark.statistical
 def test_evidence_of_rows_given_known_errors(seed):
-    """Weights of both proposals together are at most twice p(x): their variance is at most p(x)^2."""
+    """Both proposals are nearly the exact posterior, so weights are nearly p(x): off by 0.004 in the worst of 20 seeds."""
     torch.manual_seed(seed)
     made, draws = Linear(), 2000
     table = ArrayTable(made.x, context=made.context)
     found = row_evidence(made.system, table, draws, seed)
     laws = [torch.distributions.MultivariateNormal(*made.law(row, made.errors)) for row in range(B)]
     exact = torch.stack([law.log_prob(x) for law, x in zip(laws, made.x, strict=True)]).numpy()
-    chance.deviates("log p(x)", np.expm1(found - exact) * np.sqrt(2 * draws))
+    chance.within("log p(x)", np.abs(found - exact), 0.02)
     some = row_evidence(made.system, table.take(torch.tensor([7, 3])), draws, seed)
     np.testing.assert_allclose(some, found[[7, 3]], rtol=0, atol=1e-9)
 
