@@ -87,7 +87,7 @@ def test_missing_cells_given_known_errors(seed):
 
 @pytest.mark.statistical
 def test_evidence_of_rows_given_known_errors(seed):
-    """Both proposals are nearly the exact posterior, so weights are nearly p(x): off by 0.004 in the worst of 20 seeds."""
+    """Both proposals are nearly the exact posterior, so weights are nearly p(x): 0.004 off in the worst of 20 seeds."""
     torch.manual_seed(seed)
     made, draws = Linear(), 2000
     table = ArrayTable(made.x, context=made.context)
