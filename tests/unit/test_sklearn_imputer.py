@@ -13,7 +13,7 @@ from curvae.sklearn import Imputer
 QUICK = {"max_updates": 2, "options": {"hidden": 4}}
 
 
-@parametrize_with_checks([Imputer("vae", latent=1, **QUICK)])
+@parametrize_with_checks([Imputer("vae", latent=1, max_updates=2, options={"hidden": 4, "start": "random"})])
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
 
