@@ -2,10 +2,10 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +56,16 @@ def require_bytes(size: int, what: str, thing: str, mend: str) -> None:
         )
 
 
-def blocks(x: "Tensor", mask: "Tensor | None", rows: int) -> "Iterator[tuple[Tensor, Tensor | None]]":
+@runtime_checkable
+class Splits(Protocol):
+    """Rows, in memory or in a file."""
+
+    def split(self, size: int, /) -> "Iterable[Tensor]":
+        """All of them, so many at a time."""
+        ...
+
+
+def blocks(x: Splits, mask: Splits | None, rows: int) -> "Iterator[tuple[Tensor, Tensor | None]]":
     """Some rows at a time, each with its part of the mask."""
     return zip(x.split(rows), repeat(None) if mask is None else mask.split(rows), strict=False)
 

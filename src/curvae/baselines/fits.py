@@ -79,9 +79,15 @@ def fit(train: Table, likelihood: Likelihood, latent: int | None = None) -> tupl
     rows = counted(train)
     x, mask = rows.x.detach().cpu().flatten(1), None if rows.mask is None else rows.mask.cpu().flatten(1)
     mask = None if mask is None or bool(mask.all()) else mask
-    if (known := rows.given) is None:
-        return _fit(likelihood, x, mask, latent)
-    return _fit_given(likelihood, x, mask, latent, known.map(Tensor.cpu))
+    known = rows.given
+    if known is None:
+        found = _fit(likelihood, x, mask, latent)
+    else:
+        found = _fit_given(likelihood, x, mask, latent, known.map(Tensor.cpu))
+    if train.total == len(train):
+        return found
+    some = f"fitted to {len(train):,} of {train.total:,} rows"
+    return tuple(each if each.density is None else replace(each, note=some) for each in found)
 
 
 def _fit_given(

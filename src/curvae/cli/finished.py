@@ -13,16 +13,22 @@ from curvae.cli.parsing import given
 if TYPE_CHECKING:
     from curvae.training import RunFolder
 
+ROWS = 4096
+"""That are scored at a time."""
+
 
 def finished(run: "RunFolder") -> None:
     """The last lines of a fit: baselines on the validation data, verdicts, where the run lies and what comes next."""
+    import torch
+
     from curvae.baselines import fit_beside
     from curvae.verdicts import last_stage, of_bound, of_training
 
     data, metrics = run.data(), run.metrics()
     rows = data.validation
-    known = [each for each in fit_beside(run.system(), data.train, data.spec) if each.density is not None]
-    means = {each.label: float(each.log_prob(rows.x, rows.mask, rows.context).mean()) for each in known}
+    known = [each for each in fit_beside(run.system(), data.sample.train, data.spec) if each.density is not None]
+    parts = [(each, [each.log_prob(some.x, some.mask, some.context) for some in rows.batches(ROWS)]) for each in known]
+    means = {each.label: float(torch.cat(found).mean()) for each, found in parts}
     bounds = metrics["validation_bound"][last_stage(metrics)]
     judged = [run.status.get("best")] if run.system().stages()[-1].monitor == "value" else []
     best = max((value for value in (*bounds, *judged) if value is not None and value == value), default=float("-inf"))

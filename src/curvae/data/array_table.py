@@ -1,4 +1,4 @@
-"""A table of data in memory: rows to batches without a loop, a copy or a worker process."""
+"""A table of data, in memory or in a file: rows to batches without a loop, a copy or a worker process."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,9 +9,11 @@ from jaxtyping import Int, Shaped
 from torch import Generator, Tensor
 
 from curvae.data.errors import DataError
+from curvae.data.stored import Raw, StoredRows
 from curvae.data.transforms import Identity, Transform
 from curvae.data.transforms.base import FIXED_NOISE
 from curvae.data.validation import check_finite
+from curvae.memory import require_bytes
 from curvae.typing import Batch, Context
 
 AS_GIVEN = Identity()
@@ -22,13 +24,15 @@ class ArrayTable:
     """Raw data ``(N, *event)`` with their transform, labels and mask; implements :class:`curvae.typing.Table`.
 
     Args:
-        raw: data in their own units, any dtype; may be NaN where ``mask`` is False.
+        raw: data in their own units, any dtype; may be NaN where ``mask`` is False. Those that stay in their file are
+            read and transformed as they are asked for.
         transform: raw units to model space.
         label: ``(N,)``.
         mask: ``(N, *event)``, True = observed.
         training: whether this is the training table, whose batches carry their row numbers.
         row: ``(N,)``, the place of each in the file or array that it was taken from, from 0.
         context: what is known of each row and not modelled, in the model's units.
+        whole: how many rows there are of which these are some; 0 = these are all.
 
     Raises:
         DataError: lengths or shapes differ, or an observed value is not finite.
@@ -39,13 +43,14 @@ class ArrayTable:
             [0., 1.]])
     """
 
-    raw: Tensor
+    raw: Raw
     transform: Transform = AS_GIVEN
     label: Tensor | None = None
-    mask: Tensor | None = None
+    mask: Raw | None = None
     training: bool = False
     row: Tensor | None = None
     context: Context | None = None
+    whole: int = 0
 
     def __post_init__(self):
         if self.label is not None and len(self.label) != len(self.raw):
@@ -55,7 +60,9 @@ class ArrayTable:
         if self.mask is not None and (self.mask.shape != self.raw.shape or self.mask.dtype != torch.bool):
             got = f"{self.mask.dtype} {tuple(self.mask.shape)}"
             raise DataError(f"mask: expected bool of shape {tuple(self.raw.shape)} as raw, got {got}; True = observed.")
-        if self.mask is not None:
+        if isinstance(self.raw, StoredRows):  # whose values were looked at when it was opened
+            return
+        if isinstance(self.mask, Tensor):
             object.__setattr__(self, "raw", torch.where(self.mask, self.raw, 0))
         if self.raw.is_floating_point() and not self.raw.sum(dtype=torch.float64).isfinite():
             if not (count := int((~self.raw.isfinite()).sum())):
@@ -68,11 +75,12 @@ class ArrayTable:
     @property
     def x(self) -> Shaped[Tensor, "N *event"]:
         """The whole table in model space, 0 where not observed; with the same noise every time if random."""
-        return self._whole
+        return self.in_memory()._whole if isinstance(self.raw, StoredRows) else self._whole
 
     @cached_property
     @torch.inference_mode(False)  # kept beyond the validation that may be the first to ask
     def _whole(self) -> Tensor:
+        assert isinstance(self.raw, Tensor)
         generator = torch.Generator(self.raw.device).manual_seed(FIXED_NOISE) if self.transform.random else None
         x = self._filled(self.transform(self.raw, generator), self.mask)
         check_finite("raw", x)
@@ -88,7 +96,7 @@ class ArrayTable:
         mask = None if self.mask is None else self.mask[index]
         label = None if self.label is None else self.label[index]
         context = None if self.context is None else self.context[index]
-        if self.transform.random and (training or generator is not None):
+        if isinstance(self.raw, StoredRows) or (self.transform.random and (training or generator is not None)):
             x = self._filled(self.transform(self.raw[index], generator), mask)
         else:
             x = self._whole[index]
@@ -105,6 +113,27 @@ class ArrayTable:
         context = None if self.context is None else self.context[index]
         return replace(self, **taken, training=False, context=context)
 
+    @property
+    def total(self) -> int:
+        """Rows of the table, or of that in a file of which these are some."""
+        return self.whole or len(self)
+
+    def in_memory(self, most: int | None = None) -> "ArrayTable":
+        """The rows of a file in memory, all of them or at most so many numbers, of rows at even distances.
+
+        Raises:
+            DataError: there is no room for all.
+        """
+        if not isinstance(self.raw, StoredRows):
+            return self
+        if most is None:
+            _require_room(self.raw)
+        count = len(self) if most is None else min(len(self), max(1, most // self.raw.shape[1:].numel()))
+        rows = torch.linspace(0, len(self) - 1, count, dtype=torch.float64).round().long()
+        found = self.take(rows)
+        self.raw.source.forget()
+        return replace(found, training=self.training, whole=len(self))
+
     def to(self, device: torch.device | str) -> "ArrayTable":
         """The same table on another device."""
         parts = {name: getattr(self, name) for name in ("raw", "label", "mask", "row")}
@@ -118,5 +147,12 @@ class ArrayTable:
         return f"ArrayTable({', '.join(parts)})"
 
     @staticmethod
-    def _filled(x: Tensor, mask: Tensor | None) -> Tensor:
-        return x if mask is None else torch.where(mask, x, 0)
+    def _filled(x: Tensor, mask: Raw | None) -> Tensor:
+        return x if not isinstance(mask, Tensor) else torch.where(mask, x, 0)
+
+
+def _require_room(rows: StoredRows) -> None:
+    try:
+        require_bytes(rows.nbytes, "rows of a file", "all of them", "ask for fewer rows")
+    except ValueError as error:
+        raise DataError(str(error)) from None

@@ -1,10 +1,11 @@
 """A data set ready for use: three tables, what they are, how they came about."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -12,9 +13,14 @@ from curvae.data.array_table import ArrayTable
 from curvae.data.context import in_model_units
 from curvae.data.errors import DataError
 from curvae.data.schema import Schema
+from curvae.data.stored import Raw, StoredRows
 from curvae.data.transforms import Transform
+from curvae.data.transforms.base import ROWS
 from curvae.notebook import html_table
 from curvae.typing import Context, DataSpec
+
+SAMPLE = 2**20
+"""Numbers of a table in a file that are taken into memory at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +40,17 @@ class Data:
     checksum: str
     schema: Schema
 
+    @property
+    def sample(self) -> "Data":
+        """Data whose rows stay in a file with some of them in memory: what starts and closed forms go by."""
+        return self._with_tables(lambda table: table.in_memory(SAMPLE))
+
     def to(self, device: torch.device | str) -> "Data":
         """The same data on another device."""
-        tables = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
-        return replace(self, **tables)
+        return self._with_tables(lambda table: table.to(device))
+
+    def _with_tables(self, change: Callable[[ArrayTable], ArrayTable]) -> "Data":
+        return replace(self, **{name: change(getattr(self, name)) for name in ("train", "validation", "test")})
 
     def __repr__(self) -> str:
         counts = " + ".join(f"{len(table):,}" for table in (self.train, self.validation, self.test))
@@ -54,9 +67,9 @@ class Data:
 class Rows(NamedTuple):
     """Raw data ``(N, *event)`` with labels, mask and context, before a transform; ``row`` is each one's place."""
 
-    raw: Tensor
+    raw: Raw
     label: Tensor | None = None
-    mask: Tensor | None = None
+    mask: Raw | None = None
     row: Tensor | None = None
     context: Context | None = None
     """What is known of each, in its own units."""
@@ -67,12 +80,22 @@ class Rows(NamedTuple):
 
     def take(self, index: Tensor) -> "Rows":
         """The rows at ``index``, in that order."""
-        return Rows(*(None if part is None else part[index] for part in self))  # pyright: ignore[reportArgumentType]
+        taken = Rows(*(None if part is None else _taken(part, index) for part in self))  # pyright: ignore[reportArgumentType]
+        return taken._replace(row=taken.raw.row) if isinstance(taken.raw, StoredRows) else taken
 
     def cut(self, size: int, seed: int) -> tuple["Rows", "Rows"]:
         """All but ``size`` rows, and these, chosen by seed; both in their old order."""
         order = torch.randperm(len(self.raw), generator=Generator().manual_seed(seed))
-        return self.take(order[size:].sort().values), self.take(order[:size].sort().values)
+        chosen = np.zeros(len(order), dtype=bool)
+        chosen[order[:size].numpy()] = True
+        kept, held = (torch.from_numpy(np.flatnonzero(each)) for each in (~chosen, chosen))
+        return self.take(kept), self.take(held)
+
+
+def _taken(part: Raw | Context, index: Tensor) -> Raw | Context:
+    if isinstance(part, Tensor):
+        return part.index_select(0, index)
+    return part.take(index) if isinstance(part, StoredRows) else part[index]
 
 
 def build_data(rows: tuple[Rows, Rows, Rows], transform: Transform, recipe: Mapping[str, Any], schema: Schema) -> Data:
@@ -102,12 +125,13 @@ def _known(rows: Rows) -> list[Tensor]:
     return found
 
 
-def checksum(*arrays: Tensor) -> str:
+def checksum(*arrays: Raw) -> str:
     """SHA-256 of the arrays' types, shapes and values, in hexadecimal."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype}{tuple(array.shape)}".encode())
-        digest.update(array.contiguous().cpu().numpy().data)
+        for part in array.split(ROWS):
+            digest.update(part.contiguous().cpu().numpy().data)
     return digest.hexdigest()
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from curvae.data.errors import DataError
+from curvae.data.stored import LEAST
 from curvae.io import FileError, formats, regular
 from curvae.io.errors import parsing
 
@@ -72,7 +73,7 @@ def map_npy(path: Path) -> np.ndarray:
     if path.suffix in OPENERS:
         return read_npy(path)
     with open_regular(path) as file, suppress(Exception):
-        mapped = np.lib.format.open_memmap(path, mode="c")
+        mapped = np.lib.format.open_memmap(path, mode="r" if os.fstat(file.fileno()).st_size >= LEAST else "c")
         if mapped.offset + mapped.nbytes == os.fstat(file.fileno()).st_size:
             return mapped
     return read_npy(path)

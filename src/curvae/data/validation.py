@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from curvae.data.errors import DataError
+from curvae.data.stored import Raw, StoredRows
 from curvae.data.transforms.base import ROWS, Transform
 from curvae.memory import blocks
 
@@ -93,7 +94,7 @@ def to_tensor(what: str, x: Any, copy: bool = True) -> Tensor:
     else:
         array = numeric(what, x.data if np.ma.isMaskedArray(x) else x)
         wide = array.dtype.kind in "iu" and array.dtype != np.uint8
-        make = np.array if copy else np.asarray
+        make = np.array if copy or not array.flags.writeable else np.asarray
         tensor = torch.from_numpy(make(array, dtype=np.float64 if wide else array.dtype))
     if tensor.dtype in (torch.float16, torch.bfloat16):
         return tensor.float()
@@ -143,8 +144,10 @@ def to_event(what: str, x: Tensor, event: Sequence[int] | None) -> Tensor:
     raise DataError(f"{what}: expected (N, F), (N, H, W) or (N, H, W, C), got {tuple(x.shape)}; say event=(...).")
 
 
-def observed(what: str, x: Tensor, mask: Tensor | None, missing: str, columns: Sequence[str] | None) -> Tensor | None:
-    """The mask of ``x``, with NaN left out of it if ``missing`` is ``"mask"``.
+def observed(
+    what: str, x: Tensor, mask: Tensor | None, missing: str, columns: Sequence[str] | None, first: int = 0
+) -> Tensor | None:
+    """The mask of ``x``, with NaN left out of it if ``missing`` is ``"mask"``; ``first`` is its first row's number.
 
     Raises:
         DataError: an observed value is NaN or infinite.
@@ -158,14 +161,27 @@ def observed(what: str, x: Tensor, mask: Tensor | None, missing: str, columns: S
     if not _all_finite(x):
         bad = ~x.isfinite() if mask is None else ~x.isfinite() & mask.bool()
         if bad.any():
-            _refuse(what, x, bad, columns)
+            _refuse(what, x, bad, columns, first)
     return None if mask is None else mask.bool()
 
 
-def _refuse(what: str, x: Tensor, bad: Tensor, columns: Sequence[str] | None) -> None:
+def check_stored(what: str, x: StoredRows, missing: str, columns: Sequence[str] | None) -> bool:
+    """The same of rows that stay in their file: whether values are missing, and may be.
+
+    Raises:
+        DataError: an observed value is NaN or infinite; the first block of rows that has one is told of.
+    """
+    holes = False
+    for number, part in enumerate(x.split(ROWS)):
+        holes |= observed(what, part, None, missing, columns, number * ROWS) is not None
+    return holes
+
+
+def _refuse(what: str, x: Tensor, bad: Tensor, columns: Sequence[str] | None, first: int) -> None:
     row, column = locate_first(bad, columns)
     missing = bool((x.isnan() & bad).any())
-    got = f"{int(bad.sum())} {'NaN' if missing else 'infinite'}, the first in row {row}, column {column}"
+    among = f" in rows {first} to {first + len(x) - 1}" if first else ""
+    got = f"{int(bad.sum())} {'NaN' if missing else 'infinite'}{among}, the first in row {first + row}, column {column}"
     mend = "pass missing='mask' to leave them out" if missing else "drop or mend these rows"
     raise DataError(f"{what}: expected finite values where observed, got {got}; {mend}.")
 
@@ -206,10 +222,10 @@ def check_finite(what: str, y: Tensor, columns: Sequence[str] | None = None, fir
 
 def _all_finite(x: Tensor) -> bool:
     """Whether a sum says so: quick, and of what it says nothing of each value is looked at."""
-    return bool(x.sum(dtype=torch.float64).isfinite())
+    return bool((x.sum() if x.is_floating_point() else x.sum(dtype=torch.float64)).isfinite())
 
 
-def check_range(what: str, raw: Tensor, mask: Tensor | None, columns: Sequence[str] | None) -> None:
+def check_range(what: str, raw: Raw, mask: Raw | None, columns: Sequence[str] | None) -> None:
     """Refuse observed values beyond float32, before anything is fitted to them.
 
     Raises:
@@ -218,15 +234,14 @@ def check_range(what: str, raw: Tensor, mask: Tensor | None, columns: Sequence[s
     if raw.dtype != torch.float64:
         return
     most = torch.finfo(torch.float32).max
-    for part, seen in blocks(raw, mask, ROWS):
+    for number, (part, seen) in enumerate(blocks(raw, mask, ROWS)):
         x = part if seen is None else torch.where(seen, part, 0)
         if not _all_finite(x.float()):
-            whole = raw if mask is None else torch.where(mask, raw, 0)
-            check_finite(what, torch.where(whole.abs() > most, torch.inf, 0.0), columns)
+            check_finite(what, torch.where(x.abs() > most, torch.inf, 0.0), columns, number * ROWS)
 
 
 def check_transformed(
-    what: str, raw: Tensor, transform: Transform, mask: Tensor | None, columns: Sequence[str] | None
+    what: str, raw: Raw, transform: Transform, mask: Raw | None, columns: Sequence[str] | None
 ) -> None:
     """Refuse rows that the transform takes beyond float32.
 

@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -105,6 +105,7 @@ def evaluate(
     where = device_for(settings.device)
     data = folder.data() if data is None else data
     table = split_table(data, settings.split)
+    data = replace(data, train=data.sample.train)
     (system, sha256), axes = folder.model(), folder.axes
     _check(metrics, system)
     started = time.perf_counter()

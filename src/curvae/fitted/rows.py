@@ -90,7 +90,7 @@ def rows_of(
 
 
 def _own(run: "RunFolder", part: str, reading: Reading) -> TransformedRows:
-    table = getattr(run.data(reading.data_dir), part)
+    table: ArrayTable = getattr(run.data(reading.data_dir), part).in_memory()
     return TransformedRows(table, spoken(run.schema, table.label))
 
 

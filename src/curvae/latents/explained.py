@@ -11,6 +11,7 @@ from torch import Tensor
 from curvae.curvature.routes.derivatives import jacobian
 from curvae.curvature.routes.differentiable import decoding
 from curvae.data import ArrayTable, Data, Transform
+from curvae.data.transforms.elementwise import column_moments
 from curvae.latents.axes import Axes, principal
 from curvae.model import LatentVariableModel
 from curvae.noise import kept
@@ -146,9 +147,5 @@ def _explained(
 
 def _deviations(table: ArrayTable) -> Float[Tensor, " P"]:
     """Of each element over the rows where it was observed."""
-    raw = table.raw.flatten(1).double()
-    seen = torch.ones_like(raw, dtype=torch.bool) if table.mask is None else table.mask.flatten(1)
-    count = seen.sum(0).clamp(min=1)
-    mean = torch.where(seen, raw, 0).sum(0) / count
-    variance = torch.where(seen, raw - mean, 0).square().sum(0) / count
-    return torch.where(variance <= (1e-12 * mean).square(), 0.0, variance).sqrt().cpu()
+    mean, variance = column_moments(table.raw, table.mask)
+    return torch.where(variance <= (1e-12 * mean).square(), 0.0, variance).flatten().sqrt().cpu()

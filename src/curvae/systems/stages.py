@@ -147,7 +147,7 @@ class Remember:
             raise ValueError(
                 f"Remember: expected a module that remembers at {self.path!r}; got {type(module).__name__}."
             )
-        module.remember(len(data.train), system.model.prior)
+        module.remember(data.train.total, system.model.prior)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Parquet and Feather files, by pyarrow."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,54 @@ from curvae.io.reading import Reading
 
 
 def read_parquet(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
-    """The table of a Parquet file.
+    """The table of a Parquet file, of which columns are read as they are asked for.
 
     Raises:
-        DataError: a broken file, no room for it, or pyarrow is not there.
+        DataError: a broken file, or pyarrow is not there.
     """
     parquet = imported(path, "pyarrow.parquet", "parquet")
     with parsed(path, "a Parquet file") as file, parquet.ParquetFile(file) as opened:
-        require_room(path, opened.metadata.num_rows * opened.metadata.num_columns)
-        return _without_index(opened.read())
+        found = _without_index(opened.schema_arrow.empty_table())
+        counts = [opened.metadata.row_group(group).num_rows for group in range(opened.metadata.num_row_groups)]
+    return found._replace(x=ParquetTable(path, found.x, counts))
+
+
+class ParquetTable:
+    """A Parquet file.
+
+    Args:
+        path: of the file.
+        empty: a table of its columns, without rows.
+        counts: rows of each of its row groups.
+    """
+
+    def __init__(self, path: Path, empty: Any, counts: Sequence[int]):
+        self.path = path
+        self.empty = empty
+        self.counts = counts
+
+    @property
+    def rows(self) -> int:
+        return sum(self.counts)
+
+    def read(self, places: Sequence[int], groups: Sequence[int] | None = None) -> Any:
+        """Some columns, of all row groups or some of them, as a table of Arrow.
+
+        Raises:
+            DataError: a broken file, or no room for them.
+        """
+        names = self.empty.column_names
+        chosen = [names[place] for place in places]
+        groups = range(len(self.counts)) if groups is None else groups
+        require_room(self.path, sum(self.counts[group] for group in groups) * len(chosen))
+        parquet = imported(self.path, "pyarrow.parquet", "parquet")
+        with parsed(self.path, "a Parquet file") as file, parquet.ParquetFile(file) as opened:
+            if len(set(names)) == len(names):
+                return opened.read_row_groups(groups, columns=chosen).select(chosen)
+            table = opened.read_row_groups(groups)  # names that come twice cannot be asked for
+            return table.select([at for at, name in enumerate(table.column_names) if name in names]).select(
+                list(places)
+            )
 
 
 def read_feather(path: Path, reading: Reading, hints: Hints = NONE) -> Found:

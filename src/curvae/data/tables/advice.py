@@ -11,6 +11,7 @@ from curvae.data.data import Rows
 from curvae.data.dialect import Decision
 from curvae.data.errors import DataAdvice
 from curvae.data.schema import Column, Schema
+from curvae.data.stored import StoredRows
 
 NUMBERED = re.compile(
     r"(?:.*[_ ])?(?:ids?|index|idx|uuid|uid|(?:spec)?obj_?id|nr|no|row|rownames|rowid|key)\Z", re.IGNORECASE
@@ -50,6 +51,7 @@ def proposals(schema: Schema, rows: Rows) -> Iterator[str]:
     features = schema.features
     if not features or len(rows.raw) < FEW or schema.spec.support == "category":
         return
+    rows = _first(rows)
     x = rows.raw.flatten(1)
     whole = None if rows.mask is None else rows.mask.flatten(1)
     told: set[str] = set()
@@ -68,6 +70,14 @@ def proposals(schema: Schema, rows: Rows) -> Iterator[str]:
     step = max(1, len(x) // SEEN)
     some, seen = x[::step], None if whole is None else whole[::step]
     yield from _of_values(schema, [each for each in features if each.name not in told], some, seen)
+
+
+def _first(rows: Rows) -> Rows:
+    """Of rows that stay in their file the first ones, in memory."""
+    if not isinstance(rows.raw, StoredRows):
+        return rows
+    mask = None if rows.mask is None else rows.mask[:SEEN]
+    return Rows(rows.raw[:SEEN], None, mask)
 
 
 def _of_values(schema: Schema, features: Sequence[Column], x: Tensor, seen: Tensor | None) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import chain
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -13,6 +14,7 @@ from curvae.data.context import given_by, with_units
 from curvae.data.data import Data, Rows, build_data
 from curvae.data.errors import DataError
 from curvae.data.schema import Column, Origin, Schema
+from curvae.data.stored import StoredRows
 from curvae.data.tables.advice import advise
 from curvae.data.tables.content import Content, checked, relabeled
 from curvae.data.tables.context import with_context
@@ -25,6 +27,7 @@ from curvae.data.transforms.base import ROWS
 from curvae.data.transforms.images import image_transform
 from curvae.data.validation import check_range, check_transformed, to_event
 from curvae.io.reading import Reading
+from curvae.memory import blocks
 from curvae.typing import Conditions, DataSpec, Support
 
 SPLIT_BY = ("split_column", "group", "stratify")
@@ -115,6 +118,8 @@ def assemble(
     content, name = relabeled(contents[0]), options.name or "array"
     missing = reading.missing or ("mask" if reading.missing_value is not None else "error")
     shape = partial(to_event, event=options.event)
+    noisy = options.transform is not None and options.transform.random
+    contents = [_in_memory(each) if noisy or each.context is not None else each for each in contents]
     parts = [checked(each, missing, shape, markers=reading.markers) for each in contents]
     parts = [
         with_context(each.what, rows, each.context, content.columns, reading.markers)
@@ -152,6 +157,11 @@ def assemble(
         check_transformed(each.what, rows.raw, fitted, rows.mask, each.names)
     advise(content.what, schema, parts[0])
     return build_data(split, fitted, recipe, schema)
+
+
+def _in_memory(content: Content) -> Content:
+    """With all rows read: noise, and what is known of rows, is that of rows in memory."""
+    return content._replace(x=content.x[:]) if isinstance(content.x, StoredRows) else content
 
 
 def _labeled(contents: Sequence[Content], parts: Sequence[Rows]) -> tuple[list[Rows], tuple[str, ...] | None]:
@@ -194,7 +204,7 @@ def _support(parts: Sequence[Rows], support: str | None) -> Support:
         return support
     binary = all(bool(((x == 0) | (x == 1)).all()) for part in parts for x in part.raw.split(ROWS))
     if support == "binary" and not binary:
-        odd = next(float(v) for part in parts for v in part.raw.unique() if v not in (0, 1))
+        odd = next(float(v) for part in parts for x in part.raw.split(ROWS) for v in x.unique() if v not in (0, 1))
         raise DataError(f"support: expected only 0 and 1 as support is 'binary', got {odd:g}; say support='real'.")
     return cast(Support, support) if support else ("binary" if binary else "real")
 
@@ -208,10 +218,9 @@ def _of_kinds(columns: Sequence[Column], kinds: Mapping[str, str]) -> str | None
 def _check_values(parts: Sequence[Rows], support: Literal["count", "positive"]) -> None:
     """Counts are integers from 0, positive numbers above 0, where they are observed."""
     known = "integers from 0" if support == "count" else "numbers above 0"
-    for part in parts:
-        x = part.raw.double()
+    for x, seen in chain.from_iterable(blocks(part.raw, part.mask, ROWS) for part in parts):
         bad = (x < 0) | (x != x.floor()) if support == "count" else x <= 0
-        bad = bad if part.mask is None else bad & part.mask
+        bad = bad if seen is None else bad & seen
         if bool(bad.any()):
             odd = float(x[bad][0])
             raise DataError(f"x: expected {known} as support is {support!r}, got {odd:g}; say support='real'.")
@@ -220,7 +229,7 @@ def _check_values(parts: Sequence[Rows], support: Literal["count", "positive"]) 
 def _categories(parts: Sequence[Rows], support: Support, categories: int | None) -> int:
     if support != "category":
         return 2
-    values = torch.cat([part.raw.double().unique() for part in parts]).unique()
+    values = torch.cat([some.double().unique() for part in parts for some in part.raw.split(ROWS)]).unique()
     odd = values[(values < 0) | (values != values.floor())]
     if len(odd):
         raise DataError(f"x: expected integers 0, 1, ... as support is 'category', got {odd[0]:g}; code them from 0.")
@@ -245,7 +254,7 @@ def _transform(train: Rows, spec: DataSpec, standardize: bool | None) -> Transfo
         return Identity() if standardize is False else Standardization.fit(train.raw, train.mask)
     if train.raw.dtype == torch.uint8:
         return image_transform(train.raw, 256, train.mask, standardize=bool(standardize))
-    if train.raw.min() >= 0 and train.raw.max() <= 1:
+    if all(bool(x.min() >= 0) and bool(x.max() <= 1) for x in train.raw.split(ROWS)):
         return image_transform(train.raw, None, train.mask, standardize=bool(standardize))
     fit = Standardization.fit if standardize else MeanSubtraction.fit
     return fit(train.raw, train.mask)

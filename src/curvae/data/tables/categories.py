@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from curvae.data.errors import DataError
 from curvae.data.schema import Column
+from curvae.data.stored import StoredRows
 from curvae.data.tables.columnar import Columnar
 from curvae.data.tables.labels import missing, words
+from curvae.data.tables.parquet import ParquetColumns
 from curvae.data.text.numbers import form
 
 MOST = 30
@@ -19,7 +21,7 @@ MOST = 30
 
 def column_numbers(
     table: Columnar, places: Sequence[int], columns: Sequence[Column]
-) -> tuple[NDArray[Any], list[Column]]:
+) -> tuple[NDArray[Any] | StoredRows, list[Column]]:
     """The columns at ``places``: numbers, and codes of those that are categories of words.
 
     Raises:
@@ -27,7 +29,8 @@ def column_numbers(
     """
     coded = {j for j, column in enumerate(columns) if _has_words(table, places[j], column)}
     if not coded:
-        return table.numbers(places), list(columns)
+        left = table.left_in_file(places) if isinstance(table, ParquetColumns) else None
+        return table.numbers(places) if left is None else left, list(columns)
     plain = table.numbers([place for j, place in enumerate(places) if j not in coded])
     found, known, numbers = np.empty((len(plain), len(places))), list(columns), iter(plain.T)
     for j, column in enumerate(columns):

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curvae.data.errors import DataError
+from curvae.data.formats.arrow import ParquetTable
 from curvae.data.formats.astronomy import of_astropy
 from curvae.data.formats.cells import dense
 from curvae.data.formats.found import Joined, NamedMatrix
 from curvae.data.schema import DTYPES
 from curvae.data.tables.frames import FrameColumns, in_memory, is_frame
+from curvae.data.tables.parquet import ParquetColumns
 from curvae.data.text.table import TextTable
 from curvae.data.validation import numeric
 
@@ -192,6 +194,8 @@ def columnar(what: str, x: Any) -> Columnar | None:
     """The named columns of what was handed over; None where it has none."""
     if isinstance(x, TextTable):
         return x
+    if isinstance(x, ParquetTable):
+        return ParquetColumns(what, x)
     if is_frame(x):
         return FrameColumns(what, in_memory(x))
     if isinstance(x, Joined):

@@ -13,10 +13,12 @@ from curvae.data.dialect import Decision, Dialect
 from curvae.data.errors import DataError
 from curvae.data.formats.cells import is_anndata, without_anndata
 from curvae.data.schema import BESIDE, DECLARED, Column, FrameKind, Holder, unique
+from curvae.data.stored import Raw, StoredRows, columns_at, single_column
 from curvae.data.tables.categories import column_numbers
 from curvae.data.tables.columnar import Columnar, columnar, dtype_name, names_beside
 from curvae.data.tables.context import numbered_table, read_context, role_columns
 from curvae.data.tables.frames import FrameColumns, library_of, named_as
+from curvae.data.tables.mapped import left_in_file, rows_in_file
 from curvae.data.tables.markers import unmarked_tensor
 from curvae.data.validation import masked_out, observed, to_tensor
 from curvae.io.reading import Reading
@@ -136,9 +138,12 @@ def _rest(
 
 
 def _from_array(what: str, x: Any, labels: Any, mask: Any, reading: Reading, copy: bool) -> Content:
-    tensor, dtype, seen = to_tensor(what, x, copy), dtype_of(x), mask_of(x, mask)
+    stored = None if mask is not None else left_in_file(what, x)
+    tensor = to_tensor(what, x, copy) if stored is None else stored
+    dtype, seen = dtype_of(x), mask_of(x, mask)
     header = list(map(str, range(tensor.shape[1]))) if tensor.ndim == 2 else []
     said = role_columns(what, header, reading)
+    tensor = tensor[:] if said else tensor
     chooses = reading.positions is not None or reading.drop or names_column(labels, ())
     if not chooses and all(column.place == BESIDE for column in said):
         context, roles = read_context(None, what, said, (), {})
@@ -147,18 +152,20 @@ def _from_array(what: str, x: Any, labels: Any, mask: Any, reading: Reading, cop
     if tensor.ndim != 2:
         got = f"got shape {tuple(tensor.shape)}"
         raise DataError(f"{what}: expected a table (N, F) to choose columns or a label from, {got}.")
-    chosen = labels if names_column(labels, ()) else None
-    places, labeled = places_of(what, header, False, replace(reading, columns=None, label=chosen, kind=None))
-    labels = labels if labeled is None else tensor[:, labeled]
-    features = _columns(what, tensor[:, places], reading.columns, dtype)
+    label = labels if names_column(labels, ()) else None
+    places, labeled = places_of(what, header, False, replace(reading, columns=None, label=label, kind=None))
+    labels = labels if labeled is None else single_column(tensor, labeled)
+    chosen = columns_at(tensor, places)
+    features = _columns(what, chosen, reading.columns, dtype)
     known = [replace(column, place=j) for column, j in zip(features, places, strict=True)]
     if said and reading.columns is None:
         known = [replace(column, name=str(column.place)) for column in known]
     unique("columns", [column.name for column in (*known, *said)])
-    context, roles = read_context(numbered_table(what, tensor), what, said, known, reading.kinds)
+    table = numbered_table(what, tensor) if isinstance(tensor, Tensor) else None
+    context, roles = read_context(table, what, said, known, reading.kinds)
     rest = _rest(header, places, labeled, {column.place for column in roles})
     seen, named = None if seen is None else seen[:, places], bool(reading.columns)
-    return Content(what, tensor[:, places], labels, seen, (*known, *roles, *rest), named, dtype, context=context)
+    return Content(what, chosen, labels, seen, (*known, *roles, *rest), named, dtype, context=context)
 
 
 def mask_of(x: Any, mask: Any) -> Tensor | None:
@@ -171,7 +178,7 @@ def mask_of(x: Any, mask: Any) -> Tensor | None:
     return hidden if given is None else hidden & given
 
 
-def _columns(what: str, x: Tensor, columns: Names | None, dtype: str) -> tuple[Column, ...]:
+def _columns(what: str, x: Raw, columns: Names | None, dtype: str) -> tuple[Column, ...]:
     """Those of a plain array that is a table."""
     if x.ndim != 2:
         return ()
@@ -197,6 +204,9 @@ def checked(
     markers: Sequence[str] = (),
 ) -> Rows:
     """Rows of features and mask in their shape, every one looked at: what is not observed is 0. Labels come later."""
+    if isinstance(content.x, StoredRows):
+        raw = content.x.through(lambda part: shape(content.what, unmarked_tensor(part, markers)))
+        return rows_in_file(content.what, raw, missing, content.names)
     raw = shape(content.what, unmarked_tensor(to_tensor(content.what, content.x, copy=False), markers))
     seen = None if content.mask is None else shape(mask, to_tensor("mask", content.mask))
     seen = observed(content.what, raw, seen, missing, content.names)

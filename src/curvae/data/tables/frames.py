@@ -81,6 +81,15 @@ class FrameColumns:
             return None
         return tuple(map(str, _ordered(series) or sorted(_distinct(series)))) or None
 
+    def is_coded(self, place: int) -> bool:
+        """Whether a column holds codes of categories."""
+        return _coded(self._series(place))
+
+    def is_plain(self, place: int) -> bool:
+        """Whether a column is of numbers as computers have them."""
+        dtype = self._series(place).dtype
+        return str(dtype) == "Boolean" or (dtype.is_numeric() and not dtype.is_decimal())
+
     def dtype(self, place: int) -> str:
         dtype = self._series(place).dtype
         name = {"boolean": "bool"}.get(str(dtype).lower(), str(dtype).lower())

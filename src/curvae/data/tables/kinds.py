@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
+from math import isfinite
 from typing import cast
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 from curvae.data.data import Rows
 from curvae.data.errors import DataError
 from curvae.data.schema import Column, Kind
+from curvae.data.stored import single_column
 from curvae.data.transforms.base import ROWS
 from curvae.memory import blocks
 from curvae.typing import DataSpec
@@ -58,15 +61,22 @@ def as_declared(
     places = {column.name: j for j, column in enumerate(column for column in columns if column.is_feature)}
     made = {name: cast(Kind, kind) for name, kind in kinds.items() if name in places}
     for name, kind in made.items():
-        words, odd = RULES.get(kind, ("", torch.isinf))
-        for x, seen in map(_flat, parts):
-            bad = odd(x[:, places[name]]) & seen[:, places[name]]
+        if kind in RULES:
+            _check_column(what, name, kind, places[name], parts)
+    return tuple(replace(each, kind=made.get(each.name, each.kind)) for each in columns)
+
+
+def _check_column(what: str, name: str, kind: str, place: int, parts: Sequence[Rows]) -> None:
+    words, odd = RULES[kind]
+    for part in parts:
+        for number, (x, seen) in enumerate(_blocks(part)):
+            bad = odd(x[:, place]) if seen is None else odd(x[:, place]) & seen[:, place]
             if bad.any():
-                got = f"{float(x[bad, places[name]][0]):g} in row {int(bad.nonzero()[0])}, column {name!r}"
+                row = number * ROWS + int(bad.nonzero()[0])
+                got = f"{float(x[bad, place][0]):g} in row {row}, column {name!r}"
                 raise DataError(
                     f"{what}: expected {words} as {name!r} is a {kind}, got {got}; say kind={{{name!r}: 'real'}}."
                 )
-    return tuple(replace(each, kind=made.get(each.name, each.kind)) for each in columns)
 
 
 def mixed_kinds(
@@ -88,19 +98,19 @@ def mixed_kinds(
         return ()
     if not features:
         raise DataError("support: expected columns of a table as support is 'mixed', got data without; leave it out.")
-    x, seen = (torch.cat(each) for each in zip(*map(_flat, parts), strict=True))
-    each = zip(said, words, x.mT, seen.mT, strict=True)
-    return tuple(_with_count(kind, vocabulary, column[there]) for kind, vocabulary, column, there in each)
+    least, most = _ends(parts)
+    bits = _all_of(parts, lambda x: (x == 0) | (x == 1)) & (least <= most)
+    each = zip(said, words, bits.tolist(), most.tolist(), strict=True)
+    return tuple(_with_count(*column) for column in each)
 
 
-def _with_count(declared: str | None, vocabulary: Sequence[str] | None, values: Tensor) -> str:
+def _with_count(declared: str | None, vocabulary: Sequence[str] | None, bits: bool, most: float) -> str:
     """What a column is, with the number of its categories, 2 at least; codes and ranks count from 0."""
-    zeros = len(values) and bool(((values == 0) | (values == 1)).all())
-    kind = declared or ("category" if vocabulary else "binary" if zeros else "real")
+    kind = declared or ("category" if vocabulary else "binary" if bits else "real")
     if kind not in ("category", "ordinal"):
         return kind
-    most = len(vocabulary) if vocabulary else int(values.max()) + 1 if len(values) else 2
-    return f"{kind}:{max(2, most)}"
+    count = len(vocabulary) if vocabulary else int(most) + 1 if isfinite(most) else 2
+    return f"{kind}:{max(2, count)}"
 
 
 def _kinds(parts: Sequence[Rows], spec: DataSpec, dtypes: Sequence[str]) -> list[Kind]:
@@ -109,9 +119,8 @@ def _kinds(parts: Sequence[Rows], spec: DataSpec, dtypes: Sequence[str]) -> list
         return [cast(Kind, word.partition(":")[0]) for word in spec.kinds]
     if spec.support != "real":
         return [cast(Kind, spec.support)] * len(dtypes)
-    ends = [_extremes(part) for part in parts]
-    least, most = torch.stack([each for each, _ in ends]).amin(0), torch.stack([each for _, each in ends]).amax(0)
-    whole = torch.stack([_whole(part) for part in parts]).all(0)
+    least, most = _ends(parts)
+    whole = _all_of(parts, lambda x: x == x.floor())
     values = zip(dtypes, least.tolist(), most.tolist(), whole.tolist(), strict=True)
     return [_kind(*each) for each in values]
 
@@ -134,7 +143,8 @@ def _constants(train: Rows) -> list[float | None]:
     found: list[float | None] = [None] * len(least)
     x, mask = train.raw.flatten(1), None if train.mask is None else train.mask.flatten(1)
     for j in near.nonzero().flatten().tolist():
-        values = x[:, j].double() if mask is None else x[:, j][mask[:, j]].double()
+        values = single_column(x, j).double()
+        values = values if mask is None else values[single_column(mask, j)]
         if len(values) and values.std(correction=0) <= ROUNDING * values.mean().abs():
             found[j] = float(values[0] if least[j] == most[j] else values.mean())
     return found
@@ -152,7 +162,7 @@ def _extremes(rows: Rows) -> tuple[Tensor, Tensor]:
     least = torch.full(rows.raw.flatten(1).shape[1:], torch.inf, dtype=torch.float64)
     most = -least
     for x, seen in _blocks(rows):
-        low, high = x.aminmax(dim=0) if seen is None else _observed_ends(x, seen)
+        low, high = x.mT.contiguous().aminmax(dim=1) if seen is None else _observed_ends(x, seen)  # by rows it is slow
         least, most = torch.minimum(least, low), torch.maximum(most, high)
     return least, most
 
@@ -161,18 +171,18 @@ def _observed_ends(x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
     return x.where(seen, torch.inf).amin(0), x.where(seen, -torch.inf).amax(0)
 
 
-def _whole(rows: Rows) -> Tensor:
-    """Whether each feature has whole numbers alone."""
-    whole = torch.ones(rows.raw.flatten(1).shape[1:], dtype=torch.bool)
-    for x, seen in _blocks(rows):
-        if not whole.any():
+def _ends(parts: Sequence[Rows]) -> tuple[Tensor, Tensor]:
+    """The same over all parts."""
+    least, most = zip(*map(_extremes, parts), strict=True)
+    return torch.stack(least).amin(0), torch.stack(most).amax(0)
+
+
+def _all_of(parts: Sequence[Rows], rule: Callable[[Tensor], Tensor]) -> Tensor:
+    """Whether a rule holds for all observed values of each feature."""
+    found = torch.ones(parts[0].raw.flatten(1).shape[1:], dtype=torch.bool)
+    for x, seen in chain.from_iterable(map(_blocks, parts)):
+        if not found.any():
             break
-        same = x == x.floor()
-        whole &= (same if seen is None else same | ~seen).all(0)
-    return whole
-
-
-def _flat(rows: Rows) -> tuple[Tensor, Tensor]:
-    """Values ``(N, features)`` in float64 and where they are observed."""
-    x = rows.raw.flatten(1).double()
-    return x, torch.ones_like(x, dtype=torch.bool) if rows.mask is None else rows.mask.flatten(1)
+        holds = rule(x)
+        found &= (holds if seen is None else holds | ~seen).all(0)
+    return found

@@ -14,6 +14,7 @@ from curvae.data.data import Rows
 from curvae.data.errors import DataError, DataWarning
 from curvae.data.formats.cells import is_anndata, without_anndata
 from curvae.data.schema import BESIDE, Column, Schema, unique
+from curvae.data.stored import StoredRows
 from curvae.data.tables.categories import column_numbers
 from curvae.data.tables.columnar import Columnar, columnar, names_beside
 from curvae.data.tables.content import (
@@ -72,6 +73,8 @@ def match(
     content = select_columns(schema.columns, schema.named, what, x, replace(reading, label=label), mask)
     if labels is not None and not names_column(labels, ()):
         content = content._replace(labels=labels)
+    if isinstance(content.x, StoredRows):
+        content = content._replace(x=content.x[:])
     shape, markers = partial(shaped, spec=schema.spec), (*schema.markers, *reading.markers)
     rows = checked(content, missing_of(schema, reading), shape, f"{what}: mask", markers)
     _check_kinds(what, rows, schema.spec, content.names)

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import softplus
 
 from curvae.data.errors import DataError
+from curvae.data.stored import Raw
 from curvae.data.transforms.base import ROWS, Chain, Meaning, Transform
 from curvae.memory import blocks
 
@@ -72,7 +73,7 @@ class MeanSubtraction(Transform):
     mean: Tensor
 
     @classmethod
-    def fit(cls, x: Tensor, mask: Tensor | None = None) -> "MeanSubtraction":
+    def fit(cls, x: Raw, mask: Raw | None = None) -> "MeanSubtraction":
         """Mean of the observed rows of ``x`` ``(N, *event)``; 0 where an element is never observed."""
         return cls(_mean(x, mask))
 
@@ -101,10 +102,9 @@ class Standardization(Transform):
     scale: Tensor
 
     @classmethod
-    def fit(cls, x: Tensor, mask: Tensor | None = None) -> "Standardization":
+    def fit(cls, x: Raw, mask: Raw | None = None) -> "Standardization":
         """Moments of the observed rows of ``x`` ``(N, *event)``."""
-        mean = _mean(x, mask)
-        variance = _mean(x, mask, mean)
+        mean, variance = column_moments(x, mask)
         constant = variance <= (1e-12 * mean).square()
         return cls(mean, torch.where(constant, 1.0, variance.sqrt()))
 
@@ -231,10 +231,22 @@ def _noise(like: Tensor, generator: Generator | None) -> Tensor:
     return torch.rand(like.shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
 
 
-def _mean(x: Tensor, mask: Tensor | None, center: Tensor | None = None) -> Tensor:
+def column_moments(x: Raw, mask: Raw | None = None) -> tuple[Tensor, Tensor]:
+    """Mean and variance (``/ N``) of each element ``(*event)`` over the rows where it is observed, in float64.
+
+    >>> column_moments(torch.tensor([[1.0, 4.0], [3.0, 4.0]]))
+    (tensor([2., 4.], dtype=torch.float64), tensor([1., 0.], dtype=torch.float64))
+    """
+    mean = _mean(x, mask)
+    return mean, _mean(x, mask, mean)
+
+
+def _mean(x: Raw, mask: Raw | None, center: Tensor | None = None) -> Tensor:
     """Mean, or mean square around a center, ``(*event)`` over the observed rows of ``x``, in float64, by blocks."""
     total = torch.zeros(x.shape[1:], dtype=torch.float64, device=x.device)
+    count: Tensor | int = 0
     for rows, seen in blocks(x, mask, ROWS):
         terms = rows if center is None else (rows.double() - center).square()
         total += (terms if seen is None else torch.where(seen, terms, 0)).sum(0, dtype=torch.float64)
-    return total / (len(x) if mask is None else mask.sum(0).clamp(min=1))
+        count = count + (len(rows) if seen is None else seen.sum(0))
+    return total / (count.clamp(min=1) if isinstance(count, Tensor) else count)

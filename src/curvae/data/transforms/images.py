@@ -1,8 +1,9 @@
 """Which transform fits a data set: the default of the field, or what the switches ask for."""
 
-from torch import Generator, Tensor
+from torch import Generator
 
 from curvae.data.errors import DataError
+from curvae.data.stored import Raw, StoredRows
 from curvae.data.transforms.base import FIXED_NOISE, Chain, Transform
 from curvae.data.transforms.elementwise import (
     Binarization,
@@ -16,9 +17,9 @@ from curvae.data.transforms.elementwise import (
 
 
 def image_transform(
-    x: Tensor,
+    x: Raw,
     levels: int | None,
-    mask: Tensor | None = None,
+    mask: Raw | None = None,
     binarize: str | None = None,
     dequantize: bool = False,
     logit: bool = False,
@@ -50,7 +51,8 @@ def image_transform(
     if logit:
         steps.append(Logit())
     if standardize or not logit:
-        y = Chain(*steps)(x, Generator(x.device).manual_seed(FIXED_NOISE))
+        made, generator = Chain(*steps), Generator(x.device).manual_seed(FIXED_NOISE)
+        y = x.through(made) if isinstance(x, StoredRows) else made(x, generator)
         steps.append(Standardization.fit(y, mask) if standardize else MeanSubtraction.fit(y, mask))
     return Chain(*steps)
 

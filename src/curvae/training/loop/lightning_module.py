@@ -133,6 +133,10 @@ class StageModule(LightningModule):
         """The data on this device."""
         return self.data if self.data.train.raw.device == self.device else self.data.to(self.device)
 
+    @functools.cached_property
+    def _sample(self) -> Data:
+        return self._here.sample
+
     def transfer_batch_to_device(self, batch: Shard, device: torch.device, dataloader_idx: int) -> Shard:
         return batch
 
@@ -257,7 +261,7 @@ class StageModule(LightningModule):
         if self.stage.finish:
             seed_everything(derive(self.settings.seed, FINISH), verbose=False)
         for finish in self.stage.finish:
-            finish(self.system, self._here)
+            finish(self.system, self._sample)
 
     def validation_step(self, shard: Shard, batch_idx: int) -> None:
         if shard.share:

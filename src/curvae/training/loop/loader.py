@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from curvae.data import ArrayTable
+from curvae.data.stored import StoredRows
 from curvae.training.setup.settings import derive
 from curvae.typing import Batch
 
@@ -65,7 +66,9 @@ class Batches:
         device = self.table.raw.device
         if epoch is None:
             return torch.arange(len(self.table), device=device), None
-        order = torch.randperm(len(self.table), generator=Generator().manual_seed(derive(self.seed, ORDER, epoch)))
+        generator, raw = Generator().manual_seed(derive(self.seed, ORDER, epoch)), self.table.raw
+        stored = isinstance(raw, StoredRows)
+        order = raw.shuffled(generator) if stored else torch.randperm(len(self.table), generator=generator)
         return order.to(device), Generator(device).manual_seed(derive(self.seed, DATA_NOISE, epoch, self.process[0]))
 
 

@@ -95,7 +95,7 @@ class Training:
             seed_everything(derive(self.settings.seed, PREPARE, position.stage), verbose=False)
             start = () if self.trained or stage.start is None else (stage.start,)
             for prepare in (*start, *stage.prepare):
-                prepare(self.system, self.data)
+                prepare(self.system, self.data.sample)
             self.session.begin()
         part = part_of_cycle(self.stages, position.stage)
         module = StageModule(self.system, stage, length, part, self.data, self.settings, self.session)
