@@ -9,7 +9,7 @@ from jaxtyping import Int, Shaped
 from torch import Generator, Tensor
 
 from curvae.data.errors import DataError
-from curvae.data.stored import Raw, StoredRows
+from curvae.data.stored import Mask, Raw, StoredRows
 from curvae.data.transforms import Identity, Transform
 from curvae.data.transforms.base import FIXED_NOISE
 from curvae.data.validation import check_finite
@@ -46,7 +46,7 @@ class ArrayTable:
     raw: Raw
     transform: Transform = AS_GIVEN
     label: Tensor | None = None
-    mask: Raw | None = None
+    mask: Mask | None = None
     training: bool = False
     row: Tensor | None = None
     context: Context | None = None
@@ -147,7 +147,7 @@ class ArrayTable:
         return f"ArrayTable({', '.join(parts)})"
 
     @staticmethod
-    def _filled(x: Tensor, mask: Raw | None) -> Tensor:
+    def _filled(x: Tensor, mask: Mask | None) -> Tensor:
         return x if not isinstance(mask, Tensor) else torch.where(mask, x, 0)
 
 

@@ -13,7 +13,7 @@ from curvae.data.array_table import ArrayTable
 from curvae.data.context import in_model_units
 from curvae.data.errors import DataError
 from curvae.data.schema import Schema
-from curvae.data.stored import Raw, StoredRows
+from curvae.data.stored import Mask, Raw, StoredRows
 from curvae.data.transforms import Transform
 from curvae.data.transforms.base import ROWS
 from curvae.notebook import html_table
@@ -69,7 +69,7 @@ class Rows(NamedTuple):
 
     raw: Raw
     label: Tensor | None = None
-    mask: Raw | None = None
+    mask: Mask | None = None
     row: Tensor | None = None
     context: Context | None = None
     """What is known of each, in its own units."""

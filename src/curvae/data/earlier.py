@@ -16,6 +16,7 @@ from curvae.data.data import Data, Rows, build_data
 from curvae.data.datasets.sets import load
 from curvae.data.errors import DataError, DataWarning
 from curvae.data.schema import Column, Kind, Origin, Schema
+from curvae.data.stored import rows_in_memory
 from curvae.data.tables.assembling import chosen
 from curvae.data.tables.files import from_file, match_file, stem
 from curvae.data.tables.frames import in_memory, is_frame, library_of
@@ -164,7 +165,8 @@ def _data(
     check_transformed(what, rows.raw, earlier.transform, rows.mask, names)
     parts = parted(rows, None, split, seed)
     seen = with_kinds(schema.columns, [rows], parts[0], schema.spec)
-    whole = chain((rows.raw == rows.raw.floor()).flatten(1).all(0).tolist(), repeat(True))
+    raw = rows_in_memory(rows.raw)
+    whole = chain((raw == raw.floor()).flatten(1).all(0).tolist(), repeat(True))
     columns = tuple(map(_holding, schema.columns, seen, whole)) if schema.features else schema.columns
     fractions = any(np.dtype(column.dtype).kind == "f" for column in columns if column.is_feature)
     dtype = "float64" if fractions and np.dtype(schema.dtype).kind != "f" else schema.dtype

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
@@ -154,12 +154,22 @@ def together(source: RowSource) -> int:
 
 Raw = Tensor | StoredRows
 """Rows in memory, or in their file."""
+if TYPE_CHECKING:
+    Mask = Tensor
+else:
+    Mask = Raw
+"""True where observed: with rows in a file it stays there, and is a tensor to all who ask for some of them."""
 
 
 def _mixed(blocks: Sequence[tuple[int, int]], generator: Generator) -> Tensor:
     """The numbers in these ranges, in any order."""
     found = torch.cat([torch.arange(start, stop) for start, stop in blocks])
     return found[torch.randperm(len(found), generator=generator)]
+
+
+def rows_in_memory(x: Raw) -> Tensor:
+    """Rows in memory; of a file all are read."""
+    return x[:] if isinstance(x, StoredRows) else x
 
 
 def columns_at(x: Raw, places: Sequence[int]) -> Raw:

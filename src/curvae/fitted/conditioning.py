@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from curvae.data import DataError, Schema
 from curvae.data.own_units import restored
 from curvae.data.schema import Column
+from curvae.data.stored import rows_in_memory
 from curvae.data.tables.frames import framed
 from curvae.fitted.imputing import in_own_units, seen_in
 from curvae.fitted.rows import Reading, rows_of
@@ -54,7 +55,7 @@ def draw_given(fitted: "Fitted", given: Mapping[Any, Any], n: int, seed: int) ->
             f"given: expected values that go together in the model, got {_said(given)}, which leave {effective:.1f} "
             f"effective draws of {samples:,}; give fewer columns, or values nearer to the data."
         )
-    drawn, raw = restored(schema, torch.from_numpy(own["drawn"][:, 0])), rows.table.raw.numpy()
+    drawn, raw = restored(schema, torch.from_numpy(own["drawn"][:, 0])), rows_in_memory(rows.table.raw).numpy()
     far = _beyond(schema, raw[0], seen[0], fitted.drawn(LEAST))
     return GivenRows(np.where(seen, raw, drawn), float(own["effective"][0]), far)
 

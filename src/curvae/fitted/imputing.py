@@ -10,6 +10,7 @@ from torch import Tensor
 
 from curvae.data import ArrayTable, Schema, Transform
 from curvae.data.own_units import by_name, in_dtype, restored
+from curvae.data.stored import rows_in_memory
 from curvae.data.tables.frames import FrameColumns, framed, library_of, named_as
 from curvae.data.transforms import Chain, Identity, MeanSubtraction, Scale, Standardization
 from curvae.fitted import outputs
@@ -70,7 +71,7 @@ def impute_rows(
     """
     from curvae.evaluation.samples.conditionals import FEW
 
-    raw, seen = rows.table.raw.cpu().numpy(), seen_in(rows.table)
+    raw, seen = rows_in_memory(rows.table.raw).cpu().numpy(), seen_in(rows.table)
     own = in_own_units(system, schema, rows.table, draws, level, seed)
     mean, *drawn = (_kept(schema, raw, seen, torch.from_numpy(each)) for each in (own["mean"], *own["drawn"]))
     effective, flagged = own["effective"], own["effective"] < FEW

@@ -11,7 +11,7 @@ from curvae.data.data import Rows
 from curvae.data.dialect import Decision
 from curvae.data.errors import DataAdvice
 from curvae.data.schema import Column, Schema
-from curvae.data.stored import StoredRows
+from curvae.data.stored import StoredRows, rows_in_memory
 
 NUMBERED = re.compile(
     r"(?:.*[_ ])?(?:ids?|index|idx|uuid|uid|(?:spec)?obj_?id|nr|no|row|rownames|rowid|key)\Z", re.IGNORECASE
@@ -52,7 +52,7 @@ def proposals(schema: Schema, rows: Rows) -> Iterator[str]:
     if not features or len(rows.raw) < FEW or schema.spec.support == "category":
         return
     rows = _first(rows)
-    x = rows.raw.flatten(1)
+    x = rows_in_memory(rows.raw).flatten(1)
     whole = None if rows.mask is None else rows.mask.flatten(1)
     told: set[str] = set()
     if whole is not None and (empty := _names(features, ~whole.any(0))):

@@ -11,6 +11,7 @@ from torch import Tensor
 from curvae.data.data import Rows
 from curvae.data.errors import DataError
 from curvae.data.schema import BESIDE, Column
+from curvae.data.stored import StoredRows, rows_in_memory
 from curvae.data.tables.categories import column_numbers, word_codes
 from curvae.data.tables.columnar import Columnar, MatrixColumns
 from curvae.data.tables.markers import unmarked_tensor
@@ -102,7 +103,7 @@ def _values(table: Columnar, column: Column, coded: bool) -> tuple[NDArray[Any],
         codes, seen = word_codes(table, column.place, column)
         return codes, seen.vocabulary
     numbers, _ = column_numbers(table, [column.place], [replace(column, kind="count")])
-    return numbers[:, 0], None
+    return (numbers[:].numpy() if isinstance(numbers, StoredRows) else numbers)[:, 0], None
 
 
 def _errors(
@@ -169,7 +170,7 @@ def _total(what: str, rows: Rows) -> Tensor:
         raise DataError(
             f"{what}: exposure: expected rows whose total is known, got a missing value in row {row}; {mend}."
         )
-    return rows.raw.double().flatten(1).sum(1)
+    return rows_in_memory(rows.raw).double().flatten(1).sum(1)
 
 
 def _refuse(what: str, known: str, bad: Tensor, values: Tensor) -> None:

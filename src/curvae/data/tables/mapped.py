@@ -2,7 +2,7 @@
 
 import mmap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from curvae.data.data import Rows
-from curvae.data.stored import LEAST, StoredRows
+from curvae.data.stored import LEAST, Mask, StoredRows
 from curvae.data.validation import check_stored, to_tensor
 
 BLOCK = 2**20
@@ -58,7 +58,7 @@ def rows_in_file(what: str, raw: StoredRows, missing: str, names: Sequence[str] 
     """
     if not check_stored(what, raw, missing, names):
         return Rows(raw).numbered()
-    return Rows(raw.through(_filled), None, raw.through(_is_there)).numbered()
+    return Rows(raw.through(_filled), None, cast(Mask, raw.through(_is_there))).numbered()
 
 
 def _filled(part: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from curvae.data.data import Rows
 from curvae.data.errors import DataError, DataWarning
 from curvae.data.formats.cells import is_anndata, without_anndata
 from curvae.data.schema import BESIDE, Column, Schema, unique
-from curvae.data.stored import StoredRows
+from curvae.data.stored import StoredRows, rows_in_memory
 from curvae.data.tables.categories import column_numbers
 from curvae.data.tables.columnar import Columnar, columnar, names_beside
 from curvae.data.tables.content import (
@@ -225,7 +225,7 @@ def _without_ones(shape: Sequence[int]) -> list[int]:
 
 def _check_kinds(what: str, rows: Rows, spec: DataSpec, names: Sequence[str] | None) -> None:
     """Counts, positive numbers, binary data and categories hold no other values than the run's may."""
-    x = rows.raw.double()
+    x = rows_in_memory(rows.raw).double()
     match spec.support:
         case "real":
             return
@@ -250,6 +250,8 @@ def _check_kinds(what: str, rows: Rows, spec: DataSpec, names: Sequence[str] | N
 def _check_columns(what: str, rows: Rows, spec: DataSpec, names: Sequence[str] | None) -> None:
     """The same of columns of different kinds."""
     for (kind, categories), columns in spec.groups().items():
-        part = rows._replace(raw=rows.raw[:, columns], mask=None if rows.mask is None else rows.mask[:, columns])
+        part = rows._replace(
+            raw=rows_in_memory(rows.raw)[:, columns], mask=None if rows.mask is None else rows.mask[:, columns]
+        )
         single = DataSpec((len(columns),), "category" if kind == "ordinal" else cast(Support, kind), categories)
         _check_kinds(what, part, single, None if names is None else [names[column] for column in columns])

@@ -12,6 +12,7 @@ from scipy.special import ndtri
 
 from curvae.data import ArrayTable, Schema
 from curvae.data.own_units import by_name
+from curvae.data.stored import rows_in_memory
 from curvae.evaluation.formatting import measured, number
 from curvae.evaluation.metric import Finding, Measured, Section, Subject
 from curvae.evaluation.ood.column_scores import ColumnScores, column_scores
@@ -73,7 +74,7 @@ def _able(system: System) -> bool:
 
 def reasons_of(schema: Schema, table: ArrayTable, scores: ColumnScores) -> list[list[Reason]]:
     """Of each row its most unusual columns, the most unusual first."""
-    given = by_name(schema, table.raw.cpu().numpy())
+    given = by_name(schema, rows_in_memory(table.raw).cpu().numpy())
     expected = table.transform.inverse(scores.expected.cpu()).numpy()
     deviations, log_prob = scores.deviations.cpu().numpy(), scores.log_prob.cpu().numpy()
     found: list[list[Reason]] = [[] for _ in range(len(table))]
