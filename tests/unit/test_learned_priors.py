@@ -293,6 +293,18 @@ class TestVamp:
         prior.log_prob(z).sum().backward()
         assert all((each.grad != 0).any() for each in (*prior.parameters(), *inference.parameters()))
 
+    def test_narrow_components_keep_their_digits_in_single_precision(self):
+        """Deviations of 1/1000 at distances of 1: terms near 10^6 cancel."""
+        q = DiagonalGaussian(torch.randn(4, 3), torch.randn(4, 3) - 7)
+        prior = VampPrior(3, (10,), 4)
+        prior.join(lambda u: q)
+        z = q.from_noise(torch.randn(4, 3))
+        exact = MixtureSameFamily(
+            Categorical(logits=torch.zeros(4, dtype=F64)),
+            Independent(Normal(q.loc.double(), q.log_scale.double().exp()), 1),
+        )
+        torch.testing.assert_close(prior.log_prob(z).double(), exact.log_prob(z.double()), atol=1e-5, rtol=1e-5)
+
     def test_it_does_not_own_the_encoder(self):
         assert [*joined().state_dict()] == ["inputs"]
         with pytest.raises(ValueError, match=r"expects an encoder; call join\(encode\) first"):

@@ -12,6 +12,7 @@ from curvae.distributions.gaussian import DiagonalGaussian, GaussianPosterior
 from curvae.distributions.mixture import Mixture
 from curvae.distributions.posterior import Posterior
 from curvae.distributions.transformed import Pushed
+from curvae.linalg import LOG_2PI
 from curvae.priors.prior import Prior
 
 Weighted = tuple[GaussianPosterior, Float[Tensor, " K"]]
@@ -94,9 +95,23 @@ class VampPrior(Prior):
 
     def _joint(self, parts: list[Weighted], z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B M"]:
         """Log of the weight of each component times its density."""
-        rows = z.reshape(-1, 1, self.size)
-        each = [weight + q.log_prob(rows.expand(-1, len(weight), -1)) for q, weight in parts]
+        rows = z.reshape(-1, self.size)
+        each = [weight + _densities(q, rows) for q, weight in parts]
         return torch.cat(each, -1).reshape(*z.shape[:-1], -1)
+
+
+def _densities(q: GaussianPosterior, z: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+    """``log q_k(z_n)`` of every row under every Gaussian.
+
+    Of diagonal ones ``1/2 sum_d (z - m)^2 / s^2`` is multiplied out, so that nothing is of size N x K x D: three
+    products of matrices, in float64 as their terms cancel.
+    """
+    if not isinstance(q, DiagonalGaussian) or z.device.type == "mps":  # which has no float64
+        return q.log_prob(z.unsqueeze(1).expand(-1, len(q.loc), -1))
+    loc, log_scale, at = q.loc.double(), q.log_scale.double(), z.double()
+    inverse = (-2 * log_scale).exp()
+    constant = 0.5 * (inverse * loc.square()).sum(-1) + log_scale.sum(-1) + 0.5 * z.shape[-1] * LOG_2PI
+    return (at @ (inverse * loc).mT - 0.5 * at.square() @ inverse.mT - constant).to(z)
 
 
 def _parts(q: Posterior, level: Float[Tensor, " K"]) -> list[Weighted]:
