@@ -31,7 +31,7 @@ from curvae.priors.flow import by_columns
 from ingredients import encoder, stirred
 from zoo import LinearGaussian, batch_of, points, relu_model, smooth_model
 
-F64 = torch.float64
+F32, F64 = torch.float32, torch.float64
 
 FLOWS = {
     "affine": lambda size: Autoregressive(size, 0, 3, [8], affine()),
@@ -295,10 +295,10 @@ class TestVamp:
 
     def test_narrow_components_keep_their_digits_in_single_precision(self):
         """Deviations of 1/1000 at distances of 1: terms near 10^6 cancel."""
-        q = DiagonalGaussian(torch.randn(4, 3), torch.randn(4, 3) - 7)
+        q = DiagonalGaussian(torch.randn(4, 3, dtype=F32), torch.randn(4, 3, dtype=F32) - 7)
         prior = VampPrior(3, (10,), 4)
         prior.join(lambda u: q)
-        z = q.from_noise(torch.randn(4, 3))
+        z = q.from_noise(torch.randn(4, 3, dtype=F32))
         exact = MixtureSameFamily(
             Categorical(logits=torch.zeros(4, dtype=F64)),
             Independent(Normal(q.loc.double(), q.log_scale.double().exp()), 1),
