@@ -189,7 +189,7 @@ def run_priors(given: argparse.Namespace, done: Cells, budget: str) -> None:
     both = {name: opened(name, given.folder, "priors") for name in ("mnist", "fashion")}
     updates = given.updates or UPDATES["priors"]
     for seed, name, posterior, prior in itertools.product(seeds(given), both, given.systems, PRIORS):
-        place = {"data": name, "posterior": posterior, "prior": prior, "budget": budget, "seed": seed}
+        place: Row = {"data": name, "posterior": posterior, "prior": prior, "budget": budget, "seed": seed}
         if name not in given.data or tuple(place.values()) in done:
             continue
         count = updates if budget == "updates" else planned(done, place, updates)

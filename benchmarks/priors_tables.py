@@ -88,7 +88,7 @@ def likelihoods(rows: Sequence[Row]) -> str:
 
 
 def latents(rows: Sequence[Row]) -> str:
-    """What the latents say, how far the prior has moved, and how like data its samples are."""
+    """What the latents say, how far the prior has moved, and how like data its draws are, between two controls."""
     lines = head(
         "data", "system", "prior", "KL(q, p)", "information between", "active", "KL(p, N(0, I))", "KL(p, N(m, S))",
         "kernel distance, 1e-3",
@@ -104,6 +104,9 @@ def latents(rows: Sequence[Row]) -> str:
             line(data, f"`{posterior}`", prior, f"{mean(some, 'kl'):.2f}", f"{ends[0]:.1f} and {ends[1]:.1f}",
                  f"{mean(some, 'active'):.1f}", *kl, f"{1000 * kernel[0]:.1f} ± {1000 * kernel[1]:.1f}")
         )  # fmt: skip
+    for (data,), some in grouped(rows, "data").items():
+        for name, words in {"train": "training rows", "noise": "matched Gaussian"}.items():
+            lines.append(line(data, words, *[""] * 6, f"{1000 * mean(some, f'kernel_{name}'):.1f}"))
     return "\n".join(lines) + "\n"
 
 
