@@ -8,7 +8,7 @@ from curvae.inference import (
     AmortizedFlow,
     Inference,
 )
-from curvae.networks import MLP, ModulatedMLP
+from curvae.networks import MLP, FrontWithGaps, ModulatedMLP
 from curvae.posteriors import (
     AnnealedPosterior,
     DiagonalGaussian,
@@ -88,9 +88,9 @@ def uniform_over(posterior: Posterior) -> UniformCategorical:
     return UniformCategorical(law.variables, law.categories).double()
 
 
-def encoder(outputs: int) -> nn.Module:
+def encoder(outputs: int, front: FrontWithGaps | None = None) -> nn.Module:
     """Near the prior to begin with, so that importance weights of an untrained method are of use."""
-    network = MLP(P, [16], outputs).double()
+    network = MLP(front.size if front else P, [16], outputs, front=front).double()
     _quiet(network)
     return network
 

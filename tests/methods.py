@@ -40,8 +40,11 @@ from curvae.inference import (
     PushforwardGaussian,
     QuadraticTempering,
     Refiner,
+    SeesMask,
     SemiAmortized,
 )
+from curvae.likelihoods import SelfMasking
+from curvae.networks import FrontWithGaps
 from curvae.posteriors import (
     Chains,
     Enumerated,
@@ -154,6 +157,7 @@ POSTERIORS: dict[str, object] = {
 
 INFERENCES: dict[str, object] = {
     "amortized": lambda: AmortizedGaussian(encoder(2 * D)),
+    "sees-mask": lambda: SeesMask(AmortizedGaussian(encoder(2 * D, FrontWithGaps(P)))),
     "amortized-modulated": lambda: AmortizedGaussian(modulated_encoder(2 * D)),
     "pushforward": lambda: PushforwardGaussian(encoder(2 * D), inputs=P).double(),
     "amortized-mean": lambda: AmortizedMean(encoder(D)),
@@ -260,6 +264,7 @@ OBJECTIVES: dict[str, object] = {
     "iwae-dreg": lambda: objectives.Iwae(estimator=DREG),
     "miwae": lambda: objectives.Miwae(2),
     "miwae-dreg": lambda: objectives.Miwae(2, estimator=DREG),
+    "not-miwae": lambda: objectives.NotMiwae(SelfMasking(P).double()),
     "piwae": lambda: objectives.Piwae(2),
     "piwae-dreg": lambda: objectives.Piwae(2, estimator=DREG),
     "ciwae": lambda: objectives.Ciwae(0.3),
@@ -335,6 +340,13 @@ SYSTEMS: dict[str, object] = {
     "householder-vae": small(systems.householder_vae, reflections=2),
     "iwae-dreg": small(systems.iwae, gradient="dreg"),
     "miwae": small(systems.miwae, groups=2, samples=3),
+    "missing-iwae": small(systems.missing_iwae, samples=3),
+    "missing-iwae-learned": small(systems.missing_iwae, samples=3, fill="learned", sees_mask=False),
+    "not-miwae": small(systems.not_miwae, samples=3),
+    **{
+        f"not-miwae-{word}": small(systems.not_miwae, samples=3, missingness=word)
+        for word in ("self-larger", "self-smaller", "linear", "network", "constant")
+    },
     "piwae": small(systems.piwae, groups=2, samples=3),
     "ciwae": small(systems.ciwae),
     "renyi-vae": small(systems.renyi_vae),
@@ -399,7 +411,7 @@ LATENT = tuple(SYSTEMS)
 
 SYSTEMS |= DENSITIES
 
-REAL_ONLY = {"baggins", "flow-ae-linear", *DENSITIES}
+REAL_ONLY = {"baggins", "flow-ae-linear", *(name for name in SYSTEMS if name.startswith("not-miwae")), *DENSITIES}
 """Systems that refuse data that are not real numbers."""
 
 BEST_OF_THEIR_FAMILY = {"predictive-coding"}

@@ -36,6 +36,7 @@ from curvae.inference.nodes import Antithetic, GaussHermite, NodeRule, Nodes, Or
 from curvae.inference.predictive_coding import PredictiveCoding
 from curvae.inference.pushforward import PushforwardGaussian
 from curvae.inference.refiner import Refine, Refiner, at_test_time
+from curvae.inference.sees_mask import SeesMask
 from curvae.inference.semi_amortized import ConstantGaussian, SemiAmortized
 from curvae.inference.tempering import FreeTempering, NoTempering, QuadraticTempering, Tempering
 from curvae.inference.update_rules import Adam, HeavyBall, UpdateRule
@@ -81,6 +82,7 @@ __all__ = [
     "QuadraticTempering",
     "Refine",
     "Refiner",
+    "SeesMask",
     "SemiAmortized",
     "StartsAtPosterior",
     "Tempering",

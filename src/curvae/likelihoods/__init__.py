@@ -1,4 +1,4 @@
-"""Likelihoods p(x | eta): eta is what the decoder gives."""
+"""Likelihoods p(x | eta): eta is what the decoder gives. Beside them laws of what is missing, p(mask | x)."""
 
 from collections.abc import Callable, Mapping
 from typing import cast
@@ -13,6 +13,13 @@ from curvae.likelihoods.gaussian import Gaussian
 from curvae.likelihoods.gaussian_errors import GaussianErrors
 from curvae.likelihoods.likelihood import HasBound, HasNoise, InformationKind, Likelihood, Quadratic, StartsAtLinear
 from curvae.likelihoods.log_normal import LogNormal
+from curvae.likelihoods.missingness import (
+    ConstantMissingness,
+    LinearMissingness,
+    Missingness,
+    NetworkMissingness,
+    SelfMasking,
+)
 from curvae.likelihoods.mixed import Mixed, nominal_columns
 from curvae.likelihoods.negative_binomial import NegativeBinomial
 from curvae.likelihoods.ordinal import Ordinal
@@ -87,6 +94,7 @@ __all__ = [
     "Bernoulli",
     "Beta",
     "Categorical",
+    "ConstantMissingness",
     "DiscretizedLogistic",
     "Elementwise",
     "Gamma",
@@ -96,12 +104,16 @@ __all__ = [
     "HasNoise",
     "InformationKind",
     "Likelihood",
+    "LinearMissingness",
     "LogNormal",
+    "Missingness",
     "Mixed",
     "NegativeBinomial",
+    "NetworkMissingness",
     "Ordinal",
     "Poisson",
     "Quadratic",
+    "SelfMasking",
     "StartsAtLinear",
     "StudentT",
     "ZeroInflatedNegativeBinomial",

@@ -33,6 +33,7 @@ class Gaussian(Likelihood):
     """
 
     one: Tensor
+    reparameterized = True
 
     def __init__(
         self,

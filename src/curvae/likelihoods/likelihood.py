@@ -33,12 +33,14 @@ class Likelihood(nn.Module, ABC):
         known: how many of them are known of each row; the decoder gives the others.
         information: how the expected information varies. ``"constant"``: it does not depend on eta, *and* log p is
             quadratic in eta, which allows the Gram route of the curvature engine.
+        reparameterized: whether draws have the whole gradient by eta and by parameters of our own.
     """
 
     event: tuple[int, ...]
     size: int
     known: int = 0
     information: InformationKind
+    reparameterized: bool = False
 
     def __init__(self, event: int | tuple[int, ...], per_element: int = 1):
         super().__init__()

@@ -30,6 +30,8 @@ class LogNormal(Likelihood):
         '-0.9189'
     """
 
+    reparameterized = True
+
     def __init__(
         self,
         event: int | tuple[int, ...],

@@ -16,7 +16,7 @@ from curvae.networks.identifiable import FullRank, IdentifiableDecoder, Referenc
 from curvae.networks.ladder import Gated, LadderEncoder, ladder_decoder
 from curvae.networks.last_block import LastBlock
 from curvae.networks.masked import MaskedDecoder, kernels_for
-from curvae.networks.mlp import MLP, ColumnFront, Front, Logarithm
+from curvae.networks.mlp import MLP, ColumnFront, Front, FrontWithGaps, Logarithm
 from curvae.networks.modulated import ModulatedMLP
 from curvae.networks.precision import low_precision, run_network
 from curvae.networks.top_down import TopDown
@@ -32,6 +32,7 @@ __all__ = [
     "ConvEncoder",
     "FlowDecoder",
     "Front",
+    "FrontWithGaps",
     "FullRank",
     "Gated",
     "IdentifiableDecoder",

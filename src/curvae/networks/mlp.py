@@ -99,7 +99,57 @@ class ColumnFront(Front):
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self._seen(kind, count, x[..., columns]) for kind, count, columns in self.groups], -1)
 
+    @property
+    def owners(self) -> list[int]:
+        """The column of each number that comes out."""
+        repeated = [(column, count if kind == "category" else 1) for kind, count, some in self.groups for column in some]
+        return [column for column, times in repeated for _ in range(times)]
+
     def _seen(self, kind: str, count: int, x: Tensor) -> Tensor:
         if kind == "category":
             return nn.functional.one_hot(x.long(), count).flatten(-2).to(x.dtype)
         return self.logarithms[kind](x) if kind in self.logarithms else x
+
+
+class FrontWithGaps(Front):
+    """Data with holes as a network sees them: what is missing is filled in, and which it is may stand beside the rest.
+
+    Takes values (B, E) alone, or with E numbers behind them that are 1 where a value is missing and 0 elsewhere. Where
+    nothing is missing these say nothing, and what comes out first is what ``front`` gives.
+
+    Args:
+        size: E, number of values of an example.
+        front: what values go through first.
+        learned: what is filled in, one number for each that ``front`` gives, starts at 0 and is learned; else it is 0.
+        indicators: whether the E numbers come out behind the others.
+
+    Example:
+        >>> import torch
+        >>> FrontWithGaps(2)(torch.tensor([[0.5, 7.0, 0.0, 1.0]])).tolist()
+        [[0.5, 0.0, 0.0, 1.0]]
+    """
+
+    fill: Tensor
+
+    def __init__(self, size: int, front: nn.Module | None = None, learned: bool = False, indicators: bool = True):
+        super().__init__()
+        self.values, self.front = size, front or nn.Identity()
+        owners = front.owners if isinstance(front, ColumnFront) else [*range(size)]
+        self.size = len(owners) + size * indicators
+        self.indicators = indicators
+        self.register_buffer("owners", torch.tensor(owners), persistent=False)
+        if learned:
+            self.fill = nn.Parameter(torch.zeros(len(owners)))
+        else:
+            self.register_buffer("fill", torch.zeros(len(owners)), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        values, missing = x.flatten(1).tensor_split([self.values], dim=1)
+        seen = self.front(values)
+        if not missing.shape[1]:
+            return seen
+        seen = torch.where(missing[:, self.owners] > 0, self.fill, seen)
+        return torch.cat([seen, missing], 1) if self.indicators else seen
+
+    def extra_repr(self) -> str:
+        return f"{self.values}, learned={isinstance(self.fill, nn.Parameter)}, indicators={self.indicators}"

@@ -27,6 +27,7 @@ from curvae.objectives.importance import (
     iwae,
     monte_carlo_elbo,
 )
+from curvae.objectives.missing import NotMiwae, completed
 from curvae.objectives.mutual_divergence import MutualDivergence, pairwise_kl
 from curvae.objectives.objective import (
     Bound,
@@ -71,6 +72,7 @@ __all__ = [
     "Miwae",
     "MonteCarloElbo",
     "MutualDivergence",
+    "NotMiwae",
     "Objective",
     "Piwae",
     "PointJoint",
@@ -87,6 +89,7 @@ __all__ = [
     "WakePhi",
     "aggregate_moments",
     "batch_likelihood",
+    "completed",
     "declares",
     "elbo",
     "energies",

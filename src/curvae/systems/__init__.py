@@ -39,10 +39,12 @@ from curvae.systems.iwae import iwae
 from curvae.systems.ladder_clustering import ladder_clustering
 from curvae.systems.langevin_ae import langevin_ae
 from curvae.systems.lossy_vae import lossy_vae
+from curvae.systems.missing_iwae import missing_iwae
 from curvae.systems.miwae import miwae
 from curvae.systems.mixture_vae import mixture_vae
 from curvae.systems.multimodal_vlae import multimodal_vlae
 from curvae.systems.nice import nice
+from curvae.systems.not_miwae import not_miwae
 from curvae.systems.piwae import piwae
 from curvae.systems.planar_vae import planar_vae
 from curvae.systems.predictive_coding import predictive_coding
@@ -107,10 +109,12 @@ __all__ = [
     "ladder_clustering",
     "langevin_ae",
     "lossy_vae",
+    "missing_iwae",
     "miwae",
     "mixture_vae",
     "multimodal_vlae",
     "nice",
+    "not_miwae",
     "piwae",
     "planar_vae",
     "predictive_coding",
