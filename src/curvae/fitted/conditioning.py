@@ -49,7 +49,7 @@ def draw_given(fitted: "Fitted", given: Mapping[Any, Any], n: int, seed: int) ->
     schema = fitted.schema
     rows = rows_of(fitted.run, one_row(schema, given), reading=Reading(missing="mask"))
     samples = min(MOST, max(LEAST, EACH * n))
-    own = in_own_units(fitted.system, schema, rows.table, n, 0.9, seed, samples)
+    own = in_own_units(fitted.system, schema, rows.table, n, 0.9, seed, samples, by_mask=False)
     if not (seen := seen_in(rows.table)).all() and (effective := float(own["effective"][0])) < FEWEST:
         raise ValueError(
             f"given: expected values that go together in the model, got {_said(given)}, which leave {effective:.1f} "

@@ -94,16 +94,26 @@ def seen_in(table: ArrayTable) -> Array:
 
 
 def in_own_units(
-    system: System, schema: Schema, table: ArrayTable, draws: int, level: float, seed: int, samples: int = DRAWS
+    system: System,
+    schema: Schema,
+    table: ArrayTable,
+    draws: int,
+    level: float,
+    seed: int,
+    samples: int = DRAWS,
+    by_mask: bool = True,
 ) -> dict[str, Array]:
-    """What is known of missing cells, in float64; of a column that never varied that constant."""
+    """What is known of missing cells, in float64; of a column that never varied that constant.
+
+    Unless ``by_mask`` nothing is concluded from what is missing, whatever the system has learned of that.
+    """
     from curvae.evaluation import conditionals
 
     inverse, affine = table.transform.inverse, _is_affine(table.transform)
     batch = like(system, table.batch(torch.arange(len(table))))
     mask = torch.from_numpy(seen_in(table)).to(batch.x.device)
     average = None if affine else inverse
-    made = conditionals(system, batch.x, mask, draws, level, seed, average, samples, batch.given)
+    made = conditionals(system, batch.x, mask, draws, level, seed, average, samples, batch.given, by_mask)
     found = {name: value.cpu() for name, value in made._asdict().items()}
     turned = ("lower", "upper", "drawn", "mean") if affine else ("lower", "upper", "drawn")
     own = {name: (inverse(value) if name in turned else value).double().numpy() for name, value in found.items()}

@@ -102,8 +102,8 @@ class ColumnFront(Front):
     @property
     def owners(self) -> list[int]:
         """The column of each number that comes out."""
-        repeated = [(column, count if kind == "category" else 1) for kind, count, some in self.groups for column in some]
-        return [column for column, times in repeated for _ in range(times)]
+        times = [(column, count if kind == "category" else 1) for kind, count, some in self.groups for column in some]
+        return [column for column, repeated in times for _ in range(repeated)]
 
     def _seen(self, kind: str, count: int, x: Tensor) -> Tensor:
         if kind == "category":

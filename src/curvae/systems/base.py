@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from curvae.inference import Inference, Inferred, Refine, at_test_time, prefixed
 from curvae.model import LatentVariableModel
-from curvae.objectives import Bound, Kind, Objective, kind_of, log_weights
+from curvae.objectives import Bound, Kind, NotMiwae, Objective, kind_of, log_weights
 from curvae.posteriors import Posterior, typical
 from curvae.priors import assignments
 from curvae.systems.arguments import full_docstring
@@ -156,8 +156,9 @@ class LatentSystem(System):
         return self.model.sample(n, generator)[0]
 
     def parts(self) -> Parts:
-        """The model, and its inference."""
-        return Parts(self.model, self.inference)
+        """The model, its inference, and the law of what is missing where the objective has one."""
+        missingness = self.objective.missingness if isinstance(self.objective, NotMiwae) else None
+        return Parts(self.model, self.inference, missingness)
 
     @torch.no_grad()
     def clusters(

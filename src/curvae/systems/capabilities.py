@@ -11,6 +11,7 @@ from jaxtyping import Float, Shaped
 from torch import Generator, Tensor
 
 from curvae.inference import Inference, Inferred, Refine
+from curvae.likelihoods import Missingness
 from curvae.model import LatentVariableModel
 from curvae.posteriors import Posterior
 from curvae.typing import Batch, PerDatum, PerDraw
@@ -28,6 +29,8 @@ class Parts(NamedTuple):
 
     model: LatentVariableModel
     inference: Inference
+    missingness: Missingness | None = None
+    """p(mask | x), where the system has learned what goes missing: imputation weighs its draws by it."""
 
     def infer(self, batch: Batch) -> Inferred:
         """q(z | x) of a batch, with what the inference says of itself."""

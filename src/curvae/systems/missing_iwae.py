@@ -26,7 +26,7 @@ def missing_iwae(
     likelihood: Likelihood | None = None,
     start: str = "linear",
 ) -> LatentSystem:
-    r"""Importance-weighted autoencoder for data with missing values: the bound of what was observed, MIWAE elsewhere.
+    """Importance-weighted autoencoder for data with missing values: the bound of what was observed, MIWAE elsewhere.
 
     ``log 1/K sum_k p(x_o | z_k) p(z_k) / q(z_k | x_o)``, right where values are missing at random. ``curvae impute``
     fills in by weighted draws. Where nothing is missing and the encoder sees no mask it is ``iwae``, to the last digit.

@@ -36,7 +36,7 @@ def not_miwae(
     likelihood: Likelihood | None = None,
     start: str = "linear",
 ) -> LatentSystem:
-    r"""Importance-weighted autoencoder with a law of what is missing, p(mask | x): for values missing by their own size.
+    """Importance-weighted autoencoder with a learned law p(mask | x), for values that are missing not at random.
 
     Maximizes a bound of log p(x_o, mask); reports that of log p(x_o). What it finds rests on the law that was chosen,
     which data alone cannot confirm. ``curvae impute`` weighs draws by p(mask | x), too.
@@ -63,7 +63,8 @@ def not_miwae(
     """
     model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
     require_path("not-miwae", spec, model.likelihood)
-    objective = NotMiwae(missingness_for(missingness, prod(spec.event), hidden), Iwae(estimator=estimator_for(gradient)))
+    law = missingness_for(missingness, prod(spec.event), hidden)
+    objective = NotMiwae(law, Iwae(estimator=estimator_for(gradient)))
     inference = encoder_with_gaps(spec, latent, hidden, depth, fill, sees_mask)
     stage = Stage("train", start=StartMissingness(start_for(start, decoder)), monitor="surrogate")
     return LatentSystem(model, inference, objective, samples, (stage,))

@@ -14,11 +14,12 @@ from curvae.argument_checks import check_counts
 from curvae.distributions.moments import weighted_interval
 from curvae.evaluation.draws import untouched
 from curvae.evaluation.likelihood.importance import bytes_per_draw
-from curvae.evaluation.samples.engines import draw_latents
+from curvae.evaluation.samples.engines import WeightedLatents, draw_latents
 from curvae.evaluation.samples.imputation import observed_alone
 from curvae.evaluation.settings import MEMORY
 from curvae.likelihoods import Bernoulli, Categorical, Likelihood, Mixed, Ordinal, nominal_columns
 from curvae.model import LatentVariableModel
+from curvae.objectives import completed
 from curvae.posteriors import Draws
 from curvae.systems import CanImpute, HasModel, System, require
 from curvae.systems.place import like, place
@@ -60,6 +61,7 @@ def conditionals(
     own: Own | None = None,
     samples: int = DRAWS,
     context: Context | None = None,
+    by_mask: bool = True,
 ) -> Conditionals:
     r"""Means, intervals and draws of ``p(x_missing | x_observed)``.
 
@@ -70,8 +72,12 @@ def conditionals(
     of them effective, from the system's own posterior, too; where nothing was observed, from the prior. A system that
     fills in by itself (CanImpute) gives 200 draws.
 
+    Of a system that has learned p(mask | x) it is ``p(x_missing | x_observed, mask)``: each x_s from ``p(x | z_s)`` is
+    weighted by ``p(mask | x_s)``, too, and means are those of x_s.
+
     Reference: Mattei and Frellsen, *MIWAE: Deep Generative Modelling and Imputation of Incomplete Data Sets*, ICML
-    2019. Differences: any proposal, and intervals.
+    2019; with p(mask | x) Ipsen, Mattei and Frellsen, ICLR 2021, where single values are weighted means of E[x | z_s]:
+    these are no means of what is missing by its own size. Differences: any proposal, and intervals.
 
     Args:
         system: a trained system, left as it is.
@@ -83,6 +89,8 @@ def conditionals(
         own: units of the mean where the way to them is not affine; intervals and draws stay in the model's.
         samples: S, of each example.
         context: what is known of each row, for a model that is given it.
+        by_mask: whether what is missing went missing by p(mask | x), where the system has one; not where it was
+            merely left out.
 
     Raises:
         ValueError: a negative number of draws, a level outside (0, 1), a system without a model (HasModel), an
@@ -102,7 +110,7 @@ def conditionals(
         raise ValueError(f"impute: level must be a probability in (0, 1); got {level}.")
     seen, mask = observed_alone("impute", x, mask), mask.to(place(system)[0])
     batch = like(system, Batch.of(seen, mask, context))
-    asked = _Asked(draws, level, own, samples)
+    asked = _Asked(draws, level, own, samples, by_mask)
     with untouched(system, seed) as generator:
         found, rows = _as_observed(batch.x, mask, draws), (~mask.flatten(1).all(1)).nonzero()[:, 0]
         if isinstance(system, CanImpute):
@@ -122,6 +130,7 @@ class _Asked(NamedTuple):
     level: float
     own: Own | None
     samples: int
+    by_mask: bool
 
 
 def _at_a_time(model: LatentVariableModel, batch: Batch, samples: int) -> int:
@@ -148,19 +157,25 @@ def _put(found: Conditionals, rows: Int[Tensor, " R"], part: Conditionals) -> No
 
 
 def _by_latents(system: HasModel, batch: Batch, asked: _Asked) -> Conditionals:
-    x, mask = batch.x, batch.mask
+    x, mask, law = batch.x, batch.mask, system.parts().missingness
     assert mask is not None
     model, event = system.parts().model.given(batch.context), x.shape[1:]
     seen, known = (value.reshape(-1, *model.likelihood.event) for value in (x, mask))
     latents = draw_latents(system, Batch.of(seen, known, batch.context), asked.samples)
     eta = model.decode(latents.z)
     values = _drawn(model, eta)
-    center, probability = _centers(model.likelihood, eta, values, latents.log_w.exp())
+    if law is not None and asked.by_mask:
+        values = completed(seen.flatten(1), known.flatten(1), values)
+        latents = WeightedLatents.of(values, latents.log_w + law.log_prob(known.flatten(1), values))
+        center, probability = (latents.log_w.exp().unsqueeze(-1) * values).sum(0), torch.full_like(values[0], torch.nan)
+        drawn = latents.resampled(asked.draws)
+    else:
+        center, probability = _centers(model.likelihood, eta, values, latents.log_w.exp())
+        drawn = _drawn(model, model.decode(latents.resampled(asked.draws)))
     if asked.own is not None:
         center = _average(asked.own, values.unflatten(-1, event), latents.log_w.exp()).flatten(1)
     ends = weighted_interval(Draws(values, latents.log_w, latents.log_w), asked.level)
     low, high = (end.index_fill(1, _nominal(model.likelihood, end), torch.nan) for end in ends)
-    drawn = _drawn(model, model.decode(latents.resampled(asked.draws)))
     made = Conditionals(center, low, high, probability, drawn, latents.effective)
     return _where_missing(made, x, mask, asked.own)
 

@@ -42,7 +42,8 @@ def impute(
     draws ``z' ~ q(z | x)`` of the example as it is now completed, takes it instead of z with probability
     ``min(1, p(x, z') q(z | x) / (p(x, z) q(z' | x)))``, and then draws ``x_missing ~ p(x_missing | z)``. This
     Metropolis-within-Gibbs chain leaves ``p(z, x_missing | x_observed)`` as it is, whatever q. Without the correction
-    every z' is taken, and the chain's own law is right only where q is the exact posterior.
+    every z' is taken, and the chain's own law is right only where q is the exact posterior. Nothing is concluded from
+    what is missing: a system's p(mask | x) is left out, which :func:`curvae.evaluation.conditionals` weighs by.
 
     Reference: Mattei and Frellsen, *Leveraging the Exact Likelihood of Deep Latent Variable Models*, NeurIPS 2018;
     without the correction Rezende, Mohamed and Wierstra, ICML 2014.
