@@ -80,7 +80,7 @@ def by(way: str, system: System, table: ArrayTable, rows: int) -> dict[str, np.n
             "flagged": flagged(found)
         }
     assert isinstance(system, HasModel)
-    model, start = system.parts()
+    model, start = system.parts()[:2]
     batch = table.batch(torch.arange(min(rows, len(table))))
     with torch.no_grad():
         q = (start if way == "own" else Laplace(start, 8))(model, batch).posterior

@@ -145,7 +145,7 @@ def scored(system: LatentSystem, data: Data) -> dict[str, np.ndarray]:
 
 
 def _scored(system: LatentSystem, batch: Batch) -> dict[str, np.ndarray]:
-    model, inference = system.parts()
+    model, inference = system.parts()[:2]
     own, common = (method(model, batch).posterior for method in (inference, common_proposal(system)))
     by_own, by_common = (estimates(posterior_weights(model, q, batch, DRAWS, 2**25)) for q in (own, common))
     bound = elbo(model, own, batch, ELBO_DRAWS).value

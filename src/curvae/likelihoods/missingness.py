@@ -2,7 +2,6 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
 LARGER, SMALLER = "larger", "smaller"
-Lost = Literal["larger", "smaller"] | None
 """Which values go missing, where that is known."""
 AT_FIRST = 1.0
 """The slope at which a law of known direction starts: in units of a column's standard deviation."""
@@ -43,17 +41,14 @@ class Missingness(nn.Module, ABC):
     def logits(self, x: Float[Tensor, "*L E"]) -> Float[Tensor, "*L E"]:
         """Of being observed."""
 
-    def log_prob(self, mask: Bool[Tensor, "*M E"], x: Float[Tensor, "*L E"]) -> Float[Tensor, "*L"]:
-        """``log p(mask | x)``, nats; the mask, True where observed, broadcasts over leading dimensions.
+    def log_prob(self, mask: Bool[Tensor, "B E"], x: Float[Tensor, "*S B E"]) -> Float[Tensor, "*S B"]:
+        """``log p(mask | x)`` of each draw of x, nats; the mask is True where observed.
 
         Raises:
-            ValueError: values or mask of another size.
+            ValueError: examples of another size.
         """
-        if not self.size == x.shape[-1] == mask.shape[-1]:
-            raise ValueError(
-                f"{type(self).__name__}: expected x and mask of {self.size} values an example; got {x.shape[-1]} and "
-                f"{mask.shape[-1]}."
-            )
+        if x.shape[-1] != self.size:
+            raise ValueError(f"{type(self).__name__}: expected examples of {self.size} values; got {x.shape[-1]}.")
         logits = self.logits(x)
         return logsigmoid(torch.where(mask, logits, -logits)).sum(-1)
 
@@ -69,7 +64,7 @@ class ConstantMissingness(Missingness):
 
     Example:
         >>> law = ConstantMissingness(2)
-        >>> f"{law.log_prob(torch.tensor([True, False]), torch.zeros(2)).item():.4f}"   # log 1/4
+        >>> f"{law.log_prob(torch.tensor([[True, False]]), torch.zeros(1, 2)).item():.4f}"   # log 1/4
         '-1.3863'
     """
 
@@ -98,7 +93,7 @@ class SelfMasking(Missingness):
         [1.0, 1.0, 1.0]
     """
 
-    def __init__(self, size: int, lost: Lost = None):
+    def __init__(self, size: int, lost: str | None = None):
         super().__init__(size)
         if lost not in (None, LARGER, SMALLER):
             raise ValueError(f"SelfMasking: expected lost {LARGER!r}, {SMALLER!r} or None; got {lost!r}.")

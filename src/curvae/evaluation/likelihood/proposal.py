@@ -165,7 +165,7 @@ def common_proposal(
     Raises:
         ValueError: discrete latents, which have no curvature.
     """
-    model, start = system.parts()
+    model, start = system.parts()[:2]
     require_continuous(model, "common proposal")
     size = sum(model.prior.blocks)
     search = Laplace(start, steps) if size <= LARGE else _matrix_free(start, steps)
