@@ -3,7 +3,7 @@
 Begin at ``data``: three tables (``array_table``), and what is known of them (``schema``). ``tables`` makes it of the
 user's own rows, ``text`` reads tables in text files of any dialect, ``formats`` files of other programs, ``datasets``
 known sets, with the checks of ``validation`` and the file ``readers``; ``transforms`` lead to the model and back.
-``earlier`` and ``own_units`` read and write by what an earlier run knows.
+``earlier`` and ``own_units`` read and write by what an earlier run knows. ``missing`` makes holes, for studies of them.
 """
 
 from curvae.data.array_table import ArrayTable
@@ -12,6 +12,7 @@ from curvae.data.datasets.sets import load, names
 from curvae.data.dialect import Decision, Dialect
 from curvae.data.earlier import Earlier, like_array, like_file, like_set, reopen
 from curvae.data.errors import DataAdvice, DataError, DataWarning
+from curvae.data.missing import mar_mask, mcar_mask, mnar_mask
 from curvae.data.schema import Column, Schema
 from curvae.data.tables.arrays import from_array
 from curvae.data.tables.assembling import Options
@@ -40,7 +41,10 @@ __all__ = [
     "like_file",
     "like_set",
     "load",
+    "mar_mask",
     "match",
+    "mcar_mask",
+    "mnar_mask",
     "names",
     "reopen",
 ]
