@@ -63,11 +63,9 @@ def mar_mask(
     """
     values, count = _standardized(x, rate)
     width = values.shape[1]
-    chosen = list(range((width + 1) // 2)) if drivers is None else sorted({range(width)[j] for j in drivers})
+    chosen = _columns("drivers", range((width + 1) // 2) if drivers is None else drivers, width)
     if not 0 < len(chosen) < width:
-        raise ValueError(
-            f"mar_mask: expected drivers to be some of {width} columns, not none and not all; got {chosen}."
-        )
+        raise ValueError(f"drivers: expected some of {width} columns, not none and not all; got {chosen}.")
     rng, mask = np.random.default_rng(seed), np.ones(values.shape, dtype=bool)
     for j in (j for j in range(width) if j not in chosen):
         score = values[:, chosen] @ rng.normal(size=len(chosen))
