@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
+import curvae
 from chance import deviates, means
 from curvae.data import from_array
 from curvae.inference import AmortizedGaussian, ConstantGaussian, Laplace, MultimodalLaplace
@@ -27,6 +29,7 @@ from curvae.priors import StandardNormal
 from curvae.systems import LatentSystem, missing_iwae, not_miwae
 from curvae.systems import iwae as iwae_system
 from curvae.typing import Batch, DataSpec
+from folders import folder
 from zoo import LinearGaussian
 
 P, SPEC = 6, DataSpec((6,))
@@ -225,3 +228,17 @@ def test_modes_that_only_a_missing_value_leaves_open_are_all_found():
     value = monte_carlo_elbo(model, found.posterior, batch, 4000).value
     evidence = model.log_joint(batch.x, grid, batch.mask).logsumexp(0) + math.log(10 / 20_000)
     torch.testing.assert_close(value, evidence, atol=0.01, rtol=0)
+
+
+def test_rows_given_some_columns_conclude_nothing_from_the_others(tmp_path):
+    """The columns that are not given were left out, and did not go missing: whatever the law, the rows are the same."""
+    data = from_array(torch.randn(60, 3).numpy())
+    system = not_miwae(data.spec, latent=2, hidden=8)
+    found = []
+    for slope in (0.0, 9.0):
+        nn.init.constant_(system.objective.missingness.weight, slope)
+        fitted = curvae.load(folder(tmp_path / str(slope), system, data).path)
+        found.append(fitted.sample(5, given={"0": 0.3}))
+    np.testing.assert_array_equal(*found)
+    holes = torch.tensor([[0.3, torch.nan, torch.nan]]).numpy()
+    assert (fitted.impute(holes) != curvae.load(tmp_path / "0.0").impute(holes))[0, 1:].all()
