@@ -28,7 +28,7 @@ from curvae.objectives import (
 from curvae.priors import StandardNormal
 from curvae.systems import LatentSystem, missing_iwae, not_miwae
 from curvae.systems import iwae as iwae_system
-from curvae.typing import Batch, DataSpec
+from curvae.typing import Batch, Conditions, DataSpec
 from folders import folder
 from zoo import LinearGaussian
 
@@ -242,3 +242,9 @@ def test_rows_given_some_columns_conclude_nothing_from_the_others(tmp_path):
     np.testing.assert_array_equal(*found)
     holes = torch.tensor([[0.3, torch.nan, torch.nan]]).numpy()
     assert (fitted.impute(holes) != curvae.load(tmp_path / "0.0").impute(holes))[0, 1:].all()
+
+
+def test_an_encoder_that_sees_the_mask_takes_no_more_of_a_row():
+    """Covariates and errors would have to be told from what says which values are missing."""
+    with pytest.raises(ValueError, match="expected a system whose encoder can be given it, got one of SeesMask"):
+        missing_iwae(SPEC._replace(given=Conditions(covariates=2)), **SMALL)

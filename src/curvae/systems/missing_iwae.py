@@ -43,7 +43,8 @@ def missing_iwae(
         sees_mask: whether the encoder also sees which values are missing.
 
     Raises:
-        ValueError: no such word for ``fill``.
+        ValueError: no such word for ``fill``; data given known errors, exposure or covariates, which this encoder does
+            not take.
 
     Example:
         >>> missing_iwae(DataSpec((6,)), latent=2, hidden=32).inference.start.encoder[2].in_features   # values and mask

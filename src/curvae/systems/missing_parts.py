@@ -16,6 +16,7 @@ from curvae.likelihoods import (
     SelfMasking,
 )
 from curvae.networks import MLP, FrontWithGaps
+from curvae.systems.counted import counted
 from curvae.systems.parts import seen_as
 from curvae.systems.stages import Prepared
 from curvae.typing import DataSpec, Tables
@@ -91,6 +92,6 @@ class StartMissingness:
 
     def __call__(self, system: Any, data: Tables) -> None:
         self.networks(system, data)
-        x, mask = data.train.x, data.train.mask
-        seen = torch.ones_like(x, dtype=torch.bool) if mask is None else mask
+        rows = counted(data.train)
+        seen = torch.ones_like(rows.x, dtype=torch.bool) if rows.mask is None else rows.mask
         system.objective.missingness.start_at(seen.flatten(1))

@@ -55,7 +55,8 @@ def not_miwae(
         sees_mask: whether the encoder also sees which values are missing.
 
     Raises:
-        ValueError: no such word; data that are not real numbers, or a likelihood whose draws have no path gradient.
+        ValueError: no such word; data that are not real numbers, or given known errors, exposure or covariates; a
+            likelihood whose draws have no path gradient.
 
     Example:
         >>> not_miwae(DataSpec((6,)), latent=2, hidden=32, missingness="self-larger").objective.missingness.lost
