@@ -7,6 +7,7 @@ them with exactly its probability: they are drawn by systematic sampling (Madow,
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -147,7 +148,8 @@ def _shares(score: Values, count: int, slope: float) -> Values:
         return np.isin(np.arange(len(score)), order[:count]).astype(np.float64)
     steep = slope * score
     ends = float(-steep.max() - 50), float(-steep.min() + 50)
-    return expit(brentq(lambda a: expit(a + steep).sum() - count, *ends, xtol=1e-13) + steep)
+    offset: Any = brentq(lambda a: expit(a + steep).sum() - count, *ends, xtol=1e-13)
+    return expit(offset + steep)
 
 
 def _drawn(shares: Values, rng: np.random.Generator) -> Mask:

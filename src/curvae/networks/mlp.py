@@ -130,6 +130,7 @@ class FrontWithGaps(Front):
     """
 
     fill: Tensor
+    owners: Tensor
 
     def __init__(self, size: int, front: nn.Module | None = None, learned: bool = False, indicators: bool = True):
         super().__init__()
