@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 .PHONY: help install dev demo test lint types layers docs check-environment variation tests
-.PHONY: long pages seeds variations mutants fuzz damage sanitize wheel check-wheel bench format clean
+.PHONY: long whole seeds variations mutants fuzz damage sanitize wheel check-wheel bench format clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -122,7 +122,7 @@ check-wheel: wheel ## Install the wheel in a clean environment without a compile
 
 long: ## Run what takes hours: all conditions, whole pages, fuzzing, damaged and killed runs, sanitizers, the wheel, mutants, seeds
 	@$(MAKE) variations
-	@$(MAKE) pages
+	@$(MAKE) whole
 	@$(MAKE) fuzz
 	@$(MAKE) damage
 	@$(MAKE) sanitize
@@ -139,8 +139,8 @@ variations: $(STAMP)-dev ## The whole suite under each other condition and with 
 mutants: $(STAMP)-dev ## Draw 30 mutants of the package, and see whether the tests notice
 	$(BIN)/python benchmarks/mutants.py --seed $(or $(SEED),16) --count 30
 
-pages: $(STAMP)-dev ## Run the how-to pages as they are written, with fits of full length
-	CURVAE_TEST_WHOLE=1 $(BIN)/python -m pytest -q tests/test_how_to.py
+whole: $(STAMP)-dev ## Run the how-to pages with fits of full length, and all of scikit-learn's own checks
+	CURVAE_TEST_WHOLE=1 $(BIN)/python -m pytest -q tests/test_how_to.py tests/unit/test_sklearn.py tests/unit/test_sklearn_imputer.py
 
 fuzz: $(STAMP)-dev ## Property tests with 50 times the examples
 	CURVAE_TEST_EXAMPLES=50 $(BIN)/python -m pytest -q -n 2 -m hypothesis

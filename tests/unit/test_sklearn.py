@@ -19,6 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import chance
 import curvae
+import sklearn_checks
 from curvae.evaluation import row_evidence
 from curvae.likelihoods import Gaussian
 from curvae.objectives import monte_carlo_elbo
@@ -40,7 +41,7 @@ def x(rng: np.random.Generator) -> Array:
 
 @parametrize_with_checks([quick(missing="mask", options={"hidden": 4, "start": "random"})])  # the other takes a second
 def test_scikit_learns_own_checks(estimator, check):
-    check(estimator)
+    sklearn_checks.run(estimator, check)
 
 
 def test_nan_is_refused_where_it_is_not_declared(x: Array):
@@ -191,7 +192,9 @@ def test_what_is_out_of_range_is_named(x: Array, changes: dict, line: str):
 
 def test_a_system_without_evidence_has_no_score(x: Array):
     parts = curvae.systems.vae(curvae.data.from_array(x).spec, latent=2, hidden=4).parts()
-    system = LatentSystem(*parts, monte_carlo_elbo)  # of parts put together by hand, as one without weights would be
+    system = LatentSystem(
+        parts.model, parts.inference, monte_carlo_elbo
+    )  # of parts put together by hand, as one without weights would be
     system.evidence = "none"
     model = quick(system, latent=None, options=None).fit(x)
     assert model.transform(x).shape == (60, 2)

@@ -82,7 +82,7 @@ def fit(
         data: :class:`curvae.data.Data`, an array, a tensor, a sparse matrix, a frame (pandas, polars, Arrow), a path
             of a file or of a folder of pictures, or the name of a known data set.
         epochs: in all, divided among the stages; or say ``max_updates`` or ``minutes``.
-        batch_size: rows of a batch, over all devices together; by default 128, of more than 10,000 rows 256.
+        batch_size: rows of a batch, over all devices; by default 128, of more than 10,000 rows 256.
         learning_rate: the highest, of stages without an optimizer of their own; by default by network and data.
         seed: of first weights, order, noise and preparation.
         out: the run folder; by default ``runs/<system>-<data>-<number>``.
@@ -90,7 +90,7 @@ def fit(
         precision: "32-true", "tf32" (rounded factors of products) or "bf16-mixed" (networks).
         patience: epochs, or a share of the stage, without a better bound that end it; 0 = never.
         max_skipped: steps in a row that stop the run, skipped as their loss or gradient is not finite.
-        devices: number of processes, which the script is started anew for; they all run what follows.
+        devices: number of processes; the script is started anew for each, and all run what follows.
         compile: a training step as one compiled graph, where that works; for small networks on a GPU.
         average: share of an epoch's last steps whose mean weights are kept; 0 takes no mean.
         schedule: of the learning rate: cosine (a short rise, then down to 0), or constant.

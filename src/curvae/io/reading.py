@@ -26,7 +26,7 @@ class Reading:
         missing_value: what stands for none beside empty cells, ? and NA; -999, say.
         kind: what columns are, n=count: real, positive, count, binary, category, label, ignored.
         errors: columns of known errors, u=u_err,g=g_err: standard deviations of the features u and g.
-        exposure: the column that counts are in proportion to (library size, area, time); total = the sum of each row.
+        exposure: the column that counts are in proportion to, library size, say; or total, the sum of each row.
         weights: the column that says how often a row counts.
         covariates: columns that encoder and decoder are given, and that are not modelled: batch, class.
         missing: mask leaves missing values out, error refuses them.

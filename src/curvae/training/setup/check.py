@@ -12,7 +12,7 @@ from curvae.data import Data
 from curvae.inference import Inference
 from curvae.model import LatentVariableModel
 from curvae.systems import HasModel, Parts, System
-from curvae.systems.place import evaluating, like, place
+from curvae.systems.place import evaluating, place
 from curvae.typing import Batch
 
 ROWS = 2
@@ -80,8 +80,9 @@ def _try_decoder(model: LatentVariableModel) -> None:
 
 def _try_encoders(system: System, parts: Parts, data: Data) -> None:
     """Each is judged as it is called; then whether they are for as many latents as the prior has."""
-    batch = data.train.batch(torch.arange(min(ROWS, len(data.train))))
-    batch = like(system, Batch.of(batch.x, batch.mask, batch.context))
+    few = torch.arange(min(ROWS, len(data.train)))
+    batch = data.train.take(few).to(place(system)[0]).batch(few)
+    batch = Batch.of(batch.x, batch.mask, batch.context)
     under_way: list[Call] = []
     try:
         with _watched(system, under_way):
