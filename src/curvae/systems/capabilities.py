@@ -30,7 +30,7 @@ class Parts(NamedTuple):
     model: LatentVariableModel
     inference: Inference
     missingness: Missingness | None = None
-    """p(mask | x), where the system has learned what goes missing: imputation weighs its draws by it."""
+    """p(mask | x), where the system has learned what goes missing; imputation weighs its draws by it."""
 
     def infer(self, batch: Batch) -> Inferred:
         """q(z | x) of a batch, with what the inference says of itself."""
