@@ -35,11 +35,11 @@ from curvae.inference import (
     Laplace,
     OrthogonalFrames,
     Refiner,
-    at_test_time,
     best_gaussian,
+    refiner_at_test_time,
 )
 from curvae.likelihoods import Bernoulli, Gaussian
-from curvae.model import ForBatch, LatentVariableModel
+from curvae.model import BatchModel, LatentVariableModel
 from curvae.noise import common_noise
 from curvae.objectives import elbo
 from curvae.posteriors import DiagonalGaussian, FullGaussian, Posterior, PrecisionGaussian
@@ -107,7 +107,7 @@ def laplace(system: LatentSystem, batch: Batch, steps: int) -> PrecisionGaussian
 def judged(model: LatentVariableModel, q: Posterior, batch: Batch) -> Tensor:
     """The ELBO of each image, by draws that are common to all posteriors."""
     near = linearize(model, batch, q.mean)
-    cheaper = ForBatch(model, near.log_likelihood) if isinstance(near, Gram) else model
+    cheaper = BatchModel(model, near.log_likelihood) if isinstance(near, Gram) else model
     return torch.stack([elbo(cheaper, q, batch, 100, generator=common_noise(seed)).value for seed in range(10)]).mean(0)
 
 
@@ -166,7 +166,7 @@ def proposal_row(system: LatentSystem, data: Data, name: str, width: float) -> c
     return row | {"ess": float(np.median(ess)), "log_likelihood": float(np.concatenate(level).mean())}
 
 
-REFINERS = {"20 steps": at_test_time(20), "100 steps": at_test_time(100), "8 rounds": None}
+REFINERS = {"20 steps": refiner_at_test_time(20), "100 steps": refiner_at_test_time(100), "8 rounds": None}
 """What ``curvae refine`` does; the rounds depend on the number of latents."""
 RUNS = {"digits, VAE, 2 latents": ("vae-digits", "vae", 1500), "MNIST, VAE": ("vae-60", "vae", 4615)}
 

@@ -33,7 +33,7 @@ from curvae.likelihoods import Gaussian, Likelihood
 from curvae.likelihoods.likelihood import masked
 from curvae.model import LatentVariableModel
 from curvae.systems import LatentSystem, vae
-from curvae.systems.place import evaluating
+from curvae.systems.device import evaluating
 from curvae.typing import Conditions, Context
 from pages import written
 
@@ -218,7 +218,7 @@ def of_posterior(seed: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         run, data, _ = simulated_run(2000, 30, seed, "vlae", folder)
         system = run.system.double()
-    batch = curvae.systems.place.like(system, data.test.batch(torch.arange(40)))
+    batch = curvae.systems.device.batch_to_system(system, data.test.batch(torch.arange(40)))
     model = system.model.given(batch.context)
     with evaluating(system):
         q = Laplace(system.inference.start, steps=20)(model, batch).posterior

@@ -125,7 +125,7 @@ def on_grid(
 
 def by_annealing(system: System, table: ArrayTable, rows: int) -> dict[str, np.ndarray]:
     annealing.MOST = 1  # as many temperatures for all
-    found = annealing.annealed(system, table, 1000, rows, chains=24, seed=2)
+    found = annealing.annealed_importance_sampling(system, table, 1000, rows, chains=24, seed=2)
     return {key: found[f"{key}_ais"] for key in ("log_likelihood", "stderr", "spread")}
 
 

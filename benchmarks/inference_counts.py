@@ -10,7 +10,7 @@ from unittest.mock import patch
 from torch import Tensor
 
 from curvae.curvature import ROUTES, Linearization, MatrixFree
-from curvae.curvature.routes.hidden import Hidden
+from curvae.curvature.routes.last_linear_route import LastLayerLinearization
 from curvae.model import LatentVariableModel
 
 
@@ -68,7 +68,7 @@ def counting() -> Iterator[Counts]:
         stack.enter_context(patch.dict(os.environ, CURVAE_KERNEL="0"))
         watched = [
             (LatentVariableModel, "decode", "decoder"),
-            (Hidden, "log_likelihood", "decoder"),
+            (LastLayerLinearization, "log_likelihood", "decoder"),
             *((route, "_evaluated", "decoder") for route in ROUTES),
             (Linearization, "grad", "decoder"),
             (Linearization, "residual", "decoder"),

@@ -38,7 +38,7 @@ from curvae.inference import (
     QuadraticTempering,
     Refiner,
     SemiAmortized,
-    at_test_time,
+    refiner_at_test_time,
 )
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
@@ -139,12 +139,12 @@ FAMILIES: dict[str, Family] = {
     "laplace": Family(lambda n: Laplace(n.diagonal, steps=4), "full", CURVATURE),
     "amortized": Family(lambda n: n.diagonal, "diagonal"),
     "amortized-refined": Family(
-        lambda n: Refined(n.diagonal, at_test_time(20)), "diagonal", GRADIENT, after="amortized"
+        lambda n: Refined(n.diagonal, refiner_at_test_time(20)), "diagonal", GRADIENT, after="amortized"
     ),
     "amortized-mean": Family(lambda n: AmortizedMean(n.encoder(n.latent)), None),
     "amortized-full": Family(full, "full"),
     "amortized-full-refined": Family(
-        lambda n: Refined(full(n), at_test_time(20)), "full", GRADIENT, after="amortized-full"
+        lambda n: Refined(full(n), refiner_at_test_time(20)), "full", GRADIENT, after="amortized-full"
     ),
     "householder": Family(lambda n: AmortizedHouseholder(n.encoder(3 * n.latent), n.latent, n.latent - 1), "full"),
     "amortized-rank-one": Family(lambda n: AmortizedRankOne(n.encoder(3 * n.latent), (n.latent,)), "own"),
@@ -174,7 +174,7 @@ FAMILIES: dict[str, Family] = {
         lambda n: MultimodalLaplace(n.diagonal, 4, partial(Laplace, steps=6)), "own", CURVATURE
     ),
     "laplace-refined": Family(
-        lambda n: Refined(Laplace(n.diagonal, 4), at_test_time(20)), "full", GRADIENT, after="laplace"
+        lambda n: Refined(Laplace(n.diagonal, 4), refiner_at_test_time(20)), "full", GRADIENT, after="laplace"
     ),
     "semi-amortized": Family(lambda n: SemiAmortized(n.diagonal, ASCENT), "diagonal", GRADIENT),
     "semi-amortized-full": Family(lambda n: SemiAmortized(full(n), ASCENT), "full", GRADIENT),

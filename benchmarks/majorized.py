@@ -17,7 +17,7 @@ import argparse
 import torch
 from torch import Tensor
 
-from curvae.curvature import Majorized, Newton, Typical, linearize
+from curvae.curvature import Majorized, MeanInformation, Newton, linearize
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Bernoulli
 from curvae.model import LatentVariableModel
@@ -34,8 +34,8 @@ METHODS = {
     "exact, T = 1": (1, Newton()),
     "bound, T = 1": (1, Majorized()),
     "bound, T = 2": (2, Majorized()),
-    "typical, T = 1": (1, Majorized(Typical())),
-    "typical, T = 2": (2, Majorized(Typical())),
+    "typical, T = 1": (1, Majorized(MeanInformation())),
+    "typical, T = 2": (2, Majorized(MeanInformation())),
 }
 
 

@@ -5,7 +5,7 @@ statistic and its threshold: ``make seeds`` collects them over many seeds, and d
 what came out.
 
 - :func:`deviates`: numbers that are standard normal when all is right, by an exact law or the central limit theorem;
-- :func:`p_value`: the p-value of an exact law, uniform when all is right;
+- :func:`format_p_value`: the p-value of an exact law, uniform when all is right;
 - :func:`within` and :func:`beyond`: any other statistic and its limit, whose failure rate is seen from its tail.
 """
 

@@ -12,7 +12,7 @@ from curvae.networks import MLP, FrontWithGaps, ModulatedMLP
 from curvae.posteriors import (
     AnnealedPosterior,
     DiagonalGaussian,
-    Enumerated,
+    EnumeratedPosterior,
     HamiltonianPosterior,
     Posterior,
     StudentMixture,
@@ -84,7 +84,7 @@ def pushed_by(flow: Flow, count: int) -> Posterior:
 
 def uniform_over(posterior: Posterior) -> UniformCategorical:
     """The prior that gives all values of a discrete posterior the same probability."""
-    law = posterior.posterior if isinstance(posterior, Enumerated) else posterior
+    law = posterior.posterior if isinstance(posterior, EnumeratedPosterior) else posterior
     return UniformCategorical(law.variables, law.categories).double()
 
 

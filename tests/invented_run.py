@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from curvae.evaluation import BaselineResult, Calibration, Gaps, Information, Likeness, Member, Quality, io
+from curvae.evaluation import BaselineResult, Calibration, FamilyElbo, Gaps, Information, Likeness, Quality, io
 from curvae.evaluation.gaps.results import MEMBERS
 from curvae.evaluation.results import Estimate, Evaluation, ProposalResult, Summary
 from curvae.training.run import files
@@ -54,7 +54,7 @@ def evaluation(latent: int) -> Evaluation:
 
 
 def gaps() -> Gaps:
-    members = {name: Member(Estimate(-39.0, 0.3), Estimate(0.9, 0.05), Estimate(0.1, 0.02)) for name in MEMBERS}
+    members = {name: FamilyElbo(Estimate(-39.0, 0.3), Estimate(0.9, 0.05), Estimate(0.1, 0.02)) for name in MEMBERS}
     parts = [Estimate(value, 0.02) for value in (-38.1, 0.9, 0.2, 0.7, 0.5, 0.2)]
     return Gaps(*parts, members=members, khat_flagged=0.02, count=200, steps=200)
 

@@ -47,7 +47,7 @@ from curvae.likelihoods import SelfMasking
 from curvae.networks import FrontWithGaps
 from curvae.posteriors import (
     Chains,
-    Enumerated,
+    EnumeratedPosterior,
     FullGaussian,
     HouseholderGaussian,
     IndependentCategorical,
@@ -150,7 +150,7 @@ POSTERIORS: dict[str, object] = {
     "chains": lambda count: Chains(torch.randn(count, 2, 300, D, dtype=torch.float64)),
     "categorical": lambda count: IndependentCategorical(torch.randn(count, 2, 3, dtype=torch.float64)),
     "pairwise": lambda count: PairwiseBinary(*torch.randn(2, count, 3, dtype=torch.float64)),
-    "enumerated": lambda count: Enumerated(POSTERIORS["categorical"](count)),
+    "enumerated": lambda count: EnumeratedPosterior(POSTERIORS["categorical"](count)),
 }
 """number of data -> posterior."""
 

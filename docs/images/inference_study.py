@@ -102,7 +102,7 @@ def label(axes: Axes, folder: Path) -> None:
 def draw(source: Path, target: Path) -> None:
     """A panel for each data set that was measured."""
     folders = [source / name for name in TITLES if (source / name / "reference.json").exists()]
-    with style.applied():
+    with style.use_report_style():
         figure = style.canvas(6.0, 4.9 * len(folders))
         for axes, folder in zip(figure.subplots(len(folders), squeeze=False)[:, 0], folders, strict=True):
             panel(axes, folder)

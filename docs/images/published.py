@@ -57,7 +57,7 @@ def panel(axes: Axes, group: Group, proposal: str) -> None:
 def draw(source: Path, target: Path) -> None:
     """A row for each group of runs."""
     groups = read(source)
-    with style.applied():
+    with style.use_report_style():
         figure = style.canvas(9.5, 0.5 + 3.6 * len(groups))
         for row, group in zip(figure.subplots(len(groups), 2, squeeze=False, sharey="row"), groups, strict=True):
             for axes, proposal in zip(row, PROPOSALS, strict=True):

@@ -68,7 +68,7 @@ def spread(values: list[float], low: float, high: float, gap: float = 0.095) -> 
 def draw(source: Path, target: Path) -> None:
     """A row for each of P, H, D, B and T; time at the left, memory at the right."""
     content = json.loads(source.read_text())
-    with style.applied():
+    with style.use_report_style():
         figure = style.canvas(10.0, 14.5)
         panels = figure.subplots(len(AXES), 2)
         for row, (axis, label) in zip(panels, AXES.items(), strict=True):

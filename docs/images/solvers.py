@@ -46,7 +46,7 @@ def draw(source: Path, target: Path) -> None:
     """A panel for each decoder."""
     models = json.loads(source.read_text())["models"]
     rows = (len(models) + 1) // 2
-    with style.applied():
+    with style.use_report_style():
         figure = style.canvas(10.0, 1.2 + 3.9 * rows)
         panels = figure.subplots(rows, 2, squeeze=False)
         for axes, (name, model) in zip(panels.flat, models.items(), strict=False):

@@ -212,7 +212,7 @@ class LatentVariableModel(nn.Module):
         return self.decoder.ancestral(z, draw)
 
 
-class ForBatch(LatentVariableModel):
+class BatchModel(LatentVariableModel):
     """A model for one batch alone: the same log p(x, z) with a log-likelihood that costs less.
 
     Args:
@@ -269,7 +269,7 @@ def require_whole(model: LatentVariableModel, mask: Tensor | None, who: str) -> 
         )
 
 
-def fork(
+def log_joint_by_target(
     model: LatentVariableModel, x: Tensor, z: Float[Tensor, "S B D"], mask: Tensor | None = None
 ) -> tuple[Float[Tensor, "S B"], Float[Tensor, "S B"]]:
     """``log p(x, z)`` twice, from one pass: the first reaches the model's parameters only, the second z only.
@@ -283,7 +283,7 @@ def fork(
         >>> from curvae.priors import StandardNormal
         >>> model = LatentVariableModel(StandardNormal(2), torch.nn.Linear(2, 3), Gaussian(3))
         >>> z = torch.zeros(1, 4, 2, requires_grad=True)
-        >>> down, up = fork(model, torch.ones(4, 3), z)
+        >>> down, up = log_joint_by_target(model, torch.ones(4, 3), z)
         >>> torch.autograd.grad(down.sum(), z, allow_unused=True, retain_graph=True)[0] is None
         True
         >>> torch.autograd.grad(up.sum(), model.decoder.weight, allow_unused=True)[0] is None

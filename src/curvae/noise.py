@@ -13,13 +13,13 @@ from curvae.argument_checks import check_seed
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def keep_random_states() -> Iterator[None]:
     """Random states of Python, NumPy and torch, on the CPU and on GPUs, are afterwards as they were.
 
     Example:
         >>> import torch
         >>> state = torch.get_rng_state()
-        >>> with kept():
+        >>> with keep_random_states():
         ...     _ = torch.randn(3)
         >>> torch.equal(torch.get_rng_state(), state)
         True

@@ -23,7 +23,10 @@ GONE = {"vlae": {"budget"}}
 RENAMED = {
     "sa-vae": {"imitate": "kl_weight", "through": "unroll"},
     "hvae": {"varied": "per_step"},
-    "class_path": {"curvae.networks.Lowest": "curvae.networks.LastBlock"},
+    "class_path": {
+        "curvae.networks.TopDown": "curvae.networks.TopDownDecoder",
+        "curvae.networks.Lowest": "curvae.networks.LastBlock",
+    },
 }
 """Names of before, of a system's arguments and of classes, and those that took their places."""
 

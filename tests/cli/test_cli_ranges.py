@@ -12,9 +12,9 @@ from command_line import fails
 from curvae import registry
 from curvae.cli import COMMANDS, main, parsing
 from curvae.cli import fit as fit_command
+from curvae.cli.flag_ranges import range_of
 from curvae.cli.flags import Listed, Source
-from curvae.cli.opening import system_flags
-from curvae.cli.ranges import range_of
+from curvae.cli.resolve import system_flags
 
 WORDS = {"fit": ["vae", "digits"], "compare": ["nowhere", "elsewhere"], "list": [], "doctor": [], "data": ["x.csv"]}
 WORDS |= {command: ["nowhere", "test"] for command in ("encode", "score", "impute", "reconstruct")}

@@ -6,7 +6,7 @@ import torch
 import methods
 from curvae.distributions.gaussian import GaussianPosterior
 from curvae.distributions.moments import DRAWS
-from curvae.posteriors import DensityPosterior, DrawnPosterior, Rotated, kl, weighted_mean
+from curvae.posteriors import DensityPosterior, DrawnPosterior, RotatedPosterior, kl, weighted_mean
 from curvae.priors import StandardNormal
 from ingredients import uniform_over
 
@@ -84,7 +84,7 @@ def test_still_a_density_where_its_free_tensors_are_moved(posterior):
 def test_moments_and_interval(posterior):
     """Failure rate below 1e-5: 6 standard errors over 8 x 3 means and coverages; moments may be those of draws."""
     count = 20_000
-    error = (1 / count + (1 / DRAWS if isinstance(posterior, DrawnPosterior | Rotated) else 0)) ** 0.5
+    error = (1 / count + (1 / DRAWS if isinstance(posterior, DrawnPosterior | RotatedPosterior) else 0)) ** 0.5
     draws = posterior.draw(count, torch.Generator().manual_seed(5))
     scale = posterior.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
     assert ((weighted_mean(draws) - posterior.mean).abs() < 6 * scale * error).all()

@@ -17,15 +17,22 @@ from curvae.evaluation import (
     Estimate,
     Evaluation,
     Summary,
-    annealed,
+    annealed_importance_sampling,
     evaluate,
     read_evaluation,
     score,
 )
 from curvae.evaluation.likelihood import annealing, proposal
-from curvae.evaluation.likelihood.annealed import flagged_annealed, summarize_annealed
-from curvae.evaluation.likelihood.annealing import MOST, SPREAD, bridge, log_normal_limit, rows_to_anneal, spread
-from curvae.evaluation.summary import warn
+from curvae.evaluation.likelihood.annealing import (
+    MOST,
+    SPREAD,
+    log_normal_limit,
+    prior_to_joint_path,
+    rows_to_anneal,
+    spread,
+)
+from curvae.evaluation.likelihood.annealing_metric import flagged_annealed, summarize_annealed
+from curvae.evaluation.summary import evaluation_warnings
 from curvae.inference import AmortizedGaussian
 from curvae.objectives import elbo
 from curvae.systems import LatentSystem, vae
@@ -47,7 +54,9 @@ def test_it_finds_the_evidence(seed, monkeypatch, make, size, outputs):
     monkeypatch.setattr(annealing, "MOST", 1)
     oracle = make(scale=0.7)
     table = ArrayTable(oracle.x)
-    found = annealed(system_of(oracle, size, outputs), table, temperatures=30, chains=120, seed=seed)
+    found = annealed_importance_sampling(
+        system_of(oracle, size, outputs), table, temperatures=30, chains=120, seed=seed
+    )
     oracle.x = table.x.double()
     error = found["log_likelihood_ais"] - oracle.log_evidence().numpy()
     within("log p(x)", np.abs(error) / found["limit_ais"], 4.5)
@@ -84,9 +93,9 @@ def test_a_wider_look_is_asked_for(monkeypatch: pytest.MonkeyPatch):
     table = ArrayTable(oracle.x[2:])
     system = system_of(oracle, 1, 1)
     scores = score(system, table, samples=200)
-    result = summarize_annealed(annealed(system, table, 60, chains=400), scores, 60, 400)
+    result = summarize_annealed(annealed_importance_sampling(system, table, 60, chains=400), scores, 60, 400)
     assert result.difference.value == pytest.approx(np.log(2), abs=0.15)
-    (said,) = warn(replace(Evaluation(), ais=result))
+    (said,) = evaluation_warnings(replace(Evaluation(), ais=result))
     assert "0." in said
     assert "the proposals miss a part of the posterior" in said
 
@@ -97,10 +106,12 @@ def test_the_gram_matrix_gives_the_same_path():
     model = vae(from_array(torch.randn(40, 12)).spec, latent=2, hidden=8).double().model
     batch = batch_of(torch.randn(5, 12, dtype=torch.float64))
     z = torch.randn(3, 5, 2, dtype=torch.float64)
-    torch.testing.assert_close(bridge(model, batch).end(z), model.log_joint(batch.x, z), atol=1e-10, rtol=0)
+    torch.testing.assert_close(
+        prior_to_joint_path(model, batch).end(z), model.log_joint(batch.x, z), atol=1e-10, rtol=0
+    )
     masked = batch._replace(mask=torch.rand(5, 12) > 0.5)
     torch.testing.assert_close(
-        bridge(model, masked).end(z), model.log_joint(masked.x, z, masked.mask), atol=1e-10, rtol=0
+        prior_to_joint_path(model, masked).end(z), model.log_joint(masked.x, z, masked.mask), atol=1e-10, rtol=0
     )
 
 
@@ -152,7 +163,7 @@ def test_each_datum_gets_the_temperatures_it_needs():
     assert path.finer(np.arange(3), 4).step.shape == (80, 3, 1)
     assert torch.equal(path.finer(np.arange(8), 4).step[::4], path.step)
     oracle = corners(0.5)
-    found = annealed(system_of(oracle, D, P), ArrayTable(oracle.x), 20, chains=100)
+    found = annealed_importance_sampling(system_of(oracle, D, P), ArrayTable(oracle.x), 20, chains=100)
     assert set(found["temperatures_ais"].tolist()) <= {20, 40, 80, 160}
     assert found["temperatures_ais"].max() > 20
     assert (found["spread_ais"] < 1.3 * SPREAD).all()
@@ -190,7 +201,7 @@ def test_data_that_cannot_be_trusted_are_counted_and_set_apart():
     result = summarize_annealed(found, scores, 300, 16)
     assert (result.count, result.compared, result.agreement, result.flagged) == (4, 2, 1.0, 1)
     assert result.taken == Summary(450, 4800, 0.25)
-    (said, _) = warn(replace(Evaluation(), ais=result))
+    (said, _) = evaluation_warnings(replace(Evaluation(), ais=result))
     assert said.startswith("1 of the data that were annealed are flagged: their log weights spread by more than 1 nat")
     assert Evaluation.from_dict(replace(Evaluation(), ais=result).to_dict()).ais == result
     found["log_likelihood_ais"][0] = np.nan
@@ -222,7 +233,7 @@ def test_evaluate_writes_it_beside_the_rest(tmp_path):
 
 def test_memory_does_not_change_how_many_are_done():
     oracle = LinearGaussian()
-    found = annealed(system_of(oracle, D, P), ArrayTable(oracle.x), 2, chains=2, memory=1)
+    found = annealed_importance_sampling(system_of(oracle, D, P), ArrayTable(oracle.x), 2, chains=2, memory=1)
     assert found["index_ais"].tolist() == list(range(8))
     fit = [rows_to_anneal(oracle.model, oracle.batch, k, 16, 2**28) for k in (1, 300, 30_000)]
     assert fit[0] > fit[1] > fit[2] > 0

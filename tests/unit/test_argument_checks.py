@@ -11,8 +11,8 @@ import curvae
 from curvae import evaluation
 from curvae.argument_checks import MOST, check_counts, check_least, check_seed
 from curvae.data import DataError, from_array, from_file, load
-from curvae.evaluation.gaps.gaps import measure_gaps
-from curvae.evaluation.information.two_sample import classified, mmd
+from curvae.evaluation.gaps.gaps import measure_gap_terms
+from curvae.evaluation.information.two_sample import classifier_test, mmd
 from curvae.noise import common_noise
 from curvae.systems import System, vae
 from curvae.training.setup.settings import TrainingSettings
@@ -33,15 +33,17 @@ DOORS: dict[str, Callable[..., Any]] = {
     "split": lambda system, path, seed: curvae.fit("vae", X, split_seed=seed),
     "settings": lambda system, path, seed: TrainingSettings(seed=seed),
     "score": lambda system, path, seed: evaluation.score(system, from_array(X).test, seed=seed),
-    "annealed": lambda system, path, seed: evaluation.annealed(system, from_array(X).test, 9, seed=seed),
+    "annealed": lambda system, path, seed: evaluation.annealed_importance_sampling(
+        system, from_array(X).test, 9, seed=seed
+    ),
     "bracket": lambda system, path, seed: evaluation.bracket(system, seed=seed),
     "calibrate": lambda system, path, seed: evaluation.calibrate(system, seed=seed),
-    "gaps": lambda system, path, seed: measure_gaps(system, from_array(X).test, seed=seed),
+    "gaps": lambda system, path, seed: measure_gap_terms(system, from_array(X).test, seed=seed),
     "information": lambda system, path, seed: evaluation.information(system, from_array(X).test, seed=seed),
     "quality": lambda system, path, seed: evaluation.quality(system, from_array(X), seed=seed),
     "impute": lambda system, path, seed: evaluation.impute(system, *missing(), seed=seed),
     "mmd": lambda system, path, seed: mmd(X, X, seed=seed),
-    "classified": lambda system, path, seed: classified(X, X, seed=seed),
+    "classified": lambda system, path, seed: classifier_test(X, X, seed=seed),
     "noise": lambda system, path, seed: common_noise(seed),
 }
 
@@ -70,11 +72,13 @@ def test_the_first_seed_and_the_last():
 COUNTS: dict[str, Callable[..., Any]] = {
     "samples": lambda system, n: evaluation.score(system, from_array(X).test, samples=n),
     "limit": lambda system, n: evaluation.score(system, from_array(X).test, limit=n),
-    "temperatures": lambda system, n: evaluation.annealed(system, from_array(X).test, temperatures=n),
+    "temperatures": lambda system, n: evaluation.annealed_importance_sampling(
+        system, from_array(X).test, temperatures=n
+    ),
     "chains": lambda system, n: evaluation.bracket(system, chains=n),
     "draws": lambda system, n: evaluation.calibrate(system, draws=n),
     "count": lambda system, n: evaluation.calibrate(system, count=n),
-    "data": lambda system, n: measure_gaps(system, from_array(X).test, data=n),
+    "data": lambda system, n: measure_gap_terms(system, from_array(X).test, data=n),
     "steps": lambda system, n: evaluation.impute(system, *missing(), steps=n),
 }
 

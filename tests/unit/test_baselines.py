@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits, load_wine
 from sklearn.decomposition import FactorAnalysis
 from torch import Tensor
 
-from curvae.baselines import NAMES, Baseline, fit, fit_beside
+from curvae.baselines import NAMES, Baseline, fit, fit_system_baselines
 from curvae.data import ArrayTable, from_array
 from curvae.likelihoods import (
     Bernoulli,
@@ -256,12 +256,12 @@ def test_a_system_has_as_many_latents_as_its_prior():
         direct_vae(data.spec, variables=2, categories=3, hidden=8): 6,
     }
     for system, latent in made.items():
-        assert {each.latent for each in fit_beside(system, data.train, data.spec)} <= {latent, None}
-        assert fit_beside(system, data.train, data.spec)[0].latent == latent
-    found, principal = fit_beside(Exact(), data.train, data.spec)
+        assert {each.latent for each in fit_system_baselines(system, data.train, data.spec)} <= {latent, None}
+        assert fit_system_baselines(system, data.train, data.spec)[0].latent == latent
+    found, principal = fit_system_baselines(Exact(), data.train, data.spec)
     assert (found.name, principal.name) == ("independent", "ppca")
     assert found.density is not None
-    (bits,) = fit_beside(Exact(), ArrayTable((data.train.x > 0).float()), DataSpec((9,), "binary"))
+    (bits,) = fit_system_baselines(Exact(), ArrayTable((data.train.x > 0).float()), DataSpec((9,), "binary"))
     assert isinstance(bits, Baseline)
     assert set(NAMES) == {"ppca", "factor_analysis", "independent", "none"}
 

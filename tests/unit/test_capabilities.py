@@ -28,7 +28,7 @@ from curvae.evaluation import (
     quality,
     read_evaluation,
 )
-from curvae.evaluation.likelihood.annealing import annealed
+from curvae.evaluation.likelihood.annealing import annealed_importance_sampling
 from curvae.report import write_report
 from curvae.systems import (
     CanImpute,
@@ -226,7 +226,7 @@ def test_what_needs_a_model_says_so(system: System, tmp_path: Path):
     for name, call in {
         "calibrate": lambda: calibrate(system),
         "bracket": lambda: bracket(system),
-        "ais": lambda: annealed(system, data.test, 5),
+        "ais": lambda: annealed_importance_sampling(system, data.test, 5),
         "gaps": lambda: gaps(run, progress=False),
     }.items():
         with pytest.raises(ValueError, match=f"^{name}: {words}"):

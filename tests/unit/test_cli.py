@@ -13,7 +13,7 @@ import pytest
 
 from command_line import TINY, fails, says
 from curvae.cli import main
-from curvae.cli.failures import UsageError
+from curvae.cli.errors import UsageError
 from curvae.cli.flags import Source
 from curvae.cli.parsing import parse, parser
 from curvae.curvature import native

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from curvae.curvature import Backtracking, Gram, Layerwise, Newton, PaperSchedule, linearize, native
-from curvae.curvature.solvers import compiled
+from curvae.curvature.solvers import compiled_newton
 from curvae.curvature.solvers.bfgs import BFGS
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Gaussian
@@ -93,7 +93,7 @@ def compare(monkeypatch, solver: Newton, route, z, steps: int, tolerance: float)
     whose answers differ as much where its start does by a unit in the last place. The compiled search is one more such
     answer: it may lie some times their spread away, and no further.
     """
-    found = compiled.search(route.at(z), solver.rule, solver.visits(steps), solver.visits(1), tolerance)
+    found = compiled_newton.compiled_search(route.at(z), solver.rule, solver.visits(steps), solver.visits(1), tolerance)
     assert found is not None
     ours = Answer.of(route, (found[0].z, found[1]), solver.visits(steps))
     theirs = Answer.of(route, by_torch(monkeypatch, solver, route, z, steps, tolerance), solver.visits(steps))
@@ -210,7 +210,7 @@ def test_what_is_not_finite_is_left_to_torch() -> None:
     route, z = problem(3, (12, 9), 20)
     z[4] = torch.nan
     route.frame.gram[0, 0] = torch.nan
-    assert compiled.search(route.at(z), Backtracking(), 3, 3, 0.0) is None
+    assert compiled_newton.compiled_search(route.at(z), Backtracking(), 3, 3, 0.0) is None
     end, _ = searched(Newton(), route, z, 1)
     assert end.shape == z.shape
 
@@ -234,10 +234,10 @@ def test_one_datum_that_is_not_finite_does_not_touch_the_others(monkeypatch) -> 
 )
 def test_anything_else_is_left_to_torch(other) -> None:
     route, z, rule = other()
-    assert compiled.search(route, rule, 3, 3, 0.0) is None
-    assert compiled.search(type(route)(route.frame, z.float()), Backtracking(), 3, 3, 0.0) is None
+    assert compiled_newton.compiled_search(route, rule, 3, 3, 0.0) is None
+    assert compiled_newton.compiled_search(type(route)(route.frame, z.float()), Backtracking(), 3, 3, 0.0) is None
     layerwise = Layerwise.of(route.model, batch_of(torch.zeros(2, route.model.likelihood.size).double()), z[:2])
-    assert compiled.search(layerwise, Backtracking(), 3, 3, 0.0) is None
+    assert compiled_newton.compiled_search(layerwise, Backtracking(), 3, 3, 0.0) is None
 
 
 @NEEDS_COMPILER

@@ -8,7 +8,7 @@ from torch import nn
 from curvae import linalg
 from curvae.inference import AmortizedFullGaussian, prefixed
 from curvae.likelihoods import Bernoulli, Categorical, Gaussian, default
-from curvae.model import LatentVariableModel, fork
+from curvae.model import LatentVariableModel, log_joint_by_target
 from curvae.networks import MLP, ConvDecoder, ConvEncoder
 from curvae.objectives import AnnealedElbo
 from curvae.posteriors import Draws, weighted_covariance, weighted_interval, weighted_mean
@@ -40,7 +40,7 @@ def test_linalg_against_torch():
 def test_fork_splits_the_gradient():
     model, batch = relu_model("bernoulli")
     z = torch.randn(5, 8, 3, dtype=torch.float64, requires_grad=True)
-    down, up = fork(model, batch.x, z)
+    down, up = log_joint_by_target(model, batch.x, z)
     whole = model.log_joint(batch.x, z)
     torch.testing.assert_close(down, whole)
     torch.testing.assert_close(up, whole)

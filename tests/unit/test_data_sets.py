@@ -17,8 +17,8 @@ from scipy.io import savemat
 from curvae.cache import cache_folder
 from curvae.data import DataError, load, names, reopen
 from curvae.data.datasets.fetch import Files, Remote, download
+from curvae.data.datasets.known_sets import SOURCES
 from curvae.data.datasets.mnist import BINARIZED_HASHES
-from curvae.data.datasets.sets import SOURCES
 from curvae.data.transforms import Identity, restore
 
 RANDOM = np.random.default_rng(0)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import curvae
-from curvae.cli.finished import finished
+from curvae.cli.fit_summary import print_fit_summary
 from curvae.data import DataError, Options, Reading, from_array, from_file
 from curvae.data import stored as limits
 from curvae.data.stored import StoredRows
@@ -151,7 +151,7 @@ def test_no_more_than_some_rows_are_ever_read_at_once(tmp_path, rng, in_blocks, 
     options = {"latent": 2, "hidden": 8, "max_updates": 20, "out": tmp_path / "run", "progress": False}
     fitted = curvae.fit("vae", saved(tmp_path, x), **options)
     assert fitted.axes_for(rotate=True) is not None
-    finished(fitted.run)
+    print_fit_summary(fitted.run)
     assert 512 <= Counted.most <= 10_000
 
 

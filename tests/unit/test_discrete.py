@@ -11,7 +11,7 @@ from torch import nn
 from chance import means, p_value
 from curvae.data import from_array
 from curvae.distributions import all_states
-from curvae.evaluation.likelihood.annealing import annealed
+from curvae.evaluation.likelihood.annealing import annealed_importance_sampling
 from curvae.evaluation.likelihood.proposal import common_proposal
 from curvae.evaluation.likelihood.scores import score
 from curvae.inference import (
@@ -32,11 +32,11 @@ from curvae.model import LatentVariableModel
 from curvae.noise import common_noise, gumbel
 from curvae.objectives import elbo, iwae, monte_carlo_elbo
 from curvae.posteriors import (
-    Enumerated,
+    EnumeratedPosterior,
     IndependentCategorical,
     PairwiseBinary,
     maximize_pairwise,
-    typical,
+    representative_point,
 )
 from curvae.priors import StandardNormal, UniformCategorical
 from curvae.systems import LatentSystem
@@ -183,8 +183,10 @@ def test_bounds_by_enumeration_are_exact():
     joint = oracle.model.log_joint(oracle.x, oracle.states.unsqueeze(1).expand(-1, 8, -1))
     expected = (log_q.exp() * (joint - log_q)).sum(0)
     for bound in (elbo, monte_carlo_elbo):
-        torch.testing.assert_close(bound(oracle.model, Enumerated(q), oracle.batch, 1).value, expected, **CLOSE)
-    exact = iwae(oracle.model, Enumerated(q), oracle.batch, 1).value
+        torch.testing.assert_close(
+            bound(oracle.model, EnumeratedPosterior(q), oracle.batch, 1).value, expected, **CLOSE
+        )
+    exact = iwae(oracle.model, EnumeratedPosterior(q), oracle.batch, 1).value
     torch.testing.assert_close(exact, oracle.log_evidence(), **CLOSE)
 
 
@@ -195,12 +197,12 @@ def test_draws_reach_the_enumerated_bound():
     q = posterior_of(oracle)
     copies = q.with_tensors({"logits": q.logits.repeat(2000, 1, 1)})
     values = elbo(oracle.model, copies, batch_of(oracle.x.repeat(2000, 1)), 2).value.unflatten(0, (2000, 8))
-    means("bound", values.detach(), elbo(oracle.model, Enumerated(q), oracle.batch, 1).value.detach())
+    means("bound", values.detach(), elbo(oracle.model, EnumeratedPosterior(q), oracle.batch, 1).value.detach())
 
 
 def test_too_many_values_to_list():
     with pytest.raises(ValueError, match=r"3\^20 of them are more than 65536"):
-        Enumerated(IndependentCategorical(torch.zeros(1, 20, 3)))
+        EnumeratedPosterior(IndependentCategorical(torch.zeros(1, 20, 3)))
     with pytest.raises(ValueError, match=r"2\^17 of them"):
         PairwiseBinary(torch.zeros(1, 17), torch.zeros(1, 136))
     assert len(all_states(16, 2, torch.zeros(()))) == 2**16
@@ -210,7 +212,7 @@ def test_values_listed_under_inference_mode_serve_training():
     with torch.inference_mode():
         all_states(3, 5, torch.zeros((), dtype=torch.float64))
     logits = normal(2, 3, 5).requires_grad_(True)
-    Enumerated(IndependentCategorical(logits)).draw(1).log_q.sum().backward()
+    EnumeratedPosterior(IndependentCategorical(logits)).draw(1).log_q.sum().backward()
     assert logits.grad is not None
 
 
@@ -231,7 +233,7 @@ def test_evaluated_by_draws_of_its_own_posterior():
     z = all_states(2, 3, x).unsqueeze(1).expand(-1, len(x), -1)
     exact = torch.logsumexp(trained.model.log_joint(x, z), 0).detach().numpy()
     assert (np.abs(found["log_likelihood"] - exact) < 6 * found["stderr_own"] + 1e-4).all()
-    z = typical(trained.posterior(x))
+    z = representative_point(trained.posterior(x))
     assert trained.model.prior.log_prob(z).isfinite().all(), "what is decoded for a picture is a value of z"
 
 
@@ -252,7 +254,7 @@ def test_what_goes_by_curvature_refuses():
     with pytest.raises(ValueError, match="common proposal: expects continuous latents"):
         common_proposal(system())
     with pytest.raises(ValueError, match="ais: expects continuous latents"):
-        annealed(system(), from_array(torch.randn(60, 5)).test, 10)
+        annealed_importance_sampling(system(), from_array(torch.randn(60, 5)).test, 10)
 
 
 def test_a_continuous_posterior_has_no_evidence_there():

@@ -6,10 +6,10 @@ from numpy.polynomial.hermite_e import hermegauss
 from torch import nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from curvae.inference import AmortizedRankOne, at_test_time
+from curvae.inference import AmortizedRankOne, refiner_at_test_time
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
-from curvae.networks import TopDown
+from curvae.networks import TopDownDecoder
 from curvae.noise import common_noise
 from curvae.objectives import log_weights
 from curvae.posteriors import DiagonalGaussian, RankOneGaussian, kl
@@ -108,7 +108,7 @@ def test_path_gradient_is_that_of_bonnet_and_price():
 
 def one_output(scale: float = 0.5) -> tuple[LatentVariableModel, Batch, torch.Tensor]:
     """One output: the exact precision is I + w w' / s^2, a diagonal and one rank."""
-    decoder = TopDown([nn.Linear(3, 3, bias=False)], [nn.Linear(3, 1)], (3,)).double()
+    decoder = TopDownDecoder([nn.Linear(3, 3, bias=False)], [nn.Linear(3, 1)], (3,)).double()
     model = LatentVariableModel(StandardNormal(3), decoder, Gaussian(1, scale=scale)).double()
     nn.init.orthogonal_(decoder.noise[0].weight)
     nn.init.constant_(decoder.maps[0].weight, 1.0)
@@ -134,7 +134,7 @@ def test_a_rank_is_worth_nats_for_the_same_decoder():
     loc = (batch.x - bias) * weight / variance
     log_scale = -0.5 * (1 + weight.square() / 0.04).log().expand(4, -1)
     start = RankOneGaussian(loc, log_scale, torch.full_like(loc, 0.01) * weight.sign(), (3,))
-    end = at_test_time(600, rate=0.1)(model, start, batch).posterior
+    end = refiner_at_test_time(600, rate=0.1)(model, start, batch).posterior
     exact = MultivariateNormal(loc, precision_matrix=EYE[:3, :3] + weight.outer(weight) / 0.04)
     before, after = (kl_divergence(MultivariateNormal(q.mean, q.covariance), exact).detach() for q in (start, end))
     gap = 0.5 * ((1 + weight.square() / 0.04).log().sum() - (variance / 0.04).log())
@@ -147,7 +147,7 @@ def test_layers_of_noise_enter_on_the_way_down():
     """Linear maps: eta is (T_2 T_1 G_1, T_2 G_2) z and a constant."""
     first, second = nn.Linear(2, 3), nn.Linear(3, 5)
     enter = [nn.Linear(2, 2, bias=False), nn.Linear(3, 3, bias=False)]
-    decoder = TopDown(enter, [first, second], (2, 3)).double()
+    decoder = TopDownDecoder(enter, [first, second], (2, 3)).double()
     matrix = torch.cat([second.weight @ first.weight @ enter[0].weight, second.weight @ enter[1].weight], dim=1)
     z = torch.randn(7, 5, dtype=torch.float64)
     constant = second(first.bias)
@@ -171,6 +171,6 @@ def test_misuse():
     with pytest.raises(ValueError, match=r"must give 3 D = 9 values; got \(6,\)"):
         AmortizedRankOne(nn.Linear(5, 6), (3,))(None, Batch(torch.zeros(2, 5), torch.arange(2)))
     with pytest.raises(ValueError, match="one noise module and one map for each"):
-        TopDown([nn.Linear(2, 2)], [], (2,))
+        TopDownDecoder([nn.Linear(2, 2)], [], (2,))
     with pytest.raises(ValueError, match="sizes must be 1 or more"):
         dlgm(DataSpec((6,)), layers=0)

@@ -14,8 +14,8 @@ from curvae.dynamics import (
     leapfrog,
     tempered_leapfrog,
     transition,
-    tune,
-    value_and_slope,
+    tune_step_sizes,
+    value_and_grad,
 )
 from curvae.linalg import standard_normal_log_prob
 from zoo import LinearGaussian, TwoModes
@@ -30,7 +30,7 @@ def bumpy(z):
 
 
 def force(z):
-    return value_and_slope(bumpy, z)
+    return value_and_grad(bumpy, z)
 
 
 def start(count=5):
@@ -97,7 +97,7 @@ def test_the_slope_is_the_gradient_under_inference_mode():
     moved = z.clone().requires_grad_(True)
     (expected,) = torch.autograd.grad(bumpy(moved).sum(), moved)
     with torch.inference_mode():
-        torch.testing.assert_close(value_and_slope(bumpy, z)[1], expected)
+        torch.testing.assert_close(value_and_grad(bumpy, z)[1], expected)
 
 
 def test_one_leapfrog_step_is_the_langevin_proposal():
@@ -181,7 +181,7 @@ def annealed(oracle, count, steps, size=D, metropolis=True, short=0.2, **options
     kept, path = options.get("persistence", 0.0), ends(oracle)
     z = torch.randn(count, len(oracle.x), size, dtype=torch.float64)
     betas = torch.linspace(0, 1, steps + 1, dtype=torch.float64) ** 2
-    step = tune(path, torch.randn_like(z[:50]), betas, persistence=kept).step
+    step = tune_step_sizes(path, torch.randn_like(z[:50]), betas, persistence=kept).step
     step = step if metropolis else short * step  # where nothing is refused, long steps leave heavy tails
     return anneal(path, z, betas, step, metropolis=metropolis, **options)
 
@@ -232,7 +232,7 @@ def test_momentum_that_persists_makes_paths_tighter():
     generator = torch.Generator().manual_seed(0)
     for persistence, target in ((0.0, 0.65), (0.7, 0.8)):
         z = torch.randn(2, 200, 4, 4, generator=generator, dtype=torch.float64)
-        step = tune(path, z[0, :50], betas, 1, generator, target, persistence).step
+        step = tune_step_sizes(path, z[0, :50], betas, 1, generator, target, persistence).step
         found = anneal(path, z[1], betas, step, 1, generator, persistence=persistence)
         variances.append(found.log_weight.var(0).mean())
     assert variances[1] < 0.5 * variances[0]
@@ -244,7 +244,7 @@ def test_the_tuning_run_foretells_the_spread():
     path = ends(oracle)
     z = torch.randn(200, 8, D, dtype=torch.float64)
     betas = torch.linspace(0, 1, 41, dtype=torch.float64) ** 2
-    tuned = tune(path, z, betas)
+    tuned = tune_step_sizes(path, z, betas)
     spread = anneal(path, torch.randn_like(z), betas, tuned.step).log_weight.std(0).mean()
     assert tuned.log_weight.std(0).mean() == pytest.approx(spread, rel=0.25)
     for a in (-0.1, 1.0):
@@ -284,8 +284,10 @@ def test_steps_are_tuned_to_the_acceptance():
     lag = [0.65 - annealed(oracle, 100, steps).acceptance.mean() for steps in (30, 200)]
     assert abs(lag[1]) < 0.03
     assert lag[0] > 2 * lag[1]
-    with pytest.raises(ValueError, match=r"tune: target is a probability of acceptance, in \(0, 1\); got 65"):
-        tune(ends(oracle), torch.zeros(2, 8, D), torch.linspace(0, 1, 3), target=65)
+    with pytest.raises(
+        ValueError, match=r"tune_step_sizes: target is a probability of acceptance, in \(0, 1\); got 65"
+    ):
+        tune_step_sizes(ends(oracle), torch.zeros(2, 8, D), torch.linspace(0, 1, 3), target=65)
 
 
 @pytest.mark.statistical

@@ -12,7 +12,7 @@ from curvae.data import ArrayTable
 from curvae.data.transforms import Dequantization
 from curvae.distributions.gaussian import unpack
 from curvae.evaluation import Estimate, Widened, estimate, khat, posterior_weights, score, summarize
-from curvae.evaluation.information.posterior_summary import divergence_each
+from curvae.evaluation.information.posterior_summary import marginal_kl_to_prior
 from curvae.evaluation.likelihood.importance import collect, estimates, even, system_weights
 from curvae.evaluation.likelihood.proposal import widen
 from curvae.inference import AmortizedFullGaussian, AmortizedGaussian, Laplace
@@ -235,10 +235,10 @@ def test_evaluating_leaves_everything_as_it_was():
 def test_marginal_divergences_sum_to_the_whole_less_the_total_correlation():
     diagonal = DiagonalGaussian(torch.randn(4, 3).double(), torch.randn(4, 3).double())
     prior = StandardNormal(3)
-    torch.testing.assert_close(divergence_each(diagonal, prior).sum(-1, keepdim=True), kl(diagonal, prior))
+    torch.testing.assert_close(marginal_kl_to_prior(diagonal, prior).sum(-1, keepdim=True), kl(diagonal, prior))
     full = FullGaussian(torch.randn(4, 3).double(), torch.randn(4, 3, 3).double())
     correlation = full.variance.log().sum(-1) / 2 - full.half_log_det
-    torch.testing.assert_close(divergence_each(full, prior).sum(-1) + correlation, kl(full, prior)[:, 0])
+    torch.testing.assert_close(marginal_kl_to_prior(full, prior).sum(-1) + correlation, kl(full, prior)[:, 0])
 
 
 def test_systems_without_latents():

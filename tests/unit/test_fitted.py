@@ -18,14 +18,14 @@ from curvae import memory, training
 from curvae.cli import main
 from curvae.cli.score import score_
 from curvae.data import DataError, DataWarning, from_array
-from curvae.data.own_units import restored
+from curvae.data.own_units import restore_dtypes
 from curvae.data.schema import Column, Schema
 from curvae.evaluation.likelihood.weighted_draws import Sampling
 from curvae.evaluation.settings import Settings
 from curvae.fitted import Fitted
-from curvae.fitted.doors import _check_system
+from curvae.fitted.fit_and_load import _check_system
 from curvae.likelihoods import Gaussian
-from curvae.noise import kept
+from curvae.noise import keep_random_states
 from curvae.systems import vae
 from curvae.training.setup.settings import TrainingSettings
 from curvae.typing import DataSpec
@@ -227,7 +227,7 @@ def test_random_states_are_as_they_were(frame: Any, tmp_path: Path):
 def test_python_s_random_numbers_are_kept_too():
     random.seed(3)
     expected = random.Random(3).random()
-    with kept():
+    with keep_random_states():
         random.seed(5)
     assert random.random() == expected
 
@@ -336,7 +336,7 @@ def test_a_run_without_a_schema_still_loads(path: Path, frame: Any, tmp_path: Pa
 )
 def test_kinds_and_types_of_what_comes_out(kind: Any, dtype: str, values: list[float], right: list[float]):
     schema = Schema(DataSpec((1,)), (Column("a", kind, dtype),), dtype=dtype)
-    found = restored(schema, torch.tensor(values, dtype=torch.float64)[:, None])
+    found = restore_dtypes(schema, torch.tensor(values, dtype=torch.float64)[:, None])
     assert found.dtype == dtype
     assert found[:, 0].tolist() == right
 

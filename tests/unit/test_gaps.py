@@ -12,9 +12,9 @@ from curvae.cli import main
 from curvae.data import ArrayTable, from_array
 from curvae.distributions.gaussian import pack
 from curvae.evaluation import Estimate, Gaps, gaps
-from curvae.evaluation.gaps.gaps import amortization, measure_gaps, summary
+from curvae.evaluation.gaps.gaps import amortization, measure_gap_terms, summary
 from curvae.evaluation.gaps.results import MEMBERS
-from curvae.evaluation.gaps.variational_families import elbo_of, families, uncorrelated
+from curvae.evaluation.gaps.variational_families import best_diagonal_gaussian, elbo_of, fit_families
 from curvae.inference import Inferred
 from curvae.inference.inference import Inference
 from curvae.objectives import elbo
@@ -65,7 +65,7 @@ def mean_field(exact: LinearGaussian) -> float:
 
 def test_a_linear_model_with_a_diagonal_posterior_meets_the_closed_forms():
     system, table, exact = linear("diagonal")
-    found = measure_gaps(system, table, steps=80, samples=1000)
+    found = measure_gap_terms(system, table, steps=80, samples=1000)
     assert found["log_likelihood"] == pytest.approx(exact.log_evidence().numpy(), abs=0.1)
     truth = posterior_of(exact)
     own = system.inference(system.model, exact.batch).posterior
@@ -85,7 +85,7 @@ def test_a_linear_model_with_a_diagonal_posterior_meets_the_closed_forms():
 @pytest.mark.parametrize("kind", ["precision", "full"])
 def test_a_full_posterior_has_nothing_but_an_amortization_gap(kind: str):
     system, table, exact = linear(kind)
-    got = summary(measure_gaps(system, table, steps=60, samples=500))
+    got = summary(measure_gap_terms(system, table, steps=60, samples=500))
     inference = kl(system.inference(system.model, exact.batch).posterior, posterior_of(exact)).mean()
     assert got.approximation.value == pytest.approx(0, abs=0.01)
     assert got.amortization.value == pytest.approx(float(inference), abs=5 * got.amortization.monte_carlo)
@@ -94,7 +94,7 @@ def test_a_full_posterior_has_nothing_but_an_amortization_gap(kind: str):
 
 def test_an_exact_posterior_has_no_gap_and_is_not_made_worse():
     system, table, _ = linear("precision", shift=0.0)
-    found = measure_gaps(system, table, steps=50, samples=500)
+    found = measure_gap_terms(system, table, steps=50, samples=500)
     got = summary(found)
     assert abs(got.inference.value) < 0.01
     assert abs(got.amortization.value) < 0.01
@@ -106,7 +106,7 @@ def test_the_encoders_generalization_is_the_difference_of_two_tables():
     good = ArrayTable(exact.x[exact.x[:, 0] <= exact.bias[0]])  # where the encoder is right
     train = amortization(system, good, data=12, steps=60, samples=1000)
     assert np.abs(train).max() < 0.05
-    got = summary(measure_gaps(system, table, steps=60, samples=500), train)
+    got = summary(measure_gap_terms(system, table, steps=60, samples=500), train)
     assert got.amortization_train is not None
     assert got.generalization is not None
     assert got.generalization.value == pytest.approx(got.amortization.value - train.mean())
@@ -116,7 +116,7 @@ def test_the_encoders_generalization_is_the_difference_of_two_tables():
 def test_the_monte_carlo_error_is_that_of_the_elbo():
     """Over seeds, the error of a datum's ELBO has the size that is said; 200 repetitions, failure rate below 1e-4."""
     exact = linear("diagonal")[2]
-    model, q = exact.model, uncorrelated(posterior_of(exact))
+    model, q = exact.model, best_diagonal_gaussian(posterior_of(exact))
     q = DiagonalGaussian(q.loc + SHIFT, q.log_scale)
     values, errors = [], []
     for seed in range(200):
@@ -144,11 +144,11 @@ def test_better_families_are_not_worse_and_one_datum_alone_is_the_same():
     torch.manual_seed(0)
     system = vae(data.spec, latent=2, hidden=8).eval()
     with torch.no_grad():
-        found = families(system, data.test.batch(torch.arange(4)), 20)
-        alone = families(system, data.test.batch(torch.arange(1)), 20)
+        found = fit_families(system, data.test.batch(torch.arange(4)), 20)
+        alone = fit_families(system, data.test.batch(torch.arange(1)), 20)
     for name in ("best", "full"):
         assert torch.allclose(found.members[name].mean[:1], alone.members[name].mean, atol=1e-4)
-    got = summary(measure_gaps(system, data.test, data=8, steps=60, samples=500))
+    got = summary(measure_gap_terms(system, data.test, data=8, steps=60, samples=500))
     order = [got.members[name].elbo.value for name in ("own", "best", "full")]
     assert order == sorted(order)
     assert got.members["full"].gap.value > -0.01
@@ -157,7 +157,7 @@ def test_better_families_are_not_worse_and_one_datum_alone_is_the_same():
 @pytest.mark.parametrize("build", [mixture_vae, planar_vae])
 def test_families_that_are_not_gaussian_are_split_too(build):
     data = from_array(torch.randn(60, 5))
-    got = summary(measure_gaps(build(data.spec, latent=2, hidden=8), data.test, data=5, steps=40, samples=200))
+    got = summary(measure_gap_terms(build(data.spec, latent=2, hidden=8), data.test, data=5, steps=40, samples=200))
     assert got.amortization.value > -0.05
     assert got.members["diagonal"].elbo != got.members["best"].elbo
 
@@ -210,17 +210,17 @@ def test_misuse():
     data = from_array(torch.randint(0, 2, (40, 6)).float())
     discrete = direct_vae(data.spec, variables=3)
     with pytest.raises(ValueError, match="expects continuous latents"):
-        measure_gaps(discrete, data.test)
+        measure_gap_terms(discrete, data.test)
     system = vae(data.spec, latent=2, hidden=8)
     system.evidence = "none"
     with pytest.raises(ValueError, match="expects a system with a posterior and evidence; got LatentSystem"):
-        measure_gaps(system, data.test)
+        measure_gap_terms(system, data.test)
 
 
 def test_the_letters_of_the_oracle():
     """The mean-field formula against the divergence itself."""
     exact = linear("diagonal")[2]
     truth = posterior_of(exact)
-    found: Tensor = kl(uncorrelated(truth), truth)[:, 0]
+    found: Tensor = kl(best_diagonal_gaussian(truth), truth)[:, 0]
     assert found.tolist() == pytest.approx([mean_field(exact)] * len(exact.x))
     assert truth.loc.shape[1] == D

@@ -8,12 +8,12 @@ import torch
 from curvae.curvature import local
 from curvae.data import from_array
 from curvae.evaluation import Identifiability, evaluate
-from curvae.evaluation.information.identifiability import slopes_at
+from curvae.evaluation.information.identifiability import decoder_singular_values
 from curvae.evaluation.likelihood.diagnostics import estimate
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Bernoulli, Categorical, Gaussian
 from curvae.model import LatentVariableModel
-from curvae.networks import MLP, BrenierMap, FullRank, IdentifiableDecoder, carried, write_affine
+from curvae.networks import MLP, BrenierMap, FullRank, IdentifiableDecoder, linear_capacity, write_affine
 from curvae.objectives import iwae
 from curvae.priors import MixturePrior, StandardNormal
 from curvae.report import write_report
@@ -135,7 +135,7 @@ def test_of_categories_the_first_has_a_logit_of_0_so_that_probabilities_are_told
 def test_it_starts_at_a_linear_map_to_first_order(categories):
     decoder = stirred(IdentifiableDecoder(LATENT, 8, [12, 9], categories))
     outputs = 8 if categories is None else 12
-    assert carried(decoder) == LATENT
+    assert linear_capacity(decoder) == LATENT
     weight, bias = torch.randn(outputs, LATENT, dtype=F64), torch.randn(outputs, dtype=F64)
     inward = torch.linalg.qr(torch.randn(LATENT, LATENT, dtype=F64))[0]
     write_affine(decoder, inward, torch.zeros(LATENT, dtype=F64), weight, bias)
@@ -158,7 +158,7 @@ def test_every_likelihood_is_told_apart_and_the_curvature_is_that_of_the_jacobia
     model, z = system.model, torch.randn(20, LATENT, dtype=F64)
     with torch.no_grad():
         x = likelihood.sample(model.decode(z)).double()
-        found = slopes_at(model, Batch.of(x), z)
+        found = decoder_singular_values(model, Batch.of(x), z)
         assert (found.rank == LATENT).all()
         near = local(model, Batch.of(x), z).precision - torch.eye(LATENT, dtype=F64)
     torch.testing.assert_close(torch.linalg.eigvalsh(near).flip(-1), found.law.square(), atol=1e-8, rtol=1e-6)
@@ -178,7 +178,7 @@ def test_a_superfluous_latent_of_ppca_has_the_prior_as_its_posterior_and_here_no
     )
     torch.testing.assert_close(q.covariance[:, 0, 0], 1 / (1 + weight[0, 0] ** 2 / noise).expand(20))
     with torch.no_grad():
-        assert (slopes_at(model, batch, q.mean).rank == 1).all()
+        assert (decoder_singular_values(model, batch, q.mean).rank == 1).all()
     with pytest.raises(
         ValueError, match="identifiable-vae: latent must be from 1 to 1, the values that tell data apart"
     ):
@@ -271,7 +271,7 @@ def test_what_it_says_is_of_the_decoder_and_the_law():
     decoder.weight.data = weight
     model = LatentVariableModel(StandardNormal(2), decoder, Gaussian(3, scale=0.5)).double()
     with torch.no_grad():
-        found = slopes_at(model, Batch.of(torch.zeros(2, 3, dtype=F64)), torch.zeros(2, 2, dtype=F64))
+        found = decoder_singular_values(model, Batch.of(torch.zeros(2, 3, dtype=F64)), torch.zeros(2, 2, dtype=F64))
     torch.testing.assert_close(found.decoder, torch.tensor([[4.0, 3.0]] * 2, dtype=F64))
     torch.testing.assert_close(found.law, torch.tensor([[8.0, 6.0]] * 2, dtype=F64), rtol=1e-4, atol=0)
 
@@ -281,5 +281,5 @@ def test_codes_where_a_slope_is_not_finite_are_left_out():
     model = LatentVariableModel(StandardNormal(2), decoder, Gaussian(3, scale=0.5)).double()
     decoder.weight.data[0, 0] = torch.inf
     with torch.no_grad():
-        found = slopes_at(model, Batch.of(torch.zeros(2, 3, dtype=F64)), torch.zeros(2, 2, dtype=F64))
+        found = decoder_singular_values(model, Batch.of(torch.zeros(2, 3, dtype=F64)), torch.zeros(2, 2, dtype=F64))
     assert found.decoder.isnan().all()

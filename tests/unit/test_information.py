@@ -14,8 +14,8 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from chance import p_value
 from curvae.data import ArrayTable, from_array
 from curvae.evaluation import Information, information
-from curvae.evaluation.information.information import with_itself, without_itself
-from curvae.evaluation.information.two_sample import classified, mmd
+from curvae.evaluation.information.information import information_lower_bound, information_upper_bound
+from curvae.evaluation.information.two_sample import classifier_test, mmd
 from curvae.inference import Inferred
 from curvae.inference.inference import Inference
 from curvae.io.typed import conform
@@ -105,9 +105,9 @@ def test_a_collapsed_posterior_has_no_information():
 
 def test_posteriors_far_apart_reach_the_ceiling_and_no_more():
     log_q = -1e4 * (torch.arange(30.0).double().unsqueeze(1) - torch.arange(30.0).double()).square()
-    assert with_itself(log_q).value == pytest.approx(math.log(30))
-    assert with_itself(log_q).estimate.stderr == pytest.approx(0)
-    assert without_itself(log_q).value > 1000
+    assert information_lower_bound(log_q).value == pytest.approx(math.log(30))
+    assert information_lower_bound(log_q).estimate.stderr == pytest.approx(0)
+    assert information_upper_bound(log_q).value > 1000
 
 
 def test_both_ends_are_those_of_the_mixture_itself():
@@ -121,8 +121,8 @@ def test_both_ends_are_those_of_the_mixture_itself():
 
     whole = mixture(torch.arange(7)).log_prob(z)
     others = torch.stack([mixture(torch.arange(7)[torch.arange(7) != i]).log_prob(z[i]) for i in range(7)])
-    assert with_itself(log_q).value == pytest.approx(float((log_q.diagonal() - whole).mean()))
-    assert without_itself(log_q).value == pytest.approx(float((log_q.diagonal() - others).mean()))
+    assert information_lower_bound(log_q).value == pytest.approx(float((log_q.diagonal() - whole).mean()))
+    assert information_upper_bound(log_q).value == pytest.approx(float((log_q.diagonal() - others).mean()))
 
 
 def test_the_influence_is_the_derivative_in_a_datums_weight():
@@ -134,7 +134,7 @@ def test_the_influence_is_the_derivative_in_a_datums_weight():
         return (w * (log_q.diagonal() - total)).sum() / w.sum()
 
     slope = torch.func.grad(weighted)(torch.ones(6).double())
-    influence = with_itself(log_q).influence
+    influence = information_lower_bound(log_q).influence
     torch.testing.assert_close(6 * slope, influence - influence.mean())
 
 
@@ -161,7 +161,7 @@ def test_squared_mmd_is_that_of_its_definition():
 
 
 @pytest.mark.statistical
-@pytest.mark.parametrize("test", [partial(mmd, permutations=39), classified])
+@pytest.mark.parametrize("test", [partial(mmd, permutations=39), classifier_test])
 def test_both_tests_have_their_size(test, rng):
     """Of 60 pairs of equal samples those with p < 0.1 are a binomial of that share at most: 1e-6 of the seeds fail."""
     pairs = rng.normal(size=(60, 2, 30, 2))
@@ -174,12 +174,12 @@ def test_both_tests_have_their_size(test, rng):
 def test_the_classifier_sees_means_variances_and_correlations(change):
     random = np.random.default_rng(0)
     x, y = random.normal(size=(2, 800, 2))
-    assert classified(x, change(y)).p_value < 1e-3
+    assert classifier_test(x, change(y)).p_value < 1e-3
 
 
 def test_many_dimensions_are_seen_one_by_one():
     random = np.random.default_rng(0)
-    assert classified(random.normal(size=(400, 30)), 1.3 * random.normal(size=(400, 30))).p_value < 1e-3
+    assert classifier_test(random.normal(size=(400, 30)), 1.3 * random.normal(size=(400, 30))).p_value < 1e-3
 
 
 def test_posteriors_of_other_kinds():

@@ -21,7 +21,7 @@ from curvae.curvature import (
     local,
     native,
 )
-from curvae.curvature.solvers import compiled
+from curvae.curvature.solvers import compiled_newton
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP
@@ -54,7 +54,7 @@ def gradients(model, batch, z):
 def compare(model, batch, z) -> None:
     """The compiled step and its gradient with those of torch."""
     ours, gradient = gradients(model, batch, z)
-    assert compiled.last(linearize(model, batch, z), Backtracking(), True) is not None
+    assert compiled_newton.compiled_last_step(linearize(model, batch, z), Backtracking(), True) is not None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CURVAE_KERNEL", "0")
         theirs, expected = gradients(model, batch, z)
@@ -230,7 +230,7 @@ def test_where_a_precision_has_no_factor_torch_takes_over(level) -> None:
     route = linearize(model, batch, z.abs())
     quadratic = route.frame.quadratic._replace(gram=torch.full((9, 9), level).double())
     route = Gram(replace(route.frame, quadratic=quadratic), z.abs())
-    assert compiled.last(route, Backtracking(), False) is None
+    assert compiled_newton.compiled_last_step(route, Backtracking(), False) is None
     with torch.no_grad():
         assert not last_step(route, 0, Backtracking()).ok.all()
 
@@ -252,9 +252,9 @@ def test_the_log_likelihood_of_several_draws_has_the_decoders_gradient(draws) ->
 def test_anything_else_is_left_to_torch() -> None:
     model, batch, z = problem()
     route = Gram.of(model, batch, z)
-    assert compiled.last(route, PaperSchedule(), False) is None
-    assert compiled.last(Gram(route.frame, z.float()), Backtracking(), False) is None
-    assert compiled.last(Layerwise.of(model, batch, z), Backtracking(), False) is None
+    assert compiled_newton.compiled_last_step(route, PaperSchedule(), False) is None
+    assert compiled_newton.compiled_last_step(Gram(route.frame, z.float()), Backtracking(), False) is None
+    assert compiled_newton.compiled_last_step(Layerwise.of(model, batch, z), Backtracking(), False) is None
     smooth = LatentVariableModel(StandardNormal(3), MLP(3, [8], 40, nn.Tanh), Gaussian(40)).double()
     other = batch_of(torch.zeros(30, 40).double())
-    assert compiled.last(Gram.of(smooth, other, z), Backtracking(), False) is None
+    assert compiled_newton.compiled_last_step(Gram.of(smooth, other, z), Backtracking(), False) is None

@@ -15,7 +15,7 @@ from command_line import fails, says
 from curvae import training
 from curvae.cli import main
 from curvae.data import Data, from_array
-from curvae.evaluation import LatentCurve, Size
+from curvae.evaluation import LatentCurve, LatentCurvePoint
 from curvae.evaluation.comparison.latent_curve import measure_curve, sizes_of
 from curvae.linear import factor_analysis, ppca
 from curvae.training import RunError, RunFolder
@@ -100,8 +100,8 @@ def test_finished_runs_and_their_evaluations_are_left_alone(curve: LatentCurve, 
         curvae.latent_curve("vae", data_of(), [1], folder, progress=False, **{**FIXED, "seed": 1})
 
 
-def size(latent: int, value: float, difference: float, error: float) -> Size:
-    return Size(latent, value, 0.1, 0.0, value, 0.1, difference, error, 0.0, 1.0, f"latent-{latent}")
+def size(latent: int, value: float, difference: float, error: float) -> LatentCurvePoint:
+    return LatentCurvePoint(latent, value, 0.1, 0.0, value, 0.1, difference, error, 0.0, 1.0, f"latent-{latent}")
 
 
 def test_the_fewest_within_one_paired_error():

@@ -16,7 +16,7 @@ from curvae import report
 from curvae.cli import main
 from curvae.data import Data, from_array
 from curvae.inference import AmortizedGaussian, Inference, Inferred
-from curvae.latents import Axes, latent_axes, principal
+from curvae.latents import Axes, latent_axes, principal_rotation
 from curvae.likelihoods import Bernoulli, Gaussian
 from curvae.linear import factor_analysis, ppca
 from curvae.model import LatentVariableModel
@@ -159,7 +159,7 @@ def test_slopes_and_explained_variance_of_a_curved_decoder():
     torch.testing.assert_close(axes.gains, torch.linalg.eigvalsh(information).flip(0), atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(axes.loadings, rows.mean(0) @ axes.rotation.mT, atol=1e-6, rtol=1e-6)
     exact = dataclasses.replace(axes, rotation=torch.eye(2, dtype=torch.float64))
-    from curvae.latents.explained import _explained
+    from curvae.latents.system_axes import _explained
 
     found = _explained(model, z, exact.rotation, data.transform, (2,))
     torch.testing.assert_close(found, torch.tensor([[2.0, 9.0], [0.0, 1.0]]).double(), atol=1e-6, rtol=1e-6)
@@ -195,12 +195,12 @@ def test_a_sign_is_not_left_to_which_of_several_columns_is_largest():
         moved = weight.clone()
         moved[column] *= 1.1
         for sign in (1.0, -1.0):
-            rotation, _ = principal(torch.eye(1, dtype=torch.float64), sign * moved)
+            rotation, _ = principal_rotation(torch.eye(1, dtype=torch.float64), sign * moved)
             assert float(rotation) == sign
 
 
 def test_signs_and_order():
-    rotation, gains = principal(torch.diag(torch.tensor([1.0, 4.0])), torch.tensor([[1.0, -5.0], [0.5, 2.0]]))
+    rotation, gains = principal_rotation(torch.diag(torch.tensor([1.0, 4.0])), torch.tensor([[1.0, -5.0], [0.5, 2.0]]))
     assert gains.tolist() == [4.0, 1.0]
     torch.testing.assert_close(rotation, torch.tensor([[0.0, -1.0], [1.0, 0.0]]))
 

@@ -27,7 +27,7 @@ from curvae.priors import (
     autoregressive_prior,
     coupling_prior,
 )
-from curvae.priors.flow import by_columns
+from curvae.priors.flow import jacobian_by_columns
 from ingredients import encoder, stirred
 from zoo import LinearGaussian, batch_of, points, relu_model, smooth_model
 
@@ -64,7 +64,7 @@ def test_volume_draws_and_jacobian(flow, size):
     """The log-determinant and the Jacobian by hand against autograd; draws are the exact inverse."""
     prior, z = stirred(FlowPrior(flow(size)).double(), 0.2), points(size)
     noise, log_det = prior.to_noise(z)
-    jacobian = by_columns(lambda at: prior.to_noise(at).z, z)
+    jacobian = jacobian_by_columns(lambda at: prior.to_noise(at).z, z)
     sign, expected = torch.linalg.slogdet(jacobian)
     assert (sign == 1).all()
     torch.testing.assert_close(log_det, expected, atol=1e-9, rtol=1e-9)
@@ -88,7 +88,7 @@ def test_density_integrates_to_one(flow):
 
 def test_an_autoregressive_prior_sees_only_what_came_before():
     step = stirred(FlowPrior(Autoregressive(5, 0, 1, [16], affine())).double())
-    slope = by_columns(lambda at: step.to_noise(at).z, points(5)).abs().amax(0)
+    slope = jacobian_by_columns(lambda at: step.to_noise(at).z, points(5)).abs().amax(0)
     assert (slope.triu(1) == 0).all()
     assert (slope.tril(-1) > 0).sum() == 10
 

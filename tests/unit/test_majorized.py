@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from curvae import curvature
-from curvae.curvature import Layerwise, Majorized, Majorizer, Newton, Shared, Status, Typical, linearize
+from curvae.curvature import Layerwise, Majorized, Majorizer, MeanInformation, Newton, Shared, Status, linearize
 from curvae.inference import AmortizedGaussian, Laplace
 from curvae.likelihoods import Bernoulli, Categorical, Gaussian, HasBound
 from curvae.model import LatentVariableModel
@@ -16,7 +16,7 @@ from searches import Undamped, searched
 from zoo import LIKELIHOODS, batch_of, data_for, relu_model
 
 BOUNDED = ("bernoulli", "categorical")
-KINDS = {"bound": Majorizer(), "typical": Typical()}
+KINDS = {"bound": Majorizer(), "typical": MeanInformation()}
 
 
 def encoder() -> AmortizedGaussian:
@@ -167,7 +167,7 @@ def test_where_it_does_not_fit_the_inner_solver_searches():
     for model, batch, kind in (
         (*relu_model("gaussian"), Majorizer()),
         (conv, images, Majorizer()),
-        (coded, batch_of(data_for(coded.likelihood, 4)), Typical()),
+        (coded, batch_of(data_for(coded.likelihood, 4)), MeanInformation()),
     ):
         z = torch.randn(len(batch.x), 3, dtype=torch.float64)
         route, inner = linearize(model, batch, z), Newton(bfgs=1)

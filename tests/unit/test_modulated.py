@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from curvae.networks import ModulatedMLP, carried, write_affine
+from curvae.networks import ModulatedMLP, linear_capacity, write_affine
 
 F64 = torch.float64
 
@@ -40,7 +40,7 @@ def test_at_rest_all_have_the_shared_one_and_the_hypernetwork_learns():
 
 def test_an_affine_map_is_written_exactly():
     modulated = network()
-    assert carried(modulated) == carried(modulated.shared) == 4
+    assert linear_capacity(modulated) == linear_capacity(modulated.shared) == 4
     inward, outward = torch.randn(3, 5, dtype=F64), torch.randn(7, 3, dtype=F64)
     offset, bias = torch.randn(3, dtype=F64), torch.randn(7, dtype=F64)
     write_affine(modulated, inward, offset, outward, bias)

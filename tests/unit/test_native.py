@@ -18,7 +18,7 @@ import torch
 
 from curvae.curvature import native
 from curvae.curvature.native import calls as c_calls
-from curvae.curvature.native import compiler, kernel, library, private
+from curvae.curvature.native import compiler, kernel, library, private_files
 
 NEEDS_COMPILER = pytest.mark.skipif(not native.available(), reason="no C compiler here")
 NEEDS_OWNERS = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system does not tell who owns a file")
@@ -198,7 +198,7 @@ def writable(path: Path) -> None:
 
 
 def renamed(path: Path) -> Path:
-    return path.rename(path.with_name(private.name(path.name.partition("-")[0], b"other")))
+    return path.rename(path.with_name(private_files.name(path.name.partition("-")[0], b"other")))
 
 
 def pipe(path: Path) -> None:
@@ -225,7 +225,7 @@ def test_what_was_not_written_there_is_made_anew(spoil, calls: Path, tmp_path: P
 def test_a_planted_library_is_not_loaded(calls: Path, tmp_path: Path, told: pytest.LogCaptureFixture):
     """A folder that others can write may hold anything, with the right digest too."""
     anew()
-    planted = kept(tmp_path).with_name(private.name(kept(tmp_path).name.partition("-")[0], b"evil"))
+    planted = kept(tmp_path).with_name(private_files.name(kept(tmp_path).name.partition("-")[0], b"evil"))
     kept(tmp_path).unlink()
     planted.write_bytes(b"evil")
     planted.parent.chmod(0o777)
@@ -281,17 +281,17 @@ def test_the_folder_of_another_user(calls: Path, told, monkeypatch: pytest.Monke
     anew()
     told.clear()
     calls.write_text("")
-    monkeypatch.setattr(private.os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(private_files.os, "geteuid", lambda: os.getuid() + 1)
     assert_for_this_process_alone(anew(), calls, told, "kernel belongs to another user; remove it")
 
 
 @NEEDS_OWNERS
 def test_the_file_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    with private.folder(tmp_path / "kernel") as folder:
-        private.write_library(folder, "key", b"content")
-        assert private.read_library(folder, "key") == (b"content", [])
-        monkeypatch.setattr(private.os, "geteuid", lambda: os.getuid() + 1)
-        assert private.read_library(folder, "key") == (None, [private.name("key", b"content")])
+    with private_files.folder(tmp_path / "kernel") as folder:
+        private_files.write_library(folder, "key", b"content")
+        assert private_files.read_library(folder, "key") == (b"content", [])
+        monkeypatch.setattr(private_files.os, "geteuid", lambda: os.getuid() + 1)
+        assert private_files.read_library(folder, "key") == (None, [private_files.name("key", b"content")])
 
 
 @NEEDS_COMPILER
@@ -305,14 +305,14 @@ def test_a_full_disk(calls: Path, tmp_path: Path, told: pytest.LogCaptureFixture
     def full(*arguments: object, **places: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(private.os, "replace", full)
+    monkeypatch.setattr(private_files.os, "replace", full)
     assert_for_this_process_alone(anew(), calls, told, "No space left on device")
     assert list((tmp_path / "cache" / "kernel").iterdir()) == []
 
 
 @NEEDS_COMPILER
 def test_a_system_without_owners(calls: Path, told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delattr(private.os, "geteuid")
+    monkeypatch.delattr(private_files.os, "geteuid")
     assert_for_this_process_alone(anew(), calls, told, "does not tell who owns a folder")
 
 
@@ -331,14 +331,14 @@ def test_a_system_without_files_in_memory(calls: Path, tmp_path: Path, monkeypat
 @NEEDS_COMPILER
 def test_the_bytes_that_were_checked_are_loaded(calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A file that changes after it was read changes nothing."""
-    found, path, read = anew(), kept(tmp_path), private.read_library
+    found, path, read = anew(), kept(tmp_path), private_files.read_library
 
     def then_cut(folder: int, key: str):
         content = read(folder, key)
         cut(path)
         return content
 
-    monkeypatch.setattr(private, "read_library", then_cut)
+    monkeypatch.setattr(private_files, "read_library", then_cut)
     assert anew() == found
     assert isinstance(library.library(), ctypes.CDLL)
 
@@ -346,10 +346,10 @@ def test_the_bytes_that_were_checked_are_loaded(calls: Path, tmp_path: Path, mon
 @NEEDS_OWNERS
 def test_a_digest_beside_another_name_is_none(tmp_path: Path):
     digest = hashlib.sha256(b"content").hexdigest()
-    with private.folder(tmp_path / "kernel") as folder:
+    with private_files.folder(tmp_path / "kernel") as folder:
         (tmp_path / "kernel" / f"key-{digest[:32]}.so").write_bytes(b"content")
-        assert private.read_library(folder, "key") == (None, [f"key-{digest[:32]}.so"])
-        assert private.read_library(folder, "ke") == (None, [])
+        assert private_files.read_library(folder, "key") == (None, [f"key-{digest[:32]}.so"])
+        assert private_files.read_library(folder, "ke") == (None, [])
 
 
 def test_the_key_depends_on_what_the_library_is_made_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

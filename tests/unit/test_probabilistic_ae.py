@@ -14,7 +14,7 @@ from curvae.likelihoods import Gaussian
 from curvae.linear import LinearGaussian, ppca
 from curvae.networks import MLP
 from curvae.systems import CodeSystem, probabilistic_ae, vae
-from curvae.systems.codes import code_density, held_out_noise, reconstruction, whiten
+from curvae.systems.codes import code_density_bound, held_out_noise, reconstruction_bound, whiten
 from curvae.typing import Batch, DataSpec
 from folders import folder
 
@@ -190,7 +190,7 @@ def test_it_starts_at_principal_components(noise):
     expected = fit.mean + (x - fit.mean) @ basis @ basis.mT
     torch.testing.assert_close(system_mean(system, x), expected, atol=1e-8, rtol=0)
     squares = -0.5 * (x - expected).square().sum(1) / fit.noise[0]
-    found = reconstruction(system, Batch.of(x)).surrogate
+    found = reconstruction_bound(system, Batch.of(x)).surrogate
     torch.testing.assert_close(found - found.mean(), squares - squares.mean(), atol=1e-7, rtol=0)
 
 
@@ -205,7 +205,7 @@ def test_each_phase_trains_its_own_part_and_reports_no_bound():
     }
     assert set().union(*parts.values()) == {name for name, _ in system.named_parameters()}
     assert sum(map(len, parts.values())) == len(set().union(*parts.values())), "nothing is trained twice"
-    for bound in (reconstruction(system, batch), code_density(system, batch)):
+    for bound in (reconstruction_bound(system, batch), code_density_bound(system, batch)):
         assert bound.value.isnan().all()
         assert bound.surrogate.isfinite().all()
 

@@ -7,7 +7,7 @@ import pytest
 
 from curvae.evaluation import formatting
 from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult, Summary
-from curvae.report import figures, page, pictures, sections, words
+from curvae.report import figures, page, pictures, sections, verdict_sentences
 from curvae.report.snapshot import Snapshot
 
 
@@ -93,7 +93,7 @@ def test_a_learning_curve_is_cut_only_where_its_start_is_far_below():
     ],
 )
 def test_numbers_are_rounded_to_their_error(value: float, stderr: float, text: str):
-    assert formatting.number(value, stderr) == text
+    assert formatting.format_number(value, stderr) == text
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_numbers_are_rounded_to_their_error(value: float, stderr: float, text: s
 )
 def test_the_verdict_says_how_far_to_trust_it(flagged: float, said: str):
     part = ProposalResult(Estimate(-3.0, 0.1), Summary(100, 50, 0), Summary(0.4, 1.0, flagged))
-    assert said in words.trust(Evaluation(laplace=part))
+    assert said in verdict_sentences.trust(Evaluation(laplace=part))
 
 
 def test_what_is_left_out_for_one_reason_shares_a_line():
@@ -141,16 +141,16 @@ def test_dead_latents_have_bars(latents: int):
 def test_values_that_are_not_finite_are_left_out_of_pictures(bad: float, rows: slice):
     values, other = np.random.default_rng(0).normal(size=(2, 5, 2))
     values[rows, 1] = bad
-    pictures.parity(values, other).canvas.draw()
+    pictures.parity_plot(values, other).canvas.draw()
     for pair in ((values, other), (other, values)):
-        pictures.columns_of(*pair).canvas.draw()
+        pictures.column_histograms(*pair).canvas.draw()
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
 @pytest.mark.parametrize("latents", [2, 3, 4])
 def test_few_rows_have_a_plane(rows: int, latents: int):
     means = np.random.default_rng(0).normal(size=(rows, latents))
-    pictures.latent(means, np.broadcast_to(np.eye(latents), (rows, latents, latents)), None).canvas.draw()
+    pictures.latent_plot(means, np.broadcast_to(np.eye(latents), (rows, latents, latents)), None).canvas.draw()
 
 
 def test_results_name_the_flagged_the_best_and_the_second_opinion():
@@ -172,7 +172,7 @@ def test_results_name_the_flagged_the_best_and_the_second_opinion():
         ais=annealed,
         count=100,
     )
-    shown = sections.results(Snapshot(Path("run"), {}, evaluation=found)).html
+    shown = sections.results_section(Snapshot(Path("run"), {}, evaluation=found)).html
     for said in (
         "by importance sampling from the best proposal of each datum",
         "without the 5 data that are flagged (5.0%)",
@@ -186,5 +186,7 @@ def test_results_name_the_flagged_the_best_and_the_second_opinion():
         assert said in shown, said
     assert (
         "flagged"
-        not in sections.results(Snapshot(Path("run"), {}, evaluation=Evaluation(Estimate(-3, 1), own=part))).html
+        not in sections.results_section(
+            Snapshot(Path("run"), {}, evaluation=Evaluation(Estimate(-3, 1), own=part))
+        ).html
     )

@@ -9,7 +9,7 @@ import torch
 
 import curvae
 from curvae import training
-from curvae.cli.finished import finished
+from curvae.cli.fit_summary import print_fit_summary
 from curvae.data import from_array
 from curvae.report import write_report
 from curvae.systems import vae
@@ -223,7 +223,7 @@ def test_a_start_that_diverges_is_passed_over(tmp_path: Path, capsys):
     assert run.status["best"] == max(run.restarts.values())
     assert "start with seed 1 is passed over: training stopped" in capsys.readouterr().err
     assert [each.name for each in tmp_path.iterdir()] == ["run"]
-    finished(run)
+    print_fit_summary(run)
     assert "diverged (seed 1)" in capsys.readouterr().out
 
 

@@ -43,7 +43,7 @@ def information(likelihood: Likelihood, eta: Tensor, mask: Tensor | None) -> Ten
     return matrix * seen * seen[:, None]
 
 
-def explicit(model: LatentVariableModel, batch, z: Tensor) -> curvature.Local:
+def explicit(model: LatentVariableModel, batch, z: Tensor) -> curvature.LocalExpansion:
     """One datum after the other, the whole Jacobian by reverse mode, the gradient by autograd."""
     found = []
     for item in range(len(z)):
@@ -57,10 +57,10 @@ def explicit(model: LatentVariableModel, batch, z: Tensor) -> curvature.Local:
         bend = information(model.likelihood, model.decode(z[item : item + 1])[0], None if mask is None else mask[0])
         precision = jacobian.mT @ bend @ jacobian + torch.eye(len(jacobian.mT), dtype=z.dtype)
         found.append((log_joint(z[item]), torch.func.grad(log_joint)(z[item]), precision))
-    return curvature.Local(*(torch.stack(values) for values in zip(*found, strict=True)))
+    return curvature.LocalExpansion(*(torch.stack(values) for values in zip(*found, strict=True)))
 
 
-def agree(found: curvature.Local, expected: curvature.Local) -> None:
+def agree(found: curvature.LocalExpansion, expected: curvature.LocalExpansion) -> None:
     """To 1e-10 of the size of the numbers; the Gram route's value is a difference of such as the first one."""
     for value, other in zip(found, expected, strict=True):
         torch.testing.assert_close(value, other, atol=1e-10 * size_of(other, expected.log_joint), rtol=0)
@@ -101,7 +101,7 @@ def test_every_route_is_the_explicit_one(size, count, name, event, activation, h
             there = built(route, model, batch, torch.randn_like(z))
             agree(there.at(z).local(), expected)
             found = there.at(z)
-            agree(curvature.Local(found.log_joint, found.grad(), found.local().precision), expected)
+            agree(curvature.LocalExpansion(found.log_joint, found.grad(), found.local().precision), expected)
             step = torch.randn_like(z)
             left = expected.grad - (expected.precision @ step.unsqueeze(-1)).squeeze(-1)
             torch.testing.assert_close(there.at(z).residual(step), left, atol=1e-10 * size_of(left), rtol=0)

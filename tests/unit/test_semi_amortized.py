@@ -16,7 +16,7 @@ from curvae.inference import (
     MatrixFreeLaplace,
     Refiner,
     SemiAmortized,
-    at_test_time,
+    refiner_at_test_time,
 )
 from curvae.inference.update_rules import clipped
 from curvae.likelihoods import Gaussian
@@ -205,7 +205,7 @@ def test_any_posterior_is_refined(name):
     }
     with torch.no_grad():
         start = starts[name](model, batch).posterior
-        end = at_test_time(30)(model, start, batch).posterior
+        end = refiner_at_test_time(30)(model, start, batch).posterior
         before, after = (elbo(model, q, batch, 4000).value for q in (start, end))
     assert type(end) is type(start)
     assert after.mean() > before.mean() + 0.1

@@ -15,7 +15,7 @@ from curvae.data import Data, from_array
 from curvae.inference import AffinePosterior, AmortizedFullGaussian, AmortizedRankOne
 from curvae.likelihoods import Bernoulli, Categorical, Gaussian
 from curvae.linear import LinearGaussian, factor_analysis, ppca
-from curvae.networks import MLP, carried, write_affine
+from curvae.networks import MLP, linear_capacity, write_affine
 from curvae.systems import System, vae, vlae
 from curvae.systems.base import SYSTEMS
 from curvae.systems.missing_parts import StartMissingness
@@ -88,7 +88,7 @@ def linear_model(data: Data, latent: int, learn: str = "element") -> LinearGauss
 def test_an_affine_map_is_written_exactly(activation, hidden):
     network = MLP(5, hidden, 7, activation).double()
     before = network[-1].weight[6].clone()
-    size = min(carried(network), 4)
+    size = min(linear_capacity(network), 4)
     inward, offset, outward, bias = (
         torch.randn(*shape, dtype=torch.float64) for shape in ((size, 5), (size,), (6, size), (6,))
     )
@@ -111,7 +111,7 @@ def test_an_affine_map_is_written_exactly(activation, hidden):
     ],
 )
 def test_other_networks_carry_nothing(network):
-    assert carried(network) == 0
+    assert linear_capacity(network) == 0
     with pytest.raises(ValueError, match="expected a network that carries 1 values, got 0"):
         write_affine(network, torch.ones(1, 5), torch.zeros(1), torch.ones(7, 1), torch.zeros(7))
 

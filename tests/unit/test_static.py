@@ -13,7 +13,7 @@ from curvae.inference import AmortizedGaussian, Laplace
 from curvae.networks import MLP
 from curvae.objectives import Bound, monte_carlo_elbo
 from curvae.systems import LatentSystem
-from curvae.training.loop.compiled import Compiled
+from curvae.training.loop.compiled_bound import Compiled
 from curvae.typing import Batch
 from zoo import relu_model
 

@@ -12,7 +12,7 @@ import methods
 from curvae import registry, training
 from curvae.data import from_array
 from curvae.systems import System, vae, vlae
-from curvae.training.setup.check import check_networks
+from curvae.training.setup.network_checks import check_networks
 from training_toys import FEATURES, Toy, data_of
 
 

@@ -10,7 +10,7 @@ import torch
 
 import curvae
 from curvae import training
-from curvae.training.loop.loader import part
+from curvae.training.loop.loader import rank_part
 from training_script import make
 from training_toys import Toy
 
@@ -38,7 +38,7 @@ def test_two_processes_agree_with_one(tmp_path: Path):
 def test_weights_of_the_parts_add_up_to_the_global_mean():
     values = torch.arange(7.0)
     for world in (1, 2, 3, 9):
-        parts = [part(values, rank, world) for rank in range(world)]
+        parts = [rank_part(values, rank, world) for rank in range(world)]
         assert sum(rows.mean() * share for rows, share in parts) / world == values.mean()
         assert all(len(rows) >= 2 for rows, _ in parts)
 
@@ -47,6 +47,6 @@ def test_weights_of_the_parts_add_up_to_the_global_mean():
 def test_no_process_gets_a_single_row_of_more(count: int):
     rows = torch.arange(count)
     for world in (2, 3, 4):
-        parts = [part(rows, rank, world) for rank in range(world)]
+        parts = [rank_part(rows, rank, world) for rank in range(world)]
         assert all(len(mine) >= min(2, count) for mine, _ in parts)
         assert torch.cat([mine for mine, share in parts if share]).equal(rows)

@@ -11,7 +11,7 @@ import planted
 from curvae.data import from_array
 from curvae.evaluation import calibrate, local_c2st, predictive_check
 from curvae.evaluation.calibration.local_c2st import Features, neighborhood, tail, whitened
-from curvae.evaluation.calibration.tarp import references
+from curvae.evaluation.calibration.tarp import reference_map
 from curvae.evaluation.draws import equally_weighted
 from curvae.systems import vae
 from zoo import two_normals
@@ -194,7 +194,7 @@ def test_tails_count_what_is_as_large():
 def test_reference_points_depend_on_x_and_spread_like_z():
     model = planted.system("none, one mode").model
     with torch.no_grad():
-        points, (x, z) = references(model), model.sample(4000)
+        points, (x, z) = reference_map(model), model.sample(4000)
     found = points.of(x)
     assert (found.std(0) / z.std(0)).tolist() == pytest.approx([1, 1], rel=0.25)
     assert points.distance(x, found).max() < 1e-6

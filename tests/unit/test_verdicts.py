@@ -10,7 +10,7 @@ import curvae.report
 from curvae.evaluation import Evaluation
 from curvae.evaluation.estimate import Estimate
 from curvae.evaluation.likelihood.baselines import BaselineResult
-from curvae.verdicts import conclusion, of_bound, of_evaluation, of_training
+from curvae.verdicts import bound_verdicts, conclusion, evaluation_verdicts, training_verdicts
 
 
 def curve(bound, train=None, stage="train", first=1):
@@ -31,11 +31,11 @@ def noisy(values, sd=0.3, seed=0):
 
 
 def kinds(metrics):
-    return [each.kind for each in of_training(metrics)]
+    return [each.kind for each in training_verdicts(metrics)]
 
 
 def test_a_curve_that_rises_to_its_end():
-    found = of_training(curve(noisy(np.linspace(0, 60, 60))), again="curvae fit --continue runs/a")
+    found = training_verdicts(curve(noisy(np.linspace(0, 60, 60))), again="curvae fit --continue runs/a")
     assert [each.kind for each in found] == ["rising"]
     assert "curvae fit --continue runs/a goes on" in str(found[0])
 
@@ -48,7 +48,7 @@ def test_a_curve_that_has_come_to_rest_says_nothing(seed):
 
 def test_a_curve_that_turns_while_training_goes_on():
     bound = noisy(np.concatenate([np.linspace(0, 20, 20), np.linspace(20, 5, 40)]))
-    (found,) = of_training(curve(bound, np.linspace(0, 90, 60)))
+    (found,) = training_verdicts(curve(bound, np.linspace(0, 90, 60)))
     assert found.kind == "overfits"
     assert f"after epoch {int(bound.argmax()) + 1} of 60" in found.text
 
@@ -79,43 +79,43 @@ def result(ahead=5.0, flagged=0, activity=(1.0, 1.0), kl=3.0):
 
 
 def test_a_model_that_is_ahead_is_worth_using():
-    assert of_evaluation(result()) == ()
+    assert evaluation_verdicts(result()) == ()
     assert conclusion(result()) == "Worth using: +5.00 ± 0.50 nats in log p(x) over factor analysis, 2 latents, paired."
 
 
 @pytest.mark.parametrize(("ahead", "how"), [(0.9, "not ahead of"), (-0.9, "not ahead of"), (-1.1, "behind")])
 def test_a_model_that_is_not_ahead_of_the_best_baseline(ahead, how):
     """Within two errors of the paired difference, whatever the weaker baseline says."""
-    (found,) = of_evaluation(result(ahead))
+    (found,) = evaluation_verdicts(result(ahead))
     assert found.kind == "baseline"
     assert f"Not better than factor analysis, 2 latents: {how}" in str(found)
     assert conclusion(result(ahead)).startswith("Not worth using as it is: factor analysis, 2 latents explains")
 
 
 def test_estimates_that_cannot_be_trusted():
-    assert of_evaluation(result(flagged=10)) == ()
-    (found,) = of_evaluation(result(flagged=11))
+    assert evaluation_verdicts(result(flagged=10)) == ()
+    (found,) = evaluation_verdicts(result(flagged=11))
     assert found.kind == "estimates"
     assert "for 11% of the data" in str(found)
     assert conclusion(result(flagged=11)).endswith("; but part of the estimates of log p(x) cannot be trusted.")
 
 
 def test_latents_that_say_nothing():
-    (found,) = of_evaluation(result(activity=(1.0, 0.001, 0.0)))
+    (found,) = evaluation_verdicts(result(activity=(1.0, 0.001, 0.0)))
     assert (found.kind, str(found)) == ("collapsed", "2 of 3 latents say nothing; --latent 1 would do.")
-    (found,) = of_evaluation(result(activity=(0.0, 0.0), kl=0.0))
+    (found,) = evaluation_verdicts(result(activity=(0.0, 0.0), kl=0.0))
     assert str(found).startswith("Collapsed: the latents say nothing")
 
 
 def test_what_training_says_is_part_of_the_sentence_and_no_baseline_is_said():
-    rising = of_training(curve(np.linspace(0, 60, 60)))
+    rising = training_verdicts(curve(np.linspace(0, 60, 60)))
     assert conclusion(result(), rising).endswith("; but training longer would still gain.")
     assert "cannot be said" in conclusion(replace(result(), baselines=None))
 
 
 def test_a_bound_below_a_baseline_before_anything_is_evaluated():
-    assert of_bound(-15.0, {"PPCA, 2 latents": -16.0}) == ()
-    (found,) = of_bound(-17.0, {"PPCA, 2 latents": -16.0, "factor analysis, 2 latents": -15.5})
+    assert bound_verdicts(-15.0, {"PPCA, 2 latents": -16.0}) == ()
+    (found,) = bound_verdicts(-17.0, {"PPCA, 2 latents": -16.0, "factor analysis, 2 latents": -15.5})
     assert "not above factor analysis, 2 latents (-15.50)" in str(found)
 
 
@@ -126,10 +126,10 @@ def test_a_planted_run_overfits_and_the_report_says_so(tmp_path):
     torch.manual_seed(0)
     system = curvae.systems.vae(data.spec, latent=2, hidden=128)
     run = curvae.training.fit(system, data, max_updates=2000, out=tmp_path / "run", progress=False)
-    (found,) = of_training(run.metrics())
+    (found,) = training_verdicts(run.metrics())
     assert found.kind == "overfits"
     result = curvae.evaluate(run, samples=50, progress=False)
-    assert [each.kind for each in of_evaluation(result)][:1] == ["baseline"]
+    assert [each.kind for each in evaluation_verdicts(result)][:1] == ["baseline"]
     text = curvae.report.html(curvae.report.read_snapshot(run.path))
     assert "Not worth using as it is" in text
     assert "Overfits: after epoch" in text

@@ -10,13 +10,13 @@ from torch import nn
 
 from chance import beyond, deviates, means, p_value, repetitions, within
 from curvae.data import ArrayTable, from_array
-from curvae.evaluation import defensive, estimate, score, select_proposal, smooth, summarize
+from curvae.evaluation import defensive_mixture, estimate, pareto_smooth, score, select_proposal, summarize
 from curvae.evaluation.likelihood.diagnostics import Estimates, smoothed_and_khat
-from curvae.evaluation.likelihood.estimation import flagged, weigh
+from curvae.evaluation.likelihood.estimation import estimate_by_proposals, flagged
 from curvae.evaluation.likelihood.importance import balanced_weights, posterior_weights
 from curvae.evaluation.likelihood.proposal import widen
 from curvae.evaluation.likelihood.proposal_selection import PROPOSALS
-from curvae.evaluation.likelihood.weighted_draws import Sampling, from_both, from_posterior, mixed
+from curvae.evaluation.likelihood.weighted_draws import Sampling, draws_from_both, draws_from_posterior, mixed
 from curvae.inference import AmortizedGaussian
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
@@ -53,7 +53,7 @@ def test_reused_draws_are_those_of_the_mixture():
     halves = (widen(exact, 0.5), DiagonalGaussian(oracle.mean() + 1, torch.zeros(8, D).double()))
     own = Mixture(halves, torch.tensor([[0.0, 1.0]]).double().expand(8, 2))
     common = widen(exact, 1.3)
-    direct = posterior_weights(oracle.model, defensive(own, common), oracle.batch, 40, 2**28, seeded())
+    direct = posterior_weights(oracle.model, defensive_mixture(own, common), oracle.batch, 40, 2**28, seeded())
     generator = seeded()
     parts = [
         balanced_weights(oracle.model, a, b, oracle.batch, 40, 2**28, generator)
@@ -71,7 +71,9 @@ def test_one_bad_proposal_does_not_spoil_the_mixture():
     oracle = LinearGaussian()
     exact = exact_posterior(oracle)
     bad = DiagonalGaussian(oracle.mean() + 0.5, torch.full((8, D), -3.0).double())
-    found = weigh(from_both(oracle.model, bad, widen(exact, 1.3), oracle.batch, Sampling(4000)), 8, Sampling(4000))
+    found = estimate_by_proposals(
+        draws_from_both(oracle.model, bad, widen(exact, 1.3), oracle.batch, Sampling(4000)), 8, Sampling(4000)
+    )
     truth = oracle.log_evidence().numpy()
     assert (found["khat_own"] > 0.7).all()
     assert (found["khat_defensive"] < 0.5).all()
@@ -87,7 +89,9 @@ def test_the_mixture_finds_the_mode_that_a_laplace_proposal_misses():
     own = DiagonalGaussian(torch.zeros(1, 1).double(), torch.full((1, 1), math.log(1.5)).double())
     laplace = DiagonalGaussian(oracle.x[2:].sqrt(), torch.full((1, 1), math.log(0.1)).double())
     truth = oracle.log_evidence()[2].item()
-    found = weigh(from_both(oracle.model, own, laplace, batch, Sampling(20000)), 1, Sampling(20000))
+    found = estimate_by_proposals(
+        draws_from_both(oracle.model, own, laplace, batch, Sampling(20000)), 1, Sampling(20000)
+    )
     assert found["log_likelihood_laplace"][0] < truth - 0.5
     for name in ("own", "defensive"):
         assert abs(found[f"log_likelihood_{name}"][0] - truth) < 5 * found[f"stderr_{name}"][0]
@@ -105,7 +109,9 @@ def test_the_error_of_strata_is_that_of_repetitions():
     exact = PrecisionGaussian(oracle.mean().expand(400, D), torch.linalg.cholesky(oracle.precision()).expand(400, D, D))
     off = 2 * torch.linalg.inv(oracle.precision()).diagonal().sqrt()
     own = widen(exact.with_tensors({**exact.tensors, "loc": exact.loc + off}), 0.3)
-    found = weigh(from_both(oracle.model, own, widen(exact, 1.5), batch, Sampling(100)), 400, Sampling(100))
+    found = estimate_by_proposals(
+        draws_from_both(oracle.model, own, widen(exact, 1.5), batch, Sampling(100)), 400, Sampling(100)
+    )
     p_value("error", repetitions(found["log_likelihood_defensive"], found["stderr_defensive"]))
 
 
@@ -153,7 +159,7 @@ def test_choosing_by_khat_does_not_make_estimates_high():
     factor = torch.linalg.cholesky(oracle.precision()).expand(300, 1, 1)
     exact = PrecisionGaussian(oracle.mean().expand(300, 1), factor)
     own, common = widen(exact, 0.35), widen(exact, 0.4)
-    found = weigh(from_both(oracle.model, own, common, batch, Sampling(100)), 300, Sampling(100))
+    found = estimate_by_proposals(draws_from_both(oracle.model, own, common, batch, Sampling(100)), 300, Sampling(100))
     beyond("times the least chosen was chosen", np.bincount(found["proposal"], minlength=3), 0)
     ratio = np.exp(found["log_likelihood"] - oracle.log_evidence().numpy()).clip(max=2)
     deviates("mean", (ratio.mean() - 1) / (ratio.std(ddof=1) / math.sqrt(300)), sides=1)
@@ -187,7 +193,9 @@ def test_only_those_data_get_more_draws_that_ask_for_them():
     exact = exact_posterior(oracle)
     common = PrecisionGaussian(exact.loc, exact.factor / width.sqrt()[:, None, None])
     asked = Sampling(200, stderr=0.03, most=8)
-    found = weigh(from_both(oracle.model, widen(exact, 4.0), common, oracle.batch, asked), 30, asked)
+    found = estimate_by_proposals(
+        draws_from_both(oracle.model, widen(exact, 4.0), common, oracle.batch, asked), 30, asked
+    )
     assert found["draws"][0] == 200
     assert set(found["draws"]) == {200, 400, 800, 1600}
     expected = np.sqrt((width.numpy() / np.sqrt(2 * width.numpy() - 1)) ** D - 1) / np.sqrt(found["draws"])
@@ -209,7 +217,7 @@ def test_asking_for_more_draws_biases_nothing():
     nn.init.zeros_(model.decoder.weight)
     q = IndependentCategorical(torch.tensor([0.97, 0.03]).double().log().expand(500, 1, 2))
     batch, sampling = batch_of(torch.zeros(500, 1).double()), Sampling(50, stderr=0.15)
-    found = weigh(from_posterior(model, q, batch, sampling), 500, sampling)
+    found = estimate_by_proposals(draws_from_posterior(model, q, batch, sampling), 500, sampling)
     truth = model.likelihood.log_prob(batch.x[:1], model.decoder.bias.expand(1, 1)).item()
     beyond("share with more draws", (found["draws"] > 50).mean(), 0.2)
     means("p-hat", np.exp(found["log_likelihood"] - truth))
@@ -246,7 +254,7 @@ def test_smoothed_tails_are_quantiles_of_the_fitted_pareto():
 
 def test_what_has_no_tail_is_not_smoothed():
     for terms in (np.zeros((500, 1)), np.random.default_rng(0).normal(size=(20, 1)), np.full((500, 1), np.nan)):
-        np.testing.assert_array_equal(smooth(terms), terms)
+        np.testing.assert_array_equal(pareto_smooth(terms), terms)
 
 
 @pytest.mark.statistical
@@ -260,7 +268,9 @@ def test_smoothed_estimates_vary_less_where_tails_are_heavy():
     batch = repeated(oracle, 500)
     factor = torch.linalg.cholesky(oracle.precision()).expand(500, 1, 1)
     q = widen(PrecisionGaussian(oracle.mean().expand(500, 1), factor), 0.4)
-    found = weigh(from_posterior(oracle.model, q, batch, Sampling(100)), 500, Sampling(100, smooth=True))
+    found = estimate_by_proposals(
+        draws_from_posterior(oracle.model, q, batch, Sampling(100)), 500, Sampling(100, smooth=True)
+    )
     truth = oracle.log_evidence().numpy()
     raw, smoothed = (found[f"log_likelihood_{name}"] - truth for name in ("best", "smoothed"))
     within("smoothed error over raw error", np.abs(smoothed).mean() / np.abs(raw).mean(), 1.0)

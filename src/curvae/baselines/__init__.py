@@ -1,7 +1,7 @@
 """Models in closed form that a deep one has to beat, in the same units and on the same rows.
 
 ``baseline`` is what such a model is; ``fits`` says which ones a likelihood has, ``densities`` are those that are no
-linear-Gaussian model, ``system`` finds the likelihood and the number of latents of a trained system.
+linear-Gaussian model, ``system_baselines`` finds the likelihood and the number of latents of a trained system.
 
 Example:
     >>> import torch
@@ -18,7 +18,8 @@ Example:
 from curvae.baselines.baseline import NAMES, Baseline, Density, label
 from curvae.baselines.densities import BernoulliColumns, CategoricalColumns
 from curvae.baselines.fits import fit
-from curvae.baselines.system import fit_beside
+from curvae.baselines.system_baselines import fit_system_baselines
+from curvae.renamed import renamed
 
 __all__ = [
     "NAMES",
@@ -27,6 +28,11 @@ __all__ = [
     "CategoricalColumns",
     "Density",
     "fit",
-    "fit_beside",
+    "fit_system_baselines",
     "label",
 ]
+
+_BEFORE = {
+    "fit_beside": "curvae.baselines.fit_system_baselines",
+}
+__getattr__ = renamed(__name__, _BEFORE)

@@ -78,7 +78,7 @@ class CategoricalColumns:
 
 
 @dataclass(frozen=True, eq=False)
-class LikeliestColumns:
+class ConstantColumns:
     """``log p(x) = sum_j log p(x_j | eta_j)``: the same natural parameters for every row.
 
     Args:
@@ -96,12 +96,12 @@ class LikeliestColumns:
         x: Shaped[Tensor, "N P"],
         mask: Shaped[Tensor, "N P"] | None = None,
         offset: Float[Tensor, " N"] | float = 0.0,
-    ) -> "LikeliestColumns":
+    ) -> "ConstantColumns":
         """By Fisher scoring, with steps of at most 1, and the likelihood's own parameters given eta after each.
 
         Example:
             >>> from curvae.likelihoods import Poisson
-            >>> LikeliestColumns.fitted(Poisson(1), torch.tensor([[1.0], [3.0]])).eta.exp().round(decimals=4)
+            >>> ConstantColumns.fitted(Poisson(1), torch.tensor([[1.0], [3.0]])).eta.exp().round(decimals=4)
             tensor([2.], dtype=torch.float64)
         """
         own, x = deepcopy(likelihood).double(), x.double()
@@ -126,7 +126,7 @@ class LikeliestColumns:
 
 
 @dataclass(frozen=True, eq=False)
-class OfLogarithm:
+class LogTransformedDensity:
     """``log p(x) = log p_y(log x) - sum_j log x_j`` with another density of y = log x."""
 
     density: Density
@@ -138,7 +138,7 @@ class OfLogarithm:
 
 
 @dataclass(frozen=True, eq=False)
-class EachGroup:
+class GroupedColumns:
     """``log p(x) = sum_g log p_g(x_g)``: groups of columns, each with its own density."""
 
     groups: tuple[tuple[Density, list[int]], ...]
@@ -154,7 +154,7 @@ class EachGroup:
 class ColumnsOverExposure:
     """Independent columns of counts, whose means are in proportion to the exposure of a row."""
 
-    columns: LikeliestColumns
+    columns: ConstantColumns
 
     @torch.no_grad()
     def log_prob_given(

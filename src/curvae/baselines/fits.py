@@ -15,9 +15,9 @@ from curvae.baselines.densities import (
     BesideErrors,
     CategoricalColumns,
     ColumnsOverExposure,
-    EachGroup,
-    LikeliestColumns,
-    OfLogarithm,
+    ConstantColumns,
+    GroupedColumns,
+    LogTransformedDensity,
 )
 from curvae.likelihoods import (
     Bernoulli,
@@ -109,7 +109,7 @@ def _fit_given(
     if known.exposure is not None:
         counts = likelihood.counts if isinstance(likelihood, ZeroInflatedNegativeBinomial) else likelihood
         assert isinstance(counts, Elementwise)
-        columns = LikeliestColumns.fitted(counts, x, mask, known.exposure.double().log())
+        columns = ConstantColumns.fitted(counts, x, mask, known.exposure.double().log())
         return (Baseline("independent", None, ColumnsOverExposure(columns), note),)
     return tuple(replace(each, note=each.note or note) for each in _fit(likelihood, x, mask, latent))
 
@@ -141,7 +141,7 @@ def _(
     likelihood: Elementwise, x: Shaped[Tensor, "N P"], mask: Shaped[Tensor, "N P"] | None, latent: int | None
 ) -> tuple[Baseline, ...]:
     x, mask, note = _thinned(x, mask, 0)
-    return (Baseline("independent", None, LikeliestColumns.fitted(likelihood, x, mask), note),)
+    return (Baseline("independent", None, ConstantColumns.fitted(likelihood, x, mask), note),)
 
 
 @_fit.register
@@ -165,7 +165,7 @@ def _(
         if not found or found[0].density is None:
             return (Baseline("none", note=f"none is known in closed form for the likelihood {type(part).__name__}"),)
         densities.append((found[0].density, columns))
-    return (Baseline("independent", None, EachGroup(tuple(densities))),)
+    return (Baseline("independent", None, GroupedColumns(tuple(densities))),)
 
 
 @_fit.register
@@ -175,7 +175,7 @@ def _(
     y = torch.where(x > 0, x, 1).log()
     found = _fit(likelihood.gaussian, y, mask, latent)
     return tuple(
-        each if each.density is None else replace(each, density=OfLogarithm(cast(Density, each.density)))
+        each if each.density is None else replace(each, density=LogTransformedDensity(cast(Density, each.density)))
         for each in found
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 
-from curvae.cli.failures import UsageError, closest, guarded
+from curvae.cli.errors import UsageError, closest, guarded
 from curvae.progress import say
 
 __all__ = ["main"]
@@ -27,9 +27,9 @@ COMMANDS = {
     "calibrate": ("whether posteriors are right, on data drawn from the model", "curvae.cli.checks", "calibrate"),
     "gaps": ("where the distance of the ELBO to log p(x) comes from", "curvae.cli.checks", "gaps"),
     "bracket": ("log p(x) between two bounds, on data drawn from the model", "curvae.cli.checks", "bracket"),
-    "data": ("what is in a file, what was decided of it, and what to mend", "curvae.cli.tables", "data"),
-    "list": ("systems and data sets", "curvae.cli.about", "list_"),
-    "doctor": ("versions, devices, threads, caches, and what to mend", "curvae.cli.about", "doctor"),
+    "data": ("what is in a file, what was decided of it, and what to mend", "curvae.cli.data_summary", "data"),
+    "list": ("systems and data sets", "curvae.cli.info", "list_"),
+    "doctor": ("versions, devices, threads, caches, and what to mend", "curvae.cli.info", "doctor"),
 }
 """Every command: its line, and the module and function that carry it out; a module is imported when it is needed."""
 

@@ -10,9 +10,9 @@ from curvae import evaluation
 from curvae.argument_checks import check_counts
 from curvae.cli.flags import Source
 from curvae.cli.latents import named_rows
-from curvae.cli.opening import open_run
 from curvae.cli.output import fresh, print_warnings, show, write_values
 from curvae.cli.parsing import command
+from curvae.cli.resolve import open_run
 from curvae.evaluation import GapSettings, RowChecks
 from curvae.evaluation.io import write_findings
 from curvae.evaluation.likelihood.scores import bar

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curvae.cli.failures import UsageError
+from curvae.cli.errors import UsageError
 from curvae.cli.latents import FILE, check_file, check_flag_ranges, named_rows, write_arrays
-from curvae.cli.opening import open_run
 from curvae.cli.output import fresh
 from curvae.cli.parsing import command
+from curvae.cli.resolve import open_run
 from curvae.io.reading import Reading
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def reconstruct_(
         to: file to write, .npz or .csv.
     """
     check_file(to)
-    from curvae.data.own_units import by_name
+    from curvae.data.own_units import columns_by_name
     from curvae.fitted import Fitted
     from curvae.fitted.outputs import label_of
 
@@ -53,7 +53,7 @@ def reconstruct_(
         x, told = fitted.reconstructed(rows), rows.labels
         labels = {} if told is None else {label_of(fitted.schema): told}
         arrays = {"row": rows.number, "x": x} | ({} if told is None else {"label": told})
-        write_arrays(target, arrays, {**rows.keys, **by_name(fitted.schema, x), **labels})
+        write_arrays(target, arrays, {**rows.keys, **columns_by_name(fitted.schema, x), **labels})
     print(f"{len(x)} reconstructions: {to}")
 
 

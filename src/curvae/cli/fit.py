@@ -7,9 +7,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from curvae.cli import continuing, dry_run, latent_range, opening, replay, warm
-from curvae.cli.failures import UsageError
-from curvae.cli.finished import again, finished, interruptible
+from curvae.cli import config_file, continue_training, dry_run, latent_range, resolve, warm_start
+from curvae.cli.errors import UsageError
+from curvae.cli.fit_summary import interruptible, print_fit_summary, resume_command
 from curvae.cli.flags import Source
 from curvae.cli.parsing import dashed, errors_in_flags, given, parse, parser, to_front
 
@@ -44,7 +44,7 @@ examples:
 """
 
 
-OTHERS = {"--continue": lambda words: continuing.fit(to_front("--continue", words)), "--from": warm.fit}
+OTHERS = {"--continue": lambda words: continue_training.fit(to_front("--continue", words)), "--from": warm_start.fit}
 """Fits of what is there already."""
 ALONE = ("--config", "--latent", "--restarts")
 """Flags of a fit from the beginning."""
@@ -56,7 +56,7 @@ class Request(NamedTuple):
     system: str | None
     data: str | None
     flags: Sequence[str]
-    config: replay.ReplayedConfig
+    config: config_file.ReplayedConfig
 
 
 class Sources(NamedTuple):
@@ -83,7 +83,7 @@ def fit(words: Sequence[str]) -> None:
     sources = _sources(request.system, request.data)
     usage = f"{request.data or 'DATA'} [flags]"
     about, examples = _about(sources.system), _examples(request, sources.system)
-    opening.import_from_here()
+    resolve.import_from_here()
     made = parser(f"fit {request.system}", usage, about, examples, _shown(request, sources))
     sizes = latent_range.asked(request.flags)
     chosen = parse(made, latent_range.first(request.flags, sizes), _defaults(request.config, sources))
@@ -96,8 +96,8 @@ def fit(words: Sequence[str]) -> None:
 def _request(words: Sequence[str]) -> Request:
     leading, flags = _apart(words)
     path = given("--config", flags)
-    config = replay.ReplayedConfig() if path is None else replay.read_config(Path(path))
-    opening.refuse_own(Path(path or ""), config.system_arguments, (given("--trust", flags) or "").split(","))
+    config = config_file.ReplayedConfig() if path is None else config_file.read_config(Path(path))
+    resolve.refuse_own(Path(path or ""), config.system_arguments, (given("--trust", flags) or "").split(","))
     system, data = (*leading, None, None)[:2]
     request = Request(system or config.system, data or config.data, flags, config)
     asked = not words or bool({"-h", "--help"} & set(flags))
@@ -122,24 +122,24 @@ def _apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _switches(leading: Sequence[str]) -> set[str]:
     """Flags that no value follows."""
-    systems = [opening.system_flags(leading[0])] if leading else []
-    sources = [*systems, opening.known_set(), opening.own_file(), opening.training_flags(), Source("", _command)]
+    systems = [resolve.system_flags(leading[0])] if leading else []
+    sources = [*systems, resolve.known_set(), resolve.own_file(), resolve.training_flags(), Source("", _command)]
     options = [flag.option for source in sources for flag in source.flags() if flag.type is bool]
     return {*options, *(option.replace("--", "--no-", 1) for option in options)}
 
 
 def _sources(system: str, data: str | None) -> Sources:
     return Sources(
-        opening.system_flags(system),
-        opening.known_set() if data is None or opening.known_set_of(data) else opening.own_file(),
-        opening.training_flags(),
+        resolve.system_flags(system),
+        resolve.known_set() if data is None or resolve.known_set_of(data) else resolve.own_file(),
+        resolve.training_flags(),
         Source("training", _command),
     )
 
 
 def _shown(request: Request, sources: Sources) -> list[Source]:
     """Groups of flags: those of both kinds of data where none is named yet."""
-    both = [opening.own_file()] if request.data is None else []
+    both = [resolve.own_file()] if request.data is None else []
     return [sources.system, sources.data, *both, sources.training, sources.command]
 
 
@@ -161,7 +161,7 @@ def _command(
     """
 
 
-def _defaults(config: replay.ReplayedConfig, sources: Sources) -> dict[str, Any]:
+def _defaults(config: config_file.ReplayedConfig, sources: Sources) -> dict[str, Any]:
     pairs = (
         (sources.system, config.system_arguments),
         (sources.data, config.data_arguments),
@@ -178,13 +178,13 @@ def _train(request: Request, sources: Sources, made: Any, chosen: Any, sizes: Se
 
     training = sources.training.arguments(chosen)
     settings = _settings(training)
-    data = opening.open_data(str(request.data), sources.data.arguments(chosen))
+    data = resolve.open_data(str(request.data), sources.data.arguments(chosen))
 
     def build(latent: int | None = None, seed: int = settings.seed) -> "System":
         torch.manual_seed(seed)
         if latent is not None:
             chosen["latent"] = latent
-        return opening.built(sources.system, made, chosen, data.spec)
+        return resolve.built(sources.system, made, chosen, data.spec)
 
     if chosen["print_config"]:
         print("---\n".join(_printed(build(latent), data, settings) for latent in sizes or (None,)), end="")
@@ -201,13 +201,13 @@ def _train(request: Request, sources: Sources, made: Any, chosen: Any, sizes: Se
         latent_range.fit_each(sizes, build, data, training, _words(request))
         return
     system = build()
-    alone = f"curvae fit --config {out} --out {out}{opening.trust_of(system)}"
-    command = alone if restarts == 1 else again(_words(request), str(out))
+    alone = f"curvae fit --config {out} --out {out}{resolve.trust_of(system)}"
+    command = alone if restarts == 1 else resume_command(_words(request), str(out))
     with interruptible(command):
         each = functools.partial(build, None)
         run = fit(system, data, **training) if restarts == 1 else fit_restarts(each, data, restarts, **training)
     if is_first():
-        finished(run)
+        print_fit_summary(run)
 
 
 def _words(request: Request) -> list[str]:

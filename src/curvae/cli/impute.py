@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curvae.cli.failures import UsageError
+from curvae.cli.errors import UsageError
 from curvae.cli.flags import Source
 from curvae.cli.latents import FILE, check_file, check_level, named_rows, write_arrays
-from curvae.cli.opening import open_run
 from curvae.cli.output import fresh
 from curvae.cli.parsing import command
+from curvae.cli.resolve import open_run
 from curvae.io.reading import Reading
 
 if TYPE_CHECKING:

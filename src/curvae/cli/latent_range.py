@@ -5,8 +5,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curvae.cli.failures import UsageError, print_error
-from curvae.cli.finished import again, interruptible
+from curvae.cli.errors import UsageError, print_error
+from curvae.cli.fit_summary import interruptible, resume_command
 from curvae.cli.parsing import given
 
 if TYPE_CHECKING:
@@ -67,12 +67,12 @@ def fit_each(
         words: SYSTEM, DATA and flags, as they go on from here.
     """
     from curvae.evaluation.comparison.latent_curve import measure_curve, require_evidence
-    from curvae.report.latent_curve import draw
+    from curvae.report.latent_curve import draw_latent_curve
     from curvae.training import RunFolder, fit
     from curvae.training.errors import FinishedError
 
     folder, runs, shown = Path(training["out"]), {}, training["progress"]
-    with interruptible(again(words, folder)):
+    with interruptible(resume_command(words, folder)):
         for number, size in enumerate(sizes, start=1):
             system, place = build(size), folder / f"latent-{size}"
             require_evidence(system)
@@ -82,6 +82,6 @@ def fit_each(
             except FinishedError:
                 runs[size] = RunFolder(place, data, system)
         curve = measure_curve(runs, progress=shown)
-    table, picture = curve.write(folder), draw(curve, folder)
+    table, picture = curve.write(folder), draw_latent_curve(curve, folder)
     print(curve.to_text(), end="")
     print(f"written: {table}, {picture}\nnext: curvae evaluate {folder / f'latent-{curve.fewest}'}")

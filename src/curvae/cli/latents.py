@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from curvae.argument_checks import MOST
-from curvae.cli.failures import UsageError
+from curvae.cli.errors import UsageError
 from curvae.cli.flags import Source
-from curvae.cli.opening import known_set_of, noted, open_run
 from curvae.cli.output import fresh
 from curvae.cli.parsing import command
 from curvae.cli.picture_files import fresh_pictures, is_pictures, write_pictures
+from curvae.cli.resolve import known_set_of, noted, open_run
 from curvae.io.reading import CONTEXT, Reading
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def sample(
     if not is_pictures(to):
         check_file(to)
     check_flag_ranges(n=n)
-    from curvae.data.own_units import by_name
+    from curvae.data.own_units import columns_by_name
     from curvae.fitted import Fitted
 
     with fresh_pictures(to, force) as target:
@@ -84,7 +84,7 @@ def sample(
         if is_pictures(to):
             write_pictures(target, fitted.schema, x)
         else:
-            write_arrays(target, {"x": x}, by_name(fitted.schema, x))
+            write_arrays(target, {"x": x}, columns_by_name(fitted.schema, x))
     print(f"{n} samples of shape {tuple(x.shape[1:])}: {to}")
     if drawn is not None:
         print(f"effective draws of the latents: {drawn.effective_draws:,.0f}")

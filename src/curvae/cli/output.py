@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from curvae.cli.failures import Refused
+from curvae.cli.errors import CommandError
 from curvae.io import atomic
 
 
@@ -18,16 +18,16 @@ def fresh(path: Path | None, force: bool = False) -> Iterator[Path | None]:
     A link at ``path`` is replaced by the file, what it leads to stays as it is.
 
     Raises:
-        Refused: something is there already and ``force`` is not given, there is no such folder, or in the place is
+        CommandError: something is there already and ``force`` is not given, there is no such folder, or in the place is
             something other than a file.
     """
     if path is None:
         yield None
         return
     if path.is_dir() or (os.path.lexists(path) and not force):
-        raise Refused(f"{path}: expected nothing there, got an existing file; --force writes over it.")
+        raise CommandError(f"{path}: expected nothing there, got an existing file; --force writes over it.")
     if not path.parent.is_dir():
-        raise Refused(f"{path}: expected an existing folder, got {path.parent}, which is none; make it first.")
+        raise CommandError(f"{path}: expected an existing folder, got {path.parent}, which is none; make it first.")
     atomic.remove_stale(path.parent)
     with atomic.replacing(path) as beside:
         yield beside

@@ -11,9 +11,9 @@ from inspect import getdoc
 from itertools import zip_longest
 from typing import Any
 
-from curvae.cli.failures import UsageError, closest
+from curvae.cli.errors import UsageError, closest
+from curvae.cli.flag_ranges import check_ranges
 from curvae.cli.flags import Flag, Listed, Source, metavar
-from curvae.cli.ranges import check_ranges
 
 Command = Callable[[Sequence[str]], None]
 WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "Path": "a path"}

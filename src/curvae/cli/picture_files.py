@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curvae.cli.failures import Refused, UsageError
+from curvae.cli.errors import CommandError, UsageError
 from curvae.cli.output import fresh
 from curvae.io import atomic
 
@@ -29,16 +29,16 @@ def fresh_pictures(to: Path, force: bool) -> Iterator[Path | None]:
     """A file or, where the name has no suffix, a folder to write into, put in its place at the end.
 
     Raises:
-        Refused: something is there already, or there is no folder to put it into.
+        CommandError: something is there already, or there is no folder to put it into.
     """
     if to.suffix:
         with fresh(to, force) as beside:
             yield beside
         return
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise Refused(f"{to}: expected nothing there, got an existing one; name a new folder.")
+        raise CommandError(f"{to}: expected nothing there, got an existing one; name a new folder.")
     if not to.parent.is_dir():
-        raise Refused(f"{to}: expected an existing folder, got {to.parent}, which is none; make it first.")
+        raise CommandError(f"{to}: expected an existing folder, got {to.parent}, which is none; make it first.")
     with atomic.new_folder(to) as (beside, _):
         yield beside
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curvae.cli.failures import UsageError
+from curvae.cli.errors import UsageError
 from curvae.cli.flags import Source
 from curvae.cli.latents import (
     DESCRIBED,
@@ -18,9 +18,9 @@ from curvae.cli.latents import (
     named_rows,
     write_latents,
 )
-from curvae.cli.opening import open_run
 from curvae.cli.output import fresh
 from curvae.cli.parsing import command
+from curvae.cli.resolve import open_run
 from curvae.io.reading import Reading
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _way(rounds: int | None = None, steps: int | None = None, rate: float = 0.05
         raise UsageError(f"--rate: expected a number above 0, got {rate}.")
     if rounds and steps:
         raise UsageError("--rounds and --steps: two ways to refine; choose one of them.")
-    from curvae.inference import at_test_time, best_gaussian
+    from curvae.inference import best_gaussian, refiner_at_test_time
     from curvae.posteriors import GaussianPosterior
 
     def way(posterior: "Posterior") -> "tuple[Refine, str]":
@@ -65,7 +65,7 @@ def _way(rounds: int | None = None, steps: int | None = None, rate: float = 0.05
         if gaussian and not steps:
             count = rounds or ROUNDS
             return best_gaussian(posterior.loc.shape[-1], count), f"{count} rounds"
-        return at_test_time(steps or STEPS, rate, samples), f"{steps or STEPS} steps"
+        return refiner_at_test_time(steps or STEPS, rate, samples), f"{steps or STEPS} steps"
 
     return way
 
@@ -105,7 +105,7 @@ def refine(
     from curvae.curvature import take_rows
     from curvae.fitted import Fitted
     from curvae.fitted.outputs import context_of
-    from curvae.fitted.rows import batches, gathered
+    from curvae.fitted.rows import batches, map_batches
     from curvae.systems import HasModel, HasPosterior, require
 
     generator = torch.Generator().manual_seed(2)
@@ -115,7 +115,7 @@ def refine(
         model, rows = require(system, HasModel, "refine").parts().model, named_rows(data, fitted.run, reading)
         axes, first = fitted.axes_for(how.rotate), take_rows(next(iter(batches(fitted.system, rows.table))), slice(1))
         refine, done = way(system.posterior(first.x, first.mask, **context_of(first)))
-        arrays = gathered(
+        arrays = map_batches(
             fitted.system, rows.table, lambda batch: _refined(system, model, refine, batch, how.level, generator, axes)
         )
         worth = {name: arrays[name] for name in ("elbo_before", "elbo_after")}

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from curvae import evaluation
-from curvae.cli.failures import Refused, UsageError
+from curvae.cli.errors import CommandError, UsageError
 from curvae.cli.flags import Source
-from curvae.cli.opening import existing, import_from_here, open_run, other_data
 from curvae.cli.output import fresh, print_warnings, show
 from curvae.cli.parsing import command
+from curvae.cli.resolve import existing, import_from_here, open_run, other_data
 from curvae.evaluation import STANDARD, Annealing, Evaluation, Metric, SampleQuality, Settings
 
 if TYPE_CHECKING:
@@ -91,10 +91,10 @@ def evaluate(
 
 def _judge(run: "RunFolder", result: Evaluation) -> None:
     """Verdicts, and in one sentence whether the model is worth using."""
-    from curvae.verdicts import conclusion, of_evaluation, of_training
+    from curvae.verdicts import conclusion, evaluation_verdicts, training_verdicts
 
-    training = of_training(run.metrics(), f"curvae fit --continue {run.path}")
-    for each in (*of_evaluation(result), *training):
+    training = training_verdicts(run.metrics(), f"curvae fit --continue {run.path}")
+    for each in (*evaluation_verdicts(result), *training):
         print(f"verdict: {each}")
     print(conclusion(result, training))
 
@@ -132,7 +132,7 @@ def compare(
     """
     folders = [_evaluated(run) for run in runs]
     if len(folders) < 2:
-        raise Refused(f"compare: expected two runs or more, got {len(folders)}.")
+        raise CommandError(f"compare: expected two runs or more, got {len(folders)}.")
     with fresh(figure, force) as target:
         comparison: Any = evaluation.compare(folders, proposal)
         print(comparison.to_text())

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curvae.cli.failures import UsageError
+from curvae.cli.errors import UsageError
 from curvae.cli.latents import FILE, check_file, check_flag_ranges, named_rows, write_arrays
-from curvae.cli.opening import open_run
 from curvae.cli.output import fresh
 from curvae.cli.parsing import command
+from curvae.cli.resolve import open_run
 from curvae.io.reading import Reading
 
 if TYPE_CHECKING:

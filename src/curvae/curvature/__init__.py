@@ -7,19 +7,27 @@ kinds, one for each kind of decoder; ``solvers`` search for the mode; ``native``
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.curvature.linearization import Linearization, Local, Product, take_rows
+from curvae.curvature.linearization import Linearization, LocalExpansion, Product, take_rows
 from curvae.curvature.routes.generic import Generic
 from curvae.curvature.routes.gram import Gram
 from curvae.curvature.routes.layerwise import Layerwise
 from curvae.curvature.routes.matrix_free import MatrixFree
-from curvae.curvature.routes.shared import Majorizer, Shared, SharedInformation, Typical
+from curvae.curvature.routes.shared_information import Majorizer, MeanInformation, Shared, SharedInformation
 from curvae.curvature.solvers.conjugate_gradient import ConjugateGradient
 from curvae.curvature.solvers.final_step import last_step
 from curvae.curvature.solvers.gradient import Gradient
 from curvae.curvature.solvers.levenberg_marquardt import LevenbergMarquardt
 from curvae.curvature.solvers.line_search import Backtracking, PaperSchedule, StepRule, Trial
 from curvae.curvature.solvers.majorized import Majorized
-from curvae.curvature.solvers.mode_search import Mode, Record, SearchHistory, Status, follow, has_changed, not_ok
+from curvae.curvature.solvers.mode_search import (
+    Mode,
+    Record,
+    SearchHistory,
+    Status,
+    has_changed,
+    not_ok,
+    take_newton_steps,
+)
 from curvae.curvature.solvers.solver import Newton, Solver, Step
 from curvae.model import LatentVariableModel, require_continuous, require_whole
 from curvae.renamed import renamed
@@ -75,7 +83,7 @@ FITS = {
 
 def local(
     model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"], route: type[Linearization] | None = None
-) -> Local:
+) -> LocalExpansion:
     """:func:`linearize` once: log p(x, z), its gradient and its precision at z, the model in evaluation mode.
 
     Example:
@@ -103,10 +111,11 @@ __all__ = [
     "Layerwise",
     "LevenbergMarquardt",
     "Linearization",
-    "Local",
+    "LocalExpansion",
     "Majorized",
     "Majorizer",
     "MatrixFree",
+    "MeanInformation",
     "Mode",
     "Newton",
     "PaperSchedule",
@@ -120,25 +129,25 @@ __all__ = [
     "Step",
     "StepRule",
     "Trial",
-    "Typical",
-    "follow",
     "has_changed",
     "last_step",
     "linearize",
     "local",
     "not_ok",
+    "take_newton_steps",
     "take_rows",
 ]
 
-__getattr__ = renamed(
-    __name__,
-    {
-        "Bound": "curvae.curvature.Majorizer",
-        "Information": "curvae.curvature.SharedInformation",
-        "Seen": "curvae.curvature.Record",
-        "Tried": "curvae.curvature.Trial",
-        "chosen": "curvae.curvature.take_rows",
-        "moved": "curvae.curvature.has_changed",
-        "route_for": "curvae.curvature.linearize",
-    },
-)
+_BEFORE = {
+    "Local": "curvae.curvature.LocalExpansion",
+    "Typical": "curvae.curvature.MeanInformation",
+    "follow": "curvae.curvature.take_newton_steps",
+    "Bound": "curvae.curvature.Majorizer",
+    "Information": "curvae.curvature.SharedInformation",
+    "Seen": "curvae.curvature.Record",
+    "Tried": "curvae.curvature.Trial",
+    "chosen": "curvae.curvature.take_rows",
+    "moved": "curvae.curvature.has_changed",
+    "route_for": "curvae.curvature.linearize",
+}
+__getattr__ = renamed(__name__, _BEFORE)

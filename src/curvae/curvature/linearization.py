@@ -23,7 +23,7 @@ Product = Callable[[Tensor], Tensor]
 """``v -> Lam v``, linear in a vector of each example."""
 
 
-class Local(NamedTuple):
+class LocalExpansion(NamedTuple):
     """log p(x, z) near a point."""
 
     log_joint: PerDatum
@@ -127,10 +127,10 @@ class Linearization(ABC):
         """``d log p(x, z) / dz``."""
         return self.pull(self._score()) + self.model.prior.score(self.z)
 
-    def local(self) -> Local:
+    def local(self) -> LocalExpansion:
         """The value, the gradient and the precision."""
         (grad, information), prior = self._likelihood(), self.model.prior
-        return Local(self.log_joint, grad + prior.score(self.z), information + prior.precision(self.z))
+        return LocalExpansion(self.log_joint, grad + prior.score(self.z), information + prior.precision(self.z))
 
     def product(self, v: Latent) -> Latent:
         """``Lam v`` for any number of vectors of each example; Lam is not formed."""

@@ -8,7 +8,7 @@ known sets, with the checks of ``validation`` and the file ``readers``; ``transf
 
 from curvae.data.array_table import ArrayTable
 from curvae.data.data import Data
-from curvae.data.datasets.sets import load, names
+from curvae.data.datasets.known_sets import load, names
 from curvae.data.dialect import Decision, Dialect
 from curvae.data.earlier import Earlier, like_array, like_file, like_set, reopen
 from curvae.data.errors import DataAdvice, DataError, DataWarning

@@ -13,11 +13,11 @@ import numpy as np
 
 from curvae.argument_checks import check_seed
 from curvae.data.data import Data, Rows, build_data
-from curvae.data.datasets.sets import load
+from curvae.data.datasets.known_sets import load
 from curvae.data.errors import DataError, DataWarning
 from curvae.data.schema import Column, Kind, Origin, Schema
 from curvae.data.stored import rows_in_memory
-from curvae.data.tables.assembling import chosen
+from curvae.data.tables.assembling import resolve_options
 from curvae.data.tables.files import from_file, match_file, stem
 from curvae.data.tables.frames import in_memory, is_frame, library_of
 from curvae.data.tables.kinds import with_kinds
@@ -70,7 +70,7 @@ def like_array(
     Raises:
         DataError: a feature is missing, a value is not of the run's kind, a shape does not fit.
     """
-    how, _ = chosen("like_array", None, None, {"columns": columns, "positions": positions, "missing": missing})
+    how, _ = resolve_options("like_array", None, None, {"columns": columns, "positions": positions, "missing": missing})
     found = match(earlier.schema, "x", x, labels, mask, how)
     held = {"holder": "frame", "frame": library_of(in_memory(x))} if is_frame(x) else {"holder": "array"}
     schema = replace(_schema(earlier.schema, name, missing), **held, origins=())
@@ -108,7 +108,7 @@ def like_file(
     name, said = name or stem(Path(path)), {"columns": columns, "label": label, "key": earlier.recipe.get("key")}
     said |= {"transpose": earlier.recipe.get("transpose")}
     said = {key: value for key, value in said.items() if value is not None} | single
-    how, _ = chosen("like_file", reading, None, said)
+    how, _ = resolve_options("like_file", reading, None, said)
     found = match_file(earlier.schema, Path(path).expanduser(), how)
     known = replace(_schema(earlier.schema, name, missing_of(earlier.schema, how)), holder="file")
     schema = replace(known, origins=(Origin.of(path),))

@@ -9,7 +9,7 @@ from torch import Tensor
 from curvae.data.schema import Column, Schema
 
 
-def restored(schema: Schema, raw: Tensor) -> NDArray[Any]:
+def restore_dtypes(schema: Schema, raw: Tensor) -> NDArray[Any]:
     """Values ``(..., *event)`` in own units as an array of the type that the data had.
 
     A feature that never varied in training is that one value. What the data hold as whole numbers is rounded, counts
@@ -18,7 +18,7 @@ def restored(schema: Schema, raw: Tensor) -> NDArray[Any]:
     >>> import torch
     >>> from curvae.typing import DataSpec
     >>> schema = Schema(DataSpec((2,)), (Column("n", "count", "int64"), Column("u")), dtype="float64")
-    >>> restored(schema, torch.tensor([[1.7, 0.25], [-0.4, -1.5]]))
+    >>> restore_dtypes(schema, torch.tensor([[1.7, 0.25], [-0.4, -1.5]]))
     array([[ 2.  ,  0.25],
            [ 0.  , -1.5 ]])
     """
@@ -30,7 +30,7 @@ def restored(schema: Schema, raw: Tensor) -> NDArray[Any]:
     return in_dtype(np.stack(columns, -1).reshape(values.shape), Column("", dtype=schema.dtype))
 
 
-def by_name(schema: Schema, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
+def columns_by_name(schema: Schema, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """Restored rows column by column, each of its own type; of images the elements of an example, x0, x1, ..."""
     flat = values.reshape(len(values), -1)
     if not schema.features:

@@ -114,7 +114,7 @@ def _layout(x: Tensor) -> str:
     return "a meta tensor" if x.is_meta else "a quantized one" if x.is_quantized else str(x.layout)
 
 
-def masked_out(x: Any) -> NDArray[np.bool_] | None:
+def observed_in_masked_array(x: Any) -> NDArray[np.bool_] | None:
     """Where a masked array of NumPy has values, True = observed; None for all else, or where nothing is masked."""
     hidden = np.ma.getmaskarray(x) if np.ma.isMaskedArray(x) else None
     return None if hidden is None or not hidden.any() else ~hidden
@@ -144,7 +144,7 @@ def to_event(what: str, x: Tensor, event: Sequence[int] | None) -> Tensor:
     raise DataError(f"{what}: expected (N, F), (N, H, W) or (N, H, W, C), got {tuple(x.shape)}; say event=(...).")
 
 
-def observed(
+def observed_mask(
     what: str, x: Tensor, mask: Tensor | None, missing: str, columns: Sequence[str] | None, first: int = 0
 ) -> Tensor | None:
     """The mask of ``x``, with NaN left out of it if ``missing`` is ``"mask"``; ``first`` is its first row's number.
@@ -173,7 +173,7 @@ def check_stored(what: str, x: StoredRows, missing: str, columns: Sequence[str] 
     """
     holes = False
     for number, part in enumerate(x.split(ROWS)):
-        holes |= observed(what, part, None, missing, columns, number * ROWS) is not None
+        holes |= observed_mask(what, part, None, missing, columns, number * ROWS) is not None
     return holes
 
 

@@ -6,7 +6,13 @@ two kinds that all others come from; ``kl`` registers a divergence by the classe
 """
 
 from curvae.distributions.conditional import ConditionalDistribution, FixedNormal, LearnedNormal, OneHot
-from curvae.distributions.discrete import DiscretePosterior, Enumerated, IndependentCategorical, all_states, one_hot
+from curvae.distributions.discrete import (
+    DiscretePosterior,
+    EnumeratedPosterior,
+    IndependentCategorical,
+    all_states,
+    one_hot,
+)
 from curvae.distributions.gaussian import (
     DiagonalGaussian,
     FullGaussian,
@@ -20,12 +26,20 @@ from curvae.distributions.max_flow import maximize_pairwise
 from curvae.distributions.mixture import Mixture
 from curvae.distributions.moments import DrawnPosterior, weighted_covariance, weighted_interval, weighted_mean
 from curvae.distributions.pairwise import PairwiseBinary
-from curvae.distributions.posterior import DensityPosterior, Draws, Parametric, Posterior, detached, typical
+from curvae.distributions.posterior import (
+    DensityPosterior,
+    Draws,
+    ParametricPosterior,
+    Posterior,
+    detached,
+    representative_point,
+)
 from curvae.distributions.product import ProductPosterior
 from curvae.distributions.rank_one import RankOneGaussian
-from curvae.distributions.rotated import Rotated, RotatedDensity, rotated
+from curvae.distributions.rotated import RotatedDensity, RotatedPosterior, rotated
 from curvae.distributions.student import StudentMixture
 from curvae.distributions.transformed import TransformedDensity, TransformedPosterior, transformed, transport
+from curvae.renamed import renamed
 
 __all__ = [
     "ConditionalDistribution",
@@ -34,7 +48,7 @@ __all__ = [
     "DiscretePosterior",
     "DrawnPosterior",
     "Draws",
-    "Enumerated",
+    "EnumeratedPosterior",
     "FixedNormal",
     "FullGaussian",
     "GaussianPosterior",
@@ -45,13 +59,13 @@ __all__ = [
     "NormalPosterior",
     "OneHot",
     "PairwiseBinary",
-    "Parametric",
+    "ParametricPosterior",
     "Posterior",
     "PrecisionGaussian",
     "ProductPosterior",
     "RankOneGaussian",
-    "Rotated",
     "RotatedDensity",
+    "RotatedPosterior",
     "StudentMixture",
     "TransformedDensity",
     "TransformedPosterior",
@@ -62,11 +76,19 @@ __all__ = [
     "normal_kl",
     "one_hot",
     "register_kl",
+    "representative_point",
     "rotated",
     "transformed",
     "transport",
-    "typical",
     "weighted_covariance",
     "weighted_interval",
     "weighted_mean",
 ]
+
+_BEFORE = {
+    "Enumerated": "curvae.distributions.EnumeratedPosterior",
+    "Parametric": "curvae.distributions.ParametricPosterior",
+    "Rotated": "curvae.distributions.RotatedPosterior",
+    "typical": "curvae.distributions.representative_point",
+}
+__getattr__ = renamed(__name__, _BEFORE)

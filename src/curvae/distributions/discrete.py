@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.distributions.posterior import DensityPosterior, Draws, Parametric
+from curvae.distributions.posterior import DensityPosterior, Draws, ParametricPosterior
 from curvae.noise import gumbel
 
 STATES = 2**16
@@ -78,7 +78,7 @@ class DiscretePosterior(DensityPosterior):
 
 
 @dataclass(frozen=True, eq=False)
-class IndependentCategorical(Parametric, DiscretePosterior):
+class IndependentCategorical(ParametricPosterior, DiscretePosterior):
     """``q(z | x) = prod_i softmax(logits_i)[z_i]``: N independent variables of K categories.
 
     Example:
@@ -153,7 +153,7 @@ class IndependentCategorical(Parametric, DiscretePosterior):
 
 
 @dataclass(frozen=True, eq=False)
-class Enumerated(DensityPosterior):
+class EnumeratedPosterior(DensityPosterior):
     """A discrete posterior whose draws are all values of z, each once: ``log_c = log q(z | x)``.
 
     Bounds are then exact, and so are their gradients, which flow through ``log_c``: the ELBO without noise, and the
@@ -164,7 +164,7 @@ class Enumerated(DensityPosterior):
 
     Example:
         >>> import torch
-        >>> q = Enumerated(IndependentCategorical(torch.zeros(4, 2, 3)))
+        >>> q = EnumeratedPosterior(IndependentCategorical(torch.zeros(4, 2, 3)))
         >>> q.draw(1).z.shape, q.count(1)
         (torch.Size([9, 4, 6]), 9)
     """
@@ -179,8 +179,8 @@ class Enumerated(DensityPosterior):
     def tensors(self) -> Mapping[str, Tensor]:
         return self.posterior.tensors
 
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "Enumerated":
-        return Enumerated(self.posterior.with_tensors(tensors))
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "EnumeratedPosterior":
+        return EnumeratedPosterior(self.posterior.with_tensors(tensors))
 
     def count(self, n: int) -> int:
         return len(self.posterior.states)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.distributions.posterior import DensityPosterior, Draws, Parametric
+from curvae.distributions.posterior import DensityPosterior, Draws, ParametricPosterior
 from curvae.flows import Transformed
 from curvae.linalg import half_log_det, solve_lower, standard_normal_log_prob
 from curvae.noise import noise
@@ -82,7 +82,7 @@ class GaussianPosterior(NormalPosterior):
 
 
 @dataclass(frozen=True, eq=False)
-class DiagonalGaussian(Parametric, GaussianPosterior):
+class DiagonalGaussian(ParametricPosterior, GaussianPosterior):
     """``N(loc, diag(exp(2 log_scale)))``.
 
     Example:
@@ -123,7 +123,7 @@ class DiagonalGaussian(Parametric, GaussianPosterior):
 
 
 @dataclass(frozen=True, eq=False)
-class FullGaussian(Parametric, GaussianPosterior):
+class FullGaussian(ParametricPosterior, GaussianPosterior):
     """``N(loc, C C')`` with C lower triangular; ``packed`` holds C with the logarithm of its diagonal.
 
     Example:

@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae.distributions.gaussian import GaussianPosterior
-from curvae.distributions.posterior import Parametric
+from curvae.distributions.posterior import ParametricPosterior
 
 
 @dataclass(frozen=True, eq=False)
-class HouseholderGaussian(Parametric, GaussianPosterior):
+class HouseholderGaussian(ParametricPosterior, GaussianPosterior):
     """``N(loc, H diag(exp(2 log_scale)) H')`` with ``H = H_T ... H_1`` and ``H_t = I - 2 v_t v_t' / |v_t|^2``.
 
     H is orthogonal, so ``log |det H| = 0``: drawing and weighing cost O(T D), and the divergence from a standard

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from curvae.distributions.gaussian import NormalPosterior
 from curvae.distributions.moments import weighted_interval
-from curvae.distributions.posterior import DensityPosterior, Draws, part_with, tensors_of
+from curvae.distributions.posterior import DensityPosterior, Draws, replace_tensors, tensors_of
 
 HALVINGS = 60
 """Bisections for a quantile: 2^-60 of the distance between the components' own quantiles."""
@@ -62,7 +62,7 @@ class Mixture(DensityPosterior):
         return {"logits": self.logits, **dict(chain.from_iterable(parts))}
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> "Mixture":
-        components = (part_with(str(k), q, tensors) for k, q in enumerate(self.components))
+        components = (replace_tensors(str(k), q, tensors) for k, q in enumerate(self.components))
         return replace(self, components=tuple(components), logits=tensors["logits"])
 
     @property

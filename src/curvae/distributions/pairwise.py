@@ -8,12 +8,12 @@ from torch import Tensor
 
 from curvae.distributions.discrete import DiscretePosterior, one_hot
 from curvae.distributions.max_flow import maximize_pairwise
-from curvae.distributions.posterior import Parametric
+from curvae.distributions.posterior import ParametricPosterior
 from curvae.noise import uniform
 
 
 @dataclass(frozen=True, eq=False)
-class PairwiseBinary(Parametric, DiscretePosterior):
+class PairwiseBinary(ParametricPosterior, DiscretePosterior):
     """``q(z | x) proportional to exp(sum_i h_i b_i + sum_{i<j} w_ij b_i b_j)`` with ``w = softplus(couplings) >= 0``.
 
     ``b_i`` is 1 where variable i is in its second category, so that z = (1 - b_1, b_1, 1 - b_2, ...), ``D = 2 N``.

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.noise import kept
+from curvae.noise import keep_random_states
 from curvae.notebook import html_table
 
 SHOWN = 8
@@ -96,7 +96,7 @@ class Posterior(ABC):
     def _repr_html_(self) -> str:
         """Mean and standard deviation of each latent, of the first examples."""
         few = self.with_tensors({name: value[:SHOWN] for name, value in self.tensors.items()})
-        with kept():
+        with keep_random_states():
             mean, deviation = few.mean, few.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
         pairs = torch.stack([mean, deviation], -1)[:, :SHOWN].tolist()
         told = ([f"{m:.3g} ± {s:.2g}" for m, s in each] for each in pairs)
@@ -117,7 +117,7 @@ class DensityPosterior(Posterior):
         """``log q(z | x)`` in nats, at any z."""
 
 
-class Parametric(Posterior):
+class ParametricPosterior(Posterior):
     """A dataclass whose tensors are fields of it."""
 
     names: tuple[str, ...]
@@ -131,7 +131,7 @@ class Parametric(Posterior):
         return replace(self, **tensors)  # pyright: ignore[reportArgumentType]
 
 
-class Derived(Posterior):
+class DerivedPosterior(Posterior):
     """A dataclass that is a law made of the draws of another one, with tensors of its own beside."""
 
     start: Posterior
@@ -153,7 +153,7 @@ class Derived(Posterior):
 
     def with_tensors(self: AnyPosterior, tensors: Mapping[str, Tensor]) -> AnyPosterior:
         own = {name: value for name, value in tensors.items() if not name.startswith("start.")}
-        return replace(self, start=part_with("start", cast(Derived, self).start, tensors), **own)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        return replace(self, start=replace_tensors("start", cast(DerivedPosterior, self).start, tensors), **own)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
     def count(self, n: int) -> int:
         return self.start.count(n)
@@ -164,7 +164,7 @@ def tensors_of(name: str, part: Posterior) -> dict[str, Tensor]:
     return {f"{name}.{key}": value for key, value in part.tensors.items()}
 
 
-def part_with(name: str, part: AnyPosterior, tensors: Mapping[str, Tensor]) -> AnyPosterior:
+def replace_tensors(name: str, part: AnyPosterior, tensors: Mapping[str, Tensor]) -> AnyPosterior:
     """The part with what stands under its name."""
     return part.with_tensors({key: tensors[f"{name}.{key}"] for key in part.tensors})
 
@@ -174,6 +174,6 @@ def detached(posterior: AnyPosterior) -> AnyPosterior:
     return posterior.with_tensors({name: value.detach() for name, value in posterior.tensors.items()})
 
 
-def typical(posterior: Posterior) -> Float[Tensor, "B D"]:
+def representative_point(posterior: Posterior) -> Float[Tensor, "B D"]:
     """The z that stands for a posterior: its mean, or where a mean is no value of z, its most probable one."""
     return posterior.mean if posterior.continuous else posterior.center

@@ -8,12 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae.distributions.conditional import ConditionalDistribution, LayerLaw
-from curvae.distributions.posterior import DensityPosterior, Draws, Parametric
+from curvae.distributions.posterior import DensityPosterior, Draws, ParametricPosterior
 from curvae.noise import noise
 
 
 @dataclass(frozen=True, eq=False)
-class ProductPosterior(Parametric, DensityPosterior):
+class ProductPosterior(ParametricPosterior, DensityPosterior):
     """``q(z | x) = prod_k q_k(z_k; phi_k)``: the parameters phi of all layers in one tensor, the top layer first.
 
     Where a layer is discrete its draws have no path gradient, and ``Draws.score`` is its log-probability.

@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae.distributions.gaussian import GaussianPosterior, block_sums
-from curvae.distributions.posterior import Parametric
+from curvae.distributions.posterior import ParametricPosterior
 
 
 @dataclass(frozen=True, eq=False)
-class RankOneGaussian(Parametric, GaussianPosterior):
+class RankOneGaussian(ParametricPosterior, GaussianPosterior):
     r"""``q(z | x) = prod_l N(z_l; loc_l, C_l)`` with ``C_l^-1 = diag(s_l)^-2 + u_l u_l'``: correlations at a cost O(D).
 
     With ``w = s * u`` and ``a = 1 + w'w`` for each layer, ``C = R R'`` where ``R = diag(s) (I - k w w')`` and

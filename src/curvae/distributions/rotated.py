@@ -9,7 +9,7 @@ from torch import Tensor
 from curvae.distributions.gaussian import FullGaussian, GaussianPosterior, NormalPosterior, pack
 from curvae.distributions.mixture import Mixture
 from curvae.distributions.moments import DRAWS, weighted_interval
-from curvae.distributions.posterior import DensityPosterior, Derived, Draws, Posterior
+from curvae.distributions.posterior import DensityPosterior, DerivedPosterior, Draws, Posterior
 from curvae.noise import common_noise
 
 
@@ -34,7 +34,11 @@ def rotated(posterior: Posterior, rotation: Float[Tensor, "D D"]) -> Posterior:
         parts = (rotated(each, rotation) for each in posterior.components)
         return Mixture(tuple(q for q in parts if isinstance(q, DensityPosterior)), posterior.logits)
     turn = rotation.to(posterior.center)
-    return RotatedDensity(posterior, turn) if isinstance(posterior, DensityPosterior) else Rotated(posterior, turn)
+    return (
+        RotatedDensity(posterior, turn)
+        if isinstance(posterior, DensityPosterior)
+        else RotatedPosterior(posterior, turn)
+    )
 
 
 def _gaussian(posterior: NormalPosterior, rotation: Float[Tensor, "D D"]) -> FullGaussian:
@@ -56,7 +60,7 @@ def _columns(posterior: NormalPosterior) -> Float[Tensor, "B D D"]:
 
 
 @dataclass(frozen=True, eq=False)
-class Rotated(Derived):
+class RotatedPosterior(DerivedPosterior):
     """The image of any posterior under a rotation; its intervals are those of its draws."""
 
     names = ()
@@ -84,7 +88,7 @@ class Rotated(Derived):
 
 
 @dataclass(frozen=True, eq=False)
-class RotatedDensity(Rotated, DensityPosterior):
+class RotatedDensity(RotatedPosterior, DensityPosterior):
     """The same of one whose density is known anywhere: ``q'(z') = q(R' z')``."""
 
     start: DensityPosterior

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from curvae.distributions.gaussian import GaussianPosterior, pack, unpack
 from curvae.distributions.mixture import Mixture
-from curvae.distributions.posterior import DensityPosterior, Draws, Parametric
+from curvae.distributions.posterior import DensityPosterior, Draws, ParametricPosterior
 from curvae.linalg import cholesky, solve_lower
 from curvae.noise import noise, uniform
 
@@ -18,7 +18,7 @@ HALVINGS = 60
 
 
 @dataclass(frozen=True, eq=False)
-class StudentMixture(Parametric, DensityPosterior):
+class StudentMixture(ParametricPosterior, DensityPosterior):
     r"""``sum_k pi_k t_n(z; m_k, C_k C_k')``: draws ``m_k + C_k e / sqrt(c / n)``, c chi-squared with n of freedom.
 
     ``log t_n = const - log det C - (n + D) / 2 log(1 + |C^-1 (z - m)|^2 / n)``: its tails fall like a power, so that

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from curvae.distributions.gaussian import GaussianPosterior
 from curvae.distributions.moments import DrawnPosterior
-from curvae.distributions.posterior import DensityPosterior, Derived, Draws, Posterior
+from curvae.distributions.posterior import DensityPosterior, DerivedPosterior, Draws, Posterior
 from curvae.flows import Flow, InvertibleFlow, Transformed
 
 
-class Pushed(Derived, DrawnPosterior):
+class PushforwardPosterior(DerivedPosterior, DrawnPosterior):
     """``z = f(z_0; c)``, ``z_0 ~ q_0``: ``log q(z) = log q_0(z_0) - log |det df/dz_0|`` for its own draws."""
 
     names = ("context",)
@@ -32,7 +32,7 @@ class Pushed(Derived, DrawnPosterior):
 
 
 @dataclass(frozen=True, eq=False)
-class TransformedPosterior(Pushed):
+class TransformedPosterior(PushforwardPosterior):
     """The image of a law under a flow without an inverse: it weighs its own draws alone.
 
     Args:
@@ -55,7 +55,7 @@ class TransformedPosterior(Pushed):
 
 
 @dataclass(frozen=True, eq=False)
-class TransformedDensity(Pushed, DensityPosterior):
+class TransformedDensity(PushforwardPosterior, DensityPosterior):
     """The image of a law under a flow with an inverse: ``log q(z) = log q_0(f^-1(z)) + log |det df^-1/dz|``.
 
     Args: as those of :class:`TransformedPosterior`.
@@ -89,7 +89,9 @@ class TransformedDensity(Pushed, DensityPosterior):
         return transport(self.start).pull(self.flow.inverse(z, self.context).z)
 
 
-def transformed(start: DensityPosterior, flow: Flow, context: Float[Tensor, "B C"] | None = None) -> Pushed:
+def transformed(
+    start: DensityPosterior, flow: Flow, context: Float[Tensor, "B C"] | None = None
+) -> PushforwardPosterior:
     """The image of ``start`` under the flow; with a density at any z where the flow has an inverse."""
     if isinstance(flow, InvertibleFlow):
         return TransformedDensity(start, flow, context)

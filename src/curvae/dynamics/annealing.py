@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from curvae.dynamics.hamiltonian import accept, acceptance_probability, log_choice, select
-from curvae.dynamics.leapfrog import LogDensity, leapfrog, value_and_slope
+from curvae.dynamics.leapfrog import LogDensity, leapfrog, value_and_grad
 from curvae.linalg import standard_normal_log_prob
 from curvae.noise import noise
 
@@ -47,8 +47,8 @@ class GeometricPath(NamedTuple):
 
     def at(self, z: Float[Tensor, "S B D"]) -> Ends:
         """Both ends at z."""
-        log_start, start_slope = value_and_slope(self.start, z)
-        log_end, end_slope = value_and_slope(self.end, z)
+        log_start, start_slope = value_and_grad(self.start, z)
+        log_end, end_slope = value_and_grad(self.end, z)
         return Ends(log_start, log_end, start_slope, end_slope)
 
 
@@ -121,7 +121,7 @@ class Tuned(NamedTuple):
     """Of that run, whose steps have seen its draws, so only their spread is of use; it falls as ``1 / sqrt(K)``."""
 
 
-def tune(
+def tune_step_sizes(
     path: GeometricPath,
     z: Float[Tensor, "S B D"],
     betas: Float[Tensor, " K1"],
@@ -142,7 +142,7 @@ def tune(
         ValueError: a target outside (0, 1), or a persistence outside [0, 1).
     """
     if not 0 < target < 1:
-        raise ValueError(f"tune: target is a probability of acceptance, in (0, 1); got {target}.")
+        raise ValueError(f"tune_step_sizes: target is a probability of acceptance, in (0, 1); got {target}.")
     _check(persistence)
     here, momentum, steps = path.at(z), None, []
     log_step = torch.full_like(z[0, :, :1], 0.5).log()

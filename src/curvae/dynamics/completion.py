@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from curvae import linalg
 from curvae.argument_checks import check_least
 from curvae.dynamics.hamiltonian import DualAveraging, HMCState, transition
-from curvae.dynamics.leapfrog import LogDensity, value_and_slope
+from curvae.dynamics.leapfrog import LogDensity, value_and_grad
 from curvae.noise import uniform
 
 SHORTEST = 0.2
@@ -144,7 +144,7 @@ def noisy_ascent(
     target, z = _of_missing(density, x, mask), x
     for i in range(steps):
         noise = torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)
-        rise = 10 / (100 + i) * (value_and_slope(target, z)[1] + noise)
+        rise = 10 / (100 + i) * (value_and_grad(target, z)[1] + noise)
         z = torch.where(
             mask, x, torch.minimum(torch.maximum(z + rise, torch.as_tensor(low).to(z)), torch.as_tensor(high).to(z))
         )

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
-from curvae.dynamics.leapfrog import LogDensity, leapfrog, value_and_slope
+from curvae.dynamics.leapfrog import LogDensity, leapfrog, value_and_grad
 from curvae.linalg import standard_normal_log_prob
 from curvae.noise import noise, uniform
 
@@ -22,7 +22,7 @@ class HMCState(NamedTuple):
     @classmethod
     def at(cls, target: LogDensity, z: Float[Tensor, "S B D"]) -> "HMCState":
         """The point z of a target."""
-        return cls(z, *value_and_slope(target, z))
+        return cls(z, *value_and_grad(target, z))
 
 
 class HMCInfo(NamedTuple):
@@ -55,7 +55,7 @@ def transition(
     """
     momentum = noise(len(state.z), state.z[0], generator)
     z, end, value, slope = leapfrog(
-        lambda at: value_and_slope(target, at), state.z, momentum, state.slope, step, leapfrogs
+        lambda at: value_and_grad(target, at), state.z, momentum, state.slope, step, leapfrogs
     )
     gain = value - state.value + standard_normal_log_prob(end) - standard_normal_log_prob(momentum)
     proposed, info = HMCState(z, value, slope), HMCInfo(acceptance_probability(gain))

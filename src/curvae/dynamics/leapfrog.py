@@ -15,11 +15,11 @@ Force = Callable[[Tensor], tuple[Seen, Tensor]]
 """z to whatever else was seen there, and the slope that moves the momentum, (S, B, D)."""
 
 
-def value_and_slope(target: LogDensity, z: Float[Tensor, "*S D"]) -> tuple[Float[Tensor, "*S"], Float[Tensor, "*S D"]]:
+def value_and_grad(target: LogDensity, z: Float[Tensor, "*S D"]) -> tuple[Float[Tensor, "*S"], Float[Tensor, "*S D"]]:
     """A log-density and its gradient, by ``torch.func``; both can be differentiated again.
 
     Example:
-        >>> value, slope = value_and_slope(lambda z: -0.5 * z.square().sum(-1), torch.ones(1, 1, 2))
+        >>> value, slope = value_and_grad(lambda z: -0.5 * z.square().sum(-1), torch.ones(1, 1, 2))
         >>> value.tolist(), slope.tolist()
         ([[-1.0]], [[[-1.0, -1.0]]])
     """
@@ -50,7 +50,7 @@ def leapfrog(
         z, momentum, what was seen at z, and the slope there.
 
     Example:
-        >>> normal = lambda z: value_and_slope(lambda z: -0.5 * z.square().sum(-1), z)
+        >>> normal = lambda z: value_and_grad(lambda z: -0.5 * z.square().sum(-1), z)
         >>> z, momentum, e = torch.zeros(1, 1, 1), torch.ones(1, 1, 1), torch.tensor(0.1)
         >>> there = leapfrog(normal, z, momentum, -z, e, 16)          # a quarter of a turn is 15.7 steps
         >>> there[0].item() > 0.99, abs(there[1].item()) < 0.1
@@ -76,8 +76,8 @@ def tempered_leapfrog(
 
     The slope at a point serves the step that ends there and the one that begins there: K + 1 in all.
     """
-    _, slope = value_and_slope(target, z)
+    _, slope = value_and_grad(target, z)
     for k in range(len(step)):
-        z, momentum, _, slope = leapfrog(lambda at: value_and_slope(target, at), z, momentum, slope, step[k])
+        z, momentum, _, slope = leapfrog(lambda at: value_and_grad(target, at), z, momentum, slope, step[k])
         momentum = momentum * cooling[k].unsqueeze(-1)
     return z, momentum

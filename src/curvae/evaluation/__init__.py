@@ -9,26 +9,26 @@ from curvae.evaluation.calibration.calibration import Calibration, calibrate
 from curvae.evaluation.calibration.local_c2st import local_c2st
 from curvae.evaluation.calibration.predictive import predictive_check
 from curvae.evaluation.calibration.row_checks import RowChecks, check_rows
-from curvae.evaluation.calibration.rows import RowTest
+from curvae.evaluation.calibration.row_tests import RowTest
 from curvae.evaluation.comparison.compare import Comparison, Difference, compare
-from curvae.evaluation.comparison.latent_curve import LatentCurve, Size
+from curvae.evaluation.comparison.latent_curve import LatentCurve, LatentCurvePoint
 from curvae.evaluation.comparison.multiple_testing import holm, paired_p_value
 from curvae.evaluation.evaluate import STANDARD, evaluate
 from curvae.evaluation.gaps.gaps import GapSettings, gaps
-from curvae.evaluation.gaps.results import Gaps, Member
+from curvae.evaluation.gaps.results import FamilyElbo, Gaps
 from curvae.evaluation.information.clustering import Agreement, Clustering, agreement
 from curvae.evaluation.information.identifiability import Identifiability
 from curvae.evaluation.information.information import Information, LatentInformation, information
-from curvae.evaluation.information.posterior_summary import describe
-from curvae.evaluation.information.two_sample import classified, mmd
+from curvae.evaluation.information.posterior_summary import posterior_statistics
+from curvae.evaluation.information.two_sample import classifier_test, mmd
 from curvae.evaluation.io import read_evaluation
-from curvae.evaluation.likelihood.annealed import Annealing
-from curvae.evaluation.likelihood.annealing import AnnealingPath, annealed
+from curvae.evaluation.likelihood.annealing import AnnealingPath, annealed_importance_sampling
+from curvae.evaluation.likelihood.annealing_metric import Annealing
 from curvae.evaluation.likelihood.baselines import BaselineResult, Baselines
 from curvae.evaluation.likelihood.bdmc import Bracket, bracket
-from curvae.evaluation.likelihood.diagnostics import Estimates, estimate, khat, smooth
+from curvae.evaluation.likelihood.diagnostics import Estimates, estimate, khat, pareto_smooth
 from curvae.evaluation.likelihood.importance import balanced_weights, posterior_weights, system_weights
-from curvae.evaluation.likelihood.proposal import Widened, common_proposal, defensive
+from curvae.evaluation.likelihood.proposal import Widened, common_proposal, defensive_mixture
 from curvae.evaluation.likelihood.proposal_selection import select_proposal
 from curvae.evaluation.likelihood.row_evidence import row_evidence
 from curvae.evaluation.likelihood.scores import score
@@ -68,6 +68,7 @@ __all__ = [
     "Estimate",
     "Estimates",
     "Evaluation",
+    "FamilyElbo",
     "Finding",
     "GapSettings",
     "Gaps",
@@ -75,10 +76,10 @@ __all__ = [
     "Imputation",
     "Information",
     "LatentCurve",
+    "LatentCurvePoint",
     "LatentInformation",
     "Likeness",
     "Measured",
-    "Member",
     "Metric",
     "Picture",
     "ProposalResult",
@@ -88,23 +89,21 @@ __all__ = [
     "SampleQuality",
     "Section",
     "Settings",
-    "Size",
     "Subject",
     "Summary",
     "WeightedLatents",
     "Widened",
     "agreement",
-    "annealed",
+    "annealed_importance_sampling",
     "balanced_weights",
     "bracket",
     "calibrate",
     "check_rows",
-    "classified",
+    "classifier_test",
     "common_proposal",
     "compare",
     "conditionals",
-    "defensive",
-    "describe",
+    "defensive_mixture",
     "draw_latents",
     "estimate",
     "evaluate",
@@ -121,7 +120,9 @@ __all__ = [
     "local_c2st",
     "mmd",
     "paired_p_value",
+    "pareto_smooth",
     "pictures",
+    "posterior_statistics",
     "posterior_weights",
     "predictive_check",
     "quality",
@@ -129,11 +130,19 @@ __all__ = [
     "row_evidence",
     "score",
     "select_proposal",
-    "smooth",
     "summarize",
     "system_weights",
 ]
 
-__getattr__ = renamed(
-    __name__, {"choose": "curvae.evaluation.select_proposal", "read": "curvae.evaluation.read_evaluation"}
-)
+_BEFORE = {
+    "Member": "curvae.evaluation.FamilyElbo",
+    "Size": "curvae.evaluation.LatentCurvePoint",
+    "annealed": "curvae.evaluation.annealed_importance_sampling",
+    "classified": "curvae.evaluation.classifier_test",
+    "defensive": "curvae.evaluation.defensive_mixture",
+    "describe": "curvae.evaluation.posterior_statistics",
+    "smooth": "curvae.evaluation.pareto_smooth",
+    "choose": "curvae.evaluation.select_proposal",
+    "read": "curvae.evaluation.read_evaluation",
+}
+__getattr__ = renamed(__name__, _BEFORE)

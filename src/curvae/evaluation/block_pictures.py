@@ -10,11 +10,11 @@ from torch import Generator, Tensor
 
 from curvae.data import ArrayTable
 from curvae.evaluation.estimate import Scores
-from curvae.latents import one_at_a_time
+from curvae.latents import traverse_each_latent
 from curvae.model import LatentVariableModel
 from curvae.priors import Layered, assignments, mixtures_of
 from curvae.systems import Parts, System
-from curvae.systems.place import like, place
+from curvae.systems.device import batch_to_system, device_and_dtype
 
 STEPS = 9
 """Values of a latent."""
@@ -45,7 +45,7 @@ def block_pictures(
     if table.raw.ndim != 4 or model.autoregressive or isinstance(model.prior, Layered):
         return {}
     found: dict[str, NDArray] = {"blocks": np.array(model.prior.blocks)}
-    base = torch.as_tensor(scores["mean"][0]).to(*place(system))
+    base = torch.as_tensor(scores["mean"][0]).to(*device_and_dtype(system))
     if len(model.prior.blocks) > 1:
         latents = _chosen(model.prior.blocks, scores["mean"])
         found["traversals"] = _pictures(model, _moved(model, base, latents, generator), table)
@@ -66,7 +66,7 @@ def _chosen(blocks: tuple[int, ...], means: NDArray) -> list[int]:
 def _moved(
     model: LatentVariableModel, base: Float[Tensor, " D"], latents: list[int], generator: Generator
 ) -> Float[Tensor, "N D"]:
-    return one_at_a_time(base, model.prior.sample(DRAWS, generator), latents, STEPS).flatten(0, 1)
+    return traverse_each_latent(base, model.prior.sample(DRAWS, generator), latents, STEPS).flatten(0, 1)
 
 
 def _clusters(
@@ -74,7 +74,7 @@ def _clusters(
 ) -> dict[str, NDArray]:
     prior = parts.model.prior
     batch = table.batch(torch.arange(min(ROWS, len(table))))
-    of = assignments(prior, parts.infer(like(system, batch)).posterior, generator).argmax(-1).cpu()
+    of = assignments(prior, parts.infer(batch_to_system(system, batch)).posterior, generator).argmax(-1).cpu()
     mixtures, ends = mixtures_of(prior), [0, *accumulate(prior.blocks)]
     most = max(len(each.logits) for each in mixtures.values())
     x = table.transform.inverse(batch.x).reshape(-1, *table.raw.shape[1:])

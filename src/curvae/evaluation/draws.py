@@ -10,11 +10,11 @@ from torch import Generator, Tensor
 from curvae.argument_checks import check_seed
 from curvae.posteriors import Posterior
 from curvae.systems import System
-from curvae.systems.place import evaluating, place
+from curvae.systems.device import device_and_dtype, evaluating
 
 
 @contextmanager
-def untouched(system: System, seed: int) -> Iterator[Generator]:
+def seeded_evaluation(system: System, seed: int) -> Iterator[Generator]:
     """Evaluation mode, no gradients, a fixed seed; afterwards modes and torch's generators are as they were.
 
     Gives a generator with that seed, where the system is.
@@ -23,7 +23,7 @@ def untouched(system: System, seed: int) -> Iterator[Generator]:
         ValueError: a seed outside [0, 2^32).
     """
     check_seed(seed)
-    device = place(system)[0]
+    device = device_and_dtype(system)[0]
     with evaluating(system), torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield Generator(device).manual_seed(seed)

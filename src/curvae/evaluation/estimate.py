@@ -90,13 +90,13 @@ class Summary:
         return cls(float(np.median(values[known])), float(worst(values[known])), float(bad[known].mean()))
 
 
-def plain(value: Any) -> Any:
+def to_plain_json(value: Any) -> Any:
     """Mappings, lists, numbers and words alone; NaN and infinity as None."""
     match value:
         case Mapping():
-            return {str(name): plain(part) for name, part in value.items()}
+            return {str(name): to_plain_json(part) for name, part in value.items()}
         case list() | tuple():
-            return [plain(part) for part in value]
+            return [to_plain_json(part) for part in value]
         case float() | np.floating():
             return float(value) if math.isfinite(value) else None
         case np.integer():

@@ -30,9 +30,9 @@ from curvae.evaluation.picture_arrays import pictures
 from curvae.evaluation.results import Evaluation
 from curvae.evaluation.settings import Settings, with_options
 from curvae.evaluation.summary import summarize
-from curvae.noise import kept
+from curvae.noise import keep_random_states
 from curvae.systems import System
-from curvae.systems.place import place
+from curvae.systems.device import device_and_dtype
 from curvae.training.run import layout
 from curvae.training.run.run_folder import RunFolder
 
@@ -56,7 +56,7 @@ STANDARD: tuple[Metric, ...] = (Baselines(), LatentInformation(), Identifiabilit
 """Metrics of every evaluation."""
 
 
-@kept()
+@keep_random_states()
 def evaluate(
     run: HasRun | RunFolder | str | PathLike[str],
     metrics: Sequence[Metric] = STANDARD,
@@ -186,7 +186,7 @@ def run_of(run: HasRun | RunFolder | str | PathLike[str]) -> RunFolder:
 @contextmanager
 def on_device(system: System, device: torch.device) -> Iterator[None]:
     """A system on another device, and back where it was afterwards."""
-    home = place(system)[0]
+    home = device_and_dtype(system)[0]
     system.to(device)
     try:
         yield

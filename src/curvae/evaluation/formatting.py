@@ -7,15 +7,15 @@ from curvae.evaluation.estimate import Estimate
 NONE = "–"
 
 
-def measured(found: Estimate) -> str:
+def format_estimate(found: Estimate) -> str:
     """A mean over data with its standard error."""
-    return number(found.value, found.stderr)
+    return format_number(found.value, found.stderr)
 
 
-def number(value: float, stderr: float = math.nan, figures: int = 4) -> str:
+def format_number(value: float, stderr: float = math.nan, figures: int = 4) -> str:
     """A number rounded to two figures of its standard error, or to so many figures if it has none.
 
-    >>> number(-83.21374, 0.1372), number(1234.5678, 12.3), number(0.0312345)
+    >>> format_number(-83.21374, 0.1372), format_number(1234.5678, 12.3), format_number(0.0312345)
     ('−83.21 ± 0.14', '1,235 ± 12', '0.03123')
     """
     if not math.isfinite(value):
@@ -30,10 +30,10 @@ def _signed(text: str) -> str:
     return text.replace("-", "−")
 
 
-def share(part: float, whole: float) -> str:
+def format_share(part: float, whole: float) -> str:
     """A percentage: one figure after the point below ten, and never 0 % of something.
 
-    >>> share(1, 3), share(1, 100), share(1, 100_000), share(0, 5)
+    >>> format_share(1, 3), format_share(1, 100), format_share(1, 100_000), format_share(0, 5)
     ('33%', '1.0%', 'under 0.1%', '0%')
     """
     percent = 100 * part / whole if whole else 0.0
@@ -42,19 +42,19 @@ def share(part: float, whole: float) -> str:
     return f"{percent:.1f}%" if 0 < percent < 10 else f"{percent:.0f}%"
 
 
-def p_value(p: float) -> str:
+def format_p_value(p: float) -> str:
     """How it is told.
 
-    >>> p_value(0.0423), p_value(1e-9)
+    >>> format_p_value(0.0423), format_p_value(1e-9)
     ('p = 0.042', 'p < 0.001')
     """
     return "p < 0.001" if p < 1e-3 else f"p = {p:.2g}"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time as one reads it off a clock.
 
-    >>> duration(8.23), duration(192), duration(7260)
+    >>> format_duration(8.23), format_duration(192), format_duration(7260)
     ('8.2 s', '3 min 12 s', '2 h 1 min')
     """
     if not math.isfinite(seconds):
@@ -65,6 +65,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {seconds % 60:.0f} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def plural(count: float, one: str, many: str) -> str:
+def format_count(count: float, one: str, many: str) -> str:
     """``1 datum``, ``12 data``."""
     return f"{count:,.0f} {one if count == 1 else many}"

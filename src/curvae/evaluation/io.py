@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curvae.baselines import NAMES
-from curvae.evaluation.estimate import plain
+from curvae.evaluation.estimate import to_plain_json
 from curvae.evaluation.likelihood.baselines import PREFIX
 from curvae.evaluation.results import Evaluation
 from curvae.io import atomic, formats, regular
@@ -57,7 +57,7 @@ SHAPES = {
 """Of pictures; equal words are equal sizes, ``*`` is the event's shape."""
 
 
-class Evaluated(NamedTuple):
+class EvaluationFiles(NamedTuple):
     """An evaluation as its files have it."""
 
     values: Mapping[str, Any]
@@ -84,7 +84,7 @@ def write_evaluation(folder: Path, values: Mapping[str, Any], arrays: Arrays, pi
     with files.writing(folder), _alone(folder):
         for name, content in packed.items():
             files.write_file(_waiting(folder / name, made), content)
-        files.write_sealed(folder / EVALUATION, {**plain(values), "id": made, "files": digests})
+        files.write_sealed(folder / EVALUATION, {**to_plain_json(values), "id": made, "files": digests})
         for name in packed:
             _waiting(folder / name, made).replace(folder / name)
         _tidy(folder)
@@ -97,10 +97,10 @@ def write_findings(folder: Path, name: str, values: Mapping[str, Any], sha256: s
         RunError: it cannot be written; what stood there stays.
     """
     atomic.remove_stale(folder)
-    files.write_sealed(folder / name, {**plain(values), **({} if sha256 is None else {"weights": sha256})})
+    files.write_sealed(folder / name, {**to_plain_json(values), **({} if sha256 is None else {"weights": sha256})})
 
 
-def read_evaluation(folder: Path) -> Evaluated:
+def read_evaluation(folder: Path) -> EvaluationFiles:
     """The evaluation in a run folder, or in a folder of its ``evaluations``.
 
     Raises:
@@ -129,14 +129,14 @@ def read_findings(folder: Path, name: str, make: Callable[[Mapping[str, Any]], F
         return make(values), _stale(folder, values)
 
 
-def _together(folder: Path, values: layout.Findings) -> Evaluated:
+def _together(folder: Path, values: layout.Findings) -> EvaluationFiles:
     mend = layout.how_to_mend(folder, EVALUATION)
     result = files.conform_to(folder / EVALUATION, values, Evaluation, mend)
     arrays, pictures = (_unpacked(folder / name, values, mend) for name in (ARRAYS, PICTURES))
     for path, part in {folder / ARRAYS: arrays, folder / PICTURES: pictures}.items():
         with files.telling(path, mend), parsing(path, "arrays of one evaluation"):
             _check_kinds(part, result) if path.name == ARRAYS else _check_shapes(part)
-    return Evaluated(values, arrays, pictures, result, _stale(folder, values))
+    return EvaluationFiles(values, arrays, pictures, result, _stale(folder, values))
 
 
 def _packed(path: Path, made: str, arrays: Arrays) -> bytes:

@@ -7,14 +7,14 @@ from torch import Generator, Tensor
 
 from curvae.data import ArrayTable
 from curvae.evaluation.block_pictures import block_pictures
-from curvae.evaluation.draws import untouched
+from curvae.evaluation.draws import seeded_evaluation
 from curvae.evaluation.estimate import Scores
 from curvae.evaluation.information.posterior_summary import reconstruct_observed
 from curvae.evaluation.samples.imputation import impute
 from curvae.latents import Axes
 from curvae.posteriors import DensityPosterior, rotated
 from curvae.systems import CanImpute, CanReconstruct, CanSample, HasModel, Parts, System
-from curvae.systems.place import like
+from curvae.systems.device import batch_to_system
 from curvae.typing import Batch
 
 SHOWN = 24
@@ -48,13 +48,15 @@ def pictures(
         >>> shown["reconstructions"].shape, shown["covariances"].shape, shown["trace_grad_norm"].shape
         ((24, 5), (8, 2, 2), (2, 45))
     """
-    with untouched(system, seed) as generator:
+    with seeded_evaluation(system, seed) as generator:
         found = _made(system, table, generator)
         first = table.batch(torch.arange(min(SHOWN, len(scores["index"]))))
         found["originals"] = _array(table.transform.inverse(first.x))
         if isinstance(system, CanReconstruct):
-            found[_rebuilt(system)] = _in_data_units(reconstruct_observed(system, like(system, first)), table)
-        found |= _completed(system, table, like(system, first), seed)
+            found[_rebuilt(system)] = _in_data_units(
+                reconstruct_observed(system, batch_to_system(system, first)), table
+            )
+        found |= _completed(system, table, batch_to_system(system, first), seed)
         if isinstance(system, HasModel):
             found |= _latents(system, system.parts(), table, scores, axes)
             found |= block_pictures(system, system.parts(), table, scores, generator)
@@ -102,7 +104,7 @@ def _completes(system: System, batch: Batch) -> bool:
 def _latents(system: System, parts: Parts, table: ArrayTable, scores: Scores, axes: Axes | None) -> dict[str, NDArray]:
     mean = scores["mean"][:SCATTERED].astype(np.float32)
     count = max(8, min(COVARIANCES, BYTES // (4 * mean.shape[1] ** 2)))
-    inferred = parts.infer(like(system, table.batch(torch.arange(min(count, len(scores["index"]))))))
+    inferred = parts.infer(batch_to_system(system, table.batch(torch.arange(min(count, len(scores["index"]))))))
     q = inferred.posterior if axes is None else rotated(inferred.posterior, axes.rotation)
     covariance = _array(q.covariance)
     traces = {name: inferred.info[name] for name in ("log_joint", "grad_norm") if name in inferred.info}

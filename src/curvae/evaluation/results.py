@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 from numpy.typing import NDArray
 
-from curvae.evaluation.estimate import Estimate, Summary, plain
+from curvae.evaluation.estimate import Estimate, Summary, to_plain_json
 from curvae.evaluation.information import posterior_summary as latents
 from curvae.evaluation.information.information import Information
 from curvae.evaluation.likelihood import likelihood_summary as likelihood
-from curvae.evaluation.likelihood.annealed import AnnealedResult
+from curvae.evaluation.likelihood.annealing_metric import AnnealedResult
 from curvae.evaluation.likelihood.baselines import BaselineResult
 from curvae.evaluation.likelihood.likelihood_summary import ProposalResult
 from curvae.evaluation.likelihood.proposal_selection import PROPOSALS
@@ -141,13 +141,15 @@ class Evaluation:
         yield from (each.described() for each in self.baselines or ())
         yield from likelihood.likelihood_report_rows(self)
         yield from () if self.ais is None or self.log_likelihood is None else (self.ais.described(),)
-        yield from likelihood.bounds(self, arrays)
+        yield from likelihood.bound_report_rows(self, arrays)
         yield from latents.posterior_report_rows(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Only what JSON has: a number that is not finite becomes None."""
         values = asdict(self)
-        return plain(values if self.metrics else {name: value for name, value in values.items() if name != "metrics"})
+        return to_plain_json(
+            values if self.metrics else {name: value for name, value in values.items() if name != "metrics"}
+        )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Evaluation":

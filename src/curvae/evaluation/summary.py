@@ -32,13 +32,13 @@ def summarize(scores: Scores, levels: float | None = None, stderr: float | None 
         ('1 of 3 data gave estimates that are not finite; they are left out of every mean.',)
     """
     used = {name: values[finite(scores)] for name, values in scores.items()}
-    status = likelihood.shares(scores["status"]) if "status" in scores else {}
+    status = likelihood.status_shares(scores["status"]) if "status" in scores else {}
     likely = likelihood.summarize_likelihood(scores, levels, stderr)
     result = Evaluation(status=status, **likely, **latents.summarize_latents(used), **facts)
-    return replace(result, warnings=tuple(warn(result)))
+    return replace(result, warnings=tuple(evaluation_warnings(result)))
 
 
-def warn(result: Evaluation) -> Iterator[str]:
+def evaluation_warnings(result: Evaluation) -> Iterator[str]:
     """What to be careful about, one sentence each."""
     yield from likelihood.likelihood_warnings(result)
     yield from () if result.ais is None else result.ais.warnings

@@ -1,6 +1,6 @@
-"""Trained systems that know their data. ``fitted.py`` is the idea, ``doors.py`` how one comes by it."""
+"""Trained systems that know their data. ``fitted.py`` is the idea, ``fit_and_load.py`` how one comes by it."""
 
-from curvae.fitted.doors import fit, load
+from curvae.fitted.fit_and_load import fit, load
 from curvae.fitted.fitted import Fitted
 from curvae.fitted.imputing import Imputed
 from curvae.fitted.latent_curve import latent_curve

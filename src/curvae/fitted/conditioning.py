@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 from curvae.data import DataError, Schema
-from curvae.data.own_units import restored
+from curvae.data.own_units import restore_dtypes
 from curvae.data.schema import Column
 from curvae.data.stored import rows_in_memory
 from curvae.data.tables.frames import framed
-from curvae.fitted.imputing import in_own_units, seen_in
+from curvae.fitted.imputing import in_own_units, observed_cells
 from curvae.fitted.rows import Reading, rows_of
 
 if TYPE_CHECKING:
@@ -50,12 +50,12 @@ def draw_given(fitted: "Fitted", given: Mapping[Any, Any], n: int, seed: int) ->
     rows = rows_of(fitted.run, one_row(schema, given), reading=Reading(missing="mask"))
     samples = min(MOST, max(LEAST, EACH * n))
     own = in_own_units(fitted.system, schema, rows.table, n, 0.9, seed, samples, by_mask=False)
-    if not (seen := seen_in(rows.table)).all() and (effective := float(own["effective"][0])) < FEWEST:
+    if not (seen := observed_cells(rows.table)).all() and (effective := float(own["effective"][0])) < FEWEST:
         raise ValueError(
             f"given: expected values that go together in the model, got {_said(given)}, which leave {effective:.1f} "
             f"effective draws of {samples:,}; give fewer columns, or values nearer to the data."
         )
-    drawn, raw = restored(schema, torch.from_numpy(own["drawn"][:, 0])), rows_in_memory(rows.table.raw).numpy()
+    drawn, raw = restore_dtypes(schema, torch.from_numpy(own["drawn"][:, 0])), rows_in_memory(rows.table.raw).numpy()
     far = _beyond(schema, raw[0], seen[0], fitted.drawn(LEAST))
     return GivenRows(np.where(seen, raw, drawn), float(own["effective"][0]), far)
 

@@ -13,19 +13,19 @@ from torch import Tensor
 
 from curvae.argument_checks import check_counts
 from curvae.data import Schema, Transform
-from curvae.data.own_units import restored
+from curvae.data.own_units import restore_dtypes
 from curvae.fitted import outputs
 from curvae.fitted.conditioning import GivenRows, draw_given
 from curvae.fitted.imputing import Imputed, impute_rows
 from curvae.fitted.outputs import DRAWN, Array, Encoding, Score, moments_of
-from curvae.fitted.rows import Reading, TransformedRows, evaluation_mode, gathered, rows_of
+from curvae.fitted.rows import Reading, TransformedRows, evaluation_mode, map_batches, rows_of
 from curvae.fitted.traversing import traversal, traversed_columns
 from curvae.latents import Axes, latent_axes
 from curvae.memory import require_bytes
 from curvae.notebook import html_table
 from curvae.posteriors import Posterior, rotated
 from curvae.systems import CanReconstruct, CanSample, HasModel, HasPosterior, System, require
-from curvae.systems.place import like, place
+from curvae.systems.device import batch_to_system, device_and_dtype
 from curvae.typing import Batch
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Fitted:
         """
         system, axes = require(self.system, HasPosterior, "posterior"), self.axes_for(rotate)
         table = rows_of(self.run, x, mask=mask).table
-        batch = like(self.system, table.batch(torch.arange(len(table))))
+        batch = batch_to_system(self.system, table.batch(torch.arange(len(table))))
         with evaluation_mode(self.system, 0):
             q = system.posterior(batch.x, batch.mask, refine, **outputs.context_of(batch))
             return q if axes is None else rotated(q, axes.rotation)
@@ -185,7 +185,7 @@ class Fitted:
             return moments_of(q, level, axes) | outputs.clusters_of(self.system, q)
 
         with evaluation_mode(self.system, 0):
-            return gathered(self.system, rows.table, described)
+            return map_batches(self.system, rows.table, described)
 
     def decode(self, z: Any, rotate: bool | None = None) -> Any:
         """E[x | z] of latents as :meth:`encode` and :meth:`posterior` give them, in own units; see ``rotate`` there.
@@ -212,8 +212,8 @@ class Fitted:
             raise ValueError("decode: expected a decoder of latents alone, got one that also sees x; call reconstruct.")
         own = found if axes is None else found @ axes.rotation
         with evaluation_mode(self.system, 0):
-            mean = model.reference().mean(own.to(*place(self.system)))
-            return restored(self.schema, self.transform().inverse(mean.reshape(-1, *self.schema.spec.event)))
+            mean = model.reference().mean(own.to(*device_and_dtype(self.system)))
+            return restore_dtypes(self.schema, self.transform().inverse(mean.reshape(-1, *self.schema.spec.event)))
 
     def traverse(
         self,
@@ -320,7 +320,7 @@ class Fitted:
         def see(batch: Batch) -> dict[str, Tensor]:
             return column_scores(self.system, batch.x, batch.mask, draws, seed, batch.given)._asdict()
 
-        return gathered(self.system, rows.table, see)
+        return map_batches(self.system, rows.table, see)
 
     def reconstruct(self, x: Any, mask: Any = None) -> Any:
         """E[x | z] at the mean of each row's posterior, in own units; names, kinds and precision are the data's.
@@ -335,8 +335,10 @@ class Fitted:
         """The same of rows that were read, in an array."""
         system = require(self.system, CanReconstruct, "reconstruct")
         with evaluation_mode(self.system, 0):
-            found = gathered(self.system, rows.table, lambda batch: {"x": outputs.rebuilt_rows(system, batch)})["x"]
-        return restored(self.schema, self.transform().inverse(torch.from_numpy(found).reshape(rows.table.raw.shape)))
+            found = map_batches(self.system, rows.table, lambda batch: {"x": outputs.rebuilt_rows(system, batch)})["x"]
+        return restore_dtypes(
+            self.schema, self.transform().inverse(torch.from_numpy(found).reshape(rows.table.raw.shape))
+        )
 
     def sample(self, n: int, seed: int = 0, given: Mapping[Any, Any] | None = None) -> Any:
         """Draw n new rows in own units; names, kinds and precision are the data's.
@@ -363,7 +365,7 @@ class Fitted:
         self._check_room(n)
         with evaluation_mode(self.system, seed):
             y = require(self.system, CanSample, "sample").sample(n, torch.Generator().manual_seed(seed))
-        return restored(self.schema, self.transform().inverse(y.reshape(n, *self.schema.spec.event)))
+        return restore_dtypes(self.schema, self.transform().inverse(y.reshape(n, *self.schema.spec.event)))
 
     def drawn_given(self, n: int, given: Mapping[Any, Any], seed: int = 0) -> GivenRows:
         """The same given some columns, with the effective number of draws of the latents."""

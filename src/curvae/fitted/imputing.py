@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from curvae.data import ArrayTable, Schema, Transform
-from curvae.data.own_units import by_name, in_dtype, restored
+from curvae.data.own_units import columns_by_name, in_dtype, restore_dtypes
 from curvae.data.stored import rows_in_memory
 from curvae.data.tables.frames import FrameColumns, framed, library_of, named_as
 from curvae.data.transforms import Chain, Identity, MeanSubtraction, Scale, Standardization
 from curvae.fitted import outputs
 from curvae.fitted.rows import TransformedRows
 from curvae.systems import System
-from curvae.systems.place import like
+from curvae.systems.device import batch_to_system
 
 Array = NDArray[Any]
 DRAWS = 1000
@@ -71,7 +71,7 @@ def impute_rows(
     """
     from curvae.evaluation.samples.conditionals import FEW
 
-    raw, seen = rows_in_memory(rows.table.raw).cpu().numpy(), seen_in(rows.table)
+    raw, seen = rows_in_memory(rows.table.raw).cpu().numpy(), observed_cells(rows.table)
     own = in_own_units(system, schema, rows.table, draws, level, seed)
     mean, *drawn = (_kept(schema, raw, seen, torch.from_numpy(each)) for each in (own["mean"], *own["drawn"]))
     effective, flagged = own["effective"], own["effective"] < FEW
@@ -88,7 +88,7 @@ def impute_rows(
     )
 
 
-def seen_in(table: ArrayTable) -> Array:
+def observed_cells(table: ArrayTable) -> Array:
     """True where a cell was observed, (N, *event)."""
     return np.ones(table.raw.shape, dtype=bool) if table.mask is None else table.mask.cpu().numpy()
 
@@ -110,8 +110,8 @@ def in_own_units(
     from curvae.evaluation import conditionals
 
     inverse, affine = table.transform.inverse, _is_affine(table.transform)
-    batch = like(system, table.batch(torch.arange(len(table))))
-    mask = torch.from_numpy(seen_in(table)).to(batch.x.device)
+    batch = batch_to_system(system, table.batch(torch.arange(len(table))))
+    mask = torch.from_numpy(observed_cells(table)).to(batch.x.device)
     average = None if affine else inverse
     made = conditionals(system, batch.x, mask, draws, level, seed, average, samples, batch.given, by_mask)
     found = {name: value.cpu() for name, value in made._asdict().items()}
@@ -132,7 +132,7 @@ def _is_affine(transform: Transform) -> bool:
 
 def _kept(schema: Schema, raw: Array, seen: Array, values: Tensor) -> Array:
     """Restored values where something is missing, and what was observed as it was."""
-    own = restored(schema, values)
+    own = restore_dtypes(schema, values)
     filled = np.where(seen, raw, own)
     exact = filled.astype(own.dtype)
     return exact if np.array_equal(exact, filled) else filled
@@ -147,7 +147,7 @@ def typed_columns(schema: Schema, values: Array) -> dict[str, Array]:
     >>> [column.dtype.name for column in typed_columns(schema, np.array([[1.0, 1.0], [2.0, 2.5]])).values()]
     ['int64', 'float64']
     """
-    found = by_name(schema, values)
+    found = columns_by_name(schema, values)
     for column, own in zip(schema.features, values.reshape(len(values), -1).T, strict=False):
         if column.vocabulary is None and not np.array_equal(in_dtype(own, column), own):
             found[column.name] = own
@@ -158,7 +158,11 @@ def in_its_form(rows: TransformedRows, schema: Schema, values: Array) -> Any:
     """Filled rows as a frame where one came in, with all of its columns; else as an array."""
     if rows.frame is None:
         return values
-    frame, columns, seen = rows.frame, typed_columns(schema, values), seen_in(rows.table).reshape(len(values), -1)
+    frame, columns, seen = (
+        rows.frame,
+        typed_columns(schema, values),
+        observed_cells(rows.table).reshape(len(values), -1),
+    )
     places = _places(frame, list(columns))
     if places is None:
         return outputs.as_given(frame, schema, values)
@@ -230,7 +234,7 @@ def _cells(
     rows: TransformedRows, schema: Schema, values: Array, known: dict[str, Array], of_rows: dict[str, Array]
 ) -> Any:
     """A line for each cell that was missing."""
-    row, element = np.nonzero(~seen_in(rows.table).reshape(len(values), -1))
+    row, element = np.nonzero(~observed_cells(rows.table).reshape(len(values), -1))
     columns = typed_columns(schema, values)
     names = np.array(list(columns), dtype=object)
     told = [list(columns.values())[j][i] for i, j in zip(row.tolist(), element.tolist(), strict=True)]

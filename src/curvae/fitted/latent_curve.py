@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curvae import registry
-from curvae.fitted.doors import as_data, fit, split_options
-from curvae.noise import kept
+from curvae.fitted.fit_and_load import as_data, fit, split_options
+from curvae.noise import keep_random_states
 
 if TYPE_CHECKING:
     from curvae.evaluation import LatentCurve
@@ -56,7 +56,7 @@ def latent_curve(
         ([1, 2], True)
     """
     from curvae.evaluation.comparison.latent_curve import measure_curve, require_evidence, sizes_of
-    from curvae.report.latent_curve import draw
+    from curvae.report.latent_curve import draw_latent_curve
     from curvae.training.errors import FinishedError
     from curvae.training.run.claim import next_name
     from curvae.training.run.run_folder import RunFolder
@@ -69,7 +69,7 @@ def latent_curve(
     arguments, theirs = split_options(
         system, data, {name: value for name, value in options.items() if name not in taken}
     )
-    with kept():
+    with keep_random_states():
         table = as_data(data, label, theirs)
         require_evidence(registry.system(system)(table.spec, **arguments, latent=sizes[0]))
         folder = next_name(f"{system}-{table.recipe.get('name', 'data')}-latents") if out is None else Path(out)
@@ -82,5 +82,5 @@ def latent_curve(
                 runs[size] = RunFolder(place, table)
         curve = measure_curve(runs, samples, progress)
         curve.write(folder)
-        draw(curve, folder)
+        draw_latent_curve(curve, folder)
     return curve

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from curvae.data import Schema
-from curvae.data.own_units import by_name
+from curvae.data.own_units import columns_by_name
 from curvae.data.tables.frames import FrameColumns, framed, library_of, named_as
 from curvae.latents import Axes
 from curvae.posteriors import Posterior, rotated
@@ -99,7 +99,7 @@ def like_frame(given: Any, columns: Mapping[Any, NDArray[Any]]) -> Any:
 
 def as_trained(schema: Schema, values: NDArray[Any]) -> Any:
     """Restored rows as a frame of its library where the run was trained on a frame, else as they are."""
-    return framed(schema.frame, by_name(schema, values)) if schema.holder == "frame" else values
+    return framed(schema.frame, columns_by_name(schema, values)) if schema.holder == "frame" else values
 
 
 def as_given(given: Any, schema: Schema, values: NDArray[Any], exact: bool = False) -> Any:
@@ -111,7 +111,7 @@ def as_given(given: Any, schema: Schema, values: NDArray[Any], exact: bool = Fal
         values: (N, *event).
         exact: as they are; else each column in its own type.
     """
-    columns = named_values(schema, values) if exact else by_name(schema, values)
+    columns = named_values(schema, values) if exact else columns_by_name(schema, values)
     names = FrameColumns("x", given).names
     theirs = {named_as(name): name for name in names}
     if len(theirs) == len(columns) and not theirs.keys() & columns.keys():

@@ -15,15 +15,15 @@ from torch import Tensor
 from curvae.argument_checks import check_seed
 from curvae.data import ArrayTable, Reading, Schema, load, match
 from curvae.data.context import in_model_units
-from curvae.data.datasets.sets import known as known_set
+from curvae.data.datasets.known_sets import known as known_set
 from curvae.data.tables.columnar import Columnar
 from curvae.data.tables.files import match_file
 from curvae.data.tables.frames import in_memory, is_frame
 from curvae.data.tables.matching import AS_THE_RUN, Matched
 from curvae.data.text.table import TextTable
-from curvae.noise import kept
+from curvae.noise import keep_random_states
 from curvae.systems import System
-from curvae.systems.place import like
+from curvae.systems.device import batch_to_system
 from curvae.typing import Batch
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def evaluation_mode(system: System, seed: int) -> Iterator[None]:
         ValueError: a seed outside [0, 2^32).
     """
     check_seed(seed)
-    with kept(), torch.no_grad():
+    with keep_random_states(), torch.no_grad():
         torch.manual_seed(seed)
         system.eval()
         yield
@@ -139,10 +139,10 @@ def evaluation_mode(system: System, seed: int) -> Iterator[None]:
 def batches(system: System, table: ArrayTable, most: int | None = None) -> Iterator[Batch]:
     """All rows in their order, or the first of them, where the system is and in its precision."""
     index = None if most is None else torch.arange(min(most, len(table)))
-    return (like(system, batch) for batch in table.batches(CHUNK, index))
+    return (batch_to_system(system, batch) for batch in table.batches(CHUNK, index))
 
 
-def gathered(
+def map_batches(
     system: System, table: ArrayTable, see: Callable[[Batch], Mapping[str, Tensor]]
 ) -> dict[str, NDArray[Any]]:
     """What is seen of each batch, for all rows of a table."""

@@ -10,13 +10,13 @@ from torch import Generator, Tensor
 
 from curvae.argument_checks import check_least
 from curvae.data import Schema
-from curvae.data.own_units import by_name
+from curvae.data.own_units import columns_by_name
 from curvae.evaluation.draws import equally_weighted
 from curvae.fitted.rows import TransformedRows, batches, evaluation_mode, rows_of
-from curvae.latents import one_at_a_time
-from curvae.posteriors import rotated, typical
+from curvae.latents import traverse_each_latent
+from curvae.posteriors import representative_point, rotated
 from curvae.systems import HasModel, require
-from curvae.systems.place import place
+from curvae.systems.device import device_and_dtype
 
 if TYPE_CHECKING:
     from curvae.fitted.fitted import Fitted
@@ -60,7 +60,7 @@ def traversal(
     latents = _chosen(latent, model.prior.size)
     drawn, of = _range(fitted, rotate)
     base = drawn.median(0).values if start is None else _center(fitted, start, rotate)
-    z = one_at_a_time(base, drawn, latents, steps).numpy()
+    z = traverse_each_latent(base, drawn, latents, steps).numpy()
     moved = np.repeat(latents, z.shape[1])
     flat = z.reshape(len(moved), -1)
     return Traversal(moved, flat[np.arange(len(moved)), moved], fitted.decoded(flat, rotate), of)
@@ -69,7 +69,7 @@ def traversal(
 def traversed_columns(schema: Schema, found: Traversal) -> dict[str, NDArray[Any]]:
     """Which latent moves, where it is, and the values of each column there."""
     named = np.array([f"z{latent}" for latent in found.latent.tolist()], dtype=object)
-    return {"latent": named, "value": found.value} | by_name(schema, found.x)
+    return {"latent": named, "value": found.value} | columns_by_name(schema, found.x)
 
 
 def _chosen(latent: int | Sequence[int] | None, size: int) -> list[int]:
@@ -88,7 +88,7 @@ def _range(fitted: "Fitted", rotate: bool | None) -> tuple[Tensor, str]:
     except RunError:
         rows = None
     axes, parts = fitted.axes_for(rotate), require(fitted.system, HasModel, "traverse").parts()
-    generator = Generator(place(fitted.system)[0]).manual_seed(0)
+    generator = Generator(device_and_dtype(fitted.system)[0]).manual_seed(0)
     with evaluation_mode(fitted.system, 0):
         if rows is None:
             z = parts.model.prior.sample(ROWS, generator)
@@ -105,4 +105,4 @@ def _center(fitted: "Fitted", start: TransformedRows, rotate: bool | None) -> Te
     axes, parts = fitted.axes_for(rotate), require(fitted.system, HasModel, "traverse").parts()
     with evaluation_mode(fitted.system, 0):
         q = parts.infer(next(batches(fitted.system, start.table))).posterior
-        return typical(q if axes is None else rotated(q, axes.rotation))[0].cpu().double()
+        return representative_point(q if axes is None else rotated(q, axes.rotation))[0].cpu().double()

@@ -35,7 +35,7 @@ from curvae.inference.multimodal_laplace import MultimodalLaplace
 from curvae.inference.nodes import Antithetic, GaussHermite, NodeRule, Nodes, OrthogonalFrames
 from curvae.inference.predictive_coding import PredictiveCoding
 from curvae.inference.pushforward import PushforwardGaussian
-from curvae.inference.refiner import Refine, Refiner, at_test_time
+from curvae.inference.refiner import Refine, Refiner, refiner_at_test_time
 from curvae.inference.sees_mask import SeesMask
 from curvae.inference.semi_amortized import ConstantGaussian, SemiAmortized
 from curvae.inference.tempering import FreeTempering, NoTempering, QuadraticTempering, Tempering
@@ -87,17 +87,18 @@ __all__ = [
     "StartsAtPosterior",
     "Tempering",
     "UpdateRule",
-    "at_test_time",
     "best_gaussian",
     "decoder_of",
     "encoder_of",
     "hmc_chains",
     "m_step",
     "prefixed",
+    "refiner_at_test_time",
     "start_at",
 ]
 
 _BEFORE = {
+    "at_test_time": "curvae.inference.refiner_at_test_time",
     "AscentRule": "curvae.inference.UpdateRule",
     "Uninformed": "curvae.inference.ConstantGaussian",
     "refit": "curvae.inference.m_step",

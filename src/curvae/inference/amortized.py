@@ -13,8 +13,8 @@ from curvae.distributions import (
     transformed,
 )
 from curvae.flows import Flow
+from curvae.inference.encoder_start import last_layer, outputs, writable, write_posterior
 from curvae.inference.inference import AffinePosterior, Amortized, Inferred
-from curvae.inference.start import last_layer, outputs, writable, write_posterior
 from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
 from curvae.networks import run_encoder

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from curvae.inference.encoder_start import last_layer
 from curvae.inference.inference import Continued, Inference, Inferred, prefixed
-from curvae.inference.start import last_layer
 from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
 from curvae.networks import run_encoder

@@ -13,7 +13,7 @@ from curvae.curvature import Linearization, linearize
 from curvae.inference.inference import Continued, Inference, Inferred, prefixed
 from curvae.inference.laplace import Laplace
 from curvae.inference.nodes import Antithetic, GaussHermite, NodeRule, Nodes, OrthogonalFrames
-from curvae.inference.refiner import lowered, posterior_where
+from curvae.inference.refiner import elbo_is_lower, posterior_where
 from curvae.model import LatentVariableModel
 from curvae.posteriors import GaussianPosterior, Posterior, PrecisionGaussian, detached, kl
 from curvae.typing import Batch, Matrix, PerDatum
@@ -90,13 +90,15 @@ class AveragedCurvature:
 
     @torch.no_grad()
     def __call__(self, model: LatentVariableModel, posterior: Posterior, batch: Batch) -> Inferred:
-        start = end = by_precision(posterior)
+        start = end = to_precision_gaussian(posterior)
         if self.steps:
-            end = by_precision(Laplace(Given(start), self.steps, route=self.route)(model, batch).posterior)
+            end = to_precision_gaussian(
+                Laplace(GivenPosterior(start), self.steps, route=self.route)(model, batch).posterior
+            )
         end, info = self._carried_out(model, end, batch) if self.rounds else (end, {})
         if self.guard == 0:
             return Inferred(end, info)
-        kept = lowered(model, start, end, batch, self.guard)
+        kept = elbo_is_lower(model, start, end, batch, self.guard)
         return Inferred(posterior_where(kept, start, end), {**info, "kept": kept})
 
     def _carried_out(
@@ -170,7 +172,7 @@ def best_gaussian(size: int, rounds: int = 8) -> AveragedCurvature:
     return AveragedCurvature(rounds, nodes, steps=8, guard=64)
 
 
-class Given(Inference):
+class GivenPosterior(Inference):
     """A posterior that is there already, as an inference method."""
 
     def __init__(self, posterior: Posterior):
@@ -235,7 +237,7 @@ class Spread(NamedTuple):
         return torch.stack(grads).sum(0), torch.stack(precisions).sum(0)
 
 
-def by_precision(posterior: Posterior) -> PrecisionGaussian:
+def to_precision_gaussian(posterior: Posterior) -> PrecisionGaussian:
     """The same Gaussian, by the factor of its precision.
 
     Raises:

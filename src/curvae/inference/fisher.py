@@ -8,8 +8,8 @@ from curvae import linalg
 from curvae.argument_checks import check_least
 from curvae.curvature import Linearization, MatrixFree, Status, linearize
 from curvae.curvature.routes.matrix_free import stochastic_log_det
+from curvae.inference.encoder_start import outputs, write_posterior
 from curvae.inference.inference import AffinePosterior, Amortized, Inferred, as_precise
-from curvae.inference.start import outputs, write_posterior
 from curvae.model import LatentVariableModel
 from curvae.posteriors import ImplicitGaussian, PrecisionGaussian
 from curvae.typing import Batch, Info

@@ -16,7 +16,7 @@ LONGEST = 0.5
 """Leapfrog steps stay below it."""
 
 
-class StepSizes(nn.Module):
+class LearnedStepSizes(nn.Module):
     """Learned leapfrog steps in (0, 0.5), ``1/2 sigmoid(raw)``, for each of D dimensions.
 
     Args:
@@ -85,7 +85,7 @@ class HamiltonianFlow(Continued):
         per_step: bool = False,
     ):
         super().__init__(start)
-        self.steps = StepSizes(steps, size, step, per_step)
+        self.steps = LearnedStepSizes(steps, size, step, per_step)
         self.tempering = tempering or NoTempering()
 
     def forward(self, model: LatentVariableModel, batch: Batch) -> Inferred:
@@ -134,7 +134,7 @@ class AnnealedHMC(Continued):
         metropolis: bool = False,
     ):
         super().__init__(start)
-        self.steps = StepSizes(steps, size, step, per_step=True)
+        self.steps = LearnedStepSizes(steps, size, step, per_step=True)
         self.leapfrogs = leapfrogs
         self.metropolis = metropolis
 

@@ -5,8 +5,8 @@ from torch import nn
 
 from curvae.argument_checks import check_least
 from curvae.distributions.householder import reflect
+from curvae.inference.encoder_start import write_posterior
 from curvae.inference.inference import AffinePosterior, Amortized, Inferred
-from curvae.inference.start import write_posterior
 from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
 from curvae.posteriors import HouseholderGaussian

@@ -16,13 +16,13 @@ from curvae.curvature import (
     Record,
     SearchHistory,
     Solver,
-    follow,
     last_step,
     linearize,
+    take_newton_steps,
 )
 from curvae.inference.implicit import with_gradient
 from curvae.inference.inference import Continued, Inference, Inferred, as_precise, prefixed
-from curvae.model import ForBatch, LatentVariableModel
+from curvae.model import BatchModel, LatentVariableModel
 from curvae.posteriors import PrecisionGaussian
 from curvae.priors import Prior
 from curvae.typing import Batch, Info, PerDatum
@@ -128,12 +128,12 @@ class Laplace(Continued):
         state = {"modes": found.mean.detach()} if len(self.modes) else {}
         state |= prefixed("start", begin.state)
         if isinstance(near, Gram) and near.cheap and not self.constant:
-            return Inferred(posterior, info, bound, state, ForBatch(model, near.log_likelihood))
+            return Inferred(posterior, info, bound, state, BatchModel(model, near.log_likelihood))
         return Inferred(posterior, info, bound, state)
 
     def _unrolled(self, near: Linearization, steps: int) -> Mode:
         """Every step differentiated, and the precision at the end."""
-        near, seen = follow(near, steps, self.solver.rule)
+        near, seen = take_newton_steps(near, steps, self.solver.rule)
         here = near.local()
         seen = [*seen, Record.of(here.log_joint, here.grad)]
         factor, ok = linalg.cholesky(here.precision)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from curvae.inference.code_point import decoder_of
+from curvae.inference.encoder_start import outputs, write_posterior
 from curvae.inference.inference import AffinePosterior, Amortized, Inferred
-from curvae.inference.start import outputs, write_posterior
 from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DiagonalGaussian, transformed

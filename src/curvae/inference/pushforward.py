@@ -9,8 +9,8 @@ from curvae.argument_checks import check_least
 from curvae.curvature import Status
 from curvae.curvature.routes import layers
 from curvae.distributions.gaussian import pack
+from curvae.inference.encoder_start import outputs, write_posterior
 from curvae.inference.inference import AffinePosterior, Amortized, Inferred, as_precise
-from curvae.inference.start import outputs, write_posterior
 from curvae.linalg import soft_bound
 from curvae.model import LatentVariableModel
 from curvae.posteriors import FullGaussian

@@ -69,18 +69,18 @@ class Refiner:
         generator = None if self.seed is None else common_noise(self.seed, posterior.center.device)
         refined, memory, seen = posterior, self.rule.begin(free(posterior)), []
         for count in range(self.steps):
-            grad, value = slope(model, refined, batch, self.samples, generator)
+            grad, value = elbo_gradient(model, refined, batch, self.samples, generator)
             step, memory = self.rule.step(grad, memory, count, self.steps)
             refined = add_step(refined, step)
             seen.append(value)
         info = {"elbo": torch.stack(seen)}
         if self.guard == 0:
             return Inferred(refined, info)
-        kept = lowered(model, posterior, refined, batch, self.guard)
+        kept = elbo_is_lower(model, posterior, refined, batch, self.guard)
         return Inferred(posterior_where(kept, posterior, refined), {**info, "kept": kept})
 
 
-def at_test_time(steps: int, rate: float = 0.05, samples: int = 8) -> Refiner:
+def refiner_at_test_time(steps: int, rate: float = 0.05, samples: int = 8) -> Refiner:
     """The refiner for a trained system of any kind: Adam, draws that repeat, and no example made worse."""
     return Refiner(steps, Adam(rate), samples, seed=0, guard=64)
 
@@ -92,7 +92,7 @@ def free(posterior: Posterior) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def lowered(
+def elbo_is_lower(
     model: LatentVariableModel, start: Posterior, end: Posterior, batch: Batch, draws: int = 64
 ) -> Bool[Tensor, " B"]:
     """Where the ELBO of the end is below that of the start, judged by the same draws."""
@@ -117,7 +117,7 @@ def posterior_where(first: Bool[Tensor, " B"], one: Posterior, other: Posterior)
     return other.with_tensors({**there, **{name: torch.where(_over(first, a), a, b) for name, a, b in pairs}})
 
 
-def slope(
+def elbo_gradient(
     model: LatentVariableModel,
     posterior: Posterior,
     batch: Batch,

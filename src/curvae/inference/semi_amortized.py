@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from curvae.inference.inference import Continued, Inference, Inferred, prefixed
-from curvae.inference.refiner import Refiner, free, slope
+from curvae.inference.refiner import Refiner, elbo_gradient, free
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DiagonalGaussian, Posterior, detached, kl
 from curvae.typing import Batch, PerDatum
@@ -79,7 +79,7 @@ class SemiAmortized(Continued):
     def _own_bound(self, model: LatentVariableModel, start: Posterior, end: Posterior, batch: Batch) -> PerDatum:
         """0, with the gradient of ``ELBO(lambda_0) - kl_weight KL(q_lambda0 || q_lambdaK)`` in lambda_0 alone."""
         with torch.no_grad():
-            grad, _ = slope(model, start, batch, self.refiner.samples)
+            grad, _ = elbo_gradient(model, start, batch, self.refiner.samples)
             if self.kl_weight:
                 away = _divergence_slope(start, end)
                 grad = {name: value - self.kl_weight * away[name] for name, value in grad.items()}

@@ -38,9 +38,9 @@ class Axes:
             is the square of the loading, and the sum over latents with the noise is the variance of the column.
 
     Example:
-        >>> from curvae.latents import principal
+        >>> from curvae.latents import principal_rotation
         >>> weight = torch.tensor([[3.0, 0.0], [0.0, -1.0]])
-        >>> rotation, gains = principal(weight.mT @ weight, weight)
+        >>> rotation, gains = principal_rotation(weight.mT @ weight, weight)
         >>> axes = Axes(rotation, gains, 100, weight @ rotation.mT, torch.full((2,), 5.0), (weight @ rotation.mT) ** 2)
         >>> axes.loadings.tolist(), [round(share, 2) for share in axes.shares.tolist()]
         ([[3.0, 0.0], [0.0, 1.0]], [0.18, 0.02])
@@ -125,7 +125,7 @@ class Axes:
 _TENSORS = tuple(each.name for each in fields(Axes) if each.name != "rows")
 
 
-def principal(
+def principal_rotation(
     information: Float[Tensor, "D D"], slopes: Float[Tensor, "P D"]
 ) -> tuple[Float[Tensor, "D D"], Float[Tensor, " D"]]:
     """R and the gains of a mean information matrix G, with the signs that mean slopes of the decoder give.

@@ -10,7 +10,7 @@ ENDS = (0.025, 0.975)
 """Quantiles between which a latent is moved."""
 
 
-def one_at_a_time(
+def traverse_each_latent(
     base: Float[Tensor, " D"], drawn: Float[Tensor, "N D"], latents: Sequence[int], steps: int
 ) -> Float[Tensor, "L T D"]:
     """Latents that are ``base`` but for one, which goes in equal steps from the 2.5 % to the 97.5 % quantile of draws.
@@ -23,7 +23,7 @@ def one_at_a_time(
 
     Example:
         >>> drawn = torch.linspace(-1, 1, 201).repeat(2, 1).mT
-        >>> one_at_a_time(torch.zeros(2), drawn, [1], 3)[0]
+        >>> traverse_each_latent(torch.zeros(2), drawn, [1], 3)[0]
         tensor([[ 0.0000, -0.9500],
                 [ 0.0000,  0.0000],
                 [ 0.0000,  0.9500]])

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from curvae.likelihoods.elementwise import Elementwise, Learned, Positive, moments, standard_gamma
+from curvae.likelihoods.elementwise import Elementwise, Learned, PositiveParameter, moments, standard_gamma
 from curvae.likelihoods.likelihood import masked
 from curvae.linear import LinearGaussian, ppca
 
@@ -45,7 +45,7 @@ class Beta(Elementwise):
     ):
         super().__init__(event)
         self.starts_from_data = learn is not None and concentration is None
-        self.concentration = Positive(self.size, concentration or 2.0, learn, floor)
+        self.concentration = PositiveParameter(self.size, concentration or 2.0, learn, floor)
 
     def _log_prob(self, x: Tensor, eta: Tensor) -> Tensor:
         return _log_density(x, _mean(eta), self.concentration.value)

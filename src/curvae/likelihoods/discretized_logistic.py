@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from curvae.likelihoods.elementwise import Elementwise, Learned, Positive, moments
+from curvae.likelihoods.elementwise import Elementwise, Learned, PositiveParameter, moments
 from curvae.likelihoods.likelihood import masked
 from curvae.likelihoods.ordinal import OUTSIDE, log_cell, logistic_noise
 from curvae.linear import LinearGaussian, ppca
@@ -51,7 +51,7 @@ class DiscretizedLogistic(Elementwise):
         self.low, self.high, self.levels, self.width = low, high, levels, (high - low) / (levels - 1)
         self.stand_in = low
         self.starts_from_data = learn is not None and scale is None
-        self.scale = Positive(self.size, scale or 0.25 * (high - low), learn, floor=0.01 * self.width)
+        self.scale = PositiveParameter(self.size, scale or 0.25 * (high - low), learn, floor=0.01 * self.width)
 
     def _log_prob(self, x: Tensor, eta: Tensor) -> Tensor:
         return log_cell(*self._ends(x, eta))

@@ -58,7 +58,7 @@ class Elementwise(Likelihood):
         return x if mask is None else torch.where(self.flat(mask), x, torch.full_like(x, self.stand_in))
 
 
-class Positive(nn.Module):
+class PositiveParameter(nn.Module):
     """A positive parameter of a likelihood, ``floor + exp(log_excess)``: (1,) or one for each element, (E,).
 
     Args:
@@ -71,7 +71,7 @@ class Positive(nn.Module):
         ValueError: no such ``learn``; a start that is not above the floor.
 
     Example:
-        >>> round(Positive(3, 2.0, "shared", floor=0.5).value.item(), 4)
+        >>> round(PositiveParameter(3, 2.0, "shared", floor=0.5).value.item(), 4)
         2.0
     """
 
@@ -150,7 +150,7 @@ def _derivatives(total: Callable[[Tensor], Tensor], here: Tensor) -> tuple[Tenso
     return slope.detach(), curvature
 
 
-def wide(*values: Tensor) -> tuple[Tensor, ...]:
+def in_float64(*values: Tensor) -> tuple[Tensor, ...]:
     """In float64, where the device has it: terms of the size of x log x cancel in the density of a count."""
     return tuple(value if value.device.type == "mps" else value.double() for value in values)
 

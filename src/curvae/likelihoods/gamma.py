@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from curvae.likelihoods.elementwise import Elementwise, Learned, Positive, moments, standard_gamma
+from curvae.likelihoods.elementwise import Elementwise, Learned, PositiveParameter, moments, standard_gamma
 from curvae.likelihoods.likelihood import masked
 from curvae.linear import LinearGaussian, ppca
 
@@ -41,7 +41,7 @@ class Gamma(Elementwise):
     ):
         super().__init__(event)
         self.starts_from_data = learn is not None and shape is None
-        self.shape = Positive(self.size, shape or 1.0, learn, floor)
+        self.shape = PositiveParameter(self.size, shape or 1.0, learn, floor)
 
     def _log_prob(self, x: Tensor, eta: Tensor) -> Tensor:
         return _log_density(x, eta, self.shape.value)

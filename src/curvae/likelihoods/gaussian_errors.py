@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from curvae.likelihoods.elementwise import Learned, Positive, moments
+from curvae.likelihoods.elementwise import Learned, PositiveParameter, moments
 from curvae.likelihoods.likelihood import Likelihood, masked
 from curvae.linalg import LOG_2PI
 from curvae.linear import LinearGaussian, heteroscedastic_ppca
@@ -51,7 +51,7 @@ class GaussianErrors(Likelihood):
         self.starts_from_data = learn is not None and scale is None
         least = floor**2 if learn else 0.0
         start = 1.0 if scale is None else scale**2
-        self.own = Positive(self.outputs, start or 1.0, learn, least)
+        self.own = PositiveParameter(self.outputs, start or 1.0, learn, least)
         if start == 0:
             if learn:
                 raise ValueError(f"GaussianErrors: a scale that is learned must be above its floor, {floor}; got 0.")

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from curvae.likelihoods.elementwise import Elementwise, Learned, Positive, moments, standard_gamma, wide
+from curvae.likelihoods.elementwise import Elementwise, Learned, PositiveParameter, in_float64, moments, standard_gamma
 from curvae.likelihoods.likelihood import masked
 from curvae.likelihoods.log_link import LogLink
 
@@ -40,7 +40,7 @@ class NegativeBinomial(LogLink, Elementwise):
     ):
         super().__init__(event)
         self.starts_from_data = learn is not None and dispersion is None
-        self.dispersion = Positive(self.size, dispersion or 1.0, learn, floor)
+        self.dispersion = PositiveParameter(self.size, dispersion or 1.0, learn, floor)
 
     def _log_prob(self, x: Tensor, eta: Tensor) -> Tensor:
         return log_mass(x, eta, self.dispersion.value)
@@ -73,7 +73,7 @@ class NegativeBinomial(LogLink, Elementwise):
 
 def log_mass(x: Tensor, eta: Tensor, dispersion: Tensor) -> Tensor:
     """Of a count x, with log-mean eta."""
-    x, eta, a = wide(x, eta, dispersion)
+    x, eta, a = in_float64(x, eta, dispersion)
     r, log_odds = 1 / a, eta + a.log()  # of mu against r
     choices = torch.lgamma(x + r) - torch.lgamma(r) - torch.lgamma(x + 1)
     return choices - r * softplus(log_odds) - x * softplus(-log_odds)

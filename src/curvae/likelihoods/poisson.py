@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from curvae.likelihoods.elementwise import Elementwise, wide
+from curvae.likelihoods.elementwise import Elementwise, in_float64
 from curvae.likelihoods.log_link import LogLink
 
 
@@ -18,7 +18,7 @@ class Poisson(LogLink, Elementwise):
     """
 
     def _log_prob(self, x: Tensor, eta: Tensor) -> Tensor:
-        x, eta = wide(x, eta)
+        x, eta = in_float64(x, eta)
         return x * eta - eta.exp() - torch.lgamma(x + 1)
 
     def _score(self, x: Tensor, eta: Tensor) -> Tensor:

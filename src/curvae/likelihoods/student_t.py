@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from curvae.likelihoods.elementwise import Elementwise, Learned, Positive, moments, standard_gamma
+from curvae.likelihoods.elementwise import Elementwise, Learned, PositiveParameter, moments, standard_gamma
 from curvae.likelihoods.likelihood import masked
 from curvae.linear import LinearGaussian, ppca
 
@@ -46,8 +46,8 @@ class StudentT(Elementwise):
     ):
         super().__init__(event)
         self.starts_from_data = learn is not None and scale is None
-        self.scale = Positive(self.size, scale or 1.0, learn, floor)
-        self.df = Positive(self.size, df or 5.0, "shared" if df is None and learn else None, floor=1.0)
+        self.scale = PositiveParameter(self.size, scale or 1.0, learn, floor)
+        self.df = PositiveParameter(self.size, df or 5.0, "shared" if df is None and learn else None, floor=1.0)
 
     def _log_prob(self, x: Tensor, eta: Tensor) -> Tensor:
         return _log_density(x - eta, self.scale.value, self.df.value)

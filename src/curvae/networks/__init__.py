@@ -10,7 +10,7 @@ from curvae.networks.conditioned import (
     run_encoder,
 )
 from curvae.networks.conv import ConvDecoder, ConvEncoder
-from curvae.networks.embedding import carried, write_affine
+from curvae.networks.embedding import linear_capacity, write_affine
 from curvae.networks.flow_decoder import FlowDecoder
 from curvae.networks.identifiable import FullRank, IdentifiableDecoder, ReferenceCategory
 from curvae.networks.ladder import Gated, LadderEncoder, ladder_decoder
@@ -19,7 +19,7 @@ from curvae.networks.masked import MaskedDecoder, kernels_for
 from curvae.networks.mlp import MLP, ColumnFront, Front, FrontWithGaps, Logarithm
 from curvae.networks.modulated import ModulatedMLP
 from curvae.networks.precision import low_precision, run_network
-from curvae.networks.top_down import TopDown
+from curvae.networks.top_down_decoder import TopDownDecoder
 from curvae.renamed import renamed
 
 __all__ = [
@@ -43,11 +43,11 @@ __all__ = [
     "ModulatedMLP",
     "ReferenceCategory",
     "SeesContext",
-    "TopDown",
-    "carried",
+    "TopDownDecoder",
     "kernels_for",
     "ladder_decoder",
     "layers_of",
+    "linear_capacity",
     "low_precision",
     "over_exposure",
     "run_encoder",
@@ -55,4 +55,9 @@ __all__ = [
     "write_affine",
 ]
 
-__getattr__ = renamed(__name__, {"Lowest": "curvae.networks.LastBlock"})
+_BEFORE = {
+    "TopDown": "curvae.networks.TopDownDecoder",
+    "carried": "curvae.networks.linear_capacity",
+    "Lowest": "curvae.networks.LastBlock",
+}
+__getattr__ = renamed(__name__, _BEFORE)

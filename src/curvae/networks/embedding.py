@@ -10,7 +10,7 @@ from curvae.networks.mlp import Front
 from curvae.networks.modulated import ModulatedMLP
 
 
-def carried(network: nn.Module) -> int:
+def linear_capacity(network: nn.Module) -> int:
     """How many values a network can carry from its input to its output linearly; 0 where it cannot be written into.
 
     It must be layers of ``nn.Linear`` with biases, between them an activation a with ``a(t) - a(-t)`` proportional to
@@ -19,8 +19,10 @@ def carried(network: nn.Module) -> int:
 
     Example:
         >>> from curvae.networks import MLP
-        >>> carried(MLP(10, [32, 20], 4)), carried(MLP(10, [], 4)), carried(MLP(10, [32], 4, nn.Tanh))
-        (10, 4, 0)
+        >>> [linear_capacity(MLP(10, hidden, 4)) for hidden in ([32, 20], [])]
+        [10, 4]
+        >>> linear_capacity(MLP(10, [32], 4, nn.Tanh))
+        0
     """
     if isinstance(network, IdentifiableDecoder):
         return network.latent
@@ -47,10 +49,12 @@ def write_affine(
     An identifiable decoder becomes the map to first order around 0.
 
     Raises:
-        ValueError: the network cannot carry R values; see :func:`carried`.
+        ValueError: the network cannot carry R values; see :func:`linear_capacity`.
     """
-    if len(inward) > carried(network):
-        raise ValueError(f"write_affine: expected a network that carries {len(inward)} values, got {carried(network)}.")
+    if len(inward) > linear_capacity(network):
+        raise ValueError(
+            f"write_affine: expected a network that carries {len(inward)} values, got {linear_capacity(network)}."
+        )
     if isinstance(network, IdentifiableDecoder):
         network.start_from(outward @ inward, outward @ offset + bias)
         return

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from curvae.argument_checks import check_least
 from curvae.networks.mlp import MLP
-from curvae.networks.top_down import TopDown
+from curvae.networks.top_down_decoder import TopDownDecoder
 
 
 class LadderEncoder(nn.Module):
@@ -86,7 +86,7 @@ class Gated(nn.Module):
         return self.gate * self.network(z)
 
 
-def ladder_decoder(blocks: tuple[int, ...], hidden: int, depth: int, outputs: int) -> TopDown:
+def ladder_decoder(blocks: tuple[int, ...], hidden: int, depth: int, outputs: int) -> TopDownDecoder:
     """``h_L = f_L(z_L)``, then ``h_l = t_l(h_{l+1}) + gate_l * f_l(z_l)``, ``eta = A h_1``; the deepest block first.
 
     All f and t are ``depth`` hidden ReLU layers, and the way from the deepest level is one :class:`MLP`. Gates start at
@@ -104,7 +104,7 @@ def ladder_decoder(blocks: tuple[int, ...], hidden: int, depth: int, outputs: in
     way = MLP(blocks[0], [hidden] * (depth * len(blocks)), outputs)
     first, *between = _pieces(way, depth, len(blocks))
     entries = [Gated(_hidden(size, hidden, depth), hidden) for size in blocks[1:]]
-    return TopDown([first, *entries], [*between, way[-1]], blocks)
+    return TopDownDecoder([first, *entries], [*between, way[-1]], blocks)
 
 
 def _hidden(inputs: int, hidden: int, depth: int) -> nn.Sequential:

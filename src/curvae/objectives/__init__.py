@@ -14,7 +14,6 @@ from curvae.objectives.discrete import (
 )
 from curvae.objectives.divergences import Cubo, FDivergence, Renyi, hellinger, jensen_shannon, kullback_leibler
 from curvae.objectives.elbo import AnnealedElbo, elbo
-from curvae.objectives.energy import PredictiveEnergy, energies
 from curvae.objectives.estimators import DoublyReparameterized, Estimator, Reparameterized, StickingTheLanding, slopes
 from curvae.objectives.free_bits import FreeBits, SoftFreeBits
 from curvae.objectives.importance import (
@@ -27,6 +26,7 @@ from curvae.objectives.importance import (
     iwae,
     monte_carlo_elbo,
 )
+from curvae.objectives.map import PointJoint
 from curvae.objectives.missing import NotMiwae, completed
 from curvae.objectives.mutual_divergence import MutualDivergence, pairwise_kl
 from curvae.objectives.objective import (
@@ -39,12 +39,12 @@ from curvae.objectives.objective import (
     log_weights,
     with_credit,
 )
-from curvae.objectives.point import PointJoint
+from curvae.objectives.predictive_coding import PredictiveEnergy, energies
 from curvae.objectives.recursive import RecursiveElbo
 from curvae.objectives.score_climbing import ScoreClimbing
 from curvae.objectives.skew import SkewJensenShannon, skew_jensen_shannon
 from curvae.objectives.tilted import SphericalPenalty
-from curvae.objectives.wake import WakePhi
+from curvae.objectives.wake_phi import WakePhi
 from curvae.renamed import renamed
 
 __all__ = [

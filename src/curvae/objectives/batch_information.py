@@ -9,7 +9,7 @@ from torch import Tensor
 
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
-from curvae.objectives.elbo import fit_and_rate, rate_of
+from curvae.objectives.elbo import kl_or_estimate, reconstruction_and_kl
 from curvae.objectives.objective import Bound, Kind
 from curvae.posteriors import GaussianPosterior, Posterior
 from curvae.priors import AggregateNormal
@@ -58,7 +58,7 @@ class BatchInformation:
 
     def __call__(self, model: LatentVariableModel, posterior: Posterior, batch: Batch, samples: int = 1) -> Bound:
         whole = aggregate_moments(posterior, self.unbiased)
-        fit, rate = fit_and_rate(model, posterior, batch, samples)
+        fit, rate = reconstruction_and_kl(model, posterior, batch, samples)
         info = {"kl": rate.detach(), "information": whole.information.detach()}
         return Bound(fit - rate, fit - whole.information, info, _state(model, whole))
 
@@ -112,7 +112,7 @@ class BatchLikelihood:
         mask = None if batch.mask is None else likelihood.flat(batch.mask)
         learned = batch_likelihood(likelihood.flat(batch.x), eta, mask, self.floor) - whole.information
         fit = (draws.log_c.exp() * likelihood.log_prob(batch.x, eta.detach(), batch.mask)).sum(0)
-        rate = rate_of(model, posterior, draws)
+        rate = kl_or_estimate(model, posterior, draws)
         info = {"kl": rate.detach(), "information": whole.information.detach()}
         return Bound(fit - rate, learned + (fit - fit.detach()), info, _state(model, whole))
 

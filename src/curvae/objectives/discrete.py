@@ -13,7 +13,7 @@ from curvae.distributions import one_hot
 from curvae.model import LatentVariableModel
 from curvae.noise import gumbel
 from curvae.objectives.objective import Bound, Kind, with_credit
-from curvae.posteriors import DiscretePosterior, Enumerated, IndependentCategorical, Posterior, kl
+from curvae.posteriors import DiscretePosterior, EnumeratedPosterior, IndependentCategorical, Posterior, kl
 from curvae.typing import Batch, PerDatum
 
 Reward = Callable[[Float[Tensor, "S B D"]], Float[Tensor, "S B"]]
@@ -166,7 +166,7 @@ class GumbelSoftmax(DiscreteGradient):
         _check(self.temperature, type(self).__name__)
 
     def __call__(self, reward: Reward, posterior: DiscretePosterior, samples: int = 1) -> Expectation:
-        hard, soft = relaxed(posterior, samples, self.temperature)
+        hard, soft = relaxed_draws(posterior, samples, self.temperature)
         with torch.no_grad():
             value = reward(hard).mean(0)
         there = reward(soft).mean(0)
@@ -200,7 +200,7 @@ class StraightThrough(DiscreteGradient):
         _check(self.temperature, type(self).__name__)
 
     def __call__(self, reward: Reward, posterior: DiscretePosterior, samples: int = 1) -> Expectation:
-        hard, soft = relaxed(posterior, samples, self.temperature)
+        hard, soft = relaxed_draws(posterior, samples, self.temperature)
         level = reward(hard + (soft - soft.detach())).mean(0)
         return Expectation(level.detach(), level)
 
@@ -242,12 +242,12 @@ class Enumeration(DiscreteGradient):
     """
 
     def __call__(self, reward: Reward, posterior: DiscretePosterior, samples: int = 1) -> Expectation:
-        draws = Enumerated(posterior).draw(samples)
+        draws = EnumeratedPosterior(posterior).draw(samples)
         level = (draws.log_c.exp() * reward(draws.z)).sum(0)
         return Expectation(level.detach(), level)
 
 
-def relaxed(
+def relaxed_draws(
     posterior: DiscretePosterior, n: int, temperature: float
 ) -> tuple[Float[Tensor, "n B D"], Float[Tensor, "n B D"]]:
     """One-hot draws, and ``softmax((logits + g) / temperature)`` from the same noise, differentiable in the logits.

@@ -66,7 +66,7 @@ class AnnealedElbo(nn.Module):
         return bound._replace(state={"step": self.step + 1})
 
 
-def fit_and_rate(
+def reconstruction_and_kl(
     model: LatentVariableModel,
     posterior: Posterior,
     batch: Batch,
@@ -79,10 +79,10 @@ def fit_and_rate(
     """
     draws = posterior.draw(samples, generator)
     fit = (draws.log_c.exp() * with_credit(model.log_likelihood(batch.x, draws.z, batch.mask), draws)).sum(0)
-    return fit, rate_of(model, posterior, draws)
+    return fit, kl_or_estimate(model, posterior, draws)
 
 
-def rate_of(model: LatentVariableModel, posterior: Posterior, draws: Draws) -> PerDatum:
+def kl_or_estimate(model: LatentVariableModel, posterior: Posterior, draws: Draws) -> PerDatum:
     """``KL(q || p)``, in closed form where there is one, else from the draws."""
     divergence = kl(posterior, model.prior)
     if divergence is not None:
@@ -98,5 +98,5 @@ def _elbo(
     beta: float | Tensor,
     generator: torch.Generator | None = None,
 ) -> Bound:
-    fit, rate = fit_and_rate(model, posterior, batch, samples, generator)
+    fit, rate = reconstruction_and_kl(model, posterior, batch, samples, generator)
     return Bound(fit - rate, fit - beta * rate, {"kl": rate.detach()})

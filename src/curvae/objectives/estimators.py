@@ -76,7 +76,7 @@ class StickingTheLanding(Estimator):
     whole = True
 
     def log_q(self, posterior: Posterior, draws: Draws) -> PerDraw:
-        return frozen(posterior, draws, "StickingTheLanding").log_prob(draws.z)
+        return freeze_posterior(posterior, draws, "StickingTheLanding").log_prob(draws.z)
 
     def learn(self, combine: Combine, log_w: Float[Tensor, "S B"], log_c: Float[Tensor, "S B"]) -> PerDatum:
         return combine(log_w, log_c)
@@ -89,7 +89,8 @@ class DoublyReparameterized(Estimator):
     ``E[h(z) score(z)] = E[dh/dz dz/dphi]`` with ``h = g_k`` takes every bound of independent draws to this form; for
     the importance-weighted bound the factor is the square of the normalized weight. Unbiased for all of them.
 
-    The model's parameters get the ordinary gradient; both come from one pass (:func:`curvae.model.fork`).
+    The model's parameters get the ordinary gradient; both come from one pass of
+    :func:`curvae.model.log_joint_by_target`.
 
     Raises:
         ValueError: a posterior without a density or without path gradients, or one drawn by strata, as a mixture.
@@ -106,15 +107,15 @@ class DoublyReparameterized(Estimator):
     whole = False
 
     def log_q(self, posterior: Posterior, draws: Draws) -> PerDraw:
-        independent(posterior, "DoublyReparameterized")
-        return frozen(posterior, draws, "DoublyReparameterized").log_prob(draws.z)
+        require_independent_draws(posterior, "DoublyReparameterized")
+        return freeze_posterior(posterior, draws, "DoublyReparameterized").log_prob(draws.z)
 
     def learn(self, combine: Combine, log_w: Float[Tensor, "S B"], log_c: Float[Tensor, "S B"]) -> PerDatum:
         slope, own = slopes(combine, log_w.detach(), log_c.detach())
         return ((slope - own) * log_w).sum(0)
 
 
-def independent(posterior: Posterior, asked_by: str) -> None:
+def require_independent_draws(posterior: Posterior, asked_by: str) -> None:
     """Refuses a posterior whose draws come by strata, where a draw's path is not that of the density as a whole.
 
     Raises:
@@ -127,7 +128,7 @@ def independent(posterior: Posterior, asked_by: str) -> None:
         )
 
 
-def frozen(posterior: Posterior, draws: Draws, asked_by: str) -> DensityPosterior:
+def freeze_posterior(posterior: Posterior, draws: Draws, asked_by: str) -> DensityPosterior:
     """The posterior with its parameters held fixed.
 
     Raises:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from curvae.model import LatentVariableModel
-from curvae.objectives.elbo import fit_and_rate, rate_of
+from curvae.objectives.elbo import kl_or_estimate, reconstruction_and_kl
 from curvae.objectives.objective import Bound, Kind, with_credit
 from curvae.posteriors import Posterior, kl
 from curvae.typing import Batch
@@ -49,7 +49,7 @@ class FreeBits(nn.Module):
         draws = posterior.draw(samples)
         fit = (draws.log_c.exp() * with_credit(model.log_likelihood(batch.x, draws.z, batch.mask), draws)).sum(0)
         each = kl(posterior, model.prior)
-        each = rate_of(model, posterior, draws).unsqueeze(-1) if each is None else each
+        each = kl_or_estimate(model, posterior, draws).unsqueeze(-1) if each is None else each
         paid = each.mean(0).clamp_min(self.floor).sum()
         return Bound(fit - each.sum(-1), fit - paid, {"kl": each.sum(-1).detach()})
 
@@ -103,7 +103,7 @@ class SoftFreeBits(nn.Module):
         self.register_buffer("weight", torch.ones(()))
 
     def forward(self, model: LatentVariableModel, posterior: Posterior, batch: Batch, samples: int = 1) -> Bound:
-        fit, rate = fit_and_rate(model, posterior, batch, samples)
+        fit, rate = reconstruction_and_kl(model, posterior, batch, samples)
         info = {"kl": rate.detach()}
         return Bound(fit - rate, fit - self.weight * rate, info, {"weight": self._next(rate.detach().mean())})
 

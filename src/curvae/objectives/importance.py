@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.model import LatentVariableModel, fork
+from curvae.model import LatentVariableModel, log_joint_by_target
 from curvae.objectives.estimators import Combine, Estimator, Reparameterized
 from curvae.objectives.objective import Bound, Kind, log_mean_exp
 from curvae.posteriors import Draws, Posterior
@@ -61,7 +61,7 @@ class ImportanceBound(ABC):
             log_w = model.log_joint(batch.x, draws.z, batch.mask) - log_q
             surrogate = self.combine(log_w, draws.log_c)
         else:
-            down, up = fork(model, batch.x, draws.z, batch.mask)
+            down, up = log_joint_by_target(model, batch.x, draws.z, batch.mask)
             log_w = down - log_q.detach()
             gain = self.estimator.learn(self._climbed, up - log_q, draws.log_c)
             surrogate = self.combine(log_w, draws.log_c.detach()) + (gain - gain.detach())

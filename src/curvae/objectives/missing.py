@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from curvae.likelihoods import Missingness
-from curvae.model import ForBatch, LatentVariableModel, require_whole
+from curvae.model import BatchModel, LatentVariableModel, require_whole
 from curvae.objectives.importance import ImportanceBound, Iwae, iwae
 from curvae.objectives.objective import Bound, Kind
 from curvae.posteriors import Posterior
@@ -59,7 +59,7 @@ class NotMiwae(nn.Module):
                 f"NotMiwae: expects a likelihood whose draws have a path gradient, Gaussian or LogNormal; got "
                 f"{type(model.likelihood).__name__}."
             )
-        joint = self.bound(ForBatch(model, partial(self._level, model, batch)), posterior, batch, samples)
+        joint = self.bound(BatchModel(model, partial(self._level, model, batch)), posterior, batch, samples)
         with torch.no_grad():
             value = Iwae()(model, posterior, batch, samples).value
         return Bound(value, joint.surrogate, {"joint": joint.value.detach()})

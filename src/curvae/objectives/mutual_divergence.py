@@ -10,7 +10,7 @@ from torch.nn.functional import softplus
 
 from curvae.distributions import normal_kl
 from curvae.model import LatentVariableModel
-from curvae.objectives.elbo import fit_and_rate
+from curvae.objectives.elbo import reconstruction_and_kl
 from curvae.objectives.objective import Bound, Kind
 from curvae.posteriors import DiagonalGaussian, Posterior
 from curvae.typing import Batch
@@ -57,7 +57,7 @@ class MutualDivergence:
             raise ValueError(
                 f"MutualDivergence: expects a DiagonalGaussian posterior; got {type(posterior).__name__}. Use elbo."
             )
-        fit, rate = fit_and_rate(model, posterior, batch, samples)
+        fit, rate = reconstruction_and_kl(model, posterior, batch, samples)
         pairs = pairwise_kl(posterior.loc, posterior.log_scale)
         mutual = pairs.mean(0) if len(pairs) else pairs.new_full(pairs.shape[1:], torch.inf)
         apart = self.diversity * softplus(-mutual).sum() + self.smoothness * _spread(pairs.sum(-1))

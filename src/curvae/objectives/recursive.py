@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.model import LatentVariableModel, fork
+from curvae.model import LatentVariableModel, log_joint_by_target
 from curvae.objectives.objective import Bound, Kind
 from curvae.posteriors import DensityPosterior, Mixture, Posterior, detached
 from curvae.typing import Batch, PerDatum
@@ -67,7 +67,7 @@ class RecursiveElbo:
             raise ValueError("RecursiveElbo: expects components with path gradients. Use monte_carlo_elbo.")
         z = torch.cat([part.z for part in draws])
         shape = (len(draws), samples)
-        down, up = (level.unflatten(0, shape) for level in fork(model, batch.x, z, batch.mask))
+        down, up = (level.unflatten(0, shape) for level in log_joint_by_target(model, batch.x, z, batch.mask))
         log_q = torch.stack([part.log_q for part in draws])
         seen = _Seen(q, z, shape)
         value = seen.elbo(up).detach()

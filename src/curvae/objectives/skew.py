@@ -8,7 +8,7 @@ from torch import Tensor
 
 from curvae.distributions import normal_kl
 from curvae.model import LatentVariableModel
-from curvae.objectives.elbo import fit_and_rate
+from curvae.objectives.elbo import reconstruction_and_kl
 from curvae.objectives.objective import Bound, Kind
 from curvae.posteriors import DiagonalGaussian, Posterior
 from curvae.priors import StandardNormal
@@ -54,7 +54,7 @@ class SkewJensenShannon:
                 "SkewJensenShannon: expects a DiagonalGaussian posterior and a StandardNormal prior; got "
                 f"{type(posterior).__name__} and {type(model.prior).__name__}. Use elbo."
             )
-        fit, rate = fit_and_rate(model, posterior, batch, samples)
+        fit, rate = reconstruction_and_kl(model, posterior, batch, samples)
         divergence = skew_jensen_shannon(posterior.loc, posterior.log_scale, self.skew)
         info = {"kl": rate.detach(), "divergence": divergence.detach()}
         return Bound(fit - rate, fit - self.weight * divergence, info)

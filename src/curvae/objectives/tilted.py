@@ -3,7 +3,7 @@
 from torch import nn
 
 from curvae.model import LatentVariableModel
-from curvae.objectives.elbo import fit_and_rate
+from curvae.objectives.elbo import reconstruction_and_kl
 from curvae.objectives.objective import Bound, Kind
 from curvae.posteriors import Posterior
 from curvae.typing import Batch
@@ -46,6 +46,6 @@ class SphericalPenalty(nn.Module):
         self.radius = radius
 
     def forward(self, model: LatentVariableModel, posterior: Posterior, batch: Batch, samples: int = 1) -> Bound:
-        fit, rate = fit_and_rate(model, posterior, batch, samples)
+        fit, rate = reconstruction_and_kl(model, posterior, batch, samples)
         penalty = 0.5 * (posterior.mean.norm(dim=-1) - self.radius).square()
         return Bound(fit - rate, fit - penalty, {"kl": rate.detach()})

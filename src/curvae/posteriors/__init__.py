@@ -13,6 +13,10 @@ __all__ = ["AnnealedPosterior", "Chains", "HamiltonianPosterior", "ImplicitGauss
 __all__ += distributions.__all__
 
 _BEFORE = {
+    "Enumerated": "curvae.posteriors.EnumeratedPosterior",
+    "Parametric": "curvae.posteriors.ParametricPosterior",
+    "Rotated": "curvae.posteriors.RotatedPosterior",
+    "typical": "curvae.posteriors.representative_point",
     "Factored": "curvae.distributions.ProductPosterior",
     "pushed": "curvae.distributions.transformed",
     "CommonNoise": "curvae.noise.CommonNoise",

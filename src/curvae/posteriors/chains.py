@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae.distributions.moments import weighted_covariance, weighted_interval, weighted_mean
-from curvae.distributions.posterior import Draws, Parametric
+from curvae.distributions.posterior import Draws, ParametricPosterior
 
 
 @dataclass(frozen=True, eq=False)
-class Chains(Parametric):
+class Chains(ParametricPosterior):
     """The last T states of C chains for each example.
 
     They tell of the posterior, in the limit exactly, and nothing of the evidence: the density of a state is not known,

@@ -4,11 +4,11 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from curvae.distributions.moments import DrawnPosterior
-from curvae.distributions.posterior import Derived
+from curvae.distributions.posterior import DerivedPosterior
 from curvae.model import LatentVariableModel
 
 
-class SimulatedPosterior(Derived, DrawnPosterior):
+class SimulatedPosterior(DerivedPosterior, DrawnPosterior):
     """Draws of another posterior, moved along ``log p(x, z)``; the density of where they arrive is not known.
 
     Only that of the whole trajectory is: ``log_q := log p(x, z) - log weight``.

@@ -73,7 +73,7 @@ class FlowPrior(Prior):
         if isinstance(self.flow, HasJacobian):
             jacobian = self.flow.jacobian(rows, self._given)
         else:
-            jacobian = by_columns(lambda at: self.flow(at, self._given).z, rows)
+            jacobian = jacobian_by_columns(lambda at: self.flow(at, self._given).z, rows)
         return (jacobian.mT @ jacobian).reshape(*z.shape, self.size)
 
     @property
@@ -90,7 +90,7 @@ class FlowPrior(Prior):
         return Transformed(moved.z.reshape(like.shape), moved.log_det.reshape(like.shape[:-1]))
 
 
-def by_columns(function: Callable[[Tensor], Tensor], z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D D"]:
+def jacobian_by_columns(function: Callable[[Tensor], Tensor], z: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D D"]:
     """The Jacobian of a function of each row, by D derivatives forward."""
     axes = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
 

@@ -11,7 +11,7 @@ from curvae.argument_checks import check_least
 from curvae.distributions.gaussian import DiagonalGaussian, GaussianPosterior
 from curvae.distributions.mixture import Mixture
 from curvae.distributions.posterior import Posterior
-from curvae.distributions.transformed import Pushed
+from curvae.distributions.transformed import PushforwardPosterior
 from curvae.linalg import LOG_2PI
 from curvae.priors.prior import Prior
 
@@ -123,7 +123,7 @@ def _parts(q: Posterior, level: Float[Tensor, " K"]) -> list[Weighted]:
     match q:
         case GaussianPosterior():
             return [(q, level)]
-        case Pushed():
+        case PushforwardPosterior():
             return _parts(q.start, level)
         case Mixture():
             pairs = zip(q.components, q.log_weights, strict=True)

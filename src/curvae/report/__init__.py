@@ -5,7 +5,7 @@ from pathlib import Path
 from curvae.evaluation import formatting
 from curvae.io import atomic
 from curvae.renamed import renamed
-from curvae.report import blocks, gallery, learning, loadings, page, sections, style, words
+from curvae.report import blocks, gallery, learning, loadings, page, sections, style, verdict_sentences
 from curvae.report.snapshot import Snapshot, read_snapshot
 from curvae.training.run import files, layout
 
@@ -39,28 +39,28 @@ def write_report(run_path: str | Path) -> Path:
 
 def html(run: Snapshot) -> str:
     """The page of a run that was read."""
-    with style.applied():
+    with style.use_report_style():
         parts = [
-            sections.findings(run),
-            sections.what_was_run(run),
-            sections.results(run),
-            learning.learning(run),
+            sections.findings_section(run),
+            sections.run_section(run),
+            sections.results_section(run),
+            learning.learning_section(run),
             *(gallery.picture_section(run, slug) for slug in ("reconstructions", "samples", "completions")),
-            sections.quality_of(run),
-            *loadings.loadings(run),
+            sections.quality_section(run),
+            *loadings.loading_sections(run),
             *blocks.block_sections(run),
             *(gallery.picture_section(run, slug) for slug in ("latent", "covariances", "search")),
-            sections.per_datum(run),
+            sections.per_example_section(run),
             sections.divergence_section(run),
-            sections.information_of(run),
-            *sections.of_others(run),
-            sections.gaps_of(run),
-            sections.calibration_of(run),
+            sections.information_section(run),
+            *sections.other_metric_sections(run),
+            sections.gaps_section(run),
+            sections.calibration_section(run),
         ]
     version = str(run.config.get("curvae", "")).strip()
     foot = f"Written by curvae {version} from the files of {run.name}. All log-densities are in nats."
     return page.page(
-        f"{run.system} on {run.data}", f"Run `{run.name}`", _headline(run), words.verdict(run), parts, foot
+        f"{run.system} on {run.data}", f"Run `{run.name}`", _headline(run), verdict_sentences.verdict(run), parts, foot
     )
 
 
@@ -68,4 +68,4 @@ def _headline(run: Snapshot) -> str:
     if run.evaluation is None:
         return "Not evaluated yet"
     found = run.evaluation.log_likelihood
-    return f"log p(x) = {formatting.measured(found)} nats" if found else "No log-likelihood"
+    return f"log p(x) = {formatting.format_estimate(found)} nats" if found else "No log-likelihood"

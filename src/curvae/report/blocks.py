@@ -50,7 +50,7 @@ def _clusters(arrays: Arrays) -> list[str]:
     tags = []
     for sheet, shares, block in zip(sheets, every, arrays["cluster_blocks"], strict=True):
         used = int((shares > 0).sum())
-        count = formatting.plural(len(shares), "component", "components")
+        count = formatting.format_count(len(shares), "component", "components")
         caption = f"{_name(int(block), len(sizes))}: a row for each of {count}. First the decoder’s mean "
         caption += "at its center, then the first data of which it is the most probable "
         caption += f"component; {used} are used, by {_percents(shares)} of the data."

@@ -7,7 +7,7 @@ import numpy as np
 from curvae.evaluation import formatting
 from curvae.report import figures, page, pictures, style
 from curvae.report.page import PageSection
-from curvae.report.sections import left_out, not_evaluated
+from curvae.report.sections import why_left_out, why_not_evaluated
 from curvae.report.snapshot import Snapshot
 
 Draw = Callable[[Snapshot], tuple[str, str]]
@@ -24,11 +24,11 @@ def picture_section(run: Snapshot, slug: str) -> PageSection:
     if slug == "samples" and "samples" in run.pictures:
         title = "Samples from the prior"
     if run.evaluation is None:
-        return PageSection(slug, title, absent=not_evaluated(run))
+        return PageSection(slug, title, absent=why_not_evaluated(run))
     if not run.pictures:
         return PageSection(slug, title, absent="this run has no pictures.npz.")
     html, why = draw(run)
-    return PageSection(slug, title, html, left_out(run, why) if why and slug not in MADE else why)
+    return PageSection(slug, title, html, why_left_out(run, why) if why and slug not in MADE else why)
 
 
 def _reconstructions(run: Snapshot) -> tuple[str, str]:
@@ -54,7 +54,7 @@ def _reconstructions(run: Snapshot) -> tuple[str, str]:
     left, right = (values.reshape(len(values), -1) for values in (originals, rebuilt))
     which = _first_columns(left.shape[1])
     caption = f"The reconstruction against the original value, {which}; a perfect one lies on the gray line."
-    figure = style.svg(pictures.parity(left, right, run.features))
+    figure = style.svg(pictures.parity_plot(left, right, run.features))
     return page.figure_tag(figure, "Reconstructed against original values, by column.", caption, "wide"), ""
 
 
@@ -76,7 +76,7 @@ def _samples(run: Snapshot) -> tuple[str, str]:
         sheet = pictures.tiles(drawn[:48], 8, limits)
         return page.figure_tag(style.png_of(sheet), "Images sampled from the model.", caption, "wide pixels"), ""
     made, real = (values.reshape(len(values), -1) for values in (drawn, arrays.get("originals", drawn)))
-    figure = style.svg(pictures.columns_of(made, real, run.features))
+    figure = style.svg(pictures.column_histograms(made, real, run.features))
     caption = (
         f"What the model makes up (filled): {what}; and some of the data (outline), {_first_columns(made.shape[1])}. "
         f"The two should have the same shape{'; means spread a little less' if means else ''}."
@@ -97,7 +97,7 @@ def _latent(run: Snapshot) -> tuple[str, str]:
     labels = labels[finite] if labels is not None and len(labels) == len(means) else None
     shown = means[finite]
     title = "label" if run.label is None else run.label.name
-    figure = pictures.latent(shown, spread[finite[finite < len(spread)]], labels, title=title)
+    figure = pictures.latent_plot(shown, spread[finite[finite < len(spread)]], labels, title=title)
     alt = "Scatter of posterior means in two dimensions, with ellipses of 95 percent."
     return page.figure_tag(
         style.svg(figure), alt, _latent_caption(shown, min(pictures.ELLIPSES, len(spread)), labels), "wide"
@@ -110,8 +110,9 @@ def _latent_caption(means: np.ndarray, ellipses: int, labels: np.ndarray | None)
     text = "Posterior means in the latent plane."
     if not flat:
         text = (
-            f"Posterior means of {formatting.plural(len(means), 'datum', 'data')} along the two of {means.shape[1]} "
-            f"directions in which they vary most ({formatting.share(variance, 1)} of their variance)."
+            f"Posterior means of {formatting.format_count(len(means), 'datum', 'data')} along the two of "
+            f"{means.shape[1]} directions in which they vary most ({formatting.format_share(variance, 1)} of their "
+            "variance)."
         )
     if ellipses:
         text += f" Each ellipse holds 95% of the posterior of one of the first {ellipses} data"
@@ -143,11 +144,11 @@ def _covariances(run: Snapshot) -> tuple[str, str]:
         else f"Every color is a correlation that a diagonal posterior leaves out; the mean size is {mean:.2g}."
     )
     caption = (
-        f"The correlation matrix of the posterior of {formatting.plural(min(8, len(matrices)), 'datum', 'data')}, "
-        "latent by latent, and above each its smallest and largest standard deviation. The diagonal, one by "
+        f"The correlation matrix of the posterior of {formatting.format_count(min(8, len(matrices)), 'datum', 'data')}"
+        ", latent by latent, and above each its smallest and largest standard deviation. The diagonal, one by "
         f"definition, is left gray. {finding}"
     )
-    figure = style.png(pictures.matrices(matrices, titles), dpi=220)
+    figure = style.png(pictures.correlation_plot(matrices, titles), dpi=220)
     return page.figure_tag(figure, "Posterior correlation matrices of several data.", caption, "wide"), ""
 
 

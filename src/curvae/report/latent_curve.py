@@ -7,12 +7,12 @@ from matplotlib.figure import Figure
 
 from curvae.evaluation.comparison.latent_curve import PICTURE, LatentCurve
 from curvae.evaluation.figures import save
-from curvae.report.style import BLUE, GRAY, GREEN, ORANGE, applied, canvas
+from curvae.report.style import BLUE, GRAY, GREEN, ORANGE, canvas, use_report_style
 
 
-def draw(curve: LatentCurve, folder: Path) -> Path:
+def draw_latent_curve(curve: LatentCurve, folder: Path) -> Path:
     """Write ``latent-curve.png`` into a folder, in the place of an older one."""
-    with applied():
+    with use_report_style():
         return save(curve_figure(curve), folder / PICTURE, dpi=180, metadata={"Software": None})
 
 

@@ -33,7 +33,7 @@ _HEALTH = {
 """Column -> label of the axis, logarithmic or not, text for those who do not see it, caption."""
 
 
-def learning(run: Snapshot) -> PageSection:
+def learning_section(run: Snapshot) -> PageSection:
     """Bounds against epochs and against time; the divergence and the gradient below."""
     metrics = run.metrics
     names = {"train_bound": "training", "validation_bound": "validation"}

@@ -11,7 +11,7 @@ COLUMNS, LATENTS = 60, 12
 """The most that are shown."""
 
 
-def loadings(run: Snapshot) -> list[PageSection]:
+def loading_sections(run: Snapshot) -> list[PageSection]:
     """A table for runs on tables; for other runs, whose latents are as they were trained, nothing."""
     title, axes = "What the latents mean", run.axes
     if axes is None:
@@ -28,9 +28,11 @@ def _table(axes: Axes, features: tuple[Column, ...]) -> str:
     each = axes.standardized[:, :shown]
     strongest = sorted(each.abs().amax(1).topk(min(COLUMNS, len(features))).indices.tolist())
     rows = [_row(features[column].name, _cells(features[column], each[column].tolist())) for column in strongest]
-    rows.append(_row("variance explained", [formatting.share(value, 1) for value in axes.shares[:shown].tolist()]))
     rows.append(
-        _row("signal over noise", [formatting.number(value, figures=2) for value in axes.gains[:shown].tolist()])
+        _row("variance explained", [formatting.format_share(value, 1) for value in axes.shares[:shown].tolist()])
+    )
+    rows.append(
+        _row("signal over noise", [formatting.format_number(value, figures=2) for value in axes.gains[:shown].tolist()])
     )
     return page.table(("Column", *(f"z{latent}" for latent in range(shown))), rows)
 
@@ -41,7 +43,7 @@ def _cells(column: Column, values: list[float]) -> list[str]:
 
 
 def _note(axes: Axes) -> str:
-    total = formatting.share(float(axes.shares.sum()), 1)
+    total = formatting.format_share(float(axes.shares.sum()), 1)
     text = (
         "How far the mean of a column moves, in its standard deviations, as a latent moves by 1 (a standard deviation "
         "of its prior): the mean slope of the decoder over training rows. Latents are ordered by what the decoder says "

@@ -65,7 +65,7 @@ def _pixels(images: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     return colored.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
-def parity(originals: np.ndarray, reconstructions: np.ndarray, features: Sequence[Column] = ()) -> Figure:
+def parity_plot(originals: np.ndarray, reconstructions: np.ndarray, features: Sequence[Column] = ()) -> Figure:
     """Reconstructed against original values (N, columns), one panel for each of the first columns, by their names."""
     figure, panels = _panels(originals.shape[1])
     for column, axes in enumerate(panels):
@@ -80,7 +80,7 @@ def parity(originals: np.ndarray, reconstructions: np.ndarray, features: Sequenc
     return figure
 
 
-def columns_of(samples: np.ndarray, originals: np.ndarray, features: Sequence[Column] = ()) -> Figure:
+def column_histograms(samples: np.ndarray, originals: np.ndarray, features: Sequence[Column] = ()) -> Figure:
     """Histogram of the samples' first columns, the originals as outlines, both as densities."""
     figure, panels = _panels(samples.shape[1])
     for column, axes in enumerate(panels):
@@ -141,7 +141,7 @@ def plane(means: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     return origin, directions[:2].T, float((scale[:2] ** 2).sum() / total) if total > 0 else 0.0
 
 
-def latent(
+def latent_plot(
     means: np.ndarray,
     covariances: np.ndarray,
     labels: np.ndarray | None,
@@ -216,7 +216,7 @@ def correlation(covariance: np.ndarray) -> np.ndarray:
     return np.where(np.eye(covariance.shape[-1], dtype=bool), 1.0, np.clip(scaled, -1, 1))
 
 
-def matrices(covariances: np.ndarray, titles: list[str]) -> Figure:
+def correlation_plot(covariances: np.ndarray, titles: list[str]) -> Figure:
     """Correlations of the first eight of (n, D, D) on one diverging scale from -1 to 1; the diagonal is left gray."""
     number = min(8, len(covariances))
     columns = min(4, number)

@@ -15,7 +15,7 @@ from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
 from curvae.evaluation.metric import Picture
 from curvae.evaluation.metric import Section as Part
 from curvae.evaluation.samples import quality
-from curvae.report import figures, page, style, words
+from curvae.report import figures, page, style, verdict_sentences
 from curvae.report.page import Cell, PageSection
 from curvae.report.snapshot import Snapshot
 
@@ -23,21 +23,21 @@ DESCRIBED = "What it is"
 """A column of text, below the others where the screen is narrow."""
 
 
-def not_evaluated(run: Snapshot) -> str:
+def why_not_evaluated(run: Snapshot) -> str:
     """Why there are no numbers of an evaluation."""
     return ("" if "evaluate" in run.stale else "this run has not been evaluated; ") + run.missing("evaluate")
 
 
-def left_out(run: Snapshot, why: str) -> str:
+def why_left_out(run: Snapshot, why: str) -> str:
     """Why a part on latents is left out: there are none, or something else."""
     return "this system has no latents." if run.pictures and "latent_mean" not in run.pictures else why
 
 
-def findings(run: Snapshot) -> PageSection:
-    return PageSection("warnings", "Warnings", page.warning_list(words.all_warnings(run)))
+def findings_section(run: Snapshot) -> PageSection:
+    return PageSection("warnings", "Warnings", page.warning_list(verdict_sentences.all_warnings(run)))
 
 
-def what_was_run(run: Snapshot) -> PageSection:
+def run_section(run: Snapshot) -> PageSection:
     """Facts at a glance; everything else folded away."""
     environment, metrics = run.environment, run.metrics
     seconds = metrics.get("seconds", np.array([]))
@@ -46,7 +46,7 @@ def what_was_run(run: Snapshot) -> PageSection:
         "Data": run.data,
         "Latent dimensions": str(run.arguments.get("latent", "")),
         "Epochs": str(len(metrics.get("epoch", ""))),
-        "Training time": formatting.duration(float(np.nanmax(seconds))) if np.isfinite(seconds).any() else "",
+        "Training time": formatting.format_duration(float(np.nanmax(seconds))) if np.isfinite(seconds).any() else "",
         "Device": str(environment.get("device", "")),
         "Seed": str(environment.get("seed", "")),
         "Starts": f"{len(run.restarts)}, the best is kept" if run.restarts else "",
@@ -62,29 +62,29 @@ def what_was_run(run: Snapshot) -> PageSection:
     )
 
 
-def results(run: Snapshot) -> PageSection:
+def results_section(run: Snapshot) -> PageSection:
     """The table of results, with errors."""
     found = run.evaluation
     if found is None:
-        return PageSection("results", "Results", absent=not_evaluated(run))
+        return PageSection("results", "Results", absent=why_not_evaluated(run))
     rows = tuple(found.described(run.per_datum))
     if not rows:
         return PageSection("results", "Results", absent="this system has neither a log-likelihood nor latents.")
-    draws = formatting.plural(found.samples, "draw", "draws")
+    draws = formatting.format_count(found.samples, "draw", "draws")
     note = (
-        f"Computed on {formatting.plural(found.count, 'datum', 'data')} of the {found.split} split"
+        f"Computed on {formatting.format_count(found.count, 'datum', 'data')} of the {found.split} split"
         f"{f', with {draws} per datum and proposal' if found.headline else ''}, seed "
         f"{found.seed}. What follows ± is one standard error of the mean over the data."
     )
     if found.baselines is None:
         note += f" It has no baselines: an older curvae wrote it; run `curvae evaluate {run.name}` again."
-    table = drawn(Part("results", "Results", ("Quantity", "Value ± error", DESCRIBED), rows, note))
+    table = metric_section(Part("results", "Results", ("Quantity", "Value ± error", DESCRIBED), rows, note))
     if (sampling := likelihood.proposals_section(found)) is None:
         return table
-    return replace(table, html=f"{table.html}<h3>{sampling.title}</h3>{drawn(sampling).html}")
+    return replace(table, html=f"{table.html}<h3>{sampling.title}</h3>{metric_section(sampling).html}")
 
 
-def drawn(found: Part, picture: Picture | None = None, warnings: Sequence[str] = ()) -> PageSection:
+def metric_section(found: Part, picture: Picture | None = None, warnings: Sequence[str] = ()) -> PageSection:
     """A table with a note below it, a figure and what to be careful about."""
     if found.absent:
         return PageSection(found.slug, found.title, absent=found.absent)
@@ -97,9 +97,9 @@ def drawn(found: Part, picture: Picture | None = None, warnings: Sequence[str] =
     return PageSection(found.slug, found.title, html + (page.warning_list(warnings) if warnings else ""))
 
 
-def per_datum(run: Snapshot) -> PageSection:
+def per_example_section(run: Snapshot) -> PageSection:
     """How the log-likelihood and its reliability are spread over the data."""
-    section = PageSection("per-datum", "Datum by datum", absent=not_evaluated(run))
+    section = PageSection("per-datum", "Datum by datum", absent=why_not_evaluated(run))
     if run.evaluation is None:
         return section
     shown = [*_log_likelihoods(run), *_khats(run)]
@@ -125,7 +125,7 @@ def _log_likelihoods(run: Snapshot) -> list[str]:
         "finds strange."
     )
     if outside:
-        caption += f" {formatting.plural(outside, 'datum lies', 'data lie')} outside the frame."
+        caption += f" {formatting.format_count(outside, 'datum lies', 'data lie')} outside the frame."
     figure = style.svg(figures.histograms(values, "nats"))
     return [page.figure_tag(figure, f"Histogram of the {' and of the '.join(values)} of each datum.", caption)]
 
@@ -145,7 +145,7 @@ def _khats(run: Snapshot) -> list[str]:
 
 def divergence_section(run: Snapshot) -> PageSection:
     """Bars of the divergence and of the activity of each latent dimension."""
-    section = PageSection("kl", "Use of the latent dimensions", absent=not_evaluated(run))
+    section = PageSection("kl", "Use of the latent dimensions", absent=why_not_evaluated(run))
     if run.evaluation is None:
         return section
     kl, activity = (
@@ -154,7 +154,7 @@ def divergence_section(run: Snapshot) -> PageSection:
     )
     if not kl.size:
         return PageSection(
-            section.slug, section.title, absent=left_out(run, "this evaluation gives no KL per dimension.")
+            section.slug, section.title, absent=why_left_out(run, "this evaluation gives no KL per dimension.")
         )
     order = np.argsort(-kl)
     active = activity > ACTIVE if activity.shape == kl.shape else kl > ACTIVE
@@ -183,39 +183,39 @@ def _activity_bars(activity: np.ndarray, active: np.ndarray, order: np.ndarray) 
     return page.figure_tag(style.svg(figure), "Bars of the variance of each latent’s posterior mean.", caption)
 
 
-def quality_of(run: Snapshot) -> PageSection:
+def quality_section(run: Snapshot) -> PageSection:
     """Samples and reconstructions against held-out data."""
     if run.evaluation is None:
-        return PageSection("quality", quality.TITLE, absent=not_evaluated(run))
+        return PageSection("quality", quality.TITLE, absent=why_not_evaluated(run))
     found = run.evaluation.quality
-    return drawn(quality.absent(run.name) if found is None else found.section(run.evaluation.split))
+    return metric_section(quality.absent(run.name) if found is None else found.section(run.evaluation.split))
 
 
-def information_of(run: Snapshot) -> PageSection:
+def information_section(run: Snapshot) -> PageSection:
     """What latents say about data, and the aggregate posterior against the prior."""
     if run.evaluation is None:
-        return PageSection("information", information.TITLE, absent=not_evaluated(run))
+        return PageSection("information", information.TITLE, absent=why_not_evaluated(run))
     found = run.evaluation.information
     if found is None:
-        return PageSection("information", information.TITLE, absent=left_out(run, information.ABSENT))
-    return drawn(found.section())
+        return PageSection("information", information.TITLE, absent=why_left_out(run, information.ABSENT))
+    return metric_section(found.section())
 
 
-def of_others(run: Snapshot) -> list[PageSection]:
+def other_metric_sections(run: Snapshot) -> list[PageSection]:
     """What metrics found that are not of every report."""
     found = run.evaluation.metrics.values() if run.evaluation else ()
-    return [drawn(each.section) for each in found if each.section is not None]
+    return [metric_section(each.section) for each in found if each.section is not None]
 
 
-def gaps_of(run: Snapshot) -> PageSection:
+def gaps_section(run: Snapshot) -> PageSection:
     """The inference gap in its parts, and other families on the same decoder."""
     if run.gaps is None:
-        return PageSection("gaps", gaps.TITLE, absent=left_out(run, run.missing("gaps")))
-    return drawn(run.gaps.section(), run.gaps.picture(), run.gaps.warnings)
+        return PageSection("gaps", gaps.TITLE, absent=why_left_out(run, run.missing("gaps")))
+    return metric_section(run.gaps.section(), run.gaps.picture(), run.gaps.warnings)
 
 
-def calibration_of(run: Snapshot) -> PageSection:
+def calibration_section(run: Snapshot) -> PageSection:
     """Ranks and coverage on data drawn from the model."""
     if run.calibration is None:
-        return PageSection("calibration", calibration.TITLE, absent=left_out(run, run.missing("calibrate")))
-    return drawn(run.calibration.section(), run.calibration.picture())
+        return PageSection("calibration", calibration.TITLE, absent=why_left_out(run, run.missing("calibrate")))
+    return metric_section(run.calibration.section(), run.calibration.picture())

@@ -44,7 +44,7 @@ _RC = {
 }
 
 
-def applied() -> AbstractContextManager[None]:
+def use_report_style() -> AbstractContextManager[None]:
     """Matplotlib's defaults and our settings, whatever the user's own settings are."""
     return matplotlib.style.context(["default", _RC])
 

@@ -6,7 +6,7 @@ from curvae.inference import AmortizedGaussian, AnnealedHMC
 from curvae.likelihoods import Likelihood
 from curvae.objectives import iwae
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_encoder, standard_model
+from curvae.systems.parts import standard_encoder, standard_generative_model
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -45,7 +45,7 @@ def ais_vae(
         >>> ais_vae(DataSpec((64,)), latent=2, hidden=32, steps=3).inference.steps.count
         3
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
     first = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     inference = AnnealedHMC(first, latent, steps, leapfrogs, step, metropolis)
     return LatentSystem(model, inference, iwae, samples=samples, stages=single(start_for(start, encoder, decoder)))

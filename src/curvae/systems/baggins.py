@@ -7,7 +7,7 @@ from curvae.likelihoods import Gaussian, Likelihood
 from curvae.objectives import BatchLikelihood
 from curvae.priors import AggregateNormal
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_model, standard_network
+from curvae.systems.parts import standard_generative_model, standard_network
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -46,6 +46,6 @@ def baggins(
     if spec.support != "real":
         raise ValueError(f"baggins: expects data that are real numbers; got support {spec.support!r}. Use bilbo.")
     likelihood = likelihood or Gaussian(spec.event, learn="element")
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood, AggregateNormal(latent))
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood, AggregateNormal(latent))
     inference = AmortizedMean(encoder or standard_network(spec, latent, hidden, depth))
     return LatentSystem(model, inference, BatchLikelihood(floor), stages=single(start_for(start, encoder, decoder)))

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from curvae.inference import Inference, Inferred, Refine, at_test_time, prefixed
+from curvae.inference import Inference, Inferred, Refine, prefixed, refiner_at_test_time
 from curvae.model import LatentVariableModel
 from curvae.objectives import Bound, Kind, NotMiwae, Objective, kind_of, log_weights
-from curvae.posteriors import Posterior, typical
+from curvae.posteriors import Posterior, representative_point
 from curvae.priors import assignments
 from curvae.systems.arguments import full_docstring
 from curvae.systems.capabilities import Parts, Weights
@@ -180,7 +180,7 @@ class LatentSystem(System):
         A model that draws element by element (``draws_in_order``) gives a draw of p(x | z) instead, as that mean has no
         closed form. The draws repeat.
         """
-        z = typical(self.posterior(x, mask, context=context))
+        z = representative_point(self.posterior(x, mask, context=context))
         if self.model.draws_in_order:
             return self.model.sample_given(z, torch.Generator(z.device).manual_seed(0)).reshape(x.shape)
         seen = x if mask is None else torch.where(mask, x, torch.zeros_like(x))
@@ -218,7 +218,7 @@ class LatentSystem(System):
         if not bool(seen.isfinite().all()):
             raise ValueError("posterior: x holds NaN or infinity; pass mask=x.isfinite() to leave them out.")
         batch, model = Batch.of(seen, mask, context), self.model.given(context)
-        refiner = at_test_time(refine) if isinstance(refine, int) else refine
+        refiner = refiner_at_test_time(refine) if isinstance(refine, int) else refine
         return refiner(model, self.inference(model, batch).posterior, batch).posterior
 
 

@@ -7,7 +7,7 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import BatchInformation
 from curvae.priors import AggregateNormal
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_model, standard_network
+from curvae.systems.parts import standard_generative_model, standard_network
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -37,6 +37,6 @@ def bilbo(
         >>> bilbo(DataSpec((64,)), latent=2, hidden=32).kind
         'lower'
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood, AggregateNormal(latent))
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood, AggregateNormal(latent))
     inference = AmortizedMean(encoder or standard_network(spec, latent, hidden, depth))
     return LatentSystem(model, inference, BatchInformation(), stages=single(start_for(start, encoder, decoder)))

@@ -11,7 +11,7 @@ from curvae.flows import Autoregressive, Composed, Whitening, spline
 from curvae.inference import CodePoint, decoder_of
 from curvae.likelihoods import HasNoise, StartsAtLinear
 from curvae.linear import LinearGaussian
-from curvae.networks import FlowDecoder, carried, write_affine
+from curvae.networks import FlowDecoder, linear_capacity, write_affine
 from curvae.objectives import Bound
 from curvae.systems.base import LatentSystem
 from curvae.systems.flow_density import whitening_at
@@ -55,7 +55,7 @@ def code_decoder(latent: int, network: nn.Module, steps: int) -> FlowDecoder:
     return FlowDecoder(Composed(parts), network)
 
 
-def reconstruction(system: CodeSystem, batch: Batch) -> Bound:
+def reconstruction_bound(system: CodeSystem, batch: Batch) -> Bound:
     """``log p(x | D(E(x)))`` with the likelihood as it stands: of a Gaussian one the squared error, but for constants.
 
     No bound of log p(x): what is reported is NaN.
@@ -64,7 +64,7 @@ def reconstruction(system: CodeSystem, batch: Batch) -> Bound:
     return _unreported(system.model.likelihood.log_prob(batch.x, eta, batch.mask))
 
 
-def code_density(system: CodeSystem, batch: Batch) -> Bound:
+def code_density_bound(system: CodeSystem, batch: Batch) -> Bound:
     """``log p(E(x))`` under the flow."""
     return _unreported(system.codes.log_prob(system.model, batch))
 
@@ -85,8 +85,10 @@ def two_stages(start: str, flows: int, *own: nn.Module | None) -> tuple[Stage, .
         raise ValueError(f"start: expected linear or random; got {start!r}.")
     begin = start_codes if start == "linear" and all(each is None for each in own) else None
     parts = (ENCODER, DECODER)
-    first = Stage("autoencoder", parts, reconstruction, monitor="surrogate", share=0.6 if flows else 1.0, start=begin)
-    second = Stage("flow", (FLOW,), code_density, monitor="surrogate", share=0.4, prepare=(whiten,))
+    first = Stage(
+        "autoencoder", parts, reconstruction_bound, monitor="surrogate", share=0.6 if flows else 1.0, start=begin
+    )
+    second = Stage("flow", (FLOW,), code_density_bound, monitor="surrogate", share=0.4, prepare=(whiten,))
     last = Stage(
         "noise", ("model.likelihood",), share=0, prepare=(held_out_noise,) if flows else (whiten, held_out_noise)
     )
@@ -101,7 +103,7 @@ def start_codes(system: CodeSystem, data: Tables) -> None:
     """
     likelihood, encoder, network = system.model.likelihood, system.codes.encoder, decoder_of(system.model).network
     latent = system.model.prior.size
-    size = min(carried(encoder), carried(network), latent)
+    size = min(linear_capacity(encoder), linear_capacity(network), latent)
     if not (size and isinstance(likelihood, StartsAtLinear)) or system.model.likelihood.size != data.train.x[0].numel():
         name = system.recipe.name if system.recipe else type(system).__name__
         log.info("%s starts at random: its networks cannot start at a linear model.", name)

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from curvae.flows import Autoregressive, Composed, CoreShell, InvertibleFlow, Whitening, affine
 from curvae.inference import AffinePosterior
-from curvae.inference.start import write_posterior
+from curvae.inference.encoder_start import write_posterior
 from curvae.likelihoods import Gaussian
 from curvae.linear import LinearGaussian
-from curvae.networks import carried, write_affine
+from curvae.networks import linear_capacity, write_affine
 from curvae.priors import StandardNormal
 from curvae.systems.flow_density import FlowDensity, check_density, whitening_at
 from curvae.systems.stages import Prepared, Stage
-from curvae.systems.starts import best
+from curvae.systems.starts import likeliest_model
 from curvae.typing import DataSpec, Noise, Tables
 
 log = logging.getLogger("curvae")
@@ -116,13 +116,13 @@ class CoreStart:
         name, flow, x = system.recipe.name if system.recipe else type(system).__name__, system.flow, data.train.x
         check_density(name, data.train)
         count = len(flow.core)
-        room = min(carried(flow.encoder), carried(flow.decoder)) >= count
+        room = min(linear_capacity(flow.encoder), linear_capacity(flow.decoder)) >= count
         if self.linear and not room:
             log.info("%s starts at random: its networks are too narrow for a linear model.", name)
         linear = self.linear and room
         likelihood = Gaussian(tuple(x.shape[1:]), learn=self.noise if linear else "element")
         fits = likelihood.linear_fits(x.float(), count if linear else 0)
-        model = best(fits if linear else fits[-1:], likelihood, data.validation)
+        model = likeliest_model(fits if linear else fits[-1:], likelihood, data.validation)
         start_at_core(flow, model, linear)
 
 

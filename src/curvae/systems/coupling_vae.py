@@ -6,7 +6,7 @@ from curvae.flows import Autoregressive, affine
 from curvae.inference import AmortizedFlow
 from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after, flow_encoder, standard_model
+from curvae.systems.parts import elbo_with_warmup, flow_encoder, standard_generative_model
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -44,9 +44,12 @@ def coupling_vae(
         >>> len(coupling_vae(DataSpec((64,)), latent=4, hidden=32, flows=3).inference.flow.steps)
         3
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
     flow = Autoregressive(latent, context, flows, [width, width], affine(), passes=2)
     network = encoder or flow_encoder(spec, latent, context, hidden, depth)
     return LatentSystem(
-        model, AmortizedFlow(network, flow), elbo_after(kl_warmup), stages=single(start_for(start, encoder, decoder))
+        model,
+        AmortizedFlow(network, flow),
+        elbo_with_warmup(kl_warmup),
+        stages=single(start_for(start, encoder, decoder)),
     )

@@ -10,7 +10,7 @@ from curvae.systems.base import LatentSystem, register
 from curvae.systems.parts import (
     DiscreteGradientWord,
     discrete_gradient_for,
-    standard_model,
+    standard_generative_model,
     standard_network,
 )
 from curvae.typing import DataSpec
@@ -63,7 +63,7 @@ def direct_vae(
     if pairwise and (categories != 2 or gradient in ("gumbel-softmax", "straight-through")):
         raise ValueError(f"pairwise: expects categories=2 and no relaxed gradient; got {categories} and {gradient!r}.")
     prior = UniformCategorical(variables, categories)
-    model = standard_model(spec, prior.size, hidden, depth, decoder, likelihood, prior)
+    model = standard_generative_model(spec, prior.size, hidden, depth, decoder, likelihood, prior)
     network = encoder or standard_network(spec, outputs, hidden, depth)
     inference = AmortizedPairwise(network) if pairwise else AmortizedCategorical(network)
     objective = DiscreteElbo(discrete_gradient_for(gradient, epsilon, temperature))

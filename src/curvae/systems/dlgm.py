@@ -6,7 +6,7 @@ from curvae import likelihoods
 from curvae.inference import AmortizedGaussian, AmortizedRankOne
 from curvae.likelihoods import Likelihood
 from curvae.model import LatentVariableModel
-from curvae.networks import TopDown
+from curvae.networks import TopDownDecoder
 from curvae.objectives import elbo
 from curvae.priors import StandardNormal
 from curvae.systems.base import LatentSystem, register
@@ -50,7 +50,7 @@ def dlgm(
     if min(latent, layers, hidden, depth) < 1:
         raise ValueError(f"dlgm: sizes must be 1 or more; got {latent=}, {layers=}, {hidden=}, {depth=}.")
     likelihood, blocks = likelihood or likelihoods.default(spec), (latent,) * layers
-    decoder = TopDown.of(blocks, [hidden] * depth, likelihood.size)
+    decoder = TopDownDecoder.of(blocks, [hidden] * depth, likelihood.size)
     model = LatentVariableModel(StandardNormal(latent * layers, blocks), decoder, likelihood)
     network = encoder or standard_network(spec, (3 if rank_one else 2) * latent * layers, hidden, depth)
     inference = AmortizedRankOne(network, blocks) if rank_one else AmortizedGaussian(network)

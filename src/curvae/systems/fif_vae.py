@@ -7,7 +7,7 @@ from torch import nn
 from curvae.inference import PushforwardGaussian
 from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after, standard_encoder, standard_model
+from curvae.systems.parts import elbo_with_warmup, standard_encoder, standard_generative_model
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -37,8 +37,8 @@ def fif_vae(
         >>> fif_vae(DataSpec((64,)), latent=2, hidden=32).inference.log_noise.shape
         torch.Size([64])
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
     network = encoder or standard_encoder(spec, latent, hidden, depth)
     inference = PushforwardGaussian(network, prod(spec.event))
     begin = start_for(start, encoder, decoder)
-    return LatentSystem(model, inference, elbo_after(kl_warmup), stages=single(begin))
+    return LatentSystem(model, inference, elbo_with_warmup(kl_warmup), stages=single(begin))

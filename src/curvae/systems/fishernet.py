@@ -6,7 +6,7 @@ from curvae.inference import FisherGaussian, Laplace, MatrixFreeLaplace
 from curvae.likelihoods import Likelihood
 from curvae.objectives import elbo
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_model, standard_network
+from curvae.systems.parts import standard_generative_model, standard_network
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -44,7 +44,7 @@ def fishernet(
         >>> fishernet(DataSpec((64,)), latent=2, hidden=32).posterior(torch.zeros(8, 64)).covariance.shape
         torch.Size([8, 2, 2])
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
     inference = FisherGaussian(encoder or standard_network(spec, latent, hidden, depth), through, dense)
     search = Laplace(inference, steps) if latent <= dense else MatrixFreeLaplace(inference, steps, dense=dense)
     return LatentSystem(model, search if steps else inference, elbo, stages=single(start_for(start, encoder, decoder)))

@@ -6,7 +6,7 @@ from curvae.argument_checks import check_least
 from curvae.likelihoods import Likelihood
 from curvae.priors import StandardNormal
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after, ladder_parts
+from curvae.systems.parts import elbo_with_warmup, ladder_parts
 from curvae.typing import DataSpec
 
 
@@ -39,7 +39,8 @@ def flat_ladder(
         depth: number of hidden layers from each level to the next, in encoder and decoder.
         encoder: your own network, from a batch of data to 2 D values: a :class:`curvae.networks.LadderEncoder` with
             convolutions, say.
-        decoder: your own network, from (N, D) to the likelihood's parameters: a :class:`curvae.networks.TopDown`, say.
+        decoder: your own network, from (N, D) to the likelihood's parameters: a
+            :class:`curvae.networks.TopDownDecoder`, say.
 
     Raises:
         ValueError: latent, layers, hidden or depth below 1.
@@ -51,4 +52,4 @@ def flat_ladder(
     check_least("flat_ladder", 1, latent=latent, layers=layers, hidden=hidden, depth=depth)
     prior = StandardNormal(latent * layers, (latent,) * layers)
     model, inference = ladder_parts(spec, prior, hidden, depth, encoder, decoder, likelihood)
-    return LatentSystem(model, inference, elbo_after(kl_warmup))
+    return LatentSystem(model, inference, elbo_with_warmup(kl_warmup))

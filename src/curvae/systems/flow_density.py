@@ -16,7 +16,7 @@ from curvae.objectives import Bound
 from curvae.priors import Prior
 from curvae.systems.base import Evidence, System
 from curvae.systems.stages import Prepared, Stage
-from curvae.systems.starts import best
+from curvae.systems.starts import likeliest_model
 from curvae.typing import Batch, DataSpec, Noise, PerDatum, Table, Tables
 
 log = logging.getLogger("curvae")
@@ -170,7 +170,7 @@ class WhiteStart:
         likelihood = Gaussian(tuple(data.train.x.shape[1:]), learn=self.noise if self.linear else "element")
         sizes = ranks(likelihood.size) if self.linear else [0]
         fits = tuple(fit for size in sizes for fit in likelihood.linear_fits(data.train.x.float(), size))
-        chosen = best(fits if self.linear else fits[-1:], likelihood, data.validation)
+        chosen = likeliest_model(fits if self.linear else fits[-1:], likelihood, data.validation)
         unit = LinearGaussian(chosen.mean, chosen.weight / self.deviation, chosen.noise / self.deviation**2)
         whitening_at(system, self.path).start_from(unit)
 

@@ -9,7 +9,7 @@ from curvae.inference import AmortizedGaussian
 from curvae.likelihoods import Likelihood
 from curvae.priors import coupling_prior
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after, standard_encoder, standard_model
+from curvae.systems.parts import elbo_with_warmup, standard_encoder, standard_generative_model
 from curvae.systems.stages import Prepared, Stage, single
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -57,10 +57,10 @@ def flow_prior_vae(
         ['networks', 'prior']
     """
     prior = coupling_prior(latent, flows, [width, width])
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood, prior)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood, prior)
     inference = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     stages = fitted_by(fitting, rounds, start_for(start, encoder, decoder))
-    return LatentSystem(model, inference, elbo_after(kl_warmup), stages=stages)
+    return LatentSystem(model, inference, elbo_with_warmup(kl_warmup), stages=stages)
 
 
 def fitted_by(fitting: str, rounds: int, begin: Prepared) -> tuple[Stage, ...]:

@@ -5,7 +5,7 @@ from torch import nn
 from curvae.inference import AmortizedHouseholder
 from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after, flow_encoder, standard_model
+from curvae.systems.parts import elbo_with_warmup, flow_encoder, standard_generative_model
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -38,7 +38,9 @@ def householder_vae(
         >>> len(householder_vae(DataSpec((64,)), latent=4, hidden=32, reflections=3).inference.chain)
         2
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
     network = encoder or flow_encoder(spec, latent, latent, hidden, depth)
     inference = AmortizedHouseholder(network, latent, reflections)
-    return LatentSystem(model, inference, elbo_after(kl_warmup), stages=single(start_for(start, encoder, decoder)))
+    return LatentSystem(
+        model, inference, elbo_with_warmup(kl_warmup), stages=single(start_for(start, encoder, decoder))
+    )

@@ -8,7 +8,7 @@ from curvae.inference import AmortizedGaussian, FreeTempering, HamiltonianFlow, 
 from curvae.likelihoods import Likelihood
 from curvae.objectives import monte_carlo_elbo
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_encoder, standard_model
+from curvae.systems.parts import standard_encoder, standard_generative_model
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -45,7 +45,7 @@ def hvae(
         >>> hvae(DataSpec((64,)), latent=2, hidden=32, steps=3).inference.steps.count
         3
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
     first = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     schedule = {"none": NoTempering, "fixed": QuadraticTempering, "free": lambda: FreeTempering(steps)}[tempering]()
     inference = HamiltonianFlow(first, latent, steps, schedule, step, per_step)

@@ -6,7 +6,7 @@ from curvae.inference import AmortizedGaussian
 from curvae.likelihoods import Likelihood
 from curvae.networks import ModulatedMLP
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after, seen_as, seen_size, standard_model
+from curvae.systems.parts import elbo_with_warmup, encoder_front, encoder_input_size, standard_generative_model
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -40,8 +40,8 @@ def ia_vae(
         >>> ia_vae(DataSpec((64,)), latent=2, hidden=32, hyper=8).inference.encoder.widths
         [32, 32]
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
-    network = ModulatedMLP(seen_size(spec), [hidden] * depth, 2 * latent, hyper, seen_as(spec))
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
+    network = ModulatedMLP(encoder_input_size(spec), [hidden] * depth, 2 * latent, hyper, encoder_front(spec))
     return LatentSystem(
-        model, AmortizedGaussian(network), elbo_after(kl_warmup), stages=single(start_for(start, decoder))
+        model, AmortizedGaussian(network), elbo_with_warmup(kl_warmup), stages=single(start_for(start, decoder))
     )

@@ -7,7 +7,7 @@ from curvae.inference import AmortizedFlow
 from curvae.likelihoods import Likelihood
 from curvae.objectives import FreeBits
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after, flow_encoder, standard_model
+from curvae.systems.parts import elbo_with_warmup, flow_encoder, standard_generative_model
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -52,12 +52,12 @@ def iaf_vae(
         >>> len(iaf_vae(DataSpec((64,)), latent=4, hidden=32, flows=3).inference.flow.steps)
         3
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
     flow = Autoregressive(latent, context, flows, [width, width], gated() if gated_update else affine())
     network = encoder or flow_encoder(spec, latent, context, hidden, depth)
     if free_bits and kl_warmup:
         raise ValueError(f"iaf_vae: pass free_bits or kl_warmup, not both; got {free_bits} and {kl_warmup}.")
-    objective = FreeBits(free_bits) if free_bits else elbo_after(kl_warmup)
+    objective = FreeBits(free_bits) if free_bits else elbo_with_warmup(kl_warmup)
     return LatentSystem(
         model, AmortizedFlow(network, flow), objective, stages=single(start_for(start, encoder, decoder))
     )

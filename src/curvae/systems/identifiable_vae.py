@@ -8,7 +8,7 @@ from curvae.inference import AmortizedGaussian
 from curvae.likelihoods import Likelihood
 from curvae.priors import MixturePrior
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after, identifiable_decoder, standard_encoder, standard_model
+from curvae.systems.parts import elbo_with_warmup, identifiable_decoder, standard_encoder, standard_generative_model
 from curvae.systems.priors import take_prior
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
@@ -56,9 +56,9 @@ def identifiable_vae(
     likelihood = likelihood or likelihoods.default(spec)
     decoder = identifiable_decoder("identifiable-vae", likelihood, latent, hidden, depth)
     latent = decoder.latent
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
     inference = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
-    system = LatentSystem(model, inference, elbo_after(kl_warmup), stages=single(start_for(start, encoder)))
+    system = LatentSystem(model, inference, elbo_with_warmup(kl_warmup), stages=single(start_for(start, encoder)))
     if components:
         take_prior(system, MixturePrior(latent, components), spec)
     return system

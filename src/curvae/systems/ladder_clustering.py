@@ -9,7 +9,7 @@ from curvae.inference import AmortizedLabels
 from curvae.likelihoods import Likelihood
 from curvae.priors import MixturePrior, ProductPrior, StandardNormal
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after, ladder_parts, standard_network
+from curvae.systems.parts import elbo_with_warmup, ladder_parts, standard_network
 from curvae.systems.priors import StartPrior
 from curvae.systems.stages import BoundBy, Stage, initialize_likelihood
 from curvae.typing import DataSpec
@@ -71,10 +71,10 @@ def ladder_clustering(
     prior = mixed_prior(clustered, latent, layers, components)
     model, first = ladder_parts(spec, prior, hidden, depth, encoder, decoder, likelihood)
     if clustered == "every":
-        return LatentSystem(model, first, elbo_after(kl_warmup), stages=from_latents())
+        return LatentSystem(model, first, elbo_with_warmup(kl_warmup), stages=from_latents())
     gate = standard_network(spec, components * (1 + 2 * latent), hidden, depth * layers)
     inference = AmortizedLabels(first, gate, components, latent)
-    return LatentSystem(model, inference, elbo_after(kl_warmup), stages=by_network(components))
+    return LatentSystem(model, inference, elbo_with_warmup(kl_warmup), stages=by_network(components))
 
 
 def mixed_prior(clustered: str, latent: int, layers: int, components: int) -> ProductPrior:

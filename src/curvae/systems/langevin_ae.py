@@ -6,7 +6,7 @@ from curvae.inference import AmortizedLangevin
 from curvae.likelihoods import Likelihood
 from curvae.objectives import PointJoint
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_model, standard_network
+from curvae.systems.parts import standard_generative_model, standard_network
 from curvae.typing import DataSpec
 
 
@@ -45,7 +45,7 @@ def langevin_ae(
         >>> langevin_ae(DataSpec((64,)), latent=2, hidden=32).inference.weight.shape
         torch.Size([2, 32])
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
     count = features or hidden
     network = encoder or standard_network(spec, count, hidden, depth)
     inference = AmortizedLangevin(network, latent, count, steps, step, metropolis, scale)

@@ -9,7 +9,7 @@ from curvae.inference import LinearCore
 from curvae.objectives import AugmentedDensity, iwae
 from curvae.systems.base import LatentSystem
 from curvae.systems.codes import code_decoder
-from curvae.systems.parts import standard_encoder, standard_model
+from curvae.systems.parts import standard_encoder, standard_generative_model
 from curvae.systems.stages import Stage
 from curvae.systems.starts import start_for
 from curvae.typing import Batch, DataSpec, Tables
@@ -24,7 +24,7 @@ SAMPLES = 16
 
 def linear_core(spec: DataSpec, latent: int, hidden: int, depth: int, flows: int, start: str) -> LatentSystem:
     """A model whose latents are the noise of the flow of codes, trained by the density of data and core together."""
-    model = standard_model(spec, latent, hidden, depth)
+    model = standard_generative_model(spec, latent, hidden, depth)
     model.decoder = code_decoder(latent, model.decoder, flows)
     inference = LinearCore(standard_encoder(spec, latent, hidden, depth), prod(spec.event), latent)
     stage = Stage("train", start=start_for(start), finish=(tune_width,))

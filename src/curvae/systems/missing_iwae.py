@@ -6,7 +6,7 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import Iwae
 from curvae.systems.base import LatentSystem, register
 from curvae.systems.missing_parts import Fill, encoder_with_gaps
-from curvae.systems.parts import Gradient, estimator_for, standard_model
+from curvae.systems.parts import Gradient, estimator_for, standard_generative_model
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -51,6 +51,6 @@ def missing_iwae(
         12
     """
     objective = Iwae(estimator=estimator_for(gradient))
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
     inference = encoder_with_gaps(spec, latent, hidden, depth, fill, sees_mask)
     return LatentSystem(model, inference, objective, samples, single(start_for(start, decoder)))

@@ -17,7 +17,7 @@ from curvae.likelihoods import (
 )
 from curvae.networks import MLP, FrontWithGaps
 from curvae.systems.counted import counted
-from curvae.systems.parts import seen_as
+from curvae.systems.parts import encoder_front
 from curvae.systems.stages import Prepared
 from curvae.typing import DataSpec, Tables
 
@@ -37,7 +37,7 @@ def encoder_with_gaps(
     """
     if fill not in get_args(Fill):
         raise ValueError(f"fill: expected one of {', '.join(get_args(Fill))}; got {fill!r}.")
-    front = FrontWithGaps(prod(spec.event), seen_as(spec), fill == "learned", sees_mask)
+    front = FrontWithGaps(prod(spec.event), encoder_front(spec), fill == "learned", sees_mask)
     return SeesMask(AmortizedGaussian(MLP(front.size, [hidden] * depth, 2 * latent, front=front)))
 
 

@@ -5,7 +5,7 @@ from torch import nn
 from curvae.likelihoods import Likelihood
 from curvae.objectives import monte_carlo_elbo
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_mixture, standard_model
+from curvae.systems.parts import standard_generative_model, standard_mixture
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -34,6 +34,6 @@ def mixture_vae(
         >>> len(mixture_vae(DataSpec((64,)), latent=2, hidden=32).inference.components)
         4
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
     inference = standard_mixture(spec, latent, hidden, depth, components)
     return LatentSystem(model, inference, monte_carlo_elbo, stages=single(start_for(start, decoder)))

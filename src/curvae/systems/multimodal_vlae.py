@@ -8,7 +8,7 @@ from curvae.inference import AmortizedGaussian, Laplace, MultimodalLaplace
 from curvae.likelihoods import Likelihood
 from curvae.objectives import monte_carlo_elbo
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_encoder, standard_model
+from curvae.systems.parts import standard_encoder, standard_generative_model
 from curvae.systems.stages import BoundBy, Stage, warmed_up
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -46,7 +46,7 @@ def multimodal_vlae(
         >>> multimodal_vlae(DataSpec((64,)), latent=2, hidden=32).inference.components
         4
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
     first = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     inference = MultimodalLaplace(first, components, partial(Laplace, steps=steps))
     first_bound, begin = BoundBy("inference.search.start.start"), start_for(start, encoder, decoder)

@@ -15,7 +15,7 @@ from curvae.systems.missing_parts import (
     missingness_for,
     require_path,
 )
-from curvae.systems.parts import Gradient, estimator_for, standard_model
+from curvae.systems.parts import Gradient, estimator_for, standard_generative_model
 from curvae.systems.stages import Stage
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -62,7 +62,7 @@ def not_miwae(
         >>> not_miwae(DataSpec((6,)), latent=2, hidden=32, missingness="self-larger").objective.missingness.lost
         'larger'
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
     require_path("not-miwae", spec, model.likelihood)
     law = missingness_for(missingness, prod(spec.event), hidden)
     objective = NotMiwae(law, Iwae(estimator=estimator_for(gradient)))

@@ -103,7 +103,7 @@ def estimator_for(gradient: str) -> Estimator:
     return ESTIMATORS[gradient]
 
 
-def elbo_after(warmup: int) -> Objective:
+def elbo_with_warmup(warmup: int) -> Objective:
     """The ELBO, whose divergence comes to its full weight over so many training steps; 0 = from the start."""
     return AnnealedElbo(warmup) if warmup else elbo
 
@@ -125,12 +125,12 @@ def standard_system(
     Raises:
         ValueError: latent, hidden, depth or samples below 1.
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
     inference = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     return LatentSystem(model, inference, objective, samples, single(start_for(start, encoder, decoder)))
 
 
-def standard_model(
+def standard_generative_model(
     spec: DataSpec,
     latent: int,
     hidden: int,
@@ -198,15 +198,15 @@ def flow_encoder(spec: DataSpec, latent: int, context: int, hidden: int, depth: 
 
 def standard_network(spec: DataSpec, outputs: int, hidden: int, depth: int) -> nn.Module:
     """``depth`` hidden ReLU layers, from an example to so many values."""
-    return MLP(seen_size(spec), [hidden] * depth, outputs, front=seen_as(spec))
+    return MLP(encoder_input_size(spec), [hidden] * depth, outputs, front=encoder_front(spec))
 
 
-def seen_size(spec: DataSpec) -> int:
+def encoder_input_size(spec: DataSpec) -> int:
     """How many numbers an encoder sees of an example."""
     return ColumnFront(spec.groups()).size if spec.support == "mixed" else prod(spec.event)
 
 
-def seen_as(spec: DataSpec) -> nn.Module | None:
+def encoder_front(spec: DataSpec) -> nn.Module | None:
     """How an encoder sees data of this support: positive numbers by their logarithm, counts by log(1 + x).
 
     Categories of mixed data are one-hot.
@@ -234,7 +234,7 @@ def ladder_parts(
     """A model whose decoder has a level for each block of its prior, and the encoder that goes with it."""
     likelihood = likelihood or likelihoods.default(spec)
     decoder = decoder or ladder_decoder(prior.blocks, hidden, depth, likelihood.size)
-    encoder = encoder or LadderEncoder.of(seen_size(spec), hidden, depth, prior.blocks, seen_as(spec))
+    encoder = encoder or LadderEncoder.of(encoder_input_size(spec), hidden, depth, prior.blocks, encoder_front(spec))
     return LatentVariableModel(prior, decoder, likelihood), AmortizedGaussian(encoder)
 
 

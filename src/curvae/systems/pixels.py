@@ -5,7 +5,7 @@ from math import prod
 from curvae.likelihoods import Categorical, Likelihood
 from curvae.networks import MLP, MaskedDecoder
 from curvae.objectives import MutualDivergence, Objective, SoftFreeBits
-from curvae.systems.parts import elbo_after, seen_as
+from curvae.systems.parts import elbo_with_warmup, encoder_front
 from curvae.typing import DataSpec
 
 MAPS = 4
@@ -52,7 +52,7 @@ def pixel_decoder(
     network = MLP(latent, hidden, likelihood.size + MAPS * prod(event[1:]))
     categories = likelihood.categories if isinstance(likelihood, Categorical) else 1
     outputs = likelihood.size // prod(event)
-    return MaskedDecoder(network, event, kernels, channels, MAPS, outputs, categories, seen_as(spec))
+    return MaskedDecoder(network, event, kernels, channels, MAPS, outputs, categories, encoder_front(spec))
 
 
 def lossy_objective(free_bits: float, diversity: float, smoothness: float, warmup: int) -> Objective:
@@ -69,4 +69,4 @@ def lossy_objective(free_bits: float, diversity: float, smoothness: float, warmu
         )
     if diversity or smoothness:
         return MutualDivergence(diversity, smoothness, free_bits)
-    return SoftFreeBits(free_bits) if free_bits else elbo_after(warmup)
+    return SoftFreeBits(free_bits) if free_bits else elbo_with_warmup(warmup)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from curvae.inference import encoder_of
 from curvae.model import LatentVariableModel, require_continuous
-from curvae.posteriors import DiagonalGaussian, Posterior, typical
+from curvae.posteriors import DiagonalGaussian, Posterior, representative_point
 from curvae.priors import (
     MixturePrior,
     Prior,
@@ -23,7 +23,7 @@ from curvae.priors import (
     coupling_prior,
 )
 from curvae.systems.capabilities import HasModel
-from curvae.systems.place import like
+from curvae.systems.device import batch_to_system
 from curvae.systems.stages import Prepared
 from curvae.typing import Batch, DataSpec, Tables
 
@@ -122,7 +122,7 @@ class StartPrior:
                 log.info("prior: %s starts as it is.", type(prior).__name__)
             return
         rows = torch.linspace(0, len(data.train) - 1, min(len(data.train), ROWS)).long()
-        batch = like(system, Batch.of(data.train.x, data.train.mask, data.train.context).take(rows))
+        batch = batch_to_system(system, Batch.of(data.train.x, data.train.mask, data.train.context).take(rows))
         prior.start_at(batch.x, encoder_posteriors(system, batch))
         log.info("prior: %s starts at %d training rows, where the encoder starts.", type(prior).__name__, len(rows))
 
@@ -134,4 +134,4 @@ def encoder_posteriors(system: Any, batch: Batch) -> DiagonalGaussian:
         q = encoder_of(system.inference)(None, batch._replace(mask=None)).posterior
     except ValueError:
         q = system.parts().infer(batch).posterior
-    return DiagonalGaussian(typical(q), 0.5 * q.covariance.diagonal(dim1=-2, dim2=-1).log())
+    return DiagonalGaussian(representative_point(q), 0.5 * q.covariance.diagonal(dim1=-2, dim2=-1).log())

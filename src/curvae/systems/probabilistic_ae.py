@@ -10,7 +10,7 @@ from curvae.objectives import monte_carlo_elbo
 from curvae.systems.base import register
 from curvae.systems.codes import CodeSystem, code_decoder, two_stages
 from curvae.systems.flow_density import latents_for
-from curvae.systems.parts import standard_model, standard_network
+from curvae.systems.parts import standard_generative_model, standard_network
 from curvae.typing import DataSpec
 
 
@@ -48,7 +48,7 @@ def probabilistic_ae(
         ['autoencoder', 'flow', 'noise']
     """
     latent = latents_for("probabilistic-ae", prod(spec.event), latent)
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
     model.decoder = code_decoder(latent, model.decoder, flows)
     first = CodePoint(encoder or standard_network(spec, latent, hidden, depth))
     inference = Laplace(first, steps)

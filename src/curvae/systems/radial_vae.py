@@ -6,7 +6,7 @@ from curvae.flows import Radial
 from curvae.inference import AmortizedFlow
 from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after, flow_encoder, standard_model
+from curvae.systems.parts import elbo_with_warmup, flow_encoder, standard_generative_model
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -39,9 +39,12 @@ def radial_vae(
         >>> radial_vae(DataSpec((64,)), latent=4, hidden=32, flows=3).inference.flow.context
         18
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
     flow = Radial(latent, flows)
     network = encoder or flow_encoder(spec, latent, flow.context, hidden, depth)
     return LatentSystem(
-        model, AmortizedFlow(network, flow), elbo_after(kl_warmup), stages=single(start_for(start, encoder, decoder))
+        model,
+        AmortizedFlow(network, flow),
+        elbo_with_warmup(kl_warmup),
+        stages=single(start_for(start, encoder, decoder)),
     )

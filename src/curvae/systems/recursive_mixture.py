@@ -5,7 +5,7 @@ from torch import nn
 from curvae.likelihoods import Likelihood
 from curvae.objectives import RecursiveElbo
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_mixture, standard_model
+from curvae.systems.parts import standard_generative_model, standard_mixture
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -40,6 +40,6 @@ def recursive_mixture(
         >>> recursive_mixture(DataSpec((64,)), latent=2, hidden=32).objective.cap
         20.0
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
     inference = standard_mixture(spec, latent, hidden, depth, components)
     return LatentSystem(model, inference, RecursiveElbo(strength, cap), stages=single(start_for(start, decoder)))

@@ -5,7 +5,7 @@ from torch import nn
 from curvae.inference import AmortizedGaussian, ConstantGaussian, HeavyBall, Refiner, SemiAmortized
 from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after, standard_encoder, standard_model
+from curvae.systems.parts import elbo_with_warmup, standard_encoder, standard_generative_model
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -50,8 +50,10 @@ def sa_vae(
         >>> sa_vae(DataSpec((64,)), latent=2, hidden=32, steps=5).inference.refiner.steps
         5
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
     network = encoder or standard_encoder(spec, latent, hidden, depth)
     first = AmortizedGaussian(network) if amortized else ConstantGaussian(latent)
     inference = SemiAmortized(first, Refiner(steps, HeavyBall(rate, momentum, clip)), unroll, kl_weight)
-    return LatentSystem(model, inference, elbo_after(kl_warmup), stages=single(start_for(start, encoder, decoder)))
+    return LatentSystem(
+        model, inference, elbo_with_warmup(kl_warmup), stages=single(start_for(start, encoder, decoder))
+    )

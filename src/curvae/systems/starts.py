@@ -24,13 +24,13 @@ from curvae.networks import (
     FlowDecoder,
     Front,
     MaskedDecoder,
-    carried,
+    linear_capacity,
     over_exposure,
     write_affine,
 )
 from curvae.priors import StartsAtEncoded, StartsAtNormal
 from curvae.systems.counted import counted
-from curvae.systems.place import evaluating, like
+from curvae.systems.device import batch_to_system, evaluating
 from curvae.systems.stages import Prepared, initialize_likelihood
 from curvae.typing import Batch, Table, Tables
 
@@ -81,13 +81,13 @@ class LinearStart:
     def __call__(self, system: Any, data: Tables) -> None:
         prior, likelihood = system.model.prior, system.model.likelihood
         effects = _effects(system.model, data.train)
-        size = min(carried(_network(system.model.decoder)) - effects.count, sum(prior.blocks))
+        size = min(linear_capacity(_network(system.model.decoder)) - effects.count, sum(prior.blocks))
         known = isinstance(prior, StartsAtNormal | StartsAtEncoded) and system.model.outputs == likelihood.outputs
         if not (size > 0 and isinstance(likelihood, StartsAtLinear) and known):
             log.info("%s starts at random: its decoder or prior cannot start at a linear model.", _name(system))
             return initialize_likelihood(system, data)
         rows = counted(data.train)
-        fitted = best(_fits(likelihood, effects.off(rows), size), likelihood, effects.off(data.validation))
+        fitted = likeliest_model(_fits(likelihood, effects.off(rows), size), likelihood, effects.off(data.validation))
         deviation = fitted.posterior_variance.sqrt()
         unit = prior.start_from(deviation) if isinstance(prior, StartsAtNormal) else torch.ones_like(deviation)
         _write_decoder(system, fitted, unit, effects)
@@ -128,7 +128,7 @@ def _effects(model: Any, table: Table) -> Effects:
     return Effects(regression(c - center, x - x.mean(0)), center)
 
 
-def best(fits: tuple[LinearGaussian, ...], likelihood: Any, held_out: Table | Batch) -> LinearGaussian:
+def likeliest_model(fits: tuple[LinearGaussian, ...], likelihood: Any, held_out: Table | Batch) -> LinearGaussian:
     """The model under which held-out data are likeliest."""
     if len(fits) == 1:
         return fits[0]
@@ -155,7 +155,7 @@ def _start_dispersion(system: Any, rows: Batch) -> None:
     if isinstance(own, NegativeBinomial) and own.starts_from_data:
         some = torch.linspace(0, len(rows.x) - 1, min(len(rows.x), DISPERSION_ROWS)).long()
         with evaluating(system):
-            m_step(system.model, system.inference, like(system, rows.take(some)))
+            m_step(system.model, system.inference, batch_to_system(system, rows.take(some)))
 
 
 def _network(decoder: nn.Module) -> nn.Module:

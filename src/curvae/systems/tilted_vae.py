@@ -7,7 +7,7 @@ from curvae.likelihoods import Likelihood
 from curvae.objectives import SphericalPenalty, elbo
 from curvae.priors import TiltedNormal
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_encoder, standard_model, standard_network
+from curvae.systems.parts import standard_encoder, standard_generative_model, standard_network
 from curvae.systems.stages import single
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -52,7 +52,7 @@ def tilted_vae(
         ('lower', 5.0)
     """
     prior = TiltedNormal(latent, tilt)
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood, prior)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood, prior)
     network = (standard_network if unit_variance else standard_encoder)(spec, latent, hidden, depth)
     inference = (AmortizedMean if unit_variance else AmortizedGaussian)(encoder or network)
     objective = SphericalPenalty(prior.cheapest_radius()) if penalty else elbo

@@ -7,7 +7,7 @@ from curvae.inference import AmortizedFlow, AmortizedGaussian
 from curvae.likelihoods import Likelihood
 from curvae.objectives import ScoreClimbing, elbo
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_model, standard_network
+from curvae.systems.parts import standard_generative_model, standard_network
 from curvae.systems.stages import BoundBy, Remember, Stage, warmed_up
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -52,7 +52,7 @@ def tsc(
         >>> [stage.name for stage in tsc(DataSpec((64,)), latent=2, hidden=32).stages()]
         ['vae', 'climb']
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
     network = encoder or standard_network(spec, 2 * latent + (context if flows else 0), hidden, depth)
     flow = Autoregressive(latent, context, flows, [width, width], affine(), passes=2) if flows else None
     inference = AmortizedFlow(network, flow) if flow else AmortizedGaussian(network)

@@ -4,7 +4,7 @@ from torch import nn
 
 from curvae.likelihoods import Likelihood
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import elbo_after, standard_system
+from curvae.systems.parts import elbo_with_warmup, standard_system
 from curvae.typing import DataSpec
 
 
@@ -28,4 +28,6 @@ def vae(
         >>> vae(DataSpec((64,)), latent=2, hidden=32).model.prior.size
         2
     """
-    return standard_system(spec, latent, hidden, depth, elbo_after(kl_warmup), 1, encoder, decoder, likelihood, start)
+    return standard_system(
+        spec, latent, hidden, depth, elbo_with_warmup(kl_warmup), 1, encoder, decoder, likelihood, start
+    )

@@ -9,7 +9,7 @@ from curvae.inference import AmortizedGaussian, AveragedCurvature, AveragedLapla
 from curvae.likelihoods import Likelihood
 from curvae.objectives import monte_carlo_elbo
 from curvae.systems.base import LatentSystem, register
-from curvae.systems.parts import standard_encoder, standard_model
+from curvae.systems.parts import standard_encoder, standard_generative_model
 from curvae.systems.stages import BoundBy, Remember, Stage, warmed_up
 from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
@@ -62,7 +62,7 @@ def vlae(
         >>> [stage.name for stage in vlae(DataSpec((64,)), latent=2, hidden=32).stages()]
         ['vae', 'laplace']
     """
-    model = standard_model(spec, latent, hidden, depth, decoder, likelihood)
+    model = standard_generative_model(spec, latent, hidden, depth, decoder, likelihood)
     first = AmortizedGaussian(encoder or standard_encoder(spec, latent, hidden, depth))
     solver = Newton(PaperSchedule()) if published else Newton(bfgs=bfgs)
     search = "inference.start" if rounds else "inference"

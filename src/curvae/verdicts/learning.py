@@ -18,7 +18,7 @@ SIGMAS = 3.0
 """The same in units of the noise of a difference between two looks."""
 
 
-def of_training(metrics: Mapping[str, Any], again: str = "curvae fit --continue RUN") -> tuple[Verdict, ...]:
+def training_verdicts(metrics: Mapping[str, Any], again: str = "curvae fit --continue RUN") -> tuple[Verdict, ...]:
     """How the last stage of training ended.
 
     Still rising: the best bound lies in the last 5 % of the updates, and the last third of them gained more than noise.
@@ -32,9 +32,9 @@ def of_training(metrics: Mapping[str, Any], again: str = "curvae fit --continue 
     Example:
         >>> rows = range(1, 41)
         >>> curve = {"stage": ["train"] * 40, "epoch": list(rows), "step": list(rows), "train_bound": list(rows)}
-        >>> [each.kind for each in of_training(curve | {"validation_bound": [float(row) for row in rows]})]
+        >>> [each.kind for each in training_verdicts(curve | {"validation_bound": [float(row) for row in rows]})]
         ['rising']
-        >>> [each.kind for each in of_training(curve | {"validation_bound": [-abs(row - 9.0) for row in rows]})]
+        >>> [each.kind for each in training_verdicts(curve | {"validation_bound": [-abs(row - 9.0) for row in rows]})]
         ['overfits']
     """
     last = last_stage(metrics)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 
 from curvae.cache import cache_folder
-from curvae.curvature.native import private
+from curvae.curvature.native import private_files
 from curvae.curvature.native.compiler import FOLDER, INSTRUCTIONS, LOG, Build, CompileError, NoCompiler
 
 
@@ -112,11 +112,11 @@ def _loaded(build: Build, folder: Path) -> Kernel:
     """The kept library, or a new one, which this process alone uses where it cannot be kept in safety."""
     made, name = None, build.key()
     try:
-        with private.folder(folder) as place:
+        with private_files.folder(folder) as place:
             if (made := _kept(place, name, folder)) is None:
                 made = build.compiled()
-                private.write_library(place, name, made)
-        path, reason = folder / private.name(name, made), None
+                private_files.write_library(place, name, made)
+        path, reason = folder / private_files.name(name, made), None
     except OSError as error:
         path, reason = None, f"{error}"
         LOG.warning("the curvature kernel cannot be kept (%s) and is for this process alone", reason)
@@ -125,8 +125,8 @@ def _loaded(build: Build, folder: Path) -> Kernel:
 
 def _kept(place: int, name: str, folder: Path) -> bytes | None:
     """What an earlier process left; files that are not what was written go."""
-    made, spoiled = private.read_library(place, name)
-    private.remove(place, spoiled)
+    made, spoiled = private_files.read_library(place, name)
+    private_files.remove(place, spoiled)
     for each in spoiled:
         LOG.warning("%s was not what had been written there, and was removed", folder / each)
     return made

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from curvae.curvature.routes.formulas import Formulas
+from curvae.curvature.routes.elementary_normalizations import Formulas
 
 Map = Callable[[Tensor], Tensor]
 
@@ -44,7 +44,7 @@ class Taking(Enum):
     """Rows of J alone, one after the other: no products J v, and no gradient flows through J."""
 
 
-class Way(NamedTuple):
+class DerivativeMethod(NamedTuple):
     """How the derivatives of a decoder are found."""
 
     taking: Taking
@@ -52,14 +52,14 @@ class Way(NamedTuple):
 
 
 WAYS = (
-    Way(Taking.FORWARD, Kernels.DEFAULT),
-    Way(Taking.FORWARD, Kernels.MATH),
-    Way(Taking.TWICE, Kernels.MATH),
-    Way(Taking.FORWARD, Kernels.PLAIN),
-    Way(Taking.TWICE, Kernels.PLAIN),
-    Way(Taking.LOOP, Kernels.MATH),
-    Way(Taking.LOOP, Kernels.PLAIN),
-    Way(Taking.ROWS, Kernels.MATH),
+    DerivativeMethod(Taking.FORWARD, Kernels.DEFAULT),
+    DerivativeMethod(Taking.FORWARD, Kernels.MATH),
+    DerivativeMethod(Taking.TWICE, Kernels.MATH),
+    DerivativeMethod(Taking.FORWARD, Kernels.PLAIN),
+    DerivativeMethod(Taking.TWICE, Kernels.PLAIN),
+    DerivativeMethod(Taking.LOOP, Kernels.MATH),
+    DerivativeMethod(Taking.LOOP, Kernels.PLAIN),
+    DerivativeMethod(Taking.ROWS, Kernels.MATH),
 )
 """The fastest first."""
 
@@ -87,7 +87,7 @@ class Decoding:
     """``z -> eta`` of some data, and the way to its derivatives."""
 
     function: Map
-    way: Way
+    way: DerivativeMethod
 
     def __call__(self, z: Tensor) -> Tensor:
         with running(self.way.kernels):

@@ -11,7 +11,16 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from curvae.curvature.routes import layers
-from curvae.curvature.routes.derivatives import WAYS, Decoding, Map, Taking, Way, each, jvp, vector_products
+from curvae.curvature.routes.derivatives import (
+    WAYS,
+    Decoding,
+    DerivativeMethod,
+    Map,
+    Taking,
+    each,
+    jvp,
+    vector_products,
+)
 from curvae.model import LatentVariableModel
 from curvae.networks import run_network
 
@@ -27,10 +36,10 @@ MIXED = (
     "normalize within a row (LayerNorm, GroupNorm), or by running statistics",
 )
 
-_known: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], Way]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], DerivativeMethod]] = WeakKeyDictionary()
 
 
-class Unfit(Exception):
+class UnfitDecoderError(Exception):
     """What a function lacks: what was expected of it, what came, and the remedy."""
 
     def __init__(self, expected: str, got: str, remedy: str):
@@ -75,7 +84,7 @@ def decoding(model: LatentVariableModel, x: Tensor | None, z: Tensor, products: 
     return Decoding(decode, way)
 
 
-def _found(model: LatentVariableModel, x: Tensor | None, z: Tensor, asked: Asked) -> Way:
+def _found(model: LatentVariableModel, x: Tensor | None, z: Tensor, asked: Asked) -> DerivativeMethod:
     if model.by_latents_alone and layers.chain(model.decoder):
         return WAYS[0]
     rows = torch.randn(ROWS, z.shape[-1], generator=torch.Generator().manual_seed(0)).to(z.device, z.dtype)
@@ -86,19 +95,19 @@ def _found(model: LatentVariableModel, x: Tensor | None, z: Tensor, asked: Asked
 
     with model.evaluating(), torch.inference_mode(False):
         try:
-            return examined(decode, model.decoder, rows, asked)
-        except Unfit as unfit:
+            return find_derivative_method(decode, model.decoder, rows, asked)
+        except UnfitDecoderError as unfit:
             layer = _blamed(model.decoder, lambda: decode(rows), unfit, asked)
             raise ValueError(
                 f"decoder: expected {unfit.expected}, got {unfit.got} from {layer}; {unfit.remedy}."
             ) from None
 
 
-def examined(function: Map, owner: nn.Module, z: Tensor, asked: Asked) -> Way:
+def find_derivative_method(function: Map, owner: nn.Module, z: Tensor, asked: Asked) -> DerivativeMethod:
     """The first way to the derivatives of a function of rows, tried at z.
 
     Raises:
-        Unfit: there is none.
+        UnfitDecoderError: there is none.
     """
     _check(function, z)
     reason = ""
@@ -113,21 +122,21 @@ def examined(function: Map, owner: nn.Module, z: Tensor, asked: Asked) -> Way:
     raise _without("once", reason, asked)
 
 
-def _without(order: str, reason: str, asked: Asked) -> Unfit:
+def _without(order: str, reason: str, asked: Asked) -> UnfitDecoderError:
     other = "take an inference without curvature (AmortizedGaussian)"
     if order == "twice":
         other = (
             "hold the posterior constant (Laplace(constant=True))" if asked.gradient else "take Laplace, which forms J"
         )
     remedy = f"write it in other operations of torch, or {other}"
-    return Unfit(f"layers that can be differentiated {order}", f"'{reason}'", remedy)
+    return UnfitDecoderError(f"layers that can be differentiated {order}", f"'{reason}'", remedy)
 
 
 def _check(function: Map, z: Tensor) -> None:
     """Whether it is one function of z, with a slope, each row a function of its own z.
 
     Raises:
-        Unfit: it is not.
+        UnfitDecoderError: it is not.
     """
     with torch.no_grad():
         function(z)  # what fails here is no matter of derivatives
@@ -138,11 +147,11 @@ def _check(function: Map, z: Tensor) -> None:
     except Exception as error:
         raise _without("once", _told(error), Asked(False, False)) from None
     if not _alike(eta, again, CLOSE[-1]):
-        raise Unfit(*NOISY)
+        raise UnfitDecoderError(*NOISY)
     if slope is None:
-        raise Unfit(*CUT)
+        raise UnfitDecoderError(*CUT)
     if len(eta) == len(z) == ROWS and bool(slope[1].abs().max() > 1e-4 * slope.abs().max()):
-        raise Unfit(*MIXED)
+        raise UnfitDecoderError(*MIXED)
 
 
 @torch.enable_grad()
@@ -216,7 +225,7 @@ def _told(error: Exception) -> str:
     return " ".join(str(error).split())[:120].rstrip(".;, ")
 
 
-def _blamed(decoder: nn.Module, run: Callable[[], Tensor], unfit: Unfit, asked: Asked) -> str:
+def _blamed(decoder: nn.Module, run: Callable[[], Tensor], unfit: UnfitDecoderError, asked: Asked) -> str:
     """The first layer that lacks the same by itself, a part before its whole; else the decoder."""
     for name, layer, (given, *others) in _calls(decoder, run):
         if isinstance(given, Tensor) and given.is_floating_point():
@@ -227,8 +236,8 @@ def _blamed(decoder: nn.Module, run: Callable[[], Tensor], unfit: Unfit, asked: 
 
             with suppress(Exception):
                 try:
-                    examined(alone, layer, given, asked)
-                except Unfit as own:
+                    find_derivative_method(alone, layer, given, asked)
+                except UnfitDecoderError as own:
                     if own.expected == unfit.expected:
                         unfit.got = own.got
                         return f"layer {name!r} ({type(layer).__name__})"

@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from curvae.curvature.linearization import Local, take_rows
-from curvae.curvature.routes.decoded import Decoded, Observed, assembled
+from curvae.curvature.linearization import LocalExpansion, take_rows
+from curvae.curvature.routes.checkpointing import recomputed
+from curvae.curvature.routes.decoder_route import DecoderLinearization, Observed, score_and_precision
 from curvae.curvature.routes.derivatives import jacobian
 from curvae.curvature.routes.differentiable import decoding
-from curvae.curvature.routes.recompute import recomputed
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch, Matrix
 
@@ -20,7 +20,7 @@ MEMORY = 2**30
 """Bytes that the Jacobians of the generic route may take at a time, unless ``Generic.within`` says otherwise."""
 
 
-class Generic(Decoded):
+class Generic(DecoderLinearization):
     """J by D Jacobian-vector products at once, or by P vector-Jacobian products where P < D, for any decoder.
 
     Chunks of the batch, and of the directions where one example is too much, keep it within ``memory`` bytes, beside
@@ -73,7 +73,7 @@ class Generic(Decoded):
             self._tensors = (part.log_joint + self.model.prior.log_prob(self.z),)
         return part.grad, part.precision
 
-    def _parts(self) -> Local:
+    def _parts(self) -> LocalExpansion:
         """``log p(x | z)``, its gradient and its information, of as many data at once as memory allows."""
         items, directions = self.needs.chunks(self.memory, torch.is_grad_enabled() or not self.batched)
         if items >= len(self.z):
@@ -82,19 +82,19 @@ class Generic(Decoded):
         for begin in range(0, len(self.z), items):
             rows = slice(begin, begin + items)
 
-            def run(point: Tensor, rows: slice = rows) -> Local:
+            def run(point: Tensor, rows: slice = rows) -> LocalExpansion:
                 return self._chunk(point, rows, directions)
 
             parts.append(recomputed(self.model, run, self.z[rows]))
-        return Local(*(torch.cat(values) for values in zip(*parts, strict=True)))
+        return LocalExpansion(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
-    def _chunk(self, z: Float[Tensor, "B D"], rows: slice, directions: int) -> Local:
+    def _chunk(self, z: Float[Tensor, "B D"], rows: slice, directions: int) -> LocalExpansion:
         """Some of the data, so many columns or rows of J at once."""
         part = take_rows(self.batch, rows)
         model = self.model.given(part.context)
         eta, jacobians = jacobian(decoding(model, part.x, z), z, self.needs.reverse, directions)
         level = model.likelihood.log_prob(part.x, eta, part.mask)
-        return Local(level, *assembled(model, part, eta, jacobians))
+        return LocalExpansion(level, *score_and_precision(model, part, eta, jacobians))
 
 
 class Needs(NamedTuple):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from curvae.curvature.routes import layers
 from curvae.curvature.routes.compiled_problem import CompiledProblem
-from curvae.curvature.routes.hidden import Hidden
+from curvae.curvature.routes.last_linear_route import LastLayerLinearization
 from curvae.likelihoods import Quadratic
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch, PerDatum
@@ -35,7 +35,7 @@ class Expansion:
     @classmethod
     def of(cls, model: LatentVariableModel, batch: Batch, z: Float[Tensor, "B D"]) -> "Expansion":
         """Around the hidden layer at z."""
-        parts = Hidden.split(model)
+        parts = LastLayerLinearization.split(model)
         assert parts is not None
         hidden, last = parts
         bias = last.bias if last.bias is not None else z.new_zeros(last.out_features)
@@ -68,7 +68,7 @@ class Expansion:
         return CompiledProblem.of(self.model, self.hidden, (self.gram, self.level, self.origin, self.slope))
 
 
-class Gram(Hidden):
+class Gram(LastLayerLinearization):
     """With the decoder's last layer W, from H to P values, and constant information F, nothing has size P.
 
     ``G = W'FW``, H by H, is formed once, and the (quadratic) log-likelihood expanded around one point h0 of the last

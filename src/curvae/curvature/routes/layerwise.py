@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from curvae.curvature.linearization import Linearization, Product
 from curvae.curvature.native import kernel
 from curvae.curvature.routes import layers
-from curvae.curvature.routes.decoded import Observed, assembled, informed
+from curvae.curvature.routes.decoder_route import Observed, fisher_product, score_and_precision
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch, Matrix
 
@@ -46,7 +46,7 @@ class Layerwise(Linearization):
 
     @property
     def inform(self) -> Product:
-        return informed(self.model, self.frame.batch, self.tensors[1])
+        return fisher_product(self.model, self.frame.batch, self.tensors[1])
 
     def _likelihood(self) -> tuple[Float[Tensor, "B D"], Matrix]:
         """Over active units alone for a ReLU chain, a linear layer after it and an information without cross terms."""
@@ -54,7 +54,7 @@ class Layerwise(Linearization):
         known = layers.is_relu_chain(hidden) and isinstance(last, nn.Linear) and kernel.usable(eta)
         diagonal = self.model.likelihood.diagonal(eta, batch.mask) if known else None
         if diagonal is None:
-            return assembled(self.model, batch, eta, layers.jacobian_rows(self._layers, self._slopes, self.z))
+            return score_and_precision(self.model, batch, eta, layers.jacobian_rows(self._layers, self._slopes, self.z))
         weights = [layer.weight for layer in self._layers if isinstance(layer, nn.Linear)]
         masks = [slope > 0 for slope in self._slopes if slope is not None]
         every = torch.ones_like(diagonal, dtype=torch.bool)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from curvae import linalg
 from curvae.curvature.linearization import Product
-from curvae.curvature.routes.decoded import Decoded, Observed
+from curvae.curvature.routes.decoder_route import DecoderLinearization, Observed
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.priors import StandardNormal
 from curvae.typing import Batch, Matrix, PerDatum
@@ -21,7 +21,7 @@ MEMORY = 2**24
 """Bytes that several Lanczos bases may take at once; one is always let through."""
 
 
-class MatrixFree(Decoded):
+class MatrixFree(DecoderLinearization):
     """Any decoder, with nothing of size P x D: the precision, where it is asked for at all, by D products.
 
     Everything is differentiable where gradients are on. ``variance``, an estimate of the diagonal of ``Lam^-1``, helps

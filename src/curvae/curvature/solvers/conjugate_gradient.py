@@ -66,7 +66,7 @@ class ConjugateGradient(Solver):
         return Step(grad, there, 0.5 * torch.linalg.vecdot(grad, d), length != 0)
 
 
-class Solved(NamedTuple):
+class ConjugateGradientResult(NamedTuple):
     """What conjugate gradients found for each vector of each example."""
 
     solution: Float[Tensor, "*S B D"]
@@ -78,7 +78,7 @@ class Solved(NamedTuple):
 
 def conjugate_gradients(
     product: Product, target: Latent, iterations: int, tolerance: float, diagonal: Float[Tensor, "B D"] | None = None
-) -> Solved:
+) -> ConjugateGradientResult:
     """Solves ``Lam y = target`` by preconditioned conjugate gradients from y = 0, each vector by itself.
 
     A vector is left alone once its residual is below ``tolerance * |target|``, or where Lam shows itself not positive
@@ -119,7 +119,7 @@ def conjugate_gradients(
         active = active & (size > aim)
         old, rho = rho, (residual * scale * residual).sum(-1)
         direction = scale * residual + torch.where(active, rho / old, 0.0).unsqueeze(-1) * direction
-    return Solved(solution, size, used, size <= aim)
+    return ConjugateGradientResult(solution, size, used, size <= aim)
 
 
 def _may_stop(active: Tensor, iteration: int) -> bool:

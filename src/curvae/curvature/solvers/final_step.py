@@ -4,7 +4,7 @@ import torch
 
 from curvae import linalg
 from curvae.curvature.linearization import Linearization
-from curvae.curvature.solvers import compiled
+from curvae.curvature.solvers import compiled_newton
 from curvae.curvature.solvers.line_search import StepRule
 from curvae.curvature.solvers.mode_search import Mode, Record
 
@@ -17,7 +17,7 @@ def last_step(near: Linearization, t: int, rule: StepRule) -> Mode:
     linear piece, it is that at z: one Jacobian less, and exact but for units that switch on the way.
     """
     differentiated = torch.is_grad_enabled()
-    found = compiled.last(near, rule, differentiated)
+    found = compiled_newton.compiled_last_step(near, rule, differentiated)
     if found is not None:
         return found
     stays = near.locally_constant

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from curvae import linalg
-from curvae.curvature.linearization import Linearization, Local
+from curvae.curvature.linearization import Linearization, LocalExpansion
 from curvae.curvature.solvers.line_search import Backtracking, StepRule
 from curvae.curvature.solvers.solver import Solver, State, Step
 from curvae.typing import PerDatum
@@ -57,7 +57,7 @@ class LevenbergMarquardt(Solver):
         left = torch.where(tried.failed, torch.inf, tried.left)
         return Step(local.grad, tried.there, left, None, (tried.damping, tried.growth))
 
-    def _retried(self, here: Linearization, local: Local, tried: "_Trial") -> "_Trial":
+    def _retried(self, here: Linearization, local: LocalExpansion, tried: "_Trial") -> "_Trial":
         """With more damping, and more, where the step has failed."""
         for _ in range(self.tries - 1):
             if not linalg.can_sync(tried.failed):
@@ -67,11 +67,11 @@ class LevenbergMarquardt(Solver):
             rows = tried.failed.nonzero().squeeze(-1)
             if len(rows) == 0:
                 break
-            part = Local(*(value[rows] for value in local))
+            part = LocalExpansion(*(value[rows] for value in local))
             tried = tried.updated(rows, self._try(here.take(rows), part, tried.damping[rows], tried.growth[rows]))
         return tried
 
-    def _try(self, here: Linearization, local: Local, damping: Tensor, growth: Tensor) -> "_Trial":
+    def _try(self, here: Linearization, local: LocalExpansion, damping: Tensor, growth: Tensor) -> "_Trial":
         d, predicted = self._damped(local, damping)
         there = here.at(here.z + d)
         rho = (there.log_joint - local.log_joint) / predicted
@@ -88,7 +88,7 @@ class LevenbergMarquardt(Solver):
             ~good & hopeful,
         )
 
-    def _damped(self, here: Local, lam: PerDatum) -> tuple[Float[Tensor, "B D"], PerDatum]:
+    def _damped(self, here: LocalExpansion, lam: PerDatum) -> tuple[Float[Tensor, "B D"], PerDatum]:
         """The damped step d, and what the quadratic model says that it gains, ``1/2 d'(grad + lambda U d)``."""
         unit = here.precision.diagonal(dim1=-2, dim2=-1)
         unit = unit if self.diagonal else unit.mean(-1, keepdim=True).expand_as(unit)

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from curvae.curvature.linearization import Linearization
-from curvae.curvature.routes.decoded import Observed
-from curvae.curvature.routes.shared import Majorizer, Shared, SharedInformation
+from curvae.curvature.routes.decoder_route import Observed
+from curvae.curvature.routes.shared_information import Majorizer, Shared, SharedInformation
 from curvae.curvature.solvers.line_search import StepRule
 from curvae.curvature.solvers.solver import Newton, Solver, State, Step
 
@@ -17,8 +17,9 @@ class Majorized(Solver):
     For a likelihood whose information varies with eta (Bernoulli, categorical) and a decoder that ends in a linear
     layer: ``Lam0 = M'(W'F0 W)M + prior precision`` costs what it does for a Gaussian, as W'F0 W is formed once a batch.
     With the :class:`Majorizer` every full step climbs by what it promises or more, within a linear piece of the
-    decoder; it is shorter than Newton's, the more so the surer the model is. :class:`Typical` takes longer ones, which
-    the step rule has to watch. Elsewhere (Gaussian likelihoods, other decoders) this is the inner solver, unchanged.
+    decoder; it is shorter than Newton's, the more so the surer the model is. :class:`MeanInformation` takes longer
+    ones, which the step rule has to watch. Elsewhere (Gaussian likelihoods, other decoders) this is the inner solver,
+    unchanged.
 
     Args:
         information: what stands for the information.

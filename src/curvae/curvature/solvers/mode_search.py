@@ -108,7 +108,7 @@ def has_changed(before: Float[Tensor, "*T B"], after: Float[Tensor, "*T B"]) -> 
     return (after - before).abs() > 8 * torch.finfo(after.dtype).eps * after.abs()
 
 
-def follow(near: Linearization, steps: int, rule: StepRule) -> tuple[Linearization, list[Record]]:
+def take_newton_steps(near: Linearization, steps: int, rule: StepRule) -> tuple[Linearization, list[Record]]:
     """``steps`` Newton steps, all of them, for all data, with gradients where they are on.
 
     The step d solves ``r = grad - Lam d = 0``, so ``d' = Lam^-1 r'`` with d held fixed inside r: its derivative needs

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from curvae import linalg
 from curvae.curvature.linearization import Linearization
-from curvae.curvature.solvers import compiled
+from curvae.curvature.solvers import compiled_newton
 from curvae.curvature.solvers.bfgs import BFGS
 from curvae.curvature.solvers.line_search import Backtracking, StepRule
 from curvae.curvature.solvers.mode_search import Record
@@ -72,7 +72,9 @@ class Solver(ABC):
         ``found.at(found.z)``, where gradients are wanted.
         """
         visits = self.visits(steps)
-        if self.newton and (found := compiled.search(near, self.rule, visits, self.visits(1), tolerance)):
+        if self.newton and (
+            found := compiled_newton.compiled_search(near, self.rule, visits, self.visits(1), tolerance)
+        ):
             return found
         here, state = self.init(near)
         z, seen, rows = near.z, [], torch.arange(len(near.z), device=near.z.device)

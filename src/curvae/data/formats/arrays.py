@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from curvae.data.errors import DataError
 from curvae.data.formats.cells import held_sparse
-from curvae.data.formats.found import NONE, Found, Hints
+from curvae.data.formats.file_content import NONE, Found, Hints
 from curvae.data.formats.opening import parsed
 from curvae.data.readers import map_npy, names_of_npz, read_bytes, read_npz
 from curvae.io.reading import Reading

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from curvae.data.dialect import Decision
-from curvae.data.formats.found import NONE, Found, Hints
+from curvae.data.formats.file_content import NONE, Found, Hints
 from curvae.data.formats.opening import imported, parsed, require_room
 from curvae.io.reading import Reading
 

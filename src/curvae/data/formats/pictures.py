@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from curvae.data.dialect import Decision
 from curvae.data.errors import DataError
-from curvae.data.formats.found import NONE, Found, Hints
+from curvae.data.formats.file_content import NONE, Found, Hints
 from curvae.data.formats.opening import imported, parsed, require_room
 from curvae.io.reading import Reading
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from curvae.data.dialect import Decision
 from curvae.data.errors import DataError
-from curvae.data.formats.found import NONE, Found, Hints
+from curvae.data.formats.file_content import NONE, Found, Hints
 from curvae.data.formats.opening import check_archive, imported, parsed, require_room
 from curvae.data.text.encoding import Utf8
 from curvae.data.text.table import text_table

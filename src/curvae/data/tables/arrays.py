@@ -3,9 +3,9 @@
 from typing import Any
 
 from curvae.data.data import Data
-from curvae.data.tables.assembling import Options, assemble, chosen
+from curvae.data.tables.assembling import Options, assemble, resolve_options
 from curvae.data.tables.columnar import columnar
-from curvae.data.tables.content import take, with_split, without_split
+from curvae.data.tables.content import split_content, with_split, without_split
 from curvae.data.tables.matching import select_columns
 from curvae.io.reading import Reading
 
@@ -47,9 +47,9 @@ def from_array(
     >>> from_array(np.random.default_rng(0).normal(size=(100, 3)), name="noise")
     Data(noise: 70 + 15 + 15 x (3,), real, data as given)
     """
-    how, options = chosen("from_array", reading, options, single)
+    how, options = resolve_options("from_array", reading, options, single)
     what = options.name or "x"
-    content = take(what, x, labels, mask, without_split(how, options.split_by))
+    content = split_content(what, x, labels, mask, without_split(how, options.split_by))
     content = with_split(content, columnar(what, x), options.split_by)
     parts = [content]
     if test is not None:

@@ -16,7 +16,7 @@ from curvae.data.errors import DataError
 from curvae.data.schema import Column, Origin, Schema
 from curvae.data.stored import StoredRows
 from curvae.data.tables.advice import advise
-from curvae.data.tables.content import Content, checked, relabeled
+from curvae.data.tables.content import Content, checked_rows, relabeled
 from curvae.data.tables.context import with_context
 from curvae.data.tables.kinds import as_declared, mixed_kinds, with_kinds
 from curvae.data.tables.labels import coded
@@ -85,7 +85,7 @@ def _listed(split: Split) -> Any:
     return list(split)
 
 
-def chosen(
+def resolve_options(
     what: str, reading: Reading | None, options: Options | None, single: Mapping[str, Any]
 ) -> tuple[Reading, Options]:
     """How a table is read and becomes data; single options by name.
@@ -120,7 +120,7 @@ def assemble(
     shape = partial(to_event, event=options.event)
     noisy = options.transform is not None and options.transform.random
     contents = [_in_memory(each) if noisy or each.context is not None else each for each in contents]
-    parts = [checked(each, missing, shape, markers=reading.markers) for each in contents]
+    parts = [checked_rows(each, missing, shape, markers=reading.markers) for each in contents]
     parts = [
         with_context(each.what, rows, each.context, content.columns, reading.markers)
         for each, rows in zip(contents, parts, strict=True)

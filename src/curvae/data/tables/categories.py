@@ -46,10 +46,10 @@ def _has_words(table: Columnar, place: int, column: Column) -> bool:
         return column.vocabulary is not None
     if column.kind == "category":
         return column.vocabulary is not None or table.in_words(place)
-    return column.kind == "real" and table.in_words(place) and are_few_words(table, place)
+    return column.kind == "real" and table.in_words(place) and is_categorical_text(table, place)
 
 
-def are_few_words(table: Columnar, place: int) -> bool:
+def is_categorical_text(table: Columnar, place: int) -> bool:
     """Whether a column that nothing is said of is one of categories: words alone, each of them again and again."""
     told = words(table.values(place, words=True))
     told = told[~(missing(told) | _is_marker(told))]

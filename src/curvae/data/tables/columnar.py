@@ -13,7 +13,7 @@ from curvae.data.errors import DataError
 from curvae.data.formats.arrow import ParquetTable
 from curvae.data.formats.astronomy import of_astropy
 from curvae.data.formats.cells import dense
-from curvae.data.formats.found import Joined, NamedMatrix
+from curvae.data.formats.file_content import Joined, NamedMatrix
 from curvae.data.schema import DTYPES
 from curvae.data.tables.frames import FrameColumns, in_memory, is_frame
 from curvae.data.tables.parquet import ParquetColumns

@@ -20,7 +20,7 @@ from curvae.data.tables.context import numbered_table, read_context, role_column
 from curvae.data.tables.frames import FrameColumns, library_of, named_as
 from curvae.data.tables.mapped import left_in_file, rows_in_file
 from curvae.data.tables.markers import unmarked_tensor
-from curvae.data.validation import masked_out, observed, to_tensor
+from curvae.data.validation import observed_in_masked_array, observed_mask, to_tensor
 from curvae.io.reading import Reading
 from curvae.typing import Context
 
@@ -55,7 +55,7 @@ class Content(NamedTuple):
         return [column.name for column in self.columns if column.is_feature] or None if self.named else None
 
 
-def take(
+def split_content(
     what: str,
     x: Any,
     labels: Any = None,
@@ -70,7 +70,7 @@ def take(
     if is_anndata(x):
         named = reading.label if labels is None else labels
         x, told = without_anndata(x, named, reading.key, reading.beside)
-        content = take(what, x, told, mask, replace(reading, label=None), copy)
+        content = split_content(what, x, told, mask, replace(reading, label=None), copy)
         return content if told is named else relabeled(content, str(named))
     table = columnar(what, x)
     labels = reading.label if labels is None else labels
@@ -140,7 +140,7 @@ def _rest(
 def _from_array(what: str, x: Any, labels: Any, mask: Any, reading: Reading, copy: bool) -> Content:
     stored = None if mask is not None else left_in_file(what, x)
     tensor = to_tensor(what, x, copy) if stored is None else stored
-    dtype, seen = dtype_of(x), mask_of(x, mask)
+    dtype, seen = dtype_of(x), combined_mask(x, mask)
     header = list(map(str, range(tensor.shape[1]))) if tensor.ndim == 2 else []
     said = role_columns(what, header, reading)
     tensor = tensor[:] if said else tensor
@@ -168,10 +168,10 @@ def _from_array(what: str, x: Any, labels: Any, mask: Any, reading: Reading, cop
     return Content(what, chosen, labels, seen, (*known, *roles, *rest), named, dtype, context=context)
 
 
-def mask_of(x: Any, mask: Any) -> Tensor | None:
+def combined_mask(x: Any, mask: Any) -> Tensor | None:
     """Where values are observed: as the mask says, and where a masked array of NumPy hides nothing."""
     given = None if mask is None else to_tensor("mask", mask).bool()
-    seen = masked_out(x)
+    seen = observed_in_masked_array(x)
     if seen is None:
         return given
     hidden = torch.from_numpy(seen)
@@ -196,7 +196,7 @@ def dtype_of(x: Any) -> str:
     return dtype_name(np.asarray(x).dtype)
 
 
-def checked(
+def checked_rows(
     content: Content,
     missing: str,
     shape: Callable[[str, Tensor], Tensor],
@@ -209,7 +209,7 @@ def checked(
         return rows_in_file(content.what, raw, missing, content.names)
     raw = shape(content.what, unmarked_tensor(to_tensor(content.what, content.x, copy=False), markers))
     seen = None if content.mask is None else shape(mask, to_tensor("mask", content.mask))
-    seen = observed(content.what, raw, seen, missing, content.names)
+    seen = observed_mask(content.what, raw, seen, missing, content.names)
     return Rows(raw if seen is None else torch.where(seen, raw, 0), None, seen).numbered()
 
 
@@ -255,7 +255,7 @@ def position_of(what: str, column: Any, header: Sequence[str]) -> int:
     if count:
         raise DataError(f"{what}: expected one column named {name!r}, got {count}; rename one or say positions=[...].")
     mend = "a number counts columns in positions=[...]" if isinstance(column, int) else "give its name"
-    raise DataError(f"{what}: expected a column out of {few(header)}, got {column!r}; {mend}.")
+    raise DataError(f"{what}: expected a column out of {listed_names(header)}, got {column!r}; {mend}.")
 
 
 def label_place(what: str, header: Sequence[str], named: bool, label: Any) -> int:
@@ -276,7 +276,7 @@ def at(what: str, positions: Sequence[int], width: int) -> list[int]:
     return places
 
 
-def few(names: Sequence[str]) -> str:
+def listed_names(names: Sequence[str]) -> str:
     """Names, the first twenty of them."""
     return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
 

@@ -13,15 +13,23 @@ from curvae.data.formats.arrays import read_archive, read_array, read_matlab
 from curvae.data.formats.arrow import read_feather, read_parquet
 from curvae.data.formats.astronomy import read_astropy, read_fits
 from curvae.data.formats.cells import read_h5ad, read_matrix_market
-from curvae.data.formats.found import NONE, Found, Hints, with_columns_beside
+from curvae.data.formats.file_content import NONE, Found, Hints, with_columns_beside
 from curvae.data.formats.pictures import read_folder
 from curvae.data.formats.spreadsheet import OLD, read_excel, refuse_old
 from curvae.data.readers import OPENERS
 from curvae.data.schema import Origin, Schema
 from curvae.data.tables.advice import say_decided
-from curvae.data.tables.assembling import Options, assemble, chosen
+from curvae.data.tables.assembling import Options, assemble, resolve_options
 from curvae.data.tables.columnar import columnar
-from curvae.data.tables.content import Content, from_columns, position_of, relabeled, take, with_split, without_split
+from curvae.data.tables.content import (
+    Content,
+    from_columns,
+    position_of,
+    relabeled,
+    split_content,
+    with_split,
+    without_split,
+)
 from curvae.data.tables.context import names_of_roles
 from curvae.data.tables.matching import AS_THE_RUN, Matched, match, select_columns
 from curvae.data.text.table import TextTable, read_text
@@ -69,7 +77,9 @@ def from_file(
         got = f"got {single['transform']!r}; pass the one that was used again"
         raise DataError(f"transform: expected an object, {got}.")
     named = {name: value for name, value in (("columns", columns), ("label", label)) if value is not None}
-    how, options = chosen("from_file", reading, options, {"name": stem(Path(path)), **named_options(single), **named})
+    how, options = resolve_options(
+        "from_file", reading, options, {"name": stem(Path(path)), **named_options(single), **named}
+    )
     contents = [_content(Path(path).expanduser(), without_split(how, options.split_by), options.split_by)]
     if test is not None:
         contents.append(_test_part(contents[0], Path(test).expanduser(), how))
@@ -116,7 +126,7 @@ def _taken_apart(path: Path, found: Found, reading: Reading) -> Content:
         if reading.columns is not None:
             positions = _places(path, found.x, reading.columns, reading.positions)
             reading = replace(reading, columns=None, positions=positions)
-        content = take(str(path), found.x, found.labels, None, reading, copy=False)
+        content = split_content(str(path), found.x, found.labels, None, reading, copy=False)
     content = content._replace(holder="file", decisions=found.decisions)
     return relabeled(content, str(reading.label or "label")) if beside else content
 

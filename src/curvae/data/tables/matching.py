@@ -19,11 +19,11 @@ from curvae.data.tables.categories import column_numbers
 from curvae.data.tables.columnar import Columnar, columnar, names_beside
 from curvae.data.tables.content import (
     Content,
-    checked,
-    few,
+    checked_rows,
+    combined_mask,
     label_place,
     left_out_places,
-    mask_of,
+    listed_names,
     names_column,
     places_of,
 )
@@ -76,7 +76,7 @@ def match(
     if isinstance(content.x, StoredRows):
         content = content._replace(x=content.x[:])
     shape, markers = partial(shaped, spec=schema.spec), (*schema.markers, *reading.markers)
-    rows = checked(content, missing_of(schema, reading), shape, f"{what}: mask", markers)
+    rows = checked_rows(content, missing_of(schema, reading), shape, f"{what}: mask", markers)
     _check_kinds(what, rows, schema.spec, content.names)
     rows = with_context(what, rows, content.context, schema.columns, markers)
     if content.labels is None:
@@ -110,7 +110,7 @@ def select_columns(
 
 def _from_array(known: Sequence[Column], what: str, x: Any, reading: Reading, mask: Any) -> Content:
     """Columns without names go by place, where there are as many as the run has."""
-    tensor, seen = to_tensor(what, x), mask_of(x, mask)
+    tensor, seen = to_tensor(what, x), combined_mask(x, mask)
     features = tuple(column for column in known if column.is_feature)
     context = read_known(numbered_table(what, tensor), what, known, features)
     if tensor.ndim != 2 or not features:
@@ -130,8 +130,8 @@ def _places(known: Sequence[Column], named: bool, table: Columnar, reading: Read
     if reading.features or not names or (missing and not (named and table.named)):
         return _by_place(known, table.what, header, table.named, reading)
     if missing:
-        lacks = f"{few(missing)} {'is' if len(missing) == 1 else 'are'} missing among {few(header)}"
-        raise DataError(f"{table.what}: expected the run's columns {few(names)}, but {lacks}; name them so.")
+        lacks = f"{listed_names(missing)} {'is' if len(missing) == 1 else 'are'} missing among {listed_names(header)}"
+        raise DataError(f"{table.what}: expected the run's columns {listed_names(names)}, but {lacks}; name them so.")
     unique(table.what, [name for name in header if name in set(names)])
     labeled = _labeled(known, table.what, header, table.named, reading)
     places = [header.index(name) for name in names]
@@ -155,7 +155,7 @@ def _by_place(
         left_out = left_out_places(what, header, replace(reading, kind=None))
         places = [j for j in range(len(header)) if j != labeled and j not in left_out]
     if features and len(places) != len(features):
-        ours = few([column.name for column in features])
+        ours = listed_names([column.name for column in features])
         raise DataError(f"{what}: expected {len(features)} columns, {ours}, got {len(places)}.")
     return places, labeled
 
@@ -172,7 +172,7 @@ def _say_extra(known: Sequence[Column], what: str, header: Sequence[str], used: 
     ours = {column.name for column in known}
     extra = [name for j, name in enumerate(header) if j not in used and name not in ours]
     if extra:
-        _say(f"{what}: ignored {few(list(map(repr, extra)))}, which the run does not have.")
+        _say(f"{what}: ignored {listed_names(list(map(repr, extra)))}, which the run does not have.")
 
 
 def _say_unknown(what: str, told: NDArray[Any], codes: Tensor, schema: Schema) -> None:
@@ -184,8 +184,8 @@ def _say_unknown(what: str, told: NDArray[Any], codes: Tensor, schema: Schema) -
     if schema.vocabulary is None:
         unknown = [word for word in unknown if not _is_number(word)]
     if unknown:
-        ours = "no number" if schema.vocabulary is None else f"none of {few(schema.vocabulary)}"
-        _say(f"{what}: label {few(list(map(repr, unknown)))} is {ours}, as in the run; it counts as no label.")
+        ours = "no number" if schema.vocabulary is None else f"none of {listed_names(schema.vocabulary)}"
+        _say(f"{what}: label {listed_names(list(map(repr, unknown)))} is {ours}, as in the run; it counts as no label.")
 
 
 def _is_number(word: str) -> bool:

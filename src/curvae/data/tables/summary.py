@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from curvae.data.data import Rows
 from curvae.data.dialect import Decision
 from curvae.data.errors import DataError
-from curvae.data.formats.found import Found
+from curvae.data.formats.file_content import Found
 from curvae.data.schema import Column, Schema
 from curvae.data.tables.advice import proposals
-from curvae.data.tables.categories import are_few_words
+from curvae.data.tables.categories import is_categorical_text
 from curvae.data.tables.columnar import Columnar, MatrixColumns, columnar
-from curvae.data.tables.content import few, left_out_places, places_of
+from curvae.data.tables.content import left_out_places, listed_names, places_of
 from curvae.data.tables.files import read_file
 from curvae.data.tables.kinds import with_kinds
 from curvae.data.tables.labels import missing, words
@@ -119,7 +119,7 @@ def _numbers(table: Columnar, place: int, reading: Reading) -> tuple[NDArray[Any
 def _are_categories(table: Columnar, place: int) -> bool:
     if table.vocabulary(place) is not None:
         return True
-    return table.in_words(place) and are_few_words(table, place)
+    return table.in_words(place) and is_categorical_text(table, place)
 
 
 def _is_float(text: str) -> bool:
@@ -169,7 +169,7 @@ def _words(name: str, values: NDArray[Any], kind: str) -> ColumnSummary:
     told = words(values)
     empty = missing(told)
     seen = sorted(set(told[~empty].tolist()))
-    spoken = few(seen[:6]) + (f", ... ({len(seen)})" if len(seen) > 6 else "")
+    spoken = listed_names(seen[:6]) + (f", ... ({len(seen)})" if len(seen) > 6 else "")
     return ColumnSummary(name, kind, "words", spoken[:60], "", int(empty.sum()))
 
 
@@ -184,5 +184,5 @@ def _gaps(columns: Sequence[ColumnSummary], reading: Reading) -> Iterator[str]:
     """What is missing, unless it is said what that means."""
     holed = [each for each in columns if each.missing]
     if holed and reading.missing != "mask" and reading.missing_value is None:
-        names, count = few([repr(each.name) for each in holed]), sum(each.missing for each in holed)
+        names, count = listed_names([repr(each.name) for each in holed]), sum(each.missing for each in holed)
         yield f"{count:,} missing in {names}; say missing='mask' to leave them out."

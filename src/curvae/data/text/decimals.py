@@ -10,14 +10,14 @@ from curvae.data.errors import DataError
 from curvae.data.text.body import Plan
 from curvae.data.text.cells import Frame
 from curvae.data.text.delimiters import Separators
-from curvae.data.text.numbers import Decimal, Style, form, style
+from curvae.data.text.numbers import Decimal, DecimalEvidence, decimal_evidence, form
 from curvae.io.reading import Reading
 
 MOST = 20_000
 """So many different cells of a column are looked at."""
 
 
-def decimal_of(what: str, seen: Style, by: Separators, reading: Reading, prior: Dialect | None) -> Decimal:
+def decimal_of(what: str, seen: DecimalEvidence, by: Separators, reading: Reading, prior: Dialect | None) -> Decimal:
     """The sign before decimals.
 
     Raises:
@@ -41,10 +41,10 @@ def decimal_of(what: str, seen: Style, by: Separators, reading: Reading, prior: 
 def decided_again(plan: Plan, frame: Frame, reading: Reading, prior: Dialect | None) -> tuple[Plan, Frame]:
     """The table by all of its cells, where some rows of it have said too little."""
     words = [frame[place] for place in frame if getattr(frame[place].dtype, "kind", "O") not in "biuf"]
-    seen = style(cells for series in words if has_numbers(cells := _different(series)))
+    seen = decimal_evidence(cells for series in words if has_numbers(cells := _different(series)))
     if _has_fractions(frame):
         seen = replace(seen, **{"point" if plan.decimal == "." else "comma": f"1{plan.decimal}5"})
-    if seen == Style():
+    if seen == DecimalEvidence():
         return plan, frame
     decimal = decimal_of(plan.what, seen, plan.by, reading, prior)
     if decimal == plan.decimal:

@@ -47,7 +47,7 @@ class Utf8:
         return len(self.content) if self.content is not None else self.path.stat().st_size - self.start
 
 
-def open_text(path: Path, most: int | None = None) -> Utf8:
+def as_utf8(path: Path, most: int | None = None) -> Utf8:
     """A text file, plain or compressed, in whatever encoding.
 
     Args:

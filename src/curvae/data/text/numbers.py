@@ -105,7 +105,7 @@ def form(cell: str) -> str:
 
 
 @dataclass(frozen=True)
-class Style:
+class DecimalEvidence:
     """Evidence of many cells for what stands before decimals."""
 
     comma: str | None = None
@@ -118,11 +118,13 @@ class Style:
     """Whether cells without a comma speak for thousands."""
 
 
-def style(columns: Iterable[Iterable[str]]) -> Style:
+def decimal_evidence(columns: Iterable[Iterable[str]]) -> DecimalEvidence:
     """What the cells of columns of numbers say of decimals.
 
-    >>> style([["1,5", "2"]]).comma, style([["1,234", "999"]]), style([["1.5", "1,234"]]).point
-    ('1,5', Style(comma=None, point=None, either='1,234', grouped=True), '1.5')
+    >>> decimal_evidence([["1,5", "2"]]).comma, decimal_evidence([["1.5", "1,234"]]).point
+    ('1,5', '1.5')
+    >>> decimal_evidence([["1,234", "999"]])
+    DecimalEvidence(comma=None, point=None, either='1,234', grouped=True)
     """
     comma = point = either = None
     grouped = False
@@ -136,7 +138,7 @@ def style(columns: Iterable[Iterable[str]]) -> Style:
         comma, point = comma or found.get("comma"), point or found.get("point")
         either = either or found.get("either")
         grouped = grouped or ("either" in found and "short" in found and "long" not in found)
-    return Style(comma, point, either, grouped)
+    return DecimalEvidence(comma, point, either, grouped)
 
 
 def _speaks(text: str) -> str:

@@ -16,7 +16,7 @@ from curvae.data.text.body import Plan, frame_of, line_of
 from curvae.data.text.cells import Column, Frame, Numbers, numbers_of
 from curvae.data.text.decimals import decided_again, decimal_of, has_numbers
 from curvae.data.text.delimiters import Separators, sampled, separators
-from curvae.data.text.encoding import Utf8, open_text
+from curvae.data.text.encoding import Utf8, as_utf8
 from curvae.data.text.layout import Expected, declared, laid_out
 from curvae.data.text.naming import decisions, dialect_of, named_columns, transposed
 from curvae.io.reading import Reading
@@ -158,9 +158,9 @@ def read_text(
         DataError: the file is empty, is not text, has rows of different widths, or may be read in two ways.
     """
     try:
-        return text_table(open_text(path, FIRST), reading, prior, known)
+        return text_table(as_utf8(path, FIRST), reading, prior, known)
     except UnicodeDecodeError:  # of letters beyond the first bytes
-        return text_table(open_text(path), reading, prior, known)
+        return text_table(as_utf8(path), reading, prior, known)
 
 
 def text_table(
@@ -189,5 +189,5 @@ def _planned(text: Utf8, reading: Reading, prior: Dialect | None, known: Sequenc
     layout = laid_out(what, sample, by, Expected(reading.header, frozenset(known), likely))
     missing = tuple(dict.fromkeys((*reading.markers, *(prior.missing if prior else ()))))
     columns = ([row[j] for row in layout.rows] for j in range(layout.width))
-    decimal = decimal_of(what, numbers.style(filter(has_numbers, columns)), by, reading, prior)
+    decimal = decimal_of(what, numbers.decimal_evidence(filter(has_numbers, columns)), by, reading, prior)
     return Plan(what, text, by, decimal, layout, missing)

@@ -18,10 +18,10 @@ from torch import Generator, Tensor
 from curvae.argument_checks import check_counts
 from curvae.evaluation.calibration.bands import rank_p_value
 from curvae.evaluation.calibration.row_checks import RowChecks
-from curvae.evaluation.calibration.tarp import References, references
-from curvae.evaluation.draws import equally_weighted, in_parts, untouched
-from curvae.evaluation.estimate import Estimate, plain
-from curvae.evaluation.formatting import number, p_value
+from curvae.evaluation.calibration.tarp import ReferenceMap, reference_map
+from curvae.evaluation.draws import equally_weighted, in_parts, seeded_evaluation
+from curvae.evaluation.estimate import Estimate, to_plain_json
+from curvae.evaluation.formatting import format_number, format_p_value
 from curvae.evaluation.metric import Picture, Section
 from curvae.io.typed import Count, Range, Share, conform
 from curvae.model import require_continuous, require_unconditional
@@ -67,7 +67,7 @@ class Calibration:
             name: np.bincount(r, minlength=self.draws + 1) for name, r in zip(self.names, self.ranks.T, strict=True)
         }
         values = {name: value for name, value in asdict(self).items() if name not in ("ranks", "coverage")}
-        return plain(
+        return to_plain_json(
             values
             | {"count": len(self.ranks), "p_value": self.p_value}
             | {"coverage": {str(level): asdict(found) for level, found in self.coverage.items()}}
@@ -111,7 +111,7 @@ class Calibration:
 
     def section(self) -> Section:
         """Its part of the report."""
-        told = p_value(self.p_value)
+        told = format_p_value(self.p_value)
         text = (
             f"{len(self.ranks):,} data were drawn from the model itself, with the latents that made them, and each was "
             f"given its posterior. If that is right, the true value ranks evenly among {self.draws} draws from it: "
@@ -120,7 +120,8 @@ class Calibration:
         text += bad if self.seen else f"nothing is seen against it ({told})."
         if self.coverage:
             level, share = max(self.coverage.items())
-            text += f" Intervals of {level:.0%} hold {number(100 * share.value, 100 * share.stderr)} % of the latents."
+            held = format_number(100 * share.value, 100 * share.stderr)
+            text += f" Intervals of {level:.0%} hold {held} % of the latents."
         return Section("calibration", TITLE, note=text if self.given is None else f"{text} {self.given.verdict}")
 
     def picture(self) -> Picture:
@@ -194,7 +195,7 @@ def calibrate(
     Raises:
         ValueError: a system without a model (HasModel) of continuous latents, a count below 1, a level outside (0, 1).
 
-    References: Talts, Betancourt, Simpson, Vehtari and Gelman, *Validating Bayesian inference algorithms with
+    ReferenceMap: Talts, Betancourt, Simpson, Vehtari and Gelman, *Validating Bayesian inference algorithms with
     simulation-based calibration*, 2018; the test is that of :mod:`curvae.evaluation.calibration.bands`, the distance
     that of :mod:`curvae.evaluation.calibration.tarp`.
 
@@ -211,8 +212,8 @@ def calibrate(
     parts = require(system, HasModel, "calibrate").parts()
     require_continuous(parts.model, "calibrate")
     require_unconditional(parts.model, "calibrate")
-    with untouched(system, seed) as generator:
-        points = references(parts.model, generator)
+    with seeded_evaluation(system, seed) as generator:
+        points = reference_map(parts.model, generator)
         found = [_truth(parts, n, draws, levels, points, generator) for n in in_parts(count, batch_size)]
     ranks = torch.cat([part.ranks for part in found]).numpy()
     names = (*(f"z{d + 1}" for d in range(ranks.shape[1] - 2)), "distance", "log p(x, z)")
@@ -222,7 +223,7 @@ def calibrate(
 
 
 def _truth(
-    parts: Parts, n: int, draws: int, levels: Sequence[float], points: References, generator: Generator
+    parts: Parts, n: int, draws: int, levels: Sequence[float], points: ReferenceMap, generator: Generator
 ) -> _Truth:
     x, z = parts.model.sample(n, generator)
     posterior = parts.infer(Batch.of(x)).posterior

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curvae.evaluation.calibration.bands import rank_band
-from curvae.evaluation.formatting import p_value
+from curvae.evaluation.formatting import format_p_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ def rank_figure(found: "Calibration", width: float = 9.0) -> "Figure":
     right.plot([0, 1], [0, 1], color="0.6", linewidth=1)
     right.errorbar(levels, values, yerr=[2 * error for error in errors], fmt="o", color="#1f5f8b", capsize=4)
     right.set(xlabel="level of the interval", ylabel="share of true latents within", xlim=(0, 1), ylim=(0, 1))
-    left.set_title(f"{len(found.ranks):,} data drawn from the model: {p_value(found.p_value)}", fontsize=10)
+    left.set_title(f"{len(found.ranks):,} data drawn from the model: {format_p_value(found.p_value)}", fontsize=10)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     return made

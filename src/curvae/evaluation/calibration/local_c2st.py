@@ -27,7 +27,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from curvae.evaluation.calibration.rows import FLOOR, LEAST, RowTest, given_rows, pieces, simulated
+from curvae.evaluation.calibration.row_tests import FLOOR, LEAST, RowTest, given_rows, pieces, simulated
 from curvae.evaluation.draws import equally_weighted, in_parts
 from curvae.systems import Parts, System
 from curvae.typing import Batch

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from curvae.evaluation.calibration.rows import FLOOR, LEAST, RowTest, given_rows, pieces, simulated
+from curvae.evaluation.calibration.row_tests import FLOOR, LEAST, RowTest, given_rows, pieces, simulated
 from curvae.evaluation.information.two_sample import PERMUTATIONS, mmd
 from curvae.systems import Parts, System
 from curvae.typing import Batch
@@ -38,7 +38,7 @@ OUTER = 0.01
 """Share of all that counts as outermost."""
 
 
-class Looks(NamedTuple):
+class PredictiveStatistics(NamedTuple):
     """What is seen of N data."""
 
     scores: Float[Array, "N 3"]
@@ -137,9 +137,9 @@ def _scaled(made: Float[Array, "N Q"], rows: Float[Array, "R Q"], floor: float =
     return [(part - middle) / spread for part in (made, rows)]
 
 
-def _seen(parts: Parts, batch: Batch, draws: int, batch_size: int, generator: Generator) -> Looks:
+def _seen(parts: Parts, batch: Batch, draws: int, batch_size: int, generator: Generator) -> PredictiveStatistics:
     found = [_looks(parts, each, draws, generator) for each in pieces(batch, batch_size)]
-    return Looks(*(torch.cat(each).double().cpu().numpy() for each in zip(*found, strict=True)))
+    return PredictiveStatistics(*(torch.cat(each).double().cpu().numpy() for each in zip(*found, strict=True)))
 
 
 def _looks(parts: Parts, batch: Batch, draws: int, generator: Generator) -> tuple[Tensor, ...]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from curvae.evaluation.calibration.local_c2st import local_c2st
 from curvae.evaluation.calibration.predictive import predictive_check
-from curvae.evaluation.calibration.rows import RowTest
+from curvae.evaluation.calibration.row_tests import RowTest
 from curvae.systems import System
 
 LEVEL = 0.05

@@ -18,18 +18,18 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from curvae.evaluation.calibration.rows import FLOOR, LEAST
+from curvae.evaluation.calibration.row_tests import FLOOR, LEAST
 from curvae.model import LatentVariableModel
 
 SEEN = 1000
 """Data drawn from the model to find its units."""
 
 
-class References(NamedTuple):
+class ReferenceMap(NamedTuple):
     """A random map from data to reference points, and the units in which distances are measured.
 
     Example:
-        >>> found = References(torch.zeros(2), torch.eye(2), torch.zeros(2), torch.tensor([1.0, 2.0]))
+        >>> found = ReferenceMap(torch.zeros(2), torch.eye(2), torch.zeros(2), torch.tensor([1.0, 2.0]))
         >>> found.of(torch.ones(1, 2)), found.distance(torch.ones(1, 2), torch.tensor([[1.0, 6.0]]))
         (tensor([[1., 2.]]), tensor([2.]))
     """
@@ -48,7 +48,7 @@ class References(NamedTuple):
         return ((z - self.of(x)) / self.spread).norm(dim=-1)
 
 
-def references(model: LatentVariableModel, generator: Generator | None = None) -> References:
+def reference_map(model: LatentVariableModel, generator: Generator | None = None) -> ReferenceMap:
     """A random map for a model: columns of x have equal weight, and every coordinate of r spreads as that of z does."""
     x, z = model.sample(SEEN, generator)
     x = x.flatten(1).to(z.dtype)
@@ -56,4 +56,4 @@ def references(model: LatentVariableModel, generator: Generator | None = None) -
     spread = spread.clamp_min(LEAST + FLOOR * spread.square().mean().sqrt().item())
     raw = torch.randn(len(center), z.shape[-1], generator=generator, dtype=z.dtype, device=z.device) / spread[:, None]
     weight = raw / ((x - center) @ raw).std(0).clamp_min(LEAST)
-    return References(center, weight, z.mean(0), z.std(0).clamp_min(LEAST))
+    return ReferenceMap(center, weight, z.mean(0), z.std(0).clamp_min(LEAST))

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from curvae.evaluation import io
 from curvae.evaluation.comparison import tables
 from curvae.evaluation.comparison.compared_baselines import Beside, baselines_of, notes_on_baselines
-from curvae.evaluation.comparison.compatibility import MeasuredRun, check
+from curvae.evaluation.comparison.compatibility import MeasuredRun, check_comparable
 from curvae.evaluation.comparison.multiple_testing import holm, paired_p_value
 from curvae.evaluation.evaluate import HasRun, run_of
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
-from curvae.evaluation.results import Estimate, plain
+from curvae.evaluation.results import Estimate, to_plain_json
 from curvae.training.errors import RunError
 from curvae.training.run import layout, metrics
 from curvae.training.run.run_folder import RunFolder
@@ -110,7 +110,9 @@ class Comparison:
         """Only what JSON has; a difference also says how many paired standard errors it is, and its p-value."""
         names = ("differences", "trusted", "over_baselines", "over_baselines_trusted")
         parts = {name: getattr(self, name) for name in names}
-        return plain(asdict(self) | {name: [_said(difference) for difference in part] for name, part in parts.items()})
+        return to_plain_json(
+            asdict(self) | {name: [_said(difference) for difference in part] for name, part in parts.items()}
+        )
 
     def to_text(self, width: int = 120) -> str:
         """The tables as plain text."""
@@ -164,7 +166,7 @@ def compare(
     found = [_read(run) for run in runs]
     found = _distinct(found)
     for other in found[1:]:
-        check(found[0], other)
+        check_comparable(found[0], other)
     first = found[0]
     differences, trusted = _differences(found, proposal, False), _differences(found, proposal, True)
     rows = tuple(_row(run, proposal) for run in found)

@@ -20,7 +20,7 @@ class MeasuredRun(NamedTuple):
     arrays: Mapping[str, NDArray]
 
 
-def check(first: MeasuredRun, other: MeasuredRun) -> None:
+def check_comparable(first: MeasuredRun, other: MeasuredRun) -> None:
     """Refuse to compare what was not measured on the same data, in the same units, at the same rows.
 
     Raises:

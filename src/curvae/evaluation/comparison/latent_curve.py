@@ -18,7 +18,7 @@ from curvae.evaluation.comparison.compare import training_seconds
 from curvae.evaluation.comparison.tables import text
 from curvae.evaluation.estimate import Estimate
 from curvae.evaluation.evaluate import evaluate, place_of
-from curvae.evaluation.io import Evaluated
+from curvae.evaluation.io import EvaluationFiles
 from curvae.systems import System
 from curvae.training.run import files, layout
 from curvae.training.run.run_folder import RunFolder
@@ -31,7 +31,7 @@ CSV, PICTURE = "latent-curve.csv", "latent-curve.png"
 
 
 @dataclass(frozen=True)
-class Size:
+class LatentCurvePoint:
     """A run with so many latents; all numbers are nats per row of the validation part, but for the last ones."""
 
     latent: int
@@ -59,13 +59,13 @@ class LatentCurve:
     """Runs that differ in the number of latents, and the smallest number that is as good as the best.
 
     Example:
-        >>> one = Size(1, -3.0, 0.1, 0.0, -3.2, 0.1, -0.5, 0.1, 0.0, 2.0, "latent-1")
-        >>> two = Size(2, -2.5, 0.1, 0.0, -2.7, 0.1, 0.0, 0.0, 0.0, 2.0, "latent-2")
+        >>> one = LatentCurvePoint(1, -3.0, 0.1, 0.0, -3.2, 0.1, -0.5, 0.1, 0.0, 2.0, "latent-1")
+        >>> two = LatentCurvePoint(2, -2.5, 0.1, 0.0, -2.7, 0.1, 0.0, 0.0, 0.0, 2.0, "latent-2")
         >>> LatentCurve((one, two), count=40).fewest
         2
     """
 
-    sizes: tuple[Size, ...]
+    sizes: tuple[LatentCurvePoint, ...]
     """In increasing order."""
     count: int
     """Rows that have a finite estimate in every run."""
@@ -116,7 +116,7 @@ class LatentCurve:
         """A line for each size, with every number."""
         file = StringIO()
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([each.name for each in fields(Size)])
+        writer.writerow([each.name for each in fields(LatentCurvePoint)])
         writer.writerows(["" if value != value else value for value in astuple(size)] for size in self.sizes)
         return file.getvalue()
 
@@ -190,7 +190,7 @@ def measure_curve(runs: Mapping[int, RunFolder], samples: int = DRAWS, progress:
     return LatentCurve(tuple(sizes), int(kept.sum()))
 
 
-def _evaluated(run: RunFolder, samples: int, progress: bool) -> Evaluated:
+def _evaluated(run: RunFolder, samples: int, progress: bool) -> EvaluationFiles:
     """The evaluation of the run's validation part with so many draws, the one that is there if it is such."""
     data = run.data()
     place = place_of(run, data, "validation")
@@ -203,7 +203,7 @@ def _evaluated(run: RunFolder, samples: int, progress: bool) -> Evaluated:
     return io.read_evaluation(place)
 
 
-def _size(latent: int, run: RunFolder, found: Evaluated, kept: np.ndarray, best: np.ndarray) -> Size:
+def _size(latent: int, run: RunFolder, found: EvaluationFiles, kept: np.ndarray, best: np.ndarray) -> LatentCurvePoint:
     ours = found.arrays["log_likelihood"][kept]
     error = found.arrays.get("stderr_best")
     whole = Estimate.of(ours, None if error is None else error[kept])
@@ -211,7 +211,7 @@ def _size(latent: int, run: RunFolder, found: Evaluated, kept: np.ndarray, best:
     paired = Estimate.of(ours - best[kept])
     flagged = float(np.mean(found.arrays["flagged"]))
     seconds = training_seconds(run.path)
-    return Size(
+    return LatentCurvePoint(
         latent,
         whole.value,
         whole.stderr,
@@ -226,7 +226,7 @@ def _size(latent: int, run: RunFolder, found: Evaluated, kept: np.ndarray, best:
     )
 
 
-def _cells(size: Size) -> tuple[str, ...]:
+def _cells(size: LatentCurvePoint) -> tuple[str, ...]:
     best = size.difference == 0 and size.difference_stderr == 0
     return (
         str(size.latent),

@@ -14,21 +14,21 @@ from torch import Generator
 from curvae.argument_checks import check_counts
 from curvae.data import ArrayTable
 from curvae.evaluation import io
-from curvae.evaluation.draws import untouched
+from curvae.evaluation.draws import seeded_evaluation
 from curvae.evaluation.estimate import Scores
 from curvae.evaluation.evaluate import about, device_for, on_device, run_of, split_table
-from curvae.evaluation.gaps.results import MEMBERS, Gaps, Member
-from curvae.evaluation.gaps.variational_families import elbo_of, families, own_family
+from curvae.evaluation.gaps.results import MEMBERS, FamilyElbo, Gaps
+from curvae.evaluation.gaps.variational_families import elbo_of, fit_families, own_family
 from curvae.evaluation.likelihood.importance import estimates, posterior_weights
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
 from curvae.evaluation.likelihood.scores import Report, bar, mean_so_far
-from curvae.evaluation.likelihood.weighted_draws import joined
+from curvae.evaluation.likelihood.weighted_draws import concatenate_scores
 from curvae.evaluation.results import Estimate
 from curvae.evaluation.settings import MEMORY, Split, with_options
 from curvae.model import require_continuous
 from curvae.posteriors import Posterior
 from curvae.systems import HasModel, System, Weights, require
-from curvae.systems.place import like, place
+from curvae.systems.device import batch_to_system, device_and_dtype
 from curvae.training.run import layout
 from curvae.training.run.run_folder import RunFolder
 from curvae.typing import Batch
@@ -81,7 +81,7 @@ def gaps(
     where, tables, (system, sha256) = device_for(how.device), folder.data(), folder.model()
     started, table = time.perf_counter(), split_table(tables, how.split)
     with on_device(system, where), bar(min(how.data, len(table)), progress) as report:
-        found = measure_gaps(system, table, how, report)
+        found = measure_gap_terms(system, table, how, report)
         train = None if how.split == "train" else amortization(system, tables.train, how)
     facts = {name: getattr(how, name) for name in ("steps", "samples", "split", "seed")}
     result = summary(found, train, **facts, seconds=time.perf_counter() - started)
@@ -112,7 +112,7 @@ def summary(found: Scores, train: NDArray | None = None, **facts: Any) -> Gaps:
     )
 
 
-def measure_gaps(
+def measure_gap_terms(
     system: System,
     table: ArrayTable,
     settings: GapSettings | None = None,
@@ -128,15 +128,15 @@ def measure_gaps(
         >>> from curvae.data import from_array
         >>> from curvae.systems import vae
         >>> table = from_array(torch.randn(40, 5))
-        >>> found = measure_gaps(vae(table.spec, latent=2, hidden=8), table.test, data=4, steps=20)
+        >>> found = measure_gap_terms(vae(table.spec, latent=2, hidden=8), table.test, data=4, steps=20)
         >>> found["log_likelihood"].shape, bool((found["elbo_full"] > found["elbo_own"] - 0.1).all())
         ((4,), True)
     """
     how = with_options(settings, GapSettings, options, "gaps")
     latent, parts = _checked(system, how), []
-    with untouched(system, how.seed):
+    with seeded_evaluation(system, how.seed):
         for batch, generator in _batches(system, table, how):
-            found = families(latent, batch, how.steps)
+            found = fit_families(latent, batch, how.steps)
             truth = estimates(_weights(latent, found.proposal, batch, how, generator))
             part = {"log_likelihood": truth.log_likelihood, "stderr": truth.stderr, "khat": truth.khat}
             for name, posterior in found.members.items():
@@ -144,14 +144,14 @@ def measure_gaps(
             parts.append(part)
             if report is not None:
                 report(sum(len(part["khat"]) for part in parts), mean_so_far(parts))
-    return joined(parts)
+    return concatenate_scores(parts)
 
 
 def amortization(system: System, table: ArrayTable, settings: GapSettings | None = None, **options: Any) -> NDArray:
     """``ELBO(q*) - ELBO(q)`` of the first data of a table, nats."""
     how = with_options(settings, GapSettings, options, "gaps")
     latent, gained = _checked(system, how), []
-    with untouched(system, how.seed):
+    with seeded_evaluation(system, how.seed):
         for batch, generator in _batches(system, table, how):
             found = own_family(latent, batch, how.steps)
             own = _scored("own", _weights(latent, found.own, batch, how, generator.clone_state()))
@@ -164,8 +164,8 @@ def _batches(system: System, table: ArrayTable, how: GapSettings) -> Iterator[tu
     """Data of which the system remembers nothing, for it is the encoder that is measured, and the noise of each batch,
     whose copies give every family the same."""
     for index in torch.arange(min(how.data, len(table))).split(how.batch_size):
-        batch = like(system, table.batch(index))
-        generator = Generator(place(system)[0]).manual_seed(how.seed + int(index[0]))
+        batch = batch_to_system(system, table.batch(index))
+        generator = Generator(device_and_dtype(system)[0]).manual_seed(how.seed + int(index[0]))
         yield batch._replace(index=torch.full_like(batch.index, -1)), generator
 
 
@@ -183,10 +183,10 @@ def _difference(used: Scores, one: str, other: str) -> Estimate:
     return Estimate.of(used[f"elbo_{one}"] - used[f"elbo_{other}"], error)
 
 
-def _member(used: Scores, name: str) -> Member:
+def _member(used: Scores, name: str) -> FamilyElbo:
     error = np.hypot(used["stderr"], used[f"error_{name}"])
     gap = Estimate.of(used["log_likelihood"] - used[f"elbo_{name}"], error)
-    return Member(Estimate.of(used[f"elbo_{name}"], used[f"error_{name}"]), gap, _difference(used, name, "own"))
+    return FamilyElbo(Estimate.of(used[f"elbo_{name}"], used[f"error_{name}"]), gap, _difference(used, name, "own"))
 
 
 def _beyond(one: Estimate, other: Estimate) -> Estimate:

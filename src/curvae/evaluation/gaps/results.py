@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
-from curvae.evaluation.estimate import Estimate, plain
-from curvae.evaluation.formatting import measured
+from curvae.evaluation.estimate import Estimate, to_plain_json
+from curvae.evaluation.formatting import format_estimate
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
 from curvae.evaluation.metric import Picture, Section
 from curvae.io.typed import Count, OneOf, conform
@@ -26,7 +26,7 @@ MEMBERS = {
 
 
 @dataclass(frozen=True)
-class Member:
+class FamilyElbo:
     """A posterior family on the trained decoder: nats per example, means over the data."""
 
     elbo: Estimate
@@ -57,7 +57,7 @@ class Gaps:
     """``amortization - amortization_train``: above 0 where the encoder is better on data that it was trained on."""
     left: Estimate = field(default_factory=lambda: Estimate(0.0, 0.0))
     """What a last quarter of the steps still added to ELBO(q*); most of what remains is less."""
-    members: Mapping[Annotated[str, OneOf(MEMBERS)], Member] = field(default_factory=dict)
+    members: Mapping[Annotated[str, OneOf(MEMBERS)], FamilyElbo] = field(default_factory=dict)
     """Families at their best, by name: ``own``, ``best``, ``laplace``, ``diagonal``, ``full``."""
     khat_flagged: float = 0.0
     """Share of data whose k-hat, of the draws behind log p(x), is above 0.7."""
@@ -90,7 +90,7 @@ class Gaps:
 
     def to_dict(self) -> dict[str, Any]:
         """Only what JSON has."""
-        return plain(asdict(self) | {"warnings": self.warnings})
+        return to_plain_json(asdict(self) | {"warnings": self.warnings})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Gaps":
@@ -131,7 +131,7 @@ class Gaps:
                 "The difference: above zero, the encoder has learned by heart.",
             ),
         }
-        rows = tuple((name, measured(value), text) for name, (value, text) in known.items() if value is not None)
+        rows = tuple((name, format_estimate(value), text) for name, (value, text) in known.items() if value is not None)
         return Section("gaps", TITLE, ("Quantity", "Nats ± error", "What it is"), rows)
 
     def picture(self) -> Picture:

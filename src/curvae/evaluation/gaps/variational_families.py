@@ -9,7 +9,7 @@ from torch import Tensor
 from curvae.distributions.gaussian import pack
 from curvae.evaluation.likelihood.proposal import STEPS, widen, width_for
 from curvae.inference import Adam, Laplace, Refiner
-from curvae.inference.refiner import lowered, posterior_where
+from curvae.inference.refiner import elbo_is_lower, posterior_where
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DiagonalGaussian, FullGaussian, Mixture, Posterior, PrecisionGaussian
 from curvae.systems import HasModel
@@ -22,7 +22,7 @@ GUARD = 512
 
 
 @dataclass(frozen=True)
-class Search:
+class ElboSearch:
     """Gradient ascent of each example's ELBO over a posterior's own parameters, and no example made worse.
 
     Args:
@@ -46,7 +46,7 @@ class Search:
 
     def better(self, one: Posterior, other: Posterior) -> Posterior:
         """For each example, of two posteriors of one kind the one with the higher ELBO."""
-        return posterior_where(lowered(self.model, one, other, self.batch, GUARD), one, other)
+        return posterior_where(elbo_is_lower(self.model, one, other, self.batch, GUARD), one, other)
 
 
 class OwnFamily(NamedTuple):
@@ -76,17 +76,17 @@ def own_family(system: HasModel, batch: Batch, steps: int) -> OwnFamily:
     """
     parts = system.parts()
     model, own = parts.model.given(batch.context), parts.infer(batch).posterior
-    search = Search(model, batch, steps)
+    search = ElboSearch(model, batch, steps)
     laplace = Laplace(parts.inference, STEPS)(model, batch).posterior
     return OwnFamily(own, *search(start_in_family(search, own, laplace)), laplace)
 
 
-def families(system: HasModel, batch: Batch, steps: int) -> Families:
+def fit_families(system: HasModel, batch: Batch, steps: int) -> Families:
     """Every family at its best for each example: ``own``, ``first``, ``best``, ``laplace``, ``diagonal``, ``full``."""
-    search = Search(system.parts().model.given(batch.context), batch, steps)
+    search = ElboSearch(system.parts().model.given(batch.context), batch, steps)
     found = own_family(system, batch, steps)
     own, laplace = found.own, found.laplace
-    diagonal = found.best if isinstance(own, DiagonalGaussian) else search(uncorrelated(laplace))[1]
+    diagonal = found.best if isinstance(own, DiagonalGaussian) else search(best_diagonal_gaussian(laplace))[1]
     if isinstance(own, FullGaussian | PrecisionGaussian):
         full = found.best
     else:
@@ -97,11 +97,11 @@ def families(system: HasModel, batch: Batch, steps: int) -> Families:
     return Families({**found._asdict(), "diagonal": diagonal, "full": full}, proposal)
 
 
-def start_in_family(search: Search, own: Posterior, laplace: PrecisionGaussian) -> Posterior:
+def start_in_family(search: ElboSearch, own: Posterior, laplace: PrecisionGaussian) -> Posterior:
     """Where the search in the own family begins."""
     match own:
         case DiagonalGaussian():
-            return search.better(own, uncorrelated(laplace))
+            return search.better(own, best_diagonal_gaussian(laplace))
         case FullGaussian():
             return search.better(own, in_covariance(laplace))
         case PrecisionGaussian():
@@ -115,7 +115,7 @@ def in_covariance(posterior: Posterior) -> FullGaussian:
     return FullGaussian(posterior.mean, pack(torch.linalg.cholesky_ex(posterior.covariance)[0]))
 
 
-def uncorrelated(laplace: PrecisionGaussian) -> DiagonalGaussian:
+def best_diagonal_gaussian(laplace: PrecisionGaussian) -> DiagonalGaussian:
     """The diagonal Gaussian with the greatest ELBO if the posterior is that Gaussian: its variance is 1 / Lam_dd."""
     return DiagonalGaussian(laplace.loc, -0.5 * laplace.precision.diagonal(dim1=-2, dim2=-1).log())
 

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from curvae.data import ArrayTable
-from curvae.evaluation.draws import untouched
-from curvae.evaluation.formatting import number
+from curvae.evaluation.draws import seeded_evaluation
+from curvae.evaluation.formatting import format_number
 from curvae.evaluation.metric import Finding, Measured, Section, Subject
 from curvae.priors import assignments, mixtures_of
 from curvae.systems import HasModel, System
-from curvae.systems.place import like
+from curvae.systems.device import batch_to_system
 
 ROWS = 500
 """At a time."""
@@ -114,8 +114,8 @@ def _chosen(system: HasModel, table: ArrayTable, count: int, seed: int) -> NDArr
     """The most probable component of each mixture, (N, K)."""
     assert isinstance(system, System)
     parts = system.parts()
-    with untouched(system, seed) as generator:
-        batches = (like(system, table.batch(index)) for index in torch.arange(count).split(ROWS))
+    with seeded_evaluation(system, seed) as generator:
+        batches = (batch_to_system(system, table.batch(index)) for index in torch.arange(count).split(ROWS))
         each = [assignments(parts.model.prior, parts.infer(batch).posterior, generator) for batch in batches]
     return torch.cat(each).argmax(-1).cpu().numpy()
 
@@ -141,7 +141,7 @@ def _told(found: dict[str, Agreement], count: int) -> Finding:
 
 def _row(name: str, found: Agreement, count: int) -> tuple[str, ...]:
     error = math.sqrt(found.accuracy * (1 - found.accuracy) / count)
-    accuracy = f"{number(100 * found.accuracy, 100 * error)} %"
+    accuracy = f"{format_number(100 * found.accuracy, 100 * error)} %"
     used = f"{found.used} of {found.components}"
     return name, accuracy, found.mapping, f"{found.nmi:.3f}", f"{found.ari:.3f}", used
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from curvae.curvature.routes.derivatives import jacobian
 from curvae.curvature.routes.differentiable import decoding
 from curvae.data import ArrayTable
-from curvae.evaluation.draws import untouched
-from curvae.evaluation.formatting import number
+from curvae.evaluation.draws import seeded_evaluation
+from curvae.evaluation.formatting import format_number
 from curvae.evaluation.metric import Finding, Measured, Section, Subject
 from curvae.model import LatentVariableModel
-from curvae.posteriors import typical
+from curvae.posteriors import representative_point
 from curvae.systems import HasModel, System
-from curvae.systems.place import like
+from curvae.systems.device import batch_to_system
 from curvae.typing import Batch
 
 COUNT = 100
@@ -26,7 +26,7 @@ NUMBERS = 2**23
 """Of all Jacobians together, at most; where one alone has more, nothing is said."""
 
 
-class Slopes(NamedTuple):
+class SingularValues(NamedTuple):
     """Of the decoder at N codes."""
 
     decoder: Float[Tensor, "N D"]
@@ -50,7 +50,7 @@ class Identifiability:
         >>> from curvae.systems import identifiable_vae
         >>> from curvae.typing import DataSpec
         >>> system = identifiable_vae(DataSpec((8,)), latent=2, hidden=8)
-        >>> slopes_at(system.parts().model, Batch.of(torch.zeros(5, 8)), torch.randn(5, 2)).rank.tolist()
+        >>> decoder_singular_values(system.parts().model, Batch.of(torch.zeros(5, 8)), torch.randn(5, 2)).rank.tolist()
         [2, 2, 2, 2, 2]
     """
 
@@ -65,7 +65,7 @@ class Identifiability:
         return Measured(None if found is None else _told(found))
 
 
-def slopes_at(model: LatentVariableModel, batch: Batch, z: Float[Tensor, "N D"]) -> Slopes:
+def decoder_singular_values(model: LatentVariableModel, batch: Batch, z: Float[Tensor, "N D"]) -> SingularValues:
     """Singular values at these codes, in double precision from derivatives in that of z; NaN where one is not finite.
 
     Raises:
@@ -75,7 +75,7 @@ def slopes_at(model: LatentVariableModel, batch: Batch, z: Float[Tensor, "N D"])
     law = model.likelihood.root(eta.unsqueeze(1), rows)
     decoder, seen = (_singular(each) for each in (rows, law))
     rounding = torch.finfo(z.dtype).eps * max(rows.shape[1:])
-    return Slopes(decoder, seen, (decoder > rounding * decoder[:, :1]).sum(1))
+    return SingularValues(decoder, seen, (decoder > rounding * decoder[:, :1]).sum(1))
 
 
 def _singular(rows: Float[Tensor, "N D P"]) -> Float[Tensor, "N D"]:
@@ -84,16 +84,16 @@ def _singular(rows: Float[Tensor, "N D P"]) -> Float[Tensor, "N D"]:
     return torch.where(finite, nn.functional.pad(values, (0, max(0, rows.shape[1] - values.shape[1]))), torch.nan)
 
 
-def _slopes(system: System, table: ArrayTable, limit: int | None, seed: int) -> Slopes | None:
+def _slopes(system: System, table: ArrayTable, limit: int | None, seed: int) -> SingularValues | None:
     """Those that are finite; None without a model of continuous latents or without derivatives, or of too many."""
     if not isinstance(system, HasModel) or not (latent := system.parts()).model.prior.continuous:
         return None
     count = min(COUNT, len(table) if limit is None else limit, len(table), NUMBERS // _numbers(latent.model))
     if count < 1:
         return None
-    with untouched(system, seed):
-        batch = like(system, table.batch(torch.arange(count)))
-        codes = typical(latent.infer(batch).posterior)
+    with seeded_evaluation(system, seed):
+        batch = batch_to_system(system, table.batch(torch.arange(count)))
+        codes = representative_point(latent.infer(batch).posterior)
         parts = torch.arange(count).split(max(1, NUMBERS // 8 // _numbers(latent.model)))
         try:
             each = [_of_part(latent.model, batch.take(part), codes[part]) for part in parts]
@@ -101,18 +101,18 @@ def _slopes(system: System, table: ArrayTable, limit: int | None, seed: int) -> 
             return None
     found = [torch.cat(values).cpu() for values in zip(*each, strict=True)]
     known = found[0].isfinite().all(1) & found[1].isfinite().all(1)
-    return Slopes(*(values[known] for values in found)) if bool(known.any()) else None
+    return SingularValues(*(values[known] for values in found)) if bool(known.any()) else None
 
 
-def _of_part(model: LatentVariableModel, batch: Batch, z: Float[Tensor, "N D"]) -> Slopes:
-    return slopes_at(model.given(batch.context), batch, z)
+def _of_part(model: LatentVariableModel, batch: Batch, z: Float[Tensor, "N D"]) -> SingularValues:
+    return decoder_singular_values(model.given(batch.context), batch, z)
 
 
 def _numbers(model: LatentVariableModel) -> int:
     return model.prior.size * model.likelihood.size
 
 
-def _told(found: Slopes) -> Finding:
+def _told(found: SingularValues) -> Finding:
     count, size = found.decoder.shape
     least, law, rank = found.decoder[:, -1], found.law[:, -1], found.rank
     short = int((rank < size).sum())
@@ -153,13 +153,13 @@ def _section(values: dict[str, float], at: str) -> Section:
         ),
         (
             "Smallest singular value",
-            number(values["smallest"], figures=3),
+            format_number(values["smallest"], figures=3),
             "The least slope of η at any of these codes.",
         ),
-        ("The same, median", number(values["median"], figures=3), "Over the codes."),
+        ("The same, median", format_number(values["median"], figures=3), "Over the codes."),
         (
             "In units of the noise",
-            number(values["law"], figures=3),
+            format_number(values["law"], figures=3),
             "Median; along the direction that is seen least the posterior’s precision is the prior’s and its square.",
         ),
     )

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from curvae.data import ArrayTable
-from curvae.evaluation.draws import equally_weighted, untouched
+from curvae.evaluation.draws import equally_weighted, seeded_evaluation
 from curvae.evaluation.estimate import Estimate
-from curvae.evaluation.formatting import measured, number, p_value
-from curvae.evaluation.information.posterior_summary import divergence
-from curvae.evaluation.information.two_sample import classified, mmd
+from curvae.evaluation.formatting import format_estimate, format_number, format_p_value
+from curvae.evaluation.information.posterior_summary import kl_to_prior
+from curvae.evaluation.information.two_sample import classifier_test, mmd
 from curvae.evaluation.metric import Measured, Section, Subject
 from curvae.io.typed import Count
 from curvae.latents import Axes
@@ -29,7 +29,7 @@ from curvae.posteriors import (
     rotated,
 )
 from curvae.systems import HasModel, Parts, System
-from curvae.systems.place import like
+from curvae.systems.device import batch_to_system
 
 TITLE = "What the latents carry"
 ABSENT = "this evaluation says nothing of it; it takes continuous latents and 20 data or more."
@@ -96,19 +96,22 @@ class Information:
         )
 
     def _described(self) -> list[tuple[str, str, str]]:
-        high = measured(self.mutual_upper)
-        mutual = f"at most {high}" if self.mutual_lower is None else f"{measured(self.mutual_lower)} to {high}"
-        told = number(100 * self.accuracy, 100 * self.accuracy_stderr)
+        high = format_estimate(self.mutual_upper)
+        mutual = f"at most {high}" if self.mutual_lower is None else f"{format_estimate(self.mutual_lower)} to {high}"
+        told = format_number(100 * self.accuracy, 100 * self.accuracy_stderr)
         rows = [("Information I(x; z)", f"{mutual} nats", "How much the latents say about a datum.")]
         if self.correlation_lower is not None and self.correlation_upper is not None:
-            least = number(max(0.0, self.correlation_lower.value), figures=2)
-            most = measured(self.correlation_upper)
+            least = format_number(max(0.0, self.correlation_lower.value), figures=2)
+            most = format_estimate(self.correlation_upper)
             text = "How far the latents of all data together are from independent of one another."
             rows.append(("Total correlation", f"{least} to {most} nats", text))
-        text = f"Held-out latents of data told from prior draws; 50 % is the best ({p_value(self.accuracy_p_value)})."
+        chance = format_p_value(self.accuracy_p_value)
+        text = f"Held-out latents of data told from prior draws; 50 % is the best ({chance})."
         rows.append(("Classifier", f"{told} %", text))
-        text = f"The same by a kernel; unbiased, zero on average if they are alike ({p_value(self.mmd_p_value)})."
-        rows.append(("MMD²", number(self.mmd, figures=2), text))
+        text = (
+            f"The same by a kernel; unbiased, zero on average if they are alike ({format_p_value(self.mmd_p_value)})."
+        )
+        rows.append(("MMD²", format_number(self.mmd, figures=2), text))
         return rows
 
 
@@ -126,7 +129,7 @@ class LatentInformation:
         return Measured(information(subject.system, subject.table, settings.limit, settings.seed, subject.axes))
 
 
-class Rate(NamedTuple):
+class InfluenceEstimate(NamedTuple):
     """A mean over data that is a function of all of them."""
 
     value: float
@@ -138,17 +141,17 @@ class Rate(NamedTuple):
         """With the standard error of the infinitesimal jackknife, ``sd(influence) / sqrt(N)``."""
         return Estimate(self.value, float(self.influence.std()) / math.sqrt(len(self.influence)))
 
-    def plus(self, other: "Rate", sign: float = 1.0) -> "Rate":
+    def plus(self, other: "InfluenceEstimate", sign: float = 1.0) -> "InfluenceEstimate":
         """The sum, or with ``sign=-1`` the difference."""
-        return Rate(self.value + sign * other.value, self.influence + sign * other.influence)
+        return InfluenceEstimate(self.value + sign * other.value, self.influence + sign * other.influence)
 
     @classmethod
-    def of(cls, values: Float[Tensor, " N"]) -> "Rate":
+    def of(cls, values: Float[Tensor, " N"]) -> "InfluenceEstimate":
         """A plain mean."""
         return cls(float(values.mean()), values)
 
 
-def with_itself(log_q: Float[Tensor, "N N"]) -> Rate:
+def information_lower_bound(log_q: Float[Tensor, "N N"]) -> InfluenceEstimate:
     r"""``mean_i log q(z_i | x_i) / (1/N sum_j q(z_i | x_j))`` from ``log_q[i, j] = log q(z_i | x_j)``.
 
     A lower bound of I_q(x; z) in expectation, and never above log N: the mixture of N data knows no more of them.
@@ -157,13 +160,15 @@ def with_itself(log_q: Float[Tensor, "N N"]) -> Rate:
     of Mutual Information*, ICML 2019.
 
     Example:
-        >>> float(with_itself(torch.zeros(4, 4)).value), round(with_itself(1e9 * torch.eye(4)).value, 4)   # log 4
-        (0.0, 1.3863)
+        >>> round(information_lower_bound(1e9 * torch.eye(4)).value, 4)   # log 4
+        1.3863
+        >>> float(information_lower_bound(torch.zeros(4, 4)).value)
+        0.0
     """
     return _rate(log_q, log_q, len(log_q))
 
 
-def without_itself(log_q: Float[Tensor, "N N"]) -> Rate:
+def information_upper_bound(log_q: Float[Tensor, "N N"]) -> InfluenceEstimate:
     """The same with the mixture of the other N - 1 data: an upper bound of I_q(x; z) in expectation.
 
     Reference: Poole, Ozair, van den Oord, Alemi and Tucker, ICML 2019.
@@ -173,10 +178,10 @@ def without_itself(log_q: Float[Tensor, "N N"]) -> Rate:
     return _rate(log_q, others, len(log_q) - 1)
 
 
-def _rate(log_q: Float[Tensor, "N N"], mixed: Float[Tensor, "N N"], count: int) -> Rate:
+def _rate(log_q: Float[Tensor, "N N"], mixed: Float[Tensor, "N N"], count: int) -> InfluenceEstimate:
     total = mixed.logsumexp(1)
     gain = log_q.diagonal() - total + math.log(count)
-    return Rate(float(gain.mean()), gain - (mixed - total.unsqueeze(1)).exp().sum(0))
+    return InfluenceEstimate(float(gain.mean()), gain - (mixed - total.unsqueeze(1)).exp().sum(0))
 
 
 def information(
@@ -205,7 +210,7 @@ def information(
     if not isinstance(system, HasModel) or count < FEWEST or not (prior := system.parts().model.prior).continuous:
         return None
     latent = system.parts()
-    with untouched(system, seed) as generator:
+    with seeded_evaluation(system, seed) as generator:
         simple = isinstance(_inferred(system, latent, table, torch.arange(1)), GaussianPosterior)
         count = count if simple else min(count, DEAR)
         chunks = torch.arange(count).split(_rows(count, prior.size))
@@ -213,7 +218,7 @@ def information(
         parts = parts if axes is None else [rotated(q, axes.rotation) for q in parts]
         z = torch.cat([equally_weighted(q, 1, generator)[0] for q in parts])
         drawn = prior.sample(count, generator)
-        rate = Rate.of(torch.cat([divergence(q, prior) for q in parts]).double().cpu())
+        rate = InfluenceEstimate.of(torch.cat([kl_to_prior(q, prior) for q in parts]).double().cpu())
         found = _ends(parts, z, rate)
     points, expected = (value.double().cpu().numpy() for value in (z, drawn))
     tests = _tests(points, expected, seed)
@@ -225,17 +230,17 @@ def information(
 class BracketEnds(NamedTuple):
     """Of I_q(x; z) and of the total correlation of q(z)."""
 
-    mutual_lower: Rate | None
-    mutual_upper: Rate
-    correlation_lower: Rate | None = None
-    correlation_upper: Rate | None = None
+    mutual_lower: InfluenceEstimate | None
+    mutual_upper: InfluenceEstimate
+    correlation_lower: InfluenceEstimate | None = None
+    correlation_upper: InfluenceEstimate | None = None
 
 
-def _ends(parts: list[Posterior], z: Float[Tensor, "N D"], rate: Rate) -> BracketEnds:
+def _ends(parts: list[Posterior], z: Float[Tensor, "N D"], rate: InfluenceEstimate) -> BracketEnds:
     if not all(isinstance(q, DensityPosterior) and not isinstance(q, ImplicitGaussian) for q in parts):
         return BracketEnds(None, rate)
     log_q = torch.cat([_log_prob(q, z) for q in parts], 1)
-    low, highs = with_itself(log_q), [rate, without_itself(log_q)]
+    low, highs = information_lower_bound(log_q), [rate, information_upper_bound(log_q)]
     split = _split([q for q in parts if isinstance(q, GaussianPosterior)], z)
     high = min([*highs, split] if split else highs, key=lambda end: end.value)
     high = low if high.value < low.value else high
@@ -244,16 +249,16 @@ def _ends(parts: list[Posterior], z: Float[Tensor, "N D"], rate: Rate) -> Bracke
     return BracketEnds(low, high, split.plus(high, -1.0), split.plus(low, -1.0))
 
 
-def _split(parts: list[GaussianPosterior], z: Float[Tensor, "N D"]) -> Rate | None:
+def _split(parts: list[GaussianPosterior], z: Float[Tensor, "N D"]) -> InfluenceEstimate | None:
     """``E TC(q(z | x)) + sum_d I_q(x; z_d)`` of Gaussians, which is I_q(x; z) + TC(q(z)); None unless all are such."""
     if sum(len(q.loc) for q in parts) < len(z):
         return None
     mean, variance = (torch.cat([getattr(q, name) for q in parts]).double().cpu() for name in ("mean", "variance"))
     half = torch.cat([q.half_log_det for q in parts]).double().cpu()
-    total = Rate.of(0.5 * variance.log().sum(1) - half)
+    total = InfluenceEstimate.of(0.5 * variance.log().sum(1) - half)
     for d, each in enumerate(z.double().cpu().T):
         marginal = DiagonalGaussian(mean[:, d : d + 1], 0.5 * variance[:, d : d + 1].log())
-        total = total.plus(with_itself(_log_prob(marginal, each.unsqueeze(1))))
+        total = total.plus(information_lower_bound(_log_prob(marginal, each.unsqueeze(1))))
     return total
 
 
@@ -263,7 +268,7 @@ def _log_prob(q: Posterior, z: Float[Tensor, "N D"]) -> Float[Tensor, "N B"]:
 
 
 def _inferred(system: System, latent: Parts, table: ArrayTable, index: Int[Tensor, " B"]) -> Posterior:
-    return latent.infer(like(system, table.batch(index))).posterior
+    return latent.infer(batch_to_system(system, table.batch(index))).posterior
 
 
 def _rows(count: int, latents: int) -> int:
@@ -274,7 +279,7 @@ def _tests(z: NDArray, prior: NDArray, seed: int) -> dict[str, Any]:
     """Of aggregate against prior; NaN where a draw is not finite."""
     if not np.isfinite(z).all():
         return dict.fromkeys(("mmd", "mmd_p_value", "accuracy", "accuracy_stderr", "accuracy_p_value"), math.nan)
-    kernel, told = mmd(z, prior, seed=seed), classified(z, prior, seed)
+    kernel, told = mmd(z, prior, seed=seed), classifier_test(z, prior, seed)
     return {
         "mmd": kernel.squared,
         "mmd_p_value": kernel.p_value,

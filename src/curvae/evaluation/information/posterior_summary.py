@@ -12,12 +12,12 @@ from torch import Tensor
 from curvae.data import Transform
 from curvae.distributions import normal_kl
 from curvae.evaluation.estimate import Estimate
-from curvae.evaluation.formatting import number
+from curvae.evaluation.formatting import format_number
 from curvae.inference import Inferred
 from curvae.latents import Axes
 from curvae.likelihoods import nominal_columns
 from curvae.model import LatentVariableModel
-from curvae.posteriors import GaussianPosterior, Posterior, kl, rotated, typical
+from curvae.posteriors import GaussianPosterior, Posterior, kl, representative_point, rotated
 from curvae.priors import Prior, StandardNormal
 from curvae.systems import CanReconstruct
 from curvae.typing import Batch
@@ -39,7 +39,7 @@ NOT_OK = f"did not end well ({', or '.join(ENDS.values())})"
 """Of a mode search, in training as in evaluation; a search that ends at a kink of the decoder is ok."""
 
 
-def describe(
+def posterior_statistics(
     model: LatentVariableModel, inferred: Inferred, batch: Batch, transform: Transform, axes: Axes | None = None
 ) -> dict[str, NDArray]:
     """For each example: ``kl`` (nats), ``mean`` (B, D), ``kl_each`` (B, D, Gaussian q and standard normal prior only),
@@ -56,7 +56,7 @@ def describe(
         >>> batch = Batch(torch.zeros(3, 5), torch.arange(3))
         >>> with torch.no_grad():
         ...     inferred = AmortizedGaussian(torch.nn.Linear(5, 4))(model, batch)
-        ...     found = describe(model, inferred, batch, Identity())
+        ...     found = posterior_statistics(model, inferred, batch, Identity())
         >>> bool(np.allclose(found["kl"], found["kl_each"].sum(1), atol=1e-5))   # a diagonal q: nothing is shared
         True
     """
@@ -65,17 +65,17 @@ def describe(
     mean = reported.mean
     status = inferred.info.get("status", torch.zeros(len(mean), dtype=torch.long))
     found = {
-        "kl": divergence(posterior, model.prior),
+        "kl": kl_to_prior(posterior, model.prior),
         "mean": mean,
-        "squared_error": squared_error(model, typical(posterior), batch, transform),
+        "squared_error": squared_error(model, representative_point(posterior), batch, transform),
         "status": status,
     }
-    each = divergence_each(reported, model.prior)
+    each = marginal_kl_to_prior(reported, model.prior)
     found |= {} if each is None else {"kl_each": each}
     return {name: value.detach().cpu().numpy() for name, value in found.items()}
 
 
-def divergence(posterior: Posterior, prior: Prior) -> Float[Tensor, " B"]:
+def kl_to_prior(posterior: Posterior, prior: Prior) -> Float[Tensor, " B"]:
     """``KL(q(z | x) || p(z))`` in nats: in closed form where there is one, else from 64 draws."""
     closed = kl(posterior, prior)
     if closed is not None:
@@ -84,7 +84,7 @@ def divergence(posterior: Posterior, prior: Prior) -> Float[Tensor, " B"]:
     return (draws.log_c.exp() * (draws.log_q - prior.log_prob(draws.z))).sum(0)
 
 
-def divergence_each(posterior: Posterior, prior: Prior) -> Float[Tensor, "B D"] | None:
+def marginal_kl_to_prior(posterior: Posterior, prior: Prior) -> Float[Tensor, "B D"] | None:
     """``KL(q(z_d | x) || p(z_d))`` of each marginal: ``1/2 (m^2 + v - 1 - log v)``; None where it is not closed.
 
     For a full covariance the sum over d is less than the divergence of the whole by the total correlation of q.
@@ -122,7 +122,7 @@ def squared_error(
 
 
 def summarize_latents(used: dict[str, NDArray]) -> dict[str, Any]:
-    """The fields of an evaluation that are about its latents, from :func:`describe` of all data."""
+    """The fields of an evaluation that are about its latents, from :func:`posterior_statistics` of all data."""
     if "mean" not in used or len(used["mean"]) == 0:
         return {}
     activity = used["mean"].astype(np.float64).var(0) if len(used["mean"]) > 1 else None
@@ -170,4 +170,4 @@ def posterior_report_rows(found: "Evaluation") -> Iterator[tuple[str, str, str]]
         yield "Active units", f"{found.active_units}{of}", text
     if found.reconstruction_error is not None:
         text = "Root mean square error of the decoded posterior mean, in the data’s own units."
-        yield "Reconstruction error", number(found.reconstruction_error), text
+        yield "Reconstruction error", format_number(found.reconstruction_error), text

@@ -20,7 +20,7 @@ class Mmd(NamedTuple):
     p_value: float
 
 
-class Classified(NamedTuple):
+class ClassifierTest(NamedTuple):
     """A classifier two-sample test."""
 
     accuracy: float
@@ -72,7 +72,7 @@ def _squared(kernel: NDArray, labels: NDArray) -> NDArray:
     return within / (n * (n - 1)) + others / (m * (m - 1)) - 2 * beside / (n * m)
 
 
-def classified(x: NDArray, y: NDArray, seed: int = 0) -> Classified:
+def classifier_test(x: NDArray, y: NDArray, seed: int = 0) -> ClassifierTest:
     """How well a logistic regression on squares and products tells two samples (N, D) apart, on half of the points.
 
     The other half trains it. The p-value is that of a fair coin with as many hits or more. It sees differences in
@@ -82,7 +82,7 @@ def classified(x: NDArray, y: NDArray, seed: int = 0) -> Classified:
 
     Example:
         >>> random = np.random.default_rng(0)
-        >>> found = classified(random.normal(size=(400, 2)), 2 * random.normal(size=(400, 2)))
+        >>> found = classifier_test(random.normal(size=(400, 2)), 2 * random.normal(size=(400, 2)))
         >>> found.accuracy > 0.6, found.p_value < 1e-3
         (True, True)
     """
@@ -103,4 +103,4 @@ def classified(x: NDArray, y: NDArray, seed: int = 0) -> Classified:
     right = machine.predict(halves[1]) == told[1]
     share = float(right.mean())
     p_value = float(binomtest(int(right.sum()), len(right), 0.5, alternative="greater").pvalue)
-    return Classified(share, float(np.sqrt(share * (1 - share) / len(right))), p_value)
+    return ClassifierTest(share, float(np.sqrt(share * (1 - share) / len(right))), p_value)

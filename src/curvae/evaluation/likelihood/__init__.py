@@ -2,6 +2,7 @@
 
 Begin with ``scores``, the one pass over a table, and ``importance``, log p(x) from weighted draws; ``likelihood`` makes
 means of them and says how they are told. ``proposal`` is where draws come from, ``estimation`` how many there are,
-``proposal_selection`` which of them is believed, ``diagnostics`` what weights say; ``annealing`` (``annealed`` is its
-metric) and ``bdmc`` are second opinions without a proposal. ``baselines`` are models that have log p(x) in closed form.
+``proposal_selection`` which of them is believed, ``diagnostics`` what weights say; ``annealing`` (its metric is
+``annealing_metric``) and ``bdmc`` are second opinions without a proposal. ``baselines`` are models that have log p(x)
+in closed form.
 """

@@ -20,17 +20,17 @@ from torch import Generator, Tensor
 from curvae.argument_checks import check_counts, check_least
 from curvae.curvature import Gram
 from curvae.data import ArrayTable
-from curvae.dynamics import Annealed, GeometricPath, anneal, tune
-from curvae.evaluation.draws import untouched
+from curvae.dynamics import Annealed, GeometricPath, anneal, tune_step_sizes
+from curvae.evaluation.draws import seeded_evaluation
 from curvae.evaluation.estimate import Scores
 from curvae.evaluation.likelihood.diagnostics import chi2_quantile
-from curvae.evaluation.likelihood.estimation import named
+from curvae.evaluation.likelihood.estimation import scores_named
 from curvae.evaluation.likelihood.importance import bytes_per_draw, estimates, exact
-from curvae.evaluation.likelihood.weighted_draws import by_effort, joined, part_of
+from curvae.evaluation.likelihood.weighted_draws import concatenate_scores, measure_each_at_its_effort, rows_of_batch
 from curvae.evaluation.settings import MEMORY
-from curvae.model import ForBatch, LatentVariableModel, require_continuous, require_unconditional
+from curvae.model import BatchModel, LatentVariableModel, require_continuous, require_unconditional
 from curvae.systems import HasModel, System, Weights, require
-from curvae.systems.place import like
+from curvae.systems.device import batch_to_system
 from curvae.typing import Batch
 
 CHAINS = 16
@@ -83,14 +83,14 @@ class AnnealingPath(NamedTuple):
     ) -> "AnnealingPath":
         """The path of K temperatures ``(k / K)^2``, tuned by a first run of so many chains."""
         z = begin(model, batch, chains, generator)
-        betas = spaced(temperatures, z)
-        tuned = tune(bridge(model, batch), z, betas, 1, generator, ACCEPTANCE, PERSISTENCE)
+        betas = temperature_schedule(temperatures, z)
+        tuned = tune_step_sizes(prior_to_joint_path(model, batch), z, betas, 1, generator, ACCEPTANCE, PERSISTENCE)
         return cls(model, batch, betas, tuned.step, spread(exact(tuned.log_weight).numpy()))
 
     def forward(self, chains: int = CHAINS, generator: Generator | None = None) -> Annealed:
         """From draws of the prior: ``E[exp(log_weight)] = p(x)``, so its mean is a lower bound of log p(x)."""
         z = begin(self.model, self.batch, chains, generator)
-        found = bridge(self.model, self.batch)
+        found = prior_to_joint_path(self.model, self.batch)
         return anneal(found, z, self.betas, self.step, 1, generator, persistence=PERSISTENCE)
 
     def backward(self, z: Float[Tensor, "S B D"], generator: Generator | None = None) -> Annealed:
@@ -98,7 +98,7 @@ class AnnealingPath(NamedTuple):
 
         So minus its mean is an upper bound of log p(x): bidirectional Monte Carlo (Grosse et al., 2015).
         """
-        step, found = torch.cat([self.step[:-1].flip(0), self.step[:1]]), bridge(self.model, self.batch)
+        step, found = torch.cat([self.step[:-1].flip(0), self.step[:1]]), prior_to_joint_path(self.model, self.batch)
         return anneal(found, z, self.betas.flip(0), step, 1, generator, persistence=PERSISTENCE)
 
     def factors(self) -> NDArray[np.int64]:
@@ -115,24 +115,24 @@ class AnnealingPath(NamedTuple):
         """The path of some data at so many times the temperatures; the steps are those of the coarser one."""
         kept = torch.from_numpy(rows)
         step = self.step[:, kept.to(self.step.device)].repeat_interleave(times, 0)
-        betas = spaced(len(step), self.betas)
-        return AnnealingPath(self.model, part_of(self.batch, kept), betas, step, self.spread[rows])
+        betas = temperature_schedule(len(step), self.betas)
+        return AnnealingPath(self.model, rows_of_batch(self.batch, kept), betas, step, self.spread[rows])
 
     def each(self, measure: Callable[["AnnealingPath", NDArray[np.int64]], Scores]) -> Scores:
         """What is measured on the path of each example, as fine as it needs; in the order of the batch."""
-        return by_effort(self.factors(), lambda times, rows: measure(self.finer(rows, times), rows))
+        return measure_each_at_its_effort(self.factors(), lambda times, rows: measure(self.finer(rows, times), rows))
 
 
-def spaced(temperatures: int, like: Tensor) -> Float[Tensor, " K1"]:
+def temperature_schedule(temperatures: int, like: Tensor) -> Float[Tensor, " K1"]:
     """``(k / K)^2``, more of them where the prior is near."""
     return torch.linspace(0, 1, temperatures + 1, dtype=like.dtype, device=like.device).square()
 
 
-def bridge(model: LatentVariableModel, batch: Batch) -> GeometricPath:
+def prior_to_joint_path(model: LatentVariableModel, batch: Batch) -> GeometricPath:
     """``p(z) p(x | z)^b``; by the Gram matrix of the decoder's last layer, at half the price, where that is exact."""
     if Gram.fits(model, batch):
         near = Gram.of(model, batch, batch.x.new_zeros(len(batch.x), sum(model.prior.blocks)))
-        model = ForBatch(model, near.log_likelihood)
+        model = BatchModel(model, near.log_likelihood)
     return GeometricPath(model.prior.log_prob, lambda z: model.log_joint(batch.x, z, batch.mask))
 
 
@@ -144,7 +144,7 @@ def begin(
     return z.reshape(chains, len(batch.x), -1)
 
 
-def annealed(
+def annealed_importance_sampling(
     system: System,
     table: ArrayTable,
     temperatures: int,
@@ -179,20 +179,20 @@ def annealed(
     an acceptance of 0.8; 0.7 of the momentum is kept from one to the next.
     """
     check_least("ais", 1, memory=memory)
-    model = annealable(system, temperatures=temperatures, data=count, chains=chains).parts().model
+    model = require_annealable(system, temperatures=temperatures, data=count, chains=chains).parts().model
     parts: list[Scores] = []
-    with untouched(system, seed) as generator:
-        first = like(system, table.batch(torch.arange(1)))
+    with seeded_evaluation(system, seed) as generator:
+        first = batch_to_system(system, table.batch(torch.arange(1)))
         rows = rows_to_anneal(model, first, temperatures, chains, memory)
         for index in torch.arange(min(count, len(table))).split(rows):
-            batch = like(system, table.batch(index))
+            batch = batch_to_system(system, table.batch(index))
             path = AnnealingPath.to(model, batch, temperatures, chains, generator)
             found = path.each(lambda finer, _: _scores(finer, finer.forward(chains, generator)))
             parts.append({"index_ais": index.numpy(), **found})
             if report is not None:
                 done = np.concatenate([part["log_likelihood_ais"] for part in parts])
                 report(int(index[-1]) + 1, float(done.mean()))
-    return joined(parts)
+    return concatenate_scores(parts)
 
 
 def rows_to_anneal(model: LatentVariableModel, batch: Batch, temperatures: int, chains: int, memory: int) -> int:
@@ -204,7 +204,7 @@ def _scores(path: AnnealingPath, found: Annealed) -> Scores:
     log_w = exact(found.log_weight)
     weights = estimates(Weights(log_w, torch.full_like(log_w, -np.log(len(log_w)))))
     return {
-        **named("ais", weights._replace(limit=log_normal_limit(log_w.numpy()))),
+        **scores_named("ais", weights._replace(limit=log_normal_limit(log_w.numpy()))),
         "acceptance_ais": exact(found.acceptance).mean((0, 1)).numpy(),
         "spread_ais": spread(log_w.numpy()),
         "temperatures_ais": np.full(log_w.shape[1], len(path.step)),
@@ -243,11 +243,11 @@ def log_normal_limit(log_w: NDArray) -> NDArray:
         return np.sqrt(np.expm1(most) / count)
 
 
-def annealable(system: System, what: str = "ais", /, **counts: int) -> HasModel:
+def require_annealable(system: System, what: str = "ais", /, **counts: int) -> HasModel:
     """The system, if annealing can be done.
 
     Raises:
-        ValueError: as :func:`annealed`.
+        ValueError: as :func:`annealed_importance_sampling`.
     """
     check_counts(what, **counts)
     latent = require(system, HasModel, what)

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from curvae.baselines import NAMES, Baseline, fit_beside, label
+from curvae.baselines import NAMES, Baseline, fit_system_baselines, label
 from curvae.data import ArrayTable, Data, DataError
 from curvae.evaluation.estimate import Estimate, Scores
-from curvae.evaluation.formatting import NONE, measured
+from curvae.evaluation.formatting import NONE, format_estimate
 from curvae.evaluation.likelihood.estimation import finite, flagged
 from curvae.evaluation.metric import Measured, Subject
 from curvae.io.errors import reason
@@ -76,11 +76,11 @@ class BaselineResult:
             return (self.label, NONE, f"{self.note[:1].upper()}{self.note[1:]}.")
         text = f"{MODELS[self.name]} In closed form, {self.note or 'fitted to the training rows'}; exact."
         if self.difference is not None:
-            text += f" This run less it, paired by datum: {measured(self.difference)} nats"
+            text += f" This run less it, paired by datum: {format_estimate(self.difference)} nats"
             if self.trusted not in (None, self.difference):
-                text += f", {measured(self.trusted)} nats over the data not flagged"
+                text += f", {format_estimate(self.trusted)} nats over the data not flagged"
             text += "."
-        return (self.label, f"{measured(self.log_likelihood)} nats", text)
+        return (self.label, f"{format_estimate(self.log_likelihood)} nats", text)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Baselines:
 
     def compute(self, subject: Subject) -> Measured:
         baselines = baselines_of_run(subject.run, subject.system, subject.data)
-        values = scored(baselines, subject.table, subject.scores)
+        values = score_baselines(baselines, subject.table, subject.scores)
         return Measured(summarize_baselines(baselines, values, subject.scores), values)
 
 
@@ -104,7 +104,7 @@ def baselines_of_run(run: RunFolder, system: System, data: Data) -> tuple[Baseli
     training = _training(run, data)
     if isinstance(training, str):
         return (Baseline("none", note=training),)
-    return fit_beside(system, training.train, data.spec)
+    return fit_system_baselines(system, training.train, data.spec)
 
 
 def _training(run: RunFolder, data: Data) -> Data | str:
@@ -123,7 +123,7 @@ def _training(run: RunFolder, data: Data) -> Data | str:
     return found
 
 
-def scored(baselines: Sequence[Baseline], table: ArrayTable, scores: Scores) -> Scores:
+def score_baselines(baselines: Sequence[Baseline], table: ArrayTable, scores: Scores) -> Scores:
     """``log p(x)`` of each row that was scored, of every baseline that there is."""
     batch = table.batch(torch.from_numpy(scores["index"]))
     there = [each for each in baselines if each.density is not None]
@@ -135,7 +135,7 @@ def summarize_baselines(baselines: Sequence[Baseline], values: Scores, scores: S
 
     Args:
         baselines: fitted.
-        values: from :func:`scored`.
+        values: from :func:`score_baselines`.
         scores: of the system.
     """
     return tuple(_summary(each, values.get(PREFIX + each.name), scores) for each in baselines)

@@ -13,13 +13,19 @@ from scipy.special import logsumexp
 from torch import Generator
 
 from curvae.argument_checks import check_least
-from curvae.evaluation.draws import untouched
-from curvae.evaluation.estimate import Estimate, Scores, plain
-from curvae.evaluation.likelihood.annealing import CHAINS, AnnealingPath, annealable, log_normal_limit, rows_to_anneal
+from curvae.evaluation.draws import seeded_evaluation
+from curvae.evaluation.estimate import Estimate, Scores, to_plain_json
+from curvae.evaluation.likelihood.annealing import (
+    CHAINS,
+    AnnealingPath,
+    log_normal_limit,
+    require_annealable,
+    rows_to_anneal,
+)
 from curvae.evaluation.likelihood.importance import exact
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
-from curvae.evaluation.likelihood.scores import weighed
-from curvae.evaluation.likelihood.weighted_draws import Sampling, joined
+from curvae.evaluation.likelihood.scores import score_by_proposals
+from curvae.evaluation.likelihood.weighted_draws import Sampling, concatenate_scores
 from curvae.evaluation.settings import MEMORY
 from curvae.systems import HasModel, System
 from curvae.typing import Batch, Latent
@@ -93,7 +99,9 @@ class Bracket:
         """Only what JSON has: each example, and the summary."""
         said = {"width": asdict(self.width), "narrow": self.narrow, "inside": self.inside}
         each = asdict(self).items()
-        return plain({name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in each} | said)
+        return to_plain_json(
+            {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in each} | said
+        )
 
 
 def bracket(
@@ -143,9 +151,11 @@ def bracket(
         ((20,), True)
     """
     check_least("bracket", 1, memory=memory)
-    latent = annealable(system, "bracket", temperatures=temperatures, data=count, chains=chains, samples=samples)
+    latent = require_annealable(
+        system, "bracket", temperatures=temperatures, data=count, chains=chains, samples=samples
+    )
     parts: list[Scores] = []
-    with untouched(system, seed) as generator:
+    with seeded_evaluation(system, seed) as generator:
         model = latent.parts().model
         x, z = model.sample(count, generator)
         rows = rows_to_anneal(model, Batch.of(x[:1]), temperatures, chains, memory)
@@ -157,7 +167,7 @@ def bracket(
             if report is not None:
                 done = np.concatenate([part["lower"] for part in parts])
                 report(len(done), float(done.mean()))
-    return Bracket(**joined(parts), temperatures=temperatures, chains=chains)
+    return Bracket(**concatenate_scores(parts), temperatures=temperatures, chains=chains)
 
 
 def _bounds(path: AnnealingPath, rows: NDArray[np.int64], z: Latent, chains: int, generator: Generator) -> Scores:
@@ -180,7 +190,7 @@ def log_mean(log_w: NDArray) -> NDArray:
 
 def _sampled(system: HasModel, batch: Batch, sampling: Sampling) -> Scores:
     """What the evaluator says of the same data."""
-    found = weighed(system, system.parts().infer(batch), batch, sampling)
+    found = score_by_proposals(system, system.parts().infer(batch), batch, sampling)
     value = found["log_likelihood"]
     flagged = ~np.isfinite(value) | (found["khat_best"] > KHAT_BAD)
     return {"sampled": value, "sampled_stderr": found["limit_best"], "flagged": flagged}

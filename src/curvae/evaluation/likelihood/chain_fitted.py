@@ -13,7 +13,7 @@ from curvae.curvature import take_rows
 from curvae.distributions.gaussian import pack
 from curvae.dynamics import HMCState, transition
 from curvae.evaluation.likelihood.diagnostics import khat
-from curvae.evaluation.likelihood.weighted_draws import posterior_of
+from curvae.evaluation.likelihood.weighted_draws import rows_of_posterior
 from curvae.model import LatentVariableModel
 from curvae.posteriors import StudentMixture
 from curvae.typing import Batch
@@ -78,7 +78,7 @@ class ChainFit:
         rows, found = torch.arange(len(z[0]), device=z.device), dict(start.tensors)
         for _ in range(self.rounds):
             now = self._round(model.given(now.batch.context), now, generator)
-            proposal, quality = tried(model.given(now.batch.context), now, self.trial, generator)
+            proposal, quality = proposal_from_fit(model.given(now.batch.context), now, self.trial, generator)
             for name, value in proposal.tensors.items():
                 found[name] = found[name].index_copy(0, rows, value)
             kept = (~(quality <= self.good)).nonzero().squeeze(-1).to(rows.device)
@@ -122,7 +122,7 @@ class Fitting(NamedTuple):
 
     def take(self, rows: Int[Tensor, " n"]) -> "Fitting":
         """Some of the examples."""
-        first, law = posterior_of(self.first, rows), posterior_of(self.law, rows)
+        first, law = rows_of_posterior(self.first, rows), rows_of_posterior(self.law, rows)
         return Fitting(take_rows(self.batch, rows), first, law, self.z[:, rows], self.history[:, rows], self.step[rows])
 
 
@@ -152,7 +152,7 @@ def em_step(z: Float[Tensor, "S B D"], law: StudentMixture, first: StudentMixtur
     return StudentMixture(mean, pack(factor).unflatten(0, mean.shape[:2]), logits, None)
 
 
-def tried(
+def proposal_from_fit(
     model: LatentVariableModel, now: Fitting, draws: int, generator: Generator | None
 ) -> tuple[StudentMixture, Tensor]:
     """The proposal that a fit gives, each component weighed by its share of the trial's weights, and their k-hat.

@@ -111,7 +111,7 @@ def khat(terms: Array) -> Array:
     return smoothed_and_khat(terms)[1]
 
 
-def smooth(terms: Array) -> Array:
+def pareto_smooth(terms: Array) -> Array:
     """Log weights ``(S, B)`` whose largest ``3 sqrt(S)`` are replaced by the quantiles of a Pareto fitted to them.
 
     The i-th largest becomes that of the generalized Pareto distribution at ``(i - 1/2) / M``, at most the largest
@@ -124,7 +124,7 @@ def smooth(terms: Array) -> Array:
     Example:
         >>> import numpy as np
         >>> terms = np.random.default_rng(0).normal(size=(400, 1))
-        >>> changed = smooth(terms) != terms
+        >>> changed = pareto_smooth(terms) != terms
         >>> int(changed.sum()), bool(terms[changed].min() > terms[~changed].max())     # the 3 sqrt(400) largest
         (60, True)
     """

@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from curvae.evaluation.estimate import Scores
 from curvae.evaluation.likelihood.diagnostics import Estimates
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD, PROPOSALS, best_of, pick
-from curvae.evaluation.likelihood.weighted_draws import Draw, Sampling, WeightSet, by_effort
+from curvae.evaluation.likelihood.weighted_draws import Draw, Sampling, WeightSet, measure_each_at_its_effort
 
 NAMED = ("log_likelihood", "stderr", "limit", "ess", "khat")
 """What a table of scores has of each proposal."""
 
 
-def weigh(draw: Draw, count: int, sampling: Sampling, shift: NDArray | float = 0.0, enumerated: bool = False) -> Scores:
+def estimate_by_proposals(
+    draw: Draw, count: int, sampling: Sampling, shift: NDArray | float = 0.0, enumerated: bool = False
+) -> Scores:
     """Estimates from each proposal and the best of them, with as many draws as each example asks for.
 
     Args:
@@ -37,9 +39,9 @@ def weigh(draw: Draw, count: int, sampling: Sampling, shift: NDArray | float = 0
 
     def measure(factor: int, rows: NDArray[np.int64]) -> Scores:
         sets = draw(torch.from_numpy(rows), factor * sampling.samples)
-        return judged(sets, factor * sampling.samples, sampling.smooth, shift[rows], enumerated)
+        return scores_by_proposal(sets, factor * sampling.samples, sampling.smooth, shift[rows], enumerated)
 
-    return by_effort(times, measure)
+    return measure_each_at_its_effort(times, measure)
 
 
 def factors(draw: Draw, count: int, sampling: Sampling, stderr: float) -> NDArray[np.int64]:
@@ -59,7 +61,9 @@ def factors(draw: Draw, count: int, sampling: Sampling, stderr: float) -> NDArra
     return 2 ** np.where(best.khat > KHAT_BAD, highest, steps)
 
 
-def judged(sets: Mapping[str, WeightSet], drawn: int, smooth: bool, shift: NDArray, enumerated: bool) -> Scores:
+def scores_by_proposal(
+    sets: Mapping[str, WeightSet], drawn: int, smooth: bool, shift: NDArray, enumerated: bool
+) -> Scores:
     """What the weights of each proposal say, and which is best."""
     found = {name: weights.estimates() for name, weights in sets.items()}
     found = {name: each if name == "own" else shifted(each, shift) for name, each in found.items()}
@@ -69,9 +73,9 @@ def judged(sets: Mapping[str, WeightSet], drawn: int, smooth: bool, shift: NDArr
     scores = {"log_likelihood": best.log_likelihood, "proposal": codes, "draws": np.full(len(codes), drawn)}
     scores["elbo"] = found["own"].elbo
     for name, each in (found | {"best": best}).items():
-        scores |= named(name, each)
+        scores |= scores_named(name, each)
     if smooth:
-        scores |= named("smoothed", pick({name: weights.smoothed() for name, weights in sets.items()}, codes))
+        scores |= scores_named("smoothed", pick({name: weights.smoothed() for name, weights in sets.items()}, codes))
     return scores
 
 
@@ -120,7 +124,7 @@ def surely(found: Estimates) -> Estimates:
     return found._replace(stderr=0 * found.stderr, limit=0 * found.stderr, khat=np.nan * found.khat)
 
 
-def named(proposal: str, found: Estimates) -> Scores:
+def scores_named(proposal: str, found: Estimates) -> Scores:
     """The estimates from one proposal, by their names in a table of scores."""
     return {f"{name}_{proposal}": getattr(found, name) for name in NAMED}
 

@@ -23,7 +23,7 @@ from curvae.systems import HasModel, HasWeights, System, Weights
 from curvae.typing import Batch
 
 
-class Balanced(NamedTuple):
+class BalancedWeights(NamedTuple):
     """Weights of draws from one of two proposals, and what makes them those of a mixture of both, half of each.
 
     With ``q`` the proposal that was drawn from and r the other, ``balance = log q(z) - log (q(z) + r(z)) / 2``.
@@ -34,7 +34,7 @@ class Balanced(NamedTuple):
     balance: Float[Tensor, "S B"]
 
 
-Drawn = TypeVar("Drawn", Weights, Balanced)
+Drawn = TypeVar("Drawn", Weights, BalancedWeights)
 
 
 def posterior_weights(
@@ -74,7 +74,7 @@ def balanced_weights(
     samples: int,
     memory: int = MEMORY,
     generator: Generator | None = None,
-) -> Balanced:
+) -> BalancedWeights:
     """As :func:`posterior_weights`, of one proposal beside another: no more decoder passes than without the other.
 
     Example:
@@ -88,14 +88,14 @@ def balanced_weights(
         True
     """
 
-    def draw(n: int) -> Balanced:
+    def draw(n: int) -> BalancedWeights:
         draws = posterior.draw(n, generator)
-        return Balanced(log_weights(model, batch, draws), draws.log_c, balance(draws, other))
+        return BalancedWeights(log_weights(model, batch, draws), draws.log_c, log_ratio_to_mixture(draws, other))
 
     return collect(draw, samples, chunk_for(model, posterior, batch, memory))
 
 
-def balance(draws: Draws, other: DensityPosterior) -> Float[Tensor, "S B"]:
+def log_ratio_to_mixture(draws: Draws, other: DensityPosterior) -> Float[Tensor, "S B"]:
     """``log q - log (q + r) / 2`` at draws of q, r being another density."""
     return log(2) - softplus(other.log_prob(draws.z) - draws.log_q)
 

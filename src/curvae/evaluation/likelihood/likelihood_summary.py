@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from curvae.curvature import Status, not_ok
 from curvae.evaluation.estimate import Estimate, Scores, Summary
-from curvae.evaluation.formatting import NONE, measured, number, plural, share
+from curvae.evaluation.formatting import NONE, format_count, format_estimate, format_number, format_share
 from curvae.evaluation.likelihood.diagnostics import ESS_BAD, KHAT_DRAWS
 from curvae.evaluation.likelihood.estimation import finite, flagged, wanting
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD, KHAT_GOOD, PROPOSALS
@@ -57,11 +57,11 @@ class ProposalResult:
     def cells(self) -> tuple[str, ...]:
         """Of the report, as :data:`TITLES` names them."""
         return (
-            measured(self.log_likelihood),
-            number(self.log_likelihood.monte_carlo, figures=2),
-            f"{number(self.ess.median, figures=3)} ({number(self.ess.worst, figures=3)})",
-            f"{number(self.khat.median, figures=2)} ({number(self.khat.worst, figures=2)})",
-            share(self.khat.flagged, 1) if math.isfinite(self.khat.flagged) else NONE,
+            format_estimate(self.log_likelihood),
+            format_number(self.log_likelihood.monte_carlo, figures=2),
+            f"{format_number(self.ess.median, figures=3)} ({format_number(self.ess.worst, figures=3)})",
+            f"{format_number(self.khat.median, figures=2)} ({format_number(self.khat.worst, figures=2)})",
+            format_share(self.khat.flagged, 1) if math.isfinite(self.khat.flagged) else NONE,
         )
 
     def warnings(self, words: str, samples: int, flags: bool = True) -> Iterator[str]:
@@ -104,7 +104,7 @@ def summarize_likelihood(scores: Scores, levels: float | None, stderr: float | N
     }
 
 
-def shares(status: NDArray) -> dict[str, float]:
+def status_shares(status: NDArray) -> dict[str, float]:
     """Share of data by name of the status, of those that are :func:`curvae.curvature.not_ok`."""
     bad = not_ok(torch.tensor([int(code) for code in Status])).tolist()
     found = {code.name.lower(): float((status == code).mean()) for code in compress(Status, bad)}
@@ -152,7 +152,7 @@ def _proposal(name: str, used: Scores) -> ProposalResult:
         Estimate.of(value, error),
         Summary.of(ess, np.min, ess < ESS_BAD),
         Summary.of(khat, np.max, khat > KHAT_BAD),
-        {} if status is None else shares(status),
+        {} if status is None else status_shares(status),
     )
 
 
@@ -229,34 +229,35 @@ def likelihood_report_rows(found: "Evaluation") -> Iterator[tuple[str, str, str]
         return
     origin = "exact" if found.headline is None else f"by importance sampling from {source(found)}"
     text = f"The log-likelihood of a datum, {origin}. Higher is better."
-    yield "log p(x)", f"{measured(found.log_likelihood)} nats", text
+    yield "log p(x)", f"{format_estimate(found.log_likelihood)} nats", text
     if found.best is not None and found.flagged:
-        value = NONE if found.trusted is None else f"{measured(found.trusted)} nats"
+        value = NONE if found.trusted is None else f"{format_estimate(found.trusted)} nats"
         text = (
-            f"The same without the {plural(found.flagged, 'datum that is', 'data that are')} flagged "
-            f"({share(found.flagged, found.count)}): k-hat above {KHAT_BAD:g}, proposals disagree, or not finite."
+            f"The same without the {format_count(found.flagged, 'datum that is', 'data that are')} flagged "
+            f"({format_share(found.flagged, found.count)}): k-hat above {KHAT_BAD:g}, proposals disagree, or "
+            "not finite."
         )
         yield "log p(x), not flagged", value, text
     if found.smoothed is not None:
         text = "The same from Pareto-smoothed weights, which vary less and are not quite unbiased."
-        yield "log p(x), smoothed", f"{measured(found.smoothed)} nats", text
+        yield "log p(x), smoothed", f"{format_estimate(found.smoothed)} nats", text
 
 
-def bounds(found: "Evaluation", arrays: Mapping[str, NDArray]) -> Iterator[tuple[str, str, str]]:
+def bound_report_rows(found: "Evaluation", arrays: Mapping[str, NDArray]) -> Iterator[tuple[str, str, str]]:
     """Rows of the report on the bounds of log p(x), and on bits; from the values of each example, too."""
     if found.elbo is not None:
         text = "The evidence lower bound with the system’s own posterior."
-        yield "ELBO", f"{measured(found.elbo)} nats", text
+        yield "ELBO", f"{format_estimate(found.elbo)} nats", text
     if (gap := inference_gap(arrays)) is not None:
         text = "log p(x) − ELBO, paired by datum: what the approximate posterior costs. Zero would be exact."
-        yield "Inference gap", f"{measured(gap)} nats", text
+        yield "Inference gap", f"{format_estimate(gap)} nats", text
     if found.kl is not None:
         text = "Divergence of the posterior from the prior: what the latents say about a datum."
-        yield "KL to the prior", f"{measured(found.kl)} nats", text
+        yield "KL to the prior", f"{format_estimate(found.kl)} nats", text
     if found.bits_per_dim is not None:
         of = f" Unit: {found.unit}." if found.unit else ""
         text = f"−log₂ p(x) per dimension of the data; lower is better.{of}"
-        yield "Bits per dimension", f"{measured(found.bits_per_dim)} bits/dim", text
+        yield "Bits per dimension", f"{format_estimate(found.bits_per_dim)} bits/dim", text
 
 
 def inference_gap(arrays: Mapping[str, NDArray]) -> Estimate | None:
@@ -294,5 +295,5 @@ def source(found: "Evaluation") -> str:
 
 def _how_often(found: "Evaluation") -> str:
     """How often each proposal is best, in brackets."""
-    said = [f"{SOURCES[name]} for {share(part, 1)}" for name, part in found.chosen.items()]
+    said = [f"{SOURCES[name]} for {format_share(part, 1)}" for name, part in found.chosen.items()]
     return f" ({', '.join(said)})" if len(said) > 1 else ""

@@ -88,14 +88,14 @@ class Widened(Inference):
         return inferred._replace(posterior=widen(inferred.posterior, self.width))
 
 
-def scouting(law: StudentMixture, share: float = SCOUTS, width: float = REACH) -> StudentMixture:
+def with_wide_components(law: StudentMixture, share: float = SCOUTS, width: float = REACH) -> StudentMixture:
     """A mixture that gives a share of its draws to copies of its components of a far larger covariance.
 
     What lies beyond the next kink of a decoder then gets a draw or two, of so large a weight that k-hat sees it.
 
     Example:
         >>> q = StudentMixture(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1, 1), torch.zeros(1, 1), None)
-        >>> scouting(q, 0.5, 3.0).covariance.tolist()
+        >>> with_wide_components(q, 0.5, 3.0).covariance.tolist()
         [[[2.0]]]
     """
     wide, logits = law.widened(width), law.logits.log_softmax(-1)
@@ -135,7 +135,7 @@ def widen(posterior: Posterior, width: float) -> DensityPosterior:
         case ImplicitGaussian():
             return replace(posterior, width=width * posterior.width)
         case Mixture():
-            return scouting(StudentMixture.of(posterior).widened(width))
+            return with_wide_components(StudentMixture.of(posterior).widened(width))
         case _:
             raise TypeError(f"widen: expects a Gaussian posterior; got {type(posterior).__name__}.")
 
@@ -180,7 +180,7 @@ def _matrix_free(start: Inference, steps: int) -> Inference:
     return MatrixFreeLaplace(start, steps, ConjugateGradient(iterations=20), dense=0, probes=64)
 
 
-def defensive(own: DensityPosterior, common: DensityPosterior) -> Mixture:
+def defensive_mixture(own: DensityPosterior, common: DensityPosterior) -> Mixture:
     """Half the system's own posterior, half the common proposal, drawn stratum by stratum.
 
     Its weights are at most twice those of either part where that part has its mass, so one bad part cannot spoil them:
@@ -188,7 +188,7 @@ def defensive(own: DensityPosterior, common: DensityPosterior) -> Mixture:
 
     Example:
         >>> left, right = (DiagonalGaussian(torch.full((1, 1), m), torch.zeros(1, 1)) for m in (-2.0, 2.0))
-        >>> defensive(left, right).mean.item()
+        >>> defensive_mixture(left, right).mean.item()
         0.0
     """
     return Mixture((own, common), torch.zeros(len(own.center), 2, dtype=own.center.dtype, device=own.center.device))

@@ -19,7 +19,7 @@ def select_proposal(found: Mapping[str, Estimates]) -> NDArray[np.int64]:
     """The code of each example's best proposal: the common one up to a k-hat of 0.5, elsewhere the smallest k-hat.
 
     So systems are compared by the same proposal wherever that one will do; where none will do, one is fitted to chains
-    (:func:`curvae.evaluation.likelihood.scores.by_chains`). Ties, and data without any k-hat, go to the
+    (:func:`curvae.evaluation.likelihood.scores.score_by_chains`). Ties, and data without any k-hat, go to the
     first in the order common, defensive, own. Looking at the estimates themselves would choose what errs high; k-hat
     errs the other way, as a large weight raises both it and the estimate.
 

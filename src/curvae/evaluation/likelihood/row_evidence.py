@@ -6,15 +6,21 @@ from numpy.typing import NDArray
 
 from curvae.argument_checks import check_counts
 from curvae.data import ArrayTable
-from curvae.evaluation.draws import untouched
+from curvae.evaluation.draws import seeded_evaluation
 from curvae.evaluation.likelihood.importance import exact, rows_within
 from curvae.evaluation.likelihood.proposal import LARGE, STEPS, Widened, width_for
-from curvae.evaluation.likelihood.weighted_draws import Draw, Sampling, from_both, from_posterior, from_system
+from curvae.evaluation.likelihood.weighted_draws import (
+    Draw,
+    Sampling,
+    draws_from_both,
+    draws_from_posterior,
+    draws_from_system,
+)
 from curvae.evaluation.settings import MEMORY
 from curvae.inference import Laplace
 from curvae.noise import common_noise
 from curvae.systems import HasDensity, HasModel, HasWeights, Parts, System, require
-from curvae.systems.place import like, place
+from curvae.systems.device import batch_to_system, device_and_dtype
 from curvae.typing import Batch
 
 AT_ONCE = 2**62
@@ -62,12 +68,12 @@ def row_evidence(
         raise ValueError("score: this system gives no evidence (evidence='none'), so it has no log p(x).")
     check_counts("score", samples=samples)
     found = []
-    with untouched(system, seed):
-        first = like(system, table.batch(torch.arange(1)))
+    with seeded_evaluation(system, seed):
+        first = batch_to_system(system, table.batch(torch.arange(1)))
         for index in torch.arange(len(table)).split(rows_within(system, first, memory // (2 * samples))):
             raw = table.batch(index)
             log_det = exact(table.transform.log_det(raw.x, raw.mask)).numpy()
-            found.append(_of_batch(system, like(system, raw), samples, seed) + log_det)
+            found.append(_of_batch(system, batch_to_system(system, raw), samples, seed) + log_det)
     return np.concatenate(found)
 
 
@@ -75,7 +81,7 @@ def _of_batch(system: System, batch: Batch, samples: int, seed: int) -> NDArray[
     """In the model's units."""
     if system.evidence == "exact":
         return exact(require(system, HasDensity, "score").log_prob(batch.x, batch.mask)).numpy()
-    sampling = Sampling(samples, AT_ONCE, common_noise(seed, place(system)[0]))
+    sampling = Sampling(samples, AT_ONCE, common_noise(seed, device_and_dtype(system)[0]))
     draw = _draws(system, batch, sampling)
     sets = draw(torch.arange(len(batch.x)), samples)
     weights = next(sets[name] for name in ("defensive", "laplace", "own") if name in sets)
@@ -85,13 +91,13 @@ def _of_batch(system: System, batch: Batch, samples: int, seed: int) -> NDArray[
 def _draws(system: System, batch: Batch, sampling: Sampling) -> Draw:
     """Those of both proposals, of the one that there is, or of a system without a model."""
     if not isinstance(system, HasModel):
-        return from_system(require(system, HasWeights, "score"), batch, sampling)
+        return draws_from_system(require(system, HasWeights, "score"), batch, sampling)
     parts = system.parts()
     model, own = parts.model.given(batch.context), parts.infer(batch).posterior
     if not model.prior.continuous or (size := sum(model.prior.blocks)) > LARGE:
-        return from_posterior(model, own, batch, sampling)
+        return draws_from_posterior(model, own, batch, sampling)
     common = _laplace(parts, size)(model, batch).posterior
-    return from_both(model, own, common, batch, sampling)
+    return draws_from_both(model, own, common, batch, sampling)
 
 
 def _laplace(parts: Parts, size: int) -> Widened:

@@ -11,23 +11,30 @@ from torch import Tensor
 
 from curvae.argument_checks import check_counts, check_least
 from curvae.data import ArrayTable
-from curvae.evaluation.draws import untouched
-from curvae.evaluation.information.posterior_summary import describe
+from curvae.evaluation.draws import seeded_evaluation
+from curvae.evaluation.information.posterior_summary import posterior_statistics
 from curvae.evaluation.likelihood.chain_fitted import ChainFit
 from curvae.evaluation.likelihood.diagnostics import KHAT_DRAWS, Estimates
-from curvae.evaluation.likelihood.estimation import NAMED, disagree, finite, named, replaced, weigh
+from curvae.evaluation.likelihood.estimation import (
+    NAMED,
+    disagree,
+    estimate_by_proposals,
+    finite,
+    replaced,
+    scores_named,
+)
 from curvae.evaluation.likelihood.importance import exact, rows_within
 from curvae.evaluation.likelihood.proposal import LARGE, common_proposal
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD, KHAT_GOOD
 from curvae.evaluation.likelihood.weighted_draws import (
     Sampling,
     Scores,
-    from_both,
-    from_posterior,
-    from_system,
-    joined,
-    part_of,
-    posterior_of,
+    concatenate_scores,
+    draws_from_both,
+    draws_from_posterior,
+    draws_from_system,
+    rows_of_batch,
+    rows_of_posterior,
 )
 from curvae.evaluation.settings import Settings, with_options
 from curvae.inference import Inferred
@@ -36,7 +43,7 @@ from curvae.model import LatentVariableModel
 from curvae.posteriors import StudentMixture
 from curvae.progress import progress
 from curvae.systems import HasDensity, HasModel, HasWeights, ScoresCodes, System, require
-from curvae.systems.place import like, place
+from curvae.systems.device import batch_to_system, device_and_dtype
 from curvae.typing import Batch
 
 Report = Callable[[int, float], None]
@@ -62,7 +69,7 @@ def score(
     Beside them ``index`` (row of the table), ``log_likelihood`` (the headline: exact where ``system.evidence`` is
     "exact", else the best), ``proposal`` (see :func:`curvae.evaluation.select_proposal`), ``draws``, ``elbo``,
     ``log_det`` (nats), ``size`` (observed elements), ``label`` and ``code_log_prob`` (nats) if any; and what
-    :func:`curvae.evaluation.describe` finds. A system whose evidence is "none" gets no log-likelihood.
+    :func:`curvae.evaluation.posterior_statistics` finds. A system whose evidence is "none" gets no log-likelihood.
 
     Args:
         system: what is measured, on its device.
@@ -102,16 +109,16 @@ def score(
         raise ValueError("evaluate: the table holds no data; expected 1 or more.")
     parts: list[Scores] = []
     batch_size = min(how.batch_size, _rows_of_matrices(system, memory))
-    if place(system)[0].type == "cpu":
+    if device_and_dtype(system)[0].type == "cpu":
         memory = min(memory, CACHED)
-    with untouched(system, how.seed) as generator:
-        size = min(batch_size, rows_within(system, like(system, table.batch(torch.arange(1))), memory))
+    with seeded_evaluation(system, how.seed) as generator:
+        size = min(batch_size, rows_within(system, batch_to_system(system, table.batch(torch.arange(1))), memory))
         sampling = Sampling(samples, memory, generator, how.stderr, how.most, how.smooth, how.chains)
         for index in torch.arange(count).split(size):
             parts.append(_measure(system, table, index, sampling, axes))
             if report is not None:
                 report(int(index[-1]) + 1, mean_so_far(parts))
-    return joined(parts)
+    return concatenate_scores(parts)
 
 
 @contextmanager
@@ -138,7 +145,7 @@ def _rows_of_matrices(system: System, memory: int) -> int:
     """For how many data the common proposal's precision, its factor and what they are made of fit the budget."""
     if not isinstance(system, HasModel) or (latents := sum(system.parts().model.prior.blocks)) > LARGE:
         return memory
-    return max(1, memory // (4 * latents**2 * place(system)[1].itemsize))
+    return max(1, memory // (4 * latents**2 * device_and_dtype(system)[1].itemsize))
 
 
 def mean_so_far(parts: list[Scores]) -> float:
@@ -151,7 +158,7 @@ def _measure(
     system: System, table: ArrayTable, index: Int[Tensor, " B"], sampling: Sampling, axes: Axes | None
 ) -> Scores:
     raw = table.batch(index)
-    batch = like(system, raw)
+    batch = batch_to_system(system, raw)
     observed = torch.ones_like(raw.x, dtype=torch.bool) if raw.mask is None else raw.mask
     found = {"index": index.numpy(), "size": observed.flatten(1).sum(1).cpu().numpy()}
     found["log_det"] = exact(table.transform.log_det(raw.x, raw.mask)).numpy()
@@ -162,30 +169,30 @@ def _measure(
     if not isinstance(system, HasModel):
         return found | _evidence(system, batch, sampling)
     inferred = system.parts().infer(batch)
-    found |= describe(system.parts().model, inferred, batch, table.transform, axes)
+    found |= posterior_statistics(system.parts().model, inferred, batch, table.transform, axes)
     if system.evidence != "bound":
         return found | _evidence(system, batch, sampling)
-    return found | weighed(system, inferred, batch, sampling)
+    return found | score_by_proposals(system, inferred, batch, sampling)
 
 
-def weighed(system: HasModel, inferred: Inferred, batch: Batch, sampling: Sampling) -> Scores:
+def score_by_proposals(system: HasModel, inferred: Inferred, batch: Batch, sampling: Sampling) -> Scores:
     """Log p(x) of a batch by every proposal, and by the best of them, from one inference of each."""
     model, own, count = system.parts().model.given(batch.context), inferred.posterior, len(batch.x)
     if not model.prior.continuous:
-        draw = from_posterior(model, own, batch, sampling)
-        return weigh(draw, count, sampling, enumerated=own.count(1) == own.count(2))
+        draw = draws_from_posterior(model, own, batch, sampling)
+        return estimate_by_proposals(draw, count, sampling, enumerated=own.count(1) == own.count(2))
     common = common_proposal(system)(model, batch)
-    draw = from_both(model, own, common.posterior, batch, sampling)
+    draw = draws_from_both(model, own, common.posterior, batch, sampling)
     error = common.info.get("log_det_error", torch.zeros(count))
     normalizer = 0.5 * exact(error).numpy()
-    found = weigh(draw, count, sampling, shift=normalizer)
+    found = estimate_by_proposals(draw, count, sampling, shift=normalizer)
     found |= {"status_laplace": common.info["status"].cpu().numpy(), "normalizer": normalizer}
     if sampling.chains and isinstance(common.posterior, StudentMixture):
-        found = by_chains(model, batch, common.posterior, found, sampling)
+        found = score_by_chains(model, batch, common.posterior, found, sampling)
     return found
 
 
-def by_chains(
+def score_by_chains(
     model: LatentVariableModel, batch: Batch, common: StudentMixture, found: Scores, sampling: Sampling
 ) -> Scores:
     """The same with a further proposal, fitted to chains, for the examples that the others do not serve.
@@ -196,12 +203,12 @@ def by_chains(
     """
     khat = np.maximum(found["khat_laplace"], found.get("khat_defensive", -np.inf))
     hard = np.flatnonzero(~(khat <= KHAT_GOOD) | disagree(found) | ~finite(found))
-    chains = named("chains", Estimates(*np.full((len(Estimates._fields), len(batch.x)), np.nan)))
+    chains = scores_named("chains", Estimates(*np.full((len(Estimates._fields), len(batch.x)), np.nan)))
     if len(hard):
         rows = torch.from_numpy(hard)
-        part = part_of(batch, rows)
-        q = ChainFit()(model.given(part.context), part, posterior_of(common, rows), sampling.generator)
-        own = weigh(from_posterior(model, q, part, sampling), len(hard), sampling)
+        part = rows_of_batch(batch, rows)
+        q = ChainFit()(model.given(part.context), part, rows_of_posterior(common, rows), sampling.generator)
+        own = estimate_by_proposals(draws_from_posterior(model, q, part, sampling), len(hard), sampling)
         for name in NAMED:
             chains[f"{name}_chains"][hard] = own[f"{name}_own"]
         better = (own["khat_own"] <= KHAT_BAD) | ~(own["khat_own"] >= found["khat_best"][hard])
@@ -221,5 +228,5 @@ def _evidence(system: System, batch: Batch, sampling: Sampling) -> Scores:
     if system.evidence == "exact" and isinstance(system, HasDensity):
         return {"log_likelihood": exact(system.log_prob(batch.x, batch.mask)).numpy()}
     if system.evidence == "bound" and isinstance(system, HasWeights):
-        return weigh(from_system(system, batch, sampling), len(batch.x), sampling)
+        return estimate_by_proposals(draws_from_system(system, batch, sampling), len(batch.x), sampling)
     return {}

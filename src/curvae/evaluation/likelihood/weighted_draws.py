@@ -12,8 +12,8 @@ from torch import Generator, Tensor
 
 from curvae.distributions.posterior import AnyPosterior
 from curvae.evaluation.estimate import Scores
-from curvae.evaluation.likelihood.diagnostics import Estimates, estimate, smooth
-from curvae.evaluation.likelihood.importance import Balanced, balanced_weights, posterior_weights, system_weights
+from curvae.evaluation.likelihood.diagnostics import Estimates, estimate, pareto_smooth
+from curvae.evaluation.likelihood.importance import BalancedWeights, balanced_weights, posterior_weights, system_weights
 from curvae.evaluation.settings import MEMORY
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DensityPosterior, Posterior
@@ -60,19 +60,19 @@ class WeightSet(NamedTuple):
     def smoothed(self) -> Estimates:
         """What they say after Pareto smoothing."""
         log_c = self.log_c.numpy()
-        return estimate(smooth((self.log_c + self.log_w).numpy()) - log_c, log_c, self.stratum.numpy())
+        return estimate(pareto_smooth((self.log_c + self.log_w).numpy()) - log_c, log_c, self.stratum.numpy())
 
 
 Draw = Callable[[Int[Tensor, " R"], int], dict[str, WeightSet]]
 """New draws for some rows of a batch, so many of each: their weights by proposal."""
 
 
-def joined(parts: Sequence[Scores]) -> Scores:
+def concatenate_scores(parts: Sequence[Scores]) -> Scores:
     """The scores of all data from those of their batches."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def by_effort(times: NDArray[np.int64], measure: Callable[[int, NDArray[np.int64]], Scores]) -> Scores:
+def measure_each_at_its_effort(times: NDArray[np.int64], measure: Callable[[int, NDArray[np.int64]], Scores]) -> Scores:
     """What is measured of each example with so many times the effort; in the order of the batch.
 
     Args:
@@ -87,21 +87,21 @@ def by_effort(times: NDArray[np.int64], measure: Callable[[int, NDArray[np.int64
     return found
 
 
-def from_system(system: HasWeights, batch: Batch, sampling: Sampling) -> Draw:
+def draws_from_system(system: HasWeights, batch: Batch, sampling: Sampling) -> Draw:
     """Draws of any system, which infers anew for them."""
 
     def draw(rows: Int[Tensor, " R"], n: int) -> dict[str, WeightSet]:
-        part = part_of(batch, rows)
+        part = rows_of_batch(batch, rows)
         return {"own": WeightSet.plain(*system_weights(system, part, n, sampling.memory, sampling.generator))}
 
     return draw
 
 
-def from_posterior(model: LatentVariableModel, own: Posterior, batch: Batch, sampling: Sampling) -> Draw:
+def draws_from_posterior(model: LatentVariableModel, own: Posterior, batch: Batch, sampling: Sampling) -> Draw:
     """Draws of a posterior alone."""
 
     def draw(rows: Int[Tensor, " R"], n: int) -> dict[str, WeightSet]:
-        part, q = part_of(batch, rows), posterior_of(own, rows)
+        part, q = rows_of_batch(batch, rows), rows_of_posterior(own, rows)
         return {
             "own": WeightSet.plain(
                 *posterior_weights(model.given(part.context), q, part, n, sampling.memory, sampling.generator)
@@ -111,7 +111,7 @@ def from_posterior(model: LatentVariableModel, own: Posterior, batch: Batch, sam
     return draw
 
 
-def from_both(
+def draws_from_both(
     model: LatentVariableModel, own: Posterior, common: DensityPosterior, batch: Batch, sampling: Sampling
 ) -> Draw:
     """Draws of a posterior and of the common proposal; and the same draws as those of a mixture of both.
@@ -122,7 +122,7 @@ def from_both(
     """
 
     def draw(rows: Int[Tensor, " R"], n: int) -> dict[str, WeightSet]:
-        part, q, r = part_of(batch, rows), posterior_of(own, rows), posterior_of(common, rows)
+        part, q, r = rows_of_batch(batch, rows), rows_of_posterior(own, rows), rows_of_posterior(common, rows)
         here = model.given(part.context)
         settings = part, n, sampling.memory, sampling.generator
         if not (isinstance(q, DensityPosterior) and isinstance(r, DensityPosterior)):
@@ -135,7 +135,7 @@ def from_both(
     return draw
 
 
-def mixed(*parts: Balanced) -> WeightSet:
+def mixed(*parts: BalancedWeights) -> WeightSet:
     """Draws of several proposals as those of their mixture in equal parts: a stratum each."""
     log_w = torch.cat([part.log_w + part.balance for part in parts])
     log_c = torch.cat([part.log_c - math.log(len(parts)) for part in parts])
@@ -143,7 +143,7 @@ def mixed(*parts: Balanced) -> WeightSet:
     return WeightSet(log_w, log_c, torch.cat(stratum))
 
 
-def part_of(batch: Batch, rows: Int[Tensor, " R"]) -> Batch:
+def rows_of_batch(batch: Batch, rows: Int[Tensor, " R"]) -> Batch:
     """Some rows of a batch."""
     if len(rows) == len(batch.x):
         return batch
@@ -151,7 +151,7 @@ def part_of(batch: Batch, rows: Int[Tensor, " R"]) -> Batch:
     return batch.take(rows)
 
 
-def posterior_of(posterior: AnyPosterior, rows: Int[Tensor, " R"]) -> AnyPosterior:
+def rows_of_posterior(posterior: AnyPosterior, rows: Int[Tensor, " R"]) -> AnyPosterior:
     """The posterior of some rows of a batch."""
     if len(rows) == len(posterior.center):
         return posterior

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from curvae.argument_checks import check_counts
-from curvae.evaluation.draws import untouched
+from curvae.evaluation.draws import seeded_evaluation
 from curvae.evaluation.samples.engines import draw_latents, from_modes, from_one_mode
 from curvae.likelihoods import nominal_columns
 from curvae.model import LatentVariableModel
@@ -66,7 +66,7 @@ def column_scores(
     if able.parts().model.autoregressive:
         raise ValueError("column_scores: expected a decoder of latents alone, got one that also sees x.")
     seen = torch.ones_like(x, dtype=torch.bool) if mask is None else mask
-    with untouched(system, seed):
+    with seeded_evaluation(system, seed):
         columns = [_column(able, x, seen, context, j, draws) for j in range(x[0].numel())]
     scores = ColumnScores(*(torch.stack(each, 1) for each in zip(*columns, strict=True)))
     return ColumnScores(*(torch.where(seen.flatten(1), each, torch.nan) for each in scores))

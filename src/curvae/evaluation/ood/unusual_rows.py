@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from curvae.data import ArrayTable, Schema
-from curvae.data.own_units import by_name
+from curvae.data.own_units import columns_by_name
 from curvae.data.stored import rows_in_memory
-from curvae.evaluation.formatting import measured, number
+from curvae.evaluation.formatting import format_estimate, format_number
 from curvae.evaluation.metric import Finding, Measured, Section, Subject
 from curvae.evaluation.ood.column_scores import ColumnScores, column_scores
 from curvae.evaluation.results import Estimate
 from curvae.systems import HasModel, System
-from curvae.systems.place import like
+from curvae.systems.device import batch_to_system
 
 TITLE = "The most unusual rows"
 ROWS = 10
@@ -61,7 +61,7 @@ class UnusualRows:
             return Measured(None)
         chosen = np.argsort(np.where(np.isfinite(found), found, np.inf), kind="stable")[:ROWS]
         table = subject.table.take(torch.from_numpy(chosen).to(subject.table.raw.device))
-        batch = like(subject.system, table.batch(torch.arange(len(table))))
+        batch = batch_to_system(subject.system, table.batch(torch.arange(len(table))))
         scores = column_scores(subject.system, batch.x, batch.mask, seed=subject.settings.seed, context=batch.given)
         errors = subject.scores.get("stderr_best", np.zeros_like(found))
         levels = [Estimate(float(found[i]), float(errors[i])) for i in chosen]
@@ -74,7 +74,7 @@ def _able(system: System) -> bool:
 
 def reasons_of(schema: Schema, table: ArrayTable, scores: ColumnScores) -> list[list[Reason]]:
     """Of each row its most unusual columns, the most unusual first."""
-    given = by_name(schema, rows_in_memory(table.raw).cpu().numpy())
+    given = columns_by_name(schema, rows_in_memory(table.raw).cpu().numpy())
     expected = table.transform.inverse(scores.expected.cpu()).numpy()
     deviations, log_prob = scores.deviations.cpu().numpy(), scores.log_prob.cpu().numpy()
     found: list[list[Reason]] = [[] for _ in range(len(table))]
@@ -137,12 +137,12 @@ def _told(
     numbers: NDArray[np.int64] = np.arange(len(table)) if table.row is None else table.row.cpu().numpy()
     said = ["; ".join(reason.text for reason in each) or "no column by itself" for each in reasons]
     named = [f"row {row}{label}" for row, label in zip(numbers.tolist(), labels, strict=True)]
-    shown = zip(named, map(measured, levels), said, strict=True)
+    shown = zip(named, map(format_estimate, levels), said, strict=True)
     note = (
         f"The least likely of {count:,} rows, by log p(x) in nats; rows are counted from 0 in the file or table that "
         "they came from. In brackets by how many standard deviations a column is off what the other columns of its row "
-        f"say, from {number(UNUSUAL, figures=1)} on, and categories that are as improbable. `curvae score` has it of "
-        "every row."
+        f"say, from {format_number(UNUSUAL, figures=1)} on, and categories that are as improbable. `curvae score` has "
+        "it of every row."
     )
     values = {"rows": numbers.tolist(), "log_likelihood": [each.value for each in levels], "reasons": list(said)}
     first = (("least likely row", f"{named[0]}: {said[0]}"),)

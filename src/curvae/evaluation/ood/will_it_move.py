@@ -10,13 +10,13 @@ from torch import Tensor
 from curvae.data import ArrayTable
 from curvae.priors import Prior
 from curvae.systems import LatentSystem
-from curvae.systems.place import like
+from curvae.systems.device import batch_to_system
 from curvae.typing import Batch
 
 BATCH = 256
 
 
-class Moved(NamedTuple):
+class WillItMoveScores(NamedTuple):
     """Negative bound of each row after a short training, under the original prior: the larger, the less known."""
 
     asked: Float[Tensor, " A"]
@@ -34,7 +34,7 @@ def will_it_move(
     rate: float = 5e-5,
     weight: float = 0.1,
     seed: int = 0,
-) -> Moved:
+) -> WillItMoveScores:
     """Negative bounds after some steps that draw the codes of both sets towards another prior.
 
     A copy of the system takes ``steps`` steps of Adam on ``-bound(train) - weight (bound'(asked) + bound'(known))``,
@@ -78,7 +78,7 @@ def will_it_move(
         torch.manual_seed(seed)
         moved = copy.deepcopy(system).train()
         _move(moved, train, [_whole(moved, rows) for rows in (asked, known)], other, steps, rate, weight)
-        return Moved(*(_scores(moved.eval(), rows) for rows in (asked, known)))
+        return WillItMoveScores(*(_scores(moved.eval(), rows) for rows in (asked, known)))
 
 
 def _move(
@@ -87,7 +87,7 @@ def _move(
     other = copy.deepcopy(other).to(sets[0].x.device, sets[0].x.dtype)
     optimizer = torch.optim.Adam([value for value in system.parameters() if value.requires_grad], rate)
     for _ in range(steps):
-        batch = like(system, train.batch(torch.randint(len(train), (min(BATCH, len(train)),))))
+        batch = batch_to_system(system, train.batch(torch.randint(len(train), (min(BATCH, len(train)),))))
         loss = _loss(system, batch) + weight * sum(_loss(system, rows, other) for rows in sets)
         optimizer.zero_grad()
         loss.backward()
@@ -105,10 +105,10 @@ def _loss(system: LatentSystem, batch: Batch, prior: Prior | None = None) -> Ten
 
 
 def _whole(system: LatentSystem, rows: ArrayTable) -> Batch:
-    return like(system, rows.batch(torch.arange(len(rows))))
+    return batch_to_system(system, rows.batch(torch.arange(len(rows))))
 
 
 @torch.no_grad()
 def _scores(system: LatentSystem, rows: ArrayTable) -> Float[Tensor, " N"]:
     parts = torch.arange(len(rows)).split(BATCH)
-    return torch.cat([-system.bound(like(system, rows.batch(part))).value for part in parts])
+    return torch.cat([-system.bound(batch_to_system(system, rows.batch(part))).value for part in parts])

@@ -12,17 +12,17 @@ from torch import Generator, Tensor
 
 from curvae.argument_checks import check_counts
 from curvae.distributions.moments import weighted_interval
-from curvae.evaluation.draws import untouched
+from curvae.evaluation.draws import seeded_evaluation
 from curvae.evaluation.likelihood.importance import bytes_per_draw
 from curvae.evaluation.samples.engines import WeightedLatents, draw_latents
-from curvae.evaluation.samples.imputation import observed_alone
+from curvae.evaluation.samples.imputation import zero_missing_values
 from curvae.evaluation.settings import MEMORY
 from curvae.likelihoods import Bernoulli, Categorical, Likelihood, Mixed, Ordinal, nominal_columns
 from curvae.model import LatentVariableModel
 from curvae.objectives import completed
 from curvae.posteriors import Draws
 from curvae.systems import CanImpute, HasModel, System, require
-from curvae.systems.place import like, place
+from curvae.systems.device import batch_to_system, device_and_dtype
 from curvae.typing import Batch, Context, PerDatum
 
 DRAWS, CHAINS = 1000, 200
@@ -108,10 +108,10 @@ def conditionals(
     check_counts("impute", draws=draws or None, samples=samples)
     if not 0 < level < 1:
         raise ValueError(f"impute: level must be a probability in (0, 1); got {level}.")
-    seen, mask = observed_alone("impute", x, mask), mask.to(place(system)[0])
-    batch = like(system, Batch.of(seen, mask, context))
+    seen, mask = zero_missing_values("impute", x, mask), mask.to(device_and_dtype(system)[0])
+    batch = batch_to_system(system, Batch.of(seen, mask, context))
     asked = _Asked(draws, level, own, samples, by_mask)
-    with untouched(system, seed) as generator:
+    with seeded_evaluation(system, seed) as generator:
         found, rows = _as_observed(batch.x, mask, draws), (~mask.flatten(1).all(1)).nonzero()[:, 0]
         if isinstance(system, CanImpute):
             _put(found, rows, _by_system(system, batch.x[rows], mask[rows], asked, generator))

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from curvae.evaluation.likelihood.importance import balance
+from curvae.evaluation.likelihood.importance import log_ratio_to_mixture
 from curvae.evaluation.likelihood.proposal import SEVERAL, common_proposal, widen, width_for
-from curvae.evaluation.likelihood.weighted_draws import part_of
+from curvae.evaluation.likelihood.weighted_draws import rows_of_batch
 from curvae.model import LatentVariableModel
 from curvae.objectives import log_weights
 from curvae.posteriors import DensityPosterior, Mixture, Posterior
@@ -52,7 +52,7 @@ class WeightedLatents(NamedTuple):
         if not bool(rows.any()):
             return self
         at = rows.nonzero()[:, 0]
-        again = draw(part_of(batch, at), draws)
+        again = draw(rows_of_batch(batch, at), draws)
         better = again.effective > self.effective[at]
         size = max(len(self.z), len(again.z))
         z, log_w, effective = _longer(self.z, size, 0.0), _longer(self.log_w, size, -torch.inf), self.effective.clone()
@@ -142,7 +142,7 @@ def from_modes_and_encoder(system: HasModel, batch: Batch, draws: int) -> Weight
     for q, other in ((own, common), (common, own)):
         drawn = q.draw(max(1, draws // 2 // q.count(1)))
         z.append(drawn.z)
-        log_w.append(drawn.log_c + log_weights(model, batch, drawn) + balance(drawn, other))
+        log_w.append(drawn.log_c + log_weights(model, batch, drawn) + log_ratio_to_mixture(drawn, other))
     return WeightedLatents.of(torch.cat(z), torch.cat(log_w))
 
 

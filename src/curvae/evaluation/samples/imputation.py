@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Generator, Tensor
 
 from curvae.argument_checks import check_counts
-from curvae.evaluation.draws import untouched
+from curvae.evaluation.draws import seeded_evaluation
 from curvae.model import LatentVariableModel
 from curvae.posteriors import DensityPosterior, Posterior
 from curvae.systems import CanImpute, HasModel, Parts, System, require
@@ -73,9 +73,9 @@ def impute(
         (torch.Size([20, 3, 5]), True)
     """
     check_counts("impute", steps=steps, chains=chains)
-    seen = observed_alone("impute", x, mask)
+    seen = zero_missing_values("impute", x, mask)
     if isinstance(system, CanImpute):
-        with untouched(system, seed):
+        with seeded_evaluation(system, seed):
             drawn = system.impute(seen, mask, chains, Generator(x.device).manual_seed(seed))
         return Imputation(drawn, torch.ones(len(x), device=x.device))
     parts = require(system, HasModel, "impute").parts()
@@ -85,7 +85,7 @@ def impute(
             "model with autoregressive=False."
         )
     seen, mask = (value.reshape(-1, *parts.model.likelihood.event) for value in (seen, mask))
-    with untouched(system, seed):
+    with seeded_evaluation(system, seed):
         ends = [
             _chain(parts, Batch.of(seen, mask, context).take(rows), steps, chains, metropolis)
             for rows in torch.arange(len(x), device=x.device).split(max(1, ROWS // chains))
@@ -94,7 +94,7 @@ def impute(
     return Imputation(torch.cat(filled, dim=1).reshape(chains, *x.shape), torch.cat(accepted))
 
 
-def observed_alone(who: str, x: Tensor, mask: Tensor) -> Tensor:
+def zero_missing_values(who: str, x: Tensor, mask: Tensor) -> Tensor:
     """The data with 0 where they are missing.
 
     Raises:

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from curvae.data import ArrayTable, Data
-from curvae.evaluation.draws import in_parts, untouched
+from curvae.evaluation.draws import in_parts, seeded_evaluation
 from curvae.evaluation.estimate import Estimate
-from curvae.evaluation.formatting import measured
+from curvae.evaluation.formatting import format_estimate
 from curvae.evaluation.information.posterior_summary import reconstruct_observed
 from curvae.evaluation.metric import Measured, Section, Subject
 from curvae.evaluation.samples.features import fit_features
 from curvae.io.typed import Count, OneOf
 from curvae.likelihoods import Categorical
 from curvae.systems import CanReconstruct, CanSample, HasModel, System
-from curvae.systems.place import like
+from curvae.systems.device import batch_to_system
 
 SHARES = ("precision", "recall", "density", "coverage")
 TITLE = "Are samples like data?"
@@ -80,7 +80,7 @@ class Quality:
 
     def section(self, split: str) -> Section:
         """Its part of the report."""
-        rows = tuple((KINDS[name], *row.shares, measured(row.kernel)) for name, row in self.rows.items())
+        rows = tuple((KINDS[name], *row.shares, format_estimate(row.kernel)) for name, row in self.rows.items())
         note = (
             f"Each set of {self.count:,} is compared with as many data of the {split} split, by {self.features}. "
             "Read each number between the first row, the best that is to be had, and the last one: no other library "
@@ -136,7 +136,7 @@ def quality(system: System, data: Data, split: str = "test", limit: int | None =
         return None
     if isinstance(system, HasModel) and isinstance(system.parts().model.likelihood, Categorical):
         return None
-    with untouched(system, seed) as generator:
+    with seeded_evaluation(system, seed) as generator:
         index, train = _chosen(held, count, seed), _rows(data.train, _chosen(data.train, count, seed))
         features, words = fit_features(train)
         truth = features(_rows(held, index)).numpy()
@@ -223,7 +223,7 @@ def _made(system: System, table: ArrayTable, rows: Int[Tensor, " N"], generator:
     if model is not None and model.by_latents_alone:
         found["means"] = [model.mean(model.prior.sample(n, generator)).cpu() for n in sizes]
     if isinstance(system, CanReconstruct) and not (model is not None and model.autoregressive):
-        batches = (like(system, batch) for batch in table.batches(200, rows))
+        batches = (batch_to_system(system, batch) for batch in table.batches(200, rows))
         found["reconstructions"] = [reconstruct_observed(system, batch).cpu() for batch in batches]
     event, inverse = table.raw.shape[1:], table.transform.inverse
     return {name: inverse(torch.cat(parts).float().reshape(-1, *event)).float() for name, parts in found.items()}

@@ -17,11 +17,11 @@ from curvae.training.run.metrics import Log
 from curvae.training.run.run_folder import RunFolder, write_about
 from curvae.training.run.serialization import as_json, custom_parts, qualified_name, record
 from curvae.training.setup import devices as machine
-from curvae.training.setup.check import check_batches, check_networks
 from curvae.training.setup.length import lengths
 from curvae.training.setup.monitoring import Monitoring, check_logger
+from curvae.training.setup.network_checks import check_batches, check_networks
 from curvae.training.setup.recommended import recommended
-from curvae.training.setup.settings import Chosen, TrainingSettings
+from curvae.training.setup.settings import CompleteSettings, TrainingSettings
 
 
 def fit(
@@ -87,7 +87,12 @@ def start_run(
 
 
 def carry_out(
-    system: System, data: Data, settings: Chosen, config: Mapping[str, Any], path: Path, monitoring: Monitoring
+    system: System,
+    data: Data,
+    settings: CompleteSettings,
+    config: Mapping[str, Any],
+    path: Path,
+    monitoring: Monitoring,
 ) -> RunFolder:
     """Train in a folder that is new, or that of this very run, whose configuration that is."""
     check_run(system, data, settings)
@@ -124,7 +129,7 @@ def configuration(system: System, data: Data, settings: TrainingSettings) -> dic
     }
 
 
-def check_run(system: System, data: Data, settings: Chosen) -> None:
+def check_run(system: System, data: Data, settings: CompleteSettings) -> None:
     """What can be refused before a folder is made.
 
     Raises:

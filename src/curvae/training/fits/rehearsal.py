@@ -11,15 +11,15 @@ from typing import NamedTuple
 import torch
 
 from curvae.data import Data
-from curvae.noise import kept
+from curvae.noise import keep_random_states
 from curvae.systems import Stage, System
-from curvae.systems.place import like
+from curvae.systems.device import batch_to_system
 from curvae.training.fits.fit import check_run
 from curvae.training.loop.loader import Batches, sizes
 from curvae.training.setup.devices import resolve_device
 from curvae.training.setup.length import Length, lengths
 from curvae.training.setup.recommended import recommended
-from curvae.training.setup.settings import Chosen, TrainingSettings
+from curvae.training.setup.settings import CompleteSettings, TrainingSettings
 
 WARM, TIMED, ENOUGH = 2, 10, 3.0
 """Steps before those that are timed, these, and seconds after which there are no more of them."""
@@ -43,7 +43,7 @@ class Rehearsed(NamedTuple):
 class Rehearsal(NamedTuple):
     """What a run would take."""
 
-    settings: Chosen
+    settings: CompleteSettings
     parameters: int
     stages: tuple[Rehearsed, ...]
     memory: int | None
@@ -72,7 +72,7 @@ def rehearse(system: System, data: Data, settings: TrainingSettings) -> Rehearsa
     check_run(system, data, chosen)
     device = resolve_device(chosen.device, chosen.devices)
     count = sum(parameter.numel() for parameter in system.parameters())
-    with kept():
+    with keep_random_states():
         torch.manual_seed(chosen.seed)
         tried, moved = copy.deepcopy(system).to(device), data.to(device)
         stages = tried.stages()
@@ -81,7 +81,7 @@ def rehearse(system: System, data: Data, settings: TrainingSettings) -> Rehearsa
     return Rehearsal(chosen, count, found, _most_bytes(device))
 
 
-def _tried(system: System, data: Data, settings: Chosen, stage: Stage, length: Length) -> Rehearsed:
+def _tried(system: System, data: Data, settings: CompleteSettings, stage: Stage, length: Length) -> Rehearsed:
     """One stage: prepared, then stepped."""
     start = () if system.trained or stage.start is None else (stage.start,)
     for prepare in (*start, *stage.prepare):
@@ -98,7 +98,7 @@ def _updates(length: Length, step: float, batches: int) -> int:
     return int(length.amount) * (batches if length.unit == "epochs" else 1)
 
 
-def _times(system: System, data: Data, settings: Chosen, stage: Stage) -> Iterator[float]:
+def _times(system: System, data: Data, settings: CompleteSettings, stage: Stage) -> Iterator[float]:
     """Seconds of one step after another, for a while."""
     learning = {name: parameter for name, parameter in system.named_parameters() if parameter.requires_grad}
     for name, parameter in learning.items():
@@ -112,7 +112,7 @@ def _times(system: System, data: Data, settings: Chosen, stage: Stage) -> Iterat
         before = time.perf_counter()
         for _ in range(stage.repeat):
             optimizer.zero_grad()
-            (-stage.bound_of(system, like(system, shard.batch)).surrogate.mean()).backward()
+            (-stage.bound_of(system, batch_to_system(system, shard.batch)).surrogate.mean()).backward()
             optimizer.step()
         yield time.perf_counter() - before
     for parameter in learning.values():

@@ -51,7 +51,7 @@ class Interrupt(Callback):
             raise KeyboardInterrupt from None
 
 
-class Shown(Callback):
+class ShowProgress(Callback):
     """Shows a stage as it goes: how far it is, bound, gradient norm, share of rows not ok, skipped steps.
 
     Args:

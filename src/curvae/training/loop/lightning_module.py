@@ -12,7 +12,7 @@ from curvae.data import Data
 from curvae.objectives import Bound
 from curvae.systems import Stage, System
 from curvae.training.loop.checkpoint import Session
-from curvae.training.loop.compiled import Compiled
+from curvae.training.loop.compiled_bound import Compiled
 from curvae.training.loop.loader import VALIDATION_ROWS, Batches, Shard, sizes
 from curvae.training.loop.nonfinite import SURROGATE, Skips, faulty_module, first_not_finite, runs_ahead
 from curvae.training.loop.row_weights import mean_weight, weighted
@@ -21,7 +21,7 @@ from curvae.training.loop.state import several, write_state
 from curvae.training.loop.trainer import adam
 from curvae.training.loop.weight_averaging import Average, copied, put
 from curvae.training.setup.length import Length
-from curvae.training.setup.settings import Chosen, derive
+from curvae.training.setup.settings import CompleteSettings, derive
 from curvae.typing import Batch
 
 NOISE, VALIDATION, FINISH = 0, 3, 6
@@ -58,7 +58,7 @@ class StageModule(LightningModule):
         length: Length,
         part: tuple[float, float],
         data: Data,
-        settings: Chosen,
+        settings: CompleteSettings,
         session: Session,
     ):
         super().__init__()

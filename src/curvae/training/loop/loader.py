@@ -58,7 +58,7 @@ class Batches:
                 if self.stop(count):
                     return
                 count += 1
-                mine, share = part(rows, *self.process)
+                mine, share = rank_part(rows, *self.process)
                 yield Shard(self.table.batch(mine, noise), share)
 
     def _drawn(self, epoch: int | None) -> tuple[Tensor, Generator | None]:
@@ -87,11 +87,11 @@ def sizes(rows: int, size: int) -> list[int]:
     return [size] * whole + [left] * (left > 0)
 
 
-def part(rows: Tensor, rank: int, world: int) -> tuple[Tensor, float]:
+def rank_part(rows: Tensor, rank: int, world: int) -> tuple[Tensor, float]:
     """This process's rows of a global batch, two or more where there are so many, and the weight of their mean.
 
     Example:
-        >>> part(torch.arange(5), 0, 2), part(torch.arange(3), 1, 2)
+        >>> rank_part(torch.arange(5), 0, 2), rank_part(torch.arange(3), 1, 2)
         ((tensor([0, 1, 2]), 1.2), (tensor([0, 1]), 0.0))
     """
     if world == 1:

@@ -11,14 +11,14 @@ from curvae.data import Data
 from curvae.progress import on_terminal, progress, say
 from curvae.systems import Stage, System
 from curvae.training.errors import DivergedError
-from curvae.training.loop.callbacks import Interrupt, Saving, Shown, shown_of
+from curvae.training.loop.callbacks import Interrupt, Saving, ShowProgress, shown_of
 from curvae.training.loop.checkpoint import Session
 from curvae.training.loop.lightning_module import StageModule
 from curvae.training.loop.nonfinite import faulty_module
 from curvae.training.loop.trainer import quiet, trainer
-from curvae.training.setup.devices import products
+from curvae.training.setup.devices import matmul_precision
 from curvae.training.setup.length import Length, lengths
-from curvae.training.setup.settings import Chosen, derive
+from curvae.training.setup.settings import CompleteSettings, derive
 
 PREPARE = 4
 """Stream of random numbers."""
@@ -28,7 +28,13 @@ class Training:
     """The stages of a run, one after the other."""
 
     def __init__(
-        self, system: System, data: Data, settings: Chosen, session: Session, shown: bool, logger: Logger | None
+        self,
+        system: System,
+        data: Data,
+        settings: CompleteSettings,
+        session: Session,
+        shown: bool,
+        logger: Logger | None,
     ):
         self.system = system
         self.data = data
@@ -108,7 +114,7 @@ class Training:
     def _fit(self, module: StageModule) -> None:
         fresh, interrupt = self.session.position.best is None, Interrupt()
         self.system.train()
-        with quiet(), products(self.settings.precision), interrupt.kept(), self._showing(module) as shown:
+        with quiet(), matmul_precision(self.settings.precision), interrupt.kept(), self._showing(module) as shown:
             looking = [interrupt, *shown, *self.session.callbacks, Saving(self.session)]
             trainer(self.settings, looking, self.session, self.logger, judged=fresh).fit(module)
 
@@ -118,11 +124,11 @@ class Training:
             yield []
             return
         with progress(*shown_of(module)) as work:
-            yield [Shown(work, self._title())]
+            yield [ShowProgress(work, self._title())]
 
     def _finish(self, module: StageModule) -> None:
         """A stage without an update: what it prepared and finishes is judged once, and kept."""
-        with quiet(), products(self.settings.precision):
+        with quiet(), matmul_precision(self.settings.precision):
             trainer(self.settings, [], self.session).validate(module, verbose=False)
         module.finish_stage()
 

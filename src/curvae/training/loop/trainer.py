@@ -14,7 +14,7 @@ from torch import nn
 
 from curvae.training.loop.checkpoint import Session
 from curvae.training.setup.devices import resolve_device
-from curvae.training.setup.settings import Chosen, TrainingSettings
+from curvae.training.setup.settings import CompleteSettings, TrainingSettings
 
 
 def trainer(
@@ -76,7 +76,7 @@ def quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def adam(parameters: Iterable[nn.Parameter], settings: Chosen, device: torch.device) -> torch.optim.Optimizer:
+def adam(parameters: Iterable[nn.Parameter], settings: CompleteSettings, device: torch.device) -> torch.optim.Optimizer:
     """Adam with the run's learning rate and, on matrices alone, its decoupled weight decay."""
     matrices, others = [], []
     for each in parameters:

@@ -83,7 +83,7 @@ class Restarts(TypedDict):
     starts: list[Start]
 
 
-class Tensor(TypedDict):
+class WrittenTensor(TypedDict):
     """What a tensor is, its values apart."""
 
     dtype: str
@@ -94,7 +94,7 @@ class WrittenWeights(TypedDict):
     """A ``model.safetensors``: its digest, and every tensor in it."""
 
     sha256: str
-    tensors: dict[str, Tensor]
+    tensors: dict[str, WrittenTensor]
 
 
 class WrittenModel(TypedDict):

@@ -13,7 +13,7 @@ from curvae.data.transforms import restore as restore_transform
 from curvae.io import FileError, regular
 from curvae.io.errors import parsing
 from curvae.latents import Axes
-from curvae.noise import kept
+from curvae.noise import keep_random_states
 from curvae.systems import System
 from curvae.training.errors import RunError
 from curvae.training.run import files, latent_axes, layout, weights
@@ -23,10 +23,10 @@ from curvae.training.run.serialization import custom_parts
 from curvae.typing import DataSpec
 
 if TYPE_CHECKING:
-    from curvae.evaluation.io import Evaluated
+    from curvae.evaluation.io import EvaluationFiles
 
 
-class Model(NamedTuple):
+class LoadedSystem(NamedTuple):
     """A trained system, and the digest of the weights that it has."""
 
     system: System
@@ -113,7 +113,7 @@ class RunFolder:
         """
         return self.model().system
 
-    def model(self) -> Model:
+    def model(self) -> LoadedSystem:
         """The same, and the digest of its weights: training may go on meanwhile.
 
         Raises:
@@ -207,7 +207,7 @@ class RunFolder:
         return found if isinstance(found, Axes) else None
 
     @property
-    def evaluation(self) -> "Evaluated | None":
+    def evaluation(self) -> "EvaluationFiles | None":
         """What `curvae evaluate` found of the run's own test data; None before it was asked to.
 
         Raises:
@@ -217,7 +217,7 @@ class RunFolder:
 
         return io.read_evaluation(self.path) if (self.path / layout.EVALUATION).exists() else None
 
-    def evaluations(self) -> "dict[str, Evaluated]":
+    def evaluations(self) -> "dict[str, EvaluationFiles]":
         """Those of other data and of other splits, by the name of their folder."""
         from curvae.evaluation import io
 
@@ -245,13 +245,13 @@ def load(path: str | Path, system: System | None = None) -> System:
     return _loaded(_folder(Path(path).expanduser()), system).system
 
 
-def _loaded(folder: Path, system: System | None) -> Model:
+def _loaded(folder: Path, system: System | None) -> LoadedSystem:
     found = weights.read_weights(folder)
-    return Model(_made(folder, found, system), found.sha256)
+    return LoadedSystem(_made(folder, found, system), found.sha256)
 
 
 def _made(folder: Path, found: weights.Loaded, system: System | None) -> System:
-    with kept():
+    with keep_random_states():
         made = system if system is not None else _build(folder, found.about)
     weights.load_into(made, found.tensors, folder / layout.WEIGHTS)
     made.trained = True

@@ -169,7 +169,7 @@ def _resize(system: nn.Module, name: str, value: Tensor) -> None:
     setattr(module, leaf, value.to(getattr(module, leaf).device, copy=True))
 
 
-def _described(tensors: Tensors) -> dict[str, layout.Tensor]:
+def _described(tensors: Tensors) -> dict[str, layout.WrittenTensor]:
     return {
         name: {"dtype": str(value.dtype).removeprefix("torch."), "shape": tuple(value.shape)}
         for name, value in tensors.items()

@@ -6,13 +6,13 @@ from torch import nn
 
 from curvae.data import Data
 from curvae.systems import System
-from curvae.training.setup.settings import Chosen, TrainingSettings
+from curvae.training.setup.settings import CompleteSettings, TrainingSettings
 
 MANY, WIDE = 10_000, 256
 """Training rows, and units of a layer, up to which one batch size and learning rate serve. See docs/fits.md."""
 
 
-def recommended(settings: TrainingSettings, system: System, data: Data) -> Chosen:
+def recommended(settings: TrainingSettings, system: System, data: Data) -> CompleteSettings:
     """The settings with all that was left open filled in.
 
     - ``batch_size``: 128, of more than 10,000 rows 256.
@@ -26,7 +26,7 @@ def recommended(settings: TrainingSettings, system: System, data: Data) -> Chose
     filled["learning_rate"] = settings.learning_rate or _rate(rows, size, system)
     if not settings.said:
         filled["max_updates"] = _updates(rows)
-    return Chosen(**filled)
+    return CompleteSettings(**filled)
 
 
 def _rate(rows: int, size: int, system: System) -> float:

@@ -86,7 +86,7 @@ def _number(value: object) -> bool:
 
 
 @dataclass(frozen=True)
-class Chosen(TrainingSettings):
+class CompleteSettings(TrainingSettings):
     """The same with nothing left open."""
 
     batch_size: int = 128

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from curvae.cli.failures import UsageError
+from curvae.cli.errors import UsageError
 from curvae.io.typed import Plain
 from curvae.progress import say
 

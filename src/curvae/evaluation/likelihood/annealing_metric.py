@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curvae.evaluation.estimate import Estimate, Scores, Summary
-from curvae.evaluation.formatting import measured, number, plural, share
-from curvae.evaluation.likelihood.annealing import CHAINS, SPREAD_BAD, annealable, annealed
+from curvae.evaluation.formatting import format_count, format_estimate, format_number, format_share
+from curvae.evaluation.likelihood.annealing import CHAINS, SPREAD_BAD, annealed_importance_sampling, require_annealable
 from curvae.evaluation.likelihood.diagnostics import ESS_BAD
 from curvae.evaluation.likelihood.estimation import flagged
 from curvae.evaluation.likelihood.scores import bar
@@ -77,27 +77,29 @@ class AnnealedResult:
     def described(self) -> tuple[str, str, str]:
         """Its row of the report: the second opinion, and how far it agrees."""
         text = (
-            f"Annealed importance sampling of the first {plural(self.count, 'datum', 'data')}: "
-            f"{self.chains} chains over {plural(self.temperatures, 'temperature', 'temperatures')}"
+            f"Annealed importance sampling of the first {format_count(self.count, 'datum', 'data')}: "
+            f"{self.chains} chains over {format_count(self.temperatures, 'temperature', 'temperatures')}"
         )
         text += "." if self.taken is None else f", or more where weights spread (most {self.taken.worst:,.0f})."
         if self.flagged:
             spread = "whose log weights spread by more than 1 nat or are not finite"
-            text += f" {plural(self.flagged, 'datum is', 'data are')} flagged, {spread}."
+            text += f" {format_count(self.flagged, 'datum is', 'data are')} flagged, {spread}."
         if self.difference is not None:
-            apart = number(self.difference.value, self.difference.stderr)
+            apart = format_number(self.difference.value, self.difference.stderr)
             text += f" It is {apart} nats above log p(x) of the same data."
         if math.isfinite(self.agreement):
             text += (
-                f" Both agree within two standard errors for {share(self.agreement, 1)} of the "
-                f"{plural(self.compared, 'datum that is', 'data that are')} flagged by neither."
+                f" Both agree within two standard errors for {format_share(self.agreement, 1)} of the "
+                f"{format_count(self.compared, 'datum that is', 'data that are')} flagged by neither."
             )
-        return ("log p(x), annealed", f"{measured(self.log_likelihood)} nats", text)
+        return ("log p(x), annealed", f"{format_estimate(self.log_likelihood)} nats", text)
 
 
 @dataclass(frozen=True)
 class Annealing:
-    """Annealed importance sampling from the prior, beside the headline: see :func:`curvae.evaluation.annealed`."""
+    """Annealed importance sampling beside the headline, see
+    :func:`curvae.evaluation.annealed_importance_sampling`.
+    """
 
     temperatures: int = 300
     """Data whose weights spread too much in a first run get up to 16 times as many."""
@@ -111,13 +113,13 @@ class Annealing:
             ValueError: fewer than 1 temperature or example, or a system without a model (HasModel) of continuous
                 latents or without evidence.
         """
-        annealable(system, temperatures=self.temperatures, data=self.data)
+        require_annealable(system, temperatures=self.temperatures, data=self.data)
 
     def compute(self, subject: Subject) -> Measured:
         count, settings = min(self.data, len(subject.scores["index"])), subject.settings
         with bar(count, subject.progress) as report:
             how = {"seed": settings.seed, "memory": settings.memory, "report": report}
-            found = annealed(subject.system, subject.table, self.temperatures, count, **how)
+            found = annealed_importance_sampling(subject.system, subject.table, self.temperatures, count, **how)
         return Measured(summarize_annealed(found, subject.scores, self.temperatures, CHAINS), found)
 
 

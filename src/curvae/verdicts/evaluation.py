@@ -17,13 +17,13 @@ SILENT = 0.05
 """Nats that latents must say of an example."""
 
 
-def of_evaluation(result: "Evaluation") -> tuple[Verdict, ...]:
+def evaluation_verdicts(result: "Evaluation") -> tuple[Verdict, ...]:
     """What an evaluation says of the model and of itself."""
-    found = [*of_baselines(result.baselines or ()), _collapsed(result), _estimates(result)]
+    found = [*baseline_verdicts(result.baselines or ()), _collapsed(result), _estimates(result)]
     return tuple(each for each in found if each is not None)
 
 
-def of_baselines(results: Sequence["BaselineResult"]) -> tuple[Verdict, ...]:
+def baseline_verdicts(results: Sequence["BaselineResult"]) -> tuple[Verdict, ...]:
     """The baseline that the model does not beat by two errors of the paired difference, the best of them."""
     best = _best(results)
     if best is None or best.difference is None:
@@ -35,7 +35,7 @@ def of_baselines(results: Sequence["BaselineResult"]) -> tuple[Verdict, ...]:
     return (Verdict("baseline", f"Not better than {best.label}: {how} it in log p(x), by {ahead} nats, paired."),)
 
 
-def of_bound(bound: float, baselines: Mapping[str, float]) -> tuple[Verdict, ...]:
+def bound_verdicts(bound: float, baselines: Mapping[str, float]) -> tuple[Verdict, ...]:
     """The baseline that the bound on the validation data does not beat, before anything is evaluated.
 
     Args:
@@ -43,7 +43,7 @@ def of_bound(bound: float, baselines: Mapping[str, float]) -> tuple[Verdict, ...
         baselines: mean validation log p(x) by name.
 
     Example:
-        >>> [str(each) for each in of_bound(-16.2, {"PPCA, 2 latents": -16.1})]
+        >>> [str(each) for each in bound_verdicts(-16.2, {"PPCA, 2 latents": -16.1})]
         ['Its validation bound, -16.20 nats, is not above PPCA, 2 latents (-16.10): evaluate compares log p(x) itself.']
     """
     name = max(baselines, key=lambda each: baselines[each], default=None)
@@ -60,7 +60,7 @@ def conclusion(result: "Evaluation", others: Sequence[Verdict] = ()) -> str:
         result: its evaluation.
         others: verdicts on its training.
     """
-    kinds = {each.kind for each in (*of_evaluation(result), *others)}
+    kinds = {each.kind for each in (*evaluation_verdicts(result), *others)}
     best = _best(result.baselines or ())
     if best is None or best.difference is None:
         return "Whether it is worth using cannot be said: there is nothing in closed form to compare it with."

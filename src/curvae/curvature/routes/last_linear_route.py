@@ -23,7 +23,7 @@ class LastLayer(Frame, Protocol):
         ...
 
 
-class Hidden(Linearization):
+class LastLayerLinearization(Linearization):
     """``Lam = M'GM + prior precision``: M is the Jacobian of the hidden layers, ``G = W'FW`` the same for all data."""
 
     batched = True

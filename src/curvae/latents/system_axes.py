@@ -12,13 +12,13 @@ from curvae.curvature.routes.derivatives import jacobian
 from curvae.curvature.routes.differentiable import decoding
 from curvae.data import ArrayTable, Data, Transform
 from curvae.data.transforms.elementwise import column_moments
-from curvae.latents.axes import Axes, principal
+from curvae.latents.axes import Axes, principal_rotation
 from curvae.model import LatentVariableModel
-from curvae.noise import kept
+from curvae.noise import keep_random_states
 from curvae.posteriors import GaussianPosterior, ImplicitGaussian, Mixture
 from curvae.priors import StandardNormal
 from curvae.systems import HasModel, HasPosterior, System
-from curvae.systems.place import evaluating, like
+from curvae.systems.device import batch_to_system, evaluating
 
 ROWS = 1024
 """Training rows whose posterior means are taken, evenly spread, in chunks that are evenly spread too."""
@@ -50,13 +50,13 @@ def latent_axes(system: System, data: Data) -> Axes:
         (torch.Size([5, 2]), True)
     """
     model = _model(system)
-    with evaluating(system), kept():
+    with evaluating(system), keep_random_states():
         torch.manual_seed(0)
         z = _means(system, data.train)
         information, slopes, own = _derivatives(model, z, data.transform, data.spec.event)
         if not bool(information.isfinite().all() and slopes.isfinite().all() and own.isfinite().all()):
             raise ValueError("rotate: expected a decoder with finite derivatives, got some that are not.")
-        rotation, gains = principal(information, slopes)
+        rotation, gains = principal_rotation(information, slopes)
         explained = _explained(model, z[:CORNERS], rotation, data.transform, data.spec.event)
     deviations = _deviations(data.train)[: len(own)]
     return Axes(rotation, gains, len(data.train), own @ rotation.mT, deviations, explained)
@@ -82,7 +82,7 @@ def _means(system: Any, table: ArrayTable) -> Float[Tensor, "N D"]:
     rows = torch.linspace(0, len(table) - 1, min(len(table), ROWS)).long()
     count, parts = math.ceil(len(rows) / CHUNK), []
     for first in range(count):
-        batch = like(system, table.batch(rows[first::count]))
+        batch = batch_to_system(system, table.batch(rows[first::count]))
         q = system.parts().infer(batch).posterior
         parts.append(q.mean)
         if not isinstance(q, GaussianPosterior | ImplicitGaussian | Mixture):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curvae.cli.failures import Refused, UsageError, closest
+from curvae.cli.errors import CommandError, UsageError, closest
 from curvae.cli.flags import Source
 from curvae.cli.parsing import in_flags, parse, parser
 from curvae.io.reading import READ_FROM_FILES, Reading
@@ -49,7 +49,7 @@ def known_set_of(word: str) -> str | None:
         UsageError: it is neither.
     """
     from curvae.data import DataError
-    from curvae.data.datasets.sets import known, names
+    from curvae.data.datasets.known_sets import known, names
 
     try:
         return known(word)
@@ -104,7 +104,8 @@ def open_run(folder: Path, trust: Sequence[str] = ()) -> "RunFolder":
     """The run in a folder.
 
     Raises:
-        Refused: it has modules of the user's that ``trust`` does not name: a file alone must not make us import them.
+        CommandError: it has modules of the user's that ``trust`` does not name: a file alone must not make us import
+            them.
     """
     from curvae.training import RunFolder
     from curvae.training.run.serialization import custom_parts
@@ -122,11 +123,11 @@ def open_run(folder: Path, trust: Sequence[str] = ()) -> "RunFolder":
 def refuse_own(path: Path, arguments: Any, trust: Sequence[str]) -> None:
     """
     Raises:
-        Refused: a file names modules of the user's that ``trust`` does not name.
+        CommandError: a file names modules of the user's that ``trust`` does not name.
     """
     if own := [name for name in _class_paths(arguments) if not _trusted(name, trust)]:
         module = own[0].partition(".")[0]
-        raise Refused(f"{path}: has a part of your own, {own[0]}; --trust {module} imports it from this folder.")
+        raise CommandError(f"{path}: has a part of your own, {own[0]}; --trust {module} imports it from this folder.")
 
 
 def trust_of(system: "System") -> str:
@@ -141,13 +142,13 @@ def existing(run: Path | str) -> Path:
     """The folder of a run, if it is one.
 
     Raises:
-        Refused: there is no folder, or it is not that of a run.
+        CommandError: there is no folder, or it is not that of a run.
     """
     folder = Path(run)
     if not folder.is_dir():
-        raise Refused(f"{folder}: expected the folder of a run, got none there; name what curvae fit --out named.")
+        raise CommandError(f"{folder}: expected the folder of a run, got none there; name what curvae fit --out named.")
     if not (folder / "config.yaml").is_file():
-        raise Refused(f"{folder}: expected the folder of a run, got one without config.yaml; name another.")
+        raise CommandError(f"{folder}: expected the folder of a run, got one without config.yaml; name another.")
     return folder
 
 

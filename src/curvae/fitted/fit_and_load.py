@@ -16,9 +16,9 @@ from curvae import registry
 from curvae.argument_checks import check_seed
 from curvae.data import Data, Earlier, Options, Reading, from_array, from_file, like_array, like_file, like_set
 from curvae.data import load as load_set
-from curvae.data.datasets.sets import known
+from curvae.data.datasets.known_sets import known
 from curvae.fitted.fitted import Fitted
-from curvae.noise import kept
+from curvae.noise import keep_random_states
 from curvae.systems import System
 
 RENAMED = {"split_seed": "seed", "data_name": "name"}
@@ -132,7 +132,7 @@ def fit(
     }  # fmt: skip
     check_seed(seed)
     _check_system(system)
-    with kept():
+    with keep_random_states():
         from curvae.training import fit as train  # Lightning draws a number when it is imported
         from curvae.training import fit_from, fit_restarts
 
@@ -188,7 +188,7 @@ def load(path: str | PathLike[str], system: System | None = None, data: Data | N
         ...
         curvae.training.errors.RunError: nowhere: expected the folder of a run, found none.
     """
-    with kept():
+    with keep_random_states():
         from curvae.training import RunFolder
         from curvae.training import load as load_system
 

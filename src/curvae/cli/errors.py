@@ -16,7 +16,7 @@ class UsageError(Exception):
     """A command line that cannot be read as it was written."""
 
 
-class Refused(Exception):
+class CommandError(Exception):
     """A command that was understood and cannot be carried out."""
 
 
@@ -42,7 +42,7 @@ def guarded(command: Callable[[Sequence[str]], None], words: Sequence[str]) -> i
     except Exception as error:
         if os.environ.get("CURVAE_DEBUG") == "1":
             raise
-        print_error(f"curvae: error: {told(error)}")
+        print_error(f"curvae: error: {error_line(error)}")
         return USAGE if isinstance(error, UsageError) else FAILED
 
 
@@ -67,14 +67,14 @@ def _silence(stream: TextIO) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def told(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """The error in one line.
 
-    >>> told(UsageError("--latent: expected a whole number,\\n  got 'x'."))
+    >>> error_line(UsageError("--latent: expected a whole number,\\n  got 'x'."))
     "--latent: expected a whole number, got 'x'."
     """
     line = " ".join(str(error).split())
-    if line and isinstance(error, (UsageError, Refused, ValueError, ImportError)):
+    if line and isinstance(error, (UsageError, CommandError, ValueError, ImportError)):
         return line
     if is_disk_full(error):
         return f"{_file(error)}the disk is full; free some space, then give the same command again."

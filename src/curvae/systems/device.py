@@ -9,7 +9,7 @@ from torch import nn
 from curvae.typing import Batch
 
 
-def place(system: nn.Module) -> tuple[torch.device, torch.dtype]:
+def device_and_dtype(system: nn.Module) -> tuple[torch.device, torch.dtype]:
     """Device and floating type of a system, by its first parameter or buffer."""
     for tensor in (*system.parameters(), *system.buffers()):
         if tensor.is_floating_point():
@@ -17,14 +17,14 @@ def place(system: nn.Module) -> tuple[torch.device, torch.dtype]:
     return torch.device("cpu"), torch.float32
 
 
-def like(system: nn.Module, batch: Batch) -> Batch:
+def batch_to_system(system: nn.Module, batch: Batch) -> Batch:
     """A batch where the system is, in its floating type.
 
     Example:
-        >>> like(nn.Linear(2, 2).double(), Batch.of(torch.zeros(3, 2))).x.dtype
+        >>> batch_to_system(nn.Linear(2, 2).double(), Batch.of(torch.zeros(3, 2))).x.dtype
         torch.float64
     """
-    device, dtype = place(system)
+    device, dtype = device_and_dtype(system)
     x = batch.x.to(device, dtype) if batch.x.is_floating_point() else batch.x.to(device)
     mask, label = (None if part is None else part.to(device) for part in (batch.mask, batch.label))
     context = None if batch.context is None else batch.context.map(lambda part: part.to(device, dtype))

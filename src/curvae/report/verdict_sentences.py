@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 
-from curvae.evaluation.formatting import plural, share
+from curvae.evaluation.formatting import format_count, format_share
 from curvae.evaluation.information.posterior_summary import NOT_OK
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
 from curvae.evaluation.results import Evaluation
 from curvae.report.snapshot import Snapshot
-from curvae.verdicts import Verdict, conclusion, of_evaluation, of_training
+from curvae.verdicts import Verdict, conclusion, evaluation_verdicts, training_verdicts
 
 
 def verdict(run: Snapshot) -> str:
@@ -23,7 +23,7 @@ def verdict(run: Snapshot) -> str:
     if found is None:
         return "This system gives no evidence, so no log-likelihood can be had; its pictures and its bound are below."
     words = [
-        f"The mean over {plural(evaluation.count, 'datum', 'data')} of the {evaluation.split} split, in nats "
+        f"The mean over {format_count(evaluation.count, 'datum', 'data')} of the {evaluation.split} split, in nats "
         "per datum, with its standard error. Higher is better: one nat more makes the data e ≈ 2.7 times as likely.",
         trust(evaluation),
         conclusion(evaluation, _of_training(run)),
@@ -32,7 +32,7 @@ def verdict(run: Snapshot) -> str:
 
 
 def _of_training(run: Snapshot) -> tuple[Verdict, ...]:
-    return of_training(run.metrics, f"`curvae fit --continue {run.name}`") if run.metrics else ()
+    return training_verdicts(run.metrics, f"`curvae fit --continue {run.name}`") if run.metrics else ()
 
 
 def trust(evaluation: Evaluation) -> str:
@@ -43,7 +43,7 @@ def trust(evaluation: Evaluation) -> str:
     if khat is None or not math.isfinite(khat.flagged):
         return ""
     part = max(khat.flagged, evaluation.flagged / max(1, evaluation.count))
-    flagged = share(part, 1)
+    flagged = format_share(part, 1)
     if part <= 0.01:
         return "The importance sampling behind it can be relied on for nearly every datum."
     if part <= 0.1:
@@ -57,7 +57,7 @@ def trust(evaluation: Evaluation) -> str:
 def all_warnings(run: Snapshot) -> list[str]:
     """Everything a reader should know before believing the numbers; empty if there is nothing."""
     found = list(run.evaluation.warnings) if run.evaluation else []
-    found += map(str, of_evaluation(run.evaluation) if run.evaluation else ())
+    found += map(str, evaluation_verdicts(run.evaluation) if run.evaluation else ())
     found += map(str, _of_training(run))
     found += [f"What `curvae {command}` found is {run.missing(command)}" for command in run.stale]
     found += [f"An earlier curvae wrote what `curvae {c}` found, without saying of which weights." for c in run.unsure]
@@ -67,10 +67,12 @@ def all_warnings(run: Snapshot) -> list[str]:
         found.append(f"Training is not finished: its state is “{state}”{reason}. The model may still get better.")
     skipped = float(np.nansum(run.metrics.get("skipped", 0)))
     if skipped > 0:
-        steps = plural(skipped, "training step was", "training steps were")
+        steps = format_count(skipped, "training step was", "training steps were")
         found.append(f"{steps} skipped because the loss or a gradient was not finite.")
     not_ok = run.metrics.get("not_ok", np.array([]))
     last = not_ok[np.isfinite(not_ok)][-1:]
     if run.evaluation is None and last.size and last[0] > 0:
-        found.append(f"In the last epoch of training the mode search of {share(last[0], 1)} of the data {NOT_OK}.")
+        found.append(
+            f"In the last epoch of training the mode search of {format_share(last[0], 1)} of the data {NOT_OK}."
+        )
     return found

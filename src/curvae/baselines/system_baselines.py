@@ -8,7 +8,7 @@ from curvae.systems import HasModel, System
 from curvae.typing import DataSpec, Table
 
 
-def fit_beside(system: System, train: Table, spec: DataSpec) -> tuple[Baseline, ...]:
+def fit_system_baselines(system: System, train: Table, spec: DataSpec) -> tuple[Baseline, ...]:
     """The baselines of a system, see :func:`curvae.baselines.fit`.
 
     A system with a model has that model's likelihood and as many latents as its prior has dimensions. Any other is
@@ -24,7 +24,7 @@ def fit_beside(system: System, train: Table, spec: DataSpec) -> tuple[Baseline, 
         >>> from curvae.data import from_array
         >>> from curvae.systems import vae
         >>> data = from_array(torch.randn(100, 3))
-        >>> [each.label for each in fit_beside(vae(data.spec, latent=2, hidden=8), data.train, data.spec)]
+        >>> [each.label for each in fit_system_baselines(vae(data.spec, latent=2, hidden=8), data.train, data.spec)]
         ['PPCA, 2 latents', 'factor analysis, 2 latents']
     """
     likelihood, latent = _parts(system, spec)

@@ -7,7 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from curvae.cli.failures import Interrupted
+from curvae.cli.errors import Interrupted
 from curvae.cli.parsing import given
 
 if TYPE_CHECKING:
@@ -17,16 +17,18 @@ ROWS = 4096
 """That are scored at a time."""
 
 
-def finished(run: "RunFolder") -> None:
+def print_fit_summary(run: "RunFolder") -> None:
     """The last lines of a fit: baselines on the validation data, verdicts, where the run lies and what comes next."""
     import torch
 
-    from curvae.baselines import fit_beside
-    from curvae.verdicts import last_stage, of_bound, of_training
+    from curvae.baselines import fit_system_baselines
+    from curvae.verdicts import bound_verdicts, last_stage, training_verdicts
 
     data, metrics = run.data(), run.metrics()
     rows = data.validation
-    known = [each for each in fit_beside(run.system(), data.sample.train, data.spec) if each.density is not None]
+    known = [
+        each for each in fit_system_baselines(run.system(), data.sample.train, data.spec) if each.density is not None
+    ]
     parts = [(each, [each.log_prob(some.x, some.mask, some.context) for some in rows.batches(ROWS)]) for each in known]
     means = {each.label: float(torch.cat(found).mean()) for each, found in parts}
     bounds = metrics["validation_bound"][last_stage(metrics)]
@@ -38,7 +40,7 @@ def finished(run: "RunFolder") -> None:
     if means:
         beside = "; ".join(f"{name} {value:.2f}" for name, value in means.items())
         print(f"validation, nats: bound {best:.2f}; in closed form: {beside}")
-    for each in (*of_training(metrics, f"curvae fit --continue {run.path}"), *of_bound(best, means)):
+    for each in (*training_verdicts(metrics, f"curvae fit --continue {run.path}"), *bound_verdicts(best, means)):
         print(f"verdict: {each}")
     print(f"run: {run.path}\nnext: curvae evaluate {run.path}")
 
@@ -56,7 +58,7 @@ def interruptible(command: str) -> Iterator[None]:
         raise Interrupted(f"{command} goes on from here.") from None
 
 
-def again(words: Sequence[str], folder: Path | str) -> str:
+def resume_command(words: Sequence[str], folder: Path | str) -> str:
     """The command line that goes on with what it left in this folder."""
     out = [] if given("--out", words) else ["--out", str(folder)]
     return shlex.join(["curvae", "fit", *words, *out])

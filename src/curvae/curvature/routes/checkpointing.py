@@ -8,18 +8,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from curvae.curvature.linearization import Local
+from curvae.curvature.linearization import LocalExpansion
 from curvae.model import LatentVariableModel
 
-Run = Callable[[Tensor], Local]
+Run = Callable[[Tensor], LocalExpansion]
 
 
-def recomputed(model: LatentVariableModel, run: Run, z: Float[Tensor, "B D"]) -> Local:
+def recomputed(model: LatentVariableModel, run: Run, z: Float[Tensor, "B D"]) -> LocalExpansion:
     """``run(z)``, once differentiable in z and the parameters of the model, in the memory of one such part."""
     parameters = dict(model.named_parameters())
     if not torch.is_grad_enabled() or not any(one.requires_grad for one in (z, *parameters.values())):
         return run(z)
-    return Local(*_Again.apply(model, run, tuple(parameters), z, *parameters.values()))  # pyright: ignore[reportGeneralTypeIssues]
+    return LocalExpansion(*_Again.apply(model, run, tuple(parameters), z, *parameters.values()))  # pyright: ignore[reportGeneralTypeIssues]
 
 
 class _Again(torch.autograd.Function):
@@ -54,5 +54,5 @@ class _Door(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, run: Run, z: Tensor) -> Local:
+    def forward(self, run: Run, z: Tensor) -> LocalExpansion:
         return run(z)

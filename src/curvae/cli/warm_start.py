@@ -5,8 +5,8 @@ from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
-from curvae.cli import opening
-from curvae.cli.finished import again, finished, interruptible
+from curvae.cli import resolve
+from curvae.cli.fit_summary import interruptible, print_fit_summary, resume_command
 from curvae.cli.flags import Source
 from curvae.cli.parsing import errors_in_flags, parse, parser, to_front
 
@@ -19,7 +19,7 @@ def fit(words: Sequence[str]) -> None:
     front = to_front("--from", words)
     named = next((word for word in front[1:2] if not word.startswith("-")), None)
     data = _data(named)
-    options = opening.training_flags()
+    options = resolve.training_flags()
     sources = [Source("words", _from), data, options, Source("training", _trust)]
     made = parser("fit", f"--from RUN {named or 'DATA'} [flags]", getdoc(fit) or "", EXAMPLES, sources)
     chosen = parse(made, front)
@@ -31,9 +31,9 @@ def _data(word: str | None) -> Source:
     """The flags with which it is read."""
     from curvae.data import like_file, like_set
 
-    skip, known = frozenset({"earlier", "path", "name"}), word is not None and opening.known_set_of(word) is not None
+    skip, known = frozenset({"earlier", "path", "name"}), word is not None and resolve.known_set_of(word) is not None
     skip = skip if known else skip | {"data_dir"}
-    return Source("data", like_set if known else like_file, skip=skip, rename=opening.RENAME)
+    return Source("data", like_set if known else like_file, skip=skip, rename=resolve.RENAME)
 
 
 def _train(chosen: Any, reading: dict[str, Any], training: dict[str, Any], words: Sequence[str]) -> None:
@@ -42,16 +42,16 @@ def _train(chosen: Any, reading: dict[str, Any], training: dict[str, Any], words
     from curvae.training.run.claim import next_name
     from curvae.training.setup.devices import is_first
 
-    run, word = opening.open_run(chosen["run"], chosen["trust"] or ()), chosen["data"]
-    name, earlier = opening.known_set_of(word), run.earlier()
-    with opening.noted():
+    run, word = resolve.open_run(chosen["run"], chosen["trust"] or ()), chosen["data"]
+    name, earlier = resolve.known_set_of(word), run.earlier()
+    with resolve.noted():
         data = like_set(earlier, name, **reading) if name else like_file(earlier, word, **reading)
     if training["out"] is None and training["devices"] == 1:
         training["out"] = next_name(f"{run.config['system'].get('name', 'run')}-{data.spec.name}")
-    with interruptible(again(words, str(training["out"]))):
+    with interruptible(resume_command(words, str(training["out"]))):
         found = fit_from(run, data, **training)
     if is_first():
-        finished(found)
+        print_fit_summary(found)
 
 
 def _from(run: Path, data: str) -> None:

@@ -9,12 +9,12 @@ import torch
 from torch import Generator, Tensor
 
 from curvae.argument_checks import check_counts
-from curvae.evaluation.draws import untouched
+from curvae.evaluation.draws import seeded_evaluation
 from curvae.io.typed import Range, Share
 from curvae.memory import blocks
 from curvae.model import LatentVariableModel, require_continuous, require_unconditional
 from curvae.systems import HasModel, Parts, System, require
-from curvae.systems.place import like
+from curvae.systems.device import batch_to_system
 from curvae.typing import Batch
 
 LEAST = 1e-12
@@ -66,8 +66,8 @@ def given_rows(
     if not bool(torch.isfinite(seen).all()):
         raise ValueError(f"{who}: x must be finite where it is observed; pass a mask that is False at missing values.")
     given = Batch.of(seen.reshape(-1, *event), None if mask is None else mask.reshape(-1, *event))
-    with untouched(system, seed) as generator:
-        yield parts, like(system, given), generator
+    with seeded_evaluation(system, seed) as generator:
+        yield parts, batch_to_system(system, given), generator
 
 
 def simulated(model: LatentVariableModel, n: int, given: Batch, generator: Generator) -> tuple[Batch, Tensor]:

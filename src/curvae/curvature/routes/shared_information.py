@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from curvae.curvature.linearization import take_rows
-from curvae.curvature.routes.hidden import Hidden
+from curvae.curvature.routes.last_linear_route import LastLayerLinearization
 from curvae.likelihoods import HasBound, Likelihood
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch
@@ -44,7 +44,7 @@ class Majorizer(SharedInformation):
 
 
 @dataclass(frozen=True)
-class Typical(SharedInformation):
+class MeanInformation(SharedInformation):
     """The mean information over ``draws`` draws of the prior, the same ones every time.
 
     Where the model is sure of most elements this is far below the bound, and the steps are longer. They may be too
@@ -64,7 +64,7 @@ class Typical(SharedInformation):
 
 
 @dataclass(frozen=True, eq=False)
-class Stand:
+class SharedInformationFrame:
     """A batch with one information for all its data."""
 
     model: LatentVariableModel
@@ -80,11 +80,11 @@ class Stand:
         slope = likelihood.score(batch.x, eta, batch.mask) @ self.last.weight
         return likelihood.log_prob(batch.x, eta, batch.mask), slope
 
-    def take(self, rows: Int[Tensor, " n"]) -> "Stand":
+    def take(self, rows: Int[Tensor, " n"]) -> "SharedInformationFrame":
         return replace(self, batch=take_rows(self.batch, rows))
 
 
-class Shared(Hidden):
+class Shared(LastLayerLinearization):
     """``Lam0 = M'GM + prior precision`` with ``G = W'F0 W``, W the decoder's last layer, M the Jacobian before it.
 
     Not the precision of the posterior: for the search alone. With a bound of the information, the parabola with the
@@ -93,7 +93,7 @@ class Shared(Hidden):
     """
 
     locally_constant = False
-    frame: Stand
+    frame: SharedInformationFrame
 
     @classmethod
     def fits(cls, model: LatentVariableModel, batch: Batch) -> bool:
@@ -114,4 +114,4 @@ class Shared(Hidden):
         if parts is None or not information.serves(model.likelihood):
             return None
         hidden, last = parts
-        return cls(Stand(model, hidden, last, information.gram(model, last.weight), batch), z)
+        return cls(SharedInformationFrame(model, hidden, last, information.gram(model, last.weight), batch), z)

@@ -31,7 +31,7 @@ class Observed:
         return replace(self, model=self.model.given(batch.context), batch=batch, variance=variance)
 
 
-class Decoded(Linearization):
+class DecoderLinearization(Linearization):
     """J along one vector: ``u -> J'u`` is the decoder's reverse pass, ``v -> J v`` the reverse pass of that.
 
     The decoder is run once for both. A product with Lam costs what two of its passes do.
@@ -72,7 +72,7 @@ class Decoded(Linearization):
 
     @cached_property
     def inform(self) -> Product:
-        return informed(self.model, self.batch, self._decoded.eta)
+        return fisher_product(self.model, self.batch, self._decoded.eta)
 
     @cached_property
     def _decoded(self) -> Batched | Looped:
@@ -80,14 +80,14 @@ class Decoded(Linearization):
         return vector_products(decoding(self.model, self.batch.x, self.z), self.z)
 
 
-def informed(model: LatentVariableModel, batch: Batch, eta: Float[Tensor, "B P"]) -> Product:
+def fisher_product(model: LatentVariableModel, batch: Batch, eta: Float[Tensor, "B P"]) -> Product:
     """``v -> F v = R (R'v)`` with the expected information F of the likelihood at eta."""
     root, transposed = torch.func.vjp(lambda u: model.likelihood.root(eta, u, batch.mask), torch.zeros_like(eta))[:2]
     del root
     return lambda v: transposed(model.likelihood.root(eta, v, batch.mask))[0]
 
 
-def assembled(
+def score_and_precision(
     model: LatentVariableModel, batch: Batch, eta: Float[Tensor, "B P"], rows: Float[Tensor, "B D P"]
 ) -> tuple[Float[Tensor, "B D"], Matrix]:
     """``J's`` and ``J'FJ`` from eta and the transposed Jacobian."""

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from curvae.cli.finished import finished
-from curvae.cli.opening import open_run
+from curvae.cli.fit_summary import print_fit_summary
 from curvae.cli.parsing import command
+from curvae.cli.resolve import open_run
 
 
 @command(
@@ -38,4 +38,4 @@ def fit(
     said = {"epochs": epochs, "max_updates": max_updates, "minutes": minutes, "learning_rate": learning_rate}
     changes = {name: value for name, value in said.items() if value is not None}
     found = train_on(open_run(run, trust or ()), progress=progress, logger=logger, **changes)
-    finished(found)
+    print_fit_summary(found)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curvae.cli.flags import Source
-from curvae.cli.opening import DATA_FLAGS
 from curvae.cli.output import show
 from curvae.cli.parsing import command, in_flags
+from curvae.cli.resolve import DATA_FLAGS
 from curvae.io.reading import CONTEXT, Reading
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 from curvae.argument_checks import MOST, SEEDS
-from curvae.cli.failures import UsageError
+from curvae.cli.errors import UsageError
 
 LARGEST = 1.7e308
 

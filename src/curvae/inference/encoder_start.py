@@ -7,7 +7,7 @@ from torch import nn
 
 from curvae.inference.inference import AffinePosterior
 from curvae.linalg import soft_unbound
-from curvae.networks import carried, write_affine
+from curvae.networks import linear_capacity, write_affine
 
 
 def write_posterior(
@@ -29,7 +29,7 @@ def write_posterior(
         stretch: log of what draws are multiplied by later, and the encoder's distribution is therefore divided by.
 
     Returns:
-        Whether the encoder could be written into, see :func:`curvae.networks.carried`.
+        Whether the encoder could be written into, see :func:`curvae.networks.linear_capacity`.
     """
     count = len(posterior.inward)
     if not writable(encoder, posterior) or size < count:
@@ -47,7 +47,7 @@ def write_posterior(
 
 def writable(encoder: nn.Module, posterior: AffinePosterior) -> bool:
     """Whether an encoder could be made to give it."""
-    return carried(encoder) >= max(len(posterior.inward), 1)
+    return linear_capacity(encoder) >= max(len(posterior.inward), 1)
 
 
 def last_layer(network: nn.Module) -> nn.Linear | None:

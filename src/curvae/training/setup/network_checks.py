@@ -12,7 +12,7 @@ from curvae.data import Data
 from curvae.inference import Inference
 from curvae.model import LatentVariableModel
 from curvae.systems import HasModel, Parts, System
-from curvae.systems.place import evaluating, place
+from curvae.systems.device import device_and_dtype, evaluating
 from curvae.typing import Batch
 
 ROWS = 2
@@ -67,7 +67,7 @@ def check_batches(system: nn.Module, rows: int, size: int) -> None:
 
 
 def _try_decoder(model: LatentVariableModel) -> None:
-    call = Call("decoder", torch.randn(ROWS, model.prior.size, device=place(model)[0]))
+    call = Call("decoder", torch.randn(ROWS, model.prior.size, device=device_and_dtype(model)[0]))
     try:
         out = networks.run_network(model.decoder, call.given)
     except Exception as error:
@@ -81,7 +81,7 @@ def _try_decoder(model: LatentVariableModel) -> None:
 def _try_encoders(system: System, parts: Parts, data: Data) -> None:
     """Each is judged as it is called; then whether they are for as many latents as the prior has."""
     few = torch.arange(min(ROWS, len(data.train)))
-    batch = data.train.take(few).to(place(system)[0]).batch(few)
+    batch = data.train.take(few).to(device_and_dtype(system)[0]).batch(few)
     batch = Batch.of(batch.x, batch.mask, batch.context)
     under_way: list[Call] = []
     try:

@@ -26,7 +26,7 @@ FAILED = (
 )
 
 
-def search(
+def compiled_search(
     near: Linearization, rule: StepRule, steps: int, cycle: int, tolerance: float
 ) -> tuple[Gram, list[Record]] | None:
     """Where up to ``steps`` steps lead, the factor made anew every ``cycle`` of them, and what was seen before each."""
@@ -44,7 +44,7 @@ def search(
 
 
 @torch.no_grad()
-def last(near: Linearization, rule: StepRule, differentiated: bool) -> Mode | None:
+def compiled_last_step(near: Linearization, rule: StepRule, differentiated: bool) -> Mode | None:
     """The last step, and the precision that it ends in."""
     problem, z = _problem(near, rule), near.z
     if problem is None or not isinstance(near, Gram):

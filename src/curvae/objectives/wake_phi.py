@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curvae.model import LatentVariableModel, fork
-from curvae.objectives.estimators import frozen, independent, slopes
+from curvae.model import LatentVariableModel, log_joint_by_target
+from curvae.objectives.estimators import freeze_posterior, require_independent_draws, slopes
 from curvae.objectives.objective import Bound, Kind, log_mean_exp, log_weights
 from curvae.posteriors import DensityPosterior, Draws, Posterior
 from curvae.typing import Batch, PerDatum, PerDraw
@@ -63,9 +63,9 @@ def _doubly(
     model: LatentVariableModel, posterior: DensityPosterior, batch: Batch, draws: Draws
 ) -> tuple[PerDraw, PerDatum]:
     """Log weights, and what has the gradient ``sum_s w~_s (1 - w~_s) path_s``."""
-    independent(posterior, "WakePhi(doubly=True)")
-    log_q = frozen(posterior, draws, "WakePhi(doubly=True)").log_prob(draws.z)
-    down, up = fork(model, batch.x, draws.z, batch.mask)
+    require_independent_draws(posterior, "WakePhi(doubly=True)")
+    log_q = freeze_posterior(posterior, draws, "WakePhi(doubly=True)").log_prob(draws.z)
+    down, up = log_joint_by_target(model, batch.x, draws.z, batch.mask)
     log_w = down - log_q.detach()
     own = slopes(log_mean_exp, log_w.detach(), draws.log_c.detach())[1]
     return log_w, (own * (up - log_q)).sum(0)

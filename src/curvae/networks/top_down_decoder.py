@@ -11,7 +11,7 @@ from curvae import memory
 from curvae.networks.mlp import MLP
 
 
-class TopDown(nn.Module):
+class TopDownDecoder(nn.Module):
     """``h_1 = G_1 z_1``, then ``h_k = T_{k-1}(h_{k-1}) + G_k z_k``, at the end ``eta = T_L(h_L)``; the top layer first.
 
     ``z = (z_1, ..., z_L)`` is the noise of all L layers, independent a priori, so the prior is a standard normal over
@@ -27,7 +27,7 @@ class TopDown(nn.Module):
 
     Example:
         >>> import torch
-        >>> TopDown.of((2, 3), [16], 10)(torch.zeros(5, 2 + 3)).shape
+        >>> TopDownDecoder.of((2, 3), [16], 10)(torch.zeros(5, 2 + 3)).shape
         torch.Size([5, 10])
     """
 
@@ -35,8 +35,8 @@ class TopDown(nn.Module):
         super().__init__()
         if not blocks or not len(noise) == len(maps) == len(blocks):
             raise ValueError(
-                f"TopDown: expects one noise module and one map for each of 1 or more blocks; got {len(noise)} and "
-                f"{len(maps)} for blocks={blocks}."
+                f"TopDownDecoder: expects one noise module and one map for each of 1 or more blocks; got "
+                f"{len(noise)} and {len(maps)} for blocks={blocks}."
             )
         self.noise = nn.ModuleList(noise)
         self.maps = nn.ModuleList(maps)
@@ -45,9 +45,9 @@ class TopDown(nn.Module):
     @classmethod
     def of(
         cls, blocks: tuple[int, ...], hidden: Sequence[int], outputs: int, activation: type[nn.Module] = nn.ReLU
-    ) -> "TopDown":
+    ) -> "TopDownDecoder":
         """Square matrices G without bias, and maps T that are MLPs with these hidden layers."""
-        memory.require_memory(sum(size * size for size in blocks), "TopDown")
+        memory.require_memory(sum(size * size for size in blocks), "TopDownDecoder")
         noise = [nn.Linear(size, size, bias=False) for size in blocks]
         maps = [MLP(size, hidden, after, activation) for size, after in pairwise((*blocks, outputs))]
         return cls(noise, maps, blocks)

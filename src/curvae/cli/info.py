@@ -23,7 +23,7 @@ Row = tuple[str, str]
 def list_() -> None:
     """Systems with a line and a reference for each, and the known data sets."""
     from curvae import registry
-    from curvae.data.datasets.sets import SOURCES
+    from curvae.data.datasets.known_sets import SOURCES
 
     show(
         "systems",
