@@ -12,7 +12,6 @@ them. A cell is a table, a method and a seed, and a line of ``results/anomalies.
 import argparse
 import gzip
 import itertools
-import json
 import logging
 import tempfile
 import time
@@ -29,6 +28,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 
 import curvae
+from fits.cells import Cells, halves
 from pages import written
 
 HERE = Path(__file__).parent
@@ -112,37 +112,24 @@ def cell(x: Array, method: str, seed: int) -> dict[str, float]:
     return {**scores, "seconds": spent}
 
 
-def kept() -> dict[tuple[str, str, int], dict[str, float]]:
-    """Cells that were run."""
-    if not RESULTS.exists():
-        return {}
-    lines = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-    return {(line["table"], line["method"], line["seed"]): line for line in lines}
-
-
-def page() -> None:
+def page(cells: Cells) -> None:
     """The table of the page: means over seeds, and half their range."""
     found: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
-    for (table, method, _), line in kept().items():
-        found[table, method].append(line)
+    for row in cells.rows:
+        found[row["table"], row["method"]].append(row)
     lines = ["| table | method | seeds | rows | cells | CPU s |", "|---|---|--:|--:|--:|--:|"]
     for (table, method), some in found.items():
-        cells = [_told([each[name] for each in some]) for name in ("rows", "cells")]
+        areas = [halves([each[name] for each in some], 3) for name in ("rows", "cells")]
         seconds = np.mean([each["seconds"] for each in some])
-        lines.append(f"| {table} | {method} | {len(some)} | {cells[0]} | {cells[1]} | {seconds:.0f} |")
+        lines.append(f"| {table} | {method} | {len(some)} | {areas[0]} | {areas[1]} | {seconds:.0f} |")
     written(PAGE, "anomalies", "\n".join(lines) + "\n")
 
 
-def _told(values: list[float]) -> str:
-    return f"{np.mean(values):.3f}" + (f" ± {np.ptp(values) / 2:.3f}" if len(values) > 1 else "")
-
-
-def todo(options: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
+def todo(options: argparse.Namespace, cells: Cells) -> Iterator[tuple[str, str, int]]:
     """Cells that were asked for and are not there, seed by seed."""
     wanted = itertools.product(options.seeds, ("wine", "wdbc", "white", "abalone", "sdss"), METHODS)
-    have = kept()
     for seed, table, method in wanted:
-        if (not options.only or table in options.only) and (table, method, seed) not in have:
+        if (not options.only or table in options.only) and (table, method, seed) not in cells:
             yield table, method, seed
 
 
@@ -155,12 +142,10 @@ def main() -> None:
     options = parser.parse_args()
     logging.getLogger("curvae").setLevel(logging.ERROR)
     data = {} if options.list else {name: each.to_numpy(float) for name, each in tables(options.folder).items()}
-    for table, method, seed in [] if options.list else todo(options):
-        line = {"table": table, "method": method, "seed": seed, **cell(data[table], method, seed)}
-        with RESULTS.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        print(line, flush=True)
-    page()
+    cells = Cells(RESULTS, "table", "method", "seed")
+    for table, method, seed in [] if options.list else todo(options, cells):
+        cells.add({"table": table, "method": method, "seed": seed, **cell(data[table], method, seed)})
+    page(cells)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ by 3,529 genes, or one of two checks on simulated cells, and a line of ``results
 
 import argparse
 import itertools
-import json
 import logging
 import lzma
 import tempfile
@@ -35,6 +34,7 @@ from curvae.model import LatentVariableModel
 from curvae.systems import LatentSystem, vae
 from curvae.systems.device import evaluating
 from curvae.typing import Conditions, Context
+from fits.cells import Cells
 from pages import written
 
 HERE = Path(__file__).parent
@@ -246,17 +246,9 @@ def part(x: Array, method: str, seed: int) -> dict[str, float]:
     return {**found, "seconds": time.process_time() - begun}
 
 
-def kept() -> dict[tuple[str, int], dict[str, Any]]:
-    """Parts that were run."""
-    if not RESULTS.exists():
-        return {}
-    lines = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-    return {(line["method"], line["seed"]): line for line in lines}
-
-
-def page() -> None:
+def page(done: Cells) -> None:
     """The table of the page."""
-    have = kept()
+    have = {(row["method"], row["seed"]): row for row in done.rows}
     lines = [
         "| likelihood | split | log p(x), nats a cell | less Poisson | flagged | CPU s |",
         "|---|--:|--:|--:|--:|--:|",
@@ -284,14 +276,11 @@ def main() -> None:
     logging.getLogger("curvae").setLevel(logging.ERROR)
     wanted = [*itertools.product(options.seeds, (*COUNTS, GAUSSIAN)), (0, DISPERSION), (0, POSTERIOR)]
     x = None if options.list else cells(options.folder)
+    done = Cells(RESULTS, "method", "seed")
     for seed, method in [] if x is None else wanted:
-        if (method, seed) in kept() or (options.only and method not in options.only):
-            continue
-        line = {"method": method, "seed": seed, **part(x, method, seed)}
-        with RESULTS.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        print(line, flush=True)
-    page()
+        if (method, seed) not in done and (not options.only or method in options.only):
+            done.add({"method": method, "seed": seed, **part(x, method, seed)})
+    page(done)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ Each seed is 4,000 stars of 5 bands, two latents, and an error for every value: 
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from curvae.linear import heteroscedastic_ppca, ppca
+from fits.cells import Cells
 from pages import written
 
 HERE = Path(__file__).parent
@@ -95,13 +95,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     options = parser.parse_args()
-    have = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    for seed in range(len(have), options.seeds):
-        have.append(off_by(seed))
-        with RESULTS.open("a") as file:
-            file.write(json.dumps(have[-1]) + "\n")
-        print(have[-1], flush=True)
-    page(have)
+    done = Cells(RESULTS, "seed")
+    for seed in range(options.seeds):
+        if (seed,) not in done:
+            done.add(off_by(seed))
+    page(done.rows)
 
 
 if __name__ == "__main__":

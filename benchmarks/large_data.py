@@ -23,13 +23,14 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+
+from fits.cells import Cells
 
 RESULTS = Path(__file__).parent / "results" / "large_data.jsonl"
 ROWS, WIDTH, LATENT = 1_000_000, 50, 5
@@ -191,16 +192,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=CELLS, default=list(CELLS))
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
-    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
-    known = {json.loads(line)["cell"] for line in lines}
+    done = Cells(RESULTS, "cell")
     for name in asked.only:
-        if name in known:
-            continue
-        with tempfile.TemporaryDirectory() as temporary:
-            found = {"cell": name, **CELLS[name](asked.folder, Path(temporary))}
-        with RESULTS.open("a") as results:
-            results.write(json.dumps(found) + "\n")
-        print(found)
+        if (name,) not in done:
+            with tempfile.TemporaryDirectory() as temporary:
+                done.add({"cell": name, **CELLS[name](asked.folder, Path(temporary))})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ FOLDER holds the data as docs/fits.md says. A cell is a table, a method and a se
 import argparse
 import gzip
 import itertools
-import json
 import tempfile
 import time
 from collections import defaultdict
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 import curvae
 from curvae.data import mnar_mask
+from fits.cells import Cells, halves
 from pages import written
 
 HERE = Path(__file__).parent
@@ -91,29 +91,17 @@ def cell(task: Task, method: str, seed: int) -> dict[str, float]:
     }
 
 
-def kept() -> dict[tuple[str, str, int], dict[str, float]]:
-    """Cells that were run."""
-    if not RESULTS.exists():
-        return {}
-    lines = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-    return {(line["table"], line["method"], line["seed"]): line for line in lines}
-
-
-def page() -> None:
+def page(cells: Cells) -> None:
     """The table of the page: means over seeds, and half their range."""
     found: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
-    for (table, method, _), line in kept().items():
-        found[table, method].append(line)
+    for row in cells.rows:
+        found[row["table"], row["method"]].append(row)
     lines = ["| table | method | seeds | error of a cell | error of a mean | CPU s |", "|---|---|--:|--:|--:|--:|"]
     for (table, method), some in sorted(found.items(), key=lambda pair: (pair[0][0], [*METHODS].index(pair[0][1]))):
-        told = [_told([each[name] for each in some]) for name in ("rmse", "bias")]
+        told = [halves([each[name] for each in some], 2) for name in ("rmse", "bias")]
         seconds = np.mean([each["seconds"] for each in some])
         lines.append(f"| {table} | {method} | {len(some)} | {told[0]} | {told[1]} | {seconds:.0f} |")
     written(PAGE, "mnar", "\n".join(lines) + "\n")
-
-
-def _told(values: list[float]) -> str:
-    return f"{np.mean(values):.2f}" + (f" ± {np.ptp(values) / 2:.2f}" if len(values) > 1 else "")
 
 
 def main() -> None:
@@ -124,13 +112,12 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
+    cells = Cells(RESULTS, "table", "method", "seed")
     for seed, table, method in () if options.list else itertools.product(options.seeds, options.only, METHODS):
-        if (table, method, seed) not in kept():
-            line = {"table": table, "method": method, "seed": seed}
-            line |= cell(TASKS[table](options.folder, seed), method, seed)
-            with RESULTS.open("a") as out:
-                out.write(json.dumps(line) + "\n")
-    page()
+        if (table, method, seed) not in cells:
+            found = cell(TASKS[table](options.folder, seed), method, seed)
+            cells.add({"table": table, "method": method, "seed": seed, **found})
+    page(cells)
 
 
 if __name__ == "__main__":

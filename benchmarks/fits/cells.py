@@ -48,6 +48,16 @@ def over_seeds(values: list[float], errors: list[float]) -> tuple[float, float]:
     return statistics.mean(values), max(within, between) ** 0.5
 
 
+def halves(values: list[float], digits: int) -> str:
+    """A mean over seeds, and half their range where there are several.
+
+    >>> halves([1.0, 2.0], 1), halves([1.0], 1)
+    ('1.5 ± 0.5', '1.0')
+    """
+    spread = f" ± {(max(values) - min(values)) / 2:.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}"
+
+
 def parser(description: str | None) -> argparse.ArgumentParser:
     """Of the arguments that both studies take."""
     found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -146,7 +146,7 @@ def test_no_more_than_some_rows_are_ever_read_at_once(tmp_path, rng, in_blocks, 
     x = rng.normal(size=(rows, 2)).astype(np.float32) @ rng.normal(size=(2, WIDTH)).astype(np.float32)
     x += rng.normal(size=x.shape).astype(np.float32)
     monkeypatch.setattr(mapped, "MappedArray", Counted)
-    monkeypatch.setattr(curvae.data.data, "SAMPLE", 4000 * WIDTH)
+    monkeypatch.setattr(curvae.data.array_table, "SAMPLE", 4000 * WIDTH)
     Counted.most = 0
     options = {"latent": 2, "hidden": 8, "max_updates": 20, "out": tmp_path / "run", "progress": False}
     fitted = curvae.fit("vae", saved(tmp_path, x), **options)
@@ -190,7 +190,7 @@ def test_rows_that_are_numbered_are_those_of_the_order(tmp_path, rng, in_blocks)
 
 
 def test_a_state_is_kept_for_every_row_not_for_the_sample(tmp_path, rng, left, monkeypatch):
-    monkeypatch.setattr(curvae.data.data, "SAMPLE", 400)
+    monkeypatch.setattr(curvae.data.array_table, "SAMPLE", 400)
     data = from_file(saved(tmp_path, numbers(rng)))
     assert len(data.sample.train) == 100
     assert data.sample.train.total == len(data.train) == 4200

@@ -39,7 +39,7 @@ def x(rng: np.random.Generator) -> Array:
     return rng.normal([1000, -50, 3], [10, 1, 2], size=(60, 3))
 
 
-@parametrize_with_checks([quick(missing="mask", options={"hidden": 4, "start": "random"})])  # the other takes a second
+@parametrize_with_checks([quick(missing="mask", options={"hidden": 4, "start": "random"})])
 def test_scikit_learns_own_checks(estimator, check):
     sklearn_checks.run(estimator, check)
 

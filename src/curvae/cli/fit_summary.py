@@ -27,7 +27,7 @@ def print_fit_summary(run: "RunFolder") -> None:
     data, metrics = run.data(), run.metrics()
     rows = data.validation
     known = [
-        each for each in fit_system_baselines(run.system(), data.sample.train, data.spec) if each.density is not None
+        each for each in fit_system_baselines(run.system(), data.train.sample, data.spec) if each.density is not None
     ]
     parts = [(each, [each.log_prob(some.x, some.mask, some.context) for some in rows.batches(ROWS)]) for each in known]
     means = {each.label: float(torch.cat(found).mean()) for each, found in parts}

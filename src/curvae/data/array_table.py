@@ -17,6 +17,8 @@ from curvae.memory import require_bytes
 from curvae.typing import Batch, Context
 
 AS_GIVEN = Identity()
+SAMPLE = 2**20
+"""Numbers of a table in a file that are taken into memory at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,19 +120,28 @@ class ArrayTable:
         """Rows of the table, or of that in a file of which these are some."""
         return self.whole or len(self)
 
-    def in_memory(self, most: int | None = None) -> "ArrayTable":
-        """The rows of a file in memory, all of them or at most so many numbers, of rows at even distances.
+    @property
+    def sample(self) -> "ArrayTable":
+        """In memory; of a table in a file rows at even distances, of :data:`SAMPLE` numbers at most, read anew."""
+        if not isinstance(self.raw, StoredRows):
+            return self
+        return self._read(min(len(self), max(1, SAMPLE // self.raw.shape[1:].numel())))
+
+    def in_memory(self) -> "ArrayTable":
+        """All rows in memory.
 
         Raises:
-            DataError: there is no room for all.
+            DataError: there is no room for them.
         """
         if not isinstance(self.raw, StoredRows):
             return self
-        if most is None:
-            _require_room(self.raw)
-        count = len(self) if most is None else min(len(self), max(1, most // self.raw.shape[1:].numel()))
-        rows = torch.linspace(0, len(self) - 1, count, dtype=torch.float64).round().long()
-        found = self.take(rows)
+        _require_room(self.raw)
+        return self._read(len(self))
+
+    def _read(self, count: int) -> "ArrayTable":
+        """So many rows of a file, at even distances."""
+        assert isinstance(self.raw, StoredRows)
+        found = self.take(torch.linspace(0, len(self) - 1, count, dtype=torch.float64).round().long())
         self.raw.source.forget()
         return replace(found, training=self.training, whole=len(self))
 

@@ -19,9 +19,6 @@ from curvae.data.transforms.base import ROWS
 from curvae.notebook import html_table
 from curvae.typing import Context, DataSpec
 
-SAMPLE = 2**20
-"""Numbers of a table in a file that are taken into memory at once."""
-
 
 @dataclass(frozen=True, eq=False)
 class Data:
@@ -43,7 +40,7 @@ class Data:
     @property
     def sample(self) -> "Data":
         """Data whose rows stay in a file with some of them in memory: what starts and closed forms go by."""
-        return self._with_tables(lambda table: table.in_memory(SAMPLE))
+        return self._with_tables(lambda table: table.sample)
 
     def to(self, device: torch.device | str) -> "Data":
         """The same data on another device."""

@@ -105,7 +105,7 @@ def evaluate(
     where = device_for(settings.device)
     data = folder.data() if data is None else data
     table = split_table(data, settings.split)
-    data = replace(data, train=data.sample.train)
+    data = replace(data, train=data.train.sample)
     (system, sha256), axes = folder.model(), folder.axes
     _check(metrics, system)
     started = time.perf_counter()

@@ -115,7 +115,7 @@ def assemble(
 ) -> Data:
     """Data of one content, or of one and a test part of its own; ``origins`` are their files."""
     check_seed(options.seed, DataError)
-    content, name = relabeled(contents[0]), options.name or "array"
+    content = relabeled(contents[0])
     missing = reading.missing or ("mask" if reading.missing_value is not None else "error")
     shape = partial(to_event, event=options.event)
     noisy = options.transform is not None and options.transform.random
@@ -129,12 +129,7 @@ def assemble(
     for each, rows in zip(contents, parts, strict=True):
         check_range(each.what, rows.raw, rows.mask, each.names)
     parts, vocabulary = _labeled(contents, parts)
-    kinds = mixed_kinds(content.columns, parts, reading.kinds, options.support)
-    support = "mixed" if kinds else _support(parts, options.support or _of_kinds(content.columns, reading.kinds))
-    event = tuple(parts[0].raw.shape[1:])
-    noise = "element" if support in ("real", "positive") and len(event) == 1 else "shared"
-    given = _checked_given(given_by(content.columns), support)
-    spec = DataSpec(event, support, _categories(parts, support, options.categories), name, noise, kinds, given)
+    spec = _spec(content, parts, reading, options)
     keys = Keys.of({**options.split_by, **content.beside}, len(parts[0].raw))
     split = parted(parts[0], parts[1] if len(parts) > 1 else None, options.split, options.seed, keys)
     columns = with_kinds(with_units(content.columns, split[0].context), parts, split[0], spec)
@@ -157,6 +152,17 @@ def assemble(
         check_transformed(each.what, rows.raw, fitted, rows.mask, each.names)
     advise(content.what, schema, parts[0])
     return build_data(split, fitted, recipe, schema)
+
+
+def _spec(content: Content, parts: Sequence[Rows], reading: Reading, options: Options) -> DataSpec:
+    """What a system has to know of the data."""
+    kinds = mixed_kinds(content.columns, parts, reading.kinds, options.support)
+    support = "mixed" if kinds else _support(parts, options.support or _of_kinds(content.columns, reading.kinds))
+    event = tuple(parts[0].raw.shape[1:])
+    noise = "element" if support in ("real", "positive") and len(event) == 1 else "shared"
+    given = _checked_given(given_by(content.columns), support)
+    categories = _categories(parts, support, options.categories)
+    return DataSpec(event, support, categories, options.name or "array", noise, kinds, given)
 
 
 def _in_memory(content: Content) -> Content:

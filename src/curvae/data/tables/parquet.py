@@ -73,6 +73,7 @@ class ParquetRows:
         self.places = places
         narrow = all(columns.dtype(place) in NARROW for place in places)
         self._dtype = np.dtype(np.float32 if narrow else np.float64)
+        self._edges = torch.tensor([0, *columns.file.counts[:-1]]).cumsum(0)
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
 
     def __len__(self) -> int:
@@ -84,7 +85,7 @@ class ParquetRows:
 
     @property
     def edges(self) -> Tensor:
-        return torch.tensor([0, *self.columns.file.counts[:-1]]).cumsum(0)
+        return self._edges
 
     def read(self, rows: Tensor | slice) -> Tensor:
         wanted = torch.arange(len(self))[rows] if isinstance(rows, slice) else rows

@@ -100,8 +100,9 @@ class Training:
         if not position.begun:
             seed_everything(derive(self.settings.seed, PREPARE, position.stage), verbose=False)
             start = () if self.trained or stage.start is None else (stage.start,)
+            known = self.data.sample
             for prepare in (*start, *stage.prepare):
-                prepare(self.system, self.data.sample)
+                prepare(self.system, known)
             self.session.begin()
         part = part_of_cycle(self.stages, position.stage)
         module = StageModule(self.system, stage, length, part, self.data, self.settings, self.session)
