@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from curvae import training
 from curvae.curvature import Generic, local
 from curvae.curvature.routes import differentiable, generic
-from curvae.curvature.routes.derivatives import WAYS, Kernels, Taking, running
-from curvae.curvature.routes.derivatives import jacobian as jacobian_of
+from curvae.curvature.routes.decoder_jacobians import WAYS, Kernels, Taking, running
+from curvae.curvature.routes.decoder_jacobians import jacobian as jacobian_of
 from curvae.curvature.routes.differentiable import decoding
 from curvae.curvature.routes.matrix_free import MatrixFree
 from curvae.data import from_array

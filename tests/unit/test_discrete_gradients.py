@@ -20,7 +20,7 @@ from curvae.objectives import (
     LeaveOneOut,
     StraightThrough,
 )
-from curvae.objectives.discrete import relaxed_draws
+from curvae.objectives.discrete import hard_and_relaxed_draws
 from curvae.posteriors import DiagonalGaussian, IndependentCategorical, PairwiseBinary
 from curvae.priors import UniformCategorical
 from curvae.systems import direct_vae
@@ -69,7 +69,7 @@ def test_leave_one_out_and_enumeration_of_attracting_variables():
 
 
 def test_relaxed_draws_become_the_one_hot_ones():
-    hard, soft = relaxed_draws(IndependentCategorical(normal(50, 2, 3)), 20, 1e-4)
+    hard, soft = hard_and_relaxed_draws(IndependentCategorical(normal(50, 2, 3)), 20, 1e-4)
     assert ((hard - soft).abs().amax(-1) < 1e-3).double().mean() > 0.99
     assert torch.equal(hard.unflatten(-1, (2, 3)).argmax(-1), soft.unflatten(-1, (2, 3)).argmax(-1))
 

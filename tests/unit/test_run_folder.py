@@ -20,7 +20,7 @@ from curvae.systems import System, vae
 from curvae.training import RunError, RunFolder
 from curvae.training.loop.checkpoint import Session
 from curvae.training.run import files, layout, weights
-from curvae.training.run.metrics import Log
+from curvae.training.run.metrics import MetricsWriter
 from folders import folder, reseal, rewrite
 from training_toys import Toy, content, data_of, not_finite
 
@@ -271,7 +271,7 @@ def test_a_run_whose_every_step_was_skipped_does_not_finish(tmp_path: Path):
 def test_nan_is_never_best(tmp_path: Path):
     """The first epoch gives none; the second is kept, and what comes after it is compared with that."""
     run = training.fit(Toy(), data_of(), epochs=4, out=tmp_path / "run")
-    session = Session(Toy(), run.path, Log(run.path), writes=False)
+    session = Session(Toy(), run.path, MetricsWriter(run.path), writes=False)
     for score in (np.nan, np.inf, -3.0, np.nan, -2.0, -5.0):
         session.judge(score, passes=1)
     assert session.position.best == -2.0

@@ -18,7 +18,7 @@ from curvae.training.loop.running_means import Means
 from curvae.training.loop.state import write_state
 from curvae.training.run import files
 from curvae.training.run import metrics as log
-from curvae.training.run.metrics import Log, Row
+from curvae.training.run.metrics import MetricsWriter, Row
 from curvae.training.run.serialization import as_json
 from curvae.training.setup import devices
 from curvae.training.setup.length import divide
@@ -136,7 +136,7 @@ def test_means_of_what_is_there():
 
 
 def test_a_row_survives_the_file(tmp_path: Path):
-    book = Log(tmp_path)
+    book = MetricsWriter(tmp_path)
     book.write(Row("one", 1, 10, 0.5, -1.25, math.nan, 3.0, 1e-9, 0.125, 2))
     read = log.read_metrics(book.path)
     assert tuple(read) == log.COLUMNS
@@ -146,7 +146,7 @@ def test_a_row_survives_the_file(tmp_path: Path):
 
 
 def test_rows_of_an_earlier_version_get_the_columns_of_this_one(tmp_path: Path):
-    book = Log(tmp_path)
+    book = MetricsWriter(tmp_path)
     book.path.write_text("stage,epoch,step,kl,level\none,1,10,0.5,1\none,2,20,,\n")
     book.write(Row("two", 3, 30, kl=0.25))
     assert book.path.read_text().startswith(",".join([*log.COLUMNS, "level"]) + "\n")
@@ -158,11 +158,11 @@ def test_rows_of_an_earlier_version_get_the_columns_of_this_one(tmp_path: Path):
 
 
 def test_a_column_is_added_where_it_first_appears(tmp_path: Path):
-    book = Log(tmp_path)
+    book = MetricsWriter(tmp_path)
     book.write(Row("one", 1, info={"acceptance": 0.5}))
     book.write(Row("two", 2, info={"energy": -2.0}))
     book.keep(2)
-    Log(tmp_path).write(Row("two", 3, 7, info={"energy": -1.0, "step": 0.25}))
+    MetricsWriter(tmp_path).write(Row("two", 3, 7, info={"energy": -1.0, "step": 0.25}))
     assert book.path.read_text().splitlines()[0] == ",".join([*log.COLUMNS, "acceptance", "energy", "info_step"])
     read = log.read_metrics(book.path)
     assert repr([read[name] for name in ("acceptance", "energy", "info_step")]) == (

@@ -56,7 +56,7 @@ def _objects(what: str, array: NDArray[Any]) -> NDArray[np.float64]:
     """Numbers held as Python objects."""
     found = np.empty(array.shape)
     for place, value in np.ndenumerate(array):
-        if is_missing(value):
+        if is_missing_value(value):
             found[place] = np.nan
         elif isinstance(value, Real | Decimal | np.bool_):
             found[place] = _float(value)
@@ -67,7 +67,7 @@ def _objects(what: str, array: NDArray[Any]) -> NDArray[np.float64]:
     return found
 
 
-def is_missing(value: Any) -> bool:
+def is_missing_value(value: Any) -> bool:
     """Whether a single value stands for none: None, NaN, or pandas' NA and NaT."""
     return (
         value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, Real) and value != value)

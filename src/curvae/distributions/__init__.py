@@ -6,7 +6,7 @@ two kinds that all others come from; ``kl`` registers a divergence by the classe
 """
 
 from curvae.distributions.conditional import ConditionalDistribution, FixedNormal, LearnedNormal, OneHot
-from curvae.distributions.discrete import (
+from curvae.distributions.discrete_posteriors import (
     DiscretePosterior,
     EnumeratedPosterior,
     IndependentCategorical,

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.distributions.discrete import IndependentCategorical
+from curvae.distributions.discrete_posteriors import IndependentCategorical
 from curvae.distributions.gaussian import DiagonalGaussian
 from curvae.linalg import soft_bound
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.distributions.discrete import IndependentCategorical
+from curvae.distributions.discrete_posteriors import IndependentCategorical
 from curvae.distributions.gaussian import DiagonalGaussian, GaussianPosterior
 
 Formula = TypeVar("Formula", bound=Callable[..., Tensor | None])

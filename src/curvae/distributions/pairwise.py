@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.distributions.discrete import DiscretePosterior, one_hot
+from curvae.distributions.discrete_posteriors import DiscretePosterior, one_hot
 from curvae.distributions.max_flow import maximize_pairwise
 from curvae.distributions.posterior import ParametricPosterior
 from curvae.noise import uniform

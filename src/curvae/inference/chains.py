@@ -17,7 +17,7 @@ SHORTEST = 0.2
 """The least share of the step that a transition takes; the share is uniform from there to 1."""
 
 
-class Trajectory(NamedTuple):
+class HMCSettings(NamedTuple):
     """What a transition of :func:`hmc_chains` is."""
 
     leapfrogs: int = 10
@@ -76,7 +76,7 @@ def hmc_chains(
         >>> found.posterior.mean.shape, bool((found.info["r_hat"] < 1.1).all())
         (torch.Size([4, 2]), True)
     """
-    leapfrogs, target = Trajectory(**trajectory)
+    leapfrogs, target = HMCSettings(**trajectory)
     check_least("hmc_chains", 1, chains=chains, warmup=warmup, leapfrogs=leapfrogs)
     check_least("hmc_chains", 4, samples=samples)
     if not 0 < target < 1:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.curvature.routes.derivatives import jacobian
+from curvae.curvature.routes.decoder_jacobians import jacobian
 from curvae.curvature.routes.differentiable import decoding
 from curvae.data import ArrayTable, Data, Transform
 from curvae.data.transforms.elementwise import column_moments

@@ -166,7 +166,7 @@ class GumbelSoftmax(DiscreteGradient):
         _check(self.temperature, type(self).__name__)
 
     def __call__(self, reward: Reward, posterior: DiscretePosterior, samples: int = 1) -> Expectation:
-        hard, soft = relaxed_draws(posterior, samples, self.temperature)
+        hard, soft = hard_and_relaxed_draws(posterior, samples, self.temperature)
         with torch.no_grad():
             value = reward(hard).mean(0)
         there = reward(soft).mean(0)
@@ -200,7 +200,7 @@ class StraightThrough(DiscreteGradient):
         _check(self.temperature, type(self).__name__)
 
     def __call__(self, reward: Reward, posterior: DiscretePosterior, samples: int = 1) -> Expectation:
-        hard, soft = relaxed_draws(posterior, samples, self.temperature)
+        hard, soft = hard_and_relaxed_draws(posterior, samples, self.temperature)
         level = reward(hard + (soft - soft.detach())).mean(0)
         return Expectation(level.detach(), level)
 
@@ -247,7 +247,7 @@ class Enumeration(DiscreteGradient):
         return Expectation(level.detach(), level)
 
 
-def relaxed_draws(
+def hard_and_relaxed_draws(
     posterior: DiscretePosterior, n: int, temperature: float
 ) -> tuple[Float[Tensor, "n B D"], Float[Tensor, "n B D"]]:
     """One-hot draws, and ``softmax((logits + g) / temperature)`` from the same noise, differentiable in the logits.

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.distributions.discrete import DiscretePosterior, one_hot
+from curvae.distributions.discrete_posteriors import DiscretePosterior, one_hot
 from curvae.distributions.kl import register_kl
 from curvae.priors.prior import Prior
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from curvae.curvature.linearization import Linearization, Product, take_rows
-from curvae.curvature.routes.derivatives import Batched, Looped, Taking, vector_products
+from curvae.curvature.routes.decoder_jacobians import Batched, Looped, Taking, vector_products
 from curvae.curvature.routes.differentiable import decoding
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch, Matrix

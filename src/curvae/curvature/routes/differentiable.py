@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from curvae.curvature.routes import layers
-from curvae.curvature.routes.derivatives import (
+from curvae.curvature.routes.decoder_jacobians import (
     WAYS,
     Decoding,
     DerivativeMethod,

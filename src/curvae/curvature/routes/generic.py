@@ -10,8 +10,8 @@ from torch.utils._pytree import tree_leaves
 
 from curvae.curvature.linearization import LocalExpansion, take_rows
 from curvae.curvature.routes.checkpointing import recomputed
+from curvae.curvature.routes.decoder_jacobians import jacobian
 from curvae.curvature.routes.decoder_route import DecoderLinearization, Observed, score_and_precision
-from curvae.curvature.routes.derivatives import jacobian
 from curvae.curvature.routes.differentiable import decoding
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch, Matrix

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from curvae.data.errors import DataError
-from curvae.data.validation import is_missing
+from curvae.data.validation import is_missing_value
 
 UNKNOWN = -1
 """Code of a label that the run has no word for, or of none at all, in data that are evaluated."""
@@ -70,8 +70,8 @@ def flat(what: str, labels: Any, count: int) -> NDArray[Any]:
         raise DataError(f"{what}: expected shape ({count},), one a row, got {array.shape}.")
     if array.dtype.kind not in "biufUSOTMm":
         raise DataError(f"{what}: expected numbers or words, got {array.dtype}.")
-    if array.dtype.kind == "O" and all(isinstance(value, Real) or is_missing(value) for value in array):
-        return np.array([np.nan if is_missing(value) else float(value) for value in array])
+    if array.dtype.kind == "O" and all(isinstance(value, Real) or is_missing_value(value) for value in array):
+        return np.array([np.nan if is_missing_value(value) else float(value) for value in array])
     return array
 
 
@@ -90,7 +90,7 @@ def words(array: NDArray[Any]) -> NDArray[Any]:
     """
     if array.dtype.kind in "Mm":
         return np.where(np.isnat(array), "", array.astype(np.str_))
-    return np.array(["" if is_missing(value) else _text(value) for value in array.tolist()], dtype=np.str_)
+    return np.array(["" if is_missing_value(value) else _text(value) for value in array.tolist()], dtype=np.str_)
 
 
 def _text(value: Any) -> str:

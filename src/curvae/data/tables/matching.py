@@ -75,7 +75,7 @@ def match(
         content = content._replace(labels=labels)
     if isinstance(content.x, StoredRows):
         content = content._replace(x=content.x[:])
-    shape, markers = partial(shaped, spec=schema.spec), (*schema.markers, *reading.markers)
+    shape, markers = partial(reshape_to_example, spec=schema.spec), (*schema.markers, *reading.markers)
     rows = checked_rows(content, missing_of(schema, reading), shape, f"{what}: mask", markers)
     _check_kinds(what, rows, schema.spec, content.names)
     rows = with_context(what, rows, content.context, schema.columns, markers)
@@ -199,7 +199,7 @@ def _say(line: str) -> None:
     warnings.warn(line, DataWarning, stacklevel=3)
 
 
-def shaped(what: str, x: Tensor, spec: DataSpec) -> Tensor:
+def reshape_to_example(what: str, x: Tensor, spec: DataSpec) -> Tensor:
     """Rows in the shape of an example of the run; flat rows, and images with their channels last, are put into it.
 
     Raises:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from curvae.curvature.routes.derivatives import jacobian
+from curvae.curvature.routes.decoder_jacobians import jacobian
 from curvae.curvature.routes.differentiable import decoding
 from curvae.data import ArrayTable
 from curvae.evaluation.draws import seeded_evaluation

@@ -13,7 +13,7 @@ from curvae.training.loop.checkpoint import Session
 from curvae.training.run import files, latent_axes
 from curvae.training.run.claim import claimed, next_name
 from curvae.training.run.environment import environment, version
-from curvae.training.run.metrics import Log
+from curvae.training.run.metrics import MetricsWriter
 from curvae.training.run.run_folder import RunFolder, write_about
 from curvae.training.run.serialization import as_json, custom_parts, qualified_name, record
 from curvae.training.setup import devices as machine
@@ -107,7 +107,7 @@ def carry_out(
         if first := machine.is_first():
             about = functools.partial(write_about, recorded=config["system"], data=data)
             stack.enter_context(claimed(path, config, environment(settings, data), about))
-        session = Session(system, path, Log(path), first, monitoring.callbacks)
+        session = Session(system, path, MetricsWriter(path), first, monitoring.callbacks)
         stack.enter_context(_booked(session, functools.partial(latent_axes.write_axes, path, system, data)))
         session.resume()
         logger = stack.enter_context(loggers.open_logger(monitoring.logger, session))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from curvae.training.errors import DivergedError, RunError
 from curvae.training.loop.resume import Position, Saved, encoded, read_resume
 from curvae.training.run import files, layout, weights
-from curvae.training.run.metrics import Log, Row
+from curvae.training.run.metrics import MetricsWriter, Row
 
 SAVE_EVERY = 1.0
 """Seconds between two saves at least; a run that is killed loses no more than this and the epoch at hand."""
@@ -35,7 +35,9 @@ class Session:
         callbacks: of Lightning, whose states are kept.
     """
 
-    def __init__(self, system: nn.Module, path: Path, log: Log, writes: bool = True, callbacks: Sequence[Any] = ()):
+    def __init__(
+        self, system: nn.Module, path: Path, log: MetricsWriter, writes: bool = True, callbacks: Sequence[Any] = ()
+    ):
         self.system = system
         self.path = path
         self.log = log

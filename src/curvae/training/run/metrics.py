@@ -56,7 +56,7 @@ COLUMNS = Row._fields[:-1]
 """Those that every file has, in this order; others follow as they first appear."""
 
 
-class Log:
+class MetricsWriter:
     """Writes rows into a run folder."""
 
     def __init__(self, path: Path):
