@@ -5,7 +5,8 @@ depends on the object and not on its class says so itself: a :class:`LatentSyste
 to give weights, and one with an autoregressive decoder or discrete latents is left out where these have no answer.
 """
 
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float, Shaped
 from torch import Generator, Tensor
@@ -116,6 +117,15 @@ class ScoresCodes(Protocol):
         ...
 
 
+@runtime_checkable
+class DrawsModels(Protocol):
+    """A posterior over weights: the same system, with weights drawn from it."""
+
+    def models(self, count: int, generator: Generator | None = None) -> Iterator[Any]:
+        """Latent systems of ``count`` draws, one after the other; each is good until the next is asked for."""
+        ...
+
+
 IN_WORDS = {
     HasPosterior: "a posterior over latents",
     HasModel: "a latent-variable model",
@@ -125,6 +135,7 @@ IN_WORDS = {
     CanReconstruct: "reconstructions",
     CanImpute: "draws of missing values",
     ScoresCodes: "a density of codes",
+    DrawsModels: "a posterior over weights",
 }
 """What a system is expected to have."""
 
