@@ -145,6 +145,28 @@ def test_names_beside_a_matrix_are_found(here: Path):
     assert from_file(path).spec.event == (ROWS,)  # nothing says what is what
 
 
+def test_cells_are_split_by_columns_of_obs(here: Path):
+    found = cells()
+    words = {"donor": [f"d{i % 7}" for i in range(ROWS)], "part": np.resize(["train", "validation", "test"], ROWS)}
+    for name, values in words.items():
+        found.obs[name] = pandas.Series(list(values), dtype=object, index=found.obs.index)
+    found.write_h5ad("a.h5ad")
+    types = TABLE["class"].to_numpy()
+    for read in (from_file, from_array):
+        x = "a.h5ad" if read is from_file else found
+        by_donor = read(x, group="donor")
+        assert by_donor.schema.names == ("a", "b", "c", "d", "e", "f")
+        parts = [set((table.row % 7).tolist()) for table in (by_donor.train, by_donor.validation, by_donor.test)]
+        assert sum(map(len, parts)) == len(set.union(*parts)) == 7
+        told = read(x, split_column="part").test.row
+        assert told.tolist() == np.flatnonzero(found.obs["part"] == "test").tolist()
+        shares = read(x, label="type", stratify="type")
+        for table in (shares.train, shares.test):
+            assert (types[table.row] == "STAR").mean() == pytest.approx((types == "STAR").mean(), abs=1 / len(table))
+        with pytest.raises(DataError, match="'donors'"):
+            read(x, group="donors")
+
+
 def test_layers_and_labels_of_anndata(here: Path):
     found = cells()
     found.write_h5ad("a.h5ad")

@@ -3,6 +3,7 @@
 from typing import Any
 
 from curvae.data.data import Data
+from curvae.data.formats.cells import is_anndata
 from curvae.data.tables.assembling import Options, assemble, resolve_options
 from curvae.data.tables.columnar import columnar
 from curvae.data.tables.content import split_content, with_split, without_split
@@ -49,8 +50,9 @@ def from_array(
     """
     how, options = resolve_options("from_array", reading, options, single)
     what = options.name or "x"
-    content = split_content(what, x, labels, mask, without_split(how, options.split_by))
-    content = with_split(content, columnar(what, x), options.split_by)
+    cells = is_anndata(x)
+    content = split_content(what, x, labels, mask, how if cells else without_split(how, options.split_by))
+    content = with_split(content, columnar(what, x.obs if cells else x), options.split_by)
     parts = [content]
     if test is not None:
         found = select_columns(content.columns, content.named, "test", test, mask=test_mask)

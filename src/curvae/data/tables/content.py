@@ -85,7 +85,7 @@ def split_content(
 
 def with_split(content: Content, table: Columnar | None, split_by: Mapping[str, Any]) -> Content:
     """With the columns that say how rows are split, where they are named."""
-    names = {key: name for key, name in split_by.items() if isinstance(name, str | int)}
+    names = names_in(split_by)
     if names and table is None:
         key, name = next(iter(names.items()))
         raise DataError(f"{key}: expected one value a row with data that have no named columns, got {name!r}.")
@@ -95,9 +95,14 @@ def with_split(content: Content, table: Columnar | None, split_by: Mapping[str, 
     return content._replace(beside={key: table.values(place) for key, place in places.items()})
 
 
+def names_in(split_by: Mapping[str, Any]) -> dict[str, str | int]:
+    """The columns that rows are split by, where they are named and not given value by value."""
+    return {key: name for key, name in split_by.items() if isinstance(name, str | int)}
+
+
 def without_split(reading: Reading, split_by: Mapping[str, Any]) -> Reading:
     """Columns of parts and of groups are no features."""
-    names = [split_by[key] for key in ("split_column", "group") if isinstance(split_by.get(key), str | int)]
+    names = [name for key, name in names_in(split_by).items() if key != "stratify"]
     return replace(reading, drop=[*(reading.drop or ()), *names]) if names else reading
 
 

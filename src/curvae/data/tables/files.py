@@ -24,6 +24,7 @@ from curvae.data.tables.columnar import columnar
 from curvae.data.tables.content import (
     Content,
     from_columns,
+    names_in,
     position_of,
     relabeled,
     split_content,
@@ -111,7 +112,7 @@ def match_file(schema: Schema, path: Path, reading: Reading = AS_THE_RUN) -> Mat
 
 def _content(path: Path, reading: Reading, split_by: Mapping[str, Any]) -> Content:
     """What a file holds, taken apart."""
-    found = read_file(path, reading, Hints(beside=reading.beside))
+    found = read_file(path, reading, Hints(beside=(*reading.beside, *map(str, names_in(split_by).values()))))
     say_decided(str(path), found.decisions)
     return with_split(_taken_apart(path, found, reading), columnar(str(path), found.x), split_by)
 
