@@ -85,3 +85,14 @@ def test_help_says_how_data_are_read(capsys: pytest.CaptureFixture[str]):
     assert "--standardize" not in out
     assert len(out.splitlines()) <= 53
     assert "--validation" in says(capsys, "fit", "--from", "runs/a", "digits", "--help")
+
+
+def test_a_run_on_all_rows(table_run: Path, capsys: pytest.CaptureFixture[str]):
+    out = says(capsys, "fit", "--refit", str(table_run), "--no-progress", "--out", "all")
+    run = RunFolder.open("all")
+    rows, updates = len(run.data().train), run.config["training"]["max_updates"]
+    assert f"refit on all {rows} rows, {updates} updates; what it does on new rows: curvae evaluate {table_run}" in out
+    fails(capsys, ["evaluate", "all"], 1, "expected held-out rows, got a run that was refit on all its rows")
+    fails(capsys, ["fit", "--config", "all", "--out", "b"], 2, "say curvae fit --refit that RUN again")
+    fails(capsys, ["fit", "--refit", str(table_run), "--latent", "3"], 2, "--refit: expected without --latent")
+    fails(capsys, ["fit", "--refit", "all"], 1, "got one that was refit")

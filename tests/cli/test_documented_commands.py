@@ -60,6 +60,8 @@ def small(line: str) -> list[str]:
     if "--continue" in words:
         small_ones = {"--minutes": "0.001", "--epochs": "1", "--max-updates": "1"}
         return [small_ones.get(before, word) for before, word in zip(["", *words], words, strict=False)]
+    if "--refit" in words:
+        return words
     if words[0] == "fit" and "--help" not in words:
         return [*words, "--print_config"]
     return [*words, *SMALL.get(words[0], "").split()]

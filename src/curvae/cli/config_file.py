@@ -60,6 +60,8 @@ def read_config(path: Path) -> ReplayedConfig:
             files.check_format(file, found)
         if "warm_start" in found:
             raise RunError(f"{file}: began at the weights of another run; say curvae fit --from that RUN DATA again.")
+        if "refit" in found:
+            raise RunError(f"{file}: is of a run on all rows of another; say curvae fit --refit that RUN again.")
         known = files.conform_to(file, found, Replayed, mend)
         places = _places(file.parent, known["data"])
     except RunError as error:

@@ -7,7 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from curvae.cli import config_file, continue_training, dry_run, latent_range, resolve, warm_start
+from curvae.cli import config_file, continue_training, dry_run, latent_range, refit, resolve, warm_start
 from curvae.cli.errors import UsageError
 from curvae.cli.fit_summary import interruptible, print_fit_summary, resume_command
 from curvae.cli.flags import Source
@@ -22,6 +22,7 @@ HELP = """usage: curvae fit SYSTEM DATA [flags]
        curvae fit --config RUN [flags]
        curvae fit --continue RUN [flags]
        curvae fit --from RUN DATA [flags]
+       curvae fit --refit RUN [flags]
 
 Train a system on data and leave a run folder; the same command again resumes it.
 
@@ -40,11 +41,16 @@ examples:
   curvae fit --config runs/stars --seed 1 --out runs/stars-seed1
   curvae fit --continue runs/stars --epochs 60
   curvae fit --from runs/stars new-stars.csv --out runs/new-stars   # its weights, on new rows of its columns
+  curvae fit --refit runs/stars --out runs/stars-all                # its recipe on all rows, none held out
   curvae fit vae stars.csv --restarts 5 --out runs/best             # five seeds, the best is kept
 """
 
 
-OTHERS = {"--continue": lambda words: continue_training.fit(to_front("--continue", words)), "--from": warm_start.fit}
+OTHERS = {
+    "--continue": lambda words: continue_training.fit(to_front("--continue", words)),
+    "--from": warm_start.fit,
+    "--refit": lambda words: refit.fit(to_front("--refit", words)),
+}
 """Fits of what is there already."""
 ALONE = ("--config", "--latent", "--restarts")
 """Flags of a fit from the beginning."""

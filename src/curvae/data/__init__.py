@@ -3,9 +3,11 @@
 Begin at ``data``: three tables (``array_table``), and what is known of them (``schema``). ``tables`` makes it of the
 user's own rows, ``text`` reads tables in text files of any dialect, ``formats`` files of other programs, ``datasets``
 known sets, with the checks of ``validation`` and the file ``readers``; ``transforms`` lead to the model and back.
-``earlier`` and ``own_units`` read and write by what an earlier run knows. ``missing`` makes holes, for studies of them.
+``earlier`` and ``own_units`` read and write by what an earlier run knows, ``all_rows`` holds none of them out;
+``missing`` makes holes, for studies of them.
 """
 
+from curvae.data.all_rows import on_all_rows
 from curvae.data.array_table import ArrayTable
 from curvae.data.data import Data
 from curvae.data.datasets.known_sets import load, names
@@ -46,5 +48,6 @@ __all__ = [
     "mcar_mask",
     "mnar_mask",
     "names",
+    "on_all_rows",
     "reopen",
 ]

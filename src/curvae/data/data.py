@@ -38,6 +38,11 @@ class Data:
     schema: Schema
 
     @property
+    def held_out(self) -> bool:
+        """Whether validation and test rows are not trained on; see :func:`curvae.data.on_all_rows`."""
+        return "refit" not in self.recipe
+
+    @property
     def sample(self) -> "Data":
         """Data whose rows stay in a file with some of them in memory: what starts and closed forms go by."""
         return self._with_tables(lambda table: table.sample)

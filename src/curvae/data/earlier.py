@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from curvae.argument_checks import check_seed
+from curvae.data.all_rows import KEY, on_all_rows
 from curvae.data.data import Data, Rows, build_data
 from curvae.data.datasets.known_sets import load
 from curvae.data.errors import DataError, DataWarning
@@ -218,6 +219,9 @@ def reopen(
     >>> reopen(digits.recipe, checksum=digits.checksum).checksum == digits.checksum
     True
     """
+    if KEY in recipe:
+        before = {name: value for name, value in recipe.items() if name != KEY}
+        return _same(on_all_rows(reopen(before, transform, recipe[KEY], schema, folder, data_dir)), checksum)
     if recipe.get("name") == "array" and "path" not in recipe:
         raise DataError("recipe: expected a data set or a file, got an array in memory; pass it to from_array again.")
     arguments = _current(recipe) if transform is None else {**_current(recipe), "transform": transform}

@@ -103,7 +103,7 @@ def evaluate(
     """
     settings, folder = with_options(settings, Settings, options), run_of(run)
     where = device_for(settings.device)
-    data = folder.data() if data is None else data
+    data = _held_out(folder) if data is None else data
     table = split_table(data, settings.split)
     data = replace(data, train=data.train.sample)
     (system, sha256), axes = folder.model(), folder.axes
@@ -124,6 +124,19 @@ def evaluate(
     arrays = arrays_of(found, result.count)
     io.write_evaluation(place_of(folder, data, settings.split), values, saved(scores) | arrays, shown)
     return result
+
+
+def _held_out(run: RunFolder) -> Data:
+    """The data of a run, some of whose rows it was not trained on.
+
+    Raises:
+        ValueError: it was trained on all of them.
+    """
+    data = run.data()
+    if not data.held_out:
+        mend = f"evaluate {run.config.get('refit', {}).get('run', 'the run before it')}, or other data"
+        raise ValueError(f"{run.path}: expected held-out rows, got a run that was refit on all its rows; {mend}.")
+    return data
 
 
 def fields_of(found: Mapping[str, Measured]) -> dict[str, Any]:

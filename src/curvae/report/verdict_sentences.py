@@ -15,6 +15,11 @@ from curvae.verdicts import Verdict, conclusion, evaluation_verdicts, training_v
 def verdict(run: Snapshot) -> str:
     """What the log-likelihood means, for someone who has not seen one."""
     evaluation = run.evaluation
+    if origin := run.config.get("refit"):
+        return (
+            f"It was trained on all rows of `{origin['run']}`, as long as that took to its best; none is held out. How "
+            "well it does on new rows is what that run's report says."
+        )
     if evaluation is None and "evaluate" in run.stale:
         return f"There is no log-likelihood of these weights: {run.missing('evaluate')}"
     if evaluation is None:
@@ -32,7 +37,8 @@ def verdict(run: Snapshot) -> str:
 
 
 def _of_training(run: Snapshot) -> tuple[Verdict, ...]:
-    return training_verdicts(run.metrics, f"`curvae fit --continue {run.name}`") if run.metrics else ()
+    judged = run.metrics and "refit" not in run.config
+    return training_verdicts(run.metrics, f"`curvae fit --continue {run.name}`") if judged else ()
 
 
 def trust(evaluation: Evaluation) -> str:

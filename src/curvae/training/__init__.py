@@ -6,9 +6,10 @@ the folder that all of it is kept in; imports go from the first to the last, ``l
 
 from curvae.training.errors import RunError
 from curvae.training.fits.fit import fit
+from curvae.training.fits.refit import refit
 from curvae.training.fits.restarts import fit_restarts
 from curvae.training.fits.train_on import train_on
 from curvae.training.fits.warm_start import fit_from
 from curvae.training.run.run_folder import RunFolder, load
 
-__all__ = ["RunError", "RunFolder", "fit", "fit_from", "fit_restarts", "load", "train_on"]
+__all__ = ["RunError", "RunFolder", "fit", "fit_from", "fit_restarts", "load", "refit", "train_on"]

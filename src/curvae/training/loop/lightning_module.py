@@ -79,6 +79,7 @@ class StageModule(LightningModule):
         """The weights that training goes on from, while others are judged."""
         self._average = Average([], 1, 0.0)
         self._trained: list[nn.Parameter] = []
+        self._keep = "last" if stage.keep == "best" and not data.held_out else stage.keep
         self._schedule = stage.schedule or settings.schedule_of_rate
         self._clip = settings.clip if stage.clip is None else stage.clip
         batches = len(sizes(len(data.train), settings.batch_size))
@@ -273,7 +274,7 @@ class StageModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Before the first update: where a stage starts is a candidate for the best."""
         if self.trainer.sanity_checking:
-            self.session.judge(self._validation.read(self._total)[self.stage.monitor], self.stage.keep)
+            self.session.judge(self._validation.read(self._total)[self.stage.monitor], self._keep)
             put(list(self.system.parameters()), self._own)
 
     def on_train_epoch_end(self) -> None:
@@ -281,7 +282,7 @@ class StageModule(LightningModule):
             self._look()
         validation = self._validation.read(self._total)
         passes = max(1, round(self._step_of_round / self.updates * self.passes))
-        self.session.judge(validation[self.stage.monitor], self.stage.keep, passes)
+        self.session.judge(validation[self.stage.monitor], self._keep, passes)
         put(list(self.system.parameters()), self._own)
         row = self.means.row(self.stage.name, self._total)._replace(
             validation_bound=validation["value"], validation_surrogate=validation["surrogate"], skipped=self.skipped
@@ -289,7 +290,7 @@ class StageModule(LightningModule):
         self._look_at_clock()
         here = self.session.position
         done = self.length.done(here.stage_epoch + passes, here.stage_step, self._seconds)
-        patience = (self.settings.patience or 0) if self.stage.keep == "best" else 0
+        patience = (self.settings.patience or 0) if self._keep == "best" else 0
         cells = self.session.finish_round(row, passes, done, patience).cells()
         if self.session.callbacks or self.trainer.loggers:
             self.log_dict({name: value for name, value in cells.items() if name != "stage"})

@@ -79,7 +79,8 @@ class Training:
         if here.best is None:
             return "never judged"
         what = {"value": "bound", "surrogate": "surrogate"}[self.stages[here.stage].monitor]
-        return f"best validation {what} {here.best:.4f} nats after epoch {here.best_epoch}"
+        whose = "validation" if self.data.held_out else "in-sample"
+        return f"best {whose} {what} {here.best:.4f} nats after epoch {here.best_epoch}"
 
     def _check(self, stage: Stage) -> None:
         """

@@ -40,6 +40,8 @@ class WrittenConfig(TypedDict):
     cycles: NotRequired[list[dict[str, Plain]]]
     """Training arguments of the cycles before, where training was continued."""
     warm_start: NotRequired[WarmStart]
+    refit: NotRequired[WarmStart]
+    """The run whose recipe this is, on all rows."""
     callbacks: NotRequired[list[str]]
     """Classes of the callbacks that ever looked on; what they do cannot be made again from here."""
     replayable: NotRequired[bool]

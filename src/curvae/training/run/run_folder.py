@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
+
 from curvae import registry
 from curvae.data import Data, DataError, Earlier, Schema, Transform, reopen
 from curvae.data.transforms import restore as restore_transform
@@ -112,6 +114,16 @@ class RunFolder:
             RunError: see :func:`curvae.load`.
         """
         return self.model().system
+
+    def untrained(self) -> System:
+        """A new system of the run's recipe, its weights drawn from the run's seed.
+
+        Raises:
+            RunError: a file cannot describe it; see :func:`curvae.load`.
+        """
+        with keep_random_states():
+            torch.manual_seed(int(self.config["training"]["seed"]))  # pyright: ignore[reportArgumentType]
+            return _build(self.path, layout.read_document(self.path, layout.MODEL))
 
     def model(self) -> LoadedSystem:
         """The same, and the digest of its weights: training may go on meanwhile.
