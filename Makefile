@@ -94,7 +94,7 @@ docs: $(STAMP)-dev ## Build the documentation strictly (warnings are errors)
 	@echo "Documentation: docs/_build/html/index.html"
 
 tests: $(STAMP)-dev
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --slow 4
 
 variation: $(STAMP)-dev
 	$(BIN)/python tests/variations.py
@@ -139,8 +139,8 @@ variations: $(STAMP)-dev ## The whole suite under each other condition and with 
 mutants: $(STAMP)-dev ## Draw 30 mutants of the package, and see whether the tests notice
 	$(BIN)/python benchmarks/mutants.py --seed $(or $(SEED),16) --count 30
 
-whole: $(STAMP)-dev ## Run the how-to pages with fits of full length, and all of scikit-learn's own checks
-	CURVAE_TEST_WHOLE=1 $(BIN)/python -m pytest -q tests/test_how_to.py tests/unit/test_sklearn.py tests/unit/test_sklearn_imputer.py
+whole: $(STAMP)-dev ## Run every test: the slow ones too, how-to pages with fits of full length, all of scikit-learn's own checks
+	CURVAE_TEST_WHOLE=1 $(BIN)/python -m pytest -q -n 2
 
 fuzz: $(STAMP)-dev ## Property tests with 50 times the examples
 	CURVAE_TEST_EXAMPLES=50 $(BIN)/python -m pytest -q -n 2 -m hypothesis

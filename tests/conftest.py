@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import chance
+import slow
 from curvae.curvature.native.library import library
 
 torch.set_num_threads(1)
@@ -25,6 +26,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seeds", type=int, default=0, help="run each statistical test with the seeds 1 to this number")
     group.addoption("--record", type=Path, help="append what they measure to this file; what it holds is not run again")
 
+    parser.addoption("--slow", type=int, default=1, help="of the tests in slow.txt one of so many, by the commit")
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A statistical test once a seed, if asked for."""
@@ -33,7 +36,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is recorded already is not run again; one seed of every test comes before the next seed of any."""
+    """What is recorded already is not run again; one seed of every test comes before the next seed of any.
+
+    Of slow tests only those of the commit are left, where that is asked for.
+    """
+    if (parts := config.getoption("slow")) > 1:
+        items[:], dropped = slow.deselected(list(slow.left_out(parts)), items)
+        config.hook.pytest_deselected(items=dropped)
     if not config.getoption("seeds"):
         return
     file: Path | None = config.getoption("record")

@@ -368,6 +368,7 @@ def test_the_key_depends_on_what_the_library_is_made_of(monkeypatch: pytest.Monk
 # --- which instructions, and the library of a wheel ------------------------------------------------
 
 
+@NEEDS_COMPILER
 @pytest.mark.parametrize(
     ("found", "chosen"), [("AVX512", "avx512"), ("AVX2", "avx2"), ("DEFAULT", "baseline"), ("SVE256", "baseline")]
 )

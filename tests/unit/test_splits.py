@@ -99,8 +99,8 @@ def test_evaluation_of_a_run_sees_the_same_test_rows(frame: pandas.DataFrame, tm
 
 REFUSED = {
     "a group in two parts": (
-        {"split_column": "part", "group": "star", "drop": ["kind"]},
-        "group: expected all rows of a group in one part, got '0' in ",
+        {"split_column": "part", "group": np.zeros(COUNT, dtype=int), "drop": ["star", "kind"]},
+        "group: expected all rows of a group in one part, got '0' in train and validation and test; mend one of both.",
     ),
     "too few of a class": (
         {"stratify": np.array(["a", "a", *"b" * (COUNT - 2)])},

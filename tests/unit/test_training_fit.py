@@ -15,7 +15,7 @@ from curvae.systems import vae, vlae
 from curvae.training import RunError
 from curvae.training.loop import lightning_module
 from curvae.training.loop.checkpoint import Position, Session
-from curvae.training.run.metrics import Log, Row
+from curvae.training.run.metrics import MetricsWriter, Row
 from training_toys import Toy, data_of, interrupt, not_finite
 
 
@@ -197,14 +197,14 @@ def test_patience_goes_back_to_the_best_bound(tmp_path: Path, patience: float, e
     """The fourth of 40 rounds is the best; a run that is cut off after any round ends at the same one."""
     run = training.fit(Toy(), data_of(), epochs=4, out=tmp_path / "run", progress=False)
     optimizer = torch.optim.SGD(Toy().parameters(), lr=1.0)
-    session = Session(Toy(), run.path, Log(run.path))
+    session = Session(Toy(), run.path, MetricsWriter(run.path))
     for round_ in range(1, 41):
         session.judge(-abs(round_ - 4.0), passes=1)
         session.finish_round(Row("one"), 1, round_ / 40, patience)
         session.save(optimizer)
         if session.position.done:
             break
-        session = Session(Toy(), run.path, Log(run.path))
+        session = Session(Toy(), run.path, MetricsWriter(run.path))
         session.resume()
     assert session.position.stage_epoch == end
 
@@ -213,7 +213,7 @@ def test_patience_goes_back_to_the_best_bound(tmp_path: Path, patience: float, e
 def test_a_start_that_is_hard_to_beat_does_not_end_a_stage(tmp_path: Path, patience: float):
     """A high rate falls below a linear model before it rises above it; the start remains a candidate for the best."""
     run = training.fit(Toy(), data_of(), epochs=4, out=tmp_path / "run", progress=False)
-    session = Session(Toy(), run.path, Log(run.path), writes=False)
+    session = Session(Toy(), run.path, MetricsWriter(run.path), writes=False)
     session.judge(100.0)
     for round_ in range(1, 41):
         session.judge(3.0 * round_, passes=1)
@@ -243,7 +243,7 @@ def test_patience_in_a_later_cycle_goes_by_that_cycle(tmp_path: Path, patience: 
 
 def test_patience_begins_with_the_stage_where_its_start_has_no_bound(tmp_path: Path):
     run = training.fit(Toy(), data_of(), epochs=4, out=tmp_path / "run", progress=False)
-    session = Session(Toy(), run.path, Log(run.path), writes=False)
+    session = Session(Toy(), run.path, MetricsWriter(run.path), writes=False)
     session.position = Position(epoch=50)
     session.next_stage(joined=False)
     for _ in range(2):
