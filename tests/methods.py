@@ -328,6 +328,8 @@ SYSTEMS: dict[str, object] = {
     "ladder-clustering-deepest": small(
         systems.ladder_clustering, latent=1, layers=D, components=3, clustered="deepest"
     ),
+    "cascade-vae": small(systems.cascade_vae, cluster_latent=1, components=2, cluster_hidden=8),
+    "cascade-vae-joint": small(systems.cascade_vae, cluster_latent=1, components=2, cluster_hidden=8, fitting="joint"),
     "predictive-coding": small(systems.predictive_coding, latent=1, layers=D),
     "incremental-predictive-coding": small(
         systems.predictive_coding, latent=1, layers=D, family="learned", incremental=True

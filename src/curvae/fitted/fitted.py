@@ -182,7 +182,7 @@ class Fitted:
 
         def described(batch: Batch) -> dict[str, Tensor]:
             q = system.posterior(batch.x, batch.mask, **outputs.context_of(batch))
-            return moments_of(q, level, axes) | outputs.clusters_of(self.system, q)
+            return moments_of(q, level, axes) | outputs.clusters_of(self.system, batch, q)
 
         with evaluation_mode(self.system, 0):
             return map_batches(self.system, rows.table, described)

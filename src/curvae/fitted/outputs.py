@@ -13,8 +13,7 @@ from curvae.data.own_units import columns_by_name
 from curvae.data.tables.frames import FrameColumns, framed, library_of, named_as
 from curvae.latents import Axes
 from curvae.posteriors import Posterior, rotated
-from curvae.priors import assignments, mixtures_of
-from curvae.systems import CanReconstruct, HasModel, System
+from curvae.systems import CanReconstruct, HasClusters, System
 from curvae.typing import Batch
 
 Array = NDArray[Any]
@@ -62,12 +61,11 @@ def moments_of(q: Posterior, level: float, axes: Axes | None = None) -> dict[str
     return {"mean": q.mean, "covariance": q.covariance, "lower": lower, "upper": upper}
 
 
-def clusters_of(system: System, q: Posterior) -> dict[str, Tensor]:
-    """``q(y | x)`` of a batch, where the prior of its latents is a mixture, or has some."""
-    prior = system.parts().model.prior if isinstance(system, HasModel) else None
-    if prior is None or not mixtures_of(prior):
+def clusters_of(system: System, batch: Batch, q: Posterior) -> dict[str, Tensor]:
+    """``q(y | x)`` of a batch, where its system has clusters."""
+    if not (isinstance(system, HasClusters) and system.cluster_counts):
         return {}
-    return {"clusters": assignments(prior, q, torch.Generator(q.center.device).manual_seed(0))}
+    return {"clusters": system.cluster_probabilities(batch, q, torch.Generator(q.center.device).manual_seed(0))}
 
 
 def latent_columns(arrays: Arrays) -> Iterator[tuple[str, NDArray[Any]]]:

@@ -9,6 +9,7 @@ from curvae.systems.capabilities import (
     CanReconstruct,
     CanSample,
     DrawsModels,
+    HasClusters,
     HasDensity,
     HasModel,
     HasPosterior,
@@ -18,6 +19,8 @@ from curvae.systems.capabilities import (
     Weights,
     require,
 )
+from curvae.systems.cascade import CascadeSystem
+from curvae.systems.cascade_vae import cascade_vae
 from curvae.systems.chi_vae import chi_vae
 from curvae.systems.ciwae import ciwae
 from curvae.systems.codes import CodeSystem
@@ -69,11 +72,13 @@ __all__ = [
     "CanImpute",
     "CanReconstruct",
     "CanSample",
+    "CascadeSystem",
     "CodeSystem",
     "CoreShellDensity",
     "Cosine",
     "DrawsModels",
     "FlowDensity",
+    "HasClusters",
     "HasDensity",
     "HasModel",
     "HasPosterior",
@@ -91,6 +96,7 @@ __all__ = [
     "ais_vae",
     "baggins",
     "bilbo",
+    "cascade_vae",
     "chi_vae",
     "ciwae",
     "coupling_vae",

@@ -5,6 +5,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
@@ -15,7 +16,7 @@ from curvae.inference import Inference, Inferred, Refine, prefixed, refiner_at_t
 from curvae.model import LatentVariableModel
 from curvae.objectives import Bound, Kind, NotMiwae, Objective, kind_of, log_weights
 from curvae.posteriors import Posterior, representative_point
-from curvae.priors import assignments
+from curvae.priors import assignments, mixtures_of
 from curvae.systems.arguments import full_docstring
 from curvae.systems.capabilities import Parts, Weights
 from curvae.systems.context import take_context
@@ -160,16 +161,32 @@ class LatentSystem(System):
         missingness = self.objective.missingness if isinstance(self.objective, NotMiwae) else None
         return Parts(self.model, self.inference, missingness)
 
+    @property
+    def cluster_counts(self) -> dict[str, int]:
+        """How many clusters there are of each block of z whose prior is a mixture, by what it is called."""
+        prior = self.model.prior
+        ends = [0, *accumulate(prior.blocks)]
+        names = [f" of z{low}" + (f" to z{high - 1}" if high > low + 1 else "") for low, high in pairwise(ends)]
+        names = names if len(names) > 1 else [""]
+        return {f"clusters{names[block]}": len(mixture.logits) for block, mixture in mixtures_of(prior).items()}
+
+    def cluster_probabilities(
+        self, batch: Batch, posterior: Posterior, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "B K C"]:
+        """``q(y | x)`` of a batch whose posterior is known: see :func:`curvae.priors.assignments`."""
+        return assignments(self.model.prior, posterior, generator)
+
     @torch.no_grad()
     def clusters(
         self, x: Float[Tensor, "B *event"], mask: Tensor | None = None, context: Context | None = None
     ) -> Float[Tensor, "B K C"]:
-        """``q(y | x)`` of each block of z whose prior is a mixture: see :func:`curvae.priors.assignments`.
+        """``q(y | x)`` of each block of z whose prior is a mixture, in the order of :attr:`cluster_counts`.
 
         Raises:
             ValueError: no such block; otherwise as :meth:`posterior`.
         """
-        return assignments(self.model.prior, self.posterior(x, mask, context=context))
+        seen = x if mask is None else torch.where(mask, x, torch.zeros_like(x))
+        return self.cluster_probabilities(Batch.of(seen, mask, context), self.posterior(x, mask, context=context))
 
     @torch.no_grad()
     def reconstruct(

@@ -118,6 +118,22 @@ class ScoresCodes(Protocol):
 
 
 @runtime_checkable
+class HasClusters(Protocol):
+    """Clusters of examples, found without labels; some systems have none of them."""
+
+    @property
+    def cluster_counts(self) -> dict[str, int]:
+        """How many there are of each kind, by its name."""
+        ...
+
+    def cluster_probabilities(
+        self, batch: Batch, posterior: Posterior, generator: Generator | None = None
+    ) -> Float[Tensor, "B K C"]:
+        """``q(y | x)`` of each kind, of a batch whose posterior is known; 0 behind the last cluster of one."""
+        ...
+
+
+@runtime_checkable
 class DrawsModels(Protocol):
     """A posterior over weights: the same system, with weights drawn from it."""
 
@@ -135,6 +151,7 @@ IN_WORDS = {
     CanReconstruct: "reconstructions",
     CanImpute: "draws of missing values",
     ScoresCodes: "a density of codes",
+    HasClusters: "clusters",
     DrawsModels: "a posterior over weights",
 }
 """What a system is expected to have."""

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,7 @@ from curvae.data import ArrayTable
 from curvae.evaluation.draws import seeded_evaluation
 from curvae.evaluation.formatting import format_number
 from curvae.evaluation.metric import Finding, Measured, Section, Subject
-from curvae.priors import assignments, mixtures_of
-from curvae.systems import HasModel, System
+from curvae.systems import HasClusters, HasModel, System
 from curvae.systems.device import batch_to_system
 
 ROWS = 500
@@ -81,9 +79,9 @@ def agreement(labels: NDArray[Any], clusters: NDArray[np.integer], components: i
 class Clustering:
     """Clusters of a prior that is a mixture, or has some, against the labels of the table, which no training sees.
 
-    Of each block of latents with a mixture the most probable component under ``q(y | x)``
-    (:func:`curvae.priors.assignments`) of each row: see :func:`curvae.evaluation.agreement`. Nothing is found without
-    labels, or of another prior.
+    Of each kind of clusters that a system has (:class:`curvae.systems.HasClusters`), as of each block of latents whose
+    prior is a mixture, the most probable one of each row: see :func:`curvae.evaluation.agreement`. Nothing is found
+    without labels, or of a system without clusters.
     """
 
     name = "clustering"
@@ -95,28 +93,23 @@ class Clustering:
         labels = subject.scores.get("label")
         if labels is None or not isinstance(subject.system, HasModel):
             return Measured(None)
-        prior = subject.system.parts().model.prior
-        if not mixtures_of(prior) or not 2 <= len(np.unique(labels)) <= MOST:
+        counts = subject.system.cluster_counts if isinstance(subject.system, HasClusters) else {}
+        if not counts or not 2 <= len(np.unique(labels)) <= MOST:
             return Measured(None)
         chosen = _chosen(subject.system, subject.table, len(labels), subject.settings.seed)
-        ends, found = [0, *accumulate(prior.blocks)], {}
-        for (k, mixture), clusters in zip(mixtures_of(prior).items(), chosen.T, strict=True):
-            found[_name(ends[k], ends[k + 1], len(ends) == 2)] = agreement(labels, clusters, len(mixture.logits))
+        pairs = zip(counts.items(), chosen.T, strict=True)
+        found = {name: agreement(labels, clusters, components) for (name, components), clusters in pairs}
         return Measured(_told(found, len(labels)))
 
 
-def _name(low: int, high: int, alone: bool) -> str:
-    last = f" to z{high - 1}" if high - low > 1 else ""
-    return "clusters" if alone else f"clusters of z{low}{last}"
-
-
-def _chosen(system: HasModel, table: ArrayTable, count: int, seed: int) -> NDArray[np.int64]:
-    """The most probable component of each mixture, (N, K)."""
-    assert isinstance(system, System)
+def _chosen(system: System, table: ArrayTable, count: int, seed: int) -> NDArray[np.int64]:
+    """The most probable cluster of each kind, (N, K)."""
+    assert isinstance(system, HasModel)
+    assert isinstance(system, HasClusters)
     parts = system.parts()
     with seeded_evaluation(system, seed) as generator:
         batches = (batch_to_system(system, table.batch(index)) for index in torch.arange(count).split(ROWS))
-        each = [assignments(parts.model.prior, parts.infer(batch).posterior, generator) for batch in batches]
+        each = [system.cluster_probabilities(batch, parts.infer(batch).posterior, generator) for batch in batches]
     return torch.cat(each).argmax(-1).cpu().numpy()
 
 
