@@ -33,7 +33,7 @@ class Smoothed(NamedTuple):
 
     states: States
     """``p(z_t | x_1..T)``."""
-    between: Float[Tensor, "B T-1 D D"]
+    between: Float[Tensor, "B U D D"]
     """``Cov(z_t+1, z_t | x_1..T)``."""
 
 

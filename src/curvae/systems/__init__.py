@@ -7,6 +7,7 @@ from curvae.systems.bilbo import bilbo
 from curvae.systems.capabilities import (
     CanImpute,
     CanReconstruct,
+    CanRollOut,
     CanSample,
     DrawsModels,
     HasClusters,
@@ -58,19 +59,23 @@ from curvae.systems.recursive_mixture import recursive_mixture
 from curvae.systems.renyi_vae import renyi_vae
 from curvae.systems.sa_vae import sa_vae
 from curvae.systems.schedules import Cosine
+from curvae.systems.sequence_system import SequenceSystem
 from curvae.systems.skew_vae import skew_vae
 from curvae.systems.spline_vae import spline_vae
 from curvae.systems.stages import BoundBy, Optimizer, RefitNoise, Remember, Stage, initialize_likelihood
+from curvae.systems.td_vae import td_vae
 from curvae.systems.tilted_vae import tilted_vae
 from curvae.systems.tsc import tsc
 from curvae.systems.vae import vae
 from curvae.systems.vlae import vlae
+from curvae.systems.vrnn import vrnn
 from curvae.systems.wake_wake import wake_wake
 
 __all__ = [
     "BoundBy",
     "CanImpute",
     "CanReconstruct",
+    "CanRollOut",
     "CanSample",
     "CascadeSystem",
     "CodeSystem",
@@ -90,6 +95,7 @@ __all__ = [
     "RefitNoise",
     "Remember",
     "ScoresCodes",
+    "SequenceSystem",
     "Stage",
     "System",
     "Weights",
@@ -135,9 +141,11 @@ __all__ = [
     "sa_vae",
     "skew_vae",
     "spline_vae",
+    "td_vae",
     "tilted_vae",
     "tsc",
     "vae",
     "vlae",
+    "vrnn",
     "wake_wake",
 ]

@@ -98,6 +98,17 @@ class CanReconstruct(Protocol):
 
 
 @runtime_checkable
+class CanRollOut(Protocol):
+    """Sequences continued from their first frames."""
+
+    def roll_out(
+        self, x: Float[Tensor, "B *event"], seen: int, mask: Tensor | None = None, generator: Generator | None = None
+    ) -> Shaped[Tensor, "B *event"]:
+        """The first ``seen`` frames as they are, then a mean of each along a draw of what follows, in model units."""
+        ...
+
+
+@runtime_checkable
 class CanImpute(Protocol):
     """Missing values, in closed form; where there is a model instead, chains of it fill them in."""
 
@@ -149,6 +160,7 @@ IN_WORDS = {
     HasDensity: "an exact density",
     CanSample: "samples",
     CanReconstruct: "reconstructions",
+    CanRollOut: "roll-outs of sequences",
     CanImpute: "draws of missing values",
     ScoresCodes: "a density of codes",
     HasClusters: "clusters",

@@ -9,7 +9,7 @@ import torch
 
 from curvae.argument_checks import check_seed
 from curvae.data.data import Data, Rows, build_data, part_size
-from curvae.data.datasets import cifar_svhn, mnist, omniglot
+from curvae.data.datasets import cifar_svhn, mnist, moving_digits, omniglot
 from curvae.data.datasets.fetch import Files
 from curvae.data.datasets.sources import Part, PublishedSet, digits
 from curvae.data.errors import DataError
@@ -28,6 +28,8 @@ SOURCES: Mapping[str, Callable[[Files], PublishedSet]] = {
     "cifar10": cifar_svhn.cifar10,
     "cifar10-jpeg": cifar_svhn.cifar10_jpeg,
     "svhn": cifar_svhn.svhn,
+    "moving-digits": moving_digits.moving_digits,
+    "moving-digits28": moving_digits.moving_digits28,
 }
 """Every known data set: name to the function that opens it."""
 VALIDATION_SHARE = 1 / 6
