@@ -17,7 +17,7 @@ ROWS = 16
 def data_of(event: tuple[int, ...]) -> Data:
     """A few rows of noise, of another scale than 1."""
     x = 3 * torch.randn(2 * ROWS, *event, generator=torch.Generator().manual_seed(5))
-    return from_array(x if x.ndim == 2 else x.movedim(1, -1), standardize=False)  # arrays have channels last
+    return from_array(x, event=event, standardize=False)
 
 
 def trained(system: System, data: Data, steps: int = 2) -> dict[str, torch.Tensor]:

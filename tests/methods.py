@@ -306,7 +306,7 @@ PICTURES = {"lossy-vae", "lossy-vae-soft", "lossy-vae-diverse"}
 
 def event(name: str) -> tuple[int, ...]:
     """Shape of the data of a system in the contracts."""
-    return (1, 2, P // 2) if name in PICTURES else (P,)
+    return (1, 2, P // 2) if name in PICTURES else (P // 2, 2) if name in SEQUENCES else (P,)
 
 
 def pictured(make: Callable[..., LatentSystem], **options: object) -> Callable[..., LatentSystem]:
@@ -408,10 +408,17 @@ DENSITIES: dict[str, object] = {
 }
 """Systems without latents, whose log p(x) is exact."""
 
+SEQUENCES: dict[str, object] = {
+    "td-vae": lambda spec=DataSpec((P // 2, 2)): systems.td_vae(spec, latent=2, hidden=16, belief=8, gates=8),
+    "td-vae-flat": lambda spec=DataSpec((P // 2, 2)): systems.td_vae(spec, D, layers=1, hidden=16, jump=2, samples=2),
+    "vrnn": lambda spec=DataSpec((P // 2, 2)): systems.vrnn(spec, latent=D, hidden=16, recurrent=8, gates=8),
+}
+"""Systems of sequences, whose examples are P / 2 frames of 2 elements here."""
+
 LATENT = tuple(SYSTEMS)
 """Systems with a latent-variable model."""
 
-SYSTEMS |= DENSITIES
+SYSTEMS |= DENSITIES | SEQUENCES
 
 REAL_ONLY = {"baggins", "flow-ae-linear", *(name for name in SYSTEMS if name.startswith("not-miwae")), *DENSITIES}
 """Systems that refuse data that are not real numbers."""

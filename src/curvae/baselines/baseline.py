@@ -14,6 +14,7 @@ NAMES = {
     "ppca": "PPCA",
     "factor_analysis": "factor analysis",
     "independent": "independent columns",
+    "state_space": "linear state space",
     "none": "no baseline",
 }
 """Of baselines, in words; "none" where a likelihood has none."""

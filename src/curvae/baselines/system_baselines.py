@@ -3,8 +3,9 @@
 from curvae import likelihoods
 from curvae.baselines.baseline import Baseline
 from curvae.baselines.fits import fit
+from curvae.baselines.sequences import fit_sequence_baseline
 from curvae.likelihoods import Likelihood
-from curvae.systems import HasModel, System
+from curvae.systems import CanRollOut, HasModel, System
 from curvae.typing import DataSpec, Table
 
 
@@ -12,7 +13,8 @@ def fit_system_baselines(system: System, train: Table, spec: DataSpec) -> tuple[
     """The baselines of a system, see :func:`curvae.baselines.fit`.
 
     A system with a model has that model's likelihood and as many latents as its prior has dimensions. Any other is
-    taken to have the default likelihood of its data, and as many latents as its argument ``latent`` says, if any.
+    taken to have the default likelihood of its data, and as many latents as its argument ``latent`` says, if any. One
+    of sequences has a linear state-space model beside these.
 
     Args:
         system: what is to be compared.
@@ -28,7 +30,8 @@ def fit_system_baselines(system: System, train: Table, spec: DataSpec) -> tuple[
         ['PPCA, 2 latents', 'factor analysis, 2 latents']
     """
     likelihood, latent = _parts(system, spec)
-    return fit(train, likelihood, latent)
+    found = fit(train, likelihood, latent)
+    return (*found, fit_sequence_baseline(train, likelihood)) if isinstance(system, CanRollOut) else found
 
 
 def _parts(system: System, spec: DataSpec) -> tuple[Likelihood, int | None]:

@@ -69,7 +69,7 @@ def sample(
         seed: of the draws.
         given: column=value, again for a further one; the other columns are drawn from p(x | given).
         to: file to write: .npz (array x) or .csv (names, kinds and precision of the columns are the data's); of
-            pictures also .png (all in one), or a new folder, a file for each.
+            pictures also .png (all in one), or a new folder, a file for each; of sequences of pictures .png or .gif.
     """
     if not is_pictures(to):
         check_file(to)

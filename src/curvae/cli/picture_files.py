@@ -1,4 +1,4 @@
-"""Draws as pictures: one PNG with all of them, or a folder with a file for each."""
+"""Draws as pictures: one PNG with all of them, or a folder with a file for each; of sequences also a moving one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +20,8 @@ ACROSS = 8
 
 
 def is_pictures(to: Path) -> bool:
-    """Whether a name asks for pictures: a PNG, or a folder, which has no suffix."""
-    return to.suffix in (".png", "")
+    """Whether a name asks for pictures: a PNG, a GIF, or a folder, which has no suffix."""
+    return to.suffix in (".png", ".gif", "")
 
 
 @contextmanager
@@ -49,11 +49,14 @@ def write_pictures(target: Path | None, schema: "Schema", x: NDArray[Any]) -> No
     Raises:
         UsageError: they are no pictures.
     """
-    from curvae.report.pictures import gray_range, shows_as_image, tiles
+    from curvae.report.pictures import gray_range, shows_as_image, shows_as_movie, tiles
     from curvae.report.style import png_bytes
 
     assert target is not None
-    if not shows_as_image(x):
+    if shows_as_movie(x):
+        _write_movies(target, x)
+        return
+    if not shows_as_image(x) or target.suffix == ".gif":
         raise UsageError(f"--to: expected .npz or .csv for draws of shape {x.shape[1:]}, got a name of pictures.")
     low, high = (0.0, 255.0) if schema.dtype == "uint8" and schema.holder != "set" else gray_range(x)
     if not target.is_dir():
@@ -65,3 +68,17 @@ def write_pictures(target: Path | None, schema: "Schema", x: NDArray[Any]) -> No
     for number, picture in enumerate(pixels.transpose(0, 2, 3, 1)):
         plain = picture[..., 0] if picture.shape[-1] == 1 else picture
         Image.fromarray(plain).save(target / f"sample-{number:0{len(str(len(x) - 1))}}.png")
+
+
+def _write_movies(target: Path, x: NDArray[Any]) -> None:
+    """Sequences ``(N, T, H, W)`` as strips in one PNG, or side by side in a GIF that moves."""
+    from curvae.report.pictures import gray_range
+    from curvae.report.roll_outs import frames_of_movies, strips_of
+    from curvae.report.style import gif_bytes, png_bytes
+
+    if target.is_dir():
+        raise UsageError("--to: expected .gif, .png, .npz or .csv for sequences of pictures, got the name of a folder.")
+    if target.suffix == ".gif":
+        target.write_bytes(gif_bytes(frames_of_movies(x, gray_range(x), across=ACROSS)))
+        return
+    target.write_bytes(png_bytes(strips_of(x, gray_range(x))))

@@ -41,6 +41,8 @@ SHAPES = {
     "draws": ("drawn", "*"),
     "hidden": ("masked", "*"),
     "completed": ("filled", "*"),
+    "rolled": ("continued", "*"),
+    "frames_seen": ("one",),
     "latent_mean": ("scattered", "D"),
     "labels": ("labeled",),
     "latent_covariance": ("spread", "D", "D"),

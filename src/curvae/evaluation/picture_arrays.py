@@ -13,7 +13,7 @@ from curvae.evaluation.information.posterior_summary import reconstruct_observed
 from curvae.evaluation.samples.imputation import impute
 from curvae.latents import Axes
 from curvae.posteriors import DensityPosterior, rotated
-from curvae.systems import CanImpute, CanReconstruct, CanSample, HasModel, Parts, System
+from curvae.systems import CanImpute, CanReconstruct, CanRollOut, CanSample, HasModel, Parts, System
 from curvae.systems.device import batch_to_system
 from curvae.typing import Batch
 
@@ -34,7 +34,7 @@ def pictures(
     ``originals``, ``reconstructions`` (24, *event), or ``redrawn`` where these are draws; ``samples`` (48, *event):
     means of the prior's draws, or where there are no such means ``draws`` of the system; of pictures ``hidden``
     (8, *event), NaN in their lower halves, and ``completed`` (16, *event), two draws of these for each, one after the
-    other; ``latent_mean`` (up to 2000, D), ``labels``; ``latent_covariance`` (up to 200, D, D) of the first of these,
+    other; of sequences ``rolled`` (8, *event), which go on from their first ``frames_seen``; ``latent_mean`` (up to 2000, D), ``labels``; ``latent_covariance`` (up to 200, D, D) of the first of these,
     and ``covariances``, 8 of them, all in ``axes`` as the scores are; ``trace_log_joint``, ``trace_grad_norm`` (T+1,
     up to 200); and what ``block_pictures`` has of levels and clusters.
 
@@ -57,6 +57,7 @@ def pictures(
                 reconstruct_observed(system, batch_to_system(system, first)), table
             )
         found |= _completed(system, table, batch_to_system(system, first), seed)
+        found |= _rolled_out(system, table, batch_to_system(system, first), generator)
         if isinstance(system, HasModel):
             found |= _latents(system, system.parts(), table, scores, axes)
             found |= block_pictures(system, system.parts(), table, scores, generator)
@@ -90,6 +91,16 @@ def _completed(system: System, table: ArrayTable, batch: Batch, seed: int) -> di
     whole = table.transform.inverse(x.cpu().float())
     shown = torch.where(mask.cpu(), whole, torch.nan).reshape(-1, *table.raw.shape[1:])
     return {"hidden": _array(shown), "completed": _in_data_units(drawn, table)}
+
+
+def _rolled_out(system: System, table: ArrayTable, batch: Batch, generator: Generator) -> dict[str, NDArray]:
+    """Sequences that go on from the first quarter of their frames."""
+    if not isinstance(system, CanRollOut):
+        return {}
+    mask = None if batch.mask is None else batch.mask[:HIDDEN]
+    seen = max(1, batch.x.shape[1] // 4)
+    rolled = system.roll_out(batch.x[:HIDDEN], seen, mask, generator)
+    return {"rolled": _in_data_units(rolled, table), "frames_seen": np.array([seen])}
 
 
 def _completes(system: System, batch: Batch) -> bool:

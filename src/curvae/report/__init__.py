@@ -5,7 +5,7 @@ from pathlib import Path
 from curvae.evaluation import formatting
 from curvae.io import atomic
 from curvae.renamed import renamed
-from curvae.report import blocks, gallery, learning, loadings, page, sections, style, verdict_sentences
+from curvae.report import blocks, gallery, learning, loadings, page, roll_outs, sections, style, verdict_sentences
 from curvae.report.snapshot import Snapshot, read_snapshot
 from curvae.training.run import files, layout
 
@@ -46,6 +46,7 @@ def html(run: Snapshot) -> str:
             sections.results_section(run),
             learning.learning_section(run),
             *(gallery.picture_section(run, slug) for slug in ("reconstructions", "samples", "completions")),
+            *roll_outs.roll_out_sections(run),
             sections.quality_section(run),
             *loadings.loading_sections(run),
             *blocks.block_sections(run),

@@ -7,6 +7,7 @@ import numpy as np
 from curvae.evaluation import formatting
 from curvae.report import figures, page, pictures, style
 from curvae.report.page import PageSection
+from curvae.report.roll_outs import STRIPS, strips_of
 from curvae.report.sections import why_left_out, why_not_evaluated
 from curvae.report.snapshot import Snapshot
 
@@ -51,6 +52,10 @@ def _reconstructions(run: Snapshot) -> tuple[str, str]:
         return page.figure_tag(
             style.png_of(sheet), "Pairs of original and reconstructed images.", caption, "wide pixels"
         ), ""
+    if pictures.shows_as_movie(originals):
+        sheet = strips_of(originals[:STRIPS], pictures.gray_range(originals), rebuilt[:STRIPS])
+        caption = "Each pair of strips shows a sequence above the mean of each frame given it and those before it."
+        return page.figure_tag(style.png_of(sheet), "Strips of frames and reconstructions.", caption, "wide pixels"), ""
     left, right = (values.reshape(len(values), -1) for values in (originals, rebuilt))
     which = _first_columns(left.shape[1])
     caption = f"The reconstruction against the original value, {which}; a perfect one lies on the gray line."
@@ -75,6 +80,10 @@ def _samples(run: Snapshot) -> tuple[str, str]:
         caption += ", only smoother." if means else "."
         sheet = pictures.tiles(drawn[:48], 8, limits)
         return page.figure_tag(style.png_of(sheet), "Images sampled from the model.", caption, "wide pixels"), ""
+    if pictures.shows_as_movie(drawn):
+        sheet = strips_of(drawn[: 2 * STRIPS], pictures.gray_range(arrays.get("originals", drawn)))
+        caption = f"What the model makes up: {what}, a strip for each, on the originals’ scale."
+        return page.figure_tag(style.png_of(sheet), "Sequences sampled from the model.", caption, "wide pixels"), ""
     made, real = (values.reshape(len(values), -1) for values in (drawn, arrays.get("originals", drawn)))
     figure = style.svg(pictures.column_histograms(made, real, run.features))
     caption = (

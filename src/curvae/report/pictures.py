@@ -30,6 +30,11 @@ def shows_as_image(data: np.ndarray) -> bool:
     return data.ndim == 4 and data.shape[1] in (1, 3)
 
 
+def shows_as_movie(data: np.ndarray) -> bool:
+    """Whether data (N, *event) are sequences of pictures: events (T, H, W) of as many frames as no picture has colors."""
+    return data.ndim == 4 and data.shape[1] not in (1, 3, 4)
+
+
 def gray_range(data: np.ndarray) -> tuple[float, float]:
     """The values drawn as black and as white: the range of the data themselves."""
     finite = data[np.isfinite(data)]

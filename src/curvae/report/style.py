@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import matplotlib.style
@@ -73,6 +74,21 @@ def png_bytes(image: np.ndarray) -> bytes:
     """The same as the content of a file."""
     stream = io.BytesIO()
     imsave(stream, (np.clip(image, 0, 1) * 255).round().astype(np.uint8), format="png")
+    return stream.getvalue()
+
+
+def gif_of(frames: Sequence[np.ndarray], milliseconds: int = 150) -> str:
+    """Images (height, width, 3) with values in [0, 1], one after the other."""
+    return _uri("gif", gif_bytes(frames, milliseconds))
+
+
+def gif_bytes(frames: Sequence[np.ndarray], milliseconds: int = 150) -> bytes:
+    """The same as the content of a file; it starts again at its end."""
+    from PIL import Image  # which matplotlib needs, too
+
+    stream = io.BytesIO()
+    pages = [Image.fromarray((255 * np.clip(frame, 0, 1)).round().astype(np.uint8)) for frame in frames]
+    pages[0].save(stream, "GIF", save_all=True, append_images=pages[1:], duration=milliseconds, loop=0)
     return stream.getvalue()
 
 

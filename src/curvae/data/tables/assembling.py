@@ -14,7 +14,7 @@ from curvae.data.context import given_by, with_units
 from curvae.data.data import Data, Rows, build_data
 from curvae.data.errors import DataError
 from curvae.data.schema import Column, Origin, Schema
-from curvae.data.stored import StoredRows
+from curvae.data.stored import StoredRows, rows_in_memory
 from curvae.data.tables.advice import advise
 from curvae.data.tables.content import Content, checked_rows, relabeled
 from curvae.data.tables.context import with_context
@@ -256,6 +256,8 @@ def _transform(train: Rows, spec: DataSpec, standardize: bool | None) -> Transfo
                 f"standardize: expected False for {support} data, got True; say support='real' or leave it out."
             )
         return Identity()
+    if train.raw.ndim == 3:
+        return Identity() if standardize is False else _over_steps(train)
     if train.raw.ndim != 4:
         return Identity() if standardize is False else Standardization.fit(train.raw, train.mask)
     if train.raw.dtype == torch.uint8:
@@ -264,6 +266,14 @@ def _transform(train: Rows, spec: DataSpec, standardize: bool | None) -> Transfo
         return image_transform(train.raw, None, train.mask, standardize=bool(standardize))
     fit = Standardization.fit if standardize else MeanSubtraction.fit
     return fit(train.raw, train.mask)
+
+
+def _over_steps(train: Rows) -> Standardization:
+    """Of sequences (N, T, F): each column by its moments over all steps."""
+    raw, steps = rows_in_memory(train.raw), train.raw.shape[1]
+    mask = None if train.mask is None else rows_in_memory(train.mask).flatten(0, 1)
+    found = Standardization.fit(raw.flatten(0, 1), mask)
+    return Standardization(*(each.expand(steps, -1).clone() for each in (found.mean, found.scale)))
 
 
 def _of_columns(train: Rows, spec: DataSpec, standardize: bool) -> Standardization:
