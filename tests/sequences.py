@@ -50,7 +50,7 @@ class KalmanBelief(nn.Module):
             first = dataclasses.replace(model, start=model.transition @ model.start, spread=one_step(model))
             states = first.filter(x).states
             found += zip(states.mean.unbind(1), states.covariance.unbind(1), strict=True)
-        packed = [torch.cat([m, torch.linalg.cholesky(c).flatten(1)], -1) for m, c in found]
+        packed = [torch.cat([m, torch.linalg.cholesky(c).flatten(1).expand(len(m), -1)], -1) for m, c in found]
         assert packed[0].shape[-1] == size + size**2
         return torch.stack(packed, 1)
 
@@ -92,8 +92,8 @@ def layered(law: Callable[[Tensor], tuple[Tensor, Tensor]], size: int, context: 
     return LayeredNormal([layer(number) for number in range(size)], [1] * size)
 
 
-def oracle_td(model: StateSpace, jump: int = 3) -> TemporalDifference:
-    """Kalman beliefs, exact jumps of any length, and the exact smoother of a single step."""
+def oracle_td(model: StateSpace, jump: int = 3, widened: float = 1.0) -> TemporalDifference:
+    """Kalman beliefs, exact jumps of any length, and the exact smoother of a single step, or a wider one."""
     size = len(model.start)
     believed = size + size**2
 
@@ -116,7 +116,7 @@ def oracle_td(model: StateSpace, jump: int = 3) -> TemporalDifference:
         wide = model.transition @ covariance @ model.transition.mT + model.process
         gain = torch.linalg.solve(wide, model.transition @ covariance).mT
         off = z2 - mean @ model.transition.mT
-        return mean + (gain @ off.unsqueeze(-1)).squeeze(-1), covariance - gain @ wide @ gain.mT
+        return mean + (gain @ off.unsqueeze(-1)).squeeze(-1), widened * (covariance - gain @ wide @ gain.mT)
 
     decoder = Rule(lambda z: z @ model.emission.mT + model.offset)
     return TemporalDifference(

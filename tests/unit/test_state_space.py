@@ -77,6 +77,7 @@ def test_frames_that_are_not_there_change_nothing():
     x = model.sample(6, T)
     mask = torch.ones_like(x, dtype=torch.bool)
     padded = torch.cat([x, torch.full((6, 4, F), 1e9, dtype=x.dtype)], 1)
+    torch.testing.assert_close(model.log_prob(x, mask), model.log_prob(x))
     longer = torch.cat([mask, torch.zeros(6, 4, F, dtype=torch.bool)], 1)
     torch.testing.assert_close(model.log_prob(padded, longer), model.log_prob(x))
 
@@ -109,6 +110,18 @@ def test_em_finds_a_model_that_predicts_as_well_as_the_truth():
     wider = fit_state_space(x, F + 1, rounds=5)
     assert wider.emission.shape == (F, F + 1)
     assert wider.log_prob(held).isfinite().all()
+
+
+def test_whole_sequences_share_their_covariances():
+    model = random_state_space(2, D, F)
+    x = model.sample(5, T)
+    mask = torch.ones_like(x, dtype=torch.bool)
+    for one, other in zip(model.smooth(model.filter(x)), model.smooth(model.filter(x, mask)), strict=True):
+        for short, long in zip(one, other, strict=True) if isinstance(one, tuple) else [(one, other)]:
+            torch.testing.assert_close(short.expand_as(long), long)
+    one, other = (maximized(model, model.filter(x, seen), x, seen) for seen in (None, mask))
+    for name in ("start", "spread", "transition", "process", "emission", "offset", "noise"):
+        torch.testing.assert_close(getattr(one, name), getattr(other, name))
 
 
 def test_a_single_number_a_step():

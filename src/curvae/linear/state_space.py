@@ -14,7 +14,8 @@ class States(NamedTuple):
     """Laws of the states: means and covariances, a step after the other."""
 
     mean: Float[Tensor, "B T D"]
-    covariance: Float[Tensor, "B T D D"]
+    covariance: Float[Tensor, "#B T D D"]
+    """Of whole sequences that of all, (1, T, D, D)."""
 
 
 class Filtered(NamedTuple):
@@ -33,7 +34,7 @@ class Smoothed(NamedTuple):
 
     states: States
     """``p(z_t | x_1..T)``."""
-    between: Float[Tensor, "B U D D"]
+    between: Float[Tensor, "#B U D D"]
     """``Cov(z_t+1, z_t | x_1..T)``."""
 
 
@@ -76,8 +77,8 @@ class StateSpace:
 
     def filter(self, x: Float[Tensor, "B T F"], mask: Bool[Tensor, "B T F"] | None = None) -> Filtered:
         """``p(z_t | x_<=t)`` and ``log p(x_t | x_<t)`` for every t."""
-        seen = torch.ones_like(x) if mask is None else mask.to(x.dtype)
-        mean, covariance = self.start.expand(len(x), -1), self.spread.expand(len(x), -1, -1)
+        seen = torch.ones_like(x[:1]) if mask is None else mask.to(x.dtype)
+        mean, covariance = self.start.expand(len(x), -1), self.spread.expand(len(seen), -1, -1)
         found: list[tuple[Tensor, ...]] = []
         for t in range(x.shape[1]):
             after, narrowed, log_prob = self._update(mean, covariance, x[:, t], seen[:, t])
@@ -87,7 +88,7 @@ class StateSpace:
         return Filtered(States(before, wide), States(means, covariances), log_probs)
 
     def _update(
-        self, mean: Tensor, covariance: Tensor, x: Float[Tensor, "B F"], seen: Float[Tensor, "B F"]
+        self, mean: Tensor, covariance: Tensor, x: Float[Tensor, "B F"], seen: Float[Tensor, "#B F"]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The law of a state given its frame, too, and log p of that; by D x D matrices alone.
 
@@ -107,13 +108,13 @@ class StateSpace:
         log_det = 2 * inner.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return mean + step.squeeze(-1), half.mT @ half, -0.5 * (square + level + log_det)
 
-    def predict(self, mean: Float[Tensor, "B D"], covariance: Float[Tensor, "B D D"]) -> tuple[Tensor, Tensor]:
+    def predict(self, mean: Float[Tensor, "B D"], covariance: Float[Tensor, "#B D D"]) -> tuple[Tensor, Tensor]:
         """The law of the next state."""
         return mean @ self.transition.mT, self.transition @ covariance @ self.transition.mT + self.process
 
     def ahead(
-        self, mean: Float[Tensor, "B D"], covariance: Float[Tensor, "B D D"], steps: int
-    ) -> tuple[Float[Tensor, "B F"], Float[Tensor, "B F F"]]:
+        self, mean: Float[Tensor, "B D"], covariance: Float[Tensor, "#B D D"], steps: int
+    ) -> tuple[Float[Tensor, "B F"], Float[Tensor, "#B F F"]]:
         """Mean and covariance of the frame so many steps after a state of this law."""
         for _ in range(steps):
             mean, covariance = self.predict(mean, covariance)

@@ -47,8 +47,8 @@ def fit_state_space(
     """
     if x.shape[1] < 2 or latent < 1:
         raise ValueError(f"fit_state_space: expected 2 frames and 1 latent or more; got {x.shape[1]} and {latent}.")
-    seen = torch.ones_like(x, dtype=torch.bool) if mask is None else mask
-    x = torch.where(seen, x.double(), 0)
+    seen = None if mask is None or bool(mask.all()) else mask
+    x = x.double() if seen is None else torch.where(seen, x.double(), 0)
     model, before = started(x, seen, latent, floor), -torch.inf
     for _ in range(rounds):
         filtered = model.filter(x, seen)
@@ -59,11 +59,12 @@ def fit_state_space(
     return model
 
 
-def started(x: Float[Tensor, "N T F"], seen: Bool[Tensor, "N T F"], latent: int, floor: float) -> StateSpace:
+def started(x: Float[Tensor, "N T F"], seen: Bool[Tensor, "N T F"] | None, latent: int, floor: float) -> StateSpace:
     """States are principal components of the frames, of variance 1; each follows the one before by least squares.
 
     Latents beyond as many as frames have elements begin as noise of their own.
     """
+    seen = torch.ones_like(x, dtype=torch.bool) if seen is None else seen
     frames, whole = x.flatten(0, 1), seen.flatten(0, 1)
     rows = whole.any(1)
     size = frames.shape[1]
@@ -88,7 +89,7 @@ def maximized(
     model: StateSpace,
     filtered: Filtered,
     x: Float[Tensor, "N T F"],
-    seen: Bool[Tensor, "N T F"],
+    seen: Bool[Tensor, "N T F"] | None,
     shared: bool = False,
     floor: float = 1e-6,
 ) -> StateSpace:
@@ -117,18 +118,26 @@ def maximized(
     return _emission(dynamics, smoothed.states, x, seen, shared, floor)
 
 
-def _emission(model: StateSpace, states: States, x: Tensor, seen: Tensor, shared: bool, floor: float) -> StateSpace:
-    """With the likeliest emission and noise."""
-    size, on = len(model.start), seen.to(x.dtype).flatten(0, 1)
-    z = torch.cat([states.mean, torch.ones_like(states.mean[..., :1])], -1).flatten(0, 1)
-    second = z.unsqueeze(2) * z.unsqueeze(1)
-    second[:, :size, :size] += states.covariance.flatten(0, 1)
-    gram = (on.mT @ second.flatten(1)).unflatten(1, (size + 1, size + 1))
-    values = torch.where(seen, x, 0).flatten(0, 1)
-    cross = values.mT @ z
+def _emission(
+    model: StateSpace, states: States, x: Tensor, seen: Tensor | None, shared: bool, floor: float
+) -> StateSpace:
+    """With the likeliest emission and noise; of whole sequences the moments of states serve all elements."""
+    size, width = len(model.start), x.shape[2]
+    z = torch.cat([states.mean, torch.ones_like(states.mean[..., :1])], -1)
+    if seen is None:
+        values, count = x.flatten(0, 1), torch.full((width,), float(len(x) * x.shape[1])).to(x)
+        gram = torch.einsum("ntd,nte->de", z, z)
+        gram[:size, :size] += len(x) / len(states.covariance) * states.covariance.sum((0, 1))
+        gram = gram.expand(width, -1, -1)
+    else:
+        on, values = seen.to(x.dtype).flatten(0, 1), torch.where(seen, x, 0).flatten(0, 1)
+        second = z.unsqueeze(3) * z.unsqueeze(2)
+        second[..., :size, :size] += states.covariance
+        gram = (on.mT @ second.flatten(0, 1).flatten(1)).unflatten(1, (size + 1, size + 1))
+        count = on.sum(0)
+    cross = values.mT @ z.flatten(0, 1)
     fit = torch.linalg.solve(gram, cross)
     left = values.square().sum(0) - 2 * (fit * cross).sum(1) + torch.einsum("pd,pde,pe->p", fit, gram, fit)
-    count = on.sum(0)
     noise = (left.sum() / count.sum()).expand(len(left)) if shared else left / count
     return replace(model, emission=fit[:, :size], offset=fit[:, size], noise=noise.clamp(min=floor).clone())
 

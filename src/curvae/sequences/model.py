@@ -1,9 +1,9 @@
 """The contract of a model of sequences: frame by frame, each given those before it."""
 
 from abc import ABC, abstractmethod
+from math import log
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
@@ -38,7 +38,7 @@ class SequenceModel(nn.Module, ABC):
 
     @abstractmethod
     def log_weights(self, frames: Frames, n: int, generator: Generator | None = None) -> PerDraw:
-        """``log w`` of n draws each: ``E w = p(x_1..T)``."""
+        """``log w`` of n draws, (S, B): ``E w = p(x_1..T)``; S is n, or less where draws go together."""
 
     @abstractmethod
     def states(self, frames: Frames, n: int, generator: Generator | None = None) -> Float[Tensor, "n B D"]:
@@ -81,4 +81,4 @@ class SequenceModel(nn.Module, ABC):
         eta = self.ahead(frames.first(seen), gap, n, generator)
         mask = None if frames.mask is None else frames.mask[:, seen + gap - 1]
         each = self.likelihood.log_prob(frames.x[:, seen + gap - 1], eta, mask)
-        return each.logsumexp(0) - torch.tensor(float(n)).log()
+        return each.logsumexp(0) - log(n)

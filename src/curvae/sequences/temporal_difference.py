@@ -1,5 +1,7 @@
 """Temporal-difference VAE: a belief, states, and jumps between them."""
 
+from math import log
+
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
@@ -10,6 +12,9 @@ from curvae.sequences.frames import Frames
 from curvae.sequences.model import SequenceModel, Trained
 from curvae.sequences.states import LayeredNormal
 from curvae.typing import PerDraw
+
+TOGETHER = 16
+"""Draws of a step, at most, whose mean is taken in a weight."""
 
 
 class RecurrentBelief(nn.Module):
@@ -114,7 +119,12 @@ class TemporalDifference(SequenceModel):
         return Trained(value, surrogate)
 
     def log_weights(self, frames: Frames, n: int, generator: Generator | None = None) -> PerDraw:
-        return self.bracket(frames, self.belief(frames.x), self._single(frames), n, generator).sum(-1)
+        """Of n draws of a step some at a time make a weight: the product over steps of their means.
+
+        Steps are independent given the sequence, so that a mean of products would waste what this does not.
+        """
+        each = self.bracket(frames, self.belief(frames.x), self._single(frames), n, generator)
+        return torch.stack([some.logsumexp(0) - log(len(some)) for some in each.split(TOGETHER)]).sum(-1)
 
     def _last(self, frames: Frames, n: int) -> Float[Tensor, "n B H"]:
         """The belief at the last frame."""

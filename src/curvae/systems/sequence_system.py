@@ -1,5 +1,7 @@
 """Systems of sequences: a model of frames, and what it can do beside training."""
 
+from math import log
+
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
@@ -117,7 +119,7 @@ class SequenceSystem(System):
     def log_weights(self, batch: Batch, n: int, generator: Generator | None = None) -> Weights:
         """Proper weights of n draws of all states."""
         log_w = self.model.log_weights(frames_of(batch, self.model.likelihood.event), n, generator)
-        return Weights(log_w, torch.full_like(log_w, -torch.tensor(float(n)).log()))
+        return Weights(log_w, torch.full_like(log_w, -log(len(log_w))))
 
     @torch.no_grad()
     def sample(self, n: int, generator: Generator | None = None) -> Tensor:
