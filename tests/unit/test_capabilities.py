@@ -33,6 +33,7 @@ from curvae.report import write_report
 from curvae.systems import (
     CanImpute,
     CanReconstruct,
+    CanRollOut,
     CanSample,
     HasDensity,
     HasModel,
@@ -50,7 +51,7 @@ from density import Pull, ToyDensity, pull, registered, toy_density
 from folders import folder
 
 LATENT = (HasPosterior, HasModel, HasWeights, CanSample, CanReconstruct)
-EVERY = (*LATENT, HasDensity, CanImpute)
+EVERY = (*LATENT, HasDensity, CanRollOut, CanImpute)
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +111,12 @@ def test_an_autoregressive_decoder_sees_the_data_with_0_where_they_are_missing()
     x, mask = torch.tensor([[1.0, torch.nan, 3.0]]), torch.tensor([[True, False, True]])
     z = system.posterior(x, mask).mean
     torch.testing.assert_close(system.reconstruct(x, mask), z.sum() + torch.tensor([[3.0, 1.0, 0.0]]))
+
+
+@pytest.mark.parametrize("name", methods.SEQUENCES)
+def test_what_a_system_of_sequences_can_do(name: str):
+    known = [HasPosterior, HasWeights, CanSample, CanReconstruct, CanRollOut]
+    assert [each for each in EVERY if isinstance(methods.SYSTEMS[name](), each)] == known
 
 
 def test_a_density_has_what_it_has():

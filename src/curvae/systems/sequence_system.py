@@ -6,9 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from curvae import likelihoods
 from curvae.inference import Refine
-from curvae.likelihoods import HasNoise, Likelihood
+from curvae.likelihoods import HasNoise
 from curvae.networks import MLP
 from curvae.objectives import Bound, Kind
 from curvae.posteriors import Chains, Posterior
@@ -40,19 +39,6 @@ def frame_spec(name: str, spec: DataSpec) -> DataSpec:
 def frame_network(frame: DataSpec, hidden: int, depth: int, outputs: int) -> MLP:
     """From one frame to so many numbers."""
     return MLP(torch.Size(frame.event).numel(), [hidden] * depth, outputs, front=encoder_front(frame))
-
-
-def frame_likelihood(frame: DataSpec, likelihood: Likelihood | None) -> Likelihood:
-    """The likelihood of one frame: that given, for whole examples or for frames, or the default one.
-
-    Raises:
-        ValueError: a likelihood of another shape.
-    """
-    if likelihood is None:
-        return likelihoods.default(frame)
-    if likelihood.event != frame.event:
-        raise ValueError(f"likelihood: expected one of a frame, {frame.event}; got one of {likelihood.event}.")
-    return likelihood
 
 
 def start_frames(system: "SequenceSystem", data: Tables) -> None:

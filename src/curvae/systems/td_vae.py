@@ -1,11 +1,11 @@
 """The temporal-difference variational autoencoder."""
 
-from curvae.likelihoods import Likelihood
+from curvae import likelihoods
 from curvae.networks import MLP
 from curvae.sequences import LayeredNormal, RecurrentBelief, TemporalDifference
 from curvae.systems.base import register
 from curvae.systems.parts import check_sizes
-from curvae.systems.sequence_system import SequenceSystem, frame_likelihood, frame_network, frame_spec, start_frames
+from curvae.systems.sequence_system import SequenceSystem, frame_network, frame_spec, start_frames
 from curvae.systems.stages import Stage
 from curvae.typing import DataSpec
 
@@ -21,13 +21,14 @@ def td_vae(
     gates: int = 64,
     jump: int = 4,
     samples: int = 1,
-    likelihood: Likelihood | None = None,
 ) -> SequenceSystem:
     """Temporal-difference autoencoder of sequences: beliefs, and jumps between states any number of frames apart.
 
     Trained by pairs of frames, ``L`` of :class:`curvae.sequences.TemporalDifference`, which is no bound of log p(x).
     What is reported is: the bound of ``prod_t p(x_t | x_<t)`` that single steps make, from the belief before the first
     frame on. Encoded is the state at the last frame.
+
+    Starts at random: a linear state-space model of the data is fitted beside it, not written into it.
 
     Reference: Gregor, Papamakarios, Besse, Buesing and Weber, *Temporal Difference Variational Auto-Encoder*, ICLR
     2019.
@@ -45,7 +46,6 @@ def td_vae(
         gates: units of the gated networks of states.
         jump: largest gap between the frames of a pair.
         samples: draws of each pair.
-        likelihood: of one frame.
 
     Raises:
         ValueError: data that are no sequences, event (T, ...), or frames of columns of several kinds.
@@ -57,7 +57,7 @@ def td_vae(
     """
     check_sizes(min(latent, layers, belief, gates, jump), hidden, depth)
     frame, sizes = frame_spec("td-vae", spec), [latent] * layers
-    total, likelihood = latent * layers, frame_likelihood(frame, likelihood)
+    total, likelihood = latent * layers, likelihoods.default(frame)
     believed = RecurrentBelief(frame_network(frame, hidden, depth, hidden), hidden, belief)
     filtering = LayeredNormal.standard(belief, sizes, gates)
     transition = LayeredNormal.standard(total + jump, sizes, gates)

@@ -1,11 +1,11 @@
 """The variational recurrent neural network."""
 
-from curvae.likelihoods import Likelihood
+from curvae import likelihoods
 from curvae.networks import MLP
 from curvae.sequences import LayeredNormal, RecurrentCell, VariationalRecurrent
 from curvae.systems.base import register
 from curvae.systems.parts import check_sizes
-from curvae.systems.sequence_system import SequenceSystem, frame_likelihood, frame_network, frame_spec
+from curvae.systems.sequence_system import SequenceSystem, frame_network, frame_spec
 from curvae.typing import DataSpec
 
 
@@ -18,12 +18,13 @@ def vrnn(
     depth: int = 1,
     gates: int = 64,
     samples: int = 1,
-    likelihood: Likelihood | None = None,
 ) -> SequenceSystem:
     """Variational recurrent network of sequences: a latent for each frame, given all frames and latents before it.
 
     ``E log w``, of :class:`curvae.sequences.VariationalRecurrent`, bounds log p(x_1..T). Encoded is the latent of the
     last frame.
+
+    Starts at random: a linear state-space model of the data is fitted beside it, not written into it.
 
     Reference: Chung, Kastner, Dinh, Goel, Courville and Bengio, *A Recurrent Latent Variable Model for Sequential
     Data*, NIPS 2015.
@@ -38,7 +39,6 @@ def vrnn(
         depth: layers of these.
         gates: units of the gated networks of prior and posterior.
         samples: draws of all latents in the bound, whose mean is taken.
-        likelihood: of one frame.
 
     Raises:
         ValueError: data that are no sequences, event (T, ...), or frames of columns of several kinds.
@@ -50,7 +50,7 @@ def vrnn(
     """
     check_sizes(min(latent, recurrent, gates), hidden, depth)
     frame = frame_spec("vrnn", spec)
-    likelihood = frame_likelihood(frame, likelihood)
+    likelihood = likelihoods.default(frame)
     prior = LayeredNormal.standard(recurrent, [latent], gates)
     posterior = LayeredNormal.standard(hidden + recurrent, [latent], gates)
     decoder = MLP(latent + recurrent, [hidden] * depth, likelihood.outputs)

@@ -159,7 +159,7 @@ def _spec(content: Content, parts: Sequence[Rows], reading: Reading, options: Op
     kinds = mixed_kinds(content.columns, parts, reading.kinds, options.support)
     support = "mixed" if kinds else _support(parts, options.support or _of_kinds(content.columns, reading.kinds))
     event = tuple(parts[0].raw.shape[1:])
-    noise = "element" if support in ("real", "positive") and len(event) == 1 else "shared"
+    noise = "element" if support in ("real", "positive") and len(event) < 3 else "shared"
     given = _checked_given(given_by(content.columns), support)
     categories = _categories(parts, support, options.categories)
     return DataSpec(event, support, categories, options.name or "array", noise, kinds, given)
