@@ -1,9 +1,9 @@
 """What systems of sequences know of frames to come: moving digits, 5, 10 and 15 frames after the first 5.
 
 Every cell is a fit and, for each test sequence, log p(x_5+k | x_1..5) of the frames k = 5, 10, 15 ahead: of td-vae by
-jumps of up to 4 frames and by single steps, of vrnn frame by frame, by 200 draws; of a linear state-space model in closed
-form, its mean as a probability; and of the last frame seen, copied. A line of the file is one cell; what was cut off goes
-on.
+jumps of up to 4 frames and by single steps, of vrnn frame by frame, by 200 draws; of a linear state-space model in
+closed form, its mean as a probability; and of the last frame seen, copied. A line of the file is one cell; what was cut
+off goes on.
 
     python benchmarks/sequences.py [--seeds 0 1] [--updates 1000] [--target benchmarks/results/sequences.jsonl]
     python benchmarks/sequences.py --table      # writes the file's table into docs/studies/sequences.md, no training
@@ -45,6 +45,14 @@ BATCH, RATE = 64, 4e-3
 SYSTEMS = {"td-vae": td_vae, "vrnn": vrnn}
 LATENTS, ROUNDS = 32, 10
 """Of the linear state-space model, and of its EM."""
+SHOWN = {
+    "td-vae, jumps of 3 or 4": ("td-vae", "ahead"),
+    "td-vae, single steps": ("td-vae", "single"),
+    "vrnn, frame by frame": ("vrnn", "ahead"),
+    "linear state space": ("linear", "ahead"),
+    "last frame": ("copy", "ahead"),
+}
+"""Rows of the table: a method, and which of its values."""
 
 
 def learned(data: Data, word: str, seed: int, updates: int) -> Row:
@@ -125,14 +133,10 @@ def spread(values: Tensor) -> float:
 
 def table(rows: list[Row]) -> str:
     """Means over test sequences and seeds, and what td-vae's jumps gain over each method, paired by sequence."""
-    names = [(name, "ahead") for name in ("td-vae", "vrnn", "linear", "copy")]
-    names.insert(1, ("td-vae", "single"))
-    words = {"ahead": {"td-vae": "td-vae, jumps of 3 or 4", "vrnn": "vrnn, frame by frame", "linear": "linear state space",
-                       "copy": "last frame"}, "single": {"td-vae": "td-vae, single steps"}}  # fmt: skip
     head = "".join(f" | {k} ahead" for k in AHEAD) + "".join(f" | jumps gain, {k} ahead" for k in AHEAD)
     lines = [f"| | seeds{head} | bound of log p(x) | CPU s a fit |", "|---" * (4 + 2 * len(AHEAD)) + "|"]
     ours = by_seed(rows, "td-vae", "ahead")
-    for name, kind in names:
+    for words, (name, kind) in SHOWN.items():
         some, chosen = by_seed(rows, name, kind), [row for row in rows if row["method"] == name]
         if not some:
             continue
@@ -144,7 +148,7 @@ def table(rows: list[Row]) -> str:
         bounds = [row["bound"] for row in chosen if "bound" in row]
         cells.append(f"{statistics.mean(bounds):.1f}" if bounds and kind == "ahead" else "")
         cells.append(f"{statistics.mean(row['seconds'] for row in chosen):.0f}" if kind == "ahead" else "")
-        lines.append(f"| {words[kind][name]} | {len(some)} | {' | '.join(cells)} |")
+        lines.append(f"| {words} | {len(some)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -255,13 +255,17 @@ def test_a_law_in_layers_is_normalized_and_conditions_on_the_layers_above_of_the
     assert total.item() == pytest.approx(1, abs=1e-6)
     near, far = (law.log_prob(torch.tensor([top, 0.5]).double(), context) for top in (0.0, 3.0))
     alone = Normal(law.center(context)[0], law.networks[0](context)[1].exp())
-    assert (near - far).item() != pytest.approx((alone.log_prob(torch.tensor(0.0)) - alone.log_prob(torch.tensor(3.0))).item())
+    assert (near - far).item() != pytest.approx(
+        (alone.log_prob(torch.tensor(0.0)) - alone.log_prob(torch.tensor(3.0))).item()
+    )
 
 
 def test_shapes_of_frames_and_what_is_none():
     assert frame_shape((20, 8, 8)) == (8, 8)
     for event in ((1, 8, 8), (3, 32, 32), (1,), (1, 4)):
-        with pytest.raises(ValueError, match=r"sequences: expected examples of shape \(T, \.\.\.\), of 2 frames or more"):
+        with pytest.raises(
+            ValueError, match=r"sequences: expected examples of shape \(T, \.\.\.\), of 2 frames or more"
+        ):
             td_vae(curvae.DataSpec(event))
     with pytest.raises(ValueError, match="vrnn expects frames of values of one kind"):
         vrnn(curvae.DataSpec((4,), "mixed", kinds=("real", "count", "real", "real")))

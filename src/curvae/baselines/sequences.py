@@ -36,7 +36,7 @@ class SequenceDensity:
 
 
 def fit_sequence_baseline(train: Table, likelihood: Likelihood) -> Baseline:
-    """The likeliest linear state-space model of training sequences (N, T, ...), with the likelihood's floor of the noise.
+    """The likeliest linear state-space model of training sequences (N, T, ...), with the likelihood's floor of noise.
 
     Args:
         train: training data, in the model's units.

@@ -34,9 +34,10 @@ def pictures(
     ``originals``, ``reconstructions`` (24, *event), or ``redrawn`` where these are draws; ``samples`` (48, *event):
     means of the prior's draws, or where there are no such means ``draws`` of the system; of pictures ``hidden``
     (8, *event), NaN in their lower halves, and ``completed`` (16, *event), two draws of these for each, one after the
-    other; of sequences ``rolled`` (8, *event), which go on from their first ``frames_seen``; ``latent_mean`` (up to 2000, D), ``labels``; ``latent_covariance`` (up to 200, D, D) of the first of these,
-    and ``covariances``, 8 of them, all in ``axes`` as the scores are; ``trace_log_joint``, ``trace_grad_norm`` (T+1,
-    up to 200); and what ``block_pictures`` has of levels and clusters.
+    other; of sequences ``rolled`` (8, *event), which go on from their first ``frames_seen``; ``latent_mean`` (up to
+    2000, D), ``labels``; ``latent_covariance`` (up to 200, D, D) of the first of these, and ``covariances``, 8 of them,
+    all in ``axes`` as the scores are; ``trace_log_joint``, ``trace_grad_norm`` (T+1, up to 200); and what
+    ``block_pictures`` has of levels and clusters.
 
     Example:
         >>> from curvae.data import from_array

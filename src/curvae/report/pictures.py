@@ -31,7 +31,7 @@ def shows_as_image(data: np.ndarray) -> bool:
 
 
 def shows_as_movie(data: np.ndarray) -> bool:
-    """Whether data (N, *event) are sequences of pictures: events (T, H, W) of as many frames as no picture has colors."""
+    """Whether data (N, *event) are sequences of pictures: events (T, H, W) whose T is no number of colors."""
     return data.ndim == 4 and data.shape[1] not in (1, 3, 4)
 
 

@@ -52,7 +52,9 @@ def frames_of_movies(
 ) -> list[np.ndarray]:
     """One image for each time of sequences (N, T, H, W), side by side; under each that of another."""
     return [
-        pictures.tiles(movies[:, t, None], min(across, len(movies)), limits, None if below is None else below[:, t, None])
+        pictures.tiles(
+            movies[:, t, None], min(across, len(movies)), limits, None if below is None else below[:, t, None]
+        )
         for t in range(movies.shape[1])
     ]
 
@@ -64,7 +66,9 @@ def _as_lines(originals: np.ndarray, rolled: np.ndarray, seen: int) -> str:
         f"what is left of the dashed line, {seen} steps; each later value is the mean of its step along one draw of "
         "what follows."
     )
-    return page.figure_tag(style.svg(_line_plot(first, second, seen)), "Lines of sequences and roll-outs.", caption, "wide")
+    return page.figure_tag(
+        style.svg(_line_plot(first, second, seen)), "Lines of sequences and roll-outs.", caption, "wide"
+    )
 
 
 def _line_plot(originals: np.ndarray, rolled: np.ndarray, seen: int) -> Figure:

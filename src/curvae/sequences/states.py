@@ -8,6 +8,7 @@ from torch import Generator, Tensor, nn
 
 from curvae.distributions import DiagonalGaussian, LearnedNormal
 from curvae.linalg import standard_normal_log_prob
+from curvae.memory import require_memory
 from curvae.noise import noise
 
 
@@ -21,6 +22,7 @@ class GatedMap(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, outputs: int):
         super().__init__()
+        require_memory(hidden * (2 * inputs + outputs), "GatedMap")
         self.both = nn.Linear(inputs, 2 * hidden)
         self.last = nn.Linear(hidden, outputs)
 

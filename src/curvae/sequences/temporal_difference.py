@@ -8,6 +8,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import one_hot
 
 from curvae.likelihoods import Likelihood
+from curvae.memory import require_memory
 from curvae.sequences.frames import Frames
 from curvae.sequences.model import SequenceModel, Trained
 from curvae.sequences.states import LayeredNormal
@@ -32,6 +33,7 @@ class RecurrentBelief(nn.Module):
 
     def __init__(self, front: nn.Module, features: int, size: int):
         super().__init__()
+        require_memory(4 * size * (features + size), "RecurrentBelief")
         self.front = front
         self.cell = nn.LSTM(features, size, batch_first=True)
         self.first = nn.Parameter(torch.zeros(size))

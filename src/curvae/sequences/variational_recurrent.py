@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from curvae.likelihoods import Likelihood
+from curvae.memory import require_memory
 from curvae.sequences.frames import Frames
 from curvae.sequences.model import SequenceModel, Trained
 from curvae.sequences.states import LayeredNormal
@@ -21,6 +22,7 @@ class RecurrentCell(nn.Module):
 
     def __init__(self, features: int, latent: int, size: int):
         super().__init__()
+        require_memory(3 * size * (features + latent + size), "RecurrentCell")
         self.cell = nn.GRUCell(features + latent, size)
 
     def forward(self, features: Tensor, z: Tensor, h: Tensor) -> Tensor:

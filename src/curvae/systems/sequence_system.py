@@ -118,7 +118,9 @@ class SequenceSystem(System):
         return self.model.mean(self.model.filtered(self.frames(x, mask))).reshape(x.shape)
 
     @torch.no_grad()
-    def posterior(self, x: Float[Tensor, "B *event"], mask: Tensor | None = None, refine: int | Refine = 0) -> Posterior:
+    def posterior(
+        self, x: Float[Tensor, "B *event"], mask: Tensor | None = None, refine: int | Refine = 0
+    ) -> Posterior:
         """The state at the last observed frame, by draws; the same ones every time.
 
         Raises:

@@ -55,7 +55,7 @@ def td_vae(
         >>> system.kind, system.evidence, system.sample(3).shape
         ('none', 'bound', torch.Size([3, 6, 2]))
     """
-    check_sizes(min(latent, layers, belief, gates, jump), hidden, depth)
+    check_sizes(min(latent, layers, belief, gates, jump), hidden, max(depth, layers))
     frame, sizes = frame_spec("td-vae", spec), [latent] * layers
     total, likelihood = latent * layers, likelihoods.default(frame)
     believed = RecurrentBelief(frame_network(frame, hidden, depth, hidden), hidden, belief)

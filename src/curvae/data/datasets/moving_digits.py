@@ -36,7 +36,7 @@ def _rolled_part(part: Part, seed: int) -> Part:
 
 
 def rolled_pictures(pictures: np.ndarray, signs: np.ndarray, frames: int) -> np.ndarray:
-    """Pictures ``(N, H, W)`` to sequences ``(N, T, H, W)``: frame t is t pixels to the right, times the sign, with wrap.
+    """Pictures ``(N, H, W)`` to sequences ``(N, T, H, W)``: frame t is t pixels to the right times the sign, wrapped.
 
     >>> rolled_pictures(np.array([[[7, 0, 0]]]), np.array([-1]), 3)[0, :, 0].tolist()
     [[7, 0, 0], [0, 0, 7], [0, 7, 0]]

@@ -26,6 +26,7 @@ MODELS = {
     "ppca": "Probabilistic PCA: one noise for all elements.",
     "factor_analysis": "Factor analysis: a noise of its own for each element.",
     "independent": "Every column by itself, whatever the others are.",
+    "state_space": "A state for each step, linear in the one before, and frames linear in it, all Gaussian.",
 }
 """What they are."""
 
