@@ -408,10 +408,11 @@ DENSITIES: dict[str, object] = {
 }
 """Systems without latents, whose log p(x) is exact."""
 
+MOVING = DataSpec((P // 2, 2), "real")
 SEQUENCES: dict[str, object] = {
-    "td-vae": lambda spec=DataSpec((P // 2, 2)): systems.td_vae(spec, latent=2, hidden=16, belief=8, gates=8),
-    "td-vae-flat": lambda spec=DataSpec((P // 2, 2)): systems.td_vae(spec, D, layers=1, hidden=16, jump=2, samples=2),
-    "vrnn": lambda spec=DataSpec((P // 2, 2)): systems.vrnn(spec, latent=D, hidden=16, recurrent=8, gates=8),
+    "td-vae": lambda spec=MOVING: systems.td_vae(spec, latent=2, hidden=16, belief=8, gates=8),
+    "td-vae-flat": lambda spec=MOVING: systems.td_vae(spec, D, layers=1, hidden=16, jump=2, samples=2),
+    "vrnn": lambda spec=MOVING: systems.vrnn(spec, latent=D, hidden=16, recurrent=8, gates=8),
 }
 """Systems of sequences, whose examples are P / 2 frames of 2 elements here."""
 

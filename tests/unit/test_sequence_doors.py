@@ -1,4 +1,4 @@
-"""Sequences from their data to the page of a run: moving digits, arrays with ragged ends, strips, lines and refusals."""
+"""Sequences from their data to the page of a run: moving digits, arrays with ragged ends, strips, lines, refusals."""
 
 import re
 from pathlib import Path
@@ -55,9 +55,8 @@ def test_columns_of_sequences_are_standardized_over_all_steps():
 
 def test_a_linear_state_space_model_stands_beside_systems_of_sequences():
     data = from_array(walks(200), event=(6, 2), missing="mask")
-    found = {
-        each.name: each for each in fit_system_baselines(vrnn(data.spec, latent=2, hidden=8), data.train, data.spec)
-    }
+    system = vrnn(data.spec, latent=2, hidden=8)
+    found = {each.name: each for each in fit_system_baselines(system, data.train, data.spec)}
     assert found.keys() == {"ppca", "factor_analysis", "state_space"}
     ours, theirs = (found[name].log_prob(data.test.x, data.test.mask) for name in ("state_space", "ppca"))
     assert (ours - theirs).mean() > 0.5

@@ -59,7 +59,7 @@ def test_longer_gaps_fail_by_design():
 
 
 def test_a_bracket_has_all_its_constants():
-    """Term by term by torch.distributions; the popular port leaves the half squares out, and has 2 pi for its logarithm."""
+    """Term by term by torch.distributions; the popular port leaves half squares out, and has 2 pi for its logarithm."""
     td = small("td-vae", latent=1, layers=1).model
     x = torch.randn(1, 1, F, dtype=torch.float64)
     frames, belief = frames_of(Batch.of(x), (F,)), td.belief(x)

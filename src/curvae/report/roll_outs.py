@@ -51,12 +51,9 @@ def frames_of_movies(
     movies: np.ndarray, limits: tuple[float, float], below: np.ndarray | None = None, across: int = 8
 ) -> list[np.ndarray]:
     """One image for each time of sequences (N, T, H, W), side by side; under each that of another."""
-    return [
-        pictures.tiles(
-            movies[:, t, None], min(across, len(movies)), limits, None if below is None else below[:, t, None]
-        )
-        for t in range(movies.shape[1])
-    ]
+    columns = min(across, len(movies))
+    under = [None] * movies.shape[1] if below is None else [below[:, t, None] for t in range(movies.shape[1])]
+    return [pictures.tiles(movies[:, t, None], columns, limits, each) for t, each in enumerate(under)]
 
 
 def _as_lines(originals: np.ndarray, rolled: np.ndarray, seen: int) -> str:

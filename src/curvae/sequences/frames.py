@@ -43,7 +43,8 @@ def frame_shape(event: tuple[int, ...]) -> tuple[int, ...]:
     """
     if event[0] < 2 or (len(event) == 3 and event[0] in CHANNELS):
         raise ValueError(
-            f"sequences: expected examples of shape (T, ...), of 2 frames or more; got {tuple(event)}. Say event=(T, F)."
+            f"sequences: expected examples of shape (T, ...), of 2 frames or more; got {tuple(event)}. Say "
+            "event=(T, F)."
         )
     return event[1:] or (1,)
 

@@ -46,24 +46,24 @@ class SequenceModel(nn.Module, ABC):
 
     @abstractmethod
     def filtered(self, frames: Frames) -> Float[Tensor, "B T P"]:
-        """eta of each frame at the center of its state, given it and those before it."""
+        """The eta of each frame at the center of its state, given it and those before it."""
 
     @abstractmethod
     def rolled(
         self, frames: Frames, steps: int, n: int = 1, generator: Generator | None = None
     ) -> Float[Tensor, "n B K P"]:
-        """eta of so many frames after the last of each sequence, along n draws of what follows."""
+        """The eta of so many frames after the last of each sequence, along n draws of what follows."""
 
     @abstractmethod
     def ahead(self, frames: Frames, gap: int, n: int, generator: Generator | None = None) -> Float[Tensor, "n B P"]:
-        """eta of the frame so many steps after the last of each sequence, for n draws of its state."""
+        """The eta of the frame so many steps after the last of each sequence, for n draws of its state."""
 
     @abstractmethod
     def sample(self, n: int, steps: int, generator: Generator | None = None) -> Float[Tensor, "n T *frame"]:
         """Draw n sequences from ``p(x_1..T)``."""
 
     def decode(self, z: Float[Tensor, "*L C"]) -> Float[Tensor, "*L P"]:
-        """eta of states of any leading dimensions."""
+        """The eta of states of any leading dimensions."""
         return self.decoder(z.flatten(0, -2)).unflatten(0, z.shape[:-1])
 
     def mean(self, eta: Float[Tensor, "*L P"]) -> Float[Tensor, "*L_and_frame"]:
@@ -74,7 +74,7 @@ class SequenceModel(nn.Module, ABC):
     def predictive(
         self, frames: Frames, seen: int, gap: int, n: int, generator: Generator | None = None
     ) -> Float[Tensor, " B"]:
-        """``log p(x_seen+gap | x_1..seen)``, nats, by n draws of the state there: too low by what they miss, on average.
+        """``log p(x_seen+gap | x_1..seen)``, nats, by n draws of the state there: on average too low by what they miss.
 
         ``log 1/n sum_s p(x | z_s)``.
         """

@@ -46,7 +46,7 @@ class RecurrentBelief(nn.Module):
 
 
 class TemporalDifference(SequenceModel):
-    r"""Beliefs ``p_B(z | b_t)``, jumps ``p_T(z_t2 | z_t1, t2 - t1)``, smoothing ``q_S(z_t1 | z_t2, b_t1, b_t2, t2 - t1)``.
+    r"""Beliefs ``p_B(z | b_t)``, jumps ``p_T(z_2 | z_1, t2 - t1)``, smoothing ``q_S(z_1 | z_2, b_t1, b_t2, t2 - t1)``.
 
     Of a pair of steps t1 < t2, with ``z_2 ~ p_B(. | b_t2)`` and ``z_1 ~ q_S``, in nats,
 

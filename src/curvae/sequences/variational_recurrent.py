@@ -96,7 +96,7 @@ class VariationalRecurrent(SequenceModel):
     def _passed(
         self, frames: Frames, n: int, generator: Generator | None = None
     ) -> tuple[Float[Tensor, "n B D"], Float[Tensor, "n B H"]]:
-        """z of the last frame of each sequence, and h after it, along n draws."""
+        """The z of the last frame of each sequence, and h after it, along n draws."""
         h = self._start(n, len(frames.x))
         z = h.new_zeros(*h.shape[:-1], sum(self.prior.sizes))
         for t, seen in enumerate(self._seen(frames, n).unbind(2)):
@@ -106,7 +106,7 @@ class VariationalRecurrent(SequenceModel):
         return z, h
 
     def states(self, frames: Frames, n: int, generator: Generator | None = None) -> Float[Tensor, "n B D"]:
-        """z of the last frame, without h."""
+        """The z of the last frame, without h."""
         return self._passed(frames, n, generator)[0]
 
     def filtered(self, frames: Frames) -> Float[Tensor, "B T P"]:
