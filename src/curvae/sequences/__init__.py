@@ -5,7 +5,7 @@ layers. ``frames`` says what of a batch is a frame, and where a sequence ends.
 """
 
 from curvae.sequences.frames import Frames, frame_shape, frames_of
-from curvae.sequences.model import SequenceModel, Trained
+from curvae.sequences.model import SequenceModel, SequenceBound
 from curvae.sequences.states import GatedMap, LayeredNormal
 from curvae.sequences.temporal_difference import RecurrentBelief, TemporalDifference
 from curvae.sequences.variational_recurrent import RecurrentCell, VariationalRecurrent
@@ -18,7 +18,7 @@ __all__ = [
     "RecurrentCell",
     "SequenceModel",
     "TemporalDifference",
-    "Trained",
+    "SequenceBound",
     "VariationalRecurrent",
     "frame_shape",
     "frames_of",

@@ -12,7 +12,7 @@ from curvae.sequences.frames import Frames
 from curvae.typing import PerDatum, PerDraw
 
 
-class Trained(NamedTuple):
+class SequenceBound(NamedTuple):
     """What a batch is worth."""
 
     value: PerDatum
@@ -33,7 +33,7 @@ class SequenceModel(nn.Module, ABC):
     likelihood: Likelihood
 
     @abstractmethod
-    def trained_bound(self, frames: Frames, samples: int) -> Trained:
+    def trained_bound(self, frames: Frames, samples: int) -> SequenceBound:
         """The bound, and what is maximized, by so many draws."""
 
     @abstractmethod

@@ -10,7 +10,7 @@ from torch.nn.functional import one_hot
 from curvae.likelihoods import Likelihood
 from curvae.memory import require_memory
 from curvae.sequences.frames import Frames
-from curvae.sequences.model import SequenceModel, Trained
+from curvae.sequences.model import SequenceModel, SequenceBound
 from curvae.sequences.states import LayeredNormal
 from curvae.typing import PerDraw
 
@@ -111,14 +111,14 @@ class TemporalDifference(SequenceModel):
     def _single(self, frames: Frames) -> Int[Tensor, "B T"]:
         return torch.ones(frames.x.shape[:2], dtype=torch.long, device=frames.x.device)
 
-    def trained_bound(self, frames: Frames, samples: int) -> Trained:
+    def trained_bound(self, frames: Frames, samples: int) -> SequenceBound:
         belief, most = self.belief(frames.x), torch.arange(1, frames.x.shape[1] + 1, device=frames.x.device)
         most = most.clamp(max=self.jump).expand(frames.x.shape[:2])
         gap = 1 + (torch.rand(most.shape, device=most.device) * most).long().clamp(max=most - 1)
         surrogate = self.bracket(frames, belief, gap, samples).mean(0).sum(1)
         with torch.no_grad():
             value = self.bracket(frames, belief, self._single(frames), samples).mean(0).sum(1)
-        return Trained(value, surrogate)
+        return SequenceBound(value, surrogate)
 
     def log_weights(self, frames: Frames, n: int, generator: Generator | None = None) -> PerDraw:
         """Of n draws of a step some at a time make a weight: the product over steps of their means.

@@ -7,7 +7,7 @@ from torch import Generator, Tensor, nn
 from curvae.likelihoods import Likelihood
 from curvae.memory import require_memory
 from curvae.sequences.frames import Frames
-from curvae.sequences.model import SequenceModel, Trained
+from curvae.sequences.model import SequenceModel, SequenceBound
 from curvae.sequences.states import LayeredNormal
 from curvae.typing import PerDraw
 
@@ -86,9 +86,9 @@ class VariationalRecurrent(SequenceModel):
     def _moved(self, seen: Tensor, z: Tensor, h: Tensor) -> Tensor:
         return self.cell(*(each.flatten(0, -2) for each in (seen, z, h))).unflatten(0, h.shape[:-1])
 
-    def trained_bound(self, frames: Frames, samples: int) -> Trained:
+    def trained_bound(self, frames: Frames, samples: int) -> SequenceBound:
         bound = self.terms(frames, samples).mean(0).sum(-1)
-        return Trained(bound, bound)
+        return SequenceBound(bound, bound)
 
     def log_weights(self, frames: Frames, n: int, generator: Generator | None = None) -> PerDraw:
         return self.terms(frames, n, generator).sum(-1)
