@@ -5,7 +5,7 @@ layers. ``frames`` says what of a batch is a frame, and where a sequence ends.
 """
 
 from curvae.sequences.frames import Frames, frame_shape, frames_of
-from curvae.sequences.model import SequenceModel, SequenceBound
+from curvae.sequences.model import SequenceBound, SequenceModel
 from curvae.sequences.states import GatedMap, LayeredNormal
 from curvae.sequences.temporal_difference import RecurrentBelief, TemporalDifference
 from curvae.sequences.variational_recurrent import RecurrentCell, VariationalRecurrent
@@ -16,9 +16,9 @@ __all__ = [
     "LayeredNormal",
     "RecurrentBelief",
     "RecurrentCell",
+    "SequenceBound",
     "SequenceModel",
     "TemporalDifference",
-    "SequenceBound",
     "VariationalRecurrent",
     "frame_shape",
     "frames_of",

@@ -7,7 +7,7 @@ from torch import Generator, Tensor, nn
 from curvae.likelihoods import Likelihood
 from curvae.memory import require_memory
 from curvae.sequences.frames import Frames
-from curvae.sequences.model import SequenceModel, SequenceBound
+from curvae.sequences.model import SequenceBound, SequenceModel
 from curvae.sequences.states import LayeredNormal
 from curvae.typing import PerDraw
 

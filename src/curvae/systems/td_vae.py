@@ -24,7 +24,7 @@ def td_vae(
 ) -> SequenceSystem:
     """Temporal-difference autoencoder of sequences: beliefs, and jumps between states any number of frames apart.
 
-    SequenceBound by pairs of frames, ``L`` of :class:`curvae.sequences.TemporalDifference`, which is no bound of log p(x).
+    Trained by pairs of frames, ``L`` of :class:`curvae.sequences.TemporalDifference`, which is no bound of log p(x).
     What is reported is: the bound of ``prod_t p(x_t | x_<t)`` that single steps make, from the belief before the first
     frame on. Encoded is the state at the last frame.
 
