@@ -46,7 +46,7 @@ SYSTEMS = {"td-vae": td_vae, "vrnn": vrnn}
 LATENTS, ROUNDS = 32, 10
 """Of the linear state-space model, and of its EM."""
 SHOWN = {
-    "td-vae, jumps of 3 or 4": ("td-vae", "ahead"),
+    "td-vae, jumps of 2 to 4": ("td-vae", "ahead"),
     "td-vae, single steps": ("td-vae", "single"),
     "vrnn, frame by frame": ("vrnn", "ahead"),
     "linear state space": ("linear", "ahead"),
