@@ -1,0 +1,221 @@
+"""Holes in seven tables, filled in: by systems of curvae, and by what scikit-learn has for it.
+
+    python benchmarks/missing.py FOLDER                                   # 50 % at random, seed 0; goes on if cut off
+    python benchmarks/missing.py FOLDER --holes mcar20 mcar80 mar mnar --seeds 0 1 2
+    python benchmarks/missing.py FOLDER --list                            # only writes the page again
+
+FOLDER holds the data as docs/fits.md says. Of each table at most 1,000 rows are taken, by the seed, the same for every
+method: a random forest is fitted to each column in each of five rounds. A method is fitted to rows with holes and fills
+in these holes. A cell is a table, a kind of holes, a method and a seed, and a line of ``results/missing.jsonl``.
+"""
+
+import argparse
+import itertools
+import logging
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+from sklearn.impute import IterativeImputer, KNNImputer
+
+import curvae
+from curvae.data import mar_mask, mcar_mask, mnar_mask
+from fits.cells import Cells, halves
+from pages import written
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "missing.jsonl"
+PAGE = HERE.parent / "docs" / "studies" / "missing.md"
+ROWS, DRAWS, UPDATES = 1000, 20, 600
+LEVEL = 0.9
+Array = NDArray[Any]
+FILES = {
+    "wine": "wine",
+    "yeast": "yeast",
+    "banknote": "banknote_authentication",
+    "red": "winequality-red",
+    "white": "winequality-white",
+}
+
+
+def table(name: str, folder: Path, seed: int) -> pd.DataFrame:
+    """Columns of a table without its class or quality, at most so many rows; numbers in standard deviations."""
+    if name == "wdbc":
+        frame = pd.DataFrame(load_breast_cancer().data)
+    elif name == "abalone":
+        frame = pd.read_csv(folder / "uci" / "abalone.csv.gz", header=None)
+    else:
+        frame = pd.read_csv(folder / "uci" / f"{FILES[name]}.csv.gz", header=None).iloc[:, :-1]
+    frame.columns = [f"c{j}" for j in range(frame.shape[1])]
+    frame = frame.sample(min(ROWS, len(frame)), random_state=seed).reset_index(drop=True)
+    numbers = frame.select_dtypes("number").columns
+    varied = numbers[frame[numbers].std() > 0]
+    return frame.drop(columns=numbers.difference(varied)).assign(
+        **{name: (frame[name] - frame[name].mean()) / frame[name].std() for name in varied}
+    )
+
+
+def numbers_of(frame: pd.DataFrame) -> pd.Index:
+    """Names of columns that are no words."""
+    return frame.select_dtypes("number").columns
+
+
+def codes(frame: pd.DataFrame) -> Array:
+    """Words as their numbers, as masks by values need them."""
+    words = frame.columns.difference(frame.select_dtypes("number").columns)
+    return frame.assign(**{name: frame[name].astype("category").cat.codes for name in words}).to_numpy(float)
+
+
+HOLES: dict[str, Callable[[Array, int], Array]] = {
+    "mcar50": lambda x, seed: mcar_mask(x, 0.5, seed),
+    "mcar20": lambda x, seed: mcar_mask(x, 0.2, seed),
+    "mcar80": lambda x, seed: mcar_mask(x, 0.8, seed),
+    "mar": lambda x, seed: mar_mask(x, 0.5, seed),
+    "mnar": lambda x, seed: mnar_mask(x, 0.5, seed, columns=range(x.shape[1] // 2)),
+}
+TITLES = {
+    "mcar50": "50 % at random (MCAR)",
+    "mcar20": "20 % at random (MCAR)",
+    "mcar80": "80 % at random (MCAR)",
+    "mar": "by other columns (MAR), 50 % of one half of the columns",
+    "mnar": "by their own size (MNAR), 50 % of one half of the columns, larger values more often",
+}
+
+
+class Filled(NamedTuple):
+    """A best guess of each cell, and where a method has them draws and intervals."""
+
+    guess: pd.DataFrame
+    draws: list[pd.DataFrame] | None = None
+    lower: Array | None = None
+    upper: Array | None = None
+
+
+def by_system(holes: pd.DataFrame, seed: int, system: str, **options: Any) -> Filled:
+    """A system of curvae, its sizes those of the table."""
+    latent = max(1, min(8, holes.shape[1] - 1))
+    settings = {"missing": "mask", "progress": False, "device": "cpu", "split": (0.8, 0.1, 0.1)}
+    with tempfile.TemporaryDirectory() as folder:
+        run = curvae.fit(
+            *(system, holes),
+            **{"latent": latent, "hidden": 64, "max_updates": UPDATES, "seed": seed, **settings, **options},
+            out=Path(folder) / "run",
+        )
+        found = run.imputed(holes, draws=DRAWS, level=LEVEL, seed=seed)
+    return Filled(found.filled, found.draws, found.lower, found.upper)
+
+
+def by_column(holes: pd.DataFrame, seed: int) -> Filled:
+    """Means of columns and the most frequent words; draws are values of other rows."""
+    rng = np.random.default_rng(seed)
+
+    def drawn(column: pd.Series) -> pd.Series:
+        values = column.dropna().to_numpy()
+        return column.where(column.notna(), pd.Series(rng.choice(values, len(column)), index=column.index))
+
+    numbers = holes.select_dtypes("number")
+    words = {name: holes[name].mode()[0] for name in holes.columns.difference(numbers.columns)}
+    guess = holes.fillna({**numbers.mean(), **words})
+    tails = [numbers.quantile(tail).reindex(holes.columns).to_numpy() for tail in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)]
+    lower, upper = (np.broadcast_to(tail, holes.shape) for tail in tails)
+    return Filled(guess, [holes.apply(drawn) for _ in range(DRAWS)], lower, upper)
+
+
+def by_numbers(holes: pd.DataFrame, imputer: Any, draws: int = 0) -> Filled:
+    """An imputer of numbers, which sees words as one column each of 0 and 1."""
+    words = list(holes.columns.difference(holes.select_dtypes("number").columns))
+    wide = pd.get_dummies(holes, columns=words, dtype=float)
+    for word in words:
+        wide.loc[holes[word].isna(), [name for name in wide if name.startswith(f"{word}_")]] = np.nan
+    filled = [imputer.fit_transform(wide), *(imputer.transform(wide) for _ in range(draws))]
+
+    def narrow(values: Array) -> pd.DataFrame:
+        frame = pd.DataFrame(values, columns=wide.columns)
+        for word in words:
+            some = frame[[name for name in wide if name.startswith(f"{word}_")]]
+            frame[word] = some.idxmax(axis=1).str.removeprefix(f"{word}_")
+        return frame[holes.columns]
+
+    if not draws:
+        return Filled(narrow(filled[0]))
+    told = [narrow(each) for each in filled[1:]]
+    numbers = holes.select_dtypes("number").columns
+    values = np.stack([each[numbers].to_numpy() for each in told])
+    mean = told[0].assign(**dict(zip(numbers, values.mean(0).T, strict=True)))
+    return Filled(mean, told[:DRAWS], *_tails(told, holes))
+
+
+def _tails(draws: list[pd.DataFrame], holes: pd.DataFrame) -> tuple[Array, Array]:
+    """Ends of intervals, of draws: their mean and so many standard deviations, NaN of words."""
+    numbers = holes.select_dtypes("number").columns
+    values = np.stack([each[numbers].to_numpy() for each in draws])
+    half = 1.6449 * values.std(0, ddof=1)
+    ends = (pd.DataFrame(values.mean(0) + sign * half, columns=numbers) for sign in (-1, 1))
+    lower, upper = (end.reindex(columns=holes.columns).to_numpy(float) for end in ends)
+    return lower, upper
+
+
+def forest(seed: int) -> IterativeImputer:
+    """Random forests of 50 trees in the place of linear regressions, five rounds."""
+    trees = RandomForestRegressor(50, min_samples_leaf=3, max_features=0.5, random_state=seed)
+    return IterativeImputer(trees, max_iter=5, random_state=seed)
+
+
+METHODS: dict[str, Callable[[pd.DataFrame, int], Filled]] = {
+    "column": by_column,
+    "kNN": lambda holes, seed: by_numbers(holes, KNNImputer(n_neighbors=10, weights="distance")),
+    "iterative": lambda holes, seed: by_numbers(
+        holes, IterativeImputer(sample_posterior=True, max_iter=10, random_state=seed), DRAWS
+    ),
+    "forest": lambda holes, seed: by_numbers(holes, forest(seed)),
+    "vlae": lambda holes, seed: by_system(holes, seed, "vlae"),
+    "missing-iwae": lambda holes, seed: by_system(holes, seed, "missing-iwae", samples=10),
+    "gibbs-vae": lambda holes, seed: by_system(holes, seed, "gibbs-vae", block=len(numbers_of(holes)) < holes.shape[1]),
+}
+NAMES = {"column": "mean of the column", "iterative": "IterativeImputer", "forest": "IterativeImputer, random forest"}
+
+
+def crps(draws: Array, truth: Array) -> Array:
+    """``E |X - x| - E |X - X'| / 2`` of each cell, by draws; of a single one its absolute error.
+
+    >>> crps(np.array([[0.0], [2.0]]), np.array([1.0])).tolist(), crps(np.array([[3.0]]), np.array([1.0])).tolist()
+    ([0.0], [2.0])
+    """
+    count = len(draws)
+    rank = 2 * np.arange(1, count + 1) - count - 1
+    apart = (rank[:, None] * np.sort(draws, 0)).sum(0) / max(count * (count - 1), 1)
+    return np.abs(draws - truth).mean(0) - apart
+
+
+def cell(frame: pd.DataFrame, mask: Array, method: str, seed: int) -> dict[str, float | None]:
+    """What a method fills in beside what was there, over cells; errors of a mean are over rows."""
+    begun = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = METHODS[method](frame.where(mask), seed)
+    spent = time.process_time() - begun
+    numbers = [frame.columns.get_loc(name) for name in frame.select_dtypes("number")]
+    gone, truth = ~mask[:, numbers], frame.iloc[:, numbers].to_numpy(float)
+    guess = found.guess.iloc[:, numbers].to_numpy(float)
+    square = np.where(gone, np.square(guess - truth), 0)
+    error = (square - gone * square.sum() / gone.sum()).sum(1)
+    rmse = float(np.sqrt(square.sum() / gone.sum()))
+    told: dict[str, float | None] = {"rmse": rmse, "rmse_error": float(np.sqrt(np.square(error).sum()) / gone.sum() / 2 / rmse)}
+    drawn = [guess] if found.draws is None else [each.iloc[:, numbers].to_numpy(float) for each in found.draws]
+    told["crps"] = float(crps(np.stack(drawn)[:, gone], truth[gone]).mean())
+    inside = None if found.lower is None else (found.lower[:, numbers] <= truth) & (truth <= found.upper[:, numbers])
+    told["coverage"] = None if inside is None else float(inside[gone].mean())
+    words = np.setdiff1d(np.arange(frame.shape[1]), numbers)
+    right = (found.guess.iloc[:, words].to_numpy() == frame.iloc[:, words].to_numpy())[~mask[:, words]]
+    return {**told, "accuracy": float(right.mean()) if right.size else None, "seconds": spent}
