@@ -16,7 +16,7 @@ import tempfile
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,8 +38,9 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "missing.jsonl"
 PAGE = HERE.parent / "docs" / "studies" / "missing.md"
 ROWS, DRAWS, UPDATES = 1000, 20, 600
-LEVEL = 0.9
+LATENT, LEVEL = 4, 0.9
 Array = NDArray[Any]
+TABLES = ("wine", "wdbc", "yeast", "banknote", "red", "white", "abalone")
 FILES = {
     "wine": "wine",
     "yeast": "yeast",
@@ -66,9 +67,9 @@ def table(name: str, folder: Path, seed: int) -> pd.DataFrame:
     )
 
 
-def numbers_of(frame: pd.DataFrame) -> pd.Index:
-    """Names of columns that are no words."""
-    return frame.select_dtypes("number").columns
+def has_words(frame: pd.DataFrame) -> bool:
+    """Whether a column is no number."""
+    return frame.select_dtypes("number").shape[1] < frame.shape[1]
 
 
 def codes(frame: pd.DataFrame) -> Array:
@@ -104,7 +105,7 @@ class Filled(NamedTuple):
 
 def by_system(holes: pd.DataFrame, seed: int, system: str, **options: Any) -> Filled:
     """A system of curvae, its sizes those of the table."""
-    latent = max(1, min(8, holes.shape[1] - 1))
+    latent = min(LATENT, holes.shape[1] // 2)
     settings = {"missing": "mask", "progress": False, "device": "cpu", "split": (0.8, 0.1, 0.1)}
     with tempfile.TemporaryDirectory() as folder:
         run = curvae.fit(
@@ -181,7 +182,10 @@ METHODS: dict[str, Callable[[pd.DataFrame, int], Filled]] = {
     "forest": lambda holes, seed: by_numbers(holes, forest(seed)),
     "vlae": lambda holes, seed: by_system(holes, seed, "vlae"),
     "missing-iwae": lambda holes, seed: by_system(holes, seed, "missing-iwae", samples=10),
-    "gibbs-vae": lambda holes, seed: by_system(holes, seed, "gibbs-vae", block=len(numbers_of(holes)) < holes.shape[1]),
+    "gibbs-vae": lambda holes, seed: by_system(holes, seed, "gibbs-vae", block=has_words(holes)),
+    "not-miwae, self-larger": lambda holes, seed: by_system(
+        holes, seed, "not-miwae", samples=10, missingness="self-larger"
+    ),
 }
 NAMES = {"column": "mean of the column", "iterative": "IterativeImputer", "forest": "IterativeImputer, random forest"}
 
@@ -219,3 +223,63 @@ def cell(frame: pd.DataFrame, mask: Array, method: str, seed: int) -> dict[str, 
     words = np.setdiff1d(np.arange(frame.shape[1]), numbers)
     right = (found.guess.iloc[:, words].to_numpy() == frame.iloc[:, words].to_numpy())[~mask[:, words]]
     return {**told, "accuracy": float(right.mean()) if right.size else None, "seconds": spent}
+
+
+def wanted(names: list[str], kinds: list[str], methods: list[str], seeds: list[int]) -> Iterator[tuple[Any, ...]]:
+    """Cells in the order in which they are run; a law of what is missing only where values go by their size."""
+    for seed, holes, name, method in itertools.product(seeds, kinds, names, methods):
+        if not method.startswith("not-miwae") or (holes == "mnar" and name != "abalone"):
+            yield name, holes, method, seed
+
+
+def page(cells: Cells) -> None:
+    """A table for each kind of holes: means over seeds, and half their range."""
+    found: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in cells.rows:
+        found[row["holes"], row["table"], row["method"]].append(row)
+    lines: list[str] = []
+    for holes, title in TITLES.items():
+        some = [(name, method) for name in TABLES for method in METHODS if (holes, name, method) in found]
+        if some:
+            lines += [f"### {title[0].upper()}{title[1:]}", "", "| table | method | seeds | RMSE | CRPS | inside 90 % | right words | CPU s |"]
+            lines += ["|---|---|--:|--:|--:|--:|--:|--:|"]
+            lines += [listed(name, method, found[holes, name, method]) for name, method in some] + [""]
+    written(PAGE, "missing", "\n".join(lines))
+
+
+def listed(name: str, method: str, rows: list[dict[str, Any]]) -> str:
+    """A line; of one seed, the error of RMSE over rows stands beside it."""
+    rmse = halves([row["rmse"] for row in rows], 3)
+    rmse = rmse if len(rows) > 1 else f"{rmse} ({rows[0]['rmse_error']:.3f})"
+    shares = [
+        "" if rows[0][key] is None else f"{100 * np.mean([row[key] for row in rows]):.0f} %"
+        for key in ("coverage", "accuracy")
+    ]
+    crps, seconds = np.mean([row["crps"] for row in rows]), np.mean([row["seconds"] for row in rows])
+    cells = [name, NAMES.get(method, method), str(len(rows)), rmse, f"{crps:.3f}", *shares, f"{seconds:.0f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """All cells that have not been run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", nargs="*", default=list(TABLES), choices=TABLES)
+    parser.add_argument("--holes", nargs="*", default=["mcar50"], choices=list(HOLES))
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    parser.add_argument("--list", action="store_true")
+    options = parser.parse_args()
+    logging.getLogger("curvae").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=curvae.data.DataAdvice)
+    cells = Cells(RESULTS, "table", "holes", "method", "seed")
+    for name, holes, method, seed in wanted(options.only, options.holes, options.methods, options.seeds):
+        if not options.list and (name, holes, method, seed) not in cells:
+            frame = table(name, options.folder, seed)
+            told = cell(frame, HOLES[holes](codes(frame), seed), method, seed)
+            cells.add({"table": name, "holes": holes, "method": method, "seed": seed, "rows": len(frame), **told})
+    page(cells)
+
+
+if __name__ == "__main__":
+    main()

@@ -101,20 +101,20 @@ class GibbsChains(nn.Module):
 
     @torch.no_grad()
     def redrawn(self, x: Shaped[Tensor, "R *event"], mask: Bool[Tensor, "R *event"]) -> Shaped[Tensor, "R *event"]:
-        """With one missing element of each row drawn from its conditional."""
-        return self.with_element(x, mask)[0]
+        """With one missing element of each row drawn from its conditional, and within what was observed of it."""
+        low, high = self.quantiles[[0, -1]].to(x)
+        return torch.where(mask, x, self.with_element(x, mask)[0].clamp(low, high))
 
     def with_element(
         self, x: Shaped[Tensor, "R *event"], mask: Bool[Tensor, "R *event"]
     ) -> tuple[Shaped[Tensor, "R *event"], PerDatum]:
-        """The same with its path gradient, and the entropy of the conditional, in nats; 0 of rows without holes."""
+        """The same within no limits, with its path gradient; and the entropy of the conditional, 0 of whole rows."""
         flat, seen = x.flatten(1), mask.flatten(1)
         element = _chosen(~seen)
         law = self._conditionals(flat, element)
         drawn = law.mean + law.log_scale.exp() * torch.randn_like(law.mean)
-        low, high = self.quantiles[[0, -1]].to(x).flatten(1)[:, element]
         here = nn.functional.one_hot(element, flat.shape[1]).bool() & ~seen
-        filled = torch.where(here, drawn.clamp(low, high).unsqueeze(1), flat)
+        filled = torch.where(here, drawn.unsqueeze(1), flat)
         entropy = law.log_scale + 0.5 * (LOG_2PI + 1)
         return filled.reshape(x.shape), torch.where(here.any(1), entropy, 0 * entropy)
 
