@@ -105,7 +105,7 @@ class Filled(NamedTuple):
 
 def by_system(holes: pd.DataFrame, seed: int, system: str, **options: Any) -> Filled:
     """A system of curvae, its sizes those of the table."""
-    latent = min(LATENT, holes.shape[1] // 2)
+    latent = max(min(LATENT, holes.shape[1] // 2), holes.shape[1] // 3)
     settings = {"missing": "mask", "progress": False, "device": "cpu", "split": (0.8, 0.1, 0.1)}
     with tempfile.TemporaryDirectory() as folder:
         run = curvae.fit(
@@ -215,7 +215,10 @@ def cell(frame: pd.DataFrame, mask: Array, method: str, seed: int) -> dict[str, 
     square = np.where(gone, np.square(guess - truth), 0)
     error = (square - gone * square.sum() / gone.sum()).sum(1)
     rmse = float(np.sqrt(square.sum() / gone.sum()))
-    told: dict[str, float | None] = {"rmse": rmse, "rmse_error": float(np.sqrt(np.square(error).sum()) / gone.sum() / 2 / rmse)}
+    told: dict[str, float | None] = {
+        "rmse": rmse,
+        "rmse_error": float(np.sqrt(np.square(error).sum()) / gone.sum() / 2 / rmse),
+    }
     drawn = [guess] if found.draws is None else [each.iloc[:, numbers].to_numpy(float) for each in found.draws]
     told["crps"] = float(crps(np.stack(drawn)[:, gone], truth[gone]).mean())
     inside = None if found.lower is None else (found.lower[:, numbers] <= truth) & (truth <= found.upper[:, numbers])
@@ -241,7 +244,11 @@ def page(cells: Cells) -> None:
     for holes, title in TITLES.items():
         some = [(name, method) for name in TABLES for method in METHODS if (holes, name, method) in found]
         if some:
-            lines += [f"### {title[0].upper()}{title[1:]}", "", "| table | method | seeds | RMSE | CRPS | inside 90 % | right words | CPU s |"]
+            lines += [
+                f"### {title[0].upper()}{title[1:]}",
+                "",
+                "| table | method | seeds | RMSE | CRPS | inside 90 % | right words | CPU s |",
+            ]
             lines += ["|---|---|--:|--:|--:|--:|--:|--:|"]
             lines += [listed(name, method, found[holes, name, method]) for name, method in some] + [""]
     written(PAGE, "missing", "\n".join(lines))
