@@ -40,6 +40,7 @@ PAGE = HERE.parent / "docs" / "studies" / "missing.md"
 ROWS, DRAWS, UPDATES = 1000, 20, 600
 LATENT, LEVEL = 4, 0.9
 Array = NDArray[Any]
+Frame = Any
 TABLES = ("wine", "wdbc", "yeast", "banknote", "red", "white", "abalone")
 FILES = {
     "wine": "wine",
@@ -50,8 +51,9 @@ FILES = {
 }
 
 
-def table(name: str, folder: Path, seed: int) -> pd.DataFrame:
+def table(name: str, folder: Path, seed: int) -> Frame:
     """Columns of a table without its class or quality, at most so many rows; numbers in standard deviations."""
+    frame: Frame
     if name == "wdbc":
         frame = pd.DataFrame(load_breast_cancer().data)
     elif name == "abalone":
@@ -67,12 +69,12 @@ def table(name: str, folder: Path, seed: int) -> pd.DataFrame:
     )
 
 
-def has_words(frame: pd.DataFrame) -> bool:
+def has_words(frame: Frame) -> bool:
     """Whether a column is no number."""
     return frame.select_dtypes("number").shape[1] < frame.shape[1]
 
 
-def codes(frame: pd.DataFrame) -> Array:
+def codes(frame: Frame) -> Array:
     """Words as their numbers, as masks by values need them."""
     words = frame.columns.difference(frame.select_dtypes("number").columns)
     return frame.assign(**{name: frame[name].astype("category").cat.codes for name in words}).to_numpy(float)
@@ -97,13 +99,13 @@ TITLES = {
 class Filled(NamedTuple):
     """A best guess of each cell, and where a method has them draws and intervals."""
 
-    guess: pd.DataFrame
-    draws: list[pd.DataFrame] | None = None
+    guess: Frame
+    draws: list[Frame] | None = None
     lower: Array | None = None
     upper: Array | None = None
 
 
-def by_system(holes: pd.DataFrame, seed: int, system: str, **options: Any) -> Filled:
+def by_system(holes: Frame, seed: int, system: str, **options: Any) -> Filled:
     """A system of curvae, its sizes those of the table."""
     latent = max(min(LATENT, holes.shape[1] // 2), holes.shape[1] // 3)
     settings = {"missing": "mask", "progress": False, "device": "cpu", "split": (0.8, 0.1, 0.1)}
@@ -117,11 +119,11 @@ def by_system(holes: pd.DataFrame, seed: int, system: str, **options: Any) -> Fi
     return Filled(found.filled, found.draws, found.lower, found.upper)
 
 
-def by_column(holes: pd.DataFrame, seed: int) -> Filled:
+def by_column(holes: Frame, seed: int) -> Filled:
     """Means of columns and the most frequent words; draws are values of other rows."""
     rng = np.random.default_rng(seed)
 
-    def drawn(column: pd.Series) -> pd.Series:
+    def drawn(column: Any) -> Any:
         values = column.dropna().to_numpy()
         return column.where(column.notna(), pd.Series(rng.choice(values, len(column)), index=column.index))
 
@@ -133,7 +135,7 @@ def by_column(holes: pd.DataFrame, seed: int) -> Filled:
     return Filled(guess, [holes.apply(drawn) for _ in range(DRAWS)], lower, upper)
 
 
-def by_numbers(holes: pd.DataFrame, imputer: Any, draws: int = 0) -> Filled:
+def by_numbers(holes: Frame, imputer: Any, draws: int = 0) -> Filled:
     """An imputer of numbers, which sees words as one column each of 0 and 1."""
     words = list(holes.columns.difference(holes.select_dtypes("number").columns))
     wide = pd.get_dummies(holes, columns=words, dtype=float)
@@ -141,8 +143,8 @@ def by_numbers(holes: pd.DataFrame, imputer: Any, draws: int = 0) -> Filled:
         wide.loc[holes[word].isna(), [name for name in wide if name.startswith(f"{word}_")]] = np.nan
     filled = [imputer.fit_transform(wide), *(imputer.transform(wide) for _ in range(draws))]
 
-    def narrow(values: Array) -> pd.DataFrame:
-        frame = pd.DataFrame(values, columns=wide.columns)
+    def narrow(values: Array) -> Frame:
+        frame: Frame = pd.DataFrame(values, columns=wide.columns)
         for word in words:
             some = frame[[name for name in wide if name.startswith(f"{word}_")]]
             frame[word] = some.idxmax(axis=1).str.removeprefix(f"{word}_")
@@ -157,7 +159,7 @@ def by_numbers(holes: pd.DataFrame, imputer: Any, draws: int = 0) -> Filled:
     return Filled(mean, told[:DRAWS], *_tails(told, holes))
 
 
-def _tails(draws: list[pd.DataFrame], holes: pd.DataFrame) -> tuple[Array, Array]:
+def _tails(draws: list[Frame], holes: Frame) -> tuple[Array, Array]:
     """Ends of intervals, of draws: their mean and so many standard deviations, NaN of words."""
     numbers = holes.select_dtypes("number").columns
     values = np.stack([each[numbers].to_numpy() for each in draws])
@@ -173,7 +175,7 @@ def forest(seed: int) -> IterativeImputer:
     return IterativeImputer(trees, max_iter=5, random_state=seed)
 
 
-METHODS: dict[str, Callable[[pd.DataFrame, int], Filled]] = {
+METHODS: dict[str, Callable[[Frame, int], Filled]] = {
     "column": by_column,
     "kNN": lambda holes, seed: by_numbers(holes, KNNImputer(n_neighbors=10, weights="distance")),
     "iterative": lambda holes, seed: by_numbers(
@@ -202,7 +204,7 @@ def crps(draws: Array, truth: Array) -> Array:
     return np.abs(draws - truth).mean(0) - apart
 
 
-def cell(frame: pd.DataFrame, mask: Array, method: str, seed: int) -> dict[str, float | None]:
+def cell(frame: Frame, mask: Array, method: str, seed: int) -> dict[str, float | None]:
     """What a method fills in beside what was there, over cells; errors of a mean are over rows."""
     begun = time.process_time()
     with warnings.catch_warnings():
@@ -221,8 +223,10 @@ def cell(frame: pd.DataFrame, mask: Array, method: str, seed: int) -> dict[str, 
     }
     drawn = [guess] if found.draws is None else [each.iloc[:, numbers].to_numpy(float) for each in found.draws]
     told["crps"] = float(crps(np.stack(drawn)[:, gone], truth[gone]).mean())
-    inside = None if found.lower is None else (found.lower[:, numbers] <= truth) & (truth <= found.upper[:, numbers])
-    told["coverage"] = None if inside is None else float(inside[gone].mean())
+    told["coverage"] = None
+    if found.lower is not None and found.upper is not None:
+        inside = (found.lower[:, numbers] <= truth) & (truth <= found.upper[:, numbers])
+        told["coverage"] = float(inside[gone].mean())
     words = np.setdiff1d(np.arange(frame.shape[1]), numbers)
     right = (found.guess.iloc[:, words].to_numpy() == frame.iloc[:, words].to_numpy())[~mask[:, words]]
     return {**told, "accuracy": float(right.mean()) if right.size else None, "seconds": spent}

@@ -63,9 +63,10 @@ class MixtureOfCompletions(Continued):
 
 @torch.no_grad()
 def block_update(
-    model: LatentVariableModel, encoder: Inference, x: Shaped[Tensor, "R *event"], mask: Bool[Tensor, "R *event"]
+    model: LatentVariableModel | None, encoder: Inference, x: Shaped[Tensor, "R *event"], mask: Bool[Tensor, "R *event"]
 ) -> Shaped[Tensor, "R *event"]:
     """One update of all that is missing: ``z ~ q(z | x)``, then ``x_m ~ p(x_m | z)``."""
+    assert model is not None
     z = encoder(model, Batch.of(x)).posterior.draw(1).z[0]
     drawn = model.likelihood.sample(model.decode(z))
     return torch.where(mask, x, drawn.reshape(x.shape).to(x.dtype))

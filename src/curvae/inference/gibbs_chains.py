@@ -77,6 +77,7 @@ class GibbsChains(nn.Module):
     @torch.no_grad()
     def begun(self, batch: Batch) -> Shaped[Tensor, "K B *event"]:
         """The states of a batch where they are known, and where not the first ones of new chains."""
+        assert batch.mask is not None
         size = self.copies, *batch.x.shape
         picked = torch.randint(QUANTILES, size, device=batch.x.device)
         fresh = self.quantiles.to(batch.x).flatten(1).gather(0, picked.flatten(2).flatten(0, 1)).reshape(size)
