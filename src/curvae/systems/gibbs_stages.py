@@ -85,12 +85,12 @@ class StartChains:
     rows. Then the system starts as it does by itself: at the data with their holes, or at completed ones.
 
     Args:
-        start: of the system.
+        networks: how the system starts by itself.
         path: of the chains.
         whole: whether the system starts at completed rows.
     """
 
-    start: Prepared | None
+    networks: Prepared | None
     path: str = CHAINS
     whole: bool = False
 
@@ -105,8 +105,8 @@ class StartChains:
             held = Batch.of(data.validation.x.flatten(1), _observed(data.validation).flatten(1))
             fit = likeliest_model(tuple(fits), like, held)
             chains.conditionals.start_from(fit.mean, torch.linalg.inv(fit.covariance))
-        if self.start is not None:
-            self.start(system, completed_tables(data, chains) if self.whole else data)
+        if self.networks is not None:
+            self.networks(system, completed_tables(data, chains) if self.whole else data)
 
 
 @dataclass(frozen=True)
