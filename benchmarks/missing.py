@@ -55,7 +55,8 @@ def table(name: str, folder: Path, seed: int) -> Frame:
     """Columns of a table without its class or quality, at most so many rows; numbers in standard deviations."""
     frame: Frame
     if name == "wdbc":
-        frame = pd.DataFrame(load_breast_cancer().data)
+        bunch: Any = load_breast_cancer()
+        frame = pd.DataFrame(bunch.data)
     elif name == "abalone":
         frame = pd.read_csv(folder / "uci" / "abalone.csv.gz", header=None)
     else:

@@ -48,8 +48,8 @@ class Imputed:
     """(N,): so many draws of equal weight would say as much of the latents of a row. NaN where nothing is missing, and
     of systems that fill in by themselves."""
     r_hat: Array
-    """(N,), of rows filled in by chains: the largest split R-hat among the latents, infinite where one never moved;
-    else NaN."""
+    """(N,), the largest split R-hat among the latents of a row that chains filled in; else NaN. Infinite where one
+    never moved."""
     flagged: Array
     """(N,), True where effective draws are too few (below 50) to trust what is filled in, or R-hat is above 1.05."""
     cells: Any
