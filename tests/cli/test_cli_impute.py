@@ -48,6 +48,7 @@ def test_chains_say_how_they_mix(
     table_run: Path, holes: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("curvae.evaluation.samples.engines.APART", 1)
+    monkeypatch.setattr("curvae.evaluation.samples.engines.CHAINS", 50)
     words = ["impute", str(table_run), str(holes), "--by", "chains", "--intervals", "cells.csv", "--to", "c.npz"]
     out = says(capsys, *words, noting="ignored")
     assert out.splitlines()[2].startswith("R-hat of the chains of a row: median ")

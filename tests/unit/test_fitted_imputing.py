@@ -65,6 +65,7 @@ def test_chains_fill_in_columns_of_every_kind_and_say_how_they_mix(
 ):
     """Near what weighted draws give, in units of the columns; a row without holes has no chains."""
     monkeypatch.setattr(engines, "APART", 1)
+    monkeypatch.setattr(engines, "CHAINS", 50)
     some = holes.iloc[[1, 2, 3, 4, 5, 6, 19]]
     chains, weighted = fitted.imputed(some, by="chains"), fitted.imputed(some)
     gone = chains.missing.any(1)
