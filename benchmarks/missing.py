@@ -250,7 +250,7 @@ def page(cells: Cells) -> None:
         some = [(name, method) for name in TABLES for method in METHODS if (holes, name, method) in found]
         if some:
             lines += [
-                f"### {title[0].upper()}{title[1:]}",
+                f"## {title[0].upper()}{title[1:]}",
                 "",
                 "| table | method | seeds | RMSE | CRPS | inside 90 % | right words | CPU s |",
             ]
