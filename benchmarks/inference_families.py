@@ -203,6 +203,7 @@ LEFT_OUT: dict[str, str] = {
     "laplace-no-steps": "Laplace without a search: that is `fisher`, trained in another way",
     "multimodal-laplace-candidates": "`multimodal-laplace` with other starts, for the evaluator",
     "sees-mask": "`amortized` with another encoder: says the same where nothing is missing",
+    "completions": "`amortized` of completed rows: says the same where nothing is missing",
     "amortized-modulated": "`amortized` with another encoder: has a study of its own, rivals",
     "pushforward": "has a study of its own, rivals",
     "averaged": "has a study of its own, averaged-curvature",

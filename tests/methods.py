@@ -30,11 +30,13 @@ from curvae.inference import (
     FisherGaussian,
     FreeTempering,
     GaussHermite,
+    GibbsChains,
     HamiltonianFlow,
     HeavyBall,
     Inference,
     Laplace,
     MatrixFreeLaplace,
+    MixtureOfCompletions,
     MultimodalLaplace,
     PredictiveCoding,
     PushforwardGaussian,
@@ -158,6 +160,7 @@ POSTERIORS: dict[str, object] = {
 INFERENCES: dict[str, object] = {
     "amortized": lambda: AmortizedGaussian(encoder(2 * D)),
     "sees-mask": lambda: SeesMask(AmortizedGaussian(encoder(2 * D, FrontWithGaps(P)))),
+    "completions": lambda: MixtureOfCompletions(AmortizedGaussian(encoder(2 * D)), GibbsChains((P,), 3)),
     "amortized-modulated": lambda: AmortizedGaussian(modulated_encoder(2 * D)),
     "pushforward": lambda: PushforwardGaussian(encoder(2 * D), inputs=P).double(),
     "amortized-mean": lambda: AmortizedMean(encoder(D)),
@@ -349,6 +352,8 @@ SYSTEMS: dict[str, object] = {
         f"not-miwae-{word}": small(systems.not_miwae, samples=3, missingness=word)
         for word in ("self-larger", "self-smaller", "linear", "network", "constant")
     },
+    "gibbs-vae": small(systems.gibbs_vae, copies=3, width=8),
+    "gibbs-vae-block": small(systems.gibbs_vae, copies=3, block=True, delay=0.0),
     "piwae": small(systems.piwae, groups=2, samples=3),
     "ciwae": small(systems.ciwae),
     "renyi-vae": small(systems.renyi_vae),
@@ -421,7 +426,13 @@ LATENT = tuple(SYSTEMS)
 
 SYSTEMS |= DENSITIES | SEQUENCES
 
-REAL_ONLY = {"baggins", "flow-ae-linear", *(name for name in SYSTEMS if name.startswith("not-miwae")), *DENSITIES}
+REAL_ONLY = {
+    "baggins",
+    "flow-ae-linear",
+    "gibbs-vae",
+    *(name for name in SYSTEMS if name.startswith("not-miwae")),
+    *DENSITIES,
+}
 """Systems that refuse data that are not real numbers."""
 
 BEST_OF_THEIR_FAMILY = {"predictive-coding"}

@@ -44,6 +44,19 @@ def test_a_file_comes_back_without_gaps(table_run: Path, holes: Path, capsys: py
     fails(capsys, words, 1, "filled.csv: expected nothing there")
 
 
+def test_chains_say_how_they_mix(
+    table_run: Path, holes: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("curvae.evaluation.samples.engines.APART", 1)
+    monkeypatch.setattr("curvae.evaluation.samples.engines.CHAINS", 50)
+    words = ["impute", str(table_run), str(holes), "--by", "chains", "--intervals", "cells.csv", "--to", "c.npz"]
+    out = says(capsys, *words, noting="ignored")
+    assert out.splitlines()[2].startswith("R-hat of the chains of a row: median ")
+    assert pd.read_csv("cells.csv")["r_hat"].between(0.9, 3).all()
+    with np.load("c.npz") as arrays:
+        assert np.isnan(arrays["r_hat"]).tolist() == [False, False, True]
+
+
 def test_several_draws_and_arrays(table_run: Path, holes: Path, capsys: pytest.CaptureFixture[str]):
     says(capsys, "impute", str(table_run), str(holes), "--draws", "3", "--to", "d.csv", noting="ignored")
     found = pd.read_csv("d.csv")

@@ -13,6 +13,8 @@ from curvae.evaluation import (
     WeightedLatents,
     conditionals,
     draw_latents,
+    engines_for,
+    from_chains,
     from_encoder,
     from_modes,
     from_modes_and_encoder,
@@ -20,7 +22,9 @@ from curvae.evaluation import (
     from_prior,
 )
 from curvae.evaluation.samples import conditionals as module
+from curvae.evaluation.samples import engines
 from curvae.inference import AmortizedGaussian, ConstantGaussian, Inference, Inferred, Laplace
+from curvae.inference.inference import Continued
 from curvae.likelihoods import Bernoulli, Categorical, Gaussian, Mixed, Ordinal, Poisson
 from curvae.model import LatentVariableModel
 from curvae.objectives import elbo
@@ -99,6 +103,95 @@ def test_every_engine_gives_the_same_law(engine):
         w = found.log_w[:, row].exp().unsqueeze(-1)
         stderr = (w * (found.z[:, row] - mean)).square().sum(0).sqrt()
         deviates("mean of z", ((w * found.z[:, row]).sum(0) - mean) / stderr)
+
+
+class Wrong(Continued):
+    """Another posterior, too wide, off, and without correlation: chains have something to correct."""
+
+    def forward(self, model, batch):
+        q = self.start(model, batch).posterior
+        scale = q.covariance.diagonal(dim1=1, dim2=2).sqrt()
+        return Inferred(DiagonalGaussian(q.mean + 0.3 * scale, (1.4 * scale).log()))
+
+
+@pytest.mark.statistical
+def test_chains_have_the_law_of_what_is_missing(monkeypatch):
+    """Means and variances of z given what was observed: 12 deviates, by the effective number of states; by R-hat no
+    chain is apart. Proposals know nothing of correlation,
+    and are too wide and off."""
+    monkeypatch.setattr(engines, "APART", 1)
+    made = system(Wrong(Laplace(ConstantGaussian(2), steps=1)), noise=1.0)
+    x = made.model.sample(3)[0].detach()
+    with torch.no_grad():
+        found = from_chains(made, Batch.of(torch.where(MASK, x, 0.0), MASK), 2000)
+    assert (found.r_hat < 1.1).all()
+    assert (found.effective > 50).all()
+    weight, bias = made.model.decoder.weight.detach(), made.model.decoder.bias.detach()
+    for row, (seen, count) in enumerate(zip(MASK, found.effective.tolist(), strict=True)):
+        covariance = torch.linalg.inv(torch.eye(2, dtype=torch.float64) + weight[seen].mT @ weight[seen])
+        mean = covariance @ weight[seen].mT @ (x[row, seen] - bias[seen])
+        z, variance = found.z[:, row], covariance.diagonal()
+        deviates("mean of z", (z.mean(0) - mean) / (variance / count).sqrt())
+        deviates("variance of z", (z.var(0) / variance - 1) / math.sqrt(2 / count))
+
+
+@pytest.mark.statistical
+def test_chains_tell_the_law_of_columns_of_every_kind(monkeypatch):
+    """A category and a count given one number, latents in the plane: their means by quadrature, six deviates."""
+    monkeypatch.setattr(engines, "APART", 1)
+    columns = [(Gaussian(1, scale=0.7), [0]), (Categorical(1, 3), [1]), (Poisson(1), [2])]
+    model = LatentVariableModel(StandardNormal(2), nn.Linear(2, 5), Mixed(columns)).double()
+    made = LatentSystem(model, wide(3), elbo).double()
+    x, mask = torch.tensor([[0.8, 0.0, 0.0]], dtype=torch.float64), torch.tensor([[True, False, False]])
+    found = conditionals(made, x, mask, 2000, samples=2000, by="chains")
+    axis = torch.linspace(-6, 6, 301, dtype=torch.float64)
+    grid = torch.cartesian_prod(axis, axis).unsqueeze(1)
+    with torch.no_grad():
+        weight = model.log_joint(x, grid, mask).softmax(0)[:, 0]
+        eta = model.decode(grid)[:, 0]
+    shares = (weight.unsqueeze(-1) * eta[:, 1:4].softmax(-1)).sum(0)
+    rate = eta[:, 4].exp()
+    mean = (weight * rate).sum()
+    variance = (weight * rate).sum() + (weight * rate.square()).sum() - mean.square()
+    drawn, count = found.drawn[:, 0], found.effective.item()
+    for k, share in enumerate(shares.tolist()):
+        deviates("shares", ((drawn[:, 1] == k).double().mean() - share) / math.sqrt(2 * share * (1 - share) / count))
+    deviates("counts", (drawn[:, 2].mean() - mean) / (2 * variance / count).sqrt())
+    deviates("mean", (found.mean[0, 2] - mean) / (variance / count).sqrt())
+    assert found.mean[0, 1] == shares.argmax()
+    assert found.probability[0, 1] == pytest.approx(shares.max().item(), abs=5 / math.sqrt(count))
+    assert found.r_hat < 1.1
+    assert found.lower[0, 1].isnan()
+
+
+def wide(size: int) -> AmortizedGaussian:
+    """N(0, 1) whatever x."""
+    found = AmortizedGaussian(nn.Linear(size, 4)).double()
+    for parameter in found.parameters():
+        nn.init.zeros_(parameter)
+    return found
+
+
+def test_chains_that_never_moved_are_flagged():
+    """A proposal far from the posterior is never taken: R-hat is infinite, and nothing effective."""
+    far = AmortizedGaussian(nn.Linear(P, 4)).double()
+    with torch.no_grad():
+        far.encoder.weight.zero_()
+        far.encoder.bias.copy_(torch.tensor([40.0, 40.0, -5.0, -5.0]))
+    made = system(far)
+    x = made.model.sample(3)[0].detach()
+    found = conditionals(made, x, MASK, by="chains", samples=40)
+    assert (found.effective == 0).all()
+    assert found.r_hat.isinf().all()
+
+
+def test_misuse_of_the_words_for_engines():
+    x = torch.zeros(2, 6)
+    with pytest.raises(ValueError, match="by: expected one of modes, encoder, chains; got 'mode'"):
+        conditionals(system(), x[:, :P].double(), MASK[:2], by="mode")
+    with pytest.raises(ValueError, match="FlowDensity fills in by itself; leave 'chains' out"):
+        conditionals(nice(DataSpec((6,)), hidden=8), x, x > 0, by="chains")
+    assert [len(engines_for(word)) for word in ("modes", "encoder", "chains")] == [2, 1, 1]
 
 
 @pytest.mark.statistical

@@ -11,6 +11,7 @@ import curvae
 from curvae.data import DataError
 from curvae.data.transforms import Chain, Dequantization, Logit
 from curvae.evaluation import conditionals
+from curvae.evaluation.samples import engines
 from curvae.fitted import Imputed, Traversal
 
 ROWS = 300
@@ -56,6 +57,34 @@ def holes() -> pd.DataFrame:
         frame.iloc[i, 1 + i % len(features)] = None if features[i % len(features)] in ("kind", "sick") else np.nan
     frame.loc["row0", features] = None
     return frame
+
+
+@pytest.mark.filterwarnings("ignore:.*ignored 'id'")
+def test_chains_fill_in_columns_of_every_kind_and_say_how_they_mix(
+    fitted: "curvae.Fitted", holes: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+):
+    """Near what weighted draws give, in units of the columns; a row without holes has no chains."""
+    monkeypatch.setattr(engines, "APART", 1)
+    monkeypatch.setattr(engines, "CHAINS", 50)
+    some = holes.iloc[[1, 2, 3, 4, 5, 6, 19]]
+    chains, weighted = fitted.imputed(some, by="chains"), fitted.imputed(some)
+    gone = chains.missing.any(1)
+    assert np.isfinite(chains.effective_draws[gone]).all()
+    assert (chains.r_hat[gone] > 0.9).all()
+    assert np.isnan(chains.r_hat[~gone]).all()
+    assert np.isnan(weighted.r_hat).all()
+    flags = (chains.effective_draws < 50) | (chains.r_hat > 1.05)
+    assert chains.flagged.tolist() == flags.tolist()
+    assert list(chains.cells)[-1] == "r_hat"
+    assert "r_hat" not in weighted.cells
+    wide = table()["mass"].std(), table()["seeds"].std()
+    for name, scale in zip(("mass", "seeds"), wide, strict=True):
+        assert (chains.filled[name].astype(float) - weighted.filled[name].astype(float)).abs().max() < scale
+    assert set(chains.filled["kind"]) <= {"elm", "fir", "oak"}
+    encoded = fitted.impute(some, by="encoder", draws=2)
+    assert not encoded[1].isna().any().any()
+    with pytest.raises(ValueError, match="by: expected one of modes, encoder, chains; got 'chain'"):
+        fitted.impute(some, by="chain")
 
 
 @pytest.mark.filterwarnings("ignore:.*ignored 'id'")

@@ -45,6 +45,13 @@ def test_draws_are_spread(table: tuple[np.ndarray, np.ndarray]):
     assert not np.array_equal(drawn, Imputer("vae", latent=1, **QUICK).fit(holes).transform(holes))
 
 
+def test_the_engine_is_a_parameter(table: tuple[np.ndarray, np.ndarray]):
+    model = Imputer("vae", latent=1, by="encoder", **QUICK).fit(table[1])
+    assert np.isfinite(model.transform(table[1])).all()
+    with pytest.raises(ValueError, match="by: expected one of modes, encoder, chains; got 'mode'"):
+        model.set_params(by="mode").transform(table[1])
+
+
 def test_frames_keep_their_names_and_words(table: tuple[np.ndarray, np.ndarray]):
     frame = pandas.DataFrame(table[1], columns=list("ugri")).assign(sex=np.resize(["M", "F", None], 300))
     filled = Imputer("vae", latent=1, **QUICK).fit(frame).transform(frame)

@@ -18,6 +18,7 @@ from curvae.linear import LinearGaussian, factor_analysis, ppca
 from curvae.networks import MLP, linear_capacity, write_affine
 from curvae.systems import System, vae, vlae
 from curvae.systems.base import SYSTEMS
+from curvae.systems.gibbs_stages import StartChains
 from curvae.systems.missing_parts import StartMissingness
 from curvae.systems.priors import StartPrior
 from curvae.systems.starts import LinearStart, start_for
@@ -131,7 +132,7 @@ def test_before_the_first_step_elbo_and_evidence_are_those_of_the_linear_model(n
     expected = model.log_prob(all_of(data).x)
     log_w, log_c = system.log_weights(all_of(data), 6, torch.Generator().manual_seed(1))
     first = system.stages()[0].start
-    first = first.networks if isinstance(first, StartPrior | StartMissingness) else first
+    first = first.networks if isinstance(first, StartPrior | StartMissingness | StartChains) else first
     assert isinstance(first, LinearStart) == (start != "random")
     if start == "exact":
         torch.testing.assert_close(log_w, expected.expand_as(log_w), atol=1e-10, rtol=0)

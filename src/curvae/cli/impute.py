@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -33,12 +33,14 @@ class Filling:
             table with means.
         intervals: also write each cell that was filled in with its interval into this file (.csv).
         level: probability that an interval holds.
+        by: where draws of latents come from: modes (Laplace posteriors) or encoder, both weighted, or chains.
         seed: of the draws.
     """
 
     draws: int = 0
     intervals: Path | None = None
     level: float = 0.9
+    by: Literal["modes", "encoder", "chains"] = "modes"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -53,7 +55,7 @@ class Filling:
     "RUN DATA [flags]",
     "curvae impute runs/stars holes.csv --to filled.csv",
     "curvae impute runs/stars holes.csv --to filled.csv --intervals intervals.csv --level 0.9",
-    "curvae impute runs/stars holes.csv --to draws.csv --draws 20",
+    "curvae impute runs/stars holes.csv --to draws.csv --draws 20 --by chains",
     filling=Source("words and flags", Filling),
     reading=FILE,
 )
@@ -70,8 +72,9 @@ def impute_(
     """Fill in what is missing in a table, by its mean given what was observed in the row; words by the most probable.
 
     The .csv file has all columns of the data and what was observed in them as it was; with --draws also a first column
-    draw, from 1. A .npz file has x, missing, lower, upper, probability, effective_draws and flagged. A row is flagged
-    where fewer than 50 effective draws of its latents are left: do not trust what is filled in there.
+    draw, from 1. A .npz file has x, missing, lower, upper, probability, effective_draws, r_hat and flagged. A row is
+    flagged where fewer than 50 effective draws of its latents are left, or R-hat of its chains is above 1.05: do not
+    trust what is filled in there.
 
     Args:
         data: train, validation or test (the run's own), a file, or a known set (its test part).
@@ -84,7 +87,7 @@ def impute_(
     with fresh(to, force) as target, fresh(filling.intervals, force) as beside:
         fitted = Fitted(open_run(run, trust or ()))
         rows = named_rows(data, fitted.run, replace(reading, missing=reading.missing or "mask"))
-        found = impute_rows(fitted.system, fitted.schema, rows, filling.draws, filling.level, filling.seed)
+        found = impute_rows(fitted.system, fitted.schema, rows, filling.draws, filling.level, filling.seed, filling.by)
         write_arrays(target, _arrays(rows, found), _columns(rows, fitted.schema, found))
         if beside is not None:
             cells = {str(name): found.cells[name].to_numpy() for name in found.cells}
@@ -105,7 +108,7 @@ def _columns(rows: "TransformedRows", schema: "Schema", found: "Imputed") -> dic
 
 
 def _arrays(rows: "TransformedRows", found: "Imputed") -> dict[str, Any]:
-    known = ("missing", "lower", "upper", "probability", "effective_draws", "flagged")
+    known = ("missing", "lower", "upper", "probability", "effective_draws", "r_hat", "flagged")
     x = np.stack(found.draws) if found.draws else found.filled
     labels = {} if rows.labels is None else {"label": rows.labels}
     return {"row": rows.number, "x": x} | {name: getattr(found, name) for name in known} | labels
@@ -120,6 +123,8 @@ def _told(rows: "TransformedRows", found: "Imputed", to: Path) -> str:
     if np.isfinite(effective).any():
         known = effective[~np.isnan(effective)]
         lines.append(f"effective draws of a row: median {np.median(known):,.0f}, least {known.min():,.0f}")
+    if (apart := found.r_hat[filled])[np.isfinite(apart)].size:
+        lines.append(f"R-hat of the chains of a row: median {np.median(apart):.3f}, largest {apart.max():.3f}")
     if (flagged := np.flatnonzero(found.flagged)).size:
         named = ", ".join(str(rows.number[row]) for row in flagged[:SHOWN]) + (", ..." if flagged.size > SHOWN else "")
         lines.append(f"{flagged.size:,} rows are flagged, too few draws to trust what is filled in: {named}")

@@ -390,7 +390,9 @@ class Fitted:
         table = rows_of(self.run, x, mask=mask).table
         return check_rows(self.system, table.x, table.mask, x if isinstance(x, str) else "x", count, seed)
 
-    def impute(self, x: Any, mask: Any = None, draws: int = 0, level: float = 0.9, seed: int = 0) -> Any:
+    def impute(
+        self, x: Any, mask: Any = None, draws: int = 0, level: float = 0.9, seed: int = 0, by: str = "modes"
+    ) -> Any:
         """Fill in what is missing: its mean given what was observed, or draws from p(missing | observed).
 
         Args:
@@ -399,22 +401,26 @@ class Fitted:
             draws: M; 0 = the mean, of categories the most probable one.
             level: of the intervals that :meth:`imputed` has.
             seed: of all draws.
+            by: where draws of latents come from. "modes": Laplace posteriors, weighted; "encoder": the system's own
+                posterior, weighted; "chains": Metropolis within Gibbs, with R-hat.
 
         Returns:
             The filled rows, or a list of M tables: of a frame frames with all its columns, else arrays. What was
             observed stays as it is; words, whole numbers and constants come back as such.
 
         Raises:
-            ValueError: a system without a latent-variable model, or whose decoder also sees x.
+            ValueError: a system without a latent-variable model, or whose decoder also sees x; no such word for ``by``.
         """
-        found = self.imputed(x, mask, draws, level, seed)
+        found = self.imputed(x, mask, draws, level, seed, by)
         return found.draws if draws else found.filled
 
-    def imputed(self, x: Any, mask: Any = None, draws: int = 0, level: float = 0.9, seed: int = 0) -> Imputed:
+    def imputed(
+        self, x: Any, mask: Any = None, draws: int = 0, level: float = 0.9, seed: int = 0, by: str = "modes"
+    ) -> Imputed:
         """The same with means, intervals and the effective number of draws; see :class:`curvae.fitted.Imputed`.
 
         A system that was trained without a mask does it, too: draws of Laplace posteriors at the modes of
         ``p(z | observed)``, which do without an encoder, are weighted (:func:`curvae.evaluation.conditionals`).
         """
         rows = rows_of(self.run, x, mask=mask, reading=Reading(missing="mask"))
-        return impute_rows(self.system, self.schema, rows, draws, level, seed)
+        return impute_rows(self.system, self.schema, rows, draws, level, seed, by)

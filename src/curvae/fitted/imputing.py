@@ -21,6 +21,8 @@ from curvae.systems.device import batch_to_system
 Array = NDArray[Any]
 DRAWS = 1000
 """Of the latents of each row."""
+APART = 1.05
+"""R-hat above which chains of a row disagree."""
 AFFINE = (Identity, Scale, MeanSubtraction, Standardization)
 
 
@@ -45,11 +47,14 @@ class Imputed:
     effective_draws: Array
     """(N,): so many draws of equal weight would say as much of the latents of a row. NaN where nothing is missing, and
     of systems that fill in by themselves."""
+    r_hat: Array
+    """(N,), the largest split R-hat among the latents of a row that chains filled in; else NaN. Infinite where one
+    never moved."""
     flagged: Array
-    """(N,), True where effective draws are too few (below 50) to trust what is filled in."""
+    """(N,), True where effective draws are too few (below 50) to trust what is filled in, or R-hat is above 1.05."""
     cells: Any
     """A frame with a line for each cell that was filled in: row (the frame's index, or its number), column, value,
-    lower, upper, probability, effective_draws, flagged."""
+    lower, upper, probability, effective_draws, flagged; r_hat where chains filled in."""
 
     def __repr__(self) -> str:
         cells, rows = int(self.missing.sum()), int(self.missing.reshape(len(self.missing), -1).any(1).sum())
@@ -57,7 +62,13 @@ class Imputed:
 
 
 def impute_rows(
-    system: System, schema: Schema, rows: TransformedRows, draws: int = 0, level: float = 0.9, seed: int = 0
+    system: System,
+    schema: Schema,
+    rows: TransformedRows,
+    draws: int = 0,
+    level: float = 0.9,
+    seed: int = 0,
+    by: str = "modes",
 ) -> Imputed:
     """Rows that were read, filled in.
 
@@ -68,13 +79,16 @@ def impute_rows(
         draws: M, further tables.
         level: probability that an interval holds.
         seed: of all draws.
+        by: which engine draws latents, see :func:`curvae.evaluation.conditionals`.
     """
     from curvae.evaluation.samples.conditionals import FEW
 
     raw, seen = rows_in_memory(rows.table.raw).cpu().numpy(), observed_cells(rows.table)
-    own = in_own_units(system, schema, rows.table, draws, level, seed)
+    own = in_own_units(system, schema, rows.table, draws, level, seed, by=by)
     mean, *drawn = (_kept(schema, raw, seen, torch.from_numpy(each)) for each in (own["mean"], *own["drawn"]))
-    effective, flagged = own["effective"], own["effective"] < FEW
+    effective, r_hat = own["effective"], own["r_hat"]
+    flagged = (effective < FEW) | (r_hat > APART)
+    of_rows = {"effective_draws": effective, "flagged": flagged} | ({"r_hat": r_hat} if by == "chains" else {})
     known = {name: own[name] for name in ("lower", "upper", "probability")}
     return Imputed(
         filled=in_its_form(rows, schema, mean),
@@ -82,8 +96,9 @@ def impute_rows(
         missing=~seen,
         mean=np.where(seen, raw, own["mean"]),
         effective_draws=effective,
+        r_hat=r_hat,
         flagged=flagged,
-        cells=_cells(rows, schema, mean, known, {"effective_draws": effective, "flagged": flagged}),
+        cells=_cells(rows, schema, mean, known, of_rows),
         **known,
     )
 
@@ -102,6 +117,7 @@ def in_own_units(
     seed: int,
     samples: int = DRAWS,
     by_mask: bool = True,
+    by: str = "modes",
 ) -> dict[str, Array]:
     """What is known of missing cells, in float64; of a column that never varied that constant.
 
@@ -113,7 +129,7 @@ def in_own_units(
     batch = batch_to_system(system, table.batch(torch.arange(len(table))))
     mask = torch.from_numpy(observed_cells(table)).to(batch.x.device)
     average = None if affine else inverse
-    made = conditionals(system, batch.x, mask, draws, level, seed, average, samples, batch.given, by_mask)
+    made = conditionals(system, batch.x, mask, draws, level, seed, average, samples, batch.given, by_mask, by)
     found = {name: value.cpu() for name, value in made._asdict().items()}
     turned = ("lower", "upper", "drawn", "mean") if affine else ("lower", "upper", "drawn")
     own = {name: (inverse(value) if name in turned else value).double().numpy() for name, value in found.items()}

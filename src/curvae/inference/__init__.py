@@ -15,7 +15,9 @@ from curvae.inference.amortized_mixture import AmortizedMixture
 from curvae.inference.averaged import AveragedCurvature, AveragedLaplace, best_gaussian
 from curvae.inference.chains import hmc_chains
 from curvae.inference.code_point import CodePoint, decoder_of
+from curvae.inference.completions import MixtureOfCompletions
 from curvae.inference.fisher import FisherGaussian
+from curvae.inference.gibbs_chains import GibbsChains
 from curvae.inference.hamiltonian import AnnealedHMC, HamiltonianFlow
 from curvae.inference.householder import AmortizedHouseholder
 from curvae.inference.inference import (
@@ -65,6 +67,7 @@ __all__ = [
     "FisherGaussian",
     "FreeTempering",
     "GaussHermite",
+    "GibbsChains",
     "HamiltonianFlow",
     "HeavyBall",
     "Inference",
@@ -72,6 +75,7 @@ __all__ = [
     "Laplace",
     "LinearCore",
     "MatrixFreeLaplace",
+    "MixtureOfCompletions",
     "MultimodalLaplace",
     "NoTempering",
     "NodeRule",

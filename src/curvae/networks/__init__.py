@@ -1,6 +1,7 @@
 """Networks: modules only, no probability."""
 
 from curvae.networks.brenier import BrenierMap
+from curvae.networks.conditional_regressions import ConditionalRegressions
 from curvae.networks.conditioned import (
     ContextDecoder,
     ContextEncoder,
@@ -26,6 +27,7 @@ __all__ = [
     "MLP",
     "BrenierMap",
     "ColumnFront",
+    "ConditionalRegressions",
     "ContextDecoder",
     "ContextEncoder",
     "ConvDecoder",

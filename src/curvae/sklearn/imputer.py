@@ -21,6 +21,7 @@ class Imputer(OneToOneFeatureMixin, Trained):
         max_updates: length of training in updates of the weights; by default by the number of rows.
         validation: share of the rows of ``fit`` that choose the length of training, and teach nothing.
         sample_posterior: fill in a draw of all that is missing in a row together, in place of means.
+        by: where draws of latents come from: "modes", "encoder" or "chains", see :meth:`curvae.Fitted.impute`.
         random_state: of weights, order and noise; an integer gives the same estimator again.
         options: further arguments of the system (``{"hidden": 64}``) and of :func:`curvae.fit` (``{"minutes": 2}``),
             and which columns are known of each row, as in :class:`curvae.sklearn.LatentVariables`: these stay.
@@ -48,6 +49,7 @@ class Imputer(OneToOneFeatureMixin, Trained):
         max_updates: Any = None,
         validation: Any = 0.15,
         sample_posterior: Any = False,
+        by: Any = "modes",
         random_state: Any = 0,
         options: Any = None,
     ):
@@ -56,6 +58,7 @@ class Imputer(OneToOneFeatureMixin, Trained):
         self.max_updates = max_updates
         self.validation = validation
         self.sample_posterior = sample_posterior
+        self.by = by
         self.random_state = random_state
         self.options = options
 
@@ -80,7 +83,7 @@ class Imputer(OneToOneFeatureMixin, Trained):
             X: (N, features), NaN where something is missing.
         """
         x = self._rows(X)
-        found = self._held.fitted.impute(x, draws=int(self.sample_posterior), seed=self._seed)
+        found = self._held.fitted.impute(x, draws=int(self.sample_posterior), seed=self._seed, by=self.by)
         filled = found[0] if self.sample_posterior else found
         if not isinstance(x, np.ndarray):
             return filled

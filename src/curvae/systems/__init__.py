@@ -35,6 +35,8 @@ from curvae.systems.flat_ladder import flat_ladder
 from curvae.systems.flow_ae import flow_ae
 from curvae.systems.flow_density import FlowDensity
 from curvae.systems.flow_prior_vae import flow_prior_vae
+from curvae.systems.gibbs_stages import VariationalGibbs, learn_by_gibbs
+from curvae.systems.gibbs_vae import gibbs_vae
 from curvae.systems.householder_vae import householder_vae
 from curvae.systems.hvae import hvae
 from curvae.systems.ia_vae import ia_vae
@@ -98,6 +100,7 @@ __all__ = [
     "SequenceSystem",
     "Stage",
     "System",
+    "VariationalGibbs",
     "Weights",
     "ais_vae",
     "baggins",
@@ -113,6 +116,7 @@ __all__ = [
     "flat_ladder",
     "flow_ae",
     "flow_prior_vae",
+    "gibbs_vae",
     "householder_vae",
     "hvae",
     "ia_vae",
@@ -122,6 +126,7 @@ __all__ = [
     "iwae",
     "ladder_clustering",
     "langevin_ae",
+    "learn_by_gibbs",
     "lossy_vae",
     "missing_iwae",
     "miwae",

@@ -6,7 +6,14 @@ from typing import Any, cast
 import torch
 
 from curvae.conditioning import Conditioning
-from curvae.inference import AmortizedLabels, AmortizedMixture, LinearCore, PushforwardGaussian, SeesMask
+from curvae.inference import (
+    AmortizedLabels,
+    AmortizedMixture,
+    LinearCore,
+    MixtureOfCompletions,
+    PushforwardGaussian,
+    SeesMask,
+)
 from curvae.inference.inference import Amortized
 from curvae.likelihoods import Gaussian, GaussianErrors, Likelihood
 from curvae.likelihoods.elementwise import Learned
@@ -68,7 +75,7 @@ def _widen_encoders(system: Any, spec: DataSpec) -> None:
     """Every encoder, and every gate, of the inference sees what is known, too."""
     count, features = 0, torch.Size(spec.event).numel()
     for module in list(system.inference.modules()):
-        if isinstance(module, PushforwardGaussian | LinearCore | SeesMask):
+        if isinstance(module, PushforwardGaussian | LinearCore | SeesMask | MixtureOfCompletions):
             got = type(module).__name__
             raise ValueError(f"{spec.given.said}: expected a system whose encoder can be given it, got one of {got}.")
         if isinstance(module, Amortized):

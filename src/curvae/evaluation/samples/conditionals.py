@@ -3,7 +3,7 @@
 ``p(x_missing | x_observed) = E_{p(z | x_observed)} p(x_missing | z)``, by weighted draws of z (``engines.py``).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from curvae.argument_checks import check_counts
 from curvae.distributions.moments import weighted_interval
 from curvae.evaluation.draws import seeded_evaluation
 from curvae.evaluation.likelihood.importance import bytes_per_draw
-from curvae.evaluation.samples.engines import WeightedLatents, draw_latents
+from curvae.evaluation.samples.engines import Engine, draw_latents, engines_for
 from curvae.evaluation.samples.imputation import zero_missing_values
 from curvae.evaluation.settings import MEMORY
 from curvae.likelihoods import Bernoulli, Categorical, Likelihood, Mixed, Ordinal, nominal_columns
@@ -49,6 +49,8 @@ class Conditionals(NamedTuple):
     """Completed examples: what is missing is drawn together."""
     effective: PerDatum
     """Effective draws of the latents; NaN where nothing is missing, or the system fills in by itself."""
+    r_hat: PerDatum
+    """Of chains the largest split R-hat among the latents; else NaN."""
 
 
 def conditionals(
@@ -62,6 +64,7 @@ def conditionals(
     samples: int = DRAWS,
     context: Context | None = None,
     by_mask: bool = True,
+    by: str = "modes",
 ) -> Conditionals:
     r"""Means, intervals and draws of ``p(x_missing | x_observed)``.
 
@@ -71,6 +74,9 @@ def conditionals(
     which see a mask in the likelihood alone, so that a system may have been trained without one; where these leave few
     of them effective, from the system's own posterior, too; where nothing was observed, from the prior. A system that
     fills in by itself (CanImpute) gives 200 draws.
+
+    ``by`` asks other engines: ``"encoder"``, weighted draws of the system's own posterior alone, as systems that were
+    trained with holes have one; ``"chains"``, Metropolis within Gibbs, with R-hat (:func:`curvae.evaluation.impute`).
 
     Of a system that has learned p(mask | x) it is ``p(x_missing | x_observed, mask)``: each x_s from ``p(x | z_s)`` is
     weighted by ``p(mask | x_s)``, too, and means are those of x_s.
@@ -91,10 +97,12 @@ def conditionals(
         context: what is known of each row, for a model that is given it.
         by_mask: whether what is missing went missing by p(mask | x), where the system has one; not where it was
             merely left out.
+        by: "modes", "encoder" or "chains".
 
     Raises:
         ValueError: a negative number of draws, a level outside (0, 1), a system without a model (HasModel), an
-            autoregressive decoder, or data that are not finite where observed.
+            autoregressive decoder, or data that are not finite where observed; no such word for ``by``, or another
+            than "modes" for a system that fills in by itself.
 
     Example:
         >>> from curvae.systems import vae
@@ -110,10 +118,12 @@ def conditionals(
         raise ValueError(f"impute: level must be a probability in (0, 1); got {level}.")
     seen, mask = zero_missing_values("impute", x, mask), mask.to(device_and_dtype(system)[0])
     batch = batch_to_system(system, Batch.of(seen, mask, context))
-    asked = _Asked(draws, level, own, samples, by_mask)
+    engines, asked = engines_for(by), _Asked(draws, level, own, samples, by_mask)
     with seeded_evaluation(system, seed) as generator:
         found, rows = _as_observed(batch.x, mask, draws), (~mask.flatten(1).all(1)).nonzero()[:, 0]
         if isinstance(system, CanImpute):
+            if by != "modes":
+                raise ValueError(f"impute: by: {type(system).__name__} fills in by itself; leave {by!r} out.")
             _put(found, rows, _by_system(system, batch.x[rows], mask[rows], asked, generator))
             return found
         able = require(system, HasModel, "impute")
@@ -121,7 +131,7 @@ def conditionals(
         if model.autoregressive:
             raise ValueError("impute: expected a decoder of latents alone, got one that also sees x.")
         for some in rows.split(_at_a_time(model, batch, max(samples, draws))) if len(rows) else ():
-            _put(found, some, _by_latents(able, batch.take(some), asked))
+            _put(found, some, _by_latents(able, batch.take(some), asked, engines))
     return found
 
 
@@ -143,7 +153,8 @@ def _as_observed(x: Tensor, mask: Tensor, draws: int) -> Conditionals:
     gap = torch.full(x.shape, torch.nan, dtype=x.dtype if x.is_floating_point() else torch.float32, device=x.device)
     mean = torch.where(mask, x.to(gap.dtype), gap)
     drawn = mean.expand(draws, *x.shape).clone()
-    return Conditionals(mean, gap.clone(), gap.clone(), gap.clone(), drawn, gap.flatten(1)[:, 0].clone())
+    of_row = gap.flatten(1)[:, 0]
+    return Conditionals(mean, gap.clone(), gap.clone(), gap.clone(), drawn, of_row.clone(), of_row.clone())
 
 
 def _put(found: Conditionals, rows: Int[Tensor, " R"], part: Conditionals) -> None:
@@ -156,17 +167,17 @@ def _put(found: Conditionals, rows: Int[Tensor, " R"], part: Conditionals) -> No
             room[rows] = value.to(room)
 
 
-def _by_latents(system: HasModel, batch: Batch, asked: _Asked) -> Conditionals:
+def _by_latents(system: HasModel, batch: Batch, asked: _Asked, engines: Sequence[Engine]) -> Conditionals:
     x, mask, law = batch.x, batch.mask, system.parts().missingness
     assert mask is not None
     model, event = system.parts().model.given(batch.context), x.shape[1:]
     seen, known = (value.reshape(-1, *model.likelihood.event) for value in (x, mask))
-    latents = draw_latents(system, Batch.of(seen, known, batch.context), asked.samples)
+    latents = draw_latents(system, Batch.of(seen, known, batch.context), asked.samples, engines)
     eta = model.decode(latents.z)
     values = _drawn(model, eta)
     if law is not None and asked.by_mask:
         values = completed(seen.flatten(1), known.flatten(1), values)
-        latents = WeightedLatents.of(values, latents.log_w + law.log_prob(known.flatten(1), values))
+        latents = latents.reweighted(values, law.log_prob(known.flatten(1), values))
         center, probability = (latents.log_w.exp().unsqueeze(-1) * values).sum(0), torch.full_like(values[0], torch.nan)
         drawn = latents.resampled(asked.draws)
     else:
@@ -176,7 +187,8 @@ def _by_latents(system: HasModel, batch: Batch, asked: _Asked) -> Conditionals:
         center = _average(asked.own, values.unflatten(-1, event), latents.log_w.exp()).flatten(1)
     ends = weighted_interval(Draws(values, latents.log_w, latents.log_w), asked.level)
     low, high = (end.index_fill(1, _nominal(model.likelihood, end), torch.nan) for end in ends)
-    made = Conditionals(center, low, high, probability, drawn, latents.effective)
+    r_hat = torch.full_like(latents.effective, torch.nan) if latents.r_hat is None else latents.r_hat
+    made = Conditionals(center, low, high, probability, drawn, latents.effective, r_hat)
     return _where_missing(made, x, mask, asked.own)
 
 
@@ -187,7 +199,7 @@ def _by_system(system: CanImpute, x: Tensor, mask: Tensor, asked: _Asked, genera
     flat = values.flatten(2)
     low, high = weighted_interval(Draws(flat, weight.log(), weight.log()), asked.level)
     unknown = torch.full_like(low, torch.nan)
-    made = Conditionals(center, low, high, unknown, flat[: asked.draws], unknown[:, 0])
+    made = Conditionals(center, low, high, unknown, flat[: asked.draws], unknown[:, 0], unknown[:, 0])
     return _where_missing(made, x, mask, asked.own)
 
 
@@ -198,7 +210,7 @@ def _where_missing(made: Conditionals, x: Tensor, mask: Tensor, own: Own | None)
     low, high, probability = (torch.where(mask, torch.nan, value) for value in (low, high, probability))
     mean = torch.where(mask, there if own is None else own(there).to(mean.dtype), mean)
     drawn = torch.where(mask, there, made.drawn.reshape(-1, *x.shape).to(mean.dtype))
-    return Conditionals(mean, low, high, probability, drawn, made.effective)
+    return made._replace(mean=mean, lower=low, upper=high, probability=probability, drawn=drawn)
 
 
 def _drawn(model: LatentVariableModel, eta: Float[Tensor, "S B P"]) -> Float[Tensor, "S B E"]:

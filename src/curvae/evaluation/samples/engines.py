@@ -2,11 +2,12 @@
 
 An engine takes a system with a model, a batch whose mask says what was observed, and a number of draws; whatever it
 draws from, its weights are those of ``p(z | x_observed)``, so every engine gives the same law with enough draws. Where
-few draws carry the weight, another one is asked (:func:`draw_latents`).
+few draws carry the weight, another one is asked (:func:`draw_latents`). A word names the engines that are asked.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -16,14 +17,17 @@ from torch import Tensor
 from curvae.evaluation.likelihood.importance import log_ratio_to_mixture
 from curvae.evaluation.likelihood.proposal import SEVERAL, common_proposal, widen, width_for
 from curvae.evaluation.likelihood.weighted_draws import rows_of_batch
+from curvae.evaluation.samples.imputation import chain_states
 from curvae.model import LatentVariableModel
 from curvae.objectives import log_weights
-from curvae.posteriors import DensityPosterior, Mixture, Posterior
+from curvae.posteriors import Chains, DensityPosterior, Mixture, Posterior
 from curvae.systems import HasModel
 from curvae.typing import Batch, PerDatum
 
 ENOUGH = 0.2
 """Share of the draws that is effective, below which a further engine is asked."""
+CHAINS, APART = 10, 4
+"""Of each example; transitions between two states that are kept."""
 
 
 class WeightedLatents(NamedTuple):
@@ -34,7 +38,9 @@ class WeightedLatents(NamedTuple):
     """``logsumexp(log_w, 0) = 0``; all the same where no weight is finite."""
     effective: PerDatum
     """``1 / sum_s w_s^2``: so many draws of equal weight say as much. 0 where no weight is finite, infinite where z
-    takes every state there is."""
+    takes every state there is. Of chains the least effective number of independent states among the latents."""
+    r_hat: PerDatum | None = None
+    """Of chains the largest split R-hat among the latents, infinite where one never moved; NaN of a row without."""
 
     @classmethod
     def of(cls, z: Float[Tensor, "S B D"], log_w: Float[Tensor, "S B"], exact: bool = False) -> "WeightedLatents":
@@ -44,6 +50,13 @@ class WeightedLatents(NamedTuple):
         log_w = torch.where(finite, log_w, 0.0).log_softmax(0)
         effective = torch.full_like(log_w[0], torch.inf) if exact else (1 / (2 * log_w).exp().sum(0)).clamp(max=len(z))
         return cls(z, log_w, torch.where(finite, effective, 0.0))
+
+    def reweighted(self, values: Float[Tensor, "S B E"], log_w: Float[Tensor, "S B"]) -> "WeightedLatents":
+        """What each draw stands for in its place, weighted by more; of chains no more of them are effective then."""
+        found = WeightedLatents.of(values, self.log_w + log_w)
+        if self.r_hat is None:
+            return found
+        return found._replace(r_hat=self.r_hat, effective=torch.minimum(found.effective, self.effective))
 
     def replaced(
         self, rows: Bool[Tensor, " B"], draw: "Callable[[Batch, int], WeightedLatents]", batch: Batch, draws: int
@@ -59,7 +72,8 @@ class WeightedLatents(NamedTuple):
         z[:, at[better]] = _longer(again.z, size, 0.0)[:, better]
         log_w[:, at[better]] = _longer(again.log_w, size, -torch.inf)[:, better]
         effective[at[better]] = again.effective[better]
-        return WeightedLatents(z, log_w, effective)
+        r_hat = None if self.r_hat is None else self.r_hat.index_fill(0, at[better], torch.nan)
+        return WeightedLatents(z, log_w, effective, r_hat)
 
     def resampled(self, count: int) -> Float[Tensor, "M B D"]:
         """So many draws of equal weight, with replacement (sampling importance resampling)."""
@@ -153,20 +167,76 @@ def from_prior(system: HasModel, batch: Batch, draws: int) -> WeightedLatents:
     return WeightedLatents.of(z, model.log_likelihood(batch.x, z, batch.mask))
 
 
+def from_chains(system: HasModel, batch: Batch, draws: int) -> WeightedLatents:
+    """States of ten Markov chains of each example, as many thrown away before: Metropolis within Gibbs.
+
+    ``z' ~ q(z | x)`` of the example as it is now completed is taken or not, then ``x_missing ~ p(x_missing | z)``, see
+    :func:`curvae.evaluation.impute`. Nothing weighs such draws: whether they are those of ``p(z | x_observed)`` is seen
+    from R-hat, how many they are worth from their effective number (Vehtari et al., 2021).
+
+    Raises:
+        ValueError: a posterior without a density.
+
+    Reference: Mattei and Frellsen, *Leveraging the Exact Likelihood of Deep Latent Variable Models*, NeurIPS 2018.
+    """
+    steps = max(4, -(-draws // CHAINS))
+    states = islice(chain_states(system.parts(), _with_mask(batch), CHAINS), APART * steps, 2 * APART * steps, APART)
+    z = torch.stack([state.z for state in states])
+    chains = Chains(z.permute(2, 1, 0, 3))
+    found = WeightedLatents.of(z.flatten(0, 1), torch.zeros_like(z[..., 0]).flatten(0, 1))
+    stuck = (z[1:] == z[:-1]).all(-1).all(0).any(0)
+    r_hat = torch.where(stuck, torch.inf, chains.r_hat.amax(-1))
+    effective = torch.where(stuck, 0.0, chains.ess.amin(-1).clamp(max=len(found.z)))
+    return found._replace(r_hat=r_hat, effective=effective)
+
+
+ENGINES: dict[str, tuple[Engine, ...]] = {
+    "modes": (from_modes, from_modes_and_encoder),
+    "encoder": (from_encoder,),
+    "chains": (from_chains,),
+}
+"""The first that is asked, and those that are where it leaves few draws effective."""
+
+
+DISCRETE: tuple[Engine, ...] = (from_encoder, from_chains)
+"""Those that serve where latents are discrete, which have no curvature."""
+
+
+def engines_for(by: str) -> tuple[Engine, ...]:
+    """What a word stands for.
+
+    Raises:
+        ValueError: no such word.
+
+    Example:
+        >>> [engine.__name__ for engine in engines_for("chains")]
+        ['from_chains']
+    """
+    if by not in ENGINES:
+        raise ValueError(f"impute: by: expected one of {', '.join(ENGINES)}; got {by!r}.")
+    return ENGINES[by]
+
+
 def draw_latents(
-    system: HasModel, batch: Batch, draws: int, engines: Sequence[Engine] = (from_modes, from_modes_and_encoder)
+    system: HasModel, batch: Batch, draws: int, engines: Sequence[Engine] = ENGINES["modes"]
 ) -> WeightedLatents:
     """By the first engine; where it leaves fewer than a fifth of the draws, by the next, where that leaves more.
 
-    Where nothing was observed, from the prior; of discrete latents from the system's own posterior.
+    Where nothing was observed, from the prior; of discrete latents from the system's own posterior, or by chains.
     """
-    first, *others = engines if system.parts().model.prior.continuous else (from_encoder,)
+    if not system.parts().model.prior.continuous:
+        engines = [engine for engine in engines if engine in DISCRETE] or [from_encoder]
+    first, *others = engines
     found = first(system, batch, draws)
     for engine in others:
         found = found.replaced(found.effective < ENOUGH * draws, partial(engine, system), batch, draws)
     if batch.mask is None:
         return found
     return found.replaced(~batch.mask.flatten(1).any(1), partial(from_prior, system), batch, draws)
+
+
+def _with_mask(batch: Batch) -> Batch:
+    return batch if batch.mask is not None else batch._replace(mask=torch.ones_like(batch.x, dtype=torch.bool))
 
 
 def _weighted(model: LatentVariableModel, batch: Batch, q: Posterior, draws: int) -> WeightedLatents:

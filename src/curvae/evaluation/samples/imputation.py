@@ -1,5 +1,7 @@
 """Filling in what is missing: Markov chains of latents and missing values."""
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -108,22 +110,39 @@ def zero_missing_values(who: str, x: Tensor, mask: Tensor) -> Tensor:
 
 def _chain(parts: Parts, batch: Batch, steps: int, chains: int, metropolis: bool) -> tuple[Tensor, Tensor]:
     """Completed data (C, B, *event) and shares accepted (B,)."""
+    filled, accepted = batch.x, torch.zeros(len(batch.x), device=batch.x.device)
+    for state in islice(chain_states(parts, batch, chains, metropolis), steps):
+        filled = state.x
+        accepted += state.taken.float().mean(0) / steps
+    return filled, accepted
+
+
+class ChainState(NamedTuple):
+    """Where C chains of each example are."""
+
+    z: Float[Tensor, "C B D"]
+    x: Shaped[Tensor, "C B *event"]
+    """Completed."""
+    taken: Bool[Tensor, "C B"]
+    """Whether the latest proposal was."""
+
+
+def chain_states(parts: Parts, batch: Batch, chains: int, metropolis: bool = True) -> Iterator[ChainState]:
+    """The states of :func:`impute`'s chains, one after another, without end; draws come from torch's own generator."""
     count = len(batch.x)
-    accepted = torch.zeros(count, device=batch.x.device)
     batch = batch.take(torch.arange(count, device=batch.x.device).repeat(chains))
     seen, mask, context = batch.x, batch.mask, batch.context
     assert mask is not None
     model, z = parts.model.given(context), _one(parts.infer(batch).posterior)
     every = torch.ones_like(z[:, 0], dtype=torch.bool)
     filled = _fill(model, seen, mask, z)
-    for _ in range(steps):
+    while True:
         q = parts.infer(Batch.of(filled, context=context)).posterior
         proposed = _one(q)
         taken = _taken(model, q, filled, z, proposed) if metropolis else every
         z = torch.where(taken.unsqueeze(-1), proposed, z)
         filled = _fill(model, seen, mask, z)
-        accepted += taken.reshape(chains, count).float().mean(0) / steps
-    return filled.unflatten(0, (chains, count)), accepted
+        yield ChainState(*(each.unflatten(0, (chains, count)) for each in (z, filled, taken)))
 
 
 def _one(q: Posterior) -> Float[Tensor, "B D"]:
