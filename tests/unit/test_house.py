@@ -73,6 +73,8 @@ DEFAULTS = {
     "Prior.score": CLOSED_FORM,
     "Inference.before": "what it refines, where it begins with another method",
     "LatentVariableModel.log_likelihood": "that of one batch at less cost, handed to whoever takes a model",
+    "LatentSystem.cluster_counts": "a cascade has those of its second model",
+    "LatentSystem.cluster_probabilities": "a cascade asks its second model",
     "Posterior.count": OF_PARTS,
     "Posterior.free": OF_PARTS,
 }
