@@ -318,6 +318,9 @@ def small(make: Callable[..., LatentSystem], **options: object) -> Callable[...,
     return lambda spec=SPEC: make(spec, **{"latent": D, "hidden": 16, **options})
 
 
+WEIGHTS = {"ensemble": "vae", "swag": "iwae", "last-layer": "vlae", "diagonal": "vae"}
+"""Posteriors over weights, each with a base here; tests/unit/test_bayesian.py has every pair."""
+
 SYSTEMS: dict[str, object] = {
     "vae": small(systems.vae),
     "iwae": small(systems.iwae),
@@ -387,6 +390,10 @@ SYSTEMS: dict[str, object] = {
         for word in ("direct", "gumbel-softmax", "straight-through", "leave-one-out", "exact")
     },
     "direct-vae-pairwise": lambda spec=SPEC: systems.direct_vae(spec, 3, 2, hidden=16, pairwise=True),
+    **{
+        f"bayesian-vae-{word}": small(systems.bayesian_vae, weights=word, base=base, draws=2)
+        for word, base in WEIGHTS.items()
+    },
     "flow-prior-vae": small(systems.flow_prior_vae, flows=2, width=8),
     "flow-prior-vae-after": small(systems.flow_prior_vae, flows=2, width=8, fitting="after"),
     "flow-prior-vae-alternating": small(systems.flow_prior_vae, flows=2, width=8, fitting="alternating", rounds=2),

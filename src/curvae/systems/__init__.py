@@ -3,6 +3,8 @@
 from curvae.systems.ais_vae import ais_vae
 from curvae.systems.baggins import baggins
 from curvae.systems.base import LatentSystem, Recipe, System, register
+from curvae.systems.bayesian import BayesianSystem
+from curvae.systems.bayesian_vae import bayesian_vae
 from curvae.systems.bilbo import bilbo
 from curvae.systems.capabilities import (
     CanImpute,
@@ -68,6 +70,7 @@ from curvae.systems.vlae import vlae
 from curvae.systems.wake_wake import wake_wake
 
 __all__ = [
+    "BayesianSystem",
     "BoundBy",
     "CanImpute",
     "CanReconstruct",
@@ -95,6 +98,7 @@ __all__ = [
     "Weights",
     "ais_vae",
     "baggins",
+    "bayesian_vae",
     "bilbo",
     "cascade_vae",
     "chi_vae",

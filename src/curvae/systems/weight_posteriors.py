@@ -1,0 +1,98 @@
+"""A system with a posterior over its decoder's weights, by a word, and the stages that it is trained in."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal, get_args
+
+from curvae.systems.base import LatentSystem
+from curvae.systems.bayesian import BayesianSystem
+from curvae.systems.schedules import Steady
+from curvae.systems.stages import Stage
+from curvae.systems.weight_stages import (
+    FitWeights,
+    OverWeights,
+    StartMembers,
+    begin_path,
+    center_weights,
+    path_bound,
+)
+from curvae.weights import DeepEnsemble, DiagonalLaplace, LastLayerLaplace, Swag, WeightPosterior
+
+WeightWord = Literal["ensemble", "swag", "last-layer", "diagonal"]
+"""Word for a posterior over weights in a system's signature."""
+PATH = 0.3
+"""Share of the time that an optimizer is watched."""
+RANK = 20
+"""Deviations of weights that are kept at least."""
+
+Stages = tuple[Stage, ...]
+Maker = Callable[[LatentSystem, int, float | None], tuple[WeightPosterior, Stages]]
+"""(base, draws, prior precision) -> the posterior over its decoder's weights, and the stages of both."""
+
+
+def with_weight_posterior(
+    base: LatentSystem, word: str, draws: int = 8, prior_precision: float | None = None
+) -> BayesianSystem:
+    """The base with the posterior over its decoder's weights that a word stands for.
+
+    Raises:
+        ValueError: no such word.
+    """
+    if word not in POSTERIORS:
+        raise ValueError(f"weights: expected one of {', '.join(get_args(WeightWord))}; got {word!r}.")
+    weights, stages = POSTERIORS[word](base, draws, prior_precision)
+    return BayesianSystem(base, weights, stages, draws)
+
+
+def _ensemble(base: LatentSystem, draws: int, prior_precision: float | None) -> tuple[WeightPosterior, Stages]:
+    first, *others = over_weights(base.stages())
+    return DeepEnsemble(base.model.decoder, draws), (replace(first, start=StartMembers(first.start)), *others)
+
+
+def _swag(base: LatentSystem, draws: int, prior_precision: float | None) -> tuple[WeightPosterior, Stages]:
+    return Swag(rank=max(RANK, draws)), continued(base.stages(), on_path("swag"))
+
+
+def _diagonal(base: LatentSystem, draws: int, prior_precision: float | None) -> tuple[WeightPosterior, Stages]:
+    return DiagonalLaplace(prior_precision), continued(base.stages(), fitted_weights())
+
+
+def _last_layer(base: LatentSystem, draws: int, prior_precision: float | None) -> tuple[WeightPosterior, Stages]:
+    return LastLayerLaplace(prior_precision), continued(base.stages(), fitted_weights())
+
+
+POSTERIORS: dict[str, Maker] = {
+    "ensemble": _ensemble,
+    "swag": _swag,
+    "last-layer": _last_layer,
+    "diagonal": _diagonal,
+}
+"""What each word stands for."""
+
+
+def continued(stages: Stages, *more: Stage) -> Stages:
+    """Stages with others after them, which take their shares from them.
+
+    Example:
+        >>> [stage.share for stage in continued((Stage("train"),), Stage("chain", share=0.25))]
+        [0.75, 0.25]
+    """
+    left = 1 - sum(stage.share for stage in more)
+    return (*(replace(stage, share=stage.share * left) for stage in stages), *more)
+
+
+def fitted_weights() -> Stage:
+    """The posterior sees the training rows once, at the weights found."""
+    return Stage("weights", prepare=(FitWeights(),), share=0)
+
+
+def on_path(name: str) -> Stage:
+    """The posterior watches the optimizer, which goes on at a steady rate; what is kept is the middle of its path."""
+    watched = Stage(name, ("model.decoder",), path_bound, prepare=(begin_path,), finish=(center_weights,))
+    return replace(watched, schedule=Steady(), share=PATH, keep="last")
+
+
+def over_weights(stages: Stages) -> Stages:
+    """Stages whose bounds are averaged over weights."""
+    each = [replace(stage, bound=OverWeights(stage.bound)) for stage in stages]
+    return tuple(stage if stage.judged is None else replace(stage, judged=OverWeights(stage.judged)) for stage in each)
