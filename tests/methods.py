@@ -318,7 +318,15 @@ def small(make: Callable[..., LatentSystem], **options: object) -> Callable[...,
     return lambda spec=SPEC: make(spec, **{"latent": D, "hidden": 16, **options})
 
 
-WEIGHTS = {"ensemble": "vae", "swag": "iwae", "last-layer": "vlae", "diagonal": "vae"}
+WEIGHTS = {
+    "ensemble": "vae",
+    "swag": "iwae",
+    "sgld": "vae",
+    "sghmc": "vae",
+    "bayes-by-backprop": "iwae",
+    "last-layer": "vlae",
+    "diagonal": "vae",
+}
 """Posteriors over weights, each with a base here; tests/unit/test_bayesian.py has every pair."""
 
 SYSTEMS: dict[str, object] = {

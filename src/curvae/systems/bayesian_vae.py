@@ -41,10 +41,10 @@ def bayesian_vae(
     later it stays as it is. More posteriors over weights than theirs, which is sghmc.
 
     Args:
-        weights: the posterior (docs, Weights): ensemble, swag, last-layer or diagonal.
+        weights: the posterior (docs, Weights): last-layer, diagonal, ensemble, swag, sgld, sghmc, bayes-by-backprop.
         base: the system that is trained.
         draws: models that predictions average over; of an ensemble its members.
-        prior_precision: of the weights, for Laplace approximations; None = by the evidence.
+        prior_precision: of the weights, but for ensemble and swag; None = learned.
 
     Raises:
         ValueError: no such word, or fewer than 1 draw.

@@ -7,23 +7,38 @@ from typing import Literal, get_args
 from curvae.systems.base import LatentSystem
 from curvae.systems.bayesian import BayesianSystem
 from curvae.systems.schedules import Steady
-from curvae.systems.stages import Stage
+from curvae.systems.stages import BoundBy, Optimizer, Stage
 from curvae.systems.weight_stages import (
     FitWeights,
     OverWeights,
     StartMembers,
     begin_path,
     center_weights,
+    chain_bound,
+    count_rows,
     path_bound,
 )
-from curvae.weights import DeepEnsemble, DiagonalLaplace, LastLayerLaplace, Swag, WeightPosterior
+from curvae.weights import (
+    DeepEnsemble,
+    DiagonalLaplace,
+    LastLayerLaplace,
+    MeanFieldWeights,
+    Sghmc,
+    Sgld,
+    Swag,
+    WeightChain,
+    WeightPosterior,
+)
 
-WeightWord = Literal["ensemble", "swag", "last-layer", "diagonal"]
+WeightWord = Literal["ensemble", "swag", "sgld", "sghmc", "bayes-by-backprop", "last-layer", "diagonal"]
 """Word for a posterior over weights in a system's signature."""
 PATH = 0.3
 """Share of the time that an optimizer is watched."""
 RANK = 20
 """Deviations of weights that are kept at least."""
+
+UNCUT = 1e30
+"""A norm that no gradient has."""
 
 Stages = tuple[Stage, ...]
 Maker = Callable[[LatentSystem, int, float | None], tuple[WeightPosterior, Stages]]
@@ -53,6 +68,22 @@ def _swag(base: LatentSystem, draws: int, prior_precision: float | None) -> tupl
     return Swag(rank=max(RANK, draws)), continued(base.stages(), on_path("swag"))
 
 
+def _sgld(base: LatentSystem, draws: int, prior_precision: float | None) -> tuple[WeightPosterior, Stages]:
+    chain = WeightChain(base.model.decoder, max(RANK, draws), prior_precision=prior_precision)
+    return chain, continued(base.stages(), of_chain("sgld", Optimizer(Sgld, {"lr": 1e-5})))
+
+
+def _sghmc(base: LatentSystem, draws: int, prior_precision: float | None) -> tuple[WeightPosterior, Stages]:
+    chain = WeightChain(base.model.decoder, max(RANK, draws), prior_precision=prior_precision)
+    return chain, continued(base.stages(), of_chain("sghmc", Optimizer(Sghmc, {"lr": 1e-5})))
+
+
+def _mean_field(base: LatentSystem, draws: int, prior_precision: float | None) -> tuple[WeightPosterior, Stages]:
+    first, *others = over_weights(base.stages())
+    counting = replace(first, prepare=(count_rows, *first.prepare))
+    return MeanFieldWeights(base.model.decoder, prior_precision=prior_precision), (counting, *others)
+
+
 def _diagonal(base: LatentSystem, draws: int, prior_precision: float | None) -> tuple[WeightPosterior, Stages]:
     return DiagonalLaplace(prior_precision), continued(base.stages(), fitted_weights())
 
@@ -64,6 +95,9 @@ def _last_layer(base: LatentSystem, draws: int, prior_precision: float | None) -
 POSTERIORS: dict[str, Maker] = {
     "ensemble": _ensemble,
     "swag": _swag,
+    "sgld": _sgld,
+    "sghmc": _sghmc,
+    "bayes-by-backprop": _mean_field,
     "last-layer": _last_layer,
     "diagonal": _diagonal,
 }
@@ -90,6 +124,11 @@ def on_path(name: str) -> Stage:
     """The posterior watches the optimizer, which goes on at a steady rate; what is kept is the middle of its path."""
     watched = Stage(name, ("model.decoder",), path_bound, prepare=(begin_path,), finish=(center_weights,))
     return replace(watched, schedule=Steady(), share=PATH, keep="last")
+
+
+def of_chain(name: str, optimizer: Optimizer) -> Stage:
+    """The same where the optimizer is a chain: it is given the whole gradient, at a steady step, uncut."""
+    return replace(on_path(name), bound=chain_bound, judged=BoundBy(), optimizer=optimizer, clip=UNCUT)
 
 
 def over_weights(stages: Stages) -> Stages:

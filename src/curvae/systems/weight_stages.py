@@ -67,6 +67,16 @@ def path_bound(system: Any, batch: Batch) -> Bound:
     return bound._replace(state={**bound.state, **prefixed("weights", seen)})
 
 
+def chain_bound(system: Any, batch: Batch) -> Bound:
+    """Minus the energy of the decoder's weights, ``N surrogate + log p(theta)``: a chain draws from its exponential.
+
+    What is reported is the system's bound, of one row.
+    """
+    bound, weights = path_bound(system, batch), system.weights
+    log_prior = weights.log_prior(weight_vector(system.model.decoder))
+    return bound._replace(surrogate=weights.rows * bound.surrogate + log_prior)
+
+
 @dataclass(frozen=True)
 class OverWeights:
     """A bound in expectation over draws of the decoder's weights, less what these cost each row.
