@@ -326,6 +326,7 @@ WEIGHTS = {
     "bayes-by-backprop": "iwae",
     "last-layer": "vlae",
     "diagonal": "vae",
+    "subnetwork": "iwae",
 }
 """Posteriors over weights, each with a base here; tests/unit/test_bayesian.py has every pair."""
 

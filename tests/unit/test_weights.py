@@ -18,6 +18,8 @@ from curvae.weights import (
     DeepEnsemble,
     DiagonalLaplace,
     LastLayerLaplace,
+    LinearizedDecoder,
+    SubnetworkLaplace,
     Swag,
     check_weights,
     diagonal_curvature,
@@ -270,3 +272,99 @@ def test_a_last_layer_that_is_none_is_refused():
 def deep_model_of(decoder: nn.Module) -> tuple[LatentVariableModel, CodedRows]:
     model = LatentVariableModel(StandardNormal(LATENTS), decoder, Gaussian(OUTPUTS))
     return model, CodedRows([Batch.of(torch.zeros(2, OUTPUTS))], [torch.zeros(2, LATENTS)])
+
+
+def subnetwork(model, rows, size: int, precision: float = 2.0, rescaled: bool = False) -> SubnetworkLaplace:
+    q = SubnetworkLaplace(size, precision, rescaled).double()
+    q.fit(model, rows)
+    return q
+
+
+def test_all_weights_are_bayesian_linear_regression():
+    """Posterior and predictive of a linear decoder: S = all is exact, S a part is the exact conditional of it."""
+    torch.manual_seed(20)
+    model, rows = linear_model()
+    precision = brute_force(model, rows) + 2.0 * torch.eye(9, dtype=F64)
+    covariance = torch.linalg.inv(precision)
+    q, z = subnetwork(model, rows, 9), torch.randn(4, LATENTS, dtype=F64)
+    torch.testing.assert_close(q.factor @ q.factor.mT, precision)
+    features = torch.cat([z, torch.ones(4, 1, dtype=F64)], 1)
+    places = [torch.tensor([LATENTS * p, LATENTS * p + 1, LATENTS * OUTPUTS + p]) for p in range(OUTPUTS)]
+    exact = torch.stack([(features @ covariance[ix][:, ix] * features).sum(1) for ix in places], 1)
+    batch = Batch.of(torch.zeros(4, OUTPUTS, dtype=F64))
+    torch.testing.assert_close(q.variance(model, batch, z), exact)
+    part = subnetwork(model, rows, 4)
+    rest = torch.tensor(sorted(set(range(9)) - set(part.chosen.tolist())))
+    inside, across = covariance[part.chosen][:, part.chosen], covariance[part.chosen][:, rest]
+    conditional = inside - across @ torch.linalg.solve(covariance[rest][:, rest], across.mT)
+    torch.testing.assert_close(torch.linalg.inv(part.factor @ part.factor.mT), conditional)
+
+
+@pytest.mark.parametrize("likelihood", [Gaussian(OUTPUTS, scale=0.7), Categorical(1, 3)])
+def test_subset_curvature_is_that_part_of_the_whole(likelihood):
+    torch.manual_seed(21)
+    model, rows = deep_model(likelihood)
+    whole = brute_force(model, rows)
+    q = subnetwork(model, rows, 7)
+    expected = whole[q.chosen][:, q.chosen] + 2.0 * torch.eye(7, dtype=F64)
+    torch.testing.assert_close(q.factor @ q.factor.mT, expected)
+
+
+def test_the_widest_weights_are_chosen():
+    torch.manual_seed(22)
+    model, rows = deep_model()
+    variances = 1 / (brute_force(model, rows).diagonal() + 2.0)
+    widest = set(variances.topk(7).indices.tolist())
+    assert set(subnetwork(model, rows, 7).chosen.tolist()) == widest
+
+
+def test_weights_that_do_nothing_are_chosen_last():
+    """Behind a unit that no row activates the variance is the prior's, larger than any other's, and of no effect."""
+    torch.manual_seed(23)
+    model, rows = deep_model(activation=nn.ReLU, hidden=(6,))
+    with torch.no_grad():
+        model.decoder[1].bias[0] = -100.0
+    dead = {0, 1, 12, *(18 - 4 + 6 * p for p in range(OUTPUTS))}
+    assert not dead & set(subnetwork(model, rows, 20).chosen.tolist()) - {14, 20, 26}
+    q = subnetwork(model, rows, 20)
+    assert (brute_force(model, rows).diagonal()[q.chosen] > 0).all()
+
+
+def test_predictions_are_the_less_certain_the_more_weights_there_are():
+    torch.manual_seed(24)
+    model, rows = deep_model()
+    batch, z = Batch.of(torch.zeros(6, OUTPUTS, dtype=F64)), 3 * torch.randn(6, LATENTS, dtype=F64)
+    each = torch.stack([subnetwork(model, rows, size).variance(model, batch, z) for size in (2, 6, 12, 20, 39)])
+    assert (each.diff(dim=0) > -1e-12).all()
+    assert (each[-1] > each[0]).all()
+
+
+def test_precision_is_rescaled_by_the_share_of_weights():
+    torch.manual_seed(25)
+    model, rows = deep_model()
+    plain, scaled = (subnetwork(model, rows, 7, rescaled=each) for each in (False, True))
+    off = (plain.factor @ plain.factor.mT - scaled.factor @ scaled.factor.mT).diagonal()
+    torch.testing.assert_close(off, torch.full((7,), 2.0 * (1 - 7 / len(weight_vector(model.decoder)))).double())
+
+
+def test_draws_are_of_the_linearized_decoder():
+    """Twice the direction is twice the difference; 500 draws have the variance that is said, within 6 errors."""
+    torch.manual_seed(26)
+    model, rows = deep_model()
+    q, z = subnetwork(model, rows, 12), torch.randn(3, LATENTS, dtype=F64)
+    eta = model.decode(z).detach()
+    network = next(q.networks(model.decoder, 1, generator()))
+    twice = LinearizedDecoder(model.decoder, 2 * network.direction)
+    torch.testing.assert_close(twice(z) - eta, 2 * (network(z) - eta))
+    drawn = torch.stack([each(z).detach() for each in q.networks(model.decoder, 500, generator())])
+    ratio = drawn.var(0) / q.variance(model, Batch.of(torch.zeros(3, OUTPUTS, dtype=F64)), z)
+    assert (ratio - 1).abs().max() < 6 * math.sqrt(2 / 500)
+    assert ((drawn.mean(0) - eta) / drawn.std(0)).abs().max() < 6 / math.sqrt(500)
+
+
+def test_no_whole_jacobian_is_formed():
+    """That of 211,600 weights, 700 outputs and 40 rows has 6e9 numbers."""
+    torch.manual_seed(27)
+    model, rows = deep_model(Gaussian(700), hidden=(300,))
+    q = subnetwork(model, rows, 3)
+    assert q.variance(model, rows.batches[0], rows.codes[0]).shape == (ROWS, 700)

@@ -41,7 +41,8 @@ def bayesian_vae(
     later it stays as it is. More posteriors over weights than theirs, which is sghmc.
 
     Args:
-        weights: the posterior (docs, Weights): last-layer, diagonal, ensemble, swag, sgld, sghmc, bayes-by-backprop.
+        weights: the posterior (docs, Weights): last-layer, diagonal, subnetwork, ensemble, swag, sgld, sghmc,
+            bayes-by-backprop.
         base: the system that is trained.
         draws: models that predictions average over; of an ensemble its members.
         prior_precision: of the weights, but for ensemble and swag; None = learned.

@@ -25,15 +25,18 @@ from curvae.weights import (
     MeanFieldWeights,
     Sghmc,
     Sgld,
+    SubnetworkLaplace,
     Swag,
     WeightChain,
     WeightPosterior,
 )
 
-WeightWord = Literal["ensemble", "swag", "sgld", "sghmc", "bayes-by-backprop", "last-layer", "diagonal"]
+WeightWord = Literal["ensemble", "swag", "sgld", "sghmc", "bayes-by-backprop", "last-layer", "diagonal", "subnetwork"]
 """Word for a posterior over weights in a system's signature."""
 PATH = 0.3
 """Share of the time that an optimizer is watched."""
+SUBNETWORK_ROWS = 500
+"""That a full covariance is found from: a product with the Jacobian for each row and weight."""
 RANK = 20
 """Deviations of weights that are kept at least."""
 
@@ -92,6 +95,11 @@ def _last_layer(base: LatentSystem, draws: int, prior_precision: float | None) -
     return LastLayerLaplace(prior_precision), continued(base.stages(), fitted_weights())
 
 
+def _subnetwork(base: LatentSystem, draws: int, prior_precision: float | None) -> tuple[WeightPosterior, Stages]:
+    fit = Stage("weights", prepare=(FitWeights(SUBNETWORK_ROWS),), share=0)
+    return SubnetworkLaplace(prior_precision=prior_precision), continued(base.stages(), fit)
+
+
 POSTERIORS: dict[str, Maker] = {
     "ensemble": _ensemble,
     "swag": _swag,
@@ -100,6 +108,7 @@ POSTERIORS: dict[str, Maker] = {
     "bayes-by-backprop": _mean_field,
     "last-layer": _last_layer,
     "diagonal": _diagonal,
+    "subnetwork": _subnetwork,
 }
 """What each word stands for."""
 

@@ -1,7 +1,7 @@
 """Posteriors over the weights of a decoder.
 
 ``posterior`` is the contract: networks with drawn weights, one after the other; ``averaged_model`` predicts with them.
-Each other file is one posterior: ``laplace_diagonal`` and ``laplace_last_layer`` see the training rows once,
+Each other file is one posterior: ``laplace_diagonal``, ``laplace_last_layer`` and ``laplace_subnetwork`` see the rows,
 ``swag`` watches an optimizer, ``chain`` one that is a Markov chain (``langevin``, ``hamiltonian``), ``ensemble`` trains
 several decoders at a time, ``mean_field`` a deviation for each weight. ``diagonal_curvature`` and ``layerwise`` are the
 Gauss-Newton matrices that the Laplace approximations go by, ``evidence`` the precision of their prior.
@@ -16,6 +16,7 @@ from curvae.weights.hamiltonian import Sghmc
 from curvae.weights.langevin import Sgld
 from curvae.weights.laplace_diagonal import DiagonalLaplace
 from curvae.weights.laplace_last_layer import LastLayerLaplace
+from curvae.weights.laplace_subnetwork import LinearizedDecoder, SubnetworkLaplace
 from curvae.weights.layerwise import layerwise_diagonal, plain_layers
 from curvae.weights.mean_field import MeanFieldWeights
 from curvae.weights.posterior import SampledWeights, WeightPosterior
@@ -29,10 +30,12 @@ __all__ = [
     "DeepEnsemble",
     "DiagonalLaplace",
     "LastLayerLaplace",
+    "LinearizedDecoder",
     "MeanFieldWeights",
     "SampledWeights",
     "Sghmc",
     "Sgld",
+    "SubnetworkLaplace",
     "Swag",
     "WeightChain",
     "WeightPosterior",
