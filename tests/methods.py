@@ -410,6 +410,8 @@ SYSTEMS: dict[str, object] = {
     "fishernet-newton": small(systems.fishernet, steps=1),
     "fishernet-matrix-free": small(systems.fishernet, dense=0),
     "mixture-vae": small(systems.mixture_vae, components=2),
+    "laplacian-ae": small(systems.laplacian_ae, draws=2),
+    "laplacian-ae-exact": small(systems.laplacian_ae, draws=2, curvature="exact", temperature=1.0),
     "probabilistic-ae": small(systems.probabilistic_ae, flows=2),
     "probabilistic-ae-normal": small(systems.probabilistic_ae, flows=0),
     "recursive-mixture": small(systems.recursive_mixture, components=3),

@@ -44,6 +44,8 @@ from curvae.systems.identifiable_vae import identifiable_vae
 from curvae.systems.iwae import iwae
 from curvae.systems.ladder_clustering import ladder_clustering
 from curvae.systems.langevin_ae import langevin_ae
+from curvae.systems.laplacian import LaplacianSystem
+from curvae.systems.laplacian_ae import laplacian_ae
 from curvae.systems.lossy_vae import lossy_vae
 from curvae.systems.missing_iwae import missing_iwae
 from curvae.systems.miwae import miwae
@@ -86,6 +88,7 @@ __all__ = [
     "HasModel",
     "HasPosterior",
     "HasWeights",
+    "LaplacianSystem",
     "LatentSystem",
     "Optimizer",
     "Parts",
@@ -120,6 +123,7 @@ __all__ = [
     "iwae",
     "ladder_clustering",
     "langevin_ae",
+    "laplacian_ae",
     "lossy_vae",
     "missing_iwae",
     "miwae",

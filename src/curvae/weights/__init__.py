@@ -9,7 +9,7 @@ Gauss-Newton matrices that the Laplace approximations go by, ``evidence`` the pr
 
 from curvae.weights.averaged_model import AveragedModel
 from curvae.weights.chain import WeightChain
-from curvae.weights.diagonal_curvature import diagonal_curvature
+from curvae.weights.diagonal_curvature import diagonal_curvature, network_diagonal
 from curvae.weights.ensemble import DeepEnsemble
 from curvae.weights.evidence import evidence_precision
 from curvae.weights.hamiltonian import Sghmc
@@ -19,6 +19,7 @@ from curvae.weights.laplace_last_layer import LastLayerLaplace
 from curvae.weights.laplace_subnetwork import LinearizedDecoder, SubnetworkLaplace
 from curvae.weights.layerwise import layerwise_diagonal, plain_layers
 from curvae.weights.mean_field import MeanFieldWeights
+from curvae.weights.online_laplace import OnlineLaplace
 from curvae.weights.posterior import SampledWeights, WeightPosterior
 from curvae.weights.rows import CodedRows
 from curvae.weights.swag import Swag
@@ -32,6 +33,7 @@ __all__ = [
     "LastLayerLaplace",
     "LinearizedDecoder",
     "MeanFieldWeights",
+    "OnlineLaplace",
     "SampledWeights",
     "Sghmc",
     "Sgld",
@@ -45,6 +47,7 @@ __all__ = [
     "layerwise_diagonal",
     "load_weights",
     "named_weights",
+    "network_diagonal",
     "plain_layers",
     "weight_vector",
     "with_weights",

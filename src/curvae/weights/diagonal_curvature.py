@@ -3,8 +3,9 @@
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from curvae.likelihoods import Likelihood
 from curvae.model import LatentVariableModel
 from curvae.typing import Batch
 from curvae.weights.layerwise import layerwise_diagonal, plain_layers
@@ -49,13 +50,28 @@ def diagonal_curvature(model: LatentVariableModel, rows: CodedRows, way: Way = "
     return rows.scale * total
 
 
+def network_diagonal(
+    network: nn.Module, rows: Tensor, likelihood: Likelihood, mask: Tensor | None = None, way: Way = "exact"
+) -> WeightVector:
+    """The same of any network whose output is eta, and which sees rows of whatever comes in."""
+    layers = plain_layers(network)
+    if not layers or way == "sampled":
+        with torch.enable_grad():
+            return _squared_slope(network(rows).flatten(1), list(network.parameters()), likelihood, mask)
+    with torch.no_grad():
+        information = information_diagonal(likelihood, network(rows).flatten(1), mask)
+    return layerwise_diagonal(layers, rows, information, way == "exact")
+
+
 @torch.enable_grad()
 def _sampled_square(model: LatentVariableModel, batch: Batch, z: Tensor) -> WeightVector:
-    """The square of the gradient of ``log p(x | z)``, x drawn from the model: rows are independent and its mean is 0,
-    so the square of the sum has the expectation of the sum of squares."""
-    eta = model.decode(z, batch.x)
-    score = model.likelihood.score(model.likelihood.sample(eta.detach()), eta.detach(), batch.mask)
-    weights = list(model.decoder.parameters())
+    return _squared_slope(model.decode(z, batch.x), list(model.decoder.parameters()), model.likelihood, batch.mask)
+
+
+def _squared_slope(eta: Tensor, weights: list[nn.Parameter], likelihood: Likelihood, mask: Tensor | None) -> Tensor:
+    """The square of the gradient of ``log p(x | eta)``, x drawn from there: rows are independent and its mean is 0, so
+    the square of the sum over rows has the expectation of the sum of squares."""
+    score = likelihood.score(likelihood.sample(eta.detach()), eta.detach(), mask)
     slopes = torch.autograd.grad(eta, weights, score, allow_unused=True)
     pairs = zip(slopes, weights, strict=True)
     return torch.cat([(torch.zeros_like(w) if g is None else g).reshape(-1).square() for g, w in pairs]).detach()
