@@ -56,7 +56,8 @@ def test_curvature_settles_at_that_of_all_rows(factor):
     A sum that forgets a thousandth a step, as in the authors' code, comes to a thousand times as much. At a temperature
     of nearly 0 draws are the mean.
     """
-    system = made(temperature=1e-30, curvature="exact", rate=0.5).double()
+    system = made(temperature=1e-30, curvature="exact").double()
+    system.weights.rate = 0.5
     batch = lifecycle.first(DATA.train)._replace(x=lifecycle.first(DATA.train).x.double())
     system.weights.begin(weight_vector(system.autoencoder).detach(), rows=8 * factor)
     for _ in range(60):

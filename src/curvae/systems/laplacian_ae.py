@@ -19,7 +19,6 @@ def laplacian_ae(
     depth: int = 2,
     temperature: float = 0.002,
     curvature: Way = "approximate",
-    rate: float = 0.01,
     draws: int = 20,
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
@@ -37,13 +36,12 @@ def laplacian_ae(
         latent: D; a quarter of the elements, at most 16, if not given.
         temperature: of the posterior over weights; 1 is the Bayesian one, 0.002 that of the authors' code.
         curvature: of each weight: approximate (diagonals go back), exact (matrices do) or sampled.
-        rate: at which a batch's curvature replaces what is known of it.
         draws: models that predictions average over.
         encoder: your own network, from a batch of data to D values.
         start: "linear": the autoencoder of principal components; "random".
 
     Raises:
-        ValueError: a temperature that is not positive, or a rate outside (0, 1].
+        ValueError: a temperature that is not positive, or fewer than 1 draw.
 
     Example:
         >>> [stage.name for stage in laplacian_ae(DataSpec((64,)), latent=2, hidden=32).stages()]
@@ -51,4 +49,4 @@ def laplacian_ae(
     """
     base = probabilistic_ae(spec, latent, hidden, depth, 0, encoder=encoder, decoder=decoder, likelihood=likelihood)
     stages = online_stages(start, curvature, encoder, decoder)
-    return LaplacianSystem(base, OnlineLaplace(temperature, rate), stages, draws)
+    return LaplacianSystem(base, OnlineLaplace(temperature), stages, draws)
