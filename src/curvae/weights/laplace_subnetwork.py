@@ -111,7 +111,7 @@ class LinearizedDecoder(nn.Module):
         def decoded(weights: Tensor) -> Tensor:
             return functional_call(self.network, named_weights(self.network, weights), inputs)
 
-        eta, move = jvp(decoded, (weight_vector(self.network),), (self.direction,))
+        eta, move = jvp(decoded, (weight_vector(self.network),), (self.direction,))[:2]
         return eta + move
 
 
