@@ -321,6 +321,18 @@ def small(make: Callable[..., LatentSystem], **options: object) -> Callable[...,
     return lambda spec=SPEC: make(spec, **{"latent": D, "hidden": 16, **options})
 
 
+WEIGHTS = {
+    "ensemble": "vae",
+    "swag": "iwae",
+    "sgld": "vae",
+    "sghmc": "vae",
+    "bayes-by-backprop": "iwae",
+    "last-layer": "vlae",
+    "diagonal": "vae",
+    "subnetwork": "iwae",
+}
+"""Posteriors over weights, each with a base here; tests/unit/test_bayesian.py has every pair."""
+
 SYSTEMS: dict[str, object] = {
     "vae": small(systems.vae),
     "iwae": small(systems.iwae),
@@ -392,6 +404,10 @@ SYSTEMS: dict[str, object] = {
         for word in ("direct", "gumbel-softmax", "straight-through", "leave-one-out", "exact")
     },
     "direct-vae-pairwise": lambda spec=SPEC: systems.direct_vae(spec, 3, 2, hidden=16, pairwise=True),
+    **{
+        f"bayesian-vae-{word}": small(systems.bayesian_vae, weights=word, base=base, draws=2)
+        for word, base in WEIGHTS.items()
+    },
     "flow-prior-vae": small(systems.flow_prior_vae, flows=2, width=8),
     "flow-prior-vae-after": small(systems.flow_prior_vae, flows=2, width=8, fitting="after"),
     "flow-prior-vae-alternating": small(systems.flow_prior_vae, flows=2, width=8, fitting="alternating", rounds=2),
@@ -399,6 +415,8 @@ SYSTEMS: dict[str, object] = {
     "fishernet-newton": small(systems.fishernet, steps=1),
     "fishernet-matrix-free": small(systems.fishernet, dense=0),
     "mixture-vae": small(systems.mixture_vae, components=2),
+    "laplacian-ae": small(systems.laplacian_ae, draws=2),
+    "laplacian-ae-exact": small(systems.laplacian_ae, draws=2, curvature="exact", temperature=1.0),
     "probabilistic-ae": small(systems.probabilistic_ae, flows=2),
     "probabilistic-ae-normal": small(systems.probabilistic_ae, flows=0),
     "recursive-mixture": small(systems.recursive_mixture, components=3),

@@ -94,8 +94,12 @@ class LatentVariableModel(nn.Module):
         """The same for the first row of a batch so many times over, where it is for one batch."""
         return self if self._context is None or self._everywhere else self._with(self._context[[0] * count])
 
+    def decoding_by(self, decoder: nn.Module) -> "LatentVariableModel":
+        """The same with another decoder."""
+        return LatentVariableModel(self.prior, decoder, self.likelihood, self.autoregressive, self.conditioning)
+
     def _with(self, context: Context, everywhere: bool = False) -> "LatentVariableModel":
-        made = LatentVariableModel(self.prior, self.decoder, self.likelihood, self.autoregressive, self.conditioning)
+        made = self.decoding_by(self.decoder)
         made._context, made._everywhere = context, everywhere
         return made
 
@@ -151,8 +155,12 @@ class LatentVariableModel(nn.Module):
 
     def mean(self, z: Float[Tensor, "B D"], x: Tensor | None = None) -> Float[Tensor, "B *event"]:
         """``E[x | z]``; the most probable category where x is categorical. An autoregressive decoder also gets x."""
-        mean = self.likelihood.mean(self.decode(z, x))
+        mean = self.expectation(z, x)
         return mean.argmax(-1).to(z.dtype) if mean.ndim > 1 + len(self.likelihood.event) else mean
+
+    def expectation(self, z: Float[Tensor, "B D"], x: Tensor | None = None) -> Float[Tensor, "B ..."]:
+        """``E[x | z]``, of categories their probabilities."""
+        return self.likelihood.mean(self.decode(z, x))
 
     def log_likelihood(
         self, x: Tensor, z: Float[Tensor, "*S B D"], mask: Tensor | None = None

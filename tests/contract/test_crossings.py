@@ -169,6 +169,7 @@ def test_others_have_no_such_argument():
         "flow-ae",
         "flow-prior-vae",
         "ladder-clustering",
+        "laplacian-ae",
         "lossy-vae",
         "nice",
         "predictive-coding",

@@ -67,11 +67,14 @@ def test_no_function_or_class_has_the_name_of_another():
 
 CLOSED_FORM = "a cheaper form of what the base makes of its abstract methods; a contract test holds the two equal"
 OF_PARTS = "a law made of other laws asks them; of nearly any other, n draws are n and every tensor may be moved"
+OF_DRAWS = "a model averaged over draws of its decoder's weights asks each of them"
 DEFAULTS = {
     "Likelihood.diagonal": CLOSED_FORM,
     "Likelihood.quadratic": CLOSED_FORM,
     "Prior.score": CLOSED_FORM,
     "Inference.before": "what it refines, where it begins with another method",
+    "LatentSystem.parts": "predictions of a system with a posterior over weights are by such a model",
+    **dict.fromkeys((f"LatentVariableModel.{name}" for name in ("_with", "expectation", "sample_given")), OF_DRAWS),
     "LatentVariableModel.log_likelihood": "that of one batch at less cost, handed to whoever takes a model",
     "LatentSystem.cluster_counts": "a cascade has those of its second model",
     "LatentSystem.cluster_probabilities": "a cascade asks its second model",

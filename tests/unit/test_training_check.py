@@ -69,7 +69,7 @@ def test_a_network_that_does_not_fit(
 
 def fewest(name: str) -> int:
     """Latents; of codes that are part of the example, half of its elements."""
-    return 1 if name in ("flow-ae", "probabilistic-ae", "identifiable-vae") else 4
+    return 1 if name in ("flow-ae", "laplacian-ae", "probabilistic-ae", "identifiable-vae") else 4
 
 
 @pytest.mark.parametrize("name", registry.systems())

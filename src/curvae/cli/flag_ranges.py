@@ -76,6 +76,7 @@ FIT: Mapping[str, FlagRange] = {
     **dict.fromkeys(("variables", "window"), SIZE),
     **dict.fromkeys(("bfgs", "components", "flows", "kl_warmup", "rounds", "steps"), SIZE_OR_NONE),
     **dict.fromkeys(("cap", "epsilon", "floor", "order", "scale", "step", "temperature"), POSITIVE),
+    "prior_precision": POSITIVE,
     **dict.fromkeys(("diversity", "free_bits", "kl_weight", "smoothness", "strength", "tilt", "weight"), NOT_NEGATIVE),
     **dict.fromkeys(("alpha", "skew"), FINITE),
     "beta": SHARE,

@@ -3,6 +3,8 @@
 from curvae.systems.ais_vae import ais_vae
 from curvae.systems.baggins import baggins
 from curvae.systems.base import LatentSystem, Recipe, System, register
+from curvae.systems.bayesian import BayesianSystem
+from curvae.systems.bayesian_vae import bayesian_vae
 from curvae.systems.bilbo import bilbo
 from curvae.systems.capabilities import (
     CanImpute,
@@ -45,6 +47,8 @@ from curvae.systems.identifiable_vae import identifiable_vae
 from curvae.systems.iwae import iwae
 from curvae.systems.ladder_clustering import ladder_clustering
 from curvae.systems.langevin_ae import langevin_ae
+from curvae.systems.laplacian import LaplacianSystem
+from curvae.systems.laplacian_ae import laplacian_ae
 from curvae.systems.lossy_vae import lossy_vae
 from curvae.systems.missing_iwae import missing_iwae
 from curvae.systems.miwae import miwae
@@ -74,6 +78,7 @@ from curvae.systems.vrnn import vrnn
 from curvae.systems.wake_wake import wake_wake
 
 __all__ = [
+    "BayesianSystem",
     "BoundBy",
     "CanImpute",
     "CanReconstruct",
@@ -90,6 +95,7 @@ __all__ = [
     "HasModel",
     "HasPosterior",
     "HasWeights",
+    "LaplacianSystem",
     "LatentSystem",
     "Optimizer",
     "Parts",
@@ -104,6 +110,7 @@ __all__ = [
     "Weights",
     "ais_vae",
     "baggins",
+    "bayesian_vae",
     "bilbo",
     "cascade_vae",
     "chi_vae",
@@ -126,6 +133,7 @@ __all__ = [
     "iwae",
     "ladder_clustering",
     "langevin_ae",
+    "laplacian_ae",
     "learn_by_gibbs",
     "lossy_vae",
     "missing_iwae",

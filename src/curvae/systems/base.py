@@ -148,16 +148,16 @@ class LatentSystem(System):
             raise ValueError(
                 "log_weights: this system gives no evidence (evidence='none'), so it has no proper weights."
             )
-        model = self.model.given(batch.context)
+        model = self.parts().model.given(batch.context)
         draws = self.inference(model, batch).posterior.draw(n, generator)
         return Weights(log_weights(model, batch, draws), draws.log_c)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw new data, (n, *event)."""
-        return self.model.sample(n, generator)[0]
+        return self.parts().model.sample(n, generator)[0]
 
     def parts(self) -> Parts:
-        """The model, its inference, and the law of what is missing where the objective has one."""
+        """The model that predictions are made with, its inference, and the law of what goes missing, if it has one."""
         missingness = self.objective.missingness if isinstance(self.objective, NotMiwae) else None
         return Parts(self.model, self.inference, missingness)
 
@@ -197,11 +197,11 @@ class LatentSystem(System):
         A model that draws element by element (``draws_in_order``) gives a draw of p(x | z) instead, as that mean has no
         closed form. The draws repeat.
         """
-        z = representative_point(self.posterior(x, mask, context=context))
-        if self.model.draws_in_order:
-            return self.model.sample_given(z, torch.Generator(z.device).manual_seed(0)).reshape(x.shape)
+        z, model = representative_point(self.posterior(x, mask, context=context)), self.parts().model
+        if model.draws_in_order:
+            return model.sample_given(z, torch.Generator(z.device).manual_seed(0)).reshape(x.shape)
         seen = x if mask is None else torch.where(mask, x, torch.zeros_like(x))
-        return self.model.given(context).mean(z, seen.reshape(len(x), *self.model.likelihood.event)).reshape(x.shape)
+        return model.given(context).mean(z, seen.reshape(len(x), *model.likelihood.event)).reshape(x.shape)
 
     @torch.no_grad()
     def posterior(

@@ -20,7 +20,7 @@ from curvae.likelihoods.elementwise import Learned
 from curvae.model import LatentVariableModel
 from curvae.networks import ContextDecoder, ContextEncoder
 from curvae.priors import VampPrior
-from curvae.systems.capabilities import HasModel, ScoresCodes
+from curvae.systems.capabilities import DrawsModels, HasModel, ScoresCodes
 from curvae.typing import Conditions, Context, DataSpec, Tables
 
 
@@ -32,6 +32,8 @@ def take_context(system: Any, spec: DataSpec) -> None:
             encoder of rows without context, or a likelihood that has no errors, or no exposure.
     """
     given, model = spec.given, _model(system)
+    if isinstance(system, DrawsModels):
+        return  # it was made of a system that has been given it
     if model is None:
         raise ValueError(f"{given.said}: expected a system with a decoder and an encoder of its own; got another one.")
     likelihood = _taking(model.likelihood, given)

@@ -5,6 +5,21 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Steady:
+    """The same factor throughout, whatever the run's schedule: an optimizer that is to keep moving.
+
+    Example:
+        >>> Steady(0.3)(0.9)
+        0.3
+    """
+
+    factor: float = 1.0
+
+    def __call__(self, done: float) -> float:
+        return self.factor
+
+
+@dataclass(frozen=True)
 class Cosine:
     """A linear rise over the first share of the steps, then half a cosine down to ``end``.
 

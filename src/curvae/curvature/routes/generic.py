@@ -175,5 +175,8 @@ class _Sizes(TorchDispatchMode):
 
 
 def _place(tensor: Tensor) -> int:
-    """Where its numbers are; a sparse tensor has no such place."""
-    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else id(tensor)
+    """Where its numbers are; a sparse tensor, or one inside a derivative that a decoder takes, has no such place."""
+    try:
+        return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else id(tensor)
+    except RuntimeError:
+        return id(tensor)
