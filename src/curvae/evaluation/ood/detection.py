@@ -1,6 +1,6 @@
 """How well a score tells unknown rows from known ones: areas and rates with confidence intervals."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
 
+from curvae.evaluation.draws import in_parts
 from curvae.io.typed import Share
 
 LEVEL = 0.95
@@ -19,7 +20,11 @@ POWER = 0.8
 """Share of unknown rows that are found, at which false alarms are counted."""
 RESAMPLED = 1000
 """Bootstrap samples of rows."""
-Values = Float[NDArray[np.floating], " N"]
+NUMBERS = 2**20
+"""Of the counts of bootstrap samples that are held at a time."""
+Unknown = Float[NDArray[np.floating], " U"]
+Known = Float[NDArray[np.floating], " K"]
+Values = Float[NDArray[np.floating], " R"]
 Counts = Float[NDArray[np.float64], "R T"]
 
 
@@ -47,7 +52,7 @@ class Detection:
     """Share of known rows that are called unknown where 80 % of the unknown ones are."""
 
 
-def detection(unknown: Values, known: Values, seed: int = 0) -> Detection:
+def detection(unknown: Unknown, known: Known, seed: int = 0) -> Detection:
     """All three, of scores that are larger the less a row is known.
 
     Args:
@@ -72,7 +77,7 @@ def detection(unknown: Values, known: Values, seed: int = 0) -> Detection:
     return Detection(roc_area(unknown, known), *resampled(unknown, known, seed))
 
 
-def roc_area(unknown: Values, known: Values) -> IntervalEstimate:
+def roc_area(unknown: Unknown, known: Known) -> IntervalEstimate:
     """``P(unknown > known) + P(unknown = known) / 2``, with DeLong's interval on the logit scale.
 
     At 0 and 1, where the variance of DeLong is 0, the interval is Newcombe's.
@@ -82,7 +87,7 @@ def roc_area(unknown: Values, known: Values) -> IntervalEstimate:
 
     Example:
         >>> print(roc_area(np.arange(50.0) + 20, np.arange(50.0)))
-        0.812 [0.713, 0.882]
+        0.820 [0.728, 0.886]
         >>> print(roc_area(np.array([2.0, 3.0]), np.array([0.0, 1.0])))
         1.000 [0.445, 1.000]
     """
@@ -99,16 +104,21 @@ def roc_area(unknown: Values, known: Values) -> IntervalEstimate:
 
 
 def _newcombe(area: float, count: int, others: int) -> IntervalEstimate:
-    """Areas from which this one is two standard errors of their own away."""
+    """Areas from which this one is two standard errors of their own away; 0 and 1 are the end of their interval."""
+    if area == 0:
+        mirrored = _newcombe(1.0, count, others)
+        return IntervalEstimate(0.0, 0.0, 1 - mirrored.low)
     mean, width = (count + others) / 2 - 1, norm.isf((1 - LEVEL) / 2)
 
-    def beyond(at: float) -> float:
-        spread = at * (1 - at) * (1 + mean * ((1 - at) / (2 - at) + at / (1 + at))) / (count * others)
-        return float((area - at) ** 2 - width**2 * spread)
+    def squared_error(at: float) -> float:
+        """Over ``1 - at``."""
+        return width**2 * at * (1 + mean * ((1 - at) / (2 - at) + at / (1 + at))) / (count * others)
 
-    low, high = ((min(area, side), max(area, side)) for side in (0.0, 1.0))
-    ends = [at if at == other else brentq(beyond, at, other) for at, other in (low, high)]
-    return IntervalEstimate(area, *np.array(ends, dtype=float).tolist())
+    def beyond(at: float) -> float:
+        return 1 - at - squared_error(at) if area == 1 else (area - at) ** 2 - (1 - at) * squared_error(at)
+
+    ends = np.array([brentq(beyond, 0, area), 1.0 if area == 1 else brentq(beyond, area, 1)], dtype=float)
+    return IntervalEstimate(area, *ends.tolist())
 
 
 class Counted(NamedTuple):
@@ -118,22 +128,26 @@ class Counted(NamedTuple):
     known: Counts
 
 
-def resampled(unknown: Values, known: Values, seed: int = 0) -> tuple[IntervalEstimate, IntervalEstimate]:
+def resampled(unknown: Unknown, known: Known, seed: int = 0) -> tuple[IntervalEstimate, IntervalEstimate]:
     """Average precision, and the false positive rate at 80 %, with intervals by a bootstrap of both kinds of rows."""
     _, place = np.unique(-np.concatenate([unknown, known]), return_inverse=True)
     generator, size = np.random.default_rng(seed), int(place.max()) + 1
 
-    def counts(places: NDArray[np.int64]) -> Counts:
-        once = np.bincount(places, minlength=size)
-        drawn = generator.multinomial(len(places), once / len(places), RESAMPLED)
-        return np.concatenate([once[None], drawn]).cumsum(1).astype(np.float64)
+    once = [np.bincount(each, minlength=size) for each in (place[: len(unknown)], place[len(unknown) :])]
 
-    found = Counted(counts(place[: len(unknown)]), counts(place[len(unknown) :]))
-    return _interval(average_precision, found), _interval(false_positive_rate, found)
+    def measured(counts: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
+        found = Counted(*(each.cumsum(1).astype(np.float64) for each in counts))
+        return np.stack([average_precision(found), false_positive_rate(found)])
+
+    def drawn(samples: int) -> NDArray[np.float64]:
+        return measured([generator.multinomial(each.sum(), each / each.sum(), samples) for each in once])
+
+    others = np.concatenate([drawn(samples) for samples in in_parts(RESAMPLED, max(1, NUMBERS // size))], 1)
+    first = measured([each[None] for each in once])[:, 0]
+    return _interval(first[0], others[0]), _interval(first[1], others[1])
 
 
-def _interval(measure: Callable[[Counted], Values], found: Counted) -> IntervalEstimate:
-    first, *others = measure(found)
+def _interval(first: float, others: Values) -> IntervalEstimate:
     low, high = np.quantile(others, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return IntervalEstimate(float(first), min(float(low), float(first)), max(float(high), float(first)))
 

@@ -23,4 +23,4 @@ def deviation_over_models(matrix: LikelihoodMatrix) -> PerRow:
         >>> deviation_over_models(LikelihoodMatrix(np.stack([other, other[::-1]]))).tolist()
         [0.0]
     """
-    return np.where(matrix.above_noise, np.std(matrix.values, axis=0, ddof=1), 0.0)
+    return np.where(matrix.above_noise, matrix.deviation, 0.0)

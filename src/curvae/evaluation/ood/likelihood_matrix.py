@@ -38,13 +38,19 @@ class LikelihoodMatrix(NamedTuple):
         return np.logaddexp(self.halves[0], self.halves[1]) - np.log(HALVES)
 
     @property
+    def deviation(self) -> PerRow:
+        """``std_m[ll_m]``, nats, importance sampling and all; exactly 0 where all models say the same."""
+        return np.std(self.values - self.values[0], axis=0, ddof=1)
+
+    @property
     def noise(self) -> PerRow:
         """What importance sampling adds to the standard deviation over models, nats.
 
         ``std_m(ll_A - ll_B) / 2``, A and B the halves: what all models have in common cancels, as it does in the
         standard deviation of ``values``. Where models do not differ both are estimates of one number.
         """
-        return np.std(self.halves[0] - self.halves[1], axis=0, ddof=1) / HALVES
+        difference = self.halves[0] - self.halves[1]
+        return np.std(difference - difference[0], axis=0, ddof=1) / HALVES
 
     @property
     def above_noise(self) -> NDArray[np.bool_]:
@@ -54,7 +60,7 @@ class LikelihoodMatrix(NamedTuple):
         """
         free = len(self.values) - 1
         limit = ratio_of_variances.isf(LEVEL, free, free)
-        return np.std(self.values, axis=0, ddof=1) ** 2 > limit * self.noise**2
+        return self.deviation**2 > limit * self.noise**2
 
 
 def likelihood_matrices(

@@ -1,12 +1,14 @@
 """Typicality: a row may be too likely, too."""
 
 import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
 
 from curvae.evaluation.ood.expected_log_likelihood import expected_log_likelihood
 from curvae.evaluation.ood.likelihood_matrix import Matrix, PerRow
 
 
-def typicality(ll: Matrix, known: Matrix) -> PerRow:
+def typicality(ll: Matrix, known: Float[NDArray[np.float64], "M R"]) -> PerRow:
     """``|ELL(x) - mean ELL of known rows|``, nats: the typicality test of a single row. High where it is not known.
 
     Known rows are validation rows of the run: neither those that are scored nor those that it was trained on.

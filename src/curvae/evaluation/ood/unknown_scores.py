@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from curvae.systems import HasModel
 NO_MODELS = "needs a posterior over weights: `curvae fit bayesian-vae DATA`"
 
 
+@runtime_checkable
 class UnknownnessScore(Protocol):
     """A score of unknown inputs."""
 
