@@ -89,7 +89,7 @@ def roc_area(unknown: Unknown, known: Known) -> IntervalEstimate:
         >>> print(roc_area(np.arange(50.0) + 20, np.arange(50.0)))
         0.820 [0.728, 0.886]
         >>> print(roc_area(np.array([2.0, 3.0]), np.array([0.0, 1.0])))
-        1.000 [0.445, 1.000]
+        1.000 [0.386, 1.000]
     """
     count, others = len(unknown), len(known)
     ranks = rankdata(np.concatenate([unknown, known]))
