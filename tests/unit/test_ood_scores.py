@@ -10,11 +10,11 @@ from torch import Generator
 
 from curvae.data import ArrayTable, from_array
 from curvae.data.transforms import Dequantization, Scale
-from curvae.evaluation import score
 from curvae.evaluation.likelihood.importance import posterior_weights
 from curvae.evaluation.ood import (
     SCORES,
     LikelihoodMatrix,
+    OodSettings,
     ScoredRows,
     complexity_distance,
     complexity_ratio,
@@ -268,8 +268,7 @@ def test_which_rows_have_a_complexity():
 def scored(system: BayesianLinear, *sets: torch.Tensor) -> list[ScoredRows]:
     tables = [table(x) for x in sets]
     matrices = likelihood_matrices(system, tables, models=10, samples=10)
-    measured = [score(system, each, samples=25, chains=False) for each in tables]
-    return [ScoredRows(system, *each) for each in zip(tables, measured, matrices, strict=True)]
+    return [ScoredRows(system, *each, OodSettings(samples=25)) for each in zip(tables, matrices, strict=True)]
 
 
 def test_every_score_is_larger_for_what_is_less_known():
@@ -298,7 +297,7 @@ def test_the_noise_beside_a_score_is_that_of_other_draws():
     system = BayesianLinear(exact=False)
     x = rows(60)
 
-    several = [ScoredRows(system, table(x), {}, _matrix_with(system, x, seed)) for seed in range(8)]
+    several = [ScoredRows(system, table(x), _matrix_with(system, x, seed)) for seed in range(8)]
     for each in MODELS[:3]:
         values = np.stack([each.of(part, several[0]) for part in several])
         told = each.noise(several[0], several[0])

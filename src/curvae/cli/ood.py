@@ -11,7 +11,7 @@ from curvae.cli.latents import FILE, check_file, named_rows, write_arrays
 from curvae.cli.output import fresh, print_warnings, show
 from curvae.cli.parsing import command
 from curvae.cli.resolve import open_run
-from curvae.evaluation import NamedTable, OodSettings, UnknownInputs, unknown_inputs, write_unknown_inputs
+from curvae.evaluation import NamedTable, OodSettings, UnknownInputs, unknown_inputs
 from curvae.io.reading import Reading
 from curvae.progress import progress as shown_progress
 
@@ -54,7 +54,6 @@ def ood(
         found = _found(opened, tables, settings, progress)
         columns = _columns(found, [rows[table.name] for table in tables])
         write_arrays(target, columns, columns)
-        write_unknown_inputs(opened, found, *tables)
     show(f"{run}: {found.title}", found.header, found.table(), numbers=True)
     print("\n".join(found.remarks()))
     print_warnings(found.warnings)

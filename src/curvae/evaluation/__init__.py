@@ -52,7 +52,7 @@ from curvae.evaluation.samples.imputation import Imputation, impute
 from curvae.evaluation.samples.quality import Likeness, Quality, SampleQuality, quality
 from curvae.evaluation.settings import Settings
 from curvae.evaluation.summary import summarize
-from curvae.evaluation.unknown_inputs import NamedTable, unknown_inputs, write_unknown_inputs
+from curvae.evaluation.unknown_inputs import NamedTable, unknown_inputs
 from curvae.renamed import renamed
 
 __all__ = [
@@ -140,7 +140,6 @@ __all__ = [
     "summarize",
     "system_weights",
     "unknown_inputs",
-    "write_unknown_inputs",
 ]
 
 _BEFORE = {

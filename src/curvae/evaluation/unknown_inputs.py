@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +13,6 @@ from curvae.data.data import checksum
 from curvae.evaluation.evaluate import about, device_for, on_device
 from curvae.evaluation.io import write_findings
 from curvae.evaluation.likelihood.estimation import flagged
-from curvae.evaluation.likelihood.scores import score
 from curvae.evaluation.ood.likelihood_matrix import likelihood_matrices
 from curvae.evaluation.ood.scored_rows import OodSettings, ScoredRows
 from curvae.evaluation.ood.unknown_results import ScoreFound, UnknownInputs
@@ -25,11 +23,11 @@ from curvae.systems import DrawsModels, System
 from curvae.training.run import layout
 from curvae.training.run.run_folder import RunFolder
 
-SPREAD = "deviation_over_models"
+SPREAD, LIKELIHOOD = "deviation_over_models", "negative_log_likelihood"
 FEWEST = 0.5
 """Share of rows in which the deviation over models must be above its noise for it to be told at all."""
 Report = Callable[[int, int, str], None]
-"""Called with what is done, of how much, and what comes next."""
+"""Called with what is done, of how much, and what comes next, or has come."""
 
 
 class NamedTable(NamedTuple):
@@ -54,10 +52,11 @@ def unknown_inputs(
     Every score is in one direction: the larger, the less known. What is known is said by validation rows of the run;
     where ``against`` are other rows, usually test rows of the run, each score also says how well it tells the two
     apart. A run with a posterior over weights (DrawsModels) has scores of how much its models differ, too, all from
-    one :class:`LikelihoodMatrix`; another one is told what it would take.
+    one :class:`LikelihoodMatrix`; another one is told what it would take. Written into ``ood.json``, in the place of
+    what was found of other rows before.
 
     Args:
-        run: the run folder; it stays as it is.
+        run: the run folder.
         rows: that may be unknown.
         against: rows that are known, to tell them from.
         settings: how.
@@ -67,17 +66,26 @@ def unknown_inputs(
 
     Raises:
         ValueError: a setting out of its range, no rows, or a run without validation rows.
-        RunError: the folder cannot be read.
+        RunError: the folder cannot be read or written.
     """
     how, started = with_options(settings, OodSettings, options, "unknown_inputs"), time.perf_counter()
     check_counts("unknown_inputs", models=how.models, samples=how.samples, steps=how.steps, reference=how.reference)
     check_counts("unknown_inputs", limit=how.limit)
-    system, known = run.model().system, NamedTable("validation", run.data().validation)
-    tables = {"known": _first(known, how.reference), "rows": _first(rows, how.limit)}
-    tables |= {} if against is None else {"against": _first(against, how.limit)}
+    data, (system, sha256) = run.data(), run.model()
+    named = {"known": NamedTable("validation", data.validation), "rows": rows}
+    named |= {} if against is None else {"against": against}
+    tables = {which: _first(each, how.reference if which == "known" else how.limit) for which, each in named.items()}
+    total = how.models * isinstance(system, DrawsModels) + len(scores)
+
+    def told(done: int, what: str) -> None:
+        if report is not None:
+            report(done, total, what)
+
     with on_device(system, device_for(how.device)):
-        seen = _measured(system, tables, how, report)
-        found, left_out = _scored(scores, seen, how)
+        seen = _seen(system, tables, how, told)
+        found, left_out = _scored(scores, seen, lambda done, what: told(total - len(scores) + done, what))
+        trust = _reliability(seen) | {"flagged": _flagged(seen) if LIKELIHOOD in found else 0.0}
+    values = {name: each for name, (_, each) in found.items()}
     result = UnknownInputs(
         rows.name,
         len(tables["rows"]),
@@ -89,23 +97,15 @@ def unknown_inputs(
         how.samples,
         left_out,
         seed=how.seed,
-        values={name: values["rows"] for name, (_, values) in found.items()},
-        values_against={name: values["against"] for name, (_, values) in found.items() if "against" in values},
-        **_reliability(seen),
-        undefined=sum(int(np.isnan(each).sum()) for _, values in found.values() for each in values.values()),
+        seconds=time.perf_counter() - started,
+        undefined=sum(int(np.isnan(part).sum()) for each in values.values() for part in each.values()),
+        values={name: each["rows"] for name, each in values.items()},
+        values_against={name: each["against"] for name, each in values.items() if "against" in each},
+        **trust,
     )
-    return replace(result, seconds=time.perf_counter() - started)
-
-
-def write_unknown_inputs(run: RunFolder, found: UnknownInputs, *tables: NamedTable) -> None:
-    """Write ``ood.json`` into a run, with the digest of its weights and what the rows were.
-
-    Raises:
-        RunError: it cannot be written; what stood there stays.
-    """
-    system, sha256 = run.model()
-    told = [{"name": each.name, "checksum": checksum(each.table.raw)} for each in tables]
-    write_findings(run.path, layout.OOD, found.to_dict() | about(run, system, run.data()) | {"tables": told}, sha256)
+    about_rows = {which: {"name": each.name, "checksum": checksum(each.table.raw)} for which, each in named.items()}
+    write_findings(run.path, layout.OOD, result.to_dict() | about(run, system, data) | {"tables": about_rows}, sha256)
+    return result
 
 
 def _first(rows: NamedTable, limit: int | None) -> ArrayTable:
@@ -116,44 +116,33 @@ def _first(rows: NamedTable, limit: int | None) -> ArrayTable:
     return table.take(torch.arange(min(len(table), limit or len(table))))
 
 
-def _measured(
-    system: System, tables: dict[str, ArrayTable], how: OodSettings, report: Report | None
+def _seen(
+    system: System, tables: dict[str, ArrayTable], how: OodSettings, told: Callable[[int, str], None]
 ) -> dict[str, ScoredRows]:
-    """Log p(x) and codes of all rows, and the likelihood matrix where there are several models."""
-    measured, several = {}, isinstance(system, DrawsModels)
-    total = len(tables) + how.models * several
-
-    def told(done: int, what: str) -> None:
-        if report is not None:
-            report(done, total, what)
-
-    for done, (name, table) in enumerate(tables.items()):
-        told(done, "log p(x)")
-        measured[name] = score(system, table, samples=how.samples, seed=how.seed, memory=how.memory, chains=False)
-    matrices = dict.fromkeys(tables)
-    if several:
-        place = (how.models, how.samples, how.seed, how.memory)
-        found = likelihood_matrices(
-            system, list(tables.values()), *place, report=lambda done: told(len(tables) + done, "models")
-        )
-        matrices = dict(zip(tables, found, strict=True))
-    return {name: ScoredRows(system, tables[name], measured[name], matrices[name], how) for name in tables}
+    """All rows, with the likelihood matrix where there are several models."""
+    if not isinstance(system, DrawsModels):
+        return {name: ScoredRows(system, table, None, how) for name, table in tables.items()}
+    place = (how.models, how.samples, how.seed, how.memory)
+    matrices = likelihood_matrices(system, list(tables.values()), *place, report=lambda done: told(done, "models"))
+    each = zip(tables.items(), matrices, strict=True)
+    return {name: ScoredRows(system, table, matrix, how) for (name, table), matrix in each}
 
 
 def _scored(
-    scores: Sequence[UnknownnessScore], seen: dict[str, ScoredRows], how: OodSettings
+    scores: Sequence[UnknownnessScore], seen: dict[str, ScoredRows], told: Callable[[int, str], None]
 ) -> tuple[dict[str, tuple[ScoreFound, dict[str, Any]]], dict[str, str]]:
     """Every score that can be had with its values, and why the others cannot."""
     found, left_out = {}, {}
     withheld = _withheld(seen)
-    for each in scores:
+    for done, each in enumerate(scores):
+        told(done, each.title)
         values = {which: each.of(rows, seen["known"]) for which, rows in seen.items()}
-        told = {which: value for which, value in values.items() if value is not None}
-        if len(told) < len(seen) or (each.name == SPREAD and withheld):
-            left_out[each.title] = withheld if len(told) == len(seen) else each.needs
+        kept = {which: value for which, value in values.items() if value is not None}
+        if len(kept) < len(seen) or (each.name == SPREAD and withheld):
+            left_out[each.title] = withheld if len(kept) == len(seen) else each.needs
             continue
         noise = each.noise(seen["rows"], seen["known"])
-        found[each.name] = (ScoreFound.of(each.name, each.title, told, noise, how.seed), told)
+        found[each.name] = (ScoreFound.of(each.name, each.title, kept, noise, seen["rows"].settings.seed), kept)
     return found, left_out
 
 
@@ -166,12 +155,15 @@ def _withheld(seen: dict[str, ScoredRows]) -> str:
 
 
 def _reliability(seen: dict[str, ScoredRows]) -> dict[str, Any]:
-    """How far log p(x) of the rows, and the deviation over models of all that are told apart, can be trusted."""
-    told = [rows for which, rows in seen.items() if which != "known" or len(seen) == 1]
+    """How far the deviation over models is above its noise, of all rows that are told apart."""
+    told = [rows for which, rows in seen.items() if which != "known"]
     matrices = [rows.matrix for rows in told if rows.matrix is not None]
-    bad = flagged(seen["rows"].measured)
     return {
-        "flagged": float(np.mean(bad)) if len(bad) else 0.0,
         "noise_floor": float(np.median(np.concatenate([each.noise for each in matrices]))) if matrices else None,
         "above_noise": float(np.concatenate([each.above_noise for each in matrices]).mean()) if matrices else None,
     }
+
+
+def _flagged(seen: dict[str, ScoredRows]) -> float:
+    """Share of rows whose log p(x) cannot be trusted."""
+    return float(flagged(seen["rows"].measured).mean())

@@ -325,6 +325,8 @@ class Fitted:
     def unknown(self, x: Any, against: Any = None, **options: Any) -> "UnknownInputs":
         """How unknown each row is, by every score that the run can have: the larger, the less known.
 
+        Written into ``ood.json`` of the run, whose report then shows it.
+
         Args:
             x: the rows.
             against: rows that are known, "test" say, to see how well each score tells the two apart.

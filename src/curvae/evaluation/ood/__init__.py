@@ -20,13 +20,15 @@ from curvae.evaluation.ood.reconstruction import reconstruction_log_likelihood
 from curvae.evaluation.ood.scored_rows import OodSettings, ScoredRows
 from curvae.evaluation.ood.typicality import typicality
 from curvae.evaluation.ood.unknown_results import ScoreFound, ScoreHistogram, UnknownInputs
-from curvae.evaluation.ood.unknown_scores import SCORES, ModelScore, ModelsScore, UnknownnessScore
+from curvae.evaluation.ood.unknown_scores import MODELS, SCORES, SINGLE, ModelScore, ModelsScore, UnknownnessScore
 from curvae.evaluation.ood.unusual_rows import UnusualRows
 from curvae.evaluation.ood.waic import waic
 from curvae.evaluation.ood.will_it_move import will_it_move
 
 __all__ = [
+    "MODELS",
     "SCORES",
+    "SINGLE",
     "ColumnScores",
     "Detection",
     "IntervalEstimate",

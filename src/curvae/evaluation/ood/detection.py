@@ -112,7 +112,7 @@ def _newcombe(area: float, count: int, others: int) -> IntervalEstimate:
 
     def squared_error(at: float) -> float:
         """Over ``1 - at``."""
-        return width**2 * at * (1 + mean * ((1 - at) / (2 - at) + at / (1 + at))) / (count * others)
+        return float(width**2) * at * (1 + mean * ((1 - at) / (2 - at) + at / (1 + at))) / (count * others)
 
     def beyond(at: float) -> float:
         return 1 - at - squared_error(at) if area == 1 else (area - at) ** 2 - (1 - at) * squared_error(at)
@@ -132,14 +132,13 @@ def resampled(unknown: Unknown, known: Known, seed: int = 0) -> tuple[IntervalEs
     """Average precision, and the false positive rate at 80 %, with intervals by a bootstrap of both kinds of rows."""
     _, place = np.unique(-np.concatenate([unknown, known]), return_inverse=True)
     generator, size = np.random.default_rng(seed), int(place.max()) + 1
-
     once = [np.bincount(each, minlength=size) for each in (place[: len(unknown)], place[len(unknown) :])]
 
-    def measured(counts: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
+    def measured(counts: Sequence[NDArray[np.int64]]) -> NDArray[np.floating]:
         found = Counted(*(each.cumsum(1).astype(np.float64) for each in counts))
         return np.stack([average_precision(found), false_positive_rate(found)])
 
-    def drawn(samples: int) -> NDArray[np.float64]:
+    def drawn(samples: int) -> NDArray[np.floating]:
         return measured([generator.multinomial(each.sum(), each / each.sum(), samples) for each in once])
 
     others = np.concatenate([drawn(samples) for samples in in_parts(RESAMPLED, max(1, NUMBERS // size))], 1)
@@ -162,4 +161,4 @@ def average_precision(found: Counted) -> Values:
 def false_positive_rate(found: Counted, power: float = POWER) -> Values:
     """Share of known rows at or above the score that ``power`` of the unknown ones reach, of each sample."""
     reached = (found.unknown >= power * found.unknown[:, -1:] - 1e-9).argmax(1)
-    return found.known[np.arange(len(reached)), reached] / found.known[:, -1]
+    return np.asarray(found.known[np.arange(len(reached)), reached] / found.known[:, -1])

@@ -1,10 +1,11 @@
-"""What a score of unknown inputs is given: rows, and what was measured of them before."""
+"""What a score of unknown inputs is given: rows, and what several scores have in common, measured once."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from curvae.data import ArrayTable
 from curvae.evaluation.estimate import Scores
+from curvae.evaluation.likelihood.scores import score
 from curvae.evaluation.ood.complexity import complexity_of
 from curvae.evaluation.ood.likelihood_matrix import LikelihoodMatrix, PerRow
 from curvae.evaluation.settings import MEMORY
@@ -38,15 +39,19 @@ class OodSettings:
 
 @dataclass(frozen=True, eq=False)
 class ScoredRows:
-    """What a score is given of some rows: a system on its device, the rows, and what was measured of them before."""
+    """What a score is given of some rows: a system on its device, the rows, and what several scores have in common."""
 
     system: System
     table: ArrayTable
-    measured: Scores
-    """Of each row, from :func:`curvae.evaluation.score`."""
     matrix: LikelihoodMatrix | None = None
     """None of a system with one set of weights."""
     settings: OodSettings = field(default_factory=OodSettings)
+
+    @cached_property
+    def measured(self) -> Scores:
+        """Of each row, from :func:`curvae.evaluation.score`: log p(x), the ELBO, the posterior mean."""
+        how = self.settings
+        return score(self.system, self.table, samples=how.samples, seed=how.seed, memory=how.memory, chains=False)
 
     @cached_property
     def complexity(self) -> PerRow | None:
