@@ -9,7 +9,7 @@ from scipy.stats import norm
 from torch import Generator
 
 from curvae.data import ArrayTable, from_array
-from curvae.data.transforms import Dequantization, Scale
+from curvae.data.transforms import Binarization, Chain, Dequantization, Scale
 from curvae.evaluation.likelihood.importance import posterior_weights
 from curvae.evaluation.ood import (
     SCORES,
@@ -256,7 +256,11 @@ def test_which_rows_have_a_complexity():
     pixels = complexity_of(ArrayTable(grey, Scale(1 / 255)))
     np.testing.assert_array_equal(pixels, complexity_of(ArrayTable(grey, Dequantization(256))))
     np.testing.assert_array_equal(pixels, complexity_of(ArrayTable(grey.double() / 255, Scale(1.0))))
-    assert complexity_of(ArrayTable((grey > 100).float())) is not None
+    black = ArrayTable((grey > 127).float())
+    seen = ArrayTable(grey, Chain((Scale(1 / 255), Binarization(dynamic=False))))
+    np.testing.assert_array_equal(complexity_of(black), complexity_of(seen))
+    assert levels_per_element(black) == levels_per_element(seen) == 1.0
+    assert (complexity_of(black) < pixels).all()
     assert complexity_of(ArrayTable(torch.randn(4, 6))) is None
     assert complexity_of(ArrayTable(torch.randn(4, 1, 8, 8))) is None
     assert complexity_of(ArrayTable(grey, Scale(1 / 255), mask=grey > 3)) is None

@@ -8,13 +8,10 @@ from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 
 from curvae.data import ArrayTable
-from curvae.data.stored import rows_in_memory
 from curvae.evaluation.ood.likelihood_matrix import PerRow
 
 GREY = 255
 """Levels of a picture above 0, as it is compressed."""
-PIXELS = 16
-"""Of a row, at least: a compressor says nothing of fewer."""
 
 
 def compressed_nats(pictures: UInt8[NDArray[np.uint8], "N C H W"]) -> PerRow:
@@ -37,22 +34,16 @@ def _filtered(picture: UInt8[NDArray[np.uint8], "C H W"]) -> Iterator[bytes]:
 
 
 def complexity_of(table: ArrayTable) -> PerRow | None:
-    """The compressed length of each row in nats; None of rows that are no whole pictures."""
-    binary = table.raw.shape[1:].numel() >= PIXELS and not _grey(table) and _binary(table)
-    if len(table.raw.shape) < 3 or table.mask is not None or not (binary or _grey(table)):
+    """The compressed length of each row as the model sees it, nats; None of rows that are no whole pictures."""
+    if table.raw.ndim < 3 or table.mask is not None or not (table.transform.peak is not None or _binary(table)):
         return None
-    raw = rows_in_memory(table.raw).cpu().double() / (1.0 if binary else table.transform.peak or 1.0)
-    grey = (raw.clamp(0, 1) * GREY).round().numpy().astype(np.uint8)
+    grey = (table.transform.picture(table.x).cpu() * GREY).round().numpy().astype(np.uint8)
     return compressed_nats(grey.reshape(len(grey), -1, *grey.shape[-2:]))
 
 
-def _grey(table: ArrayTable) -> bool:
-    return table.transform.peak is not None
-
-
 def _binary(table: ArrayTable) -> bool:
-    raw = rows_in_memory(table.raw)
-    return bool(((raw == 0) | (raw == 1)).all())
+    """Whether the model sees 0 and 1 alone."""
+    return bool(((table.x == 0) | (table.x == 1)).all())
 
 
 def complexity_ratio(log_density: PerRow, complexity: PerRow) -> PerRow:
@@ -72,9 +63,9 @@ def complexity_ratio(log_density: PerRow, complexity: PerRow) -> PerRow:
 
 
 def levels_per_element(table: ArrayTable) -> float:
-    """Grey levels, as they are compressed, within 1 of the unit of a picture's density; 1 of binary ones."""
+    """Grey levels, as they are compressed, within 1 of the unit of a picture's density; 1 of black and white ones."""
     peak = table.transform.peak
-    return 1.0 if peak is None else table.transform.levels_per_unit * GREY / peak
+    return 1.0 if peak is None or _binary(table) else table.transform.levels_per_unit * GREY / peak
 
 
 def complexity_distance(complexity: PerRow, known: Float[NDArray[np.float64], " R"]) -> PerRow:
