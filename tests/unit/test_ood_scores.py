@@ -257,7 +257,7 @@ def test_which_rows_have_a_complexity():
     np.testing.assert_array_equal(pixels, complexity_of(ArrayTable(grey, Dequantization(256))))
     np.testing.assert_array_equal(pixels, complexity_of(ArrayTable(grey.double() / 255, Scale(1.0))))
     black = ArrayTable((grey > 127).float())
-    seen = ArrayTable(grey, Chain((Scale(1 / 255), Binarization(dynamic=False))))
+    seen = ArrayTable(grey, Chain(Scale(1 / 255), Binarization(dynamic=False)))
     np.testing.assert_array_equal(complexity_of(black), complexity_of(seen))
     assert levels_per_element(black) == levels_per_element(seen) == 1.0
     assert (complexity_of(black) < pixels).all()

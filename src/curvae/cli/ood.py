@@ -1,6 +1,7 @@
 """``curvae ood``: how little rows look like those that a run was trained on, by every score that it can have."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,14 +46,17 @@ def ood(
         data: train, validation or test (the run's own), a file, or a known set (its test part).
         against: rows that are known, test say: how well does each score tell the two apart?
         to: file to write, .npz or .csv, a column for each score.
+        data_dir: the folder in which the files of DATA are now, where that is a known set.
     """
     check_file(to)
     with fresh(to, force) as target:
         opened = open_run(run, trust or ())
-        rows = {word: named_rows(word, opened, reading) for word in (data, against) if word is not None}
-        tables = [NamedTable(word, rows[word].table) for word in (data, against) if word is not None]
+        rows = [named_rows(data, opened, reading)]
+        if against is not None:
+            rows.append(named_rows(against, opened, replace(reading, data_dir=None)))
+        tables = [NamedTable(word, each.table) for word, each in zip((data, against or ""), rows, strict=False)]
         found = _found(opened, tables, settings, progress)
-        columns = _columns(found, [rows[table.name] for table in tables])
+        columns = _columns(found, rows)
         write_arrays(target, columns, columns)
     show(f"{run}: {found.title}", found.header, found.table(), numbers=True)
     print("\n".join(found.remarks()))
