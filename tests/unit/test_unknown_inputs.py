@@ -46,7 +46,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, UnknownI
 def test_every_score_that_a_table_can_have(found: tuple[RunFolder, UnknownInputs, Data]):
     _, result, _ = found
     assert {each.title for each in result.scores} | set(result.left_out) == {each.title for each in SCORES}
-    assert set(result.left_out) == {"log p(code)", "input complexity ratio", "compressed length, no model"}
+    assert set(result.left_out) == {"log p(code)", "input complexity ratio", "compressed length"}
     assert (result.models, result.count, result.others, result.known) == (4, 30, 30, 20)
     for each in result.scores:
         assert result.values[each.name].shape == result.values_against[each.name].shape == (30,)

@@ -211,7 +211,7 @@ SINGLE: tuple[ModelScore, ...] = (
         "needs a system with a density of codes, as probabilistic-ae",
     ),
     ModelScore(_complexity_ratio, "complexity_ratio", "input complexity ratio", 1, f"{PICTURES}, and log p(x)", True),
-    ModelScore(_complexity_distance, "complexity_distance", "compressed length, no model", 1, PICTURES),
+    ModelScore(_complexity_distance, "complexity_distance", "compressed length", 1, PICTURES),
 )
 """Scores of one model, and of none."""
 SCORES: tuple[UnknownnessScore, ...] = (*MODELS, *SINGLE)
