@@ -120,28 +120,53 @@ def areas(found: Any, names: tuple[str, ...]) -> Areas:
 
 
 def listed(rows: list[dict[str, Any]]) -> str:
-    """A table for each known set: a line for each method and score."""
+    """For each known set the scores of one model, and of several by the posterior over weights: AUROC."""
     lines = []
     for known, names in UNKNOWN.items():
-        some = [row for row in rows if row["known"] == known]
-        if not some:
-            continue
-        heads = " | ".join(f"{name}: AUROC | AUPR | FPR80" for name in names)
-        lines += [f"\n**Known: {known}**\n", f"| model | score | {heads} |", "|---|---|" + "--:|--:|--:|" * len(names)]
-        for row in some:
-            for title in row["areas"][names[0]]:
-                told = " | ".join(_told(row["areas"][name][title]) for name in names)
-                lines.append(f"| {row['method']} | {title} | {told} |")
+        some = sorted(
+            (row for row in rows if row["known"] == known), key=lambda row: list(METHODS).index(row["method"])
+        )
+        lines += _of_one([row for row in some if row["above_noise"] is None], known, names)
+        for name in names:
+            lines += _of_several([row for row in some if row["above_noise"] is not None], known, name)
     return "\n".join(lines) + "\n" + _costs(rows)
 
 
+def _of_one(rows: list[dict[str, Any]], known: str, names: tuple[str, ...]) -> list[str]:
+    if not rows:
+        return []
+    lines = [f"\n**Known: {known}. One model**\n", f"| system | score | {' | '.join(names)} |"]
+    lines.append("|---|---|" + "--:|" * len(names))
+    for row in rows:
+        for title in row["areas"][names[0]]:
+            told = " | ".join(_told(row["areas"][name][title]) for name in names)
+            lines.append(f"| {row['method']} | {title} | {told} |")
+    return lines
+
+
+def _of_several(rows: list[dict[str, Any]], known: str, name: str) -> list[str]:
+    if not rows:
+        return []
+    titles = [each.title for each in MODELS]
+    lines = [f"\n**Known: {known}. Unknown: {name}. Several models**\n", f"| weights | {' | '.join(titles)} |"]
+    lines.append("|---|" + "--:|" * len(titles))
+    for row in rows:
+        told = row["areas"][name]
+        cells = " | ".join(_told(told[title]) if title in told else "within noise" for title in titles)
+        lines.append(f"| {row['method']} | {cells} |")
+    return lines
+
+
 def _told(values: list[float]) -> str:
-    area, low, high, precision, alarms = values
-    return f"{area:.3f} [{low:.3f}, {high:.3f}] | {precision:.3f} | {alarms:.3f}"
+    area, low, high, *_ = values
+    return f"{area:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _costs(rows: list[dict[str, Any]]) -> str:
-    lines = ["", "| known | model | fit, CPU s | scores, CPU s | noise floor, nats | rows above it |"]
+    lines = [
+        "\n**Cost and noise**\n",
+        "| known | model | fit, CPU s | scores, CPU s | noise floor, nats | rows above it |",
+    ]
     lines.append("|---|---|--:|--:|--:|--:|")
     for row in rows:
         floor, above = row["noise_floor"], row["above_noise"]
