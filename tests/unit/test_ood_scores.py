@@ -10,11 +10,11 @@ from torch import Generator
 
 from curvae.data import ArrayTable, from_array
 from curvae.data.transforms import Binarization, Chain, Dequantization, Scale
+from curvae.evaluation import OodSettings
 from curvae.evaluation.likelihood.importance import posterior_weights
 from curvae.evaluation.ood import (
     SCORES,
     LikelihoodMatrix,
-    OodSettings,
     ScoredRows,
     complexity_distance,
     complexity_ratio,

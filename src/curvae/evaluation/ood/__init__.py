@@ -17,9 +17,9 @@ from curvae.evaluation.ood.likelihood_matrix import LikelihoodMatrix, likelihood
 from curvae.evaluation.ood.likelihood_regret import likelihood_regret
 from curvae.evaluation.ood.mahalanobis import latent_distance
 from curvae.evaluation.ood.reconstruction import reconstruction_log_likelihood
-from curvae.evaluation.ood.scored_rows import OodSettings, ScoredRows
+from curvae.evaluation.ood.scored_rows import ScoredRows
 from curvae.evaluation.ood.typicality import typicality
-from curvae.evaluation.ood.unknown_results import ScoreFound, ScoreHistogram, UnknownInputs
+from curvae.evaluation.ood.unknown_results import ScoreFound, ScoreHistogram
 from curvae.evaluation.ood.unknown_scores import MODELS, SCORES, SINGLE, ModelScore, ModelsScore, UnknownnessScore
 from curvae.evaluation.ood.unusual_rows import UnusualRows
 from curvae.evaluation.ood.waic import waic
@@ -35,11 +35,9 @@ __all__ = [
     "LikelihoodMatrix",
     "ModelScore",
     "ModelsScore",
-    "OodSettings",
     "ScoreFound",
     "ScoreHistogram",
     "ScoredRows",
-    "UnknownInputs",
     "UnknownnessScore",
     "UnusualRows",
     "column_scores",
