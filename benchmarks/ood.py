@@ -1,6 +1,6 @@
 """Unknown inputs: every posterior over weights and every score, on pictures that a model was not made for.
 
-    python benchmarks/ood.py FOLDER                       # all cells, about 12 CPU minutes; goes on if cut off
+    python benchmarks/ood.py FOLDER                       # 33 cells of 25 to 70 CPU s, some 17 CPU minutes; goes on if cut off
     python benchmarks/ood.py FOLDER --only fashion --methods swag
     python benchmarks/ood.py FOLDER --list                # only writes the page again
 
