@@ -5,8 +5,9 @@
     python benchmarks/ood.py FOLDER --list                # only writes the page again
 
 FOLDER holds the data as docs/fits.md says, and the first 1,000 pictures of KMNIST and notMNIST in ``ood``. A cell is a
-known set, a method and a seed, takes 25 to 70 CPU s, and is a line of ``results/ood.jsonl``. Methods with a posterior over weights give the
-scores of several models; those of one model are of a VAE, a tilted VAE and a probabilistic autoencoder.
+known set, a method and a seed, takes 25 to 70 CPU s, and is a line of ``results/ood.jsonl``. Methods with a posterior
+over weights give the scores of several models; those of one model are of a VAE, a tilted VAE and a probabilistic
+autoencoder.
 """
 
 import argparse
