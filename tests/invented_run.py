@@ -1,4 +1,4 @@
-"""A run folder as ``fit``, ``evaluate``, ``gaps`` and ``calibrate`` leave it, made of invented numbers."""
+"""A run folder as ``fit``, ``evaluate``, ``gaps``, ``calibrate`` and ``ood`` leave it, made of invented numbers."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,19 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from curvae.evaluation import BaselineResult, Calibration, FamilyElbo, Gaps, Information, Likeness, Quality, io
+from curvae.evaluation import (
+    BaselineResult,
+    Calibration,
+    FamilyElbo,
+    Gaps,
+    Information,
+    Likeness,
+    Quality,
+    UnknownInputs,
+    io,
+)
 from curvae.evaluation.gaps.results import MEMBERS
+from curvae.evaluation.ood import ScoreFound
 from curvae.evaluation.results import Estimate, Evaluation, ProposalResult, Summary
 from curvae.training.run import files
 
@@ -64,6 +75,13 @@ def calibration() -> Calibration:
     return Calibration(ranks, ("z1", "z2", "log p(x, z)"), 19, (0.5, 0.2, 0.003), {0.9: Estimate(0.82, 0.01)})
 
 
+def unknown() -> UnknownInputs:
+    random = np.random.default_rng(2)
+    sets = {"rows": random.normal(2, 1, 100), "known": random.normal(size=100), "against": random.normal(size=100)}
+    scores = [ScoreFound.of(name, name, sets, 0.1) for name in ("log p(x)", "WAIC")]
+    return UnknownInputs("letters", 100, 100, tuple(scores), "test", 100, 20, 100, noise_floor=0.2, above_noise=0.9)
+
+
 def per_datum(n: int = 300) -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
     value = -38 - random.gamma(4, 1.5, n)
@@ -117,4 +135,5 @@ def make(folder: Path, event: tuple[int, ...] = (1, 8, 8), latent: int = 6, name
     io.write_evaluation(folder, evaluation(latent).to_dict() | facts, per_datum(), arrays(event, latent))
     io.write_findings(folder, "gaps.json", gaps().to_dict(), facts["weights"])
     io.write_findings(folder, "calibration.json", calibration().to_dict(), facts["weights"])
+    io.write_findings(folder, "ood.json", unknown().to_dict(), facts["weights"])
     return folder

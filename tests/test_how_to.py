@@ -23,6 +23,7 @@ SMALL = {
     "evaluate": "--samples 20 --limit 20 --most 1",
     "score": "--samples 20",
     "traverse": "--steps 3",
+    "ood": "--models 2 --samples 4 --steps 1 --limit 12 --reference 12",
 }
 """Flags of commands here, which come last and win."""
 LENGTHS = {"epochs", "max_updates", "minutes"}

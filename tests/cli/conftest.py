@@ -39,3 +39,10 @@ def copy(run: Path, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def copy_of_table(table_run: Path, tmp_path: Path) -> Path:
+    """The same of the run on a table."""
+    shutil.copytree(table_run.parent, tmp_path / "tables")
+    return tmp_path / "tables" / "run"

@@ -24,6 +24,7 @@ SMALL = {
     "refine": "--steps 1",
     "calibrate": "--count 100 --draws 9",
     "bracket": "--temperatures 2 --data 5 --chains 2 --samples 20",
+    "ood": "--models 2 --samples 4 --steps 1 --limit 12 --reference 12",
     "gaps": "--data 3 --steps 4 --samples 20",
 }
 """Flags that come last, and win."""

@@ -36,6 +36,7 @@ SECTIONS = {
     "information",
     "gaps",
     "calibration",
+    "unknown",
 }
 
 
@@ -101,7 +102,7 @@ def test_nothing_is_fetched(whole: Page):
 
 def test_every_image_has_a_text_and_is_not_blank(whole: Page):
     images = whole.images
-    assert len(images) == 17
+    assert len(images) == 18
     for image in images:
         head, content = (image["src"] or "").split(",", 1)
         decoded = base64.b64decode(content, validate=True)
@@ -126,12 +127,12 @@ def test_narrow_and_dark_screens_are_provided_for(whole: Page):
 
 
 def test_without_an_evaluation_the_page_says_how_to_get_one(run: Path):
-    for name in ("evaluation.json", "evaluation.npz", "pictures.npz", "gaps.json", "calibration.json"):
+    for name in ("evaluation.json", "evaluation.npz", "pictures.npz", "gaps.json", "calibration.json", "ood.json"):
         (run / name).unlink()
     page = Page(write_report(run))
     assert page.sections == {"warnings", "run", "learning"}
-    for command in ("evaluate", "gaps", "calibrate"):
-        assert f"curvae {command} run" in page.text
+    for command in ("evaluate run", "gaps run", "calibrate run", "ood run DATA"):
+        assert f"curvae {command}" in page.text
 
 
 def test_what_is_said_of_the_posterior(whole: Page):
@@ -211,6 +212,7 @@ def test_hostile_names_are_text(tmp_path: Path):
         ("gaps.json", '{"format": 1, "members": 3}'),
         ("gaps.json", '{"format": 2}'),
         ("calibration.json", '{"format": 1, "names": ["z1"]}'),
+        ("ood.json", '{"format": 1, "rows": 3}'),
         ("evaluation.npz", "not a zip file"),
         ("pictures.npz", ""),
     ],

@@ -20,6 +20,7 @@ COMMANDS = {
     "sample": ("draw new data from the model of a run", "curvae.cli.latents", "sample"),
     "encode": ("posterior means and covariances of data", "curvae.cli.latents", "encode"),
     "score": ("log p(x) of each row, and which of its columns are unusual", "curvae.cli.score", "score_"),
+    "ood": ("how unknown each row is, by all scores, and how well they tell", "curvae.cli.ood", "ood"),
     "impute": ("what is missing in a table, filled in, with intervals", "curvae.cli.impute", "impute_"),
     "reconstruct": ("data as the latents of a run carry them", "curvae.cli.decoding", "reconstruct_"),
     "traverse": ("what each latent does, one at a time", "curvae.cli.decoding", "traverse_"),

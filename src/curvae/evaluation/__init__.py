@@ -2,7 +2,8 @@
 
 Begin with ``evaluate``, the door: it scores a table (``likelihood/``), lets each ``metric`` compute (one file each, in
 ``information/``, ``samples/``, ``comparison/``), makes means (``summary`` to ``results``) and writes them (``io``).
-``gaps/`` and ``calibration/`` are measured by themselves, and ``comparison/`` puts several runs side by side.
+``gaps/``, ``calibration/`` and ``unknown_inputs`` (its scores in ``ood/``) are measured by themselves, and
+``comparison/`` puts several runs side by side.
 """
 
 from curvae.evaluation.calibration.calibration import Calibration, calibrate
@@ -33,6 +34,8 @@ from curvae.evaluation.likelihood.proposal_selection import select_proposal
 from curvae.evaluation.likelihood.row_evidence import row_evidence
 from curvae.evaluation.likelihood.scores import score
 from curvae.evaluation.metric import Finding, Measured, Metric, Picture, Section, Subject
+from curvae.evaluation.ood.scored_rows import OodSettings
+from curvae.evaluation.ood.unknown_results import UnknownInputs
 from curvae.evaluation.picture_arrays import pictures
 from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult, Summary
 from curvae.evaluation.samples.conditionals import Conditionals, conditionals
@@ -51,6 +54,7 @@ from curvae.evaluation.samples.imputation import Imputation, impute
 from curvae.evaluation.samples.quality import Likeness, Quality, SampleQuality, quality
 from curvae.evaluation.settings import Settings
 from curvae.evaluation.summary import summarize
+from curvae.evaluation.unknown_inputs import NamedTable, unknown_inputs
 from curvae.renamed import renamed
 
 __all__ = [
@@ -83,6 +87,8 @@ __all__ = [
     "Likeness",
     "Measured",
     "Metric",
+    "NamedTable",
+    "OodSettings",
     "Picture",
     "ProposalResult",
     "Quality",
@@ -93,6 +99,7 @@ __all__ = [
     "Settings",
     "Subject",
     "Summary",
+    "UnknownInputs",
     "WeightedLatents",
     "Widened",
     "agreement",
@@ -136,6 +143,7 @@ __all__ = [
     "select_proposal",
     "summarize",
     "system_weights",
+    "unknown_inputs",
 ]
 
 _BEFORE = {

@@ -29,7 +29,7 @@ from curvae.systems.device import batch_to_system, device_and_dtype
 from curvae.typing import Batch
 
 if TYPE_CHECKING:
-    from curvae.evaluation import Evaluation, RowChecks
+    from curvae.evaluation import Evaluation, RowChecks, UnknownInputs
     from curvae.training import RunFolder
 
 
@@ -321,6 +321,26 @@ class Fitted:
             return column_scores(self.system, batch.x, batch.mask, draws, seed, batch.given)._asdict()
 
         return map_batches(self.system, rows.table, see)
+
+    def unknown(self, x: Any, against: Any = None, **options: Any) -> "UnknownInputs":
+        """How unknown each row is, by every score that the run can have: the larger, the less known.
+
+        Written into ``ood.json`` of the run, whose report then shows it.
+
+        Args:
+            x: the rows.
+            against: rows that are known, "test" say, to see how well each score tells the two apart.
+            options: those of :class:`curvae.evaluation.OodSettings` by name, as ``models=10``.
+
+        Returns:
+            Its ``values`` have each score of each row, by name, and ``values_against`` those of the others.
+
+        Raises:
+            ValueError: an option out of its range, or a run without validation rows.
+        """
+        from curvae.fitted.unknown import unknown_rows
+
+        return unknown_rows(self.run, x, against, **options)
 
     def reconstruct(self, x: Any, mask: Any = None) -> Any:
         """E[x | z] at the mean of each row's posterior, in own units; names, kinds and precision are the data's.

@@ -57,6 +57,7 @@ def html(run: Snapshot) -> str:
             *sections.other_metric_sections(run),
             sections.gaps_section(run),
             sections.calibration_section(run),
+            sections.unknown_section(run),
         ]
     version = str(run.config.get("curvae", "")).strip()
     foot = f"Written by curvae {version} from the files of {run.name}. All log-densities are in nats."

@@ -14,6 +14,7 @@ from curvae.evaluation.likelihood import likelihood_summary as likelihood
 from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD
 from curvae.evaluation.metric import Picture
 from curvae.evaluation.metric import Section as Part
+from curvae.evaluation.ood import unknown_results
 from curvae.evaluation.samples import quality
 from curvae.report import figures, page, style, verdict_sentences
 from curvae.report.page import Cell, PageSection
@@ -219,3 +220,10 @@ def calibration_section(run: Snapshot) -> PageSection:
     if run.calibration is None:
         return PageSection("calibration", calibration.TITLE, absent=why_left_out(run, run.missing("calibrate")))
     return metric_section(run.calibration.section(), run.calibration.picture())
+
+
+def unknown_section(run: Snapshot) -> PageSection:
+    """Rows that may be unknown, by every score."""
+    if run.unknown is None:
+        return PageSection("unknown", unknown_results.TITLE, absent=run.missing("ood"))
+    return metric_section(run.unknown.section(), run.unknown.picture())

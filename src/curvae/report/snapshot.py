@@ -12,6 +12,7 @@ from curvae.data.schema import Column
 from curvae.evaluation import io
 from curvae.evaluation.calibration.calibration import Calibration
 from curvae.evaluation.gaps.results import Gaps
+from curvae.evaluation.ood.unknown_results import UnknownInputs
 from curvae.evaluation.results import Evaluation
 from curvae.latents import Axes
 from curvae.training.run import latent_axes, layout
@@ -35,6 +36,7 @@ class Snapshot:
     pictures: Arrays = field(default_factory=dict)
     gaps: Gaps | None = None
     calibration: Calibration | None = None
+    unknown: UnknownInputs | None = None
     axes: Axes | str | None = None
     """Of the latents, where they are not those of training; or why they are."""
     restarts: Mapping[int, float] = field(default_factory=dict)
@@ -75,9 +77,10 @@ class Snapshot:
 
     def missing(self, command: str) -> str:
         """Why there is nothing that this command finds, and how to get it."""
+        words = f"curvae {command} {self.name}{layout.BESIDE.get(command, '')}"
         if command in self.stale:
-            return f"stale: it is of other weights than the run has now; run `curvae {command} {self.name}` again."
-        return f"run `curvae {command} {self.name}` and write the report again."
+            return f"stale: it is of other weights than the run has now; run `{words}` again."
+        return f"run `{words}` and write the report again."
 
 
 def read_snapshot(path: str | Path) -> Snapshot:
@@ -94,6 +97,7 @@ def read_snapshot(path: str | Path) -> Snapshot:
     found: dict[str, tuple[Any, bool | None]] = {"evaluate": (evaluated, evaluated and evaluated.stale)}
     found["gaps"] = _found(run, layout.GAPS, Gaps.from_dict)
     found["calibrate"] = _found(run, layout.CALIBRATION, Calibration.from_dict)
+    found["ood"] = _found(run, layout.OOD, UnknownInputs.from_dict)
     current = {command: None if stale else value for command, (value, stale) in found.items()}
     shown, schema = current["evaluate"], run.schema if _has(run, layout.SCHEMA) else None
     return Snapshot(
@@ -107,6 +111,7 @@ def read_snapshot(path: str | Path) -> Snapshot:
         pictures=_in_words(shown.pictures, schema) if shown else {},
         gaps=current["gaps"],
         calibration=current["calibrate"],
+        unknown=current["ood"],
         restarts=run.restarts,
         axes=latent_axes.read_axes(run.path),
         features=schema.features if schema and schema.is_table else (),

@@ -183,12 +183,14 @@ MODEL, WEIGHTS, RESUME = "model.json", "model.safetensors", "resume.pt"
 TRANSFORM, TRANSFORM_TENSORS, SCHEMA = "transform.json", "transform.safetensors", "schema.json"
 LATENTS, RESTARTS = "latents.json", "restarts.json"
 EVALUATION, ARRAYS, PICTURES = "evaluation.json", "evaluation.npz", "pictures.npz"
-GAPS, CALIBRATION, REPORT = "gaps.json", "calibration.json", "report.html"
+GAPS, CALIBRATION, OOD, REPORT = "gaps.json", "calibration.json", "ood.json", "report.html"
 SNAPSHOTS = "snapshots"
 """Folder of the weights of every epoch, ``000001.safetensors`` and so on, where a stage keeps them."""
 EVALUATIONS = "evaluations"
 """Folder of evaluations of other data and other splits, each in a folder of its own with the three files of one."""
 
+BESIDE = {"ood": " DATA"}
+"""Words that a command takes beside the run."""
 MEND = "is this the whole folder of a run? Copy it anew, or train again"
 """What training wrote cannot be written again."""
 
@@ -210,6 +212,7 @@ LAYOUT = {
     PICTURES: File("evaluate"),
     GAPS: File("gaps", Findings, sealed=True),
     CALIBRATION: File("calibrate", Findings, sealed=True),
+    OOD: File("ood", Findings, sealed=True),
     REPORT: File("report"),
 }
 """By name."""
@@ -233,4 +236,4 @@ def read_document(folder: Path, name: str) -> Any:
 def how_to_mend(folder: Path, name: str) -> str:
     """What to do where a file is missing or damaged."""
     by = LAYOUT[name].by
-    return MEND if by == "fit" else f"run `curvae {by} {folder}` again"
+    return MEND if by == "fit" else f"run `curvae {by} {folder}{BESIDE.get(by, '')}` again"
