@@ -35,7 +35,7 @@ from curvae.inference import (
     Laplace,
     OrthogonalFrames,
     Refiner,
-    best_gaussian,
+    averaged_curvature_refiner,
     refiner_at_test_time,
 )
 from curvae.likelihoods import Bernoulli, Gaussian
@@ -188,7 +188,7 @@ def made_run(name: str, folder: Path, runs: Path) -> tuple[LatentSystem, Data]:
 def refine_row(system: LatentSystem, data: Data, name: str, way: str) -> cells.Row:
     """From the run's own posterior: nats that are gained, and the least gain of all."""
     gained, seconds = [], 0.0
-    refine = REFINERS[way] or best_gaussian(system.model.prior.size)
+    refine = REFINERS[way] or averaged_curvature_refiner(system.model.prior.size)
     for batch in batches(data, IMAGES):
         own = system.inference(system.model, batch).posterior
         q, took = timed(lambda batch=batch, own=own: refine(system.model, own, batch).posterior, 1)

@@ -29,7 +29,7 @@ BEFORE = {
     flows: "Image",
     networks: "Lowest TopDown carried",
     dynamics: "Bridge Point cooled tune value_and_slope",
-    inference: "AscentRule Uninformed refit at_test_time",
+    inference: "AscentRule Uninformed refit at_test_time best_gaussian",
     priors: "Family FixedNormal LearnedNormal OneHot all_states one_hot",
     posteriors: "Factored pushed common_noise gumbel noise Enumerated Parametric Rotated typical",
     baselines: "fit_beside",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 
-from curvae.cli.errors import UsageError, closest, guarded
+from curvae.cli.errors import UsageError, did_you_mean, guarded
 from curvae.progress import say
 
 __all__ = ["main"]
@@ -25,9 +25,13 @@ COMMANDS = {
     "reconstruct": ("data as the latents of a run carry them", "curvae.cli.decoding", "reconstruct_"),
     "traverse": ("what each latent does, one at a time", "curvae.cli.decoding", "traverse_"),
     "refine": ("posteriors made better by steps on their ELBO, and by how much", "curvae.cli.refine", "refine"),
-    "calibrate": ("whether posteriors are right, on data drawn from the model", "curvae.cli.checks", "calibrate"),
-    "gaps": ("where the distance of the ELBO to log p(x) comes from", "curvae.cli.checks", "gaps"),
-    "bracket": ("log p(x) between two bounds, on data drawn from the model", "curvae.cli.checks", "bracket"),
+    "calibrate": (
+        "whether posteriors are right, on data from the model",
+        "curvae.cli.posterior_checks",
+        "calibrate",
+    ),
+    "gaps": ("where the distance of the ELBO to log p(x) comes from", "curvae.cli.posterior_checks", "gaps"),
+    "bracket": ("log p(x) between two bounds, on data drawn from the model", "curvae.cli.posterior_checks", "bracket"),
     "data": ("what is in a file, what was decided of it, and what to mend", "curvae.cli.data_summary", "data"),
     "list": ("systems and data sets", "curvae.cli.info", "list_"),
     "doctor": ("versions, devices, threads, caches, and what to mend", "curvae.cli.info", "doctor"),
@@ -77,7 +81,7 @@ def _run(words: Sequence[str]) -> None:
 
 def _command(name: str) -> Callable[[Sequence[str]], None]:
     if name not in COMMANDS:
-        raise UsageError(f"{name}: no such command{closest(name, COMMANDS) or '; curvae --help lists them.'}")
+        raise UsageError(f"{name}: no such command{did_you_mean(name, COMMANDS) or '; curvae --help lists them.'}")
     _, module, function = COMMANDS[name]
     return getattr(import_module(module), function)
 

@@ -97,10 +97,10 @@ def is_disk_full(error: BaseException) -> bool:
     )
 
 
-def closest(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``; did you mean X?`` if something known is close, else the empty string.
 
-    >>> closest("vlea", ["vae", "vlae"])
+    >>> did_you_mean("vlea", ["vae", "vlae"])
     '; did you mean vlae?'
     """
     near = get_close_matches(word, list(known), n=1, cutoff=0.6)

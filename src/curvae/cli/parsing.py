@@ -11,7 +11,7 @@ from inspect import getdoc
 from itertools import zip_longest
 from typing import Any
 
-from curvae.cli.errors import UsageError, closest
+from curvae.cli.errors import UsageError, did_you_mean
 from curvae.cli.flag_ranges import check_ranges
 from curvae.cli.flags import Flag, Listed, Source, metavar
 
@@ -254,7 +254,7 @@ def _check_known(made: Any, words: Sequence[str]) -> None:
     for word in words:
         name = word.partition("=")[0]
         if name.startswith("--") and name not in known and name.partition(".")[0] not in known:
-            raise UsageError(f"{name}: no such flag{closest(name, known) or '; --help lists them all.'}")
+            raise UsageError(f"{name}: no such flag{did_you_mean(name, known) or '; --help lists them all.'}")
 
 
 def _check_numbers(made: Any, words: Sequence[str]) -> None:

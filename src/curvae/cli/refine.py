@@ -54,7 +54,7 @@ def _way(rounds: int | None = None, steps: int | None = None, rate: float = 0.05
         raise UsageError(f"--rate: expected a number above 0, got {rate}.")
     if rounds and steps:
         raise UsageError("--rounds and --steps: two ways to refine; choose one of them.")
-    from curvae.inference import best_gaussian, refiner_at_test_time
+    from curvae.inference import averaged_curvature_refiner, refiner_at_test_time
     from curvae.posteriors import GaussianPosterior
 
     def way(posterior: "Posterior") -> "tuple[Refine, str]":
@@ -64,7 +64,7 @@ def _way(rounds: int | None = None, steps: int | None = None, rate: float = 0.05
             raise UsageError(f"--rounds: expected a run whose posterior is Gaussian, got {kind}. Take --steps.")
         if gaussian and not steps:
             count = rounds or ROUNDS
-            return best_gaussian(posterior.loc.shape[-1], count), f"{count} rounds"
+            return averaged_curvature_refiner(posterior.loc.shape[-1], count), f"{count} rounds"
         return refiner_at_test_time(steps or STEPS, rate, samples), f"{steps or STEPS} steps"
 
     return way

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curvae.cli.errors import CommandError, UsageError, closest
+from curvae.cli.errors import CommandError, UsageError, did_you_mean
 from curvae.cli.flags import Source
 from curvae.cli.parsing import in_flags, parse, parser
 from curvae.io.reading import READ_FROM_FILES, Reading
@@ -55,7 +55,7 @@ def known_set_of(word: str) -> str | None:
         return known(word)
     except DataError:
         spelled = [name.replace("_", "-") for name in names()]
-        mend = closest(word.lower().replace("_", "-"), spelled) or f"; known are {', '.join(spelled)}."
+        mend = did_you_mean(word.lower().replace("_", "-"), spelled) or f"; known are {', '.join(spelled)}."
         got = f"got {word!r}{mend}"
         raise UsageError(f"DATA: expected a known data set or a .npy, .csv, .parquet or other file, {got}") from None
 

@@ -121,7 +121,7 @@ def evaluate(
     result = summarize(scores, levels(data), settings.stderr, seconds=seconds, **facts, **fields_of(found))
     told = {name: getattr(settings, name) for name in TOLD} | {"device": str(where), "rotated": axes is not None}
     values = result.to_dict() | about(folder, system, data) | {"settings": told, "weights": sha256}
-    arrays = arrays_of(found, result.count)
+    arrays = per_row_arrays(found, result.count)
     io.write_evaluation(place_of(folder, data, settings.split), values, saved(scores) | arrays, shown)
     return result
 
@@ -155,7 +155,7 @@ def fields_of(found: Mapping[str, Measured]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in own} | {"metrics": others}
 
 
-def arrays_of(found: Mapping[str, Measured], count: int) -> dict[str, NDArray]:
+def per_row_arrays(found: Mapping[str, Measured], count: int) -> dict[str, NDArray]:
     """What metrics have of each row; annealing (``_ais``) of fewer rows.
 
     Raises:

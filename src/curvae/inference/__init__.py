@@ -12,7 +12,7 @@ from curvae.inference.amortized import (
 from curvae.inference.amortized_labels import AmortizedLabels
 from curvae.inference.amortized_langevin import AmortizedLangevin
 from curvae.inference.amortized_mixture import AmortizedMixture
-from curvae.inference.averaged import AveragedCurvature, AveragedLaplace, best_gaussian
+from curvae.inference.averaged import AveragedCurvature, AveragedLaplace, averaged_curvature_refiner
 from curvae.inference.chains import hmc_chains
 from curvae.inference.code_point import CodePoint, decoder_of
 from curvae.inference.completions import MixtureOfCompletions
@@ -33,6 +33,7 @@ from curvae.inference.laplace import Laplace
 from curvae.inference.linear_core import LinearCore
 from curvae.inference.m_step import m_step
 from curvae.inference.matrix_free_laplace import MatrixFreeLaplace
+from curvae.inference.momentum_tempering import FreeTempering, NoTempering, QuadraticTempering, Tempering
 from curvae.inference.multimodal_laplace import MultimodalLaplace
 from curvae.inference.nodes import Antithetic, GaussHermite, NodeRule, Nodes, OrthogonalFrames
 from curvae.inference.predictive_coding import PredictiveCoding
@@ -40,7 +41,6 @@ from curvae.inference.pushforward import PushforwardGaussian
 from curvae.inference.refiner import Refine, Refiner, refiner_at_test_time
 from curvae.inference.sees_mask import SeesMask
 from curvae.inference.semi_amortized import ConstantGaussian, SemiAmortized
-from curvae.inference.tempering import FreeTempering, NoTempering, QuadraticTempering, Tempering
 from curvae.inference.update_rules import Adam, HeavyBall, UpdateRule
 from curvae.renamed import renamed
 
@@ -91,7 +91,7 @@ __all__ = [
     "StartsAtPosterior",
     "Tempering",
     "UpdateRule",
-    "best_gaussian",
+    "averaged_curvature_refiner",
     "decoder_of",
     "encoder_of",
     "hmc_chains",
@@ -102,6 +102,7 @@ __all__ = [
 ]
 
 _BEFORE = {
+    "best_gaussian": "curvae.inference.averaged_curvature_refiner",
     "at_test_time": "curvae.inference.refiner_at_test_time",
     "AscentRule": "curvae.inference.UpdateRule",
     "Uninformed": "curvae.inference.ConstantGaussian",

@@ -161,11 +161,11 @@ class AveragedLaplace(Continued):
         return begin._replace(posterior=found.posterior, info=info, encoder_bound=bound, state=state)
 
 
-def best_gaussian(size: int, rounds: int = 8) -> AveragedCurvature:
+def averaged_curvature_refiner(size: int, rounds: int = 8) -> AveragedCurvature:
     """The rounds for a trained system with D latents: from the mode, by the exact mean Hessian, no example made worse.
 
     Example:
-        >>> best_gaussian(2).nodes, best_gaussian(16).nodes
+        >>> averaged_curvature_refiner(2).nodes, averaged_curvature_refiner(16).nodes
         (GaussHermite(order=4), OrthogonalFrames(seed=0))
     """
     nodes = GaussHermite(order=4) if size <= 2 else OrthogonalFrames()

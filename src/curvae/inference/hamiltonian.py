@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from curvae.inference.inference import Continued, Inference, Inferred, prefixed
-from curvae.inference.tempering import NoTempering, Tempering
+from curvae.inference.momentum_tempering import NoTempering, Tempering
 from curvae.model import LatentVariableModel, require_continuous
 from curvae.posteriors import AnnealedPosterior, DensityPosterior, HamiltonianPosterior
 from curvae.typing import Batch

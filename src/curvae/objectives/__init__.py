@@ -12,7 +12,14 @@ from curvae.objectives.discrete import (
     LeaveOneOut,
     StraightThrough,
 )
-from curvae.objectives.divergences import Cubo, FDivergence, Renyi, hellinger, jensen_shannon, kullback_leibler
+from curvae.objectives.divergences import (
+    Cubo,
+    FDivergence,
+    Renyi,
+    hellinger,
+    jensen_shannon_generator,
+    kullback_leibler,
+)
 from curvae.objectives.elbo import AnnealedElbo, elbo
 from curvae.objectives.estimators import DoublyReparameterized, Estimator, Reparameterized, StickingTheLanding, slopes
 from curvae.objectives.free_bits import FreeBits, SoftFreeBits
@@ -95,7 +102,7 @@ __all__ = [
     "energies",
     "hellinger",
     "iwae",
-    "jensen_shannon",
+    "jensen_shannon_generator",
     "kind_of",
     "kullback_leibler",
     "log_mean_exp",
@@ -107,4 +114,8 @@ __all__ = [
     "with_credit",
 ]
 
-__getattr__ = renamed(__name__, {"aggregate": "curvae.objectives.aggregate_moments"})
+_BEFORE = {
+    "aggregate": "curvae.objectives.aggregate_moments",
+    "jensen_shannon": "curvae.objectives.jensen_shannon_generator",
+}
+__getattr__ = renamed(__name__, _BEFORE)

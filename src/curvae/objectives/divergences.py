@@ -94,7 +94,7 @@ def hellinger(u: Tensor) -> Tensor:
     return -(u / 2).exp()
 
 
-def jensen_shannon(u: Tensor) -> Tensor:
+def jensen_shannon_generator(u: Tensor) -> Tensor:
     """``t log t - (1 + t) log((1 + t) / 2)`` at ``t = exp(u)``, falling for u < 0."""
     half = softplus(u) - math.log(2)
     return u.exp() * (u - half) - half
@@ -123,7 +123,7 @@ class FDivergence(ImportanceBound):
         '4.0000'
     """
 
-    generator: Callable[[Tensor], Tensor] = jensen_shannon
+    generator: Callable[[Tensor], Tensor] = jensen_shannon_generator
 
     def combine(self, log_w: Float[Tensor, "S B"], log_c: Float[Tensor, "S B"]) -> PerDatum:
         unit = torch.logsumexp(log_w, 0)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curvae.data.errors import DataError
-from curvae.data.formats.cells import held_sparse
+from curvae.data.formats.cells import sparsity_decisions
 from curvae.data.formats.file_content import NONE, Found, Hints
 from curvae.data.formats.opening import parsed
 from curvae.data.readers import map_npy, names_of_npz, read_bytes, read_npz
@@ -39,7 +39,7 @@ def read_archive(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
 
         with parsed(path, "a sparse matrix of SciPy"):
             x = sparse.load_npz(io.BytesIO(read_bytes(path)))
-            return Found(x, None, held_sparse(x))
+            return Found(x, None, sparsity_decisions(x))
     wanted, beside = _keys(path, names, reading, hints)
     known = [name for name in hints.beside if name in names]
     arrays = read_npz(path, [name for name in (wanted, beside, *known) if name in names])
@@ -70,7 +70,7 @@ def read_matlab(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
     x = found[wanted]
     x = x if hasattr(x, "tocsc") else np.asarray(x)
     labels = _words(found[beside]) if beside in found else None
-    return Found(x, labels, held_sparse(x), {name: _words(found[name]) for name in known})
+    return Found(x, labels, sparsity_decisions(x), {name: _words(found[name]) for name in known})
 
 
 def _keys(

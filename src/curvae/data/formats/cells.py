@@ -65,7 +65,7 @@ def _described(
     wanted = hints.label if reading.label is None else str(reading.label)
     known = {name: obs[name].array for name in hints.beside if name in obs.columns}
     labels = obs[wanted].to_numpy() if wanted in obs.columns else None
-    made = [Decision("row names", "obs_names", "they are no feature"), *held_sparse(matrix)]
+    made = [Decision("row names", "obs_names", "they are no feature"), *sparsity_decisions(matrix)]
     if len(layers) > 1:
         made.append(Decision("values", f"{key} of {', '.join(layers)}", "key='...'"))
     if beside := [str(name) for name in obs.columns if name != wanted and name not in known]:
@@ -90,10 +90,10 @@ def read_matrix_market(path: Path, reading: Reading, hints: Hints = NONE) -> Fou
     genes, cells = _beside(path, GENES, matrix.shape[0]), _beside(path, CELLS, matrix.shape[1])
     if genes is None or reading.transpose is False:
         found = sparse.csr_matrix(matrix.T) if reading.transpose and sparse.issparse(matrix) else matrix
-        return Found(found, None, held_sparse(found))
+        return Found(found, None, sparsity_decisions(found))
     unlike, twice = _unlike(genes)
     told = "rows of the file are columns, named by features.tsv or genes.tsv beside it"
-    made = [Decision("turned", told, "transpose=False"), *held_sparse(matrix.T)]
+    made = [Decision("turned", told, "transpose=False"), *sparsity_decisions(matrix.T)]
     made += [Decision("row names", "barcodes.tsv", "they are no feature")] if cells is not None else []
     made += [Decision("names", f"{twice} of them come twice or more: numbered", "")] if twice else []
     turned = sparse.csr_matrix(matrix.T) if sparse.issparse(matrix) else matrix.T
@@ -151,7 +151,7 @@ def _narrow(values: NDArray[Any]) -> bool:
     return bool((np.abs(values) < 2**24).all() and (values == np.floor(values)).all())
 
 
-def held_sparse(matrix: Any) -> tuple[Decision, ...]:
+def sparsity_decisions(matrix: Any) -> tuple[Decision, ...]:
     """What is said of a sparse matrix; nothing of a dense one."""
     if not hasattr(matrix, "tocsc"):
         return ()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from curvae.evaluation.estimate import Scores
 from curvae.evaluation.likelihood.diagnostics import Estimates
-from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD, PROPOSALS, best_of, pick
+from curvae.evaluation.likelihood.proposal_selection import KHAT_BAD, PROPOSALS, best_by_khat, pick
 from curvae.evaluation.likelihood.weighted_draws import Draw, Sampling, WeightSet, measure_each_at_its_effort
 
 NAMED = ("log_likelihood", "stderr", "limit", "ess", "khat")
@@ -53,7 +53,7 @@ def factors(draw: Draw, count: int, sampling: Sampling, stderr: float) -> NDArra
     wide ones. As it is, the estimates are as unbiased as those of a fixed number of draws.
     """
     size = sampling.samples // 2
-    _, best = best_of({name: weights.estimates() for name, weights in draw(torch.arange(count), size).items()})
+    _, best = best_by_khat({name: weights.estimates() for name, weights in draw(torch.arange(count), size).items()})
     with np.errstate(all="ignore"):
         needed = np.square(best.stderr / stderr) * size / sampling.samples
     highest = int(math.log2(sampling.most))
@@ -69,7 +69,7 @@ def scores_by_proposal(
     found = {name: each if name == "own" else shifted(each, shift) for name, each in found.items()}
     if enumerated:
         found = {name: surely(each) for name, each in found.items()}
-    codes, best = best_of(found)
+    codes, best = best_by_khat(found)
     scores = {"log_likelihood": best.log_likelihood, "proposal": codes, "draws": np.full(len(codes), drawn)}
     scores["elbo"] = found["own"].elbo
     for name, each in (found | {"best": best}).items():

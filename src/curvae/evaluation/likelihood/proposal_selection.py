@@ -43,7 +43,7 @@ def pick(found: Mapping[str, Estimates], codes: NDArray[np.int64]) -> Estimates:
     return Estimates(*(np.stack(values)[codes, rows] for values in zip(*stacked, strict=True)))
 
 
-def best_of(found: Mapping[str, Estimates]) -> tuple[NDArray[np.int64], Estimates]:
+def best_by_khat(found: Mapping[str, Estimates]) -> tuple[NDArray[np.int64], Estimates]:
     """Which proposal is best for each example, and what it says."""
     codes = select_proposal(found)
     return codes, pick(found, codes)
