@@ -263,7 +263,7 @@ def test_a_system_has_as_many_latents_as_its_prior():
     assert found.density is not None
     (bits,) = fit_system_baselines(Exact(), ArrayTable((data.train.x > 0).float()), DataSpec((9,), "binary"))
     assert isinstance(bits, Baseline)
-    assert set(NAMES) == {"ppca", "factor_analysis", "independent", "none"}
+    assert set(NAMES) == {"ppca", "factor_analysis", "independent", "none", "state_space"}
 
 
 def test_likeliest_columns_are_scipys():

@@ -26,7 +26,7 @@ def diagonal_curvature(model: LatentVariableModel, rows: CodedRows, way: Way = "
     Args:
         model: its decoder's weights are asked about.
         rows: with a code each.
-        way: see :mod:`curvae.weights.layerwise`.
+        way: see :func:`curvae.weights.layerwise_diagonal`.
 
     Example:
         >>> from curvae.likelihoods import Gaussian
