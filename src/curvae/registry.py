@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from curvae import systems as _systems
-from curvae.systems.base import SYSTEMS
+from curvae.systems.base import PURPOSES, SYSTEMS
 from curvae.typing import DataSpec
 
 System = _systems.System
@@ -52,9 +52,9 @@ def system(name: str) -> Callable[..., System]:
     raise ValueError(f"system: expected one of {', '.join(systems())}; got {name!r}.{hint}")
 
 
-def systems() -> tuple[str, ...]:
-    """The names of all systems, sorted."""
-    return tuple(sorted(SYSTEMS))
+def systems(purpose: str | None = None) -> tuple[str, ...]:
+    """The names of all systems, or of those that serve a purpose (:data:`curvae.systems.base.Purpose`), sorted."""
+    return tuple(sorted(name for name in SYSTEMS if purpose in (None, PURPOSES[name])))
 
 
 def describe_system(name: str) -> tuple[str, str]:

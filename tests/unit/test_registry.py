@@ -2,13 +2,15 @@
 
 import inspect
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from torch import nn
 
 from curvae import registry, systems
+from curvae.cli.info import TITLES
 from curvae.networks import LastBlock
-from curvae.systems.base import SYSTEMS
+from curvae.systems.base import SYSTEMS, Purpose
 from curvae.typing import DataSpec
 
 SPEC = DataSpec((6,))
@@ -23,6 +25,14 @@ def test_networks_are_alike_unless_said_otherwise():
         several = {"predictive-coding", "flat-ladder", "ladder-clustering"}  # one for each of their layers
         frames = {"td-vae", "vrnn"}  # of a frame, not of a whole sequence
         assert odd == {"hidden": frames, "depth": several | frames, "start": set()}[name]
+
+
+def test_each_system_is_listed_once_by_what_it_is_for():
+    listed = [name for purpose in TITLES for name in registry.systems(purpose)]
+    assert sorted(listed) == list(registry.systems())
+    assert tuple(TITLES) == get_args(Purpose)
+    ours = [name for name in registry.systems("own") if SYSTEMS[name].__module__.startswith("curvae.")]
+    assert ours == []
 
 
 def test_names_and_builders():

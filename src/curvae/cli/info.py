@@ -17,6 +17,20 @@ PACKAGES = ("curvae", "torch", "lightning", "numpy", "scipy", "scikit-learn", "s
 THREADS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS")
 
 Row = tuple[str, str]
+TITLES = {
+    "first": "systems for a first fit",
+    "posterior": "a posterior that is closer to the true one",
+    "objective": "another bound, or an objective that is none",
+    "model": "a prior or a decoder that says more",
+    "levels": "levels of latents, and clusters",
+    "density": "an exact log p(x)",
+    "missing": "values that are missing, learned from",
+    "weights": "weights that are uncertain, for unknown inputs",
+    "sequences": "sequences",
+    "discrete": "discrete latents",
+    "own": "your own",
+}
+"""Groups of systems, by what somebody wants who takes one."""
 
 
 @command("", "curvae list")
@@ -25,11 +39,10 @@ def list_() -> None:
     from curvae import registry
     from curvae.data.datasets.known_sets import SOURCES
 
-    show(
-        "systems",
-        ["name", "what it is", "reference"],
-        [(name, *registry.describe_system(name)) for name in registry.systems()],
-    )
+    for purpose, title in TITLES.items():
+        if names := registry.systems(purpose):
+            rows = [(name, *registry.describe_system(name)) for name in names]
+            show(title, ["name", "what it is", "reference"], rows)
     described = [(name, unmarked(_first_line(source))) for name, source in SOURCES.items()]
     show("data sets (or a .npy, .npz, .csv, .tsv or .txt file of your own)", ["name", "what it is"], described)
     print("your own: subclass curvae.systems.System and register it, as docs/without-latents.md does in ten lines")

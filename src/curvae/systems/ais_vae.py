@@ -12,7 +12,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("ais-vae")
+@register("ais-vae", "posterior")
 def ais_vae(
     spec: DataSpec,
     latent: int = 16,

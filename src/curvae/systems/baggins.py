@@ -13,7 +13,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("baggins", own_prior=True)
+@register("baggins", "objective", own_prior=True)
 def baggins(
     spec: DataSpec,
     latent: int = 16,

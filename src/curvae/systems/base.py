@@ -241,12 +241,30 @@ class LatentSystem(System):
 
 SYSTEMS: dict[str, Callable[..., System]] = {}
 """Registered systems by name; ``registry.py`` is the one place that looks a name up."""
+Purpose = Literal[
+    "first",
+    "posterior",
+    "objective",
+    "model",
+    "levels",
+    "density",
+    "missing",
+    "weights",
+    "sequences",
+    "discrete",
+    "own",
+]
+"""What somebody wants who takes a system: the groups of ``curvae list``, in their order."""
+PURPOSES: dict[str, Purpose] = {}
+"""Of each registered system."""
 
 Arguments = ParamSpec("Arguments")
 Made = TypeVar("Made", bound=System)
 
 
-def register(name: str, own_prior: bool = False) -> Callable[[Callable[Arguments, Made]], Callable[Arguments, Made]]:
+def register(
+    name: str, purpose: Purpose = "own", own_prior: bool = False
+) -> Callable[[Callable[Arguments, Made]], Callable[Arguments, Made]]:
     """Enter a function that builds a system into the table; what it returns remembers how it was made.
 
     One that says that it returns a :class:`LatentSystem` takes one argument more, ``prior``: another one in the place
@@ -255,6 +273,7 @@ def register(name: str, own_prior: bool = False) -> Callable[[Callable[Arguments
 
     Args:
         name: of the system.
+        purpose: under which it is listed; by default that it is the user's own.
         own_prior: the prior is the system's point, or its latents are discrete: it takes no other. So it is where
             the function has an argument ``prior`` of its own.
 
@@ -290,7 +309,7 @@ def register(name: str, own_prior: bool = False) -> Callable[[Callable[Arguments
         built.__doc__ = full_docstring(built)
         if name in SYSTEMS:
             raise ValueError(f"register: a system named {name!r} exists already; choose another name.")
-        SYSTEMS[name] = built
+        SYSTEMS[name], PURPOSES[name] = built, purpose
         return built
 
     return enter

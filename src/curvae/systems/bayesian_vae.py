@@ -17,7 +17,7 @@ BaseWord = Literal["vae", "vlae", "iwae"]
 BASES: dict[str, Callable[..., LatentSystem]] = {"vae": vae, "vlae": vlae, "iwae": iwae}
 
 
-@register("bayesian-vae")
+@register("bayesian-vae", "weights")
 def bayesian_vae(
     spec: DataSpec,
     latent: int = 16,

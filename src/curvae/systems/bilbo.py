@@ -13,7 +13,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("bilbo", own_prior=True)
+@register("bilbo", "objective", own_prior=True)
 def bilbo(
     spec: DataSpec,
     latent: int = 16,

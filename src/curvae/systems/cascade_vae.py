@@ -27,7 +27,7 @@ SHARES = (0.5, 0.2, 0.3)
 """Of the time for the first model, for the second under N(0, I), and for its mixture."""
 
 
-@register("cascade-vae", own_prior=True)
+@register("cascade-vae", "levels", own_prior=True)
 def cascade_vae(
     spec: DataSpec,
     latent: int = 16,

@@ -9,7 +9,7 @@ from curvae.systems.parts import Gradient, estimator_for, standard_system
 from curvae.typing import DataSpec
 
 
-@register("chi-vae")
+@register("chi-vae", "objective")
 def chi_vae(
     spec: DataSpec,
     latent: int = 16,

@@ -9,7 +9,7 @@ from curvae.systems.parts import Gradient, estimator_for, standard_system
 from curvae.typing import DataSpec
 
 
-@register("ciwae")
+@register("ciwae", "objective")
 def ciwae(
     spec: DataSpec,
     latent: int = 16,

@@ -12,7 +12,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("coupling-vae")
+@register("coupling-vae", "posterior")
 def coupling_vae(
     spec: DataSpec,
     latent: int = 16,

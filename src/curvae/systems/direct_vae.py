@@ -16,7 +16,7 @@ from curvae.systems.parts import (
 from curvae.typing import DataSpec
 
 
-@register("direct-vae", own_prior=True)
+@register("direct-vae", "discrete", own_prior=True)
 def direct_vae(
     spec: DataSpec,
     variables: int = 1,

@@ -14,7 +14,7 @@ from curvae.systems.parts import standard_network
 from curvae.typing import DataSpec
 
 
-@register("dlgm", own_prior=True)
+@register("dlgm", "levels", own_prior=True)
 def dlgm(
     spec: DataSpec,
     latent: int = 16,

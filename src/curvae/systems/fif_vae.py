@@ -13,7 +13,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("fif-vae")
+@register("fif-vae", "posterior")
 def fif_vae(
     spec: DataSpec,
     latent: int = 16,

@@ -12,7 +12,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("fishernet")
+@register("fishernet", "posterior")
 def fishernet(
     spec: DataSpec,
     latent: int = 16,

@@ -10,7 +10,7 @@ from curvae.systems.parts import elbo_with_warmup, ladder_parts
 from curvae.typing import DataSpec
 
 
-@register("flat-ladder", own_prior=True)
+@register("flat-ladder", "levels", own_prior=True)
 def flat_ladder(
     spec: DataSpec,
     latent: int = 4,

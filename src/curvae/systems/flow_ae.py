@@ -12,7 +12,7 @@ from curvae.systems.stages import single
 from curvae.typing import DataSpec
 
 
-@register("flow-ae", own_prior=True)
+@register("flow-ae", "density", own_prior=True)
 def flow_ae(
     spec: DataSpec,
     latent: int | None = None,

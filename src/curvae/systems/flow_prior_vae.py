@@ -19,7 +19,7 @@ SHARE = 0.3
 """Of the time for the prior, where it is fitted by itself."""
 
 
-@register("flow-prior-vae", own_prior=True)
+@register("flow-prior-vae", "model", own_prior=True)
 def flow_prior_vae(
     spec: DataSpec,
     latent: int = 16,

@@ -12,7 +12,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("gibbs-vae")
+@register("gibbs-vae", "missing")
 def gibbs_vae(
     spec: DataSpec,
     latent: int = 16,

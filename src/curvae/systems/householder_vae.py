@@ -11,7 +11,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("householder-vae")
+@register("householder-vae", "posterior")
 def householder_vae(
     spec: DataSpec,
     latent: int = 16,

@@ -14,7 +14,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("hvae")
+@register("hvae", "posterior")
 def hvae(
     spec: DataSpec,
     latent: int = 16,

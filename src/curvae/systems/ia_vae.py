@@ -12,7 +12,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("ia-vae")
+@register("ia-vae", "posterior")
 def ia_vae(
     spec: DataSpec,
     latent: int = 16,

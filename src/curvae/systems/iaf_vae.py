@@ -13,7 +13,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("iaf-vae")
+@register("iaf-vae", "posterior")
 def iaf_vae(
     spec: DataSpec,
     latent: int = 16,

@@ -15,7 +15,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("identifiable-vae")
+@register("identifiable-vae", "model")
 def identifiable_vae(
     spec: DataSpec,
     latent: int | None = None,

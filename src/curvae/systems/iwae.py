@@ -9,7 +9,7 @@ from curvae.systems.parts import Gradient, estimator_for, standard_system
 from curvae.typing import DataSpec
 
 
-@register("iwae")
+@register("iwae", "objective")
 def iwae(
     spec: DataSpec,
     latent: int = 16,

@@ -23,7 +23,7 @@ PASS = 0.6
 """Time of an update for each component that the decoder is passed for, in updates of the ladder."""
 
 
-@register("ladder-clustering", own_prior=True)
+@register("ladder-clustering", "levels", own_prior=True)
 def ladder_clustering(
     spec: DataSpec,
     latent: int = 4,

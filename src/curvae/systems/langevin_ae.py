@@ -10,7 +10,7 @@ from curvae.systems.parts import standard_generative_model, standard_network
 from curvae.typing import DataSpec
 
 
-@register("langevin-ae")
+@register("langevin-ae", "posterior")
 def langevin_ae(
     spec: DataSpec,
     latent: int = 16,

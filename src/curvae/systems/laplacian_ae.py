@@ -11,7 +11,7 @@ from curvae.weights import OnlineLaplace
 from curvae.weights.diagonal_curvature import Way
 
 
-@register("laplacian-ae", own_prior=True)
+@register("laplacian-ae", "weights", own_prior=True)
 def laplacian_ae(
     spec: DataSpec,
     latent: int | None = None,

@@ -16,7 +16,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("lossy-vae", own_prior=True)
+@register("lossy-vae", "model", own_prior=True)
 def lossy_vae(
     spec: DataSpec,
     latent: int = 16,

@@ -12,7 +12,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("missing-iwae")
+@register("missing-iwae", "missing")
 def missing_iwae(
     spec: DataSpec,
     latent: int = 16,

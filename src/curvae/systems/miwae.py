@@ -9,7 +9,7 @@ from curvae.systems.parts import Gradient, estimator_for, standard_system
 from curvae.typing import DataSpec
 
 
-@register("miwae")
+@register("miwae", "objective")
 def miwae(
     spec: DataSpec,
     latent: int = 16,

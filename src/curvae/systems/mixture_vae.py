@@ -11,7 +11,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("mixture-vae")
+@register("mixture-vae", "posterior")
 def mixture_vae(
     spec: DataSpec,
     latent: int = 16,

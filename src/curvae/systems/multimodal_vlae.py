@@ -14,7 +14,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("multimodal-vlae")
+@register("multimodal-vlae", "posterior")
 def multimodal_vlae(
     spec: DataSpec,
     latent: int = 16,

@@ -12,7 +12,7 @@ from curvae.systems.stages import single
 from curvae.typing import DataSpec
 
 
-@register("nice", own_prior=True)
+@register("nice", "density", own_prior=True)
 def nice(
     spec: DataSpec,
     couplings: int = 4,

@@ -21,7 +21,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("not-miwae")
+@register("not-miwae", "missing")
 def not_miwae(
     spec: DataSpec,
     latent: int = 16,

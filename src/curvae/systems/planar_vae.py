@@ -12,7 +12,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("planar-vae")
+@register("planar-vae", "posterior")
 def planar_vae(
     spec: DataSpec,
     latent: int = 16,

@@ -13,7 +13,7 @@ from curvae.systems.stages import Remember, Stage, initialize_likelihood
 from curvae.typing import DataSpec
 
 
-@register("predictive-coding", own_prior=True)
+@register("predictive-coding", "levels", own_prior=True)
 def predictive_coding(
     spec: DataSpec,
     latent: int = 16,

@@ -14,7 +14,7 @@ from curvae.systems.parts import standard_generative_model, standard_network
 from curvae.typing import DataSpec
 
 
-@register("probabilistic-ae", own_prior=True)
+@register("probabilistic-ae", "density", own_prior=True)
 def probabilistic_ae(
     spec: DataSpec,
     latent: int | None = None,

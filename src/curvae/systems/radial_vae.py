@@ -12,7 +12,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("radial-vae")
+@register("radial-vae", "posterior")
 def radial_vae(
     spec: DataSpec,
     latent: int = 16,

@@ -11,7 +11,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("recursive-mixture")
+@register("recursive-mixture", "posterior")
 def recursive_mixture(
     spec: DataSpec,
     latent: int = 16,

@@ -9,7 +9,7 @@ from curvae.systems.parts import Gradient, estimator_for, standard_system
 from curvae.typing import DataSpec
 
 
-@register("renyi-vae")
+@register("renyi-vae", "objective")
 def renyi_vae(
     spec: DataSpec,
     latent: int = 16,

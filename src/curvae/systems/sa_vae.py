@@ -11,7 +11,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("sa-vae")
+@register("sa-vae", "posterior")
 def sa_vae(
     spec: DataSpec,
     latent: int = 16,

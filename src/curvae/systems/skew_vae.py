@@ -9,7 +9,7 @@ from curvae.systems.parts import standard_system
 from curvae.typing import DataSpec
 
 
-@register("skew-vae", own_prior=True)
+@register("skew-vae", "objective", own_prior=True)
 def skew_vae(
     spec: DataSpec,
     latent: int = 16,

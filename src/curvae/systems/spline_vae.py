@@ -12,7 +12,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("spline-vae")
+@register("spline-vae", "posterior")
 def spline_vae(
     spec: DataSpec,
     latent: int = 16,

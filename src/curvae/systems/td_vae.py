@@ -10,7 +10,7 @@ from curvae.systems.stages import Stage
 from curvae.typing import DataSpec
 
 
-@register("td-vae", own_prior=True)
+@register("td-vae", "sequences", own_prior=True)
 def td_vae(
     spec: DataSpec,
     latent: int = 8,

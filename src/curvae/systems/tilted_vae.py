@@ -13,7 +13,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("tilted-vae", own_prior=True)
+@register("tilted-vae", "model", own_prior=True)
 def tilted_vae(
     spec: DataSpec,
     latent: int = 10,

@@ -13,7 +13,7 @@ from curvae.systems.starts import start_for
 from curvae.typing import DataSpec
 
 
-@register("tsc")
+@register("tsc", "posterior")
 def tsc(
     spec: DataSpec,
     latent: int = 16,

@@ -8,7 +8,7 @@ from curvae.systems.parts import elbo_with_warmup, standard_system
 from curvae.typing import DataSpec
 
 
-@register("vae")
+@register("vae", "first")
 def vae(
     spec: DataSpec,
     latent: int = 16,

@@ -21,7 +21,7 @@ def refined_cost(spec: DataSpec, latent: int, hidden: int, rounds: int = 0) -> f
     return 1.7 + curvature + rounds * (1.5 + 1.8 * curvature)
 
 
-@register("vlae")
+@register("vlae", "first")
 def vlae(
     spec: DataSpec,
     latent: int = 16,

@@ -9,7 +9,7 @@ from curvae.systems.sequence_system import SequenceSystem, frame_network, frame_
 from curvae.typing import DataSpec
 
 
-@register("vrnn", own_prior=True)
+@register("vrnn", "sequences", own_prior=True)
 def vrnn(
     spec: DataSpec,
     latent: int = 16,

@@ -9,7 +9,7 @@ from curvae.systems.parts import standard_system
 from curvae.typing import DataSpec
 
 
-@register("wake-wake")
+@register("wake-wake", "objective")
 def wake_wake(
     spec: DataSpec,
     latent: int = 16,
