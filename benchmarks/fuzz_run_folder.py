@@ -11,6 +11,7 @@ a reader wrote.
 
 import argparse
 import collections
+import contextlib
 import copy
 import io
 import json
@@ -36,6 +37,7 @@ import yaml
 
 import curvae
 from curvae import evaluation, report, training
+from curvae.cli import main as command
 from curvae.data import DataError
 from curvae.evaluation.io import read_evaluation, write_findings
 from curvae.latents import latent_axes
@@ -324,6 +326,9 @@ def make(folder: Path) -> dict[int, Path]:
     files.write_sealed(new / layout.RESTARTS, {"kept": 0, "starts": [{"seed": 0, "bound": -1.5}]})
     files.write_sealed(new / layout.LATENTS, {"axes": latent_axes(run.system(), data).to_dict(), "weights": sha256})
     evaluation.gaps(run.path, data=4, steps=4, samples=20, progress=False)
+    few = ["--samples", "10", "--limit", "20", "--reference", "20", "--steps", "1", "--to", str(folder / "ood.csv")]
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert command(["ood", str(new), "test", *few]) == 0
     shutil.copytree(new, old)
     first_format(old)
     return {1: old, 2: new}

@@ -62,6 +62,8 @@ def test_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.syspath_prepend(str(tmp_path))  # as a shell's own folder is
     if not WHOLE:
         monkeypatch.setattr(curvae, "fit", short(curvae.fit))
+        monkeypatch.setattr("curvae.evaluation.samples.engines.CHAINS", 50)  # as many draws, of shorter chains
+        monkeypatch.setattr("curvae.evaluation.samples.engines.APART", 1)
     names: dict[str, Any] = {}
     for language, text in blocks(page):
         if language == "python":

@@ -89,6 +89,7 @@ def test_a_line_of_the_docs_runs(line: str, evaluated: Path, tmp_path: Path):
     wine = [f"{a:.4f},{b:.4f},{'red' if c > 0 else 'white'}" for a, b, c in rows]
     (tmp_path / "wine.csv").write_text("\n".join(["ash,hue,class", *wine]) + "\n")
     np.savez(tmp_path / "pictures.npz", x=rows.reshape(20, 3, 3))
+    np.save(tmp_path / "new.npy", curvae.data.load("digits").test.raw[:20].numpy())
     (tmp_path / "pictures").mkdir()
     for number in range(20):
         Image.fromarray(rows[:9].astype(np.uint8)).save(tmp_path / "pictures" / f"{number}.png")

@@ -175,7 +175,9 @@ def test_others_have_no_such_argument():
         "predictive-coding",
         "probabilistic-ae",
         "skew-vae",
+        "td-vae",
         "tilted-vae",
+        "vrnn",
     ]
     with pytest.raises(TypeError, match="unexpected keyword argument 'prior'"):
         SYSTEMS["bilbo"](methods.SPEC, prior="flow")

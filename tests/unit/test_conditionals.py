@@ -365,7 +365,7 @@ def test_it_repeats_and_runs_in_parts(monkeypatch):
     assert conditionals(made, x, mask, 3, samples=100).drawn.shape == (3, 7, P)
 
 
-@pytest.mark.parametrize("name", [name for name in methods.SYSTEMS if name not in methods.PICTURES])
+@pytest.mark.parametrize("name", [n for n in methods.SYSTEMS if n not in methods.PICTURES | {*methods.SEQUENCES}])
 def test_every_system_fills_in(name, monkeypatch):
     """What was observed stays, and all else is a number, whatever the system was made for."""
     monkeypatch.setattr(module, "CHAINS", 3)

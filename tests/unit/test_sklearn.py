@@ -125,7 +125,7 @@ def test_columns_of_words_are_categories(x: Array):
 def test_latents_lead_back_to_the_units_of_the_data(x: Array):
     model = LatentVariables("vae", latent=3, max_updates=200, options={"hidden": 8}).fit(x)
     back = model.inverse_transform(model.transform(x))
-    np.testing.assert_allclose(back.mean(0), x.mean(0), rtol=0.05)
+    assert (np.abs(back.mean(0) - x.mean(0)) < 0.2 * x.std(0)).all()
     assert np.corrcoef(back[:, 0], x[:, 0])[0, 1] > 0.5
     assert model.inverse_transform(model.transform(x.astype(np.float32))).dtype == np.float32
 

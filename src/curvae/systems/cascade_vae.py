@@ -67,6 +67,7 @@ def cascade_vae(
         ValueError: sizes below 1, no such word.
 
     Example:
+        >>> import torch
         >>> system = cascade_vae(DataSpec((5, 8, 8)), latent=3, hidden=16)
         >>> [stage.name for stage in system.stages()], system.clusters(torch.zeros(7, 5, 8, 8)).shape
         (['first', 'codes', 'clusters'], torch.Size([7, 1, 2]))

@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import expit, logit
-from scipy.stats import norm, rankdata
+from scipy.special import expit, logit, ndtri
 
 from curvae.evaluation.draws import in_parts
 from curvae.io.typed import Share
@@ -91,6 +90,8 @@ def roc_area(unknown: Unknown, known: Known) -> IntervalEstimate:
         >>> print(roc_area(np.array([2.0, 3.0]), np.array([0.0, 1.0])))
         1.000 [0.386, 1.000]
     """
+    from scipy.stats import rankdata  # its package takes a second to import
+
     count, others = len(unknown), len(known)
     ranks = rankdata(np.concatenate([unknown, known]))
     above = (ranks[:count] - rankdata(unknown)) / others
@@ -99,7 +100,7 @@ def roc_area(unknown: Unknown, known: Known) -> IntervalEstimate:
     variance = above.var(ddof=1) / count + below.var(ddof=1) / others
     if area in (0.0, 1.0) or variance == 0:
         return _newcombe(area, count, others)
-    half = norm.isf((1 - LEVEL) / 2) * np.sqrt(variance) / (area * (1 - area))
+    half = ndtri((1 + LEVEL) / 2) * np.sqrt(variance) / (area * (1 - area))
     return IntervalEstimate(area, *(float(expit(logit(area) + side * half)) for side in (-1, 1)))
 
 
@@ -108,7 +109,7 @@ def _newcombe(area: float, count: int, others: int) -> IntervalEstimate:
     if area == 0:
         mirrored = _newcombe(1.0, count, others)
         return IntervalEstimate(0.0, 0.0, 1 - mirrored.low)
-    mean, width = (count + others) / 2 - 1, norm.isf((1 - LEVEL) / 2)
+    mean, width = (count + others) / 2 - 1, ndtri((1 + LEVEL) / 2)
 
     def squared_error(at: float) -> float:
         """Over ``1 - at``."""

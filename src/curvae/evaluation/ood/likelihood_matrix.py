@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from scipy.stats import f as ratio_of_variances
+from scipy.special import fdtri
 from torch import Generator
 
 from curvae.argument_checks import check_counts
@@ -59,7 +59,7 @@ class LikelihoodMatrix(NamedTuple):
         False by chance in all but 5 % of the rows whose models are equal, if errors are normal.
         """
         free = len(self.values) - 1
-        limit = ratio_of_variances.isf(LEVEL, free, free)
+        limit = fdtri(free, free, 1 - LEVEL)
         return self.deviation**2 > limit * self.noise**2
 
 
