@@ -1,4 +1,4 @@
-"""The tests that take longest: ``make test`` runs a quarter of them, by the commit, and ``make whole`` all.
+"""The tests that take longest: ``make test`` runs an eighth of them, by the commit, and ``make whole`` all.
 
     python -m pytest -n 2 --durations=0 -vv > times.txt && python tests/slow.py times.txt
 
