@@ -13,6 +13,7 @@ from curvae.report import write_report
 from curvae.training import RunError, RunFolder, refit
 from curvae.training.fits.refit import updates_at_best
 from curvae.training.loop.checkpoint import Session
+from curvae.typing import Batch
 
 OPTIONS: dict[str, Any] = {"progress": False, "device": "cpu"}
 SIZES = {"latent": 2, "hidden": 8}
@@ -98,14 +99,22 @@ def test_it_takes_the_updates_of_the_best_and_keeps_the_last(
         refit(found)
 
 
-def test_last_weights_are_kept_though_others_were_better(earlier: RunFolder, tmp_path: Path):
-    """A rate that ruins everything: with rows held out the start would be kept."""
+def test_last_weights_are_kept_though_others_were_better(
+    earlier: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A rate that ruins everything: with rows held out the start is kept, and there is nothing to refit."""
     bad = earlier.path.parent / "bad"
     options = {"learning_rate": 5.0, "schedule": "constant", "clip": None, "patience": 0, "out": bad}
     run = curvae.fit("vae", earlier.path.parent / "a.csv", epochs=3, **options, **SIZES, **OPTIONS).run
     with pytest.raises(RunError, match="better than its start"):
         refit(run, out=tmp_path / "all")
     assert not (tmp_path / "all").exists()
+    monkeypatch.setattr("curvae.training.fits.refit.updates_at_best", lambda run: 3)
+    ruined = refit(run, out=tmp_path / "all", progress=False)
+    rows = ruined.data().validation.x
+    with torch.no_grad():
+        first, last = (each.system().bound(Batch.of(rows)).value.mean() for each in (run, ruined))
+    assert last < first - 1
 
 
 @pytest.mark.parametrize(
