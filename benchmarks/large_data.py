@@ -6,8 +6,8 @@ resident set of that process (``ru_maxrss``, which counts what of the file is ma
 1,000 rows, which imports and runs the same code; as a multiple of the file's size.
 
 ``speed`` times, in CPU seconds, what it takes to have each batch of an epoch, of rows in memory, the mapped file, the
-mapped file and Parquet in shuffled blocks, and a plain step of Adam with it (without Lightning's share, so speeds are
-lower than they are in a fit); a speed is that over the speed of rows in memory..
+mapped file, Parquet and zarr in shuffled blocks, and a plain step of Adam with it (without Lightning's share, so
+speeds are lower than they are in a fit); a speed is that over the speed of rows in memory.
 
 ``open`` times ``from_file`` of 500,000 x 5 numbers in a ``.csv`` beside ``pandas.read_csv``, in CPU seconds, and what
 it takes of memory, as a multiple of the file.
@@ -59,6 +59,10 @@ def file(folder: Path, name: str, rows: int, width: int) -> Path:
         np.save(path, x)
     elif path.suffix == ".csv":
         np.savetxt(path, x, delimiter=",", fmt="%.6g", header=",".join(f"x{j}" for j in range(width)), comments="")
+    elif path.suffix == ".zarr":
+        import zarr
+
+        zarr.create_array(path, data=x, chunks=(10_000, width))
     else:
         import pyarrow
         from pyarrow import parquet
@@ -113,13 +117,15 @@ def memory(folder: Path, temporary: Path) -> dict[str, float]:
 
 SPEED = """
 import sys, tempfile, time, torch
-import curvae, curvae.data.stored, curvae.data.tables.mapped, curvae.data.tables.parquet
+import curvae, curvae.data.formats.zarr_arrays, curvae.data.stored, curvae.data.tables.mapped
+import curvae.data.tables.parquet
 from curvae.training.loop.loader import Batches
 way, path = {way!r}, {path!r}
 if way == "memory":
     curvae.data.tables.mapped.LEAST = 2**60
 if "blocks" in way:
-    curvae.data.stored.MOST_AT_RANDOM = curvae.data.tables.parquet.MOST_AT_RANDOM = 0
+    for part in (curvae.data.stored, curvae.data.tables.parquet, curvae.data.formats.zarr_arrays):
+        part.MOST_AT_RANDOM = 0
 train = curvae.data.from_file(path).train
 system = curvae.systems.vae(curvae.typing.DataSpec((50,)), latent=5, hidden=32)
 adam = torch.optim.Adam(system.parameters())
@@ -141,7 +147,13 @@ print(1e6 * fetching / count, 1e6 * stepping / min(count, 500))
 
 def speed(folder: Path, temporary: Path, repetitions: int = 1) -> dict[str, float]:
     """CPU microseconds to have a batch, over an epoch, and of a plain step with it; the least of a few."""
-    names = {"memory": "npy", "mapped": "npy", "mapped, blocks": "npy", "Parquet, blocks": "parquet"}
+    names = {
+        "memory": "npy",
+        "mapped": "npy",
+        "mapped, blocks": "npy",
+        "Parquet, blocks": "parquet",
+        "zarr, blocks": "zarr",
+    }
     found: dict[str, float] = dict.fromkeys([*names, "step"], 1e9)
     for _ in range(repetitions):
         for way, kind in names.items():

@@ -123,8 +123,10 @@ def test_matrices_of_counts_hold_the_same_data(here: Path):
     scipy_io.mmwrite("turned.mtx", sparse.coo_matrix(COUNTS.T))
     scipy_io.savemat("a.mat", {"data": sparse.csc_matrix(COUNTS.astype(float))})
     cells().write_h5ad("a.h5ad")
+    cells().write_zarr("a.zarr")
     for path, options in (
         ("a.npz", {}), ("a.mtx", {}), ("turned.mtx", {"transpose": True}), ("a.mat", {}), ("a.h5ad", {"key": "counts"}),
+        ("a.zarr", {"key": "counts"}),
     ):  # fmt: skip
         data = from_file(path, **options)
         assert data.checksum == COUNTED, path

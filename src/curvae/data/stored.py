@@ -1,8 +1,11 @@
 """Rows that stay in their file: read some at a time, as they are asked for, and never all at once."""
 
+from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
@@ -150,6 +153,86 @@ class StoredRows:
 def together(source: RowSource) -> int:
     """How many blocks a window has."""
     return max(1, WINDOW * len(source.edges) // source.nbytes)
+
+
+class BlockRows(ABC):
+    """Rows of a file that is read block by block; implements :class:`RowSource`.
+
+    The blocks that were asked for last are kept in one tensor, those of two windows, so that rows of several blocks are
+    taken from it at once.
+
+    Args:
+        counts: rows of each block.
+        event: shape of a row.
+        dtype: as which blocks are kept.
+        out: as which rows come out; None = as they are kept.
+    """
+
+    def __init__(self, counts: Sequence[int], event: Sequence[int], dtype: torch.dtype, out: torch.dtype | None = None):
+        self.counts = torch.tensor(counts)
+        self.event = tuple(event)
+        self.dtype = dtype
+        self.out = out or dtype
+        self._edges = self.counts.cumsum(0) - self.counts
+        self._shift = torch.zeros_like(self.counts)
+        self._kept: OrderedDict[int, int] = OrderedDict()
+        self._blocks = torch.empty(0)
+
+    @abstractmethod
+    def block(self, number: int) -> Tensor:
+        """The rows of a block, read anew."""
+
+    def __len__(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def nbytes(self) -> int:
+        return len(self) * prod(self.event) * self.dtype.itemsize
+
+    @property
+    def edges(self) -> Tensor:
+        return self._edges
+
+    def read(self, rows: Tensor | slice) -> Tensor:
+        wanted = torch.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
+        number = torch.searchsorted(self.edges, wanted, right=True) - 1
+        needed = number.unique().tolist()
+        if len(needed) <= self._most:
+            return self._taken(wanted, number, needed)
+        found = torch.empty(len(wanted), *self.event, dtype=self.out)
+        for first in range(0, len(needed), self._most):
+            some = needed[first : first + self._most]
+            here = torch.isin(number, torch.tensor(some))
+            found[here] = self._taken(wanted[here], number[here], some)
+        return found
+
+    @property
+    def _most(self) -> int:
+        """How many blocks are kept."""
+        return min(2 * together(self), len(self.counts))
+
+    def _taken(self, wanted: Tensor, number: Tensor, needed: Sequence[int]) -> Tensor:
+        """Rows of as many blocks as are kept."""
+        for each in needed:
+            if each in self._kept:
+                self._kept.move_to_end(each)
+        for each in needed:
+            if each not in self._kept:
+                self._keep(each)
+        return self._blocks[wanted + self._shift[number]].to(self.out)
+
+    def _keep(self, number: int) -> None:
+        """Read a block, in place of that which was asked for least recently."""
+        size, count = int(self.counts.max()), int(self.counts[number])
+        if not len(self._blocks):
+            self._blocks = torch.empty(self._most * size, *self.event, dtype=self.dtype)
+        place = len(self._kept) * size if len(self._kept) < self._most else self._kept.popitem(last=False)[1]
+        self._blocks[place : place + count] = self.block(number)
+        self._kept[number] = place
+        self._shift[number] = place - self.edges[number]
+
+    def forget(self) -> None:  # noqa: B027
+        """Those that were asked for last may be asked for again."""
 
 
 Raw = Tensor | StoredRows

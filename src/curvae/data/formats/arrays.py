@@ -40,7 +40,7 @@ def read_archive(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
         with parsed(path, "a sparse matrix of SciPy"):
             x = sparse.load_npz(io.BytesIO(read_bytes(path)))
             return Found(x, None, sparsity_decisions(x))
-    wanted, beside = _keys(path, names, reading, hints)
+    wanted, beside = keys_of_data(path, names, reading, hints)
     known = [name for name in hints.beside if name in names]
     arrays = read_npz(path, [name for name in (wanted, beside, *known) if name in names])
     return Found(arrays[wanted], arrays.get(beside or ""), (), {name: arrays[name] for name in known})
@@ -60,7 +60,7 @@ def read_matlab(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
         except NotImplementedError:
             raise DataError(f"{path}: expected a MATLAB file up to version 7, got one of 7.3; {OLDER}.") from None
         usable = [name for name, kind in kinds.items() if kind in NUMBERS]
-        wanted, beside = _keys(path, usable, reading, hints, list(kinds))
+        wanted, beside = keys_of_data(path, usable, reading, hints, list(kinds))
         known = [name for name in hints.beside if name in kinds]
         file.seek(0)
         found = loadmat(file, variable_names=[name for name in (wanted, beside, *known) if name in kinds])
@@ -73,7 +73,7 @@ def read_matlab(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
     return Found(x, labels, sparsity_decisions(x), {name: _words(found[name]) for name in known})
 
 
-def _keys(
+def keys_of_data(
     path: Path, names: Sequence[str], reading: Reading, hints: Hints, every: Sequence[str] = ()
 ) -> tuple[str, str | None]:
     """The key of the data, and that of the labels if there are any."""

@@ -26,17 +26,22 @@ def read_h5ad(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
     Raises:
         DataError: a broken file, no such layer, or anndata is not there.
     """
-    read, h5py = imported(path, "anndata.io", "anndata").read_elem, imported(path, "h5py", "anndata")
+    anndata, h5py = imported(path, "anndata.io", "anndata"), imported(path, "h5py", "anndata")
     with parsed(path, "an AnnData file") as file, h5py.File(file, "r") as store:
-        layers = list(store.get("layers", ()))
-        key, obs = reading.key or MAIN, read(store["obs"])
-        place = MAIN if key == MAIN else f"layers/{key}"
-        if place not in store:
-            raise DataError(f"{path}: expected key= as one of {', '.join([MAIN, *layers])}, got {key!r}.")
-        names = read(store["var"]).index
-        if hasattr(store[place], "shape"):
-            require_room(path, int(np.prod(store[place].shape)))
-        return _described(read(store[place]), list(map(str, names)), obs, key, [MAIN, *layers], reading, hints)
+        return read_cells(path, anndata, store, reading, hints)
+
+
+def read_cells(path: Path, anndata: Any, store: Any, reading: Reading, hints: Hints) -> Found:
+    """The same of AnnData that is open: in a file of HDF5, or a group of zarr."""
+    read, layers = anndata.read_elem, list(store.get("layers", ()))
+    key, obs = reading.key or MAIN, read(store["obs"])
+    place = MAIN if key == MAIN else f"layers/{key}"
+    if place not in store:
+        raise DataError(f"{path}: expected key= as one of {', '.join([MAIN, *layers])}, got {key!r}.")
+    names = read(store["var"]).index
+    if hasattr(store[place], "shape"):
+        require_room(path, int(np.prod(store[place].shape)))
+    return _described(read(store[place]), list(map(str, names)), obs, key, [MAIN, *layers], reading, hints)
 
 
 def is_anndata(x: Any) -> bool:

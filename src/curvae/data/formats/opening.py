@@ -41,10 +41,23 @@ def parsed(path: Path, expected: str) -> Iterator[BinaryIO]:
     Raises:
         DataError: the file is missing, or not what is expected.
     """
+    with (
+        parsing_folder(path, expected),
+        io.BytesIO(read_bytes(path)) if path.suffix in OPENERS else open_regular(path) as file,
+    ):
+        yield file
+
+
+@contextmanager
+def parsing_folder(path: Path, expected: str) -> Iterator[None]:
+    """The same of what a library opens by its path.
+
+    Raises:
+        DataError: it is missing, or not what is expected.
+    """
     with as_data_errors(path), parsing(path, expected, DataError), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with io.BytesIO(read_bytes(path)) if path.suffix in OPENERS else open_regular(path) as file:
-            yield file
+        yield
 
 
 def check_archive(path: Path, file: BinaryIO) -> None:

@@ -12,6 +12,7 @@ from curvae.data.data import Rows
 from curvae.data.dialect import Decision, Dialect
 from curvae.data.errors import DataError
 from curvae.data.formats.cells import is_anndata, without_anndata
+from curvae.data.formats.zarr_arrays import ZarrRows
 from curvae.data.schema import BESIDE, DECLARED, Column, FrameKind, Holder, unique
 from curvae.data.stored import Raw, StoredRows, columns_at, single_column
 from curvae.data.tables.categories import column_numbers
@@ -198,7 +199,7 @@ def dtype_of(x: Any) -> str:
     """NumPy's name of the type of an array or tensor as it came."""
     if isinstance(x, Tensor):
         return "float32" if x.dtype is torch.bfloat16 else str(x.dtype).removeprefix("torch.")
-    return dtype_name(np.asarray(x).dtype)
+    return dtype_name(x.array.dtype if isinstance(x, ZarrRows) else np.asarray(x).dtype)
 
 
 def checked_rows(

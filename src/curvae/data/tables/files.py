@@ -16,6 +16,7 @@ from curvae.data.formats.cells import read_h5ad, read_matrix_market
 from curvae.data.formats.file_content import NONE, Found, Hints, with_columns_beside
 from curvae.data.formats.pictures import read_folder
 from curvae.data.formats.spreadsheet import OLD, read_excel, refuse_old
+from curvae.data.formats.zarr_arrays import is_zarr, read_zarr
 from curvae.data.readers import OPENERS
 from curvae.data.schema import Origin, Schema
 from curvae.data.tables.advice import say_decided
@@ -54,7 +55,8 @@ def from_file(
     Args:
         path: a file: text (``.csv``, ``.tsv``, ``.txt``, ``.dat``, ...), ``.npy``, ``.npz``, Parquet, Feather, Excel,
             AnnData, Matrix Market, FITS, VOTable, ECSV or MATLAB; plain or compressed (``.gz``, ``.xz``). Or a folder
-            of PNG and JPEG pictures of one size, whose sub-folders are labels.
+            (``.zarr``) or archive (``.zarr.zip``) of zarr, or a folder of PNG and JPEG pictures of one size, whose
+            sub-folders are labels.
         columns: the features by name, in the order in which the model sees them; by default all but the label. Columns
             without names are called by their numbers, from 0.
         label: the column with the labels, numbers or words, by name; a number that is no name counts columns, from the
@@ -148,9 +150,10 @@ def read_file(path: Path, reading: Reading, hints: Hints = NONE) -> Found:
     Raises:
         DataError: a file that is missing, broken, or of a kind that is not read.
     """
-    if path.is_dir():
+    if path.is_dir() and not is_zarr(path):
         return read_folder(path, reading, hints)
     suffix = next((suffix.lower() for suffix in reversed(path.suffixes) if suffix not in OPENERS), "")
+    suffix = ".zarr" if path.is_dir() else suffix
     if suffix not in FORMATS:
         raise DataError(f"{path}: expected {USUAL} (or .gz, .xz of it), got {suffix or 'no'} suffix.")
     found = FORMATS[suffix](path, reading, hints)
@@ -182,10 +185,11 @@ FORMATS: Mapping[str, Callable[[Path, Reading, Hints], Found]] = {
     **dict.fromkeys((".fits", ".fit", ".fts"), read_fits),
     **dict.fromkeys((".ecsv", ".vot"), read_astropy),
     ".mat": read_matlab,
+    **dict.fromkeys((".zarr", ".zip"), read_zarr),
     **dict.fromkeys(OLD, refuse_old),
 }
 """Suffix to what opens files of it."""
-USUAL = ".csv, .tsv, .txt, .npy, .npz, .parquet, .feather, .xlsx, .h5ad, .mtx, .fits, .vot, .ecsv or .mat"
+USUAL = ".csv, .tsv, .txt, .npy, .npz, .parquet, .feather, .xlsx, .h5ad, .mtx, .fits, .vot, .ecsv, .mat or .zarr"
 
 
 def _places(path: Path, x: np.ndarray, columns: Sequence[Any], positions: Sequence[int] | None) -> Sequence[int]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from curvae.data.data import Rows
+from curvae.data.formats.zarr_arrays import ZarrRows
 from curvae.data.stored import LEAST, Mask, StoredRows
 from curvae.data.validation import check_stored, to_tensor
 
@@ -45,7 +46,12 @@ class MappedArray:
 
 
 def left_in_file(what: str, x: Any) -> StoredRows | None:
-    """The rows of a large array of numbers that is mapped from a file; None of all else, which goes into memory."""
+    """The rows of a large array of numbers that is mapped from a file; None of all else, which goes into memory.
+
+    So does an array of zarr that is too large for it.
+    """
+    if isinstance(x, ZarrRows):
+        return StoredRows(x)
     mapped = isinstance(x, np.memmap) and x.dtype.kind in "biuf" and x.ndim > 1
     return StoredRows(MappedArray(what, x)) if mapped and x.size and x.nbytes >= LEAST else None
 

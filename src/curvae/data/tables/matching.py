@@ -29,6 +29,7 @@ from curvae.data.tables.content import (
 )
 from curvae.data.tables.context import names_of_roles, numbered_table, read_known, with_context
 from curvae.data.tables.labels import UNKNOWN, flat, missing, read_as, words
+from curvae.data.tables.mapped import left_in_file
 from curvae.data.validation import CHANNELS, locate_first, to_tensor
 from curvae.io.reading import Reading
 from curvae.typing import DataSpec, Support
@@ -110,7 +111,9 @@ def select_columns(
 
 def _from_array(known: Sequence[Column], what: str, x: Any, reading: Reading, mask: Any) -> Content:
     """Columns without names go by place, where there are as many as the run has."""
-    tensor, seen = to_tensor(what, x), combined_mask(x, mask)
+    stored = left_in_file(what, x)
+    tensor = to_tensor(what, x) if stored is None else rows_in_memory(stored)
+    seen = combined_mask(x, mask)
     features = tuple(column for column in known if column.is_feature)
     context = read_known(numbered_table(what, tensor), what, known, features)
     if tensor.ndim != 2 or not features:
