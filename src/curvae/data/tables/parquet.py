@@ -71,5 +71,10 @@ class ParquetRows(BlockRows):
         self.places = places
 
     def block(self, number: int) -> Tensor:
-        frame = FrameColumns(self.columns.what, self.columns.file.read(self.places, [number]))
-        return torch.from_numpy(frame.numbers(range(len(self.places))))
+        table = self.columns.file.read(self.places, [number])
+        frame = FrameColumns(self.columns.what, table)
+        found = torch.empty(len(table), len(self.places), dtype=self.dtype)
+        for j, column in enumerate(table.columns):
+            values = frame.numbers([j])[:, 0] if column.null_count else column.to_numpy()
+            found[:, j] = torch.from_numpy(np.require(values, requirements="W"))
+        return found
