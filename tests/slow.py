@@ -2,7 +2,7 @@
 
     python -m pytest -n 2 --durations=1000 --durations-min=0.3 > times.txt; python tests/slow.py times.txt
 
-writes slow.txt anew: those that took 70 % of the time of all above 0.3 s, a function once, whatever its parameters.
+writes slow.txt anew: those that took 85 % of the time of all above 0.3 s, a function once, whatever its parameters.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from typing import TypeVar
 from variations import head
 
 LIST = Path(__file__).with_suffix(".txt")
-SHARE = 0.7
+SHARE = 0.85
 Item = TypeVar("Item")
 
 
