@@ -9,8 +9,9 @@ resident set of that process (``ru_maxrss``, which counts what of the file is ma
 mapped file, Parquet and zarr in shuffled blocks, and a plain step of Adam with it (without Lightning's share, so
 speeds are lower than they are in a fit); a speed is that over the speed of rows in memory.
 
-``open`` times ``from_file`` of 500,000 x 5 numbers in a ``.csv`` beside ``pandas.read_csv``, in CPU seconds, and what
-it takes of memory, as a multiple of the file.
+``open`` times 500,000 x 5 numbers in a ``.csv`` beside ``pandas.read_csv``, in CPU seconds: how long it takes to have
+the numbers (``read_text``), and to have data (``from_file``, which also looks at every value, finds the kind of each
+column, splits, standardizes and takes a checksum), and what that takes of memory, as a multiple of the file.
 
 A cell that is there already is not measured again: delete its line of ``results/large_data.jsonl`` for that. It costs
 some 10 CPU minutes and 700 MB of disk in ``--folder``.
@@ -166,7 +167,9 @@ def speed(folder: Path, temporary: Path, repetitions: int = 1) -> dict[str, floa
 
 OPEN = """
 import time, resource, warnings
+from pathlib import Path
 import pandas, curvae
+from curvae.data.text.table import read_text
 warnings.simplefilter("ignore")
 path = {path!r}
 curvae.data.from_file({small!r})
@@ -178,19 +181,24 @@ def seconds(read):
         read(path)
         best = min(best, time.process_time() - start)
     return best
+def numbers(path):
+    table = read_text(Path(path))
+    return table.numbers(range(len(table.header)))
 ours = seconds(curvae.data.from_file)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(ours, seconds(pandas.read_csv), (after - before) * 1024)
+print(ours, seconds(numbers), seconds(pandas.read_csv), (after - before) * 1024)
 """
 
 
 def opening(folder: Path, temporary: Path) -> dict[str, float]:
     large, small = (file(folder, f"{rows}.csv", rows, 5) for rows in (500_000, 1000))
-    ours, pandas, more = printed(OPEN.format(path=str(large), small=str(small)))
+    ours, read, pandas, more = printed(OPEN.format(path=str(large), small=str(small)))
     return {
         "from_file, s": round(ours, 2),
+        "read_text, s": round(read, 2),
         "pandas, s": round(pandas, 2),
         "ratio": round(ours / pandas, 2),
+        "ratio of reading": round(read / pandas, 2),
         "memory, times the file": round(more / large.stat().st_size, 2),
     }
 
