@@ -88,6 +88,9 @@ def test_a_line_of_the_docs_runs(line: str, evaluated: Path, tmp_path: Path):
     np.savetxt(tmp_path / "measurements.csv", rows, delimiter=",", header="a,b,c", comments="")
     wine = [f"{a:.4f},{b:.4f},{'red' if c > 0 else 'white'}" for a, b, c in rows]
     (tmp_path / "wine.csv").write_text("\n".join(["ash,hue,class", *wine]) + "\n")
+    (tmp_path / "stars.csv").write_text("\n".join(["u,g,class", *wine]) + "\n")
+    digits = curvae.data.load("digits").test.raw[:20].flatten(1).numpy()
+    np.savetxt(tmp_path / "new.csv", digits, delimiter=",", header=",".join(map(str, range(64))), comments="")
     np.savez(tmp_path / "pictures.npz", x=rows.reshape(20, 3, 3))
     np.save(tmp_path / "new.npy", curvae.data.load("digits").test.raw[:20].numpy())
     (tmp_path / "pictures").mkdir()

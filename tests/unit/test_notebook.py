@@ -64,6 +64,9 @@ def test_a_fitted_system_says_what_it_is(fitted: Fitted):
     assert result is not None
     assert f"{result.log_likelihood} nats, test data" in seen(fitted).words
     assert next(name for name, _ in result.rows()) in seen(result).words
+    assert [line.split("  ")[0] for line in str(result).splitlines()[1:] if line[0] != " "] == [
+        name for name, _ in (*result.rows(), *(("warning", each) for each in result.warnings)) if name[0] != " "
+    ]
 
 
 def test_a_posterior_shows_its_first_examples():

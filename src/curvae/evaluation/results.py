@@ -131,10 +131,22 @@ class Evaluation:
             yield from ((name, value) for name, value in finding.rows)
         yield "time", f"{self.seconds:.1f} s"
 
-    def _repr_html_(self) -> str:
+    def __str__(self) -> str:
         """The printed table, and what to be careful about."""
-        rows = [*self.rows(), *(("warning", warning) for warning in self.warnings)]
-        return html_table(f"Evaluation of {self.count:,} {self.split} data; nats per datum ± standard error", rows)
+        rows = self._with_warnings()
+        width = max(len(name) for name, _ in rows)
+        return "\n".join([self._title, *(f"{name:<{width}}  {value}" for name, value in rows)])
+
+    def _repr_html_(self) -> str:
+        """The same in a notebook."""
+        return html_table(self._title, self._with_warnings())
+
+    def _with_warnings(self) -> list[tuple[str, str]]:
+        return [*self.rows(), *(("warning", warning) for warning in self.warnings)]
+
+    @property
+    def _title(self) -> str:
+        return f"Evaluation of {self.count:,} {self.split} data; nats per datum ± standard error"
 
     def described(self, arrays: Mapping[str, NDArray]) -> Iterator[tuple[str, str, str]]:
         """Rows of the report, from the values of each example, too."""

@@ -113,6 +113,9 @@ class Fitted:
         """What ``evaluate`` found of the run's test data; None before it was asked to."""
         return None if (found := self.run.evaluation) is None else found.result
 
+    def __repr__(self) -> str:
+        return f"Fitted({str(self.path)!r})"
+
     def _repr_html_(self) -> str:
         """What it is, of which data, in which folder, and what was found of it."""
         recorded, spec = self.run.config["system"], self.schema.spec
