@@ -15,14 +15,16 @@ from torch import nn
 from curvae import registry
 from curvae.adopters.autoencoder_kl import adopt_autoencoder_kl, is_autoencoder_kl
 from curvae.adopters.candidate import Candidate, as_pixels, as_signed_pixels, rows_for, under
+from curvae.adopters.decoders import adopt_decoder
 from curvae.adopters.faithful import ROWS, difference, prove
-from curvae.adopters.pairs import adopt_decoder, adopt_pair, is_pair
-from curvae.adopters.pythae_models import adopt_pythae, is_pythae
+from curvae.adopters.pairs import adopt_pair, is_pair
+from curvae.adopters.pythae_files import is_pythae
+from curvae.adopters.pythae_models import adopt_pythae
 from curvae.adopters.scvi_models import adopt_scvi, data_of, is_scvi, reading_of
 from curvae.data import Data
 from curvae.data.transforms import Transform
 from curvae.fitted import Fitted
-from curvae.fitted.fit_and_load import as_data, split_options
+from curvae.fitted.fit_and_load import RENAMED, as_data, options_of_data
 from curvae.noise import keep_random_states
 from curvae.systems import LatentSystem, System
 from curvae.systems.device import evaluating
@@ -114,7 +116,9 @@ def adopt(
     if data is None and adapter.own_data is not None:
         data = adapter.own_data(source)
     if data is None:
-        raise ValueError(f"data: expected rows to evaluate {adapter.kind} on, got None; pass an array, a file or a set.")
+        raise ValueError(
+            f"data: expected rows to evaluate {adapter.kind} on, got None; pass an array, a file or a set."
+        )
     if adapter.reading is not None and not isinstance(data, Data):
         options = {**adapter.reading(source), **options}
     fitting = options.get("encoder") == "fit"
@@ -156,15 +160,14 @@ def _split(
     ours = {name: value for name, value in options.items() if name in adapter.options}
     training = {name: value for name, value in options.items() if name in known}
     rest = {name: value for name, value in options.items() if name not in {*ours, *training}}
-    theirs: dict[str, Any] = {}
-    for name, value in rest.items():
-        try:
-            theirs |= split_options(System, data, {name: value})[1]  # pyright: ignore[reportArgumentType]
-        except ValueError as error:
-            near = get_close_matches(name, [*adapter.options], n=1)
-            mend = f"did you mean {near[0]}?" if near else str(error).partition("; ")[2]
+    allowed = options_of_data(data)
+    for name in rest:
+        if name not in allowed:
+            near = get_close_matches(name, [*adapter.options, *allowed], n=1)
+            mend = f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted(adapter.options | allowed))}."
             got = f"got {name!r}; {mend}"
-            raise ValueError(f"adopt: expected an option of {adapter.kind} or of the data, {got}") from None
+            raise ValueError(f"adopt: expected an option of {adapter.kind} or of the data, {got}")
+    theirs = {RENAMED.get(name, name): value for name, value in rest.items()}
     return ours, theirs, training
 
 
@@ -235,4 +238,3 @@ def _same_weights(run: Any, system: LatentSystem) -> bool:
 
     digest = weights.files.digest(weights.to_safetensors(weights.snapshot(copy.deepcopy(system))))
     return run.digest() == digest
-

@@ -149,7 +149,10 @@ def _size(event: tuple[int, ...], channels: int) -> tuple[int, ...]:
         AdoptionError: it has none, or its channels come last.
     """
     if len(event) == 3 and event[0] != channels and event[2] == channels:
-        raise AdoptionError(f"AutoencoderKL: expected pictures of shape ({channels}, H, W), got {event}: is it the order of channels, first or last?")
+        raise AdoptionError(
+            f"AutoencoderKL: expected pictures of shape ({channels}, H, W), got {event}: is it the order of channels, "
+            "first or last?"
+        )
     if len(event) != 3 or event[0] != channels:
         raise AdoptionError(f"AutoencoderKL: expected pictures of shape ({channels}, H, W), got {event}.")
     return event[1:]
@@ -166,7 +169,9 @@ def _loaded(folder: str | Path) -> Any:
         return kind.from_pretrained(str(folder), use_safetensors=True, local_files_only=True)
     except (OSError, ValueError, json.JSONDecodeError) as error:
         reason = " ".join(str(error).split())[:160].rstrip(".")
-        raise AdoptionError(f"{folder}: expected an AutoencoderKL with its weights in safetensors, got: {reason}.") from None
+        raise AdoptionError(
+            f"{folder}: expected an AutoencoderKL with its weights in safetensors, got: {reason}."
+        ) from None
 
 
 def _diffusers() -> Any:

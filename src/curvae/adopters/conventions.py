@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from curvae.adopters.faithful import Elbo, Suspect
-from curvae.adopters.reading import LOG_SCALE, Spread, gaussian_pair, output_of
+from curvae.adopters.reading import LOG_SCALE, gaussian_pair, output_of
 from curvae.likelihoods import Bernoulli, Gaussian, Likelihood
 from curvae.linalg import LOG_2PI, standard_normal_log_prob
 
@@ -19,7 +19,7 @@ from curvae.linalg import LOG_2PI, standard_normal_log_prob
 class Reading:
     """One way to read a pair of networks."""
 
-    spread: Spread = "log-variance"
+    spread: str = "log-variance"
     probabilities: bool = False
     """The decoder gives those of ones, and not logits."""
     mean_over_elements: bool = False
@@ -141,8 +141,12 @@ def changes_of(likelihood: Likelihood, said: Reading, event: tuple[int, ...], sc
         kind, word = ("logits", "natural") if said.probabilities else ("probabilities, a sigmoid's", "probabilities")
         yield Change(f"the decoder gives {kind}: pass outputs={word!r}", {"probabilities": not said.probabilities})
     if isinstance(likelihood, Gaussian):
-        yield Change("its ELBO leaves out the constant of the density, log(2 pi s^2) / 2 an element", {"constant": False})
-        yield Change("its squared errors are not halved: the noise is sqrt(1/2), pass noise=0.5**0.5", {"squared": True})
+        yield Change(
+            "its ELBO leaves out the constant of the density, log(2 pi s^2) / 2 an element", {"constant": False}
+        )
+        yield Change(
+            "its squared errors are not halved: the noise is sqrt(1/2), pass noise=0.5**0.5", {"squared": True}
+        )
     count = torch.Size(event).numel()
     words = f"its reconstruction term is a mean over the {count} elements of a row, and not their sum"
     yield Change(words, {"mean_over_elements": True})

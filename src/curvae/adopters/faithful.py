@@ -192,11 +192,13 @@ def _checked(elbo: Elbo, batch: Batch, noise: Tensor) -> Tensor:
     """
     theirs = elbo(batch, noise)
     if theirs.shape != (len(batch.x),):
-        raise AdoptionError(f"elbo: expected one of each row, ({len(batch.x)},), got {tuple(theirs.shape)}; sum over z.")
+        raise AdoptionError(
+            f"elbo: expected one of each row, ({len(batch.x)},), got {tuple(theirs.shape)}; sum over z."
+        )
     if not torch.equal(theirs, elbo(batch, noise)):
         raise AdoptionError(
-            "adopt: expected a source whose ELBO is the same for the same noise, got another each time: it draws on its "
-            "own, or dropout is on in train mode. Call .eval() on its networks."
+            "adopt: expected a source whose ELBO is the same for the same noise, got another each time: it draws on "
+            "its own, or dropout is on in train mode. Call .eval() on its networks."
         )
     return theirs
 

@@ -1,10 +1,9 @@
-"""Any encoder with any decoder, and a decoder alone."""
+"""Any encoder with any decoder."""
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -13,18 +12,13 @@ from torch import Tensor, nn
 from curvae.adopters.candidate import Candidate, fit_noise, likelihood_of, rows_for, system_of
 from curvae.adopters.conventions import Change, Networks, Reading, changes_of, data_changes, suspects_of
 from curvae.adopters.faithful import AdoptionError, Source
-from curvae.adopters.reading import FlatDecoder, GaussianEncoder, Spread, gaussian_pair, output_of, without_sigmoid
+from curvae.adopters.reading import FlatDecoder, GaussianEncoder, gaussian_pair, output_of, without_sigmoid
 from curvae.data import Data
 from curvae.likelihoods import Bernoulli, Likelihood
-from curvae.objectives import Bound
-from curvae.systems import LatentSystem, Stage
-from curvae.systems.adopted import SEARCH
-from curvae.systems.parts import standard_encoder
-from curvae.typing import Batch
 
 log = logging.getLogger("curvae")
 
-Outputs = Literal["natural", "probabilities"]
+OUTPUTS = ("natural", "probabilities")
 """What a decoder gives: the parameters of the likelihood (logits, say), or probabilities of ones."""
 PairElbo = Callable[[nn.Module, nn.Module, Tensor, Tensor], Tensor]
 """(encoder, decoder, x, noise) -> the source's own ELBO of each row."""
@@ -39,8 +33,8 @@ def adopt_pair(
     data: Data,
     *,
     likelihood: str | Likelihood | None = None,
-    spread: Spread = "log-variance",
-    outputs: Outputs | None = None,
+    spread: str = "log-variance",
+    outputs: str | None = None,
     noise: float | None = None,
     elbo: PairElbo | None = None,
 ) -> Candidate:
@@ -69,20 +63,20 @@ def adopt_pair(
     with torch.no_grad():
         mean, _ = gaussian_pair(encoder(rows.x if event is None else rows.x.reshape(len(rows.x), *event)))
         latents = None if mean.ndim == 2 else tuple(mean.shape[1:])
-        out = _decoded(decoder, mean)
+        out = decoded(decoder, mean)
     law = likelihood_of(likelihood, data.spec, noise)
     if out.flatten(1).shape[1] != law.outputs:
         raise AdoptionError(
             f"decoder: expected {law.outputs} values a row for {type(law).__name__}, got {out.flatten(1).shape[1]}."
         )
-    reading = Reading(spread, probabilities=_are_probabilities(out, law, outputs))
+    reading = Reading(spread, probabilities=are_probabilities(out, law, outputs))
     networks = Networks.of(encoder, decoder, law, event=event, latents=latents)
     check_rows(networks, reading, rows.x, data.spec.event)
     system = system_of(
         data.spec,
         mean.flatten(1).shape[1],
         {
-            "decoder": _flat_decoder(decoder, latents, reading.probabilities, mean[:1].new_zeros(4, *mean.shape[1:])),
+            "decoder": flat_decoder(decoder, latents, reading.probabilities, mean[:1].new_zeros(4, *mean.shape[1:])),
             "likelihood": law,
             "encoder": GaussianEncoder(encoder, spread, event),
         },
@@ -94,77 +88,6 @@ def adopt_pair(
     double = [copy.deepcopy(each).double() for each in pair]  # in the mode that they are in
     source = Source(elbo=lambda batch, noise: elbo(*copy.deepcopy(double), batch.x, noise))
     return Candidate(system, source, "an encoder and a decoder", suspects_of(networks, reading, data.spec.event))
-
-
-def adopt_decoder(
-    decoder: nn.Module,
-    data: Data,
-    *,
-    latent: int | Sequence[int] | None = None,
-    likelihood: str | Likelihood | None = None,
-    outputs: Outputs | None = None,
-    noise: float | None = None,
-    encoder: Literal["search", "fit"] = "search",
-    search: int = SEARCH,
-    hidden: int = 256,
-    depth: int = 2,
-) -> Candidate:
-    """A decoder alone, under N(0, I): posteriors are searched for from the mean of the prior, or an encoder is fitted.
-
-    Args:
-        decoder: from latents to the likelihood's parameters.
-        data: rows in the units of the decoder.
-        latent: number of latents, or the shape in which the decoder takes those of a row.
-        likelihood: as with a pair.
-        outputs: as with a pair.
-        noise: standard deviation of a Gaussian; None = fitted to training rows in closed form.
-        encoder: "search", or "fit": a new encoder is then trained for this decoder, which stays as it is; arguments of
-            training of :func:`curvae.fit` say how.
-        search: Newton steps at most.
-        hidden: width of the layers of a new encoder.
-        depth: their number.
-
-    Raises:
-        AdoptionError: a decoder for other rows.
-        ValueError: no number of latents, or no such word for encoder.
-    """
-    if latent is None:
-        raise ValueError("latent: expected the number of latents that the decoder takes, got None.")
-    if encoder not in ("search", "fit"):
-        raise ValueError(f"encoder: expected search or fit; got {encoder!r}. Of an encoder pass the pair.")
-    shape = (latent,) if isinstance(latent, int) else tuple(latent)
-    decoder, size = copy.deepcopy(decoder).eval(), torch.Size(shape).numel()
-    law = likelihood_of(likelihood, data.spec, noise)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        z = torch.randn(TRIED, *shape)
-        out = _decoded(decoder, z)
-    if out.flatten(1).shape[1] != law.outputs:
-        raise AdoptionError(
-            f"decoder: expected {law.outputs} values a row for {type(law).__name__}, got {out.flatten(1).shape[1]}."
-        )
-    probabilities = _are_probabilities(out, law, outputs)
-    latents = None if len(shape) == 1 else shape
-    flat = _flat_decoder(decoder, latents, probabilities, z[:4])
-    system = system_of(data.spec, size, {"decoder": flat, "likelihood": law}, search=search)
-    fit_noise(system, data)
-    if encoder == "fit":
-        parts = {"decoder": flat, "likelihood": law, "encoder": standard_encoder(data.spec, size, hidden, depth)}
-        system = system_of(data.spec, size, parts)
-        system.restage(Stage("encoder", trained=("inference",), bound=bound_of_kept_decoder))
-    double = copy.deepcopy(decoder).double()
-
-    def mean(z: Tensor) -> Tensor:
-        found = output_of(double(z if latents is None else z.reshape(len(z), *latents))).flatten(1)
-        return found if probabilities else copy.deepcopy(law).double().mean(found).flatten(1)
-
-    return Candidate(system, Source(mean=mean), "a decoder")
-
-
-def bound_of_kept_decoder(system: LatentSystem, batch: Batch) -> Bound:
-    """The bound under the decoder as it is: in evaluation mode, whatever mode the encoder is in."""
-    with system.model.evaluating():
-        return system.bound(batch)
 
 
 def _event(encoder: nn.Module, x: Float[Tensor, "B *event"]) -> tuple[int, ...] | None:
@@ -182,10 +105,12 @@ def _event(encoder: nn.Module, x: Float[Tensor, "B *event"]) -> tuple[int, ...] 
         except (RuntimeError, IndexError) as error:
             told = error
     reason = " ".join(str(told).split())[:200].rstrip(".")
-    raise AdoptionError(f"encoder: expected a network that takes (N, {', '.join(map(str, x.shape[1:]))}), got {reason}.")
+    raise AdoptionError(
+        f"encoder: expected a network that takes (N, {', '.join(map(str, x.shape[1:]))}), got {reason}."
+    )
 
 
-def _decoded(decoder: nn.Module, z: Float[Tensor, "N ..."]) -> Tensor:
+def decoded(decoder: nn.Module, z: Float[Tensor, "N ..."]) -> Tensor:
     try:
         return output_of(decoder(z))
     except RuntimeError as error:
@@ -193,15 +118,15 @@ def _decoded(decoder: nn.Module, z: Float[Tensor, "N ..."]) -> Tensor:
         raise AdoptionError(f"decoder: expected a network that takes latents (N, {shape}), got {reason}.") from None
 
 
-def _are_probabilities(out: Tensor, law: Likelihood, outputs: Outputs | None) -> bool:
+def are_probabilities(out: Tensor, law: Likelihood, outputs: str | None) -> bool:
     """Whether a decoder gives probabilities of ones.
 
     Raises:
         AdoptionError: it cannot give what is said.
         ValueError: no such word, or probabilities under another likelihood.
     """
-    if outputs not in (None, "natural", "probabilities"):
-        raise ValueError(f"outputs: expected natural or probabilities; got {outputs!r}.")
+    if outputs not in (None, *OUTPUTS):
+        raise ValueError(f"outputs: expected {' or '.join(OUTPUTS)}; got {outputs!r}.")
     if not isinstance(law, Bernoulli):
         if outputs == "probabilities":
             raise ValueError(f"outputs: expected natural under {type(law).__name__}; got 'probabilities'.")
@@ -214,13 +139,13 @@ def _are_probabilities(out: Tensor, law: Likelihood, outputs: Outputs | None) ->
         )
     if outputs == "probabilities" and not within:
         raise AdoptionError(
-            f"decoder: expected probabilities, got values from {float(out.min()):.3g} to {float(out.max()):.3g}: logits. "
-            "Pass outputs='natural'."
+            f"decoder: expected probabilities, got values from {float(out.min()):.3g} to {float(out.max()):.3g}: "
+            "logits. Pass outputs='natural'."
         )
     return within
 
 
-def _flat_decoder(
+def flat_decoder(
     decoder: nn.Module, latents: tuple[int, ...] | None, probabilities: bool, z: Float[Tensor, "N ..."]
 ) -> nn.Module:
     """The decoder as a model takes it: of flat latents, to the likelihood's parameters."""
@@ -292,8 +217,8 @@ def _note_other_spreads(networks: Networks, reading: Reading, x: Tensor) -> None
             gain = networks.elbo(replace(reading, **change.to), x, noise) - stated
             if float(gain.mean()) > max(5 * float(gain.std()) / len(gain) ** 0.5, 1.0):
                 log.info(
-                    "adopt: the ELBO would be %.3g nats higher if %s; nothing was compared with the source's own, as no "
-                    "elbo= is given.",
+                    "adopt: the ELBO would be %.3g nats higher if %s; it was not compared with the source's own, as "
+                    "elbo= is not given.",
                     float(gain.mean()),
                     change.words,
                 )
@@ -308,4 +233,3 @@ def networks_size(networks: Networks, x: Tensor) -> int:
 def is_pair(source: object) -> bool:
     """Whether it is an encoder and a decoder."""
     return isinstance(source, tuple | list) and len(source) == 2 and all(isinstance(each, nn.Module) for each in source)
-

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from torch.nn.functional import linear, softplus
 from curvae.argument_checks import check_least
 from curvae.flows import Flow, InvertibleFlow, Transformed
 
-Step = Literal["Planar", "Radial"]
+STEPS = ("Planar", "Radial")
 
 
 class MaskedLayer(nn.Linear):
@@ -94,7 +94,7 @@ class MaskedFlow(InvertibleFlow):
 
 def _masked_network(widths: Sequence[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in pairwise(widths):
         layers += [MaskedLayer(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -121,10 +121,10 @@ class PlanarRadialFlow(Flow):
         (torch.Size([5, 3]), True)
     """
 
-    def __init__(self, size: int, kinds: Sequence[Step], floor: float = 0.0):
+    def __init__(self, size: int, kinds: Sequence[str], floor: float = 0.0):
         super().__init__()
         check_least("PlanarRadialFlow", 1, size=size)
-        if bad := [kind for kind in kinds if kind not in get_args(Step)]:
+        if bad := [kind for kind in kinds if kind not in STEPS]:
             raise ValueError(f"PlanarRadialFlow: expected steps that are Planar or Radial; got {bad[0]!r}.")
         self.size, self.context, self.cheap = size, 0, "forward"
         self.kinds, self.floor = list(kinds), floor
@@ -169,7 +169,7 @@ class PlanarRadialFlow(Flow):
         return 0.0
 
 
-def _parameters(kind: Step, size: int) -> nn.ParameterDict:
+def _parameters(kind: str, size: int) -> nn.ParameterDict:
     """Those of one step, at the identity."""
     if kind == "Planar":
         return nn.ParameterDict({"w": torch.zeros(1, size), "u": torch.zeros(1, size), "b": torch.zeros(1)})

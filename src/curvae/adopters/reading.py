@@ -2,22 +2,20 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
-Spread = Literal["log-variance", "variance", "scale", "log-scale"]
-"""What the second half of an encoder's outputs may be."""
-LOG_SCALE: Mapping[Spread, Callable[[Tensor], Tensor]] = {
+LOG_SCALE: Mapping[str, Callable[[Tensor], Tensor]] = {
     "log-variance": lambda value: 0.5 * value,
     "variance": lambda value: 0.5 * value.log(),
     "scale": lambda value: value.log(),
     "log-scale": lambda value: value,
 }
-"""From each of them to the logarithm of the standard deviation."""
+"""From what the second half of an encoder's outputs may be to the logarithm of the standard deviation."""
 NAMED = (("embedding", "log_covariance"), ("mean", "log_variance"), ("mu", "logvar"), ("mean", "logvar"))
 """Attributes by which encoders give means and log-variances."""
 OUTPUT = ("reconstruction", "sample")
@@ -44,12 +42,12 @@ class GaussianEncoder(nn.Module):
         torch.Size([5, 4])
     """
 
-    def __init__(self, network: nn.Module, spread: Spread = "log-variance", event: Sequence[int] | None = None):
+    def __init__(self, network: nn.Module, spread: str = "log-variance", event: Sequence[int] | None = None):
         super().__init__()
         if spread not in LOG_SCALE:
-            raise ValueError(f"spread: expected one of {', '.join(get_args(Spread))}; got {spread!r}.")
+            raise ValueError(f"spread: expected one of {', '.join(LOG_SCALE)}; got {spread!r}.")
         self.network = network
-        self.spread: Spread = spread
+        self.spread = spread
         self.event = event
 
     def forward(self, x: Float[Tensor, "B *event"]) -> Float[Tensor, "B Q"]:
@@ -128,8 +126,8 @@ def gaussian_pair(found: Any) -> tuple[Tensor, Tensor]:
             return mean, spread
     got = f"a {type(found).__name__}" + (f" of {len(found)}" if isinstance(found, tuple | list) else "")
     raise ValueError(
-        f"encoder: expected a pair of means and spreads, or a tensor of both, 2 D values a row; got {got}. Wrap it in a "
-        "module that returns the two."
+        f"encoder: expected a pair of means and spreads, or a tensor of both, 2 D values a row; got {got}. Wrap it in "
+        "a module that returns the two."
     )
 
 
@@ -144,7 +142,9 @@ def output_of(found: Any) -> Tensor:
     for name in OUTPUT:
         found = getattr(found, name, found) if not isinstance(found, Tensor) else found
     if not isinstance(found, Tensor):
-        raise ValueError(f"decoder: expected a tensor, got a {type(found).__name__}; wrap it in a module that gives one.")
+        raise ValueError(
+            f"decoder: expected a tensor, got a {type(found).__name__}; wrap it in a module that gives one."
+        )
     return found
 
 

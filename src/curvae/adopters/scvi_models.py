@@ -87,8 +87,14 @@ def adopt_scvi(source: Any, data: Data) -> Candidate:
     state = {name: value.detach().cpu() for name, value in told.module.state_dict().items()}
     _fill_encoder(encoder, state, order)
     _fill_decoder(decoder, state, order)
-    _describe(encoder, words | {"covariates": encoder_sees, "logarithm": told.words["logarithm"]} | _norms(told.words, "encoder"))
-    _describe(decoder, words | {"covariates": count, "inflated": inflated, "log_unit": log_unit} | _norms(told.words, "decoder"))
+    _describe(
+        encoder,
+        words | {"covariates": encoder_sees, "logarithm": told.words["logarithm"]} | _norms(told.words, "encoder"),
+    )
+    _describe(
+        decoder,
+        words | {"covariates": count, "inflated": inflated, "log_unit": log_unit} | _norms(told.words, "decoder"),
+    )
     parts = {"decoder": decoder, "likelihood": likelihood, "encoder": encoder}
     system = system_of(data.spec, told.words["latent"], parts)
     return Candidate(system, Source(elbo=_elbo(told, order)), "scvi-tools SCVI")
@@ -147,7 +153,9 @@ def _check(told: Told, data: Data) -> None:
     if wrong := [words for words, holds in refused.items() if not holds]:
         raise AdoptionError(f"SCVI: expected a model with {wrong[0]}, got another.")
     if data.spec.support != "count" or not data.spec.given.exposure:
-        raise AdoptionError("SCVI: expected counts with exposure='total', the library size of each cell; got data without.")
+        raise AdoptionError(
+            "SCVI: expected counts with exposure='total', the library size of each cell; got data without."
+        )
     if data.spec.event != (told.words["genes"],):
         raise AdoptionError(f"SCVI: expected {told.words['genes']} genes, got data of shape {data.spec.event}.")
 
@@ -172,7 +180,9 @@ def _order(told: Told, data: Data) -> list[int]:
         return []
     words = list(columns[0].vocabulary or ()) if len(columns) == 1 else []
     if told.batch is None or sorted(words) != sorted(told.batches):
-        wanted = f"covariates=[{told.batch!r}], batches {', '.join(told.batches[:10])}" if told.batch else "no covariates"
+        wanted = (
+            f"covariates=[{told.batch!r}], batches {', '.join(told.batches[:10])}" if told.batch else "no covariates"
+        )
         raise AdoptionError(f"SCVI: expected {wanted}; got {', '.join(words[:10]) or 'others or none'}.")
     return [list(told.batches).index(word) for word in words]
 
