@@ -1,7 +1,12 @@
 """Adopted models in tests: small networks whose conventions are known, and every command on a run."""
 
+import json
 import math
+import shutil
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +14,7 @@ import torch
 from torch import nn
 
 from command_line import says
+from curvae.cli import main
 from curvae.linear import ppca
 
 SMALL = {
@@ -16,13 +22,10 @@ SMALL = {
     "gaps": ["--data", "2", "--steps", "2", "--samples", "10", "--no-progress"],
     "calibrate": ["--count", "20", "--draws", "9"],
     "score": ["test", "--samples", "10", "--to", "scores.csv"],
-    "ood": [
-        "test",
-        *["--models", "1", "--samples", "3", "--steps", "1", "--limit", "6", "--reference", "6", "--to", "unknown.csv"],
-    ],
+    "ood": ["test", "--models", "1", "--samples", "3", "--steps", "1", "--limit", "6", "--reference", "6"],
     "refine": ["--rounds", "1", "--to", "refined.npz"],
-    "encode": ["--to", "latents.npz"],
-    "sample": ["--n", "3", "--to", "drawn.npy"],
+    "encode": ["test", "--to", "latents.npz"],
+    "sample": ["--n", "3", "--to", "drawn.npz"],
     "report": [],
 }
 """Every command that reads a run, with flags that make it fast."""
@@ -34,10 +37,9 @@ def use(run: Path, capsys: pytest.CaptureFixture[str], without: tuple[str, ...] 
         if name not in without:
             data, words = given[:1] if given[:1] == ["test"] else [], [w for w in given if w != "test"]
             capsys.readouterr()
-            from curvae.cli import main
-
             assert main([name, str(run), *data, *words]) == 0, (name, capsys.readouterr().err)
-    assert "log p(x)" in says(capsys, "compare", str(run), str(run))
+    other = shutil.copytree(run, run.with_name(f"{run.name}-again"))
+    assert "log p(x)" in says(capsys, "compare", str(run), str(other))
     assert (run / "report.html").stat().st_size > 10_000
 
 
@@ -71,3 +73,73 @@ def saved(x: torch.Tensor, folder: Path) -> Path:
     path = folder / "rows.npy"
     np.save(path, x.numpy())
     return path
+
+
+OPTIONS = {
+    "VAE": {},
+    "BetaVAE": {"beta": 4.0},
+    "IWAE": {"number_samples": 3},
+    "VAE_LinNF": {"flows": ["Planar", "Radial", "Planar"]},
+    "VAE_IAF": {"n_made_blocks": 2, "n_hidden_in_made": 2, "hidden_size": 16},
+    "VAMP": {"number_components": 7},
+    "WAE_MMD": {},
+    "RAE_L2": {},
+}
+"""The eight models of pythae, and what their configuration says beside."""
+HIDDEN = 512
+
+
+def pythae_folder(
+    path: Path, name: str, event: tuple[int, ...] = (1, 5, 5), latent: int = 3, loss: str = "bce"
+) -> Path:
+    """What pythae's ``model.save`` leaves of an untrained model, written without it."""
+    generator, latent = torch.Generator().manual_seed(5), 3
+    size, gaussian = math.prod(event), name not in ("WAE_MMD", "RAE_L2")
+
+    def layer(prefix: str, inputs: int, outputs: int, scale: float = 1.0) -> dict[str, torch.Tensor]:
+        weight = torch.randn(outputs, inputs, generator=generator) * scale / inputs**0.5
+        return {f"{prefix}.weight": weight, f"{prefix}.bias": 0.1 * torch.randn(outputs, generator=generator)}
+
+    state = layer("encoder.layers.0.0", size, HIDDEN) | layer("encoder.embedding", HIDDEN, latent)
+    state |= layer("encoder.log_var", HIDDEN, latent) if gaussian else {}
+    state |= layer("decoder.layers.0.0", latent, HIDDEN) | layer("decoder.layers.1.0", HIDDEN, size)
+    if name == "VAMP":
+        state |= layer("pseudo_inputs.0", OPTIONS[name]["number_components"], size)
+    if name == "VAE_LinNF":
+        for number, kind in enumerate(OPTIONS[name]["flows"]):
+            names = {"w": (1, latent), "u": (1, latent), "b": (1,)}
+            names = names if kind == "Planar" else {"x0": (1, latent), "log_alpha": (1,), "beta": (1,)}
+            state |= {
+                f"net.{number}.{key}": 0.3 * torch.randn(shape, generator=generator) for key, shape in names.items()
+            }
+    if name == "VAE_IAF":
+        state |= _masked(latent, OPTIONS[name], layer)
+    path.mkdir(parents=True)
+    default = {
+        "input_dim": list(event),
+        "latent_dim": latent,
+        "uses_default_encoder": True,
+        "uses_default_decoder": True,
+    }
+    words = {"name": f"{name}_Config" if "_" in name else f"{name}Config", **default, **OPTIONS[name]}
+    words |= {"reconstruction_loss": loss} if gaussian else {}
+    (path / "model_config.json").write_text(json.dumps(words))
+    torch.save({"model_state_dict": state}, path / "model.pt")
+    return path
+
+
+def _masked(
+    latent: int, options: dict[str, Any], layer: Callable[..., dict[str, torch.Tensor]]
+) -> dict[str, torch.Tensor]:
+    """Masked networks, by the degrees of their units."""
+    state, width = {}, options["hidden_size"]
+    degrees = [torch.arange(latent), *[torch.arange(width) % (latent - 1)] * options["n_hidden_in_made"]]
+    for block in range(options["n_made_blocks"]):
+        prefix = f"iaf_flow.net.{block}.net"
+        for number, (before, after) in enumerate(pairwise(degrees)):
+            state |= layer(f"{prefix}.{2 * number}", len(before), len(after))
+            state[f"{prefix}.{2 * number}.mask"] = (after.unsqueeze(1) >= before).float()
+        last = f"{prefix}.{2 * (len(degrees) - 1)}"
+        state |= layer(last, width, 2 * latent, 0.5)
+        state[f"{last}.mask"] = (degrees[-1] < degrees[0].unsqueeze(1)).float().repeat(2, 1)
+    return state

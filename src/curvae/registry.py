@@ -103,7 +103,7 @@ def current(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make(value: Any) -> Any:
-    """A module that a file describes by class_path and init_args, lists of them too; any other value as it is.
+    """A module that a file describes by class_path and init_args; any other value as it is.
 
     Raises:
         ValueError: a class that is neither of torch.nn nor ours.
@@ -112,8 +112,6 @@ def make(value: Any) -> Any:
         >>> make({"class_path": "torch.nn.Linear", "init_args": {"in_features": 3, "out_features": 2}})
         Linear(in_features=3, out_features=2, bias=True)
     """
-    if isinstance(value, list):
-        return [make(each) for each in value]
     if not (isinstance(value, Mapping) and "class_path" in value):
         return value
     path = str(value["class_path"])
@@ -123,6 +121,11 @@ def make(value: Any) -> Any:
     if not (inspect.isclass(kind) and issubclass(kind, nn.Module)):
         raise ValueError(f"class_path: expected a module of curvae or torch.nn, got {path!r}; pass system= instead.")
     arguments = value.get("init_args", {})
-    made = kind(**{key: make(each) for key, each in arguments.items()})
+    made = kind(**{key: _argument(each) for key, each in arguments.items()})
     object.__setattr__(made, "recipe", _systems.Recipe(path, arguments))
     return made
+
+
+def _argument(value: Any) -> Any:
+    """What a module is given: JSON knows no tuples, which sizes are."""
+    return tuple(map(_argument, value)) if isinstance(value, list) else make(value)

@@ -4,7 +4,6 @@ import copy
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
@@ -229,9 +228,10 @@ def test_rows_of_another_range_or_order_are_seen_without_an_elbo(tmp_path, chang
 
 def test_rows_with_channels_last_are_seen_where_the_networks_know_them_first(tmp_path):
     x = pictures()
-    data = curvae.data.from_array(x.permute(0, 2, 3, 1).flatten(1), event=(5, 5, 3), standardize=False)
+    same = curvae.data.transforms.Identity()
+    data = curvae.data.from_array(x.permute(0, 2, 3, 1).flatten(1), event=(5, 5, 3), transform=same)
     with pytest.raises(AdoptionError, match=r"they explain \d+% if its networks see channels first"):
-        curvae.adopt(linear_pair(x), replace(data, transform=curvae.data.transforms.Identity()), out=tmp_path / "run")
+        curvae.adopt(linear_pair(x), data, out=tmp_path / "run")
 
 
 def test_eight_bit_pictures_become_pixels(tmp_path):

@@ -125,7 +125,7 @@ def adopt(
     ours, theirs, training = _split(adapter, data, options, fitting)
     with keep_random_states():
         table = as_data(data, label, theirs)
-        if not isinstance(data, Data) and not set(theirs) & {*CHOSEN_UNITS}:
+        if not isinstance(data, Data) and not any(theirs.get(name) for name in CHOSEN_UNITS):
             table = under(table, adapter.units(table))
         torch.manual_seed(training.get("seed", 0))
         candidate = adapter.make(source, table, **ours)

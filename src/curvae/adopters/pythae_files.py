@@ -61,11 +61,7 @@ def described(source: Any) -> Described:
     folder = Path(source)
     config = _read_config(folder / CONFIG)
     name = str(config.get("name", "")).removesuffix("Config").removesuffix("_")
-    own = [
-        each
-        for each, part in zip(PICKLES, ("encoder", "decoder"), strict=True)
-        if not config.get(f"uses_default_{part}", True)
-    ]
+    own = [name for part, name in PICKLES.items() if not config.get(f"uses_default_{part}", True)]
     if own:
         raise AdoptionError(
             f"{folder / own[0]}: expected pythae's default networks, got a pickle of your own, which can run any code "

@@ -135,7 +135,7 @@ class PlanarRadialFlow(Flow):
         """Whether every step is a bijection."""
         steps = zip(self.kinds, self.parts, strict=True)
         planar: list[nn.ParameterDict] = [part for kind, part in steps if kind == "Planar"]  # pyright: ignore[reportAssignmentType]
-        return all(float((part["w"] * part["u"]).sum()) > -1 for part in planar)
+        return all(float((part["w"] * part["u"]).detach().sum()) > -1 for part in planar)
 
     def forward(self, z: Float[Tensor, "S B D"], context: Tensor | None = None) -> Transformed:
         log_det = torch.zeros_like(z[..., 0])

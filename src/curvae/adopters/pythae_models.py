@@ -53,9 +53,29 @@ def adopt_pythae(source: Any, data: Data) -> Candidate:
     if found.name not in (*GAUSSIAN, *CODED):
         raise AdoptionError(f"pythae: expected one of {', '.join((*GAUSSIAN, *CODED))}; got {found.name}.")
     event = as_event(data.spec, found.event, "pythae")
+    if found.binary:
+        _check_range(data)
+    if not found.own("decoder") and found.weights["decoder.layers.0.0.weight"].shape[1] != found.latent:
+        size = found.weights["decoder.layers.0.0.weight"].shape[1]
+        raise AdoptionError(f"pythae: expected weights of {found.latent} latents, got those of {size}.")
     told = f"pythae {found.name}" + ("" if found.live is None else ", loaded")
     make = _gaussian if found.name in GAUSSIAN else _coded
-    return make(found, data, event)._replace(told=told)
+    try:
+        return make(found, data, event)._replace(told=told)
+    except (KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160].rstrip(".")
+        raise AdoptionError(f"pythae: expected the weights of a {found.name}, got others: {reason}.") from None
+
+
+def _check_range(data: Data) -> None:
+    """
+    Raises:
+        AdoptionError: values that have no cross-entropy.
+    """
+    x = rows_for(data, CODES).x
+    if float(x.min()) < 0 or float(x.max()) > 1:
+        got = f"{float(x.min()):.3g} to {float(x.max()):.3g}"
+        raise AdoptionError(f"pythae: expected values in [0, 1], whose loss is bce, got {got}: is it the pixel range?")
 
 
 def _gaussian(found: Described, data: Data, event: tuple[int, ...]) -> Candidate:

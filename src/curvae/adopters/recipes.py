@@ -15,6 +15,7 @@ from curvae.systems import Recipe
 Network = TypeVar("Network", bound=nn.Module)
 IGNORED = ("device", "dtype")
 """Arguments of layers that their weights say."""
+ANY, ANY_NAMED = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
 FLAGS = ("bias",)
 """Arguments that say whether there is a parameter of that name."""
 
@@ -72,7 +73,8 @@ def _path(kind: type) -> str | None:
 
 
 def _names(network: nn.Module) -> list[str]:
-    names = [name for name in inspect.signature(type(network)).parameters if name not in IGNORED]
+    known = inspect.signature(type(network)).parameters
+    names = [name for name, each in known.items() if name not in IGNORED and each.kind not in (ANY, ANY_NAMED)]
     if isinstance(network, Gaussian) and network.learn is None:  # which then has no floor
         names.remove("floor")
     return names
