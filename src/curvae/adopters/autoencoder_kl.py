@@ -117,7 +117,8 @@ def adopt_autoencoder_kl(
     fit_noise(system, data)
     networks, reading = Networks.of(encoder, decoder, likelihood), Reading("log-scale")
     check_rows(networks, reading, rows_for(data, TRIED // 8).x, data.spec.event)
-    variance, twin = float(likelihood.variance.detach()[0]), copy.deepcopy(model).double().eval()
+    twin = copy.deepcopy(model).double().eval()
+    variance = float(copy.deepcopy(likelihood).double().variance.detach()[0])
 
     def theirs(batch: Batch, eps: Tensor) -> Tensor:
         x, eps = batch.x.reshape(len(batch.x), *event), eps.reshape(len(eps), *latents)

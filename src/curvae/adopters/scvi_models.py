@@ -53,7 +53,7 @@ def reading_of(source: Any) -> dict[str, Any]:
     found: dict[str, Any] = {"support": "count", "exposure": "total"}
     found |= {"key": told.layer} if told.layer else {}
     if told.batch is not None:
-        found |= {"covariates": [told.batch], "kinds": {told.batch: "category"}}
+        found |= {"covariates": [told.batch], "kind": {told.batch: "category"}}
     return found
 
 
