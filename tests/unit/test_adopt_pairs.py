@@ -13,8 +13,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 import curvae
 from adopted import linear_pair, pictures
 from curvae.adopters import AdoptionError
-from curvae.adopters.conventions import Networks, Reading, changes_of, suspects_of
-from curvae.adopters.faithful import Source, elbo_of, prove
+from curvae.adopters.conventions import Convention, Networks, changes_of, suspects_of
+from curvae.adopters.faithful import SourceModel, one_draw_elbo, prove
 from curvae.adopters.reading import LOG_SCALE, GaussianEncoder, without_sigmoid
 from curvae.likelihoods import Bernoulli, Gaussian
 from curvae.typing import Batch
@@ -131,7 +131,7 @@ def test_a_scaling_factor_is_suspected_where_one_is_known():
     batch, noise = Batch.of(torch.randn(4, 5).double()), torch.randn(4, 2).double()
     for scaling in (0.18215, 1 / 0.18215):
         theirs = gaussian_elbo(scaling=scaling)(networks.encoder, networks.decoder, batch.x, noise)
-        suspects = suspects_of(networks, Reading(), (5,), 0.18215)
+        suspects = suspects_of(networks, Convention(), (5,), 0.18215)
         found = next(each for each in suspects if torch.allclose(each.elbo(batch, noise), theirs, rtol=1e-9))
         assert f"multiplies latents by {scaling:.6g}, a scaling factor" in found.words
 
@@ -201,8 +201,8 @@ def test_logits_within_0_and_1_are_found_by_the_elbo(tmp_path):
     encoder, decoder, law = nn.Linear(6, 4), nn.Linear(2, 6), Bernoulli(6)
     networks = Networks.of(encoder, decoder, law)
     batch, noise = Batch.of(torch.bernoulli(torch.full((4, 6), 0.4)).double()), torch.randn(4, 2).double()
-    said = Reading(probabilities=True)
-    theirs = networks.elbo(Reading(), batch.x, noise)
+    said = Convention(probabilities=True)
+    theirs = networks.elbo(Convention(), batch.x, noise)
     words = [
         each.words for each in suspects_of(networks, said, (6,)) if torch.allclose(each.elbo(batch, noise), theirs)
     ]
@@ -334,9 +334,9 @@ def test_the_default_reading_is_what_the_system_does():
             system.model.decoder = without_sigmoid_or_logit(networks.decoder)
         batch, noise = Batch.of(torch.rand(4, 5).double()), torch.randn(4, 2).double()
         q = system.double().inference(system.model, batch).posterior
-        ours = elbo_of(system.model, q, batch, noise)
+        ours = one_draw_elbo(system.model, q, batch, noise)
         for closed, expected in zip((False, True), ours, strict=True):
-            found = networks.elbo(Reading(probabilities=probabilities, closed=closed), batch.x, noise)
+            found = networks.elbo(Convention(probabilities=probabilities, closed=closed), batch.x, noise)
             torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
@@ -348,12 +348,12 @@ def without_sigmoid_or_logit(decoder: nn.Module) -> nn.Module:
 def test_a_wrong_decoder_is_seen_by_its_means():
     system = curvae.systems.adopted(curvae.DataSpec((5,)), 2, nn.Linear(2, 5), Gaussian(5), nn.Linear(5, 4))
     with pytest.raises(AdoptionError, match="expected the means that the source's decoder gives"):
-        prove(system, Source(mean=lambda z: torch.zeros(len(z), 5)), Batch.of(torch.randn(4, 5)))
+        prove(system, SourceModel(mean=lambda z: torch.zeros(len(z), 5)), Batch.of(torch.randn(4, 5)))
     with pytest.raises(AdoptionError, match="expected the codes that the source gives"):
-        prove(system, Source(code=lambda x: torch.zeros(len(x), 2)), Batch.of(torch.randn(4, 5)))
+        prove(system, SourceModel(code=lambda x: torch.zeros(len(x), 2)), Batch.of(torch.randn(4, 5)))
 
 
 def test_every_change_is_another_reading():
-    changes = [*changes_of(Bernoulli((3, 4, 4)), Reading(), (3, 4, 4), 0.5)]
+    changes = [*changes_of(Bernoulli((3, 4, 4)), Convention(), (3, 4, 4), 0.5)]
     assert len({each.words for each in changes}) == len(changes) == 3 + 1 + 1 + 1 + 2 + 4 + 2
     assert set(LOG_SCALE) == set(READ)

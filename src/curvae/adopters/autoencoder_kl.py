@@ -1,6 +1,7 @@
 """``AutoencoderKL`` of diffusers: pictures in [-1, 1], latents that are pictures too."""
 
 import copy
+import importlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from curvae.adopters.candidate import Candidate, as_event, fit_noise, rows_for, system_of
-from curvae.adopters.conventions import Networks, Reading, suspects_of
-from curvae.adopters.faithful import AdoptionError, Source
-from curvae.adopters.pairs import TRIED, check_rows
+from curvae.adopters.conventions import Convention, Networks, suspects_of
+from curvae.adopters.faithful import AdoptionError, SourceModel
+from curvae.adopters.pairs import TRIED, check_convention
 from curvae.data import Data
 from curvae.likelihoods import Gaussian
 from curvae.linalg import LOG_2PI
@@ -115,8 +116,8 @@ def adopt_autoencoder_kl(
     parts = {"decoder": decoder, "likelihood": likelihood, "encoder": encoder}
     system = system_of(data.spec, torch.Size(latents).numel(), parts)
     fit_noise(system, data)
-    networks, reading = Networks.of(encoder, decoder, likelihood), Reading("log-scale")
-    check_rows(networks, reading, rows_for(data, TRIED // 8).x, data.spec.event)
+    networks, reading = Networks.of(encoder, decoder, likelihood), Convention("log-scale")
+    check_convention(networks, reading, rows_for(data, TRIED // 8).x, data.spec.event)
     twin = copy.deepcopy(model).double().eval()
     variance = float(copy.deepcopy(likelihood).double().variance.detach()[0])
 
@@ -126,7 +127,7 @@ def adopt_autoencoder_kl(
 
     scaling = float(config.get("scaling_factor") or 1.0)
     suspects = suspects_of(networks, reading, data.spec.event, scaling)
-    return Candidate(system, Source(elbo=theirs), "diffusers AutoencoderKL", suspects)
+    return Candidate(system, SourceModel(elbo=theirs), "diffusers AutoencoderKL", suspects)
 
 
 def _own_elbo(model: Any, x: Tensor, noise: Tensor, variance: float) -> Tensor:
@@ -177,7 +178,6 @@ def _loaded(folder: str | Path) -> Any:
 
 def _diffusers() -> Any:
     try:
-        import diffusers
+        return importlib.import_module("diffusers")
     except ImportError:
         raise AdoptionError("AutoencoderKL: expected the package diffusers, got none; pip install diffusers.") from None
-    return diffusers

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from curvae.adopters.faithful import AdoptionError, Source, Suspect
+from curvae.adopters.faithful import AdoptionError, SourceModel, Suspect
 from curvae.adopters.recipes import with_recipe
 from curvae.data import Data
 from curvae.data.transforms import Identity, Scale, Standardization, Transform
@@ -25,7 +25,7 @@ class Candidate(NamedTuple):
     """A trained model as a system of ours, and what it is to be compared with."""
 
     system: LatentSystem
-    source: Source
+    source: SourceModel
     told: str
     """What it was, in words."""
     suspects: Iterable[Suspect] = ()

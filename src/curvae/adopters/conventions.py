@@ -16,7 +16,7 @@ from curvae.linalg import LOG_2PI, standard_normal_log_prob
 
 
 @dataclass(frozen=True)
-class Reading:
+class Convention:
     """One way to read a pair of networks."""
 
     spread: str = "log-variance"
@@ -60,11 +60,13 @@ class Networks:
     @classmethod
     def of(cls, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, **shapes: Any) -> "Networks":
         """Copies of them, in float64."""
-        pair = [copy.deepcopy(each).double().eval() for each in (encoder, decoder)]
-        trained = [copy.deepcopy(each).train() for each in pair]
-        return cls(*pair, copy.deepcopy(likelihood).double(), **shapes, trained=(trained[0], trained[1]))
+        one, other = (copy.deepcopy(each).double().eval() for each in (encoder, decoder))
+        trained = copy.deepcopy(one).train(), copy.deepcopy(other).train()
+        return cls(one, other, copy.deepcopy(likelihood).double(), **shapes, trained=trained)
 
-    def elbo(self, reading: Reading, x: Float[Tensor, "B *event"], noise: Float[Tensor, "B D"]) -> Float[Tensor, " B"]:
+    def elbo(
+        self, reading: Convention, x: Float[Tensor, "B *event"], noise: Float[Tensor, "B D"]
+    ) -> Float[Tensor, " B"]:
         """The ELBO of one draw, so read."""
         encoder, decoder = copy.deepcopy(self.trained) if reading.training and self.trained else (self._pair)
         seen = self.seen(reading, x)
@@ -78,7 +80,7 @@ class Networks:
             return fit - 0.5 * (mean.square() + (2 * log_scale).exp() - 1 - 2 * log_scale).sum(1)
         return fit + standard_normal_log_prob(z) - standard_normal_log_prob(noise) + log_scale.sum(1)
 
-    def seen(self, reading: Reading, x: Float[Tensor, "B *event"]) -> Float[Tensor, "B *event"]:
+    def seen(self, reading: Convention, x: Float[Tensor, "B *event"]) -> Float[Tensor, "B *event"]:
         """What the networks are given of these rows."""
         factor, offset = reading.pixels
         x = factor * x + offset
@@ -86,7 +88,7 @@ class Networks:
             return x
         return x.permute(0, *(1 + axis for axis in reading.order)).reshape(x.shape)
 
-    def mean(self, reading: Reading, x: Float[Tensor, "B *event"]) -> Float[Tensor, "B P"]:
+    def mean(self, reading: Convention, x: Float[Tensor, "B *event"]) -> Float[Tensor, "B P"]:
         """``E[x | z]`` at the means of the posteriors, flat."""
         seen = self.seen(reading, x)
         mean, _ = gaussian_pair(self.encoder(seen if self.event is None else seen.reshape(len(x), *self.event)))
@@ -98,7 +100,7 @@ class Networks:
     def _pair(self) -> tuple[nn.Module, nn.Module]:
         return self.encoder, self.decoder
 
-    def _fit(self, reading: Reading, x: Tensor, out: Tensor) -> Float[Tensor, " B"]:
+    def _fit(self, reading: Convention, x: Tensor, out: Tensor) -> Float[Tensor, " B"]:
         count, eta = out.shape[1], _logits(out) if reading.probabilities else out
         if reading.squared:
             fit = -(x.flatten(1) - eta).square().sum(1)
@@ -114,7 +116,9 @@ def _logits(probabilities: Tensor) -> Tensor:
     return torch.logit(probabilities, eps=torch.finfo(probabilities.dtype).eps)
 
 
-def suspects_of(networks: Networks, said: Reading, event: tuple[int, ...], scaling: float = 1.0) -> Iterator[Suspect]:
+def suspects_of(
+    networks: Networks, said: Convention, event: tuple[int, ...], scaling: float = 1.0
+) -> Iterator[Suspect]:
     """Other readings, one change at a time, then two; the commonest mistakes first.
 
     Args:
@@ -132,7 +136,9 @@ def suspects_of(networks: Networks, said: Reading, event: tuple[int, ...], scali
                 yield from _both_divergences(networks, reading, f"{other.words}, and {one.words}")
 
 
-def changes_of(likelihood: Likelihood, said: Reading, event: tuple[int, ...], scaling: float = 1.0) -> Iterator[Change]:
+def changes_of(
+    likelihood: Likelihood, said: Convention, event: tuple[int, ...], scaling: float = 1.0
+) -> Iterator[Change]:
     """What may be otherwise than was said."""
     for spread in LOG_SCALE:
         if spread != said.spread:
@@ -169,10 +175,10 @@ def data_changes(event: tuple[int, ...]) -> Iterator[Change]:
         yield Change("its networks see channels first: pass data in that order", {"order": (2, 0, 1)})
 
 
-def _both_divergences(networks: Networks, reading: Reading, words: str) -> Iterator[Suspect]:
+def _both_divergences(networks: Networks, reading: Convention, words: str) -> Iterator[Suspect]:
     for closed in (True, False):
         yield Suspect(words, _elbo(networks, replace(reading, closed=closed)))
 
 
-def _elbo(networks: Networks, reading: Reading) -> Elbo:
+def _elbo(networks: Networks, reading: Convention) -> Elbo:
     return lambda batch, noise: networks.elbo(reading, batch.x, noise)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from curvae.adopters.candidate import Candidate, fit_noise, likelihood_of, system_of
-from curvae.adopters.faithful import AdoptionError, Source
+from curvae.adopters.faithful import AdoptionError, SourceModel
 from curvae.adopters.pairs import TRIED, are_probabilities, decoded, flat_decoder
 from curvae.adopters.reading import output_of
 from curvae.data import Data
@@ -81,7 +81,7 @@ def adopt_decoder(
         found = output_of(double(z if latents is None else z.reshape(len(z), *latents))).flatten(1)
         return found if probabilities else copy.deepcopy(law).double().mean(found).flatten(1)
 
-    return Candidate(system, Source(mean=mean), "a decoder")
+    return Candidate(system, SourceModel(mean=mean), "a decoder")
 
 
 def bound_of_kept_decoder(system: LatentSystem, batch: Batch) -> Bound:

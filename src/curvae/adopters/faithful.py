@@ -32,7 +32,7 @@ class AdoptionError(ValueError):
     """A trained model whose conventions are not those that were said: one line that names the one it suspects."""
 
 
-class Source(NamedTuple):
+class SourceModel(NamedTuple):
     """What a trained model says of itself, in float64: its ELBO, or where it has none what its networks give."""
 
     elbo: Elbo | None = None
@@ -62,7 +62,7 @@ class Proof(NamedTuple):
 @torch.no_grad()
 def prove(
     system: LatentSystem,
-    source: Source,
+    source: SourceModel,
     batch: Batch,
     suspects: Iterable[Suspect] = (),
     as_source: Callable[[LatentSystem], None] | None = None,
@@ -80,7 +80,7 @@ def prove(
         AdoptionError: they are not the same model.
     """
     with double_precision():
-        ours = in_float64(system)
+        ours = double_copy(system)
         if as_source is not None:
             as_source(ours)
         rows = batch_to_system(ours, batch)
@@ -89,7 +89,7 @@ def prove(
     return Proof(", ".join(each.compared for each in found), max((each.difference for each in found), default=0.0))
 
 
-def in_float64(system: LatentSystem) -> LatentSystem:
+def double_copy(system: LatentSystem) -> LatentSystem:
     """A copy in evaluation mode."""
     return copy.deepcopy(system).double().eval()
 
@@ -110,7 +110,7 @@ def noise_for(batch: Batch, size: int) -> Float[Tensor, "B D"]:
     return torch.randn(len(batch.x), size, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)
 
 
-def elbo_of(
+def one_draw_elbo(
     model: LatentVariableModel, posterior: Posterior, batch: Batch, noise: Float[Tensor, "B D"]
 ) -> list[Float[Tensor, " B"]]:
     """One-draw ELBOs at ``z = m + C noise``: the divergence from the draw, and in closed form where there is one."""
@@ -142,7 +142,7 @@ def difference(one: Tensor, other: Tensor) -> float:
     return float(apart.nan_to_num(torch.inf).max())
 
 
-def _codes(system: LatentSystem, source: Source, batch: Batch) -> Proof | None:
+def _codes(system: LatentSystem, source: SourceModel, batch: Batch) -> Proof | None:
     """Where the posteriors are, of a source without an ELBO."""
     if source.code is None:
         return None
@@ -154,7 +154,7 @@ def _codes(system: LatentSystem, source: Source, batch: Batch) -> Proof | None:
     return Proof(f"codes of {len(batch.x)} rows", apart)
 
 
-def _means(system: LatentSystem, source: Source, batch: Batch) -> Proof | None:
+def _means(system: LatentSystem, source: SourceModel, batch: Batch) -> Proof | None:
     """What the decoder gives at some latents."""
     if source.mean is None:
         return None
@@ -170,14 +170,14 @@ def _means(system: LatentSystem, source: Source, batch: Batch) -> Proof | None:
     return Proof(f"decoder outputs at {len(z)} latents", apart)
 
 
-def _elbos(system: LatentSystem, source: Source, batch: Batch, suspects: Iterable[Suspect]) -> Proof | None:
+def _elbos(system: LatentSystem, source: SourceModel, batch: Batch, suspects: Iterable[Suspect]) -> Proof | None:
     """Both ELBOs on the same noise."""
     if source.elbo is None:
         return None
     noise = noise_for(batch, system.model.prior.size)
     theirs = _checked(source.elbo, batch, noise)
     posterior = system.inference(system.model.given(batch.context), batch).posterior
-    ours = elbo_of(system.model.given(batch.context), posterior, batch, noise)
+    ours = one_draw_elbo(system.model.given(batch.context), posterior, batch, noise)
     apart = [difference(each, theirs) for each in ours]
     if min(apart) <= TOLERANCE:
         return Proof(f"ELBO of {len(theirs)} rows on the same noise", min(apart))

@@ -10,11 +10,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from curvae.adopters.candidate import Candidate, fit_noise, likelihood_of, rows_for, system_of
-from curvae.adopters.conventions import Change, Networks, Reading, changes_of, data_changes, suspects_of
-from curvae.adopters.faithful import AdoptionError, Source
+from curvae.adopters.conventions import Change, Convention, Networks, changes_of, data_changes, suspects_of
+from curvae.adopters.faithful import AdoptionError, SourceModel
 from curvae.adopters.reading import FlatDecoder, GaussianEncoder, gaussian_pair, output_of, without_sigmoid
 from curvae.data import Data
 from curvae.likelihoods import Bernoulli, Likelihood
+from curvae.typing import Batch
 
 log = logging.getLogger("curvae")
 
@@ -69,9 +70,9 @@ def adopt_pair(
         raise AdoptionError(
             f"decoder: expected {law.outputs} values a row for {type(law).__name__}, got {out.flatten(1).shape[1]}."
         )
-    reading = Reading(spread, probabilities=are_probabilities(out, law, outputs))
+    reading = Convention(spread, probabilities=are_probabilities(out, law, outputs))
     networks = Networks.of(encoder, decoder, law, event=event, latents=latents)
-    check_rows(networks, reading, rows.x, data.spec.event)
+    check_convention(networks, reading, rows.x, data.spec.event)
     system = system_of(
         data.spec,
         mean.flatten(1).shape[1],
@@ -85,8 +86,13 @@ def adopt_pair(
         fit_noise(system, data)
         _note_other_spreads(networks, reading, rows.x)
         return Candidate(system, _outputs_of(networks, reading), "an encoder and a decoder")
-    double = [copy.deepcopy(each).double() for each in pair]  # in the mode that they are in
-    source = Source(elbo=lambda batch, noise: elbo(*copy.deepcopy(double), batch.x, noise))
+    double = copy.deepcopy(pair[0]).double(), copy.deepcopy(pair[1]).double()  # in the mode that they are in
+
+    def theirs(batch: Batch, noise: Tensor) -> Tensor:
+        one, other = copy.deepcopy(double)
+        return elbo(one, other, batch.x, noise)
+
+    source = SourceModel(elbo=theirs)
     return Candidate(system, source, "an encoder and a decoder", suspects_of(networks, reading, data.spec.event))
 
 
@@ -158,7 +164,7 @@ def flat_decoder(
     return decoder if plain and not probabilities else FlatDecoder(decoder, latents, probabilities)
 
 
-def _outputs_of(networks: Networks, reading: Reading) -> Source:
+def _outputs_of(networks: Networks, reading: Convention) -> SourceModel:
     """What both networks give, of a source without an ELBO."""
 
     def code(x: Tensor) -> Tensor:
@@ -170,11 +176,11 @@ def _outputs_of(networks: Networks, reading: Reading) -> Source:
         out = output_of(networks.decoder(at)).flatten(1)
         return out if reading.probabilities else networks.likelihood.mean(out).flatten(1)
 
-    return Source(code=code, mean=mean)
+    return SourceModel(code=code, mean=mean)
 
 
 @torch.no_grad()
-def check_rows(networks: Networks, reading: Reading, x: Tensor, event: tuple[int, ...]) -> None:
+def check_convention(networks: Networks, reading: Convention, x: Tensor, event: tuple[int, ...]) -> None:
     """Whether rows are such as the networks know: whether they are explained far better in another convention.
 
     Raises:
@@ -192,11 +198,11 @@ def check_rows(networks: Networks, reading: Reading, x: Tensor, event: tuple[int
         )
 
 
-def _outputs(likelihood: Likelihood, reading: Reading, event: tuple[int, ...]) -> list[Change]:
+def _outputs(likelihood: Likelihood, reading: Convention, event: tuple[int, ...]) -> list[Change]:
     return [change for change in changes_of(likelihood, reading, event) if "probabilities" in change.to]
 
 
-def _explained(networks: Networks, reading: Reading, x: Float[Tensor, "B *event"]) -> float:
+def _explained(networks: Networks, reading: Convention, x: Float[Tensor, "B *event"]) -> float:
     """Share of the variance of rows, as the networks see them, that reconstructions explain."""
     seen = networks.seen(reading, x).flatten(1)
     try:
@@ -207,7 +213,7 @@ def _explained(networks: Networks, reading: Reading, x: Float[Tensor, "B *event"
 
 
 @torch.no_grad()
-def _note_other_spreads(networks: Networks, reading: Reading, x: Tensor) -> None:
+def _note_other_spreads(networks: Networks, reading: Convention, x: Tensor) -> None:
     """A line of the log where posteriors read otherwise have a far higher ELBO: it need not be a mistake."""
     x = x.double()
     noise = torch.randn(len(x), networks_size(networks, x), generator=torch.Generator().manual_seed(0), dtype=x.dtype)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -144,15 +145,15 @@ class PlanarRadialFlow(Flow):
             z, log_det = step.z, log_det + step.log_det
         return Transformed(z, log_det)
 
-    def _planar(self, z: Tensor, part: nn.Module) -> Transformed:
-        w, u, b = part.w, part.u, part.b
-        bend = torch.tanh((z * w).sum(-1, keepdim=True) + b)
+    def _planar(self, z: Tensor, part: Any) -> Transformed:
+        w, u = part.w, part.u
+        bend = torch.tanh((z * w).sum(-1, keepdim=True) + part.b)
         slope = 1 + (1 - bend.square()).squeeze(-1) * (w * u).sum()
         return Transformed(z + u * bend, (slope.abs() + self.floor).log())
 
-    def _radial(self, z: Tensor, part: nn.Module) -> Transformed:
-        center, alpha = part.x0, part.log_alpha.exp()  # pyright: ignore[reportCallIssue]
-        beta, offset = softplus(part.beta) - alpha, z - center  # pyright: ignore[reportArgumentType]
+    def _radial(self, z: Tensor, part: Any) -> Transformed:
+        alpha, offset = part.log_alpha.exp(), z - part.x0
+        beta = softplus(part.beta) - alpha
         r = offset.square().sum(-1, keepdim=True).clamp_min(torch.finfo(z.dtype).tiny).sqrt()
         h = 1 / (alpha + r)
         along = 1 + beta * h - beta * r * h.square()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from curvae.adopters.candidate import Candidate, as_event, fit_noise, rows_for, system_of
-from curvae.adopters.faithful import AdoptionError, Source
+from curvae.adopters.faithful import AdoptionError, SourceModel
 from curvae.adopters.pythae_files import CODED, GAUSSIAN, Described, Weights, described
 from curvae.adopters.pythae_flows import FlowCenter, MaskedFlow, MaskedLayer, PlanarRadialFlow
 from curvae.adopters.pythae_source import (
@@ -87,10 +87,10 @@ def _gaussian(found: Described, data: Data, event: tuple[int, ...]) -> Candidate
         log.info("adopt: a planar step has w'u < -1 and is no bijection: its ELBO is no bound, and q is searched for.")
         parts["encoder"] = FlowCenter(encoder, flow)
         system = system_of(data.spec, found.latent, parts, codes=True)
-        return Candidate(system, Source(code=source_flow_code(found, flow), mean=source_mean(found)), "")
+        return Candidate(system, SourceModel(code=source_flow_code(found, flow), mean=source_mean(found)), "")
     system = system_of(data.spec, found.latent, {**parts, "flow": flow, "prior": _prior(found, data)})
     elbo = written_elbo(found, _with_floor_of(_flow(found))) if found.live is None else own_elbo(found)
-    return Candidate(system, Source(elbo=elbo, mean=source_mean(found)), "", as_source=_with_floor)
+    return Candidate(system, SourceModel(elbo=elbo, mean=source_mean(found)), "", as_source=_with_floor)
 
 
 def _with_floor(system: LatentSystem) -> None:
@@ -114,7 +114,7 @@ def _coded(found: Described, data: Data, event: tuple[int, ...]) -> Candidate:
     parts = {"decoder": _decoder(found), "likelihood": likelihood, "encoder": encoder, "prior": prior}
     system = system_of(data.spec, found.latent, parts, codes=True)
     fit_noise(system, data)
-    return Candidate(system, Source(code=source_code(found), mean=source_mean(found)), "")
+    return Candidate(system, SourceModel(code=source_code(found), mean=source_mean(found)), "")
 
 
 def _linear(weights: Weights, *names: str, factor: float | None = None) -> nn.Linear:

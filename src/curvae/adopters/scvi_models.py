@@ -1,6 +1,7 @@
 """``SCVI`` of scvi-tools: counts of genes by cells, library sizes observed, batches as covariates."""
 
 import copy
+import importlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from curvae.adopters.candidate import Candidate, system_of
 from curvae.adopters.count_networks import CountDecoder, CountEncoder, state_of_layers
-from curvae.adopters.faithful import AdoptionError, Elbo, Source
+from curvae.adopters.faithful import AdoptionError, Elbo, SourceModel
 from curvae.adopters.recipes import with_recipe
 from curvae.data import Data
 from curvae.data.schema import Column
@@ -97,7 +98,7 @@ def adopt_scvi(source: Any, data: Data) -> Candidate:
     )
     parts = {"decoder": decoder, "likelihood": likelihood, "encoder": encoder}
     system = system_of(data.spec, told.words["latent"], parts)
-    return Candidate(system, Source(elbo=_elbo(told, order)), "scvi-tools SCVI")
+    return Candidate(system, SourceModel(elbo=_elbo(told, order)), "scvi-tools SCVI")
 
 
 def _told(source: Any) -> Told:
@@ -243,8 +244,7 @@ def _elbo(told: Told, order: Sequence[int]) -> Elbo:
 
 def _log_prob(kind: str, px: Any, x: Tensor) -> Tensor:
     """Of each count."""
-    from scvi.distributions import _negative_binomial as densities
-
+    densities: Any = importlib.import_module("scvi.distributions._negative_binomial")
     if kind == "poisson":
         return px.log_prob(x)
     if kind == "nb":

@@ -12,6 +12,8 @@ from curvae.cli.parsing import errors_in_flags, parse, parser
 if TYPE_CHECKING:
     from curvae.fitted import Fitted
 
+READ = ("columns", "label", "test", "key", "missing", "support", "split", "event", "seed", "data_dir")
+"""Arguments of what reads data that are flags; others are said in Python."""
 EXAMPLES = [
     "curvae adopt my_model_folder/final_model images.npy --out runs/adopted",
     "curvae adopt kl-f8/vae pictures/ --out runs/kl",
@@ -26,13 +28,22 @@ def adopt(words: Sequence[str]) -> None:
     """
     named = next((word for word in words[1:2] if not word.startswith("-")), None)
     known = named is not None and resolve.known_set_of(named) is not None
-    data = resolve.known_set() if known else resolve.own_file()
+    data = _data(known)
     sources = [Source("words", _words), Source("run", _flags), data]
     about = (getdoc(adopt) or "").partition("\n\nArgs:")[0]
     made = parser("adopt", f"SOURCE {named or 'DATA'} [flags]", about, EXAMPLES, sources)
     chosen = parse(made, words)
     with errors_in_flags(made):
         _adopt(chosen, data.arguments(chosen))
+
+
+def _data(known: bool) -> Source:
+    """Flags of data, those that a trained model leaves open."""
+    from curvae import data
+
+    function = data.load if known else data.from_file
+    names = {flag.parameter for flag in Source("data", function).flags()}
+    return Source("data", function, skip=frozenset(names - {*READ, "path"} | {"name", "path"}), rename=resolve.RENAME)
 
 
 def _adopt(chosen: Any, reading: dict[str, Any]) -> None:
