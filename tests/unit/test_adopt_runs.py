@@ -8,10 +8,15 @@ import torch
 from torch import Tensor, nn
 
 import curvae
-from adopted import linear_pair, pictures, saved, use
+from adopted import SMALL, linear_pair, pictures, saved, use
 from command_line import fails
+from curvae.adopters.pythae_flows import MaskedFlow
 from curvae.adopters.recipes import recipe_of, with_recipe
+from curvae.cli import main
+from curvae.inference import AffinePosterior, AmortizedFlow, AmortizedGaussian
+from curvae.likelihoods import Gaussian
 from curvae.networks import MLP
+from curvae.typing import Batch
 
 
 @pytest.fixture
@@ -107,12 +112,12 @@ def test_an_encoder_is_fitted_to_a_decoder_that_stays(tmp_path: Path):
     x = pictures(200)
     encoder, decoder = linear_pair(x)
     options = {"latent": 3, "noise": 0.05, "encoder": "fit", "hidden": 32, "progress": False}
-    fitted = curvae.adopt(decoder, saved(x, tmp_path), max_updates=300, out="run", **options)
+    fitted = curvae.adopt(decoder, saved(x, tmp_path), max_updates=150, out="run", **options)
     state = fitted.system.model.decoder.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in decoder.state_dict().items())
     assert fitted.run.config["adopted"]["source"] == "a decoder"
     exact = encoder(x[:20])[:, :3].detach()
-    assert float((curvae.load("run").posterior(x[:20]).mean - exact).square().mean()) < 0.3
+    assert float((curvae.load("run").posterior(x[:20]).mean - exact).square().mean()) < 0.5
 
 
 @pytest.mark.usefixtures("_here")
@@ -203,3 +208,43 @@ def test_a_layer_whose_recipe_lies_is_not_replayed(tmp_path: Path):
     decoder[1].forward = lambda z: z.sinh()
     fitted = curvae.adopt((nn.Linear(5, 4), decoder), saved(x, tmp_path), out="run")
     assert fitted.run.config["replayable"] is False
+
+
+def test_encoders_without_our_bound_start_as_they_are():
+    posterior = AffinePosterior(torch.zeros(2, 5), torch.zeros(2), torch.zeros(2))
+    encoder = MLP(5, [16], 4)
+    before = [each.clone() for each in encoder.parameters()]
+    for inference in (
+        AmortizedGaussian(encoder, bounded=False),
+        AmortizedFlow(encoder, MaskedFlow(2, 1, [4]), bounded=False),
+    ):
+        assert not inference.start_from(posterior)
+        q = inference(None, Batch.of(torch.zeros(1, 5))).posterior
+        scale = getattr(q, "start", q).log_scale
+        torch.testing.assert_close(scale, encoder(torch.zeros(1, 5))[:, 2:])
+    assert all(torch.equal(a, b) for a, b in zip(before, encoder.parameters(), strict=True))
+
+
+def test_nobody_trains_an_adopted_system_by_its_name(capsys: pytest.CaptureFixture[str]):
+    fails(capsys, ["fit", "adopted", "digits"], 2, "SYSTEM: expected one that is trained", "curvae adopt takes one")
+    assert "adopted" not in curvae.registry.systems()
+    with pytest.raises(ValueError, match="expected an encoder of a Gaussian before a flow, got none"):
+        curvae.systems.adopted(curvae.DataSpec((5,)), 2, nn.Linear(2, 5), Gaussian(5), flow=MaskedFlow(2, 1, [4]))
+
+
+def test_a_recipe_names_the_class_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    """A module that says how it is made is opened by commands that trust its module."""
+    monkeypatch.chdir(tmp_path)
+    lines = ["import torch", "class Decoder(torch.nn.Linear):"]
+    lines += ["    def __init__(self, width: int):", "        super().__init__(3, width)"]
+    Path("our_decoders.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from our_decoders import Decoder
+
+    x = pictures(80)
+    encoder, _ = linear_pair(x)
+    decoder = Decoder(75)
+    decoder.recipe = curvae.systems.Recipe("our_decoders.Decoder", {"width": 75})
+    curvae.adopt((encoder, decoder), saved(x, tmp_path), out="run")
+    assert main(["evaluate", "run", "--trust", "our_decoders", *SMALL["evaluate"]]) == 0, capsys.readouterr().err
+    fails(capsys, ["evaluate", "run"], 1, "--trust our_decoders imports it from this folder")

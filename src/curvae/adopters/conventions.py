@@ -68,7 +68,8 @@ class Networks:
         self, reading: Convention, x: Float[Tensor, "B *event"], noise: Float[Tensor, "B D"]
     ) -> Float[Tensor, " B"]:
         """The ELBO of one draw, so read."""
-        encoder, decoder = copy.deepcopy(self.trained) if reading.training and self.trained else (self._pair)
+        pair = self.trained if reading.training and self.trained else (self.encoder, self.decoder)
+        encoder, decoder = copy.deepcopy(pair) if reading.training else pair
         seen = self.seen(reading, x)
         mean, spread = gaussian_pair(encoder(seen if self.event is None else seen.reshape(len(x), *self.event)))
         mean, log_scale = mean.flatten(1), LOG_SCALE[reading.spread](spread.flatten(1))
@@ -95,10 +96,6 @@ class Networks:
         at = mean.flatten(1)
         out = output_of(self.decoder(at if self.latents is None else at.reshape(len(at), *self.latents))).flatten(1)
         return self.likelihood.mean(_logits(out) if reading.probabilities else out).flatten(1)
-
-    @property
-    def _pair(self) -> tuple[nn.Module, nn.Module]:
-        return self.encoder, self.decoder
 
     def _fit(self, reading: Convention, x: Tensor, out: Tensor) -> Float[Tensor, " B"]:
         count, eta = out.shape[1], _logits(out) if reading.probabilities else out
