@@ -120,6 +120,9 @@ def test_a_difference_without_a_name_is_refused_too(tmp_path):
     pair = nn.Linear(5, 4), nn.Linear(2, 5)
     with pytest.raises(AdoptionError, match="no other reading of it gives the same"):
         adopt(tmp_path, pair, torch.randn(60, 5), elbo=lambda e, d, x, noise: x.sum(1))
+    with pytest.raises(AdoptionError, match="no other reading of it gives the same"):
+        adopt(tmp_path, pair, torch.randn(60, 5), elbo=lambda *given: (1 + 1e-5) * gaussian_elbo()(*given))
+    assert adopt(tmp_path, pair, torch.randn(60, 5), elbo=lambda *given: (1 + 1e-8) * gaussian_elbo()(*given))
     with pytest.raises(AdoptionError, match=r"one of each row, \(8,\), got \(\)"):
         adopt(tmp_path, pair, torch.randn(60, 5), elbo=lambda e, d, x, noise: x.sum())
 
