@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
-.PHONY: help install dev demo test lint types layers references docs check-environment variation tests
+.PHONY: help install dev demo test lint types layers references docs check-environment variation tests adopters
 .PHONY: long whole seeds variations mutants fuzz damage sanitize wheel check-wheel bench format clean
 
 help: ## Show this list
@@ -121,6 +121,24 @@ check-wheel: wheel ## Install the wheel in a clean environment without a compile
 	env -u CC -u PYTHONPATH CURVAE_CACHE=build/clean/cache PATH=$(CURDIR)/build/clean/bin \
 	  python tests/installed.py $(CODE)
 
+
+# --- models of other libraries ------------------------------------------------------------------------------------------
+
+ADOPTERS := build/adopters
+
+# torch first and alone, and pythae by itself: it asks for a package that Python has had since 3.7.
+$(ADOPTERS)/.stamp: constraints.txt pyproject.toml
+	$(PYTHON) -m venv --clear $(ADOPTERS)
+	$(ADOPTERS)/bin/python -m pip install -q -c constraints.txt torch
+	$(ADOPTERS)/bin/python -m pip install -q -c constraints.txt -e '.[anndata]' pytest pytest-xdist hypothesis beartype \
+	  diffusers scvi-tools cloudpickle imageio 'pydantic>=2' tqdm
+	$(ADOPTERS)/bin/python -m pip install -q --no-deps pythae==0.1.2
+	@if $(ADOPTERS)/bin/python -m pip show -q torchvision >/dev/null 2>&1; then \
+	  echo "torchvision is installed in $(ADOPTERS): some dependency asked for it; remove that one." >&2; exit 1; fi
+	@touch $@
+
+adopters: $(ADOPTERS)/.stamp ## Test adopted models with pythae, diffusers and scvi-tools, in an environment of their own
+	$(ADOPTERS)/bin/python -m pytest -q tests/adopters
 
 # --- what takes hours ------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from curvae import data
+    from curvae.adopters import adopt
     from curvae.evaluation import compare, evaluate
     from curvae.fitted import Fitted, fit, latent_curve, load
     from curvae.training import RunError, RunFolder
@@ -16,6 +17,7 @@ __all__ = [
     "Fitted",
     "RunError",
     "RunFolder",
+    "adopt",
     "compare",
     "data",
     "evaluate",
@@ -30,6 +32,7 @@ _LATER = {
     "Fitted": "curvae.fitted",
     "RunFolder": "curvae.training",
     "RunError": "curvae.training",
+    "adopt": "curvae.adopters",
     "compare": "curvae.evaluation",
     "evaluate": "curvae.evaluation",
     "fit": "curvae.fitted",

@@ -20,6 +20,9 @@ TRUSTED = ("curvae.", "torch.nn.")
 GONE = {"vlae": {"budget"}}
 """Arguments of before, which runs have recorded and which change nothing of a system's weights."""
 
+UNLISTED: Mapping[str, Callable[..., System]] = {"adopted": _systems.adopted}
+"""What makes systems that runs hold and nobody asks for by name."""
+
 RENAMED = {
     "sa-vae": {"imitate": "kl_weight", "through": "unroll"},
     "hvae": {"varied": "per_step"},
@@ -45,8 +48,8 @@ def system(name: str) -> Callable[..., System]:
         ...
         ValueError: system: expected one of ...; got 'vlea'. Did you mean 'vlae'?
     """
-    if name in SYSTEMS:
-        return SYSTEMS[name]
+    if name in SYSTEMS or name in UNLISTED:
+        return SYSTEMS.get(name) or UNLISTED[name]
     close = difflib.get_close_matches(name, SYSTEMS, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"system: expected one of {', '.join(systems())}; got {name!r}.{hint}")
@@ -80,7 +83,7 @@ def build(name: str, arguments: Mapping[str, Any], spec: DataSpec | Mapping[str,
     """
     spec = spec if isinstance(spec, DataSpec) else DataSpec.from_dict(spec)
     builder = system(name)
-    made = {key: _made(value) for key, value in current(name, arguments).items()}
+    made = {key: make(value) for key, value in current(name, arguments).items()}
     try:
         inspect.signature(builder).bind(spec, **made)
     except TypeError as error:
@@ -99,7 +102,16 @@ def current(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {renamed.get(key, key): value for key, value in arguments.items() if key not in gone}
 
 
-def _made(value: Any) -> Any:
+def make(value: Any) -> Any:
+    """A module that a file describes by class_path and init_args; any other value as it is.
+
+    Raises:
+        ValueError: a class that is neither of torch.nn nor ours.
+
+    Example:
+        >>> make({"class_path": "torch.nn.Linear", "init_args": {"in_features": 3, "out_features": 2}})
+        Linear(in_features=3, out_features=2, bias=True)
+    """
     if not (isinstance(value, Mapping) and "class_path" in value):
         return value
     path = str(value["class_path"])
@@ -108,4 +120,12 @@ def _made(value: Any) -> Any:
     kind = getattr(importlib.import_module(module), leaf, None) if path.startswith(TRUSTED) else None
     if not (inspect.isclass(kind) and issubclass(kind, nn.Module)):
         raise ValueError(f"class_path: expected a module of curvae or torch.nn, got {path!r}; pass system= instead.")
-    return kind(**{key: _made(each) for key, each in value.get("init_args", {}).items()})
+    arguments = value.get("init_args", {})
+    made = kind(**{key: _argument(each) for key, each in arguments.items()})
+    object.__setattr__(made, "recipe", _systems.Recipe(path, arguments))
+    return made
+
+
+def _argument(value: Any) -> Any:
+    """What a module is given: JSON knows no tuples, which sizes are."""
+    return tuple(map(_argument, value)) if isinstance(value, list) else make(value)

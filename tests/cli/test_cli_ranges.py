@@ -16,7 +16,14 @@ from curvae.cli.flag_ranges import range_of
 from curvae.cli.flags import Listed, Source
 from curvae.cli.resolve import system_flags
 
-WORDS = {"fit": ["vae", "digits"], "compare": ["nowhere", "elsewhere"], "list": [], "doctor": [], "data": ["x.csv"]}
+WORDS = {
+    "fit": ["vae", "digits"],
+    "compare": ["nowhere", "elsewhere"],
+    "list": [],
+    "doctor": [],
+    "data": ["x.csv"],
+    "adopt": ["nowhere", "x.csv"],
+}
 WORDS |= {command: ["nowhere", "test"] for command in ("encode", "score", "impute", "reconstruct", "ood")}
 
 

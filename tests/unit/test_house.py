@@ -30,7 +30,7 @@ MENDED = "the file's content, and the same in words of a run or of data, with a 
 HOMONYMS = {
     "fit": SHARED["fit"],
     "load": SHARED["load"],
-    **dict.fromkeys(("bracket", "calibrate", "compare", "evaluate", "gaps"), COMMAND),
+    **dict.fromkeys(("adopt", "bracket", "calibrate", "compare", "evaluate", "gaps"), COMMAND),
     **dict.fromkeys(("names_of_npz", "read_json", "read_npy", "read_npz", "read_yaml"), MENDED),
 }
 """Functions and classes, exported or not, whose name another has, each with its reason."""

@@ -14,6 +14,7 @@ __all__ = ["main"]
 LOG = logging.getLogger("curvae")
 COMMANDS = {
     "fit": ("train a system on data", "curvae.cli.fit", "fit"),
+    "adopt": ("a model that was trained elsewhere as a run", "curvae.cli.adopt", "adopt"),
     "evaluate": ("log-likelihoods of a run, with errors and warnings", "curvae.cli.runs", "evaluate"),
     "report": ("write the report of a run, one HTML page", "curvae.cli.runs", "report"),
     "compare": ("runs side by side, paired by datum", "curvae.cli.runs", "compare"),

@@ -86,6 +86,7 @@ def fit(words: Sequence[str]) -> None:
     if request.system is None:
         print(HELP, end="")
         return
+    resolve.refuse_unlisted(request.system, request.config.system)
     sources = _sources(request.system, request.data)
     usage = f"{request.data or 'DATA'} [flags]"
     about, examples = _about(sources.system), _examples(request, sources.system)

@@ -90,6 +90,7 @@ FIT: Mapping[str, FlagRange] = {
 
 OWN: Mapping[str, Mapping[str, FlagRange]] = {
     "fit": FIT,
+    "adopt": {**FIT, "noise": POSITIVE},
     "impute": {"draws": counts(0)},
     "traverse": {"latent": counts(0), "row": counts(0)},
 }

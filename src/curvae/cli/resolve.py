@@ -173,6 +173,17 @@ def system_flags(name: str) -> Source:
         raise UsageError(str(error).replace("system:", "SYSTEM:", 1)) from None
 
 
+def refuse_unlisted(name: str, replayed: str | None) -> None:
+    """
+    Raises:
+        UsageError: what a run may be made of again, and nobody trains from the beginning.
+    """
+    from curvae import registry
+
+    if name in registry.UNLISTED and name != replayed:
+        raise UsageError(f"SYSTEM: expected one that is trained, got {name!r}; curvae adopt takes one that has been.")
+
+
 def training_flags() -> Source:
     """The flags of training, whatever is trained."""
     from curvae.fitted import fit

@@ -54,7 +54,7 @@ class FixedNormal(ConditionalDistribution):
 
 @dataclass(frozen=True)
 class LearnedNormal(ConditionalDistribution):
-    """``N(z; m, diag(s^2))`` with phi = (m, log s), log s softly bounded to [-7, 7].
+    """``N(z; m, diag(s^2))`` with phi = (m, log s), log s softly bounded to [-7, 7] unless ``bounded`` is False.
 
     Example:
         >>> import torch
@@ -63,6 +63,7 @@ class LearnedNormal(ConditionalDistribution):
     """
 
     size: int
+    bounded: bool = True
 
     @property
     def parameters(self) -> int:
@@ -70,7 +71,7 @@ class LearnedNormal(ConditionalDistribution):
 
     def __call__(self, phi: Float[Tensor, "*B Q"]) -> DiagonalGaussian:
         mean, log_scale = phi.chunk(2, dim=-1)
-        return DiagonalGaussian(mean, soft_bound(log_scale))
+        return DiagonalGaussian(mean, soft_bound(log_scale) if self.bounded else log_scale)
 
 
 @dataclass(frozen=True)

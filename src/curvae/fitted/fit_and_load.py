@@ -229,7 +229,7 @@ def split_options(
     builder = registry.system(system) if isinstance(system, str) else None
     ours = set() if builder is None else set(inspect.signature(builder).parameters) - {"spec"}
     for name in options:
-        if name not in ours and name not in (allowed := _of_data(data, readers)):
+        if name not in ours and name not in (allowed := options_of_data(data, readers)):
             near = get_close_matches(name, [*ours, *allowed], n=1)
             mend = f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted(ours | allowed))}."
             raise ValueError(f"fit: expected an option of the system or the data, got {name!r}; {mend}")
@@ -237,7 +237,7 @@ def split_options(
     return {name: value for name, value in options.items() if name in ours}, theirs
 
 
-def _of_data(data: Any, readers: Readers) -> set[str]:
+def options_of_data(data: Any, readers: Readers = FRESH) -> set[str]:
     """Names of the arguments that say how data are read."""
     if isinstance(data, Data):
         return set()

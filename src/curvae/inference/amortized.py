@@ -25,7 +25,12 @@ from curvae.typing import Batch
 class AmortizedGaussian(Amortized):
     """``q(z | x) = N(m(x), diag(s(x)^2))`` with ``(m, log s) = encoder(x)`` (Kingma and Welling, 2014).
 
-    The encoder gives 2 D values: means, then log-scales, softly bounded to ``[-7, 7]``.
+    The encoder gives 2 D values: means, then log-scales.
+
+    Args:
+        encoder: the network.
+        bounded: log-scales are softly bounded to ``[-7, 7]``; False takes them as they are, those of an encoder that
+            was trained so elsewhere.
 
     Example:
         >>> import torch
@@ -36,6 +41,10 @@ class AmortizedGaussian(Amortized):
         torch.Size([4, 3])
     """
 
+    def __init__(self, encoder: nn.Module, bounded: bool = True):
+        super().__init__(encoder)
+        self.bounded = bounded
+
     def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
         out = run_encoder(self.encoder, batch)
         if out.shape[-1] % 2:
@@ -43,10 +52,11 @@ class AmortizedGaussian(Amortized):
                 f"AmortizedGaussian: the encoder must give 2 D values (means, log-scales); got {out.shape[-1]}, an odd "
                 "number. Change its last layer."
             )
-        return Inferred(LearnedNormal(out.shape[-1] // 2)(out))
+        return Inferred(LearnedNormal(out.shape[-1] // 2, self.bounded)(out))
 
     def start_from(self, posterior: AffinePosterior) -> bool:
-        return write_posterior(self.encoder, posterior, outputs(self.encoder) // 2)
+        """Where its log-scales are bounded: others are of an encoder that has been trained."""
+        return self.bounded and write_posterior(self.encoder, posterior, outputs(self.encoder) // 2)
 
 
 class AmortizedMean(Amortized):
@@ -161,6 +171,7 @@ class AmortizedFlow(Amortized):
     Args:
         encoder: the network.
         flow: f.
+        bounded: of the log-scales, as in :class:`AmortizedGaussian`.
 
     Raises:
         ValueError: in use, an encoder that gives another number of values.
@@ -174,20 +185,21 @@ class AmortizedFlow(Amortized):
         torch.Size([2, 4, 3])
     """
 
-    def __init__(self, encoder: nn.Module, flow: Flow):
+    def __init__(self, encoder: nn.Module, flow: Flow, bounded: bool = True):
         super().__init__(encoder)
         self.flow = flow
+        self.bounded = bounded
 
     def forward(self, model: LatentVariableModel | None, batch: Batch) -> Inferred:
         size, count = self.flow.size, self.flow.context
         out = self.encoded(batch, 2 * size + count, "2 D + C (means, log-scales, context)")
         phi, context = out.split([2 * size, count], dim=-1)
-        return Inferred(transformed(LearnedNormal(size)(phi), self.flow, context if count else None))
+        return Inferred(transformed(LearnedNormal(size, self.bounded)(phi), self.flow, context if count else None))
 
     def start_from(self, posterior: AffinePosterior) -> bool:
         """The flow starts at a multiple of the identity, the Gaussian before it at the posterior divided by that."""
         size = self.flow.size
-        if not writable(self.encoder, posterior) or (last := last_layer(self.encoder)) is None:
+        if not (self.bounded and writable(self.encoder, posterior)) or (last := last_layer(self.encoder)) is None:
             return False
         stretch = self.flow.start_at_identity(last.weight[2 * size :], last.bias[2 * size :])
         return write_posterior(self.encoder, posterior, size, stretch=stretch)

@@ -16,6 +16,7 @@ from curvae.networks.flow_decoder import FlowDecoder
 from curvae.networks.identifiable import FullRank, IdentifiableDecoder, ReferenceCategory
 from curvae.networks.ladder import Gated, LadderEncoder, ladder_decoder
 from curvae.networks.last_block import LastBlock
+from curvae.networks.layers import Layers
 from curvae.networks.masked import MaskedDecoder, kernels_for
 from curvae.networks.mlp import MLP, ColumnFront, Front, FrontWithGaps, Logarithm
 from curvae.networks.modulated import ModulatedMLP
@@ -40,6 +41,7 @@ __all__ = [
     "IdentifiableDecoder",
     "LadderEncoder",
     "LastBlock",
+    "Layers",
     "Logarithm",
     "MaskedDecoder",
     "ModulatedMLP",

@@ -1,5 +1,6 @@
 """Systems: one published method a file, each a choice of parts."""
 
+from curvae.systems.adopted import adopted
 from curvae.systems.ais_vae import ais_vae
 from curvae.systems.baggins import baggins
 from curvae.systems.base import LatentSystem, Recipe, System, register
@@ -108,6 +109,7 @@ __all__ = [
     "System",
     "VariationalGibbs",
     "Weights",
+    "adopted",
     "ais_vae",
     "baggins",
     "bayesian_vae",

@@ -14,7 +14,7 @@ from curvae.training.run import files, layout
 
 RUNS = Path("runs")
 OTHER = "Choose another out."
-BESIDE = ("curvae", "format", "callbacks", "replayable")
+BESIDE = ("curvae", "format", "callbacks", "replayable", "adopted.difference")
 """What may differ in the configuration of a run that is taken up again."""
 
 

@@ -42,6 +42,8 @@ class WrittenConfig(TypedDict):
     warm_start: NotRequired[WarmStart]
     refit: NotRequired[WarmStart]
     """The run whose recipe this is, on all rows."""
+    adopted: NotRequired[dict[str, Plain]]
+    """What was trained elsewhere, and what of it was compared."""
     callbacks: NotRequired[list[str]]
     """Classes of the callbacks that ever looked on; what they do cannot be made again from here."""
     replayable: NotRequired[bool]
