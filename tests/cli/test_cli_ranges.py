@@ -17,7 +17,7 @@ from curvae.cli.flags import Listed, Source
 from curvae.cli.resolve import system_flags
 
 WORDS = {"fit": ["vae", "digits"], "compare": ["nowhere", "elsewhere"], "list": [], "doctor": [], "data": ["x.csv"]}
-WORDS |= {command: ["nowhere", "test"] for command in ("encode", "score", "impute", "reconstruct", "ood")}
+WORDS |= {command: ["nowhere", "test"] for command in ("encode", "score", "impute", "denoise", "reconstruct", "ood")}
 
 
 def numeric(kind: Any) -> bool:
