@@ -6,6 +6,7 @@ from curvae.fitted.fitted import Fitted
 from curvae.fitted.imputing import Imputed
 from curvae.fitted.latent_curve import latent_curve
 from curvae.fitted.outputs import Encoding, Score
+from curvae.fitted.shortest import Geodesic
 from curvae.fitted.traversing import Traversal
 
-__all__ = ["Denoised", "Encoding", "Fitted", "Imputed", "Score", "Traversal", "fit", "latent_curve", "load"]
+__all__ = ["Denoised", "Encoding", "Fitted", "Geodesic", "Imputed", "Score", "Traversal", "fit", "latent_curve", "load"]

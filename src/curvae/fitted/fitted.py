@@ -20,6 +20,7 @@ from curvae.fitted.denoising import Denoised, denoise_rows
 from curvae.fitted.imputing import Imputed, impute_rows
 from curvae.fitted.outputs import DRAWN, Array, Encoding, Score, moments_of
 from curvae.fitted.rows import Reading, TransformedRows, evaluation_mode, map_batches, rows_of
+from curvae.fitted.shortest import Geodesic, shortest_curve
 from curvae.fitted.traversing import traversal, traversed_columns
 from curvae.latents import Axes, latent_axes
 from curvae.memory import require_bytes
@@ -243,6 +244,24 @@ class Fitted:
         if self.schema.holder != "frame":
             return found
         return outputs.framed(self.schema.frame, traversed_columns(self.schema, found))
+
+    def geodesic(self, start: Any, end: Any, segments: int = 32, rotate: bool | None = None) -> Geodesic:
+        """The shortest curve between two codes, by how far the decoder moves (in mean over draws of its weights).
+
+        Args:
+            start: (D,), as :meth:`encode` gives codes.
+            end: (D,).
+            segments: 4, 8, 16, ... pieces of the curve.
+            rotate: whether codes are in the axes that the decoder determines; None = as the run has it.
+
+        Returns:
+            ``z``, ``x``, ``length`` and ``straight_length``; see :func:`curvae.latents.geodesics`.
+
+        Raises:
+            ValueError: codes of another size, a system without a model of continuous latents, a decoder that also sees
+                x, or another number of segments.
+        """
+        return shortest_curve(self, start, end, segments, rotate)
 
     def loadings(self, standardized: bool = False) -> Any:
         """What each latent does to each column: the mean of ``d E[column | z] / d z``, over training rows.
