@@ -42,8 +42,9 @@ def geodesics(
     ``energy = int c' G(c) c' dt``, of a curve c in N segments ``N sum_i E |f(c_i+1) - f(c_i)|^2``, with the same draws
     f at both ends of each; ``length = sum_i sqrt(E |f(c_i+1) - f(c_i)|^2)``, short of the integral by ``O(1 / N^2)``.
     Where draws disagree the metric is large, so that curves keep to where the data are. L-BFGS moves the inner points,
-    first of 4 segments from the straight line, then of twice as many each time; a curve whose energy is not below the
-    straight line's is that line. What is found is a local minimum.
+    first of 4 segments from the straight line, then of twice as many each time. Where that ends above the energy of the
+    straight line, they set out from this line with all segments; a curve that is still no better is the line.
+    What is found is a local minimum.
 
     Args:
         decode: f, differentiable.
@@ -75,11 +76,14 @@ def geodesics(
             break
         points, size = _halved(points), 2 * size
     straight = _straight(start, end, segments)
+    found = _better(decode, points, straight)
+    worse = (found == straight).all(-1).all(-1)
+    if bool(worse.any()):
+        found[worse] = _better(decode, _relaxed(decode, straight[worse], steps), straight[worse])
     with torch.no_grad():
-        energy, line = (segments * _squares(decode, each).sum(1) for each in (points, straight))
-        points = torch.where((energy < line)[:, None, None], points, straight)
-        lengths = [_squares(decode, each).sqrt().sum(1) for each in (points, straight)]
-    return Geodesics(points, lengths[0], torch.minimum(energy, line), lengths[1], line)
+        squares = [_squares(decode, each) for each in (found, straight)]
+    energy, length = ([each(value) for value in squares] for each in (lambda v: segments * v.sum(1), _length))
+    return Geodesics(found, length[0], energy[0], length[1], energy[1])
 
 
 def mean_decoder(model: LatentVariableModel) -> Decode:
@@ -99,6 +103,17 @@ def mean_decoder(model: LatentVariableModel) -> Decode:
 def decoded_spread(decode: Decode, z: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
     """How much draws of the decoder disagree: the root of the mean variance of what they give."""
     return decode(z).var(0, correction=0).mean(-1).sqrt()
+
+
+@torch.no_grad()
+def _better(decode: Decode, points: Float[Tensor, "B S D"], straight: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
+    """Each curve whose energy is below that of the straight line, else the line."""
+    energy, line = (_squares(decode, each).sum(1) for each in (points, straight))
+    return torch.where((energy < line)[:, None, None], points, straight)
+
+
+def _length(squares: Float[Tensor, "B N"]) -> Float[Tensor, " B"]:
+    return squares.sqrt().sum(1)
 
 
 def _straight(start: Tensor, end: Tensor, segments: int) -> Float[Tensor, "B S D"]:
