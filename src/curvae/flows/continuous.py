@@ -104,7 +104,7 @@ class Continuous(InvertibleFlow):
 
     def _velocity(self, z: Tensor, slope: Tensor, time: float, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """``v(z, t, c)`` and the rows of ``dv/dz T``, layer by layer."""
-        first, *others = self.layers
+        first, *others = (each for each in self.layers if isinstance(each, nn.Linear))
         turns = torch.pi * time * torch.arange(1, TIMES + 1, dtype=z.dtype, device=z.device)
         known = torch.cat([turns.cos(), turns.sin()]).expand(*z.shape[:-1], -1)
         given = [] if context is None or not self.context else [context.expand(*z.shape[:-1], -1)]

@@ -97,9 +97,10 @@ def _match_sequences(
     schema: Schema, known: LongTable, what: str, table: Columnar, labels: Any, reading: Reading
 ) -> Matched:
     """The same of a long table, a row for each step."""
-    label = reading.label or (schema.label and schema.label.name)
-    found = sequences_of(table, known, None if label is None else str(label), steps=schema.spec.event[0])
-    if extra := further_columns(table, known, label and str(label)):
+    own = None if schema.label is None else schema.label.name
+    label = own if reading.label is None else str(reading.label)
+    found = sequences_of(table, known, label, steps=schema.spec.event[0])
+    if extra := further_columns(table, known, label):
         _say(f"{what}: ignored {listed_names(list(map(repr, extra)))}, which the run does not have.")
     told = found.labels if labels is None else labels
     matched = match(schema, what, found.x, told, reading=replace(reading, label=None))

@@ -216,7 +216,7 @@ def _squared_slopes(function: Callable[[Tensor], Tensor], z: Tensor, columns: Fl
 
 def _given_latents(model: LatentVariableModel, batch: Batch, z: Float[Tensor, "*S B D"]) -> tuple[Tensor, Tensor]:
     """``E[x | z, y]``, (*S, B, E), and ``Var[x | z, y]``, which depends on no z, (B, E)."""
-    likelihood, known = model.likelihood, batch.context and batch.context.errors
+    likelihood, known = model.likelihood, None if batch.context is None else batch.context.errors
     assert isinstance(likelihood, GaussianErrors)
     assert known is not None
     own, noise = likelihood.variance.detach(), known.flatten(1).square()
