@@ -206,6 +206,7 @@ LEFT_OUT: dict[str, str] = {
     "completions": "`amortized` of completed rows: says the same where nothing is missing",
     "amortized-modulated": "`amortized` with another encoder: has a study of its own, rivals",
     "pushforward": "has a study of its own, rivals",
+    "continuous": "a flow with a density at any z, as `spline` is, at 1 + D passes: not run yet",
     "averaged": "has a study of its own, averaged-curvature",
     "averaged-quadrature": "has a study of its own, averaged-curvature",
     "laplace-implicit": "the posterior of `laplace-matrix-free` below 256 dimensions, with noise in its determinant",

@@ -76,6 +76,7 @@ def cell(name: str, x: np.ndarray, test: Tensor, unknown: Tensor, **options: obj
         fitted = curvae.fit(name, data, max_updates=UPDATES, out=f"{folder}/run", progress=False, **SIZES, **options)
         system = fitted.system
     seconds = time.process_time() - start
+    test, unknown = data.transform(test), data.transform(unknown)
     (codes, inside), (others, outside) = (reconstructions(system, each) for each in (test, unknown))
     found: dict[str, object] = {"system": name, **options, "seconds": round(seconds, 1)}
     found["mse"] = round(float((inside.mean(0) - test).square().mean()), 5)
@@ -94,6 +95,7 @@ def plain(x: np.ndarray, test: Tensor) -> dict[str, object]:
         data = curvae.data.from_array(x, standardize=False)
         options = {"max_updates": UPDATES, "out": f"{folder}/run", "progress": False, "flows": 0, **SIZES}
         system = curvae.fit("probabilistic-ae", data, **options).system
+    test = data.transform(test)
     with torch.no_grad():
         error = (system.codes.decoded(system.model, Batch.of(test)) - test.flatten(1)).square().mean()
     return {"system": "probabilistic-ae", "mse": round(float(error), 5)}

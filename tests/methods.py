@@ -11,7 +11,7 @@ from curvae import objectives, systems
 from curvae.curvature import ConjugateGradient, Gradient, LevenbergMarquardt, Majorized, Newton, PaperSchedule
 from curvae.distributions import FixedNormal, LearnedNormal
 from curvae.distributions.gaussian import unpack
-from curvae.flows import Autoregressive, Planar, Radial, ZukoFlow, affine, spline
+from curvae.flows import Autoregressive, Continuous, Planar, Radial, ZukoFlow, affine, spline
 from curvae.inference import (
     AmortizedCategorical,
     AmortizedFullGaussian,
@@ -135,6 +135,7 @@ POSTERIORS: dict[str, object] = {
     "inverse-autoregressive": lambda count: pushed_by(Autoregressive(D, 4, 2, [8]), count),
     "coupling": lambda count: pushed_by(Autoregressive(D, 4, 3, [8], affine(), passes=2), count),
     "spline": lambda count: pushed_by(Autoregressive(D, 4, 2, [8], spline(4)), count),
+    "continuous": lambda count: pushed_by(Continuous(D, 4, 2, [8]), count),
     "factored": lambda count: ProductPosterior(
         (FixedNormal(1, scale=0.6), LearnedNormal(2)), 0.5 * torch.randn(count, 5, dtype=torch.float64)
     ),
@@ -172,6 +173,7 @@ INFERENCES: dict[str, object] = {
     "inverse-autoregressive": lambda: amortized_flow(Autoregressive(D, 4, 2, [8])),
     "coupling": lambda: amortized_flow(Autoregressive(D, 4, 2, [8], affine(), passes=2)),
     "spline": lambda: amortized_flow(Autoregressive(D, 4, 2, [8], spline(4), passes=2)),
+    "continuous": lambda: amortized_flow(Continuous(D, 4, 2, [8])),
     "predictive-coding": lambda: PredictiveCoding(steps=10),
     "laplace": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), steps=4),
     "laplace-published": lambda: Laplace(AmortizedGaussian(encoder(2 * D)), 4, Newton(PaperSchedule()), unroll=True),
@@ -386,6 +388,7 @@ SYSTEMS: dict[str, object] = {
     "iaf-vae-free-bits": small(systems.iaf_vae, width=8, context=4, gated_update=False, free_bits=0.5),
     "coupling-vae": small(systems.coupling_vae, flows=2, width=8, context=4),
     "spline-vae": small(systems.spline_vae, width=8, context=4, bins=4),
+    "ffjord-vae": small(systems.ffjord_vae, steps=2, width=8, context=4),
     "langevin-ae": small(systems.langevin_ae),
     "identifiable-vae": small(systems.identifiable_vae, depth=1),
     "identifiable-vae-mixture": small(systems.identifiable_vae, components=2),

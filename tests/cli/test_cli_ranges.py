@@ -24,7 +24,7 @@ WORDS = {
     "data": ["x.csv"],
     "adopt": ["nowhere", "x.csv"],
 }
-WORDS |= {command: ["nowhere", "test"] for command in ("encode", "score", "impute", "reconstruct", "ood")}
+WORDS |= {command: ["nowhere", "test"] for command in ("encode", "score", "impute", "denoise", "reconstruct", "ood")}
 
 
 def numeric(kind: Any) -> bool:

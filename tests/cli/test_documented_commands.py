@@ -26,6 +26,7 @@ SMALL = {
     "bracket": "--temperatures 2 --data 5 --chains 2 --samples 20",
     "ood": "--models 2 --samples 4 --steps 1 --limit 12 --reference 12",
     "gaps": "--data 3 --steps 4 --samples 20",
+    "denoise": "--draws 20",
 }
 """Flags that come last, and win."""
 SHELL = ("", "sh", "bash", "console", "shell", "text")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from curvae.flows import Autoregressive, Flow, InvertibleFlow, Planar, Radial, affine, gated, spline
+from curvae.flows import Autoregressive, Continuous, Flow, InvertibleFlow, Planar, Radial, affine, gated, spline
 from curvae.inference import AmortizedFlow
 from curvae.posteriors import DiagonalGaussian, transformed
 from curvae.systems import planar_vae, radial_vae, vae
@@ -20,6 +20,7 @@ FLOWS = {
     "coupling": lambda size: Autoregressive(size, 4, 3, [16], affine(), passes=2),
     "spline": lambda size: Autoregressive(size, 4, 2, [16], spline(5)),
     "spline-coupling": lambda size: Autoregressive(size, 4, 2, [16], spline(5), passes=2),
+    "continuous": lambda size: Continuous(size, 4, 4, [16, 16]),
 }
 
 

@@ -40,6 +40,7 @@ VARIATIONS = [
     ("ais-vae", {"metropolis": True}, "exact"),
     ("bilbo", {"latent": 6}, "exact"),
     ("coupling-vae", {"latent": 1}, "exact"),
+    ("ffjord-vae", {"latent": 6}, "exact"),
     ("fif-vae", {"latent": 6}, "exact"),
     ("fishernet", {"steps": 1}, "exact"),
     ("householder-vae", {"reflections": 1}, "exact"),
@@ -224,6 +225,7 @@ def test_a_rank_one_precision_starts_there_but_for_its_direction():
     ("name", "learns"),
     [
         ("coupling-vae", "inference.flow.steps.0.hyper.4.weight"),
+        ("ffjord-vae", "inference.flow.layers.2.weight"),
         ("fif-vae", "inference.log_noise"),
         ("householder-vae", "inference.first"),
         ("householder-vae", "inference.chain.1.weight"),

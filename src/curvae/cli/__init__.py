@@ -23,6 +23,7 @@ COMMANDS = {
     "score": ("log p(x) of each row, and which of its columns are unusual", "curvae.cli.score", "score_"),
     "ood": ("how unknown each row is, by all scores, and how well they tell", "curvae.cli.ood", "ood"),
     "impute": ("what is missing in a table, filled in, with intervals", "curvae.cli.impute", "impute_"),
+    "denoise": ("rows with known noise, cleaned, and how well each value is known", "curvae.cli.denoise", "denoise_"),
     "reconstruct": ("data as the latents of a run carry them", "curvae.cli.decoding", "reconstruct_"),
     "traverse": ("what each latent does, one at a time", "curvae.cli.decoding", "traverse_"),
     "refine": ("posteriors made better by steps on their ELBO, and by how much", "curvae.cli.refine", "refine"),

@@ -23,7 +23,7 @@ MOST = 200
     "FILE [flags]",
     "curvae data stars.csv",
     "curvae data stars.csv --drop id --missing-value -999 --kind n=count",
-    reading=Source("how it is read", Reading, skip=frozenset({"data_dir", *CONTEXT})),
+    reading=Source("how it is read", Reading, skip=frozenset({"data_dir", "sequence", *CONTEXT})),
 )
 def data(file: Path, *, reading: Reading) -> None:
     """What is in a file: columns with kinds, ranges and missing values; what was decided of it; what to mend.

@@ -43,7 +43,7 @@ class Description:
 
 DESCRIBED, FILE = (
     Source("words and flags", Description),
-    Source("a file", Reading, skip=frozenset({"drop", "row_names", "transpose", "kind", *CONTEXT})),
+    Source("a file", Reading, skip=frozenset({"drop", "row_names", "transpose", "kind", "sequence", *CONTEXT})),
 )
 
 

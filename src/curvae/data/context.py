@@ -8,7 +8,7 @@ from torch import Tensor
 
 from curvae.data.errors import DataError
 from curvae.data.schema import Column
-from curvae.data.transforms import Identity, MeanSubtraction, Standardization, Transform
+from curvae.data.transforms import Chain, Identity, MeanSubtraction, Scale, Standardization, Transform
 from curvae.typing import Conditions, Context
 
 
@@ -57,7 +57,7 @@ def in_model_units(context: Context | None, columns: Sequence[Column], transform
         return None
     exposure, errors, covariates = context.exposure, context.errors, context.covariates
     if errors is not None:
-        errors = _scaled(errors, transform).float()
+        errors = scaled_errors(errors, transform).float()
     if exposure is not None:
         scale = next((each.scale for each in columns if each.kind == "exposure"), None)
         exposure = (exposure.double() / (scale or 1.0)).float()
@@ -74,12 +74,27 @@ def _numbers(column: Column, values: Tensor) -> Tensor:
     return ((values - (column.center or 0.0)) / (column.scale or 1.0)).unsqueeze(1)
 
 
-def _scaled(errors: Tensor, transform: Transform) -> Tensor:
+def scaled_errors(errors: Tensor, transform: Transform, who: str = "errors") -> Tensor:
+    """Standard deviations of values in the units that a transform gives these.
+
+    Example:
+        >>> scaled_errors(torch.ones(1), Chain(Scale(0.5), MeanSubtraction(torch.zeros(1))))
+        tensor([0.5000])
+
+    Raises:
+        DataError: a transform that is no scale.
+    """
     match transform:
+        case Chain():
+            for part in transform.parts:
+                errors = scaled_errors(errors, part, who)
+            return errors
+        case Scale():
+            return errors * transform.factor
         case Identity() | MeanSubtraction():
             return errors
         case Standardization():
             return errors / transform.scale.to(errors)
         case _:
             got = type(transform).__name__
-            raise DataError(f"errors: expected data as given, or standardized, got the transform {got}; leave it out.")
+            raise DataError(f"{who}: expected data as given, or standardized, got the transform {got}; leave it out.")

@@ -75,6 +75,16 @@ class Column:
 
 
 @dataclass(frozen=True)
+class LongTable:
+    """What the columns of a table are that has a row for each step of a sequence."""
+
+    column: str
+    """Which sequence a row belongs to."""
+    features: tuple[str, ...]
+    """What the model sees of a step, in its order."""
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where a file of data was: as it was named, and so that it is found again from elsewhere."""
 
@@ -123,6 +133,7 @@ class Schema:
         dialect: of a text file, how it was read.
         decisions: what was decided of a file, in words.
         frame: library of the frame that the data came in; what is drawn comes in one of the same.
+        sequence: columns of a long table, whose sequences are the examples.
 
     >>> label = Column("class", "label", vocabulary=("QSO", "STAR"))
     >>> schema = Schema(DataSpec((2,)), (Column("u"), Column("g"), label))
@@ -143,6 +154,7 @@ class Schema:
     dialect: Dialect | None = None
     decisions: tuple[Decision, ...] = ()
     frame: FrameKind = "pandas"
+    sequence: LongTable | None = None
 
     @property
     def features(self) -> tuple[Column, ...]:
@@ -188,7 +200,10 @@ class Schema:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         values |= {"spec": self.spec.to_dict(), "columns": [_brief(column) for column in self.columns]}
         values |= {name: [asdict(each) for each in values[name]] for name in ("origins", "decisions")}
-        return _listed(values | {"dialect": self.dialect and asdict(self.dialect)})
+        values |= {
+            name: each and asdict(each) for name, each in (("dialect", self.dialect), ("sequence", self.sequence))
+        }
+        return _listed(values)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Schema":
@@ -261,6 +276,7 @@ class Written(TypedDict):
     dialect: NotRequired[Dialect | None]
     decisions: NotRequired[tuple[Decision, ...]]
     frame: NotRequired[FrameKind]
+    sequence: NotRequired[LongTable | None]
 
 
 def _brief(column: Column) -> dict[str, Any]:

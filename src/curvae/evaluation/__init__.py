@@ -39,12 +39,14 @@ from curvae.evaluation.ood.unknown_results import UnknownInputs
 from curvae.evaluation.picture_arrays import pictures
 from curvae.evaluation.results import AnnealedResult, Estimate, Evaluation, ProposalResult, Summary
 from curvae.evaluation.samples.conditionals import Conditionals, conditionals
+from curvae.evaluation.samples.denoising import Signal, denoise
 from curvae.evaluation.samples.engines import (
     WeightedLatents,
     draw_latents,
     engines_for,
     from_chains,
     from_encoder,
+    from_hmc,
     from_modes,
     from_modes_and_encoder,
     from_one_mode,
@@ -97,6 +99,7 @@ __all__ = [
     "SampleQuality",
     "Section",
     "Settings",
+    "Signal",
     "Subject",
     "Summary",
     "UnknownInputs",
@@ -113,12 +116,14 @@ __all__ = [
     "compare",
     "conditionals",
     "defensive_mixture",
+    "denoise",
     "draw_latents",
     "engines_for",
     "estimate",
     "evaluate",
     "from_chains",
     "from_encoder",
+    "from_hmc",
     "from_modes",
     "from_modes_and_encoder",
     "from_one_mode",

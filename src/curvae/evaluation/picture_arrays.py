@@ -9,6 +9,7 @@ from curvae.data import ArrayTable
 from curvae.evaluation.block_pictures import block_pictures
 from curvae.evaluation.draws import seeded_evaluation
 from curvae.evaluation.estimate import Scores
+from curvae.evaluation.geodesic_pictures import geodesic_pictures
 from curvae.evaluation.information.posterior_summary import reconstruct_observed
 from curvae.evaluation.samples.imputation import impute
 from curvae.latents import Axes
@@ -37,7 +38,7 @@ def pictures(
     other; of sequences ``rolled`` (8, *event), which go on from their first ``frames_seen``; ``latent_mean`` (up to
     2000, D), ``labels``; ``latent_covariance`` (up to 200, D, D) of the first of these, and ``covariances``, 8 of them,
     all in ``axes`` as the scores are; ``trace_log_joint``, ``trace_grad_norm`` (T+1, up to 200); and what
-    ``block_pictures`` has of levels and clusters.
+    ``geodesic_pictures`` has of a latent plane and ``block_pictures`` of levels and clusters.
 
     Example:
         >>> from curvae.data import from_array
@@ -61,6 +62,7 @@ def pictures(
         found |= _rolled_out(system, table, batch_to_system(system, first), generator)
         if isinstance(system, HasModel):
             found |= _latents(system, system.parts(), table, scores, axes)
+            found |= geodesic_pictures(system.parts(), found["latent_mean"], axes)
             found |= block_pictures(system, system.parts(), table, scores, generator)
     if "label" in scores:
         found["labels"] = scores["label"][:SCATTERED]

@@ -16,9 +16,11 @@ from curvae.data import Schema, Transform
 from curvae.data.own_units import restore_dtypes
 from curvae.fitted import outputs
 from curvae.fitted.conditioning import GivenRows, draw_given
+from curvae.fitted.denoising import Denoised, denoise_rows
 from curvae.fitted.imputing import Imputed, impute_rows
 from curvae.fitted.outputs import DRAWN, Array, Encoding, Score, moments_of
 from curvae.fitted.rows import Reading, TransformedRows, evaluation_mode, map_batches, rows_of
+from curvae.fitted.shortest import Geodesic, shortest_curve
 from curvae.fitted.traversing import traversal, traversed_columns
 from curvae.latents import Axes, latent_axes
 from curvae.memory import require_bytes
@@ -246,6 +248,24 @@ class Fitted:
             return found
         return outputs.framed(self.schema.frame, traversed_columns(self.schema, found))
 
+    def geodesic(self, start: Any, end: Any, segments: int = 32, rotate: bool | None = None) -> Geodesic:
+        """The shortest curve between two codes, by how far the decoder moves (in mean over draws of its weights).
+
+        Args:
+            start: (D,), as :meth:`encode` gives codes.
+            end: (D,).
+            segments: 4, 8, 16, ... pieces of the curve.
+            rotate: whether codes are in the axes that the decoder determines; None = as the run has it.
+
+        Returns:
+            ``z``, ``x``, ``length`` and ``straight_length``; see :func:`curvae.latents.geodesics`.
+
+        Raises:
+            ValueError: codes of another size, a system without a model of continuous latents, a decoder that also sees
+                x, or another number of segments.
+        """
+        return shortest_curve(self, start, end, segments, rotate)
+
     def loadings(self, standardized: bool = False) -> Any:
         """What each latent does to each column: the mean of ``d E[column | z] / d z``, over training rows.
 
@@ -362,6 +382,37 @@ class Fitted:
         return restore_dtypes(
             self.schema, self.transform().inverse(torch.from_numpy(found).reshape(rows.table.raw.shape))
         )
+
+    def denoise(
+        self, x: Any, noise: Any = None, mask: Any = None, by: str = "draws", draws: int = 1000, seed: int = 0
+    ) -> Any:
+        """Rows that were observed with noise, cleaned: ``E[x | row]`` under the model, in own units.
+
+        Args:
+            x: the rows.
+            noise: standard deviation of the noise, in own units: a number, one of each value (of the shape of x, or
+                broadcast to it), or by column a number, one of each row, or the name of a column that has it; None =
+                the known errors that the rows come with, where the run was told of them.
+            mask: of their shape, True = observed.
+            by: "draws", the mean over weighted draws of the latents; "mode", at the mode, with Laplace's uncertainty.
+            draws: of the latents of each row.
+            seed: of the draws.
+
+        Returns:
+            The cleaned rows as they came; :meth:`denoised` has how well each value is known.
+
+        Raises:
+            ValueError: a system that is neither a model of real numbers with a Gaussian likelihood nor a flow.
+            DataError: noise that does not go with the rows, or data under a transform that is no scale.
+        """
+        return self.denoised(x, noise, mask, by, draws, seed).cleaned
+
+    def denoised(
+        self, x: Any, noise: Any = None, mask: Any = None, by: str = "draws", draws: int = 1000, seed: int = 0
+    ) -> Denoised:
+        """The same with standard deviations, see :class:`curvae.fitted.Denoised`; the equations are those of
+        :func:`curvae.evaluation.denoise`."""
+        return denoise_rows(self.system, self.schema, rows_of(self.run, x, mask=mask), noise, by, draws, seed)
 
     def sample(self, n: int, seed: int = 0, given: Mapping[Any, Any] | None = None) -> Any:
         """Draw n new rows in own units; names, kinds and precision are the data's.

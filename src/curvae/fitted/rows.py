@@ -44,11 +44,18 @@ class TransformedRows(NamedTuple):
     """The frame that they came in."""
     source: Columnar | None = None
     """The table of the file that they came in."""
+    sequences: NDArray[Any] | None = None
+    """What each is called, where they are sequences of a long table."""
 
     @property
     def keys(self) -> dict[str, NDArray[Any]]:
         """What each row is known by: its number, and its name in a text file that has names of rows."""
-        return {"row": self.number, **({"name" if name == "" else name: names for name, names in self.names.items()})}
+        named = {} if self.sequences is None else {"sequence": self.sequences}
+        return {
+            "row": self.number,
+            **named,
+            **({"name" if name == "" else name: names for name, names in self.names.items()}),
+        }
 
     @property
     def names(self) -> dict[str, NDArray[Any]]:
@@ -108,10 +115,11 @@ def _named(run: "RunFolder", word: str, reading: Reading) -> TransformedRows:
 
 def _rows(run: "RunFolder", found: Matched, frame: Any = None) -> TransformedRows:
     raw, label, mask, row, known = found.rows
+    frame = None if found.sequences is not None else frame
     transform = run.transform()
     context = in_model_units(known, run.schema.columns, transform)
     table = ArrayTable(raw, transform, label, mask, row=row, context=context)
-    return TransformedRows(table, found.labels, frame, found.table)
+    return TransformedRows(table, found.labels, frame, found.table, found.sequences)
 
 
 def spoken(schema: Schema, codes: Tensor | None) -> NDArray[Any] | None:

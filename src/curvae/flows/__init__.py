@@ -3,6 +3,7 @@
 from curvae.flows.additive import Additive
 from curvae.flows.autoregressive import Autoregressive
 from curvae.flows.composed import Composed
+from curvae.flows.continuous import Continuous
 from curvae.flows.core_shell import CoreShell
 from curvae.flows.flow import Flow, HasJacobian, InvertibleFlow, Transformed
 from curvae.flows.planar import Planar
@@ -16,6 +17,7 @@ __all__ = [
     "Additive",
     "Autoregressive",
     "Composed",
+    "Continuous",
     "CoreShell",
     "Flow",
     "HasJacobian",

@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from curvae.argument_checks import check_least
+from curvae.distributions import GaussianPosterior
 from curvae.dynamics import DualAveraging, HMCState, transition
 from curvae.inference.inference import Inferred
 from curvae.model import LatentVariableModel, require_continuous
@@ -22,6 +23,7 @@ class HMCSettings(NamedTuple):
 
     leapfrogs: int = 10
     target: float = 0.8
+    dense: bool = False
 
 
 @torch.no_grad()
@@ -52,7 +54,8 @@ def hmc_chains(
         warmup: transitions before them, not kept.
         generator: of all noise.
         trajectory: ``leapfrogs``, 10 gradients a transition takes, and ``target``, 0.8, the probability of acceptance
-            that the step is tuned to.
+            that the step is tuned to; ``dense``, units of the whole covariance of a Gaussian ``start``, not of its
+            diagonal alone: each gradient then costs a product with a root of it.
 
     Returns:
         A :class:`curvae.posteriors.Chains`, and info: ``acceptance`` and ``step`` (B,), and over latent dimensions the
@@ -60,7 +63,7 @@ def hmc_chains(
 
     Raises:
         ValueError: fewer than 1 chain, transition of the warm-up or leapfrog step, fewer than 4 samples, or a target
-            outside (0, 1); discrete latents.
+            outside (0, 1); discrete latents; ``dense`` with a start that is no Gaussian.
 
     Reference: Duane et al., *Hybrid Monte Carlo*, 1987; Hoffman and Gelman, *The No-U-Turn Sampler*, JMLR 2014,
     section 3.2, for the step.
@@ -76,18 +79,23 @@ def hmc_chains(
         >>> found.posterior.mean.shape, bool((found.info["r_hat"] < 1.1).all())
         (torch.Size([4, 2]), True)
     """
-    leapfrogs, target = HMCSettings(**trajectory)
+    leapfrogs, target, dense = HMCSettings(**trajectory)
     check_least("hmc_chains", 1, chains=chains, warmup=warmup, leapfrogs=leapfrogs)
     check_least("hmc_chains", 4, samples=samples)
     if not 0 < target < 1:
         raise ValueError(f"hmc_chains: target is a probability of acceptance, in (0, 1); got {target}.")
     require_continuous(model, "hmc_chains")
-    scale = start.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+    begin = start.draw(chains, generator).z
+    if dense:
+        law = _gaussian(start)
+        scale, begin, moved = torch.ones_like(begin[0]), law.pull(begin), law.from_noise
+    else:
+        scale, moved = start.covariance.diagonal(dim1=-2, dim2=-1).sqrt(), _same
 
-    def log_joint(z: Tensor) -> Tensor:
-        return model.log_joint(batch.x, z, batch.mask)
+    def log_joint(e: Tensor) -> Tensor:
+        return model.log_joint(batch.x, moved(e), batch.mask)
 
-    state = HMCState.at(log_joint, start.draw(chains, generator).z)
+    state = HMCState.at(log_joint, begin)
 
     def move(state: HMCState, step: Tensor) -> tuple[HMCState, Tensor]:
         step = step * (SHORTEST + (1 - SHORTEST) * uniform(step[None], generator)[0])
@@ -103,6 +111,16 @@ def hmc_chains(
         state, acceptance = move(state, found.final)
         states.append(state.z)
         accepted = accepted + acceptance / samples
-    posterior = Chains(torch.stack(states).permute(2, 1, 0, 3))
+    posterior = Chains(torch.stack([moved(each) for each in states]).permute(2, 1, 0, 3))
     worst = {"r_hat": posterior.r_hat.amax(-1), "ess": posterior.ess.amin(-1)}
     return Inferred(posterior, {"acceptance": accepted, "step": found.final, **worst})
+
+
+def _gaussian(start: Posterior) -> GaussianPosterior:
+    if not isinstance(start, GaussianPosterior):
+        raise ValueError(f"hmc_chains: dense: expected a start that is a Gaussian; got {type(start).__name__}.")
+    return start
+
+
+def _same(z: Tensor) -> Tensor:
+    return z

@@ -29,6 +29,7 @@ class Reading:
         exposure: the column that counts are in proportion to, library size, say; or total, the sum of each row.
         weights: the column that says how often a row counts.
         covariates: columns that encoder and decoder are given, and that are not modelled: batch, class.
+        sequence: the column that says which sequence a row belongs to, where rows are steps, in order.
         missing: mask leaves missing values out, error refuses them.
         data_dir: the folder in which the files of a run or a known set are now.
 
@@ -51,6 +52,7 @@ class Reading:
     exposure: str | None = None
     weights: str | None = None
     covariates: Sequence[Name] | None = None
+    sequence: str | None = None
     missing: str | None = None
     data_dir: Path | None = None
 
@@ -108,7 +110,7 @@ def _pairs(said: Sequence[str] | Mapping[str, str] | None) -> dict[str, str]:
 
 READ_FROM_FILES = (
     "columns", "positions", "drop", "label", "key", "header", "row_names", "transpose", "decimal", "missing_value",
-    "kind", "errors", "exposure", "weights", "covariates",
+    "kind", "errors", "exposure", "weights", "covariates", "sequence",
 )  # fmt: skip
 """What a recipe of data says of how a file was read; the rest is said elsewhere in it."""
 

@@ -5,7 +5,18 @@ from pathlib import Path
 from curvae.evaluation import formatting
 from curvae.io import atomic
 from curvae.renamed import renamed
-from curvae.report import blocks, gallery, learning, loadings, page, roll_outs, sections, style, verdict_sentences
+from curvae.report import (
+    blocks,
+    gallery,
+    geodesic_plot,
+    learning,
+    loadings,
+    page,
+    roll_outs,
+    sections,
+    style,
+    verdict_sentences,
+)
 from curvae.report.snapshot import Snapshot, read_snapshot
 from curvae.training.run import files, layout
 
@@ -47,6 +58,7 @@ def html(run: Snapshot) -> str:
             learning.learning_section(run),
             *(gallery.picture_section(run, slug) for slug in ("reconstructions", "samples", "completions")),
             *roll_outs.roll_out_sections(run),
+            *geodesic_plot.geodesic_sections(run),
             sections.quality_section(run),
             *loadings.loading_sections(run),
             *blocks.block_sections(run),

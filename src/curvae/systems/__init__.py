@@ -13,6 +13,7 @@ from curvae.systems.capabilities import (
     CanRollOut,
     CanSample,
     DrawsModels,
+    HasBase,
     HasClusters,
     HasDensity,
     HasModel,
@@ -32,6 +33,7 @@ from curvae.systems.core_shell import CoreShellDensity
 from curvae.systems.coupling_vae import coupling_vae
 from curvae.systems.direct_vae import direct_vae
 from curvae.systems.dlgm import dlgm
+from curvae.systems.ffjord_vae import ffjord_vae
 from curvae.systems.fif_vae import fif_vae
 from curvae.systems.fishernet import fishernet
 from curvae.systems.flat_ladder import flat_ladder
@@ -91,6 +93,7 @@ __all__ = [
     "Cosine",
     "DrawsModels",
     "FlowDensity",
+    "HasBase",
     "HasClusters",
     "HasDensity",
     "HasModel",
@@ -120,6 +123,7 @@ __all__ = [
     "coupling_vae",
     "direct_vae",
     "dlgm",
+    "ffjord_vae",
     "fif_vae",
     "fishernet",
     "flat_ladder",

@@ -77,6 +77,15 @@ class HasDensity(Protocol):
 
 
 @runtime_checkable
+class HasBase(Protocol):
+    """A bijection between data and noise: a model without scatter, whose latents are that noise."""
+
+    def base(self) -> Parts:
+        """``x = f^-1(h)`` as a model of known errors and no others, ``p(h)`` its prior, and an inference at f(x)."""
+        ...
+
+
+@runtime_checkable
 class CanSample(Protocol):
     """New data."""
 
@@ -158,6 +167,7 @@ IN_WORDS = {
     HasModel: "a latent-variable model",
     HasWeights: "importance weights",
     HasDensity: "an exact density",
+    HasBase: "a bijection to noise",
     CanSample: "samples",
     CanReconstruct: "reconstructions",
     CanRollOut: "roll-outs of sequences",

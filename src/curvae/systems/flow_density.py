@@ -8,16 +8,21 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Generator, Tensor, nn
 
+from curvae.conditioning import Conditioning
 from curvae.dynamics import complete, linear_completions
 from curvae.flows import InvertibleFlow, Whitening
-from curvae.likelihoods import Gaussian
+from curvae.inference import CodePoint
+from curvae.likelihoods import Gaussian, GaussianErrors
 from curvae.linear import LinearGaussian
+from curvae.model import LatentVariableModel
+from curvae.networks import FlowDecoder
 from curvae.objectives import Bound
 from curvae.priors import Prior
 from curvae.systems.base import Evidence, System
+from curvae.systems.capabilities import Parts
 from curvae.systems.stages import Prepared, Stage
 from curvae.systems.starts import likeliest_model
-from curvae.typing import Batch, DataSpec, Noise, PerDatum, Table, Tables
+from curvae.typing import Batch, Conditions, DataSpec, Noise, PerDatum, Table, Tables
 
 log = logging.getLogger("curvae")
 
@@ -78,6 +83,16 @@ class FlowDensity(System):
     def sample(self, n: int, generator: Generator | None = None) -> Shaped[Tensor, "n *event"]:
         """Draw x: ``f^-1(h)``, ``h ~ p(h)``; exact."""
         return self.flow.inverse(self.prior.sample(n, generator).unsqueeze(1)).z.reshape(n, *self.event)
+
+    def base(self) -> Parts:
+        """The same density as a model whose latents are the noise h, ``x = f^-1(h)``: for rows with known errors."""
+        model = LatentVariableModel(
+            self.prior,
+            FlowDecoder(self.flow, nn.Identity()),
+            GaussianErrors(self.event, 0.0, None),
+            conditioning=Conditioning(Conditions(errors=True), self.event),
+        )
+        return Parts(model, CodePoint(nn.Flatten()))
 
     @torch.no_grad()
     def impute(

@@ -1,12 +1,15 @@
 """Own data from memory: what arrays, tensors and data frames mean, and which of them are a mistake."""
 
+from dataclasses import replace
 from typing import Any
 
 from curvae.data.data import Data
+from curvae.data.errors import DataError
 from curvae.data.formats.cells import is_anndata
 from curvae.data.tables.assembling import Options, assemble, resolve_options
 from curvae.data.tables.columnar import columnar
 from curvae.data.tables.content import split_content, with_split, without_split
+from curvae.data.tables.long_tables import sequence_content, sequences_to_test
 from curvae.data.tables.matching import select_columns
 from curvae.io.reading import Reading
 
@@ -50,6 +53,8 @@ def from_array(
     """
     how, options = resolve_options("from_array", reading, options, single)
     what = options.name or "x"
+    if how.sequence is not None:
+        return _of_sequences(what, x, labels, mask, test, how, options)
     cells = is_anndata(x)
     content = split_content(what, x, labels, mask, how if cells else without_split(how, options.split_by))
     content = with_split(content, columnar(what, x.obs if cells else x), options.split_by)
@@ -58,3 +63,15 @@ def from_array(
         found = select_columns(content.columns, content.named, "test", test, mask=test_mask)
         parts.append(found if test_labels is None else found._replace(labels=test_labels))
     return assemble(parts, how, options, {"name": "array", **({"key": how.key} if how.key else {})})
+
+
+def _of_sequences(what: str, x: Any, labels: Any, mask: Any, test: Any, how: Reading, options: Options) -> Data:
+    """The sequences of a frame with a row for each step."""
+    if mask is not None or not (labels is None or isinstance(labels, str | int)):
+        raise DataError(
+            f"{what}: expected no mask, and labels by the name of their column, with sequence={how.sequence!r}."
+        )
+    how = how if labels is None else replace(how, label=labels)
+    parts = [sequence_content(what, x, how, options.split_by, options.event)]
+    parts += [] if test is None else [sequences_to_test(parts[0], "test", test)]
+    return assemble(parts, how, options, {"name": "array"})

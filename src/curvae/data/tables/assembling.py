@@ -117,7 +117,10 @@ def assemble(
     check_seed(options.seed, DataError)
     content = relabeled(contents[0])
     missing = reading.missing or ("mask" if reading.missing_value is not None else "error")
-    shape = partial(to_event, event=options.event)
+    event = options.event
+    if content.sequence is not None:
+        missing, event = "mask", content.x.shape[1:]
+    shape = partial(to_event, event=event)
     noisy = options.transform is not None and options.transform.random
     contents = [_in_memory(each) if noisy or each.context is not None else each for each in contents]
     parts = [checked_rows(each, missing, shape, markers=reading.markers) for each in contents]
@@ -146,6 +149,7 @@ def assemble(
         origins=tuple(origins),
         dialect=content.dialect,
         decisions=content.decisions,
+        sequence=content.sequence,
     )
     fitted = options.transform or _transform(split[0], spec, options.standardize)
     for each, rows in zip(contents, parts, strict=True):

@@ -13,7 +13,7 @@ from curvae.data.dialect import Decision, Dialect
 from curvae.data.errors import DataError
 from curvae.data.formats.cells import is_anndata, without_anndata
 from curvae.data.formats.zarr_arrays import ZarrRows
-from curvae.data.schema import BESIDE, DECLARED, Column, FrameKind, Holder, unique
+from curvae.data.schema import BESIDE, DECLARED, Column, FrameKind, Holder, LongTable, unique
 from curvae.data.stored import Raw, StoredRows, columns_at, single_column
 from curvae.data.tables.categories import column_numbers
 from curvae.data.tables.columnar import Columnar, columnar, dtype_name, names_beside
@@ -49,6 +49,8 @@ class Content(NamedTuple):
     """Columns that say how rows are split, by what they say."""
     context: Context | None = None
     """What is known of each row, before values are looked at."""
+    sequence: LongTable | None = None
+    """Columns of the long table that sequences were read from."""
 
     @property
     def names(self) -> list[str] | None:

@@ -33,6 +33,7 @@ from curvae.data.tables.content import (
     without_split,
 )
 from curvae.data.tables.context import names_of_roles
+from curvae.data.tables.long_tables import sequence_content, sequences_to_test
 from curvae.data.tables.matching import AS_THE_RUN, Matched, match, select_columns
 from curvae.data.text.table import TextTable, read_text
 from curvae.io.reading import Reading
@@ -83,7 +84,10 @@ def from_file(
     how, options = resolve_options(
         "from_file", reading, options, {"name": stem(Path(path)), **named_options(single), **named}
     )
-    contents = [_content(Path(path).expanduser(), without_split(how, options.split_by), options.split_by)]
+    if how.sequence is not None:
+        contents = [_sequences(Path(path).expanduser(), how, options)]
+    else:
+        contents = [_content(Path(path).expanduser(), without_split(how, options.split_by), options.split_by)]
     if test is not None:
         contents.append(_test_part(contents[0], Path(test).expanduser(), how))
     recipe = {"path": str(path), **how.recipe(), "test": test and str(test), **options.recipe()}
@@ -109,7 +113,7 @@ def match_file(schema: Schema, path: Path, reading: Reading = AS_THE_RUN) -> Mat
         reading = replace(reading, label=None)
     say_decided(str(path), found.decisions, schema.decisions)
     matched = match(schema, str(path), found.x, found.labels, reading=reading)
-    return matched._replace(table=columnar(str(path), found.x))
+    return matched if schema.sequence is not None else matched._replace(table=columnar(str(path), found.x))
 
 
 def _content(path: Path, reading: Reading, split_by: Mapping[str, Any]) -> Content:
@@ -134,8 +138,19 @@ def _taken_apart(path: Path, found: Found, reading: Reading) -> Content:
     return relabeled(content, str(reading.label or "label")) if beside else content
 
 
+def _sequences(path: Path, reading: Reading, options: Options) -> Content:
+    """The sequences of a long table in a file."""
+    found = read_file(path, replace(reading, sequence=None), NONE)
+    say_decided(str(path), found.decisions)
+    content = sequence_content(str(path), found.x, reading, options.split_by, options.event)
+    dialect = found.x.dialect if isinstance(found.x, TextTable) else None
+    return content._replace(holder="file", dialect=dialect, decisions=found.decisions)
+
+
 def _test_part(first: Content, path: Path, reading: Reading) -> Content:
     """What the file of a test part holds, its columns in the order of the first."""
+    if first.sequence is not None:
+        return sequences_to_test(first, str(path), read_file(path, reading, Hints(None, first.dialect)).x)
     label = None if reading.label is None else str(reading.label)
     names = [column.name for column in first.columns if column.is_feature] if first.named else ()
     hints = Hints(label, first.dialect, names, names_of_roles(first.columns))

@@ -13,7 +13,7 @@ from torch import Tensor
 from curvae.data.data import Rows
 from curvae.data.errors import DataError, DataWarning
 from curvae.data.formats.cells import is_anndata, without_anndata
-from curvae.data.schema import BESIDE, Column, Schema, unique
+from curvae.data.schema import BESIDE, Column, LongTable, Schema, unique
 from curvae.data.stored import StoredRows, rows_in_memory
 from curvae.data.tables.categories import column_numbers
 from curvae.data.tables.columnar import Columnar, columnar, names_beside
@@ -29,6 +29,7 @@ from curvae.data.tables.content import (
 )
 from curvae.data.tables.context import names_of_roles, numbered_table, read_known, with_context
 from curvae.data.tables.labels import UNKNOWN, flat, missing, read_as, words
+from curvae.data.tables.long_tables import further_columns, sequences_of
 from curvae.data.tables.mapped import left_in_file
 from curvae.data.validation import CHANNELS, locate_first, to_tensor
 from curvae.io.reading import Reading
@@ -44,6 +45,8 @@ class Matched(NamedTuple):
     """Labels as they came, in words or numbers."""
     table: Columnar | None = None
     """The whole table of a file, other columns included."""
+    sequences: NDArray[Any] | None = None
+    """What each sequence of a long table is called."""
 
 
 AS_THE_RUN = Reading()
@@ -66,6 +69,8 @@ def match(
     Raises:
         DataError: a feature is missing, a value is not of its kind, a shape does not fit.
     """
+    if schema.sequence is not None and (table := columnar(what, x)) is not None:
+        return _match_sequences(schema, schema.sequence, what, table, labels, reading)
     if is_anndata(x):
         named = schema.label.name if labels is None and schema.label is not None else labels
         x, told = without_anndata(x, named, reading.key, names_of_roles(schema.columns))
@@ -86,6 +91,20 @@ def match(
     codes = read_as(schema.vocabulary, told)
     _say_unknown(what, told, codes, schema)
     return Matched(rows._replace(label=codes), told if told.dtype.kind in "biuf" else words(told))
+
+
+def _match_sequences(
+    schema: Schema, known: LongTable, what: str, table: Columnar, labels: Any, reading: Reading
+) -> Matched:
+    """The same of a long table, a row for each step."""
+    own = None if schema.label is None else schema.label.name
+    label = own if reading.label is None else str(reading.label)
+    found = sequences_of(table, known, label, steps=schema.spec.event[0])
+    if extra := further_columns(table, known, label):
+        _say(f"{what}: ignored {listed_names(list(map(repr, extra)))}, which the run does not have.")
+    told = found.labels if labels is None else labels
+    matched = match(schema, what, found.x, told, reading=replace(reading, label=None))
+    return matched._replace(sequences=found.names)
 
 
 def missing_of(schema: Schema, reading: Reading) -> str:
