@@ -38,17 +38,17 @@ from pages import between
 
 Row = dict[str, Any]
 HERE = Path(__file__).parent
-BATCH, RATE = 16, 4e-3
+BATCH, RATE = 16, 8e-3
 METHODS: dict[str, dict[str, Any]] = {
     "backpropagation": {"learning": "backpropagation"},
     "categorical": {},
     "incremental": {"learning": "incremental"},
     "normal-attention": {"family": "normal-attention"},
     "normal": {"family": "normal"},
-    "categorical, 2 steps": {"steps": 2},
-    "categorical, 16 steps": {"steps": 16},
-    "categorical, scale 0.1": {"scale": 0.1},
-    "categorical, plain steps": {"natural": False},
+    "categorical, scale 1": {"scale": 1.0},
+    "categorical, scale 0.3": {"scale": 0.3},
+    "normal attention, scale 0.03": {"family": "normal-attention", "scale": 0.03},
+    "categorical, 4 steps in the nodes": {"by_errors": False},
 }
 """Words of a row, and the arguments that it differs by."""
 MAIN = ("backpropagation", "categorical", "incremental", "normal-attention", "normal")
@@ -71,8 +71,8 @@ def learned(data: Data, method: str, seed: int, updates: int) -> Row:
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         run = training.fit(
-            system, data, max_updates=updates, batch_size=BATCH, learning_rate=RATE, seed=seed, out=f"{folder}/run",
-            device="cpu", progress=False,
+            system, data, max_updates=updates, batch_size=BATCH, learning_rate=RATE, schedule="constant", clip=None,
+            seed=seed, out=f"{folder}/run", device="cpu", progress=False,
         )  # fmt: skip
         seconds, metrics = time.process_time() - began, run.metrics()
         best = run.system().eval()
@@ -213,7 +213,7 @@ def nearest(steps: list[int], mark: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--updates", type=int, default=800)
+    parser.add_argument("--updates", type=int, default=400)
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--target", type=Path, default=HERE / "results" / "language_model.jsonl")

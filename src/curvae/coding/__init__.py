@@ -4,7 +4,7 @@ Begin at ``network``: the nodes, what predicts them, and the energy of their err
 it; the weights follow by the same energy.
 """
 
-from curvae.coding.descent import Descended, NodeDescent
+from curvae.coding.descent import NodeDescent, Settled
 from curvae.coding.network import CodingNetwork, Layer
 
-__all__ = ["CodingNetwork", "Descended", "Layer", "NodeDescent"]
+__all__ = ["CodingNetwork", "Layer", "NodeDescent", "Settled"]

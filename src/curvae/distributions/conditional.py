@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from math import log
 from typing import ClassVar
 
 import torch
@@ -55,7 +56,7 @@ class FixedNormal(ConditionalDistribution):
         return self.size
 
     def __call__(self, phi: Float[Tensor, "*B Q"]) -> DiagonalGaussian:
-        return DiagonalGaussian(phi, torch.full_like(phi, self.scale).log())
+        return DiagonalGaussian(phi, torch.full_like(phi, log(self.scale)))
 
     def natural_gradient(self, phi: Float[Tensor, "*B Q"], slope: Float[Tensor, "*B Q"]) -> Float[Tensor, "*B Q"]:
         return self.scale**2 * slope

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from curvae.inference.energy_descent import Energy, descended, start_descent
+from curvae.inference.energy_descent import Energy, descended
 from curvae.inference.inference import Inference, Inferred
 from curvae.model import LatentVariableModel
 from curvae.objectives import energies
@@ -88,11 +88,12 @@ class PredictiveCoding(Inference):
             return self._one(model, batch, prior, phi, rate)
         q = ProductPosterior(prior.families, phi)
         energy = energy_of(model, batch, q)
-        path = [start_descent(energy, phi, rate)]
+        seen: list[PerDatum] = []
         for _ in range(self.steps):
-            path.append(descended(energy, path[-1]))
-        info = {"energy": torch.stack([point.energy for point in path])}
-        return Inferred(q.with_tensors({"parameters": path[-1].states}), info)
+            step = descended(energy, phi, rate)
+            phi, rate = step.phi, step.rate
+            seen = [*seen[:-1], step.before, step.after]
+        return Inferred(q.with_tensors({"parameters": phi}), {"energy": torch.stack(seen)})
 
     def _one(
         self, model: LatentVariableModel, batch: Batch, prior: Layered, phi: Float[Tensor, "B Q"], rate: PerDatum
@@ -104,13 +105,11 @@ class PredictiveCoding(Inference):
         rate = torch.where(anew, rate, self.rates[row])
         calls = torch.where(anew, 0, self.calls[row]) + 1
         q = ProductPosterior(prior.families, phi)
-        energy = energy_of(model, batch, q)
-        before = start_descent(energy, phi, rate)
-        after = descended(energy, before)
-        state = {"states": after.states, "rates": after.rate, "calls": calls}
-        return Inferred(q, {"energy": torch.stack([before.energy, after.energy])}, state=state)
+        step = descended(energy_of(model, batch, q), phi, rate)
+        state = {"states": step.phi, "rates": step.rate, "calls": calls}
+        return Inferred(q, {"energy": torch.stack([step.before, step.after])}, state=state)
 
 
 def energy_of(model: LatentVariableModel, batch: Batch, q: ProductPosterior) -> Energy:
     """F of each example, by the parameters of a law of the kind of q."""
-    return lambda phi: energies(model, q.with_tensors({"parameters": phi}), batch).sum(-1)
+    return lambda phi: (energies(model, q.with_tensors({"parameters": phi}), batch).sum(-1), phi)

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 import torch
 
 from curvae.coding import CodingNetwork, Layer, NodeDescent
-from curvae.distributions import ConditionalDistribution, FixedNormal, OneHot
+from curvae.distributions import FixedNormal, OneHot
 from curvae.likelihoods import Categorical
 from curvae.networks import Attention, AttentionScores, EarlierTokens, Residual, readout
 from curvae.systems.base import register
@@ -27,10 +27,10 @@ def pc_transformer(
     hidden: int = 128,
     learning: Learning = "predictive-coding",
     family: NodeFamily = "categorical",
-    scale: float = 1.0,
-    steps: int = 8,
+    scale: float = 0.1,
+    steps: int = 4,
     rate: float = 0.5,
-    natural: bool = True,
+    by_errors: bool = True,
 ) -> CodingDensity:
     """Predictive coding beyond Gaussians for a transformer: a language model, whose log p(x) is exact.
 
@@ -43,8 +43,8 @@ def pc_transformer(
     Reference: Pinchetti, Salvatori, Yordanov, Millidge, Song and Lukasiewicz, *Predictive Coding beyond Gaussian
     Distributions*, NeurIPS 2022, arXiv:2211.03481; the network: Vaswani et al., *Attention Is All You Need*, NIPS 2017.
 
-    Differences: natural gradients of the nodes, at rates of each example, so that the energy never rises; what layers
-    see of attention is its mean, probabilities; weights take the run's optimizer.
+    Differences: nodes move by natural gradients in their errors, at rates of each example, so that the energy never
+    rises; what layers see of attention is its mean, probabilities; weights take the run's optimizer.
 
     Args:
         width: of an embedding.
@@ -53,12 +53,13 @@ def pc_transformer(
         hidden: width between the two layers of a block.
         learning: incremental: weights and nodes move together, ``steps`` updates on each batch (Salvatori et al.,
             arXiv:2212.00720).
-        family: attention is one of categories in each row, or normal with variance 1, as all is in predictive coding
-            as it was; "normal": the tokens' probabilities, too, so that all errors are squared.
-        scale: standard deviation of a node of values; the smaller it is, the closer to backpropagation.
+        family: attention is one of categories in each row, or normal, as all is in predictive coding as it was;
+            "normal": the tokens' probabilities, too, so that all errors are squared.
+        scale: standard deviation of a normal node; one of categories counts as ``scale^-2`` draws. The smaller it is,
+            the closer to backpropagation.
         steps: number T of steps on the nodes.
         rate: of the first step.
-        natural: whether nodes move by their Fisher information.
+        by_errors: whether these steps are taken in the nodes' errors, or in the nodes, as published.
 
     Raises:
         ValueError: data that are not of categories or binary, a size below 1, a width that is no multiple of heads, or
@@ -80,20 +81,22 @@ def pc_transformer(
         raise ValueError(f"pc-transformer: scale must be positive; got {scale}.")
     places, count = torch.Size(spec.event).numel(), 2 if spec.support == "binary" else spec.categories
     value = FixedNormal(width, scale)
-    attention: ConditionalDistribution = OneHot(heads, places) if family == "categorical" else FixedNormal(heads * places)
+    categorical = family == "categorical"
+    attention = OneHot(heads, places) if categorical else FixedNormal(heads * places, scale)
+    draws = scale**-2 if categorical else 1.0
     layers = [Layer(value, EarlierTokens(places, count, width), (0,), (places,))]
     for _ in range(blocks):
-        scores = AttentionScores(places, width, heads, normalized=family != "categorical")
+        scores = AttentionScores(places, width, heads, normalized=not categorical)
         h = len(layers)  # the node of the value before the block
         layers += [
-            Layer(attention, scores, (h,), (places,)),
+            Layer(attention, scores, (h,), (places,), draws),
             Layer(value, Attention(places, width, heads), (h, h + 1), (places,)),
             Layer(value, Residual(width, hidden), (h + 2,), (places,)),
         ]
     squared = family == "normal"
     output = FixedNormal(count) if squared else OneHot(1, count)
     layers.append(Layer(output, readout(width, count, normalized=squared), (len(layers),), (places,)))
-    descent = NodeDescent(steps, rate, learning == "incremental", natural)
+    descent = NodeDescent(steps, rate, learning == "incremental", by_errors)
     likelihood = Categorical(places, count)
     return CodingDensity(
         spec.event, CodingNetwork(layers), likelihood, None if learning == "backpropagation" else descent
