@@ -24,12 +24,12 @@ class Settled(NamedTuple):
 class NodeDescent(nn.Module):
     """The free nodes of a :class:`CodingNetwork` descend F from the forward pass, ``phi_l = mu_l``.
 
-    The steps are taken in the errors, ``e_l = phi_l - mu_l``, in which F is the loss at the end of a forward pass with
-    errors on the way, and a divergence for each of these: ``e <- e - rate G^-1 dF/de``, G the Fisher information of each
-    node's law. The first step, at any rate, takes all of them to multiples of what backpropagation has there,
-    ``G e_l = -rate dF/dmu_l``; where F is least they are those of predictive coding, in whatever coordinates it was
-    sought. ``by_errors=False`` takes the steps in the nodes instead, as published: an error then goes one layer on with
-    each step, and the steepest direction of any node rules the rate of all. Rates are each example's, as
+    The steps are taken in the errors, ``e_l = phi_l - mu_l``: F is then the loss at the end of a forward pass with
+    errors on the way, and a divergence for each of these. ``e <- e - rate G^-1 dF/de``, with G the Fisher information of each
+    node's law. The first step takes all errors to multiples of what backpropagation has there,
+    ``G e_l = -rate dF/dmu_l``; where F is least they are those of predictive coding, in whatever coordinates it is
+    sought. ``by_errors=False`` takes steps in the nodes instead, as published: an error goes one layer on with each,
+    and the steepest direction of any node rules the rate of all. Rates are each example's, as
     :func:`curvae.inference.energy_descent.descended` adapts them.
 
     All steps are taken in a call, and the weights learn from F at their end, by a gradient that does not go through
@@ -67,7 +67,7 @@ class NodeDescent(nn.Module):
     rows: Int[Tensor, " B"]
     calls: Int[Tensor, ""]
 
-    def __init__(self, steps: int = 4, rate: float = 0.5, incremental: bool = False, by_errors: bool = True):
+    def __init__(self, steps: int = 2, rate: float = 0.7, incremental: bool = False, by_errors: bool = True):
         super().__init__()
         if steps < 1 or not rate > 0:
             raise ValueError(f"NodeDescent: steps must be >= 1 and rate > 0; got steps={steps}, rate={rate}.")

@@ -58,9 +58,8 @@ class AttentionScores(nn.Module):
         self.register_buffer("future", later(places), persistent=False)
 
     def forward(self, h: Float[Tensor, "B T W"]) -> Float[Tensor, "B T heads_times_T"]:
-        query, key = (
-            each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in self.query_and_key(self.norm(h)).chunk(2, -1)
-        )
+        both = self.query_and_key(self.norm(h)).unflatten(-1, (2 * self.heads, -1)).transpose(1, 2)
+        query, key = both.chunk(2, dim=1)
         scores = query @ key.mT / query.shape[-1] ** 0.5
         scores = scores.masked_fill(self.future, HIDDEN)
         scores = scores.softmax(-1) if self.normalized else scores
@@ -84,9 +83,7 @@ class Attention(nn.Module):
         self.norm, self.value, self.out = nn.LayerNorm(width), nn.Linear(width, width), nn.Linear(width, width)
         self.register_buffer("future", later(places), persistent=False)
 
-    def forward(
-        self, h: Float[Tensor, "B T W"], weights: Float[Tensor, "B T heads_times_T"]
-    ) -> Float[Tensor, "B T W"]:
+    def forward(self, h: Float[Tensor, "B T W"], weights: Float[Tensor, "B T heads_times_T"]) -> Float[Tensor, "B T W"]:
         value = self.value(self.norm(h)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         seen = weights.unflatten(-1, (self.heads, -1)).transpose(1, 2).masked_fill(self.future, 0.0)
         return h + self.out((seen @ value).transpose(1, 2).flatten(2))

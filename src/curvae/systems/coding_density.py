@@ -59,7 +59,7 @@ class CodingDensity(System):
         self._stages = (Stage("train", repeat=descent.steps if descent is not None and incremental else 1),)
 
     def bound(self, batch: Batch) -> Bound:
-        """log p(x), and in training by predictive coding ``-F`` as what is maximized.
+        """The density, and in training by predictive coding ``-F`` as what is maximized.
 
         Raises:
             ValueError: elements are missing where it learns by predictive coding.

@@ -27,9 +27,9 @@ def pc_transformer(
     hidden: int = 128,
     learning: Learning = "predictive-coding",
     family: NodeFamily = "categorical",
-    scale: float = 0.1,
-    steps: int = 4,
-    rate: float = 0.5,
+    scale: float = 0.03,
+    steps: int = 2,
+    rate: float = 0.7,
     by_errors: bool = True,
 ) -> CodingDensity:
     """Predictive coding beyond Gaussians for a transformer: a language model, whose log p(x) is exact.
@@ -75,8 +75,8 @@ def pc_transformer(
     if min(width, blocks, heads, hidden) < 1 or width % heads:
         got = f"{width=}, {blocks=}, {heads=}, {hidden=}"
         raise ValueError(f"pc-transformer: sizes must be 1 or more, and width a multiple of heads; got {got}.")
-    _check_word("learning", learning, get_args(Learning))
-    _check_word("family", family, get_args(NodeFamily))
+    check_word("learning", learning, get_args(Learning))
+    check_word("family", family, get_args(NodeFamily))
     if not scale > 0:
         raise ValueError(f"pc-transformer: scale must be positive; got {scale}.")
     places, count = torch.Size(spec.event).numel(), 2 if spec.support == "binary" else spec.categories
@@ -103,6 +103,11 @@ def pc_transformer(
     )
 
 
-def _check_word(name: str, word: str, known: tuple[str, ...]) -> None:
+def check_word(name: str, word: str, known: tuple[str, ...]) -> None:
+    """Refuse a word that is not known.
+
+    Raises:
+        ValueError: naming those that are.
+    """
     if word not in known:
         raise ValueError(f"{name}: expected {', '.join(known[:-1])} or {known[-1]}; got {word!r}.")

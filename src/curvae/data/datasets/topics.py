@@ -32,12 +32,10 @@ def python_topics(files: Files) -> PublishedSet:
     try:
         topics: dict[str, str] = import_module("pydoc_data.topics").topics
     except ImportError:
-        raise DataError("python-topics: expected pydoc_data.topics of Python's library, got a Python without.") from None
+        raise DataError("python-topics: expected a Python with pydoc_data.topics, got one without.") from None
     texts = own_paragraphs(topics)
-    parts = [
-        _rows([(number, texts[name]) for number, name in enumerate(sorted(texts)) if (number % TEST_EVERY == 0) == test])
-        for test in (False, True)
-    ]
+    every = [(number, texts[name]) for number, name in enumerate(sorted(texts))]
+    parts = [_rows([each for each in every if (each[0] % TEST_EVERY == 0) == test]) for test in (False, True)]
     return PublishedSet("python-topics", *parts, vocabulary=CHARACTERS)
 
 
