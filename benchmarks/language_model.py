@@ -75,6 +75,7 @@ def learned(data: Data, method: str, seed: int, updates: int) -> Row:
         )  # fmt: skip
         seconds, metrics = time.process_time() - began, run.metrics()
         best = run.system().eval()
+    assert isinstance(best, CodingDensity)
     curve = [round(math.exp(-value / data.spec.event[0]), 3) for value in metrics["validation_bound"]]
     return {"seconds": seconds, "curve": curve, "at": [int(step) for step in metrics["step"]]} | judged(best, data)
 

@@ -25,8 +25,8 @@ class NodeDescent(nn.Module):
     """The free nodes of a :class:`CodingNetwork` descend F from the forward pass, ``phi_l = mu_l``.
 
     The steps are taken in the errors, ``e_l = phi_l - mu_l``: F is then the loss at the end of a forward pass with
-    errors on the way, and a divergence for each of these. ``e <- e - rate G^-1 dF/de``, with G the Fisher information of each
-    node's law. The first step takes all errors to multiples of what backpropagation has there,
+    errors on the way, and a divergence for each of these. ``e <- e - rate G^-1 dF/de``, G the Fisher information of
+    each node's law. The first step takes all errors to multiples of what backpropagation has there,
     ``G e_l = -rate dF/dmu_l``; where F is least they are those of predictive coding, in whatever coordinates it is
     sought. ``by_errors=False`` takes steps in the nodes instead, as published: an error goes one layer on with each,
     and the steepest direction of any node rules the rate of all. Rates are each example's, as

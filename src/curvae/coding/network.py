@@ -41,8 +41,8 @@ class CodingNetwork(nn.Module):
     """``F = sum_l n_l KL(X_l(phi_l) || X_l(mu_l)) - log p(y | mu_L)``, ``mu_l = f_l(parents; W_l)``, in nats.
 
     Nodes phi_1, ..., phi_L-1 are free; the input is given, and the last layer predicts the output, whose law is taken
-    at y. What f_l sees are the means of its parents' laws; n_l is 1 unless a layer says otherwise. A node may have several
-    parents, and several children: a connection around a layer is one more parent.
+    at y. What f_l sees are the means of its parents' laws; n_l is 1 unless a layer says otherwise. A node may have
+    several parents, and several children: a connection around a layer is one more parent.
 
     Fixed normals give squared errors over twice their variance; an output of categories gives its cross entropy. F
     depends on W_l by the one term in which mu_l stands: its gradient there is local, given the nodes. Where every node

@@ -45,7 +45,7 @@ def lines_of(characters: Sequence[str], codes: NDArray[Any]) -> list[str]:
     >>> lines_of(("a", "b"), np.array([[0, 1, 1], [1, 0, 0]]))
     ['abb', 'baa']
     """
-    return ["".join(characters[code] for code in row) for row in np.round(codes).astype(int).tolist()]
+    return ["".join(characters[int(code)] for code in row) for row in np.round(codes)]
 
 
 def _told(values: NDArray[Any], column: Column) -> NDArray[Any]:

@@ -35,15 +35,15 @@ def python_topics(files: Files) -> PublishedSet:
         raise DataError("python-topics: expected a Python with pydoc_data.topics, got one without.") from None
     texts = own_paragraphs(topics)
     every = [(number, texts[name]) for number, name in enumerate(sorted(texts))]
-    parts = [_rows([each for each in every if (each[0] % TEST_EVERY == 0) == test]) for test in (False, True)]
-    return PublishedSet("python-topics", *parts, vocabulary=CHARACTERS)
+    train, test = (_rows([each for each in every if (each[0] % TEST_EVERY == 0) == held]) for held in (False, True))
+    return PublishedSet("python-topics", train, test, vocabulary=CHARACTERS)
 
 
 def own_paragraphs(topics: dict[str, str]) -> dict[str, str]:
     r"""Each text without the paragraphs that a shorter one has, as one line.
 
     >>> own_paragraphs({"long": "One.\n\nTwo,\n  on two lines.\n\nThree.", "short": "One.\n****\n\nFour."})
-    {'short': 'One. Four.', 'long': 'One. Two, on two lines. Three.'}
+    {'short': 'One. Four.', 'long': 'Two, on two lines. Three.'}
     """
     seen, found = set[str](), dict[str, str]()
     for name in sorted(topics, key=lambda name: (len(topics[name]), name)):
