@@ -156,11 +156,18 @@ def test_errors_and_nodes_are_coordinates_of_one_energy(family):
     torch.testing.assert_close(terms, net.energies(nodes, x, y))
 
 
-def test_both_coordinates_end_at_the_same_nodes():
+def test_where_errors_come_to_rest_so_do_nodes():
+    """The slope of F in the nodes, where it was descended in the errors; steps in the nodes are behind."""
     net, (x, y) = network("fixed"), data(2)
-    one, two = (NodeDescent(100, by_errors=word)(net, x, y, torch.arange(2)) for word in (True, False))
-    torch.testing.assert_close(one.nodes, two.nodes, atol=1e-3, rtol=1e-3)
-    assert one.energy[3].sum() < two.energy[3].sum()
+    ends = [NodeDescent(60, by_errors=word)(net, x, y, torch.arange(2)).nodes for word in (True, False)]
+    first, errors, nodes = (slope_of(net, each, x, y).norm() for each in (net.forward_pass(x)[0].detach(), *ends))
+    assert errors < 1e-2 * first
+    assert errors < nodes
+
+
+def slope_of(net, nodes, x, y):
+    nodes = nodes.clone().requires_grad_()
+    return torch.autograd.grad(net.energies(nodes, x, y).sum(), nodes)[0]
 
 
 def test_in_nodes_an_error_goes_one_layer_on_a_step():
