@@ -200,3 +200,14 @@ class Remembers(Protocol):
     def remember(self, rows: int, prior: Any) -> None:
         """Make room for so many training examples with latents under this prior; no state is known yet."""
         ...
+
+
+@runtime_checkable
+class HoldsBatch(Protocol):
+    """A module that goes on with the batch at hand in the next step: some of its buffers hold it, and nothing is saved.
+
+    Each process has its own; the trainer replaces them whole, whatever their shape.
+    """
+
+    per_batch: tuple[str, ...]
+    """Names of these buffers."""

@@ -172,6 +172,7 @@ def test_others_have_no_such_argument():
         "laplacian-ae",
         "lossy-vae",
         "nice",
+        "pc-transformer",
         "predictive-coding",
         "probabilistic-ae",
         "skew-vae",

@@ -9,7 +9,8 @@ from curvae.data import from_array
 from curvae.distributions import FixedNormal, LearnedNormal, OneHot
 from curvae.evaluation import score
 from curvae.inference import Laplace, PredictiveCoding
-from curvae.inference.predictive_coding import descended
+from curvae.inference.energy_descent import descended
+from curvae.inference.predictive_coding import energy_of
 from curvae.likelihoods import Gaussian
 from curvae.model import LatentVariableModel
 from curvae.networks import MLP, LastBlock
@@ -168,7 +169,8 @@ def test_increments_of_a_frozen_model_are_the_same_path():
             torch.testing.assert_close(found.posterior.parameters[:3], state[:3])
             torch.testing.assert_close(found.posterior.parameters[3], phi[3])
             write_state(inference, found.state, rows.index, rows=10)
-            _, state, pace = descended(model, rows, ProductPosterior(model.prior.families, state), pace)
+            energy = energy_of(model, rows, ProductPosterior(model.prior.families, state))
+            state, pace = descended(energy, state, pace)[:2]
     assert (inference.calls[[0, 3, 7]] == steps).all()
     whole = PredictiveCoding(steps, rate=0.05)(model, rows).posterior.parameters
     torch.testing.assert_close(inference.states[[3, 0, 7]], whole[:3])

@@ -32,7 +32,7 @@ STARTS = {
     for name in re.findall(r"`(.*?)`", names)
 }
 """How each system starts: its ELBO is log p(x) of the linear model, or lies near it, or starts at random."""
-OTHERS = {"flow-ae", "laplacian-ae", "lossy-vae", "nice", "probabilistic-ae", "td-vae", "vrnn"}
+OTHERS = {"flow-ae", "laplacian-ae", "lossy-vae", "nice", "pc-transformer", "probabilistic-ae", "td-vae", "vrnn"}
 """Systems with a start of their own, which is tested beside them."""
 NEAR = 0.2
 """Nats, of the mean over rows: draws of the exact posterior are moved on by steps of finite length, and tempered."""

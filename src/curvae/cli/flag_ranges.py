@@ -74,7 +74,7 @@ FIT: Mapping[str, FlagRange] = {
     **dict.fromkeys(("latent", "hidden", "hyper", "width", "context", "channels", "features", "layers"), SIZE),
     **dict.fromkeys(("bins", "couplings", "dense", "groups", "leapfrogs", "passes", "reflections"), SIZE),
     **dict.fromkeys(("variables", "window", "cluster_latent", "cluster_hidden", "copies"), SIZE),
-    **dict.fromkeys(("belief", "gates", "jump", "recurrent"), SIZE),
+    **dict.fromkeys(("belief", "blocks", "gates", "heads", "jump", "recurrent"), SIZE),
     "updates": SIZE_OR_NONE,
     "delay": BEGIN,
     **dict.fromkeys(("bfgs", "components", "flows", "kl_warmup", "rounds", "steps"), SIZE_OR_NONE),

@@ -69,20 +69,26 @@ def sample(
         seed: of the draws.
         given: column=value, again for a further one; the other columns are drawn from p(x | given).
         to: file to write: .npz (array x) or .csv (names, kinds and precision of the columns are the data's); of
-            pictures also .png (all in one), or a new folder, a file for each; of sequences of pictures .png or .gif.
+            pictures also .png (all in one), or a new folder, a file for each; of sequences of pictures .png or .gif; of
+            text .txt.
     """
-    if not is_pictures(to):
+    if not is_pictures(to) and to.suffix != ".txt":
         check_file(to)
     check_flag_ranges(n=n)
-    from curvae.data.own_units import columns_by_name
+    from curvae.data.own_units import columns_by_name, lines_of
     from curvae.fitted import Fitted
 
     with fresh_pictures(to, force) as target:
         fitted = Fitted(open_run(run, trust or ()))
+        characters = fitted.schema.characters
+        if to.suffix == ".txt" and characters is None:
+            raise UsageError(f"--to: expected .npz or .csv for rows that are no text, got {to}.")
         drawn = None if given is None else fitted.drawn_given(n, _given(given), seed)
         x = fitted.drawn(n, seed) if drawn is None else drawn.x
         if is_pictures(to):
             write_pictures(target, fitted.schema, x)
+        elif target is not None and to.suffix == ".txt" and characters is not None:
+            target.write_text("\n".join([*lines_of(characters, x), ""]), encoding="utf-8")
         else:
             write_arrays(target, {"x": x}, columns_by_name(fitted.schema, x))
     print(f"{n} samples of shape {tuple(x.shape[1:])}: {to}")

@@ -1,5 +1,6 @@
 """Values from a model in the data's own units, to the names, kinds and precision that the data had."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,15 @@ def columns_by_name(schema: Schema, values: NDArray[Any]) -> dict[str, NDArray[A
     if not schema.features:
         return {f"x{j}": flat[:, j] for j in range(flat.shape[1])}
     return {column.name: _told(flat[:, j], column) for j, column in enumerate(schema.features)}
+
+
+def lines_of(characters: Sequence[str], codes: NDArray[Any]) -> list[str]:
+    """Rows of codes (N, T) as texts.
+
+    >>> lines_of(("a", "b"), np.array([[0, 1, 1], [1, 0, 0]]))
+    ['abb', 'baa']
+    """
+    return ["".join(characters[int(code)] for code in row) for row in np.round(codes)]
 
 
 def _told(values: NDArray[Any], column: Column) -> NDArray[Any]:

@@ -182,6 +182,12 @@ class Schema:
         return bool(self.features) and (self.named or self.holder == "frame" or self.is_text)
 
     @property
+    def characters(self) -> tuple[str, ...] | None:
+        """Of rows of characters, which are no columns of a table, what their codes stand for; else None."""
+        words = {column.vocabulary for column in self.features}
+        return None if self.is_table or len(words) != 1 else words.pop()
+
+    @property
     def is_text(self) -> bool:
         """Whether the data came in a text file."""
         return self.dialect is not None or any(".csv" in Path(origin.given).suffixes for origin in self.origins)

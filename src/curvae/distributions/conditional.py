@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from math import log
 from typing import ClassVar
 
 import torch
@@ -13,6 +14,8 @@ from curvae.distributions.gaussian import DiagonalGaussian
 from curvae.linalg import soft_bound
 
 LayerLaw = DiagonalGaussian | IndependentCategorical
+LEAST = 1e-12
+"""Probability below which a category counts as one of that."""
 
 
 class ConditionalDistribution(ABC):
@@ -29,6 +32,10 @@ class ConditionalDistribution(ABC):
     @abstractmethod
     def __call__(self, phi: Float[Tensor, "*B Q"]) -> LayerLaw:
         """The law given these numbers."""
+
+    @abstractmethod
+    def natural_gradient(self, phi: Float[Tensor, "*B Q"], slope: Float[Tensor, "*B Q"]) -> Float[Tensor, "*B Q"]:
+        """``G^-1 slope`` with the Fisher information G of phi, for the slope of what depends on the law alone."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,10 @@ class FixedNormal(ConditionalDistribution):
         return self.size
 
     def __call__(self, phi: Float[Tensor, "*B Q"]) -> DiagonalGaussian:
-        return DiagonalGaussian(phi, torch.full_like(phi, self.scale).log())
+        return DiagonalGaussian(phi, torch.full_like(phi, log(self.scale)))
+
+    def natural_gradient(self, phi: Float[Tensor, "*B Q"], slope: Float[Tensor, "*B Q"]) -> Float[Tensor, "*B Q"]:
+        return self.scale**2 * slope
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,11 @@ class LearnedNormal(ConditionalDistribution):
     def __call__(self, phi: Float[Tensor, "*B Q"]) -> DiagonalGaussian:
         mean, log_scale = phi.chunk(2, dim=-1)
         return DiagonalGaussian(mean, soft_bound(log_scale) if self.bounded else log_scale)
+
+    def natural_gradient(self, phi: Float[Tensor, "*B Q"], slope: Float[Tensor, "*B Q"]) -> Float[Tensor, "*B Q"]:
+        """G is that of (m, log s), diag(1 / s^2, 2), where log s is within its bounds."""
+        of_mean, of_log_scale = slope.chunk(2, dim=-1)
+        return torch.cat([self(phi).variance * of_mean, 0.5 * of_log_scale], dim=-1)
 
 
 @dataclass(frozen=True)
@@ -103,3 +118,7 @@ class OneHot(ConditionalDistribution):
 
     def __call__(self, phi: Float[Tensor, "*B Q"]) -> IndependentCategorical:
         return IndependentCategorical(phi.unflatten(-1, (self.groups, self.categories)))
+
+    def natural_gradient(self, phi: Float[Tensor, "*B Q"], slope: Float[Tensor, "*B Q"]) -> Float[Tensor, "*B Q"]:
+        """``G = diag(p) - p p'`` is singular: of all inverses ``slope / p``, the slope in the probabilities."""
+        return slope / self(phi).mean.clamp(min=LEAST)

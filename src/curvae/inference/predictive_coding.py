@@ -6,15 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from curvae.inference.energy_descent import Energy, descended
 from curvae.inference.inference import Inference, Inferred
 from curvae.model import LatentVariableModel
 from curvae.objectives import energies
 from curvae.posteriors import ProductPosterior
 from curvae.priors import Layered, Prior, layered
 from curvae.typing import Batch, PerDatum
-
-SHRINK, GROW = 0.5, 1.2
-"""What a step that raised the energy, and one that did not, do to an example's rate."""
 
 
 class PredictiveCoding(Inference):
@@ -88,12 +86,14 @@ class PredictiveCoding(Inference):
         rate = torch.full_like(phi[:, 0], self.rate)
         if self.incremental and self.training and len(self.states):
             return self._one(model, batch, prior, phi, rate)
-        seen = []
-        for _ in range(self.steps):
-            before, phi, rate = descended(model, batch, ProductPosterior(prior.families, phi), rate)
-            seen.append(before)
         q = ProductPosterior(prior.families, phi)
-        return Inferred(q, {"energy": torch.stack([*seen, energies(model, q, batch).sum(-1)])})
+        energy = energy_of(model, batch, q)
+        seen: list[PerDatum] = []
+        for _ in range(self.steps):
+            step = descended(energy, phi, rate)
+            phi, rate = step.phi, step.rate
+            seen = [*seen[:-1], step.before, step.after]
+        return Inferred(q.with_tensors({"parameters": phi}), {"energy": torch.stack(seen)})
 
     def _one(
         self, model: LatentVariableModel, batch: Batch, prior: Layered, phi: Float[Tensor, "B Q"], rate: PerDatum
@@ -105,23 +105,11 @@ class PredictiveCoding(Inference):
         rate = torch.where(anew, rate, self.rates[row])
         calls = torch.where(anew, 0, self.calls[row]) + 1
         q = ProductPosterior(prior.families, phi)
-        before, after, rate = descended(model, batch, q, rate)
-        end = energies(model, q.with_tensors({"parameters": after}), batch).sum(-1)
-        state = {"states": after, "rates": rate, "calls": calls}
-        return Inferred(q, {"energy": torch.stack([before, end])}, state=state)
+        step = descended(energy_of(model, batch, q), phi, rate)
+        state = {"states": step.phi, "rates": step.rate, "calls": calls}
+        return Inferred(q, {"energy": torch.stack([step.before, step.after])}, state=state)
 
 
-def descended(
-    model: LatentVariableModel, batch: Batch, q: ProductPosterior, rate: PerDatum
-) -> tuple[PerDatum, Float[Tensor, "B Q"], PerDatum]:
-    """F of each example, its state after a step along -dF/dphi that does not raise it, and its next rate."""
-
-    def energy(phi: Float[Tensor, "B Q"]) -> tuple[Tensor, PerDatum]:
-        each = energies(model, q.with_tensors({"parameters": phi}), batch).sum(-1)
-        return each.sum(), each
-
-    phi = q.parameters
-    slope, before = torch.func.grad(energy, has_aux=True)(phi)
-    tried = phi - rate.unsqueeze(-1) * slope
-    fell = energy(tried)[1] <= before
-    return before, torch.where(fell.unsqueeze(-1), tried, phi), rate * torch.where(fell, GROW, SHRINK)
+def energy_of(model: LatentVariableModel, batch: Batch, q: ProductPosterior) -> Energy:
+    """F of each example, by the parameters of a law of the kind of q."""
+    return lambda phi: (energies(model, q.with_tensors({"parameters": phi}), batch).sum(-1), phi)

@@ -22,10 +22,13 @@ from curvae.networks.mlp import MLP, ColumnFront, Front, FrontWithGaps, Logarith
 from curvae.networks.modulated import ModulatedMLP
 from curvae.networks.precision import low_precision, run_network
 from curvae.networks.top_down_decoder import TopDownDecoder
+from curvae.networks.transformer import Attention, AttentionScores, EarlierTokens, Residual, readout
 from curvae.renamed import renamed
 
 __all__ = [
     "MLP",
+    "Attention",
+    "AttentionScores",
     "BrenierMap",
     "ColumnFront",
     "ConditionalRegressions",
@@ -33,6 +36,7 @@ __all__ = [
     "ContextEncoder",
     "ConvDecoder",
     "ConvEncoder",
+    "EarlierTokens",
     "FlowDecoder",
     "Front",
     "FrontWithGaps",
@@ -46,6 +50,7 @@ __all__ = [
     "MaskedDecoder",
     "ModulatedMLP",
     "ReferenceCategory",
+    "Residual",
     "SeesContext",
     "TopDownDecoder",
     "kernels_for",
@@ -54,6 +59,7 @@ __all__ = [
     "linear_capacity",
     "low_precision",
     "over_exposure",
+    "readout",
     "run_encoder",
     "run_network",
     "write_affine",

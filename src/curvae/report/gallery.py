@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from curvae.data.own_units import lines_of
 from curvae.evaluation import formatting
 from curvae.report import figures, page, pictures, style
 from curvae.report.page import PageSection
@@ -15,6 +16,8 @@ Draw = Callable[[Snapshot], tuple[str, str]]
 """From a run that has pictures to ``(html, "")`` or ``("", why there is nothing to show)``."""
 
 
+LINES = 12
+"""Texts that are shown."""
 MADE = ("samples", "completions")
 """Parts that need no latents."""
 
@@ -73,6 +76,8 @@ def _samples(run: Snapshot) -> tuple[str, str]:
     drawn = arrays.get("samples" if means else "draws", np.array([]))
     if not drawn.size:
         return "", "this evaluation saved no samples."
+    if run.characters is not None:
+        return _texts(run.characters, drawn, arrays.get("originals", drawn)), ""
     what = "latents drawn from the prior, and the mean that the decoder gives them" if means else "draws of it"
     if pictures.shows_as_image(drawn):
         limits = pictures.gray_range(arrays.get("originals", drawn))
@@ -91,6 +96,13 @@ def _samples(run: Snapshot) -> tuple[str, str]:
         f"The two should have the same shape{'; means spread a little less' if means else ''}."
     )
     return page.figure_tag(figure, "Histograms of sampled values and of data, by column.", caption, "wide"), ""
+
+
+def _texts(characters: tuple[str, ...], drawn: np.ndarray, originals: np.ndarray) -> str:
+    """Lines that the model makes up, beside some of the data."""
+    made, real = (lines_of(characters, values[:LINES]) for values in (drawn, originals))
+    rows = [[page.Cell(one), page.Cell(other)] for one, other in zip(made, real, strict=False)]
+    return page.table(("Drawn", "Data"), rows) + page.paragraph("What the model makes up, beside rows of the data.")
 
 
 def _latent(run: Snapshot) -> tuple[str, str]:

@@ -43,6 +43,8 @@ class Snapshot:
     """The best validation bound of each start by its seed, where there were several."""
     features: tuple[Column, ...] = ()
     """Of a table the columns that the model sees."""
+    characters: tuple[str, ...] | None = None
+    """Of rows of characters, what their codes stand for."""
     label: Column | None = None
     """What labels are called, and their words."""
     stale: tuple[str, ...] = ()
@@ -115,6 +117,7 @@ def read_snapshot(path: str | Path) -> Snapshot:
         restarts=run.restarts,
         axes=latent_axes.read_axes(run.path),
         features=schema.features if schema and schema.is_table else (),
+        characters=schema and schema.characters,
         label=schema and schema.label,
         stale=tuple(command for command, (_, stale) in found.items() if stale),
         unsure=tuple(command for command, (value, stale) in found.items() if value is not None and stale is None),

@@ -29,6 +29,7 @@ from curvae.systems.cascade_vae import cascade_vae
 from curvae.systems.chi_vae import chi_vae
 from curvae.systems.ciwae import ciwae
 from curvae.systems.codes import CodeSystem
+from curvae.systems.coding_density import CodingDensity
 from curvae.systems.core_shell import CoreShellDensity
 from curvae.systems.coupling_vae import coupling_vae
 from curvae.systems.direct_vae import direct_vae
@@ -59,6 +60,7 @@ from curvae.systems.mixture_vae import mixture_vae
 from curvae.systems.multimodal_vlae import multimodal_vlae
 from curvae.systems.nice import nice
 from curvae.systems.not_miwae import not_miwae
+from curvae.systems.pc_transformer import pc_transformer
 from curvae.systems.piwae import piwae
 from curvae.systems.planar_vae import planar_vae
 from curvae.systems.predictive_coding import predictive_coding
@@ -89,6 +91,7 @@ __all__ = [
     "CanSample",
     "CascadeSystem",
     "CodeSystem",
+    "CodingDensity",
     "CoreShellDensity",
     "Cosine",
     "DrawsModels",
@@ -148,6 +151,7 @@ __all__ = [
     "multimodal_vlae",
     "nice",
     "not_miwae",
+    "pc_transformer",
     "piwae",
     "planar_vae",
     "predictive_coding",

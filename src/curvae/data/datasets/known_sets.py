@@ -3,18 +3,19 @@
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from curvae.argument_checks import check_seed
 from curvae.data.data import Data, Rows, build_data, part_size
-from curvae.data.datasets import cifar_svhn, mnist, moving_digits, omniglot
+from curvae.data.datasets import cifar_svhn, mnist, moving_digits, omniglot, topics
 from curvae.data.datasets.fetch import Files
 from curvae.data.datasets.sources import Part, PublishedSet, digits
 from curvae.data.errors import DataError
 from curvae.data.schema import BESIDE, Column, Schema
-from curvae.data.transforms import Transform
+from curvae.data.transforms import Identity, Transform
 from curvae.data.transforms.images import image_transform
 from curvae.typing import DataSpec
 
@@ -30,6 +31,7 @@ SOURCES: Mapping[str, Callable[[Files], PublishedSet]] = {
     "svhn": cifar_svhn.svhn,
     "moving-digits": moving_digits.moving_digits,
     "moving-digits28": moving_digits.moving_digits28,
+    "python-topics": topics.python_topics,
 }
 """Every known data set: name to the function that opens it."""
 VALIDATION_SHARE = 1 / 6
@@ -58,10 +60,11 @@ def load(
     validation: float | int | None = None,
     seed: int = 0,
 ) -> Data:
-    """Open a known image data set; official parts are kept, the rest is split by seed.
+    """Open a known data set; official parts are kept, the rest is split by seed.
 
     By default images are pixels in [0, 1] minus the training mean of each, real-valued, not dequantized, as in
-    the Variational Laplace Autoencoder paper; binary images stay as they are.
+    the Variational Laplace Autoencoder paper; binary images stay as they are, and so does text, an element of which is
+    the code of a character.
 
     Args:
         name: one of :func:`names`, with hyphens or underscores.
@@ -88,14 +91,26 @@ def load(
     source = SOURCES[name](Files(folder))
     parts = _split(source, validation, seed)
     switches = {"binarize": binarize, "dequantize": dequantize, "logit": logit, "standardize": standardize}
-    support = "binary" if source.levels == 2 or binarize else "real"
     recipe = {"name": source.name, "data_dir": folder and str(folder), **switches}
     recipe |= {"validation": validation, "seed": seed, "transform": transform and "own"}
-    fitted = transform or image_transform(parts[0].raw, source.levels, **switches)
-    spec = DataSpec(tuple(parts[0].raw.shape[1:]), support, name=source.name)
+    fitted = transform or _transform(source, parts[0], switches)
+    event, words = tuple(parts[0].raw.shape[1:]), source.vocabulary or ()
+    support = "category" if words else "binary" if source.levels == 2 or binarize else "real"
+    spec = DataSpec(event, support, max(2, len(words)), name=source.name)
     label = () if parts[0].label is None else (Column("label", "label", "int64", BESIDE),)
-    schema = Schema(spec, label, named=False, dtype=str(parts[0].raw.dtype).removeprefix("torch."), holder="set")
+    text = [Column(f"c{place}", "category", "int64", place, vocabulary=words) for place in range(event[0]) if words]
+    dtype = str(parts[0].raw.dtype).removeprefix("torch.")
+    schema = Schema(spec, (*text, *label), named=False, dtype=dtype, holder="set")
     return build_data(parts, fitted, recipe, schema)
+
+
+def _transform(source: PublishedSet, train: Rows, switches: Mapping[str, Any]) -> Transform:
+    """That of pictures, as the switches say; text has none."""
+    if source.vocabulary is None:
+        return image_transform(train.raw, source.levels, **switches)
+    if asked := [name for name, value in switches.items() if value]:
+        raise DataError(f"{asked[0]}: expected none for text, got one; leave it out.")
+    return Identity()
 
 
 def spelled(name: str) -> str:

@@ -10,7 +10,8 @@ from curvae.data.datasets.fetch import Files
 
 
 class Part(NamedTuple):
-    """Images ``(N, C, H, W)``, grey levels in uint8 or pixels in [0, 1] in float32, and labels ``(N,)``."""
+    """Images ``(N, C, H, W)``, grey levels in uint8 or pixels in [0, 1] in float32, or texts ``(N, T)``, codes of a
+    vocabulary in uint8; and labels ``(N,)``."""
 
     x: np.ndarray
     label: np.ndarray | None = None
@@ -25,6 +26,8 @@ class PublishedSet(NamedTuple):
     validation: Part | None = None
     levels: int | None = 256
     """Number of grey levels, 2 = binary; None = pixels are already in [0, 1]."""
+    vocabulary: tuple[str, ...] | None = None
+    """Of text, what its codes stand for."""
 
 
 def digits(files: Files) -> PublishedSet:

@@ -194,7 +194,7 @@ def likelihood_warnings(found: "Evaluation") -> Iterator[str]:
             f"{found.excluded:,} of {found.count:,} data gave estimates that are not finite; they are left out of "
             "every mean."
         )
-    if found.objective in OBJECTIVES:
+    if found.objective in OBJECTIVES and found.evidence != "exact":
         words = OBJECTIVES[found.objective]
         yield f"{words}: it is not reported; log p(x) and the ELBO are those of weighted draws."
     if found.evidence == "none":

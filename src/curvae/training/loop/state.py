@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from curvae import linalg
 from curvae.training.errors import RunError
-from curvae.typing import Remembers, State
+from curvae.typing import HoldsBatch, Remembers, State
 
 
 @torch.no_grad()
@@ -18,8 +18,9 @@ def write_state(
 
     A module that keeps a state for each training example says which of its buffers have a row for each of them
     (:class:`curvae.typing.Remembers`): there the rows of a batch are written at ``index``, and -1 writes nothing. With
-    several processes such rows are gathered from all. Any other value replaces its buffer; of several processes' that
-    of the first.
+    several processes such rows are gathered from all. One that keeps the batch at hand
+    (:class:`curvae.typing.HoldsBatch`) gets what its own process has, of any shape. Any other value replaces its
+    buffer; of several processes' that of the first.
 
     Args:
         system: whose buffers are written.
@@ -41,6 +42,9 @@ def write_state(
     """
     for name, value in state.items():
         buffer, by_example = _buffer(system, name)
+        if _holds_batch(system, name):
+            setattr(system.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], value.detach())
+            continue
         expected = (len(index), *buffer.shape[1:]) if by_example else buffer.shape
         if value.shape != expected or (by_example and len(buffer) < rows):
             raise RunError(
@@ -76,6 +80,12 @@ def _buffer(system: nn.Module, name: str) -> tuple[Tensor, bool]:
         return system.get_buffer(name), isinstance(module, Remembers) and leaf in module.per_example
     except AttributeError:
         raise RunError(f"Bound.state: expected names of buffers of the system, got {name!r}.") from None
+
+
+def _holds_batch(system: nn.Module, name: str) -> bool:
+    path, _, leaf = name.rpartition(".")
+    module = system.get_submodule(path)
+    return isinstance(module, HoldsBatch) and leaf in module.per_batch
 
 
 def _gathered(mine: Tensor) -> Tensor:
