@@ -29,6 +29,7 @@ SMALL = {
     "denoise": "--draws 20",
 }
 """Flags that come last, and win."""
+IMAGES = {*curvae.data.names()} - {"python-topics"}
 SHELL = ("", "sh", "bash", "console", "shell", "text")
 FIRST = re.compile(r"^(?:\$ )?(curvae|make|python|\S*/?pip)\b")
 
@@ -56,7 +57,7 @@ def small(line: str) -> list[str]:
     if "--data-dir" in words:
         place = words.index("--data-dir")
         del words[place : place + 2]
-    words = ["digits" if word in curvae.data.names() else word for word in words]
+    words = ["digits" if word in IMAGES else word for word in words]
     if "--from" in words:
         return [*("digits" if word.endswith(".csv") else word for word in words), "--max-updates", "1"]
     if "--continue" in words:
