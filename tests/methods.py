@@ -305,6 +305,8 @@ CENTER_ONLY = {"point-joint"}
 """Objectives that do not look at how wide the posterior is."""
 
 SPEC = DataSpec((P,), "real")
+TEXTS = {"pc-transformer"}
+"""Systems of categories alone, which the contracts on real data leave to tests of their own."""
 PICTURES = {"lossy-vae", "lossy-vae-soft", "lossy-vae-diverse"}
 """Systems for pictures alone, which are of P pixels here."""
 

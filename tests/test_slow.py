@@ -24,7 +24,10 @@ def test_a_name_stands_for_all_its_parameters():
 
 def test_the_longest_are_chosen_by_the_sum_of_their_parameters():
     times = ((30, "a.py::test_a[1]"), (40, "a.py::test_a[2]"), (20, "a.py::test_b"), (10, "a.py::test_c"))
-    assert slow.written("".join(f"{seconds:.2f}s call     {test}\n" for seconds, test in times)) == "a.py::test_a\n"
+    assert (
+        slow.written("".join(f"{seconds:.2f}s call     {test}\n" for seconds, test in times))
+        == "a.py::test_a\na.py::test_b\n"
+    )
 
 
 def test_those_that_are_listed_exist():

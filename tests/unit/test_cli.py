@@ -91,7 +91,7 @@ def test_help_of_the_program(capsys: pytest.CaptureFixture[str]):
     assert out.startswith("usage: curvae COMMAND ...")
     assert "  fit          train a system on data\n" in out
     assert "examples:\n  curvae fit vlae digits" in out
-    assert len(out.splitlines()) < 34
+    assert len(out.splitlines()) <= 34
 
 
 def test_help_of_fit_says_where_flags_are(capsys: pytest.CaptureFixture[str]):
@@ -229,7 +229,7 @@ def test_doctor_finds_a_broken_torchvision(
         ),
         (["evaluate"], ["expected RUN too."]),
         (["evaluate", "a", "--split", "tset"], ["--split: expected 'train', 'validation', 'test', got 'tset'"]),
-        (["sample", "a", "--to", "a.txt"], ["--to: expected a file name that ends in .npz or .csv, got a.txt."]),
+        (["encode", "a", "b", "--to", "a.txt"], ["--to: expected a file name that ends in .npz or .csv, got a.txt."]),
         (["sample", "a", "--n", "0"], ["--n: expected a whole number from 1 to 1,000,000,000, got 0."]),
         (["sample", "a", "--n", str(10**12)], ["--n: expected a whole number from 1 to", "got 1,000,000,000,000."]),
         (["refine", "a", "--steps", "0"], ["--steps: expected a whole number from 1 to 1,000,000,000, got 0."]),

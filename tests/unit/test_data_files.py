@@ -118,7 +118,7 @@ def test_files_can_be_reopened(tmp_path):
         ),
         ("a.csv", "u,u\n1,2\n", {"columns": ["u"]}, r"expected one column named 'u', got 2; rename one or say"),
         ("a.csv", STARS, {"columns": ["class"], "label": "class"}, r"expected at least one feature column besides"),
-        ("a.json", "{}", {}, r"expected .csv, .tsv, .txt, .npy.* or .mat .*, got .json suffix"),
+        ("a.json", "{}", {}, r"expected .csv, .tsv, .txt, .npy.* or .zarr .*, got .json suffix"),
         ("a", "", {}, r"got no suffix"),
         ("a.npy", "no array", {}, r"expected a .npy array of numbers"),
         ("a.npz", "no archive", {}, r"expected a .npz archive of numbers"),

@@ -1,9 +1,13 @@
 """A transformer that learns by predictive coding: causal to the bit, an exact density, as backpropagation nearby."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch.nn.functional import one_hot
 
+import lifecycle
 from curvae.coding import NodeDescent
 from curvae.data import from_array
 from curvae.evaluation import evaluate
@@ -216,3 +220,16 @@ def test_misuse():
         pc_transformer(spec, steps=0)
     with pytest.raises(ValueError, match="learning: expected incremental, predictive-coding or no; got 'hebbian'"):
         check_word("learning", "hebbian", ("incremental", "predictive-coding", "no"))
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda system: pickle.loads(pickle.dumps(system))])
+def test_training_a_copy_leaves_the_original_and_gives_the_same_numbers(again):
+    torch.manual_seed(0)
+    original = pc_transformer(DataSpec((5,), "category", 3), width=8, heads=2, hidden=8)
+    data = from_array(torch.randint(3, (40, 5)).numpy(), support="category", categories=3)
+    before, second = lifecycle.state(original), again(original)
+    assert lifecycle.same(lifecycle.state(second), before)
+    after = lifecycle.trained(second, data)
+    assert not lifecycle.same(after, before)
+    assert lifecycle.same(lifecycle.state(original), before)
+    assert lifecycle.same(after, lifecycle.trained(original, data))

@@ -70,37 +70,55 @@ def pc_transformer(
         >>> system.evidence, system.log_prob(torch.zeros(3, 16)).shape, len(system.network.layers)
         ('exact', torch.Size([3]), 8)
     """
+    check_texts(spec, width, blocks, heads, hidden, scale)
+    check_word("learning", learning, get_args(Learning))
+    check_word("family", family, get_args(NodeFamily))
+    places, categories = torch.Size(spec.event).numel(), 2 if spec.support == "binary" else spec.categories
+    layers = transformer_layers(places, categories, width, blocks, heads, hidden, family, scale)
+    descent = NodeDescent(steps, rate, learning == "incremental", by_errors)
+    known = Categorical(places, categories)
+    return CodingDensity(spec.event, CodingNetwork(layers), known, None if learning == "backpropagation" else descent)
+
+
+def transformer_layers(
+    places: int,
+    categories: int,
+    width: int,
+    blocks: int,
+    heads: int,
+    hidden: int,
+    family: NodeFamily,
+    scale: float,
+) -> list[Layer]:
+    """The nodes of a causal transformer, in the order in which they are predicted."""
+    value, categorical, squared = FixedNormal(width, scale), family == "categorical", family == "normal"
+    attention = OneHot(heads, places) if categorical else FixedNormal(heads * places, scale)
+    layers = [Layer(value, EarlierTokens(places, categories, width), (0,), (places,))]
+    for _ in range(blocks):
+        scores = AttentionScores(places, width, heads, normalized=not categorical)
+        h = len(layers)  # the node of the value before the block
+        layers += [
+            Layer(attention, scores, (h,), (places,), scale**-2 if categorical else 1.0),
+            Layer(value, Attention(places, width, heads), (h, h + 1), (places,)),
+            Layer(value, Residual(width, hidden), (h + 2,), (places,)),
+        ]
+    output = FixedNormal(categories) if squared else OneHot(1, categories)
+    return [*layers, Layer(output, readout(width, categories, normalized=squared), (len(layers),), (places,))]
+
+
+def check_texts(spec: DataSpec, width: int, blocks: int, heads: int, hidden: int, scale: float) -> None:
+    """Refuse data that are no texts, and sizes that do not fit.
+
+    Raises:
+        ValueError: naming what was expected.
+    """
     if spec.support not in ("category", "binary"):
         raise ValueError(f"pc-transformer expects data of categories; got support {spec.support!r}.")
     if min(width, blocks, heads, hidden) < 1 or width % heads:
         got = f"{width=}, {blocks=}, {heads=}, {hidden=}"
         raise ValueError(f"pc-transformer: sizes must be 1 or more, and width a multiple of heads; got {got}.")
-    check_word("learning", learning, get_args(Learning))
-    check_word("family", family, get_args(NodeFamily))
     if not scale > 0:
         raise ValueError(f"pc-transformer: scale must be positive; got {scale}.")
-    places, count = torch.Size(spec.event).numel(), 2 if spec.support == "binary" else spec.categories
-    value = FixedNormal(width, scale)
-    categorical = family == "categorical"
-    attention = OneHot(heads, places) if categorical else FixedNormal(heads * places, scale)
-    draws = scale**-2 if categorical else 1.0
-    layers = [Layer(value, EarlierTokens(places, count, width), (0,), (places,))]
-    for _ in range(blocks):
-        scores = AttentionScores(places, width, heads, normalized=not categorical)
-        h = len(layers)  # the node of the value before the block
-        layers += [
-            Layer(attention, scores, (h,), (places,), draws),
-            Layer(value, Attention(places, width, heads), (h, h + 1), (places,)),
-            Layer(value, Residual(width, hidden), (h + 2,), (places,)),
-        ]
-    squared = family == "normal"
-    output = FixedNormal(count) if squared else OneHot(1, count)
-    layers.append(Layer(output, readout(width, count, normalized=squared), (len(layers),), (places,)))
-    descent = NodeDescent(steps, rate, learning == "incremental", by_errors)
-    likelihood = Categorical(places, count)
-    return CodingDensity(
-        spec.event, CodingNetwork(layers), likelihood, None if learning == "backpropagation" else descent
-    )
 
 
 def check_word(name: str, word: str, known: tuple[str, ...]) -> None:
