@@ -98,7 +98,7 @@ docs: $(STAMP)-dev ## Build the documentation strictly (warnings are errors)
 	@echo "Documentation: docs/_build/html/index.html"
 
 tests: $(STAMP)-dev
-	$(BIN)/python -m pytest -q -n 2 --slow 8
+	$(BIN)/python -m pytest -q -n 2 --slow 16
 
 variation: $(STAMP)-dev
 	$(BIN)/python tests/variations.py

@@ -1,4 +1,4 @@
-"""The tests that take longest: ``make test`` runs an eighth of them, by the commit, and ``make whole`` all.
+"""The tests that take longest: ``make test`` runs a sixteenth of them, by the commit, and ``make whole`` all.
 
     python -m pytest -n 2 --durations=1000 --durations-min=0.3 > times.txt; python tests/slow.py times.txt
 
