@@ -81,6 +81,22 @@ def test_rows_from_everywhere_need_not_fit_into_a_window(tmp_path, rng, large):
     assert torch.equal(rows.read(some), torch.from_numpy(x)[some])
 
 
+def test_a_block_that_cannot_be_read_spoils_no_other(tmp_path, rng, large, monkeypatch):
+    x = numbers(rng)
+    rows, block = from_file(saved(tmp_path / "x.zarr", x)).train.raw.source, zarr_arrays.ZarrRows.block
+    rows.read(slice(0, 2000))
+
+    def gone(self, number):
+        raise OSError("gone")
+
+    monkeypatch.setattr(zarr_arrays.ZarrRows, "block", gone)
+    with pytest.raises(OSError, match="gone"):
+        rows.read(slice(2500, 2600))
+    monkeypatch.setattr(zarr_arrays.ZarrRows, "block", block)
+    for part in (slice(2000, 2500), slice(0, 500), slice(1500, 2000), slice(0, 2000)):
+        assert torch.equal(rows.read(part), torch.from_numpy(x)[part])
+
+
 def test_small_chunks_are_read_together(tmp_path, rng, large, monkeypatch):
     monkeypatch.setattr(zarr_arrays, "BLOCK", 1000 * WIDTH * 4)
     found = from_file(saved(tmp_path / "x.zarr", numbers(rng), rows=30))

@@ -223,11 +223,11 @@ class BlockRows(ABC):
 
     def _keep(self, number: int) -> None:
         """Read a block, in place of that which was asked for least recently."""
-        size, count = int(self.counts.max()), int(self.counts[number])
+        rows, size, count = self.block(number), int(self.counts.max()), int(self.counts[number])
         if not len(self._blocks):
             self._blocks = torch.empty(self._most * size, *self.event, dtype=self.dtype)
         place = len(self._kept) * size if len(self._kept) < self._most else self._kept.popitem(last=False)[1]
-        self._blocks[place : place + count] = self.block(number)
+        self._blocks[place : place + count] = rows
         self._kept[number] = place
         self._shift[number] = place - self.edges[number]
 
